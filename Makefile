@@ -1,0 +1,61 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT := results/local
+UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+export UV_FIND_LINKS
+UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --constraint constraints.txt
+INPUTS := pyproject.toml constraints.txt Makefile
+
+.PHONY: certify test perf lint format docs clean
+.DELETE_ON_ERROR:
+
+$(BIN)/uv: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+	touch $@
+
+$(VENV)/.base: $(BIN)/uv $(INPUTS)
+	$(UV) --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	$(UV) --editable '.[dev]'
+	touch $@
+
+certify: export PETASEAL_STATE := $(OUT)/state
+certify: $(VENV)/.base  ## measure this machine, sign a statement, verify it
+	rm -rf $(OUT)
+	$(BIN)/petaseal keys new --no-passphrase --out $(OUT)/operator.pem
+	$(BIN)/petaseal run --profile smoke --device cpu --precision fp16,fp32,fp64 --out $(OUT)
+	$(BIN)/petaseal certify $(OUT) --centre demo --key $(OUT)/operator.pem --out $(OUT)
+	$(BIN)/petaseal verify $(OUT)/statement.dsse.json --public-key $(OUT)/operator.pem.pub \
+	  --records $(OUT)/records.jsonl --samples $(OUT) --require audited
+	@echo
+	@echo "To look further:"
+	@echo "  the page          $(OUT)/statement.html"
+	@echo "  a reason code     $(BIN)/petaseal explain upcast"
+	@echo "  the policy        $(BIN)/petaseal policy show guangzhou-2000p"
+	@echo "  without petaseal  $(BIN)/python docs/independent_verifier.py $(OUT)/operator.pem.pub \\"
+	@echo "                      $(OUT)/statement.dsse.json $(OUT)/records.jsonl"
+
+test: $(VENV)/.dev lint  ## everything that is checked: style, types, tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+perf: $(VENV)/.dev  ## the project's own speed, as ratios from one interleaved run
+	$(BIN)/python -m tests.perf
+
+docs: $(VENV)/.base  ## regenerate what is generated: JSON Schemas, reason codes
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,83 @@
+"""What a back end must offer, and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from bench.clock import Clock
+from bench.errors import InputError
+from bench.measure import EventTimer
+from bench.record import Device, DeviceModel, NodeClock, Precision
+from bench.telemetry import Source
+
+if TYPE_CHECKING:
+    from kernels.base import Kernel
+
+
+class Found(NamedTuple):
+    """A device that is there: its model, and its own identity (whose index into a record's models is still 0)."""
+
+    model: DeviceModel
+    device: Device
+
+
+class Opened(Protocol):
+    """A device that the present process measures."""
+
+    target: str
+    """What the kernel computes on, e.g. "cpu" or "cuda:0"."""
+
+    def kernel(self) -> Kernel:
+        """Return the kernel that is measured unless another is asked for."""
+        ...
+
+    def memory_bytes(self) -> int | None:
+        """Return how much memory operands may take at present; None where it is unknown."""
+        ...
+
+    def source(self) -> Source:
+        """Return where telemetry is read."""
+        ...
+
+    def timer(self) -> EventTimer | None:
+        """Return the device's own time, where it has one."""
+        ...
+
+    def begin(self, precision: Precision, opens_ns: int) -> None:
+        """Take note that load for a window begins, which opens at a monotonic time, ns."""
+        ...
+
+
+class Backend(Protocol):
+    """One kind of device."""
+
+    def find(self, argument: str | None) -> list[Found]:
+        """Return the devices of this kind on this node: all, or those that `argument` names.
+
+        Raises:
+            InputError: there is no such device.
+        """
+        ...
+
+    def open(self, index: int, clock: Clock) -> Opened:
+        """Return a device for measuring, by its index on the node."""
+        ...
+
+    def node_clock(self) -> NodeClock | None:
+        """Return how well the node's clock is known if this kind scripts it; None for every real device."""
+        ...
+
+
+def parse_index(kind: str, argument: str | None, count: int) -> list[int]:
+    """Return the indexes that "kind" or "kind:index" names among `count` devices.
+
+    Raises:
+        InputError: the index is not a number, or there is no such device.
+    """
+    if argument is None:
+        return list(range(count))
+    if not (argument.isascii() and argument.isdigit()) or len(argument) > 5 or int(argument) >= count:
+        raise InputError(
+            "no-device", "there is no such device on this node", where=f"{kind}:{argument}", fix="see: petaseal devices"
+        )
+    return [int(argument)]

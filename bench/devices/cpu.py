@@ -1,0 +1,226 @@
+"""The processors of this node, taken together as one device: what a bare machine, and every test, can measure."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.clock import Clock
+from bench.devices.base import Found, parse_index
+from bench.environment import derived_id, machine_id
+from bench.measure import EventTimer
+from bench.record import Device, DeviceModel, NodeClock, Precision
+from bench.sensors import CpuSource
+
+if TYPE_CHECKING:
+    from kernels.base import Kernel
+
+VENDORS = {
+    "authenticamd": "AMD",
+    "genuineintel": "Intel",
+    "hygongenuine": "Hygon",
+    "centaurhauls": "Zhaoxin",
+    "shanghai": "Zhaoxin",
+}
+# Arm's registry of implementers, as Linux prints them ("CPU implementer" in /proc/cpuinfo).
+IMPLEMENTERS = {0x41: "Arm", 0x48: "HiSilicon", 0x4E: "NVIDIA", 0x51: "Qualcomm", 0x70: "Phytium", 0xC0: "Ampere"}
+PARTS = {
+    (0x41, 0xD0C): "Neoverse-N1",
+    (0x41, 0xD40): "Neoverse-V1",
+    (0x41, 0xD49): "Neoverse-N2",
+    (0x41, 0xD4F): "Neoverse-V2",
+    (0x48, 0xD01): "Kunpeng-920 (TaiShan v110)",
+    (0x48, 0xD02): "TaiShan v120",
+    (0x70, 0x662): "FTC662",
+    (0x70, 0x663): "FTC663",
+    (0xC0, 0xAC3): "Ampere-1",
+}
+
+
+class Cpu:
+    """Back end of the node's processors.
+
+    Args:
+        root: the file system's root (tests).
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.root = root
+
+    def find(self, argument: str | None) -> list[Found]:
+        """Return the one device that all processors of this node make up."""
+        parse_index("cpu", argument, 1)
+        fields = cpuinfo(self.root)
+        cpus = usable_cpus(self.root)
+        vendor, model = name_of(fields)
+        described = DeviceModel(
+            kind="cpu",
+            vendor=vendor,
+            model=model,
+            simulated=False,
+            count_unit="package",
+            identity_source="asserted",
+            firmware=_short(fields.get("microcode")),
+            driver=None,
+            library=None,
+            library_sha256=None,
+            memory_bytes=_meminfo(self.root, "MemTotal"),
+            cache_bytes=last_level_cache_bytes(cpus, self.root),
+            units=usable_cores(cpus, self.root),
+            max_clock_mhz=max_clock_mhz(cpus, self.root),
+        )
+        device = Device(
+            device="cpu:0",
+            model=0,
+            uuid=derived_id("cpu", machine_id()),
+            serial=None,
+            die_id=None,
+            pci_address=None,
+            parent=None,
+        )
+        return [Found(described, device)]
+
+    def open(self, index: int, clock: Clock) -> OpenedCpu:
+        """Return the processors for measuring."""
+        return OpenedCpu(clock, self.root)
+
+    def node_clock(self) -> NodeClock | None:
+        """Return None: a real machine has a real clock."""
+        return None
+
+
+class OpenedCpu:
+    """The processors, being measured by this process."""
+
+    target = "cpu"
+
+    def __init__(self, clock: Clock, root: Path) -> None:
+        self._clock = clock
+        self._root = root
+
+    def kernel(self) -> Kernel:
+        """Return the numpy GEMM: it needs nothing but the base dependencies."""
+        from kernels.base import load_kernel
+
+        return load_kernel("gemm-numpy")
+
+    def memory_bytes(self) -> int | None:
+        """Return half of the memory that is available, in bytes."""
+        available = _meminfo(self._root, "MemAvailable")
+        return None if available is None else available // 2
+
+    def source(self) -> CpuSource:
+        """Return the kernel's sensors."""
+        return CpuSource(usable_cpus(self._root), self._clock, self._root)
+
+    def timer(self) -> EventTimer | None:
+        """Return None: a processor has no time of its own."""
+        return None
+
+    def begin(self, precision: Precision, opens_ns: int) -> None:
+        """Do nothing."""
+
+
+def cpuinfo(root: Path) -> dict[str, str]:
+    """Return the fields of the first processor in /proc/cpuinfo, names in lower case."""
+    try:
+        text = (root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    fields: dict[str, str] = {}
+    for line in text.splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            fields.setdefault(name.strip().lower(), value.strip())
+    return fields
+
+
+def name_of(fields: dict[str, str]) -> tuple[str, str]:
+    """Return vendor and model from /proc/cpuinfo; Arm processors name an implementer and a part instead."""
+    model = _short(fields.get("model name"))
+    vendor = VENDORS.get(fields.get("vendor_id", "").strip().lower(), _short(fields.get("vendor_id")))
+    try:
+        implementer, part = int(fields["cpu implementer"], 16), int(fields["cpu part"], 16)
+    except (KeyError, ValueError):
+        return vendor or "unknown", model or platform.machine() or "unknown"
+    unnamed = f"implementer 0x{implementer:02x} part 0x{part:03x}"
+    return vendor or IMPLEMENTERS.get(implementer, "unknown"), model or PARTS.get((implementer, part), unnamed)
+
+
+def usable_cpus(root: Path) -> list[int]:
+    """Return the logical CPUs that this process may run on."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def usable_cores(cpus: list[int], root: Path) -> int:
+    """Return how many cores this process may use: affinity, with siblings taken once, and the cgroup's quota."""
+    cores = {_cpu_file(root, cpu, "topology/thread_siblings_list") or str(cpu) for cpu in cpus}
+    quota = _cgroup_cpus(root)
+    return max(1, len(cores) if quota is None else min(len(cores), quota))
+
+
+def _cgroup_cpus(root: Path) -> int | None:
+    """Return the cgroup's CPU quota in whole CPUs, rounded up; None where there is none."""
+    base = root / "sys/fs/cgroup"
+    own = _read(root / "proc/self/cgroup")
+    folder = next((line.partition("::")[2].strip("/") for line in own.splitlines() if line.startswith("0::")), "")
+    limits = []
+    for path in {base / folder, base}:
+        fields = _read(path / "cpu.max").split()
+        if len(fields) == 2 and all(field.isdigit() for field in fields):
+            limits.append(-(-int(fields[0]) // max(1, int(fields[1]))))
+    quota, period = _read(base / "cpu/cpu.cfs_quota_us"), _read(base / "cpu/cpu.cfs_period_us")
+    if quota.isdigit() and period.isdigit():
+        limits.append(-(-int(quota) // max(1, int(period))))
+    return max(1, min(limits)) if limits else None
+
+
+def last_level_cache_bytes(cpus: list[int], root: Path) -> int | None:
+    """Return the size of all last-level caches together, in bytes; None where the kernel does not tell."""
+    caches: dict[tuple[int, str], int] = {}
+    for cpu in cpus:
+        for index in range(8):
+            level, size = (_cpu_file(root, cpu, f"cache/index{index}/{name}") for name in ("level", "size"))
+            shared = _cpu_file(root, cpu, f"cache/index{index}/shared_cpu_list") or str(cpu)
+            if level.isdigit() and (count := _size_bytes(size)):
+                caches[int(level), shared] = count
+    last = max((level for level, _ in caches), default=0)
+    return sum(count for (level, _), count in caches.items() if level == last) or None if last >= 2 else None
+
+
+def _size_bytes(text: str) -> int:
+    factor = {"K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:].upper(), 1)
+    digits = text.rstrip("KMGkmg")
+    return int(digits) * factor if digits.isdigit() else 0
+
+
+def max_clock_mhz(cpus: list[int], root: Path) -> int | None:
+    """Return the highest clock that any usable processor supports, MHz; None where the kernel does not tell."""
+    khz = [int(text) for cpu in cpus if (text := _cpu_file(root, cpu, "cpufreq/cpuinfo_max_freq")).isdigit()]
+    return max(khz) // 1000 if khz and max(khz) >= 1000 else None
+
+
+def _meminfo(root: Path, name: str) -> int | None:
+    for line in _read(root / "proc/meminfo").splitlines():
+        field, _, rest = line.partition(":")
+        if field == name and rest.split()[:1] and rest.split()[0].isdigit():
+            return int(rest.split()[0]) * 1024
+    return None
+
+
+def _cpu_file(root: Path, cpu: int, name: str) -> str:
+    return _read(root / f"sys/devices/system/cpu/cpu{cpu}" / name)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _short(text: str | None) -> str | None:
+    flat = " ".join((text or "").split())
+    return flat[:200] if flat and flat.isprintable() else None

@@ -1,0 +1,230 @@
+"""Facts about the node: software, virtualisation, clock, and the switches that R1 forbids. Nothing that names a person.
+
+No host name, user, address or dump of the environment may enter a record: only the names listed here are looked at.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import re
+import secrets
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.errors import InputError
+from bench.record import Environment, NodeClock, Tool, write_atomic
+
+PACKAGES = ("bench", "kernels", "certify")
+SOURCE_SUFFIXES = (".py", ".cu", ".cuh")
+
+
+class Variable(NamedTuple):
+    """An environment variable that can switch on emulation or reduced precision, and its values that do not."""
+
+    name: str
+    harmless: tuple[str, ...]
+    effect: str
+
+
+ZERO = ("0",)
+STANDARD = ("standard",)
+# Sources: cuBLAS (floating-point emulation), PyTorch, oneDNN, oneMKL, hipBLASLt, rocBLAS, torch_mlu and IPEX manuals.
+VARIABLES = (
+    Variable("NVIDIA_TF32_OVERRIDE", ZERO, "TF32"),
+    Variable("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", ZERO, "TF32"),
+    Variable("TORCH_ALLOW_TF32_CNMATMUL_OVERRIDE", ZERO, "TF32"),
+    Variable("CUBLAS_EMULATE_SINGLE_PRECISION", ZERO, "emulated FP32"),
+    Variable("CUBLAS_EMULATE_DOUBLE_PRECISION", ZERO, "emulated FP64"),
+    Variable("CUBLAS_EMULATION_STRATEGY", (), "emulation"),
+    Variable("CUBLAS_FIXEDPOINT_EMULATION_MANTISSA_BIT_COUNT", (), "emulated FP64"),
+    Variable("ONEDNN_DEFAULT_FPMATH_MODE", ("strict",), "reduced precision"),
+    Variable("DNNL_DEFAULT_FPMATH_MODE", ("strict",), "reduced precision"),
+    Variable("MKL_BLAS_COMPUTE_MODE", STANDARD, "reduced precision"),
+    Variable("HIPBLASLT_ALLOW_TF32", ZERO, "TF32"),
+    Variable("HIPBLASLT_OVERRIDE_COMPUTE_TYPE_XF32", ("-1", "0"), "TF32"),
+    Variable("ROCBLAS_INTERNAL_FP16_ALT_IMPL", ZERO, "BF16 in place of FP16"),
+    Variable("IPEX_FP32_MATH_MODE", ("0", "fp32"), "TF32 or BF16 in place of FP32"),
+)
+
+
+def refuse_emulation(environ: Mapping[str, str]) -> None:
+    """Refuse an environment that enables emulation or reduced precision (DESIGN R1).
+
+    Raises:
+        InputError: a variable is set to a value that is not known to be harmless.
+    """
+    for variable in VARIABLES:
+        value = environ.get(variable.name, "").strip().lower()
+        if value and value not in variable.harmless:
+            raise InputError(
+                "emulation-enabled",
+                f"the environment variable {variable.name} is set and enables {variable.effect}",
+                fix=f"unset {variable.name}",
+            )
+
+
+def state_dir(environ: Mapping[str, str] | None = None) -> Path:
+    """Return where this node keeps its own key and identity: $PETASEAL_STATE, else the user's state folder."""
+    environ = os.environ if environ is None else environ
+    if environ.get("PETASEAL_STATE"):
+        return Path(environ["PETASEAL_STATE"])
+    base = environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "petaseal"
+
+
+def machine_id(etc: Path = Path("/etc/machine-id"), state: Path | None = None) -> str:
+    """Return this machine's own id, 32 hex digits; where the system has none, one that is created once and kept.
+
+    Raises:
+        InputError: the id kept in the state folder is damaged, or none can be kept there.
+    """
+    try:
+        text = etc.read_text(encoding="ascii").strip().lower()
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    if _is_id(text):
+        return text
+    path = (state_dir() if state is None else state) / "machine-id"
+    if not path.exists():
+        fresh = path.with_name(f".machine-id.{secrets.token_hex(8)}")
+        write_atomic(fresh, secrets.token_hex(16).encode() + b"\n", mode=0o600)
+        try:
+            os.link(fresh, path)  # exclusive: of two first runs at once, one wins and both then read the same id
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise InputError("output-not-writable", f"cannot be created ({error.strerror})", where=path) from None
+        finally:
+            fresh.unlink(missing_ok=True)
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    if not _is_id(text):
+        raise InputError("machine-id-damaged", "is not 32 hex digits", where=path, fix="remove it and run again")
+    return text
+
+
+def _is_id(text: str) -> bool:
+    return len(text) == 32 and set(text) <= set("0123456789abcdef") and set(text) != {"0"}
+
+
+def derived_id(purpose: str, machine: str) -> str:
+    """Return the hex SHA-256 of a machine id for one purpose: the id itself never leaves the machine."""
+    return hashlib.sha256(f"petaseal/{purpose}/v1\0{machine}".encode()).hexdigest()
+
+
+def node_id(machine: str | None = None) -> str:
+    """Return this node's name in records of its own campaigns: "node-" and 12 hex digits."""
+    return "node-" + derived_id("node", machine_id() if machine is None else machine)[:12]
+
+
+@cache
+def tool() -> Tool:
+    """Return the harness's version and the SHA-256 over its own sources: sorted names with the digest of each file."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    root = Path(__file__).resolve().parent.parent
+    total = hashlib.sha256()
+    for path in sorted(p for package in PACKAGES for p in (root / package).rglob("*") if p.suffix in SOURCE_SUFFIXES):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        total.update(f"{content}  {path.relative_to(root).as_posix()}\n".encode())
+    try:
+        text = version("petaseal")
+    except PackageNotFoundError:
+        text = "uninstalled"
+    return Tool(version=text, sha256=total.hexdigest())
+
+
+OFF = frozenset({"off", "false", "0", "ieee", "highest", "strict", "none"})
+
+
+def normal_switches(found: Mapping[str, str]) -> dict[str, str]:
+    """Return what a kernel's switches read as, with the one word "off" for every value that means it (R1)."""
+    return {name: "off" if value.lower() in OFF else value for name, value in found.items()}
+
+
+def environment(libraries: Mapping[str, str], switches: Mapping[str, str], root: Path = Path("/")) -> Environment:
+    """Return the node's environment.
+
+    Args:
+        libraries: those that computed, with their versions, as the workers found them.
+        switches: emulation and reduced-precision switches, as found after they were set off.
+        root: the file system's root (tests).
+    """
+    return Environment(
+        os=_os_name(root),
+        kernel=platform.release() or "unknown",
+        architecture=platform.machine() or "unknown",
+        python=platform.python_version(),
+        virtualised=virtualised(root),
+        libraries=dict(sorted(libraries.items())),
+        switches=dict(sorted(switches.items())),
+    )
+
+
+def _os_name(root: Path) -> str:
+    try:
+        lines = (root / "etc/os-release").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return platform.system() or "unknown"
+    fields = dict(line.split("=", 1) for line in lines if "=" in line)
+    name = fields.get("PRETTY_NAME", "").strip().strip('"')
+    return name[:128] if name and name.isprintable() else platform.system() or "unknown"
+
+
+VIRTUAL_PRODUCTS = re.compile("kvm|qemu|vmware|virtualbox|virtual machine|xen|bochs|bhyve|openstack|alibaba cloud ecs")
+
+
+def virtualised(root: Path = Path("/")) -> bool | None:
+    """Return whether a hypervisor runs this node; None where nothing tells."""
+    cpuinfo = _text(root / "proc/cpuinfo")
+    if any(line.startswith("flags") and " hypervisor" in line for line in cpuinfo.splitlines()):
+        return True
+    if _text(root / "sys/hypervisor/type").strip():
+        return True
+    product = " ".join(_text(root / "sys/class/dmi/id" / name) for name in ("product_name", "sys_vendor")).lower()
+    if VIRTUAL_PRODUCTS.search(product):
+        return True
+    known = product.strip() or any(line.startswith("flags") for line in cpuinfo.splitlines())
+    return False if known else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+class _Timex(ctypes.Structure):
+    # struct timex of <sys/timex.h>, as far as the fields that are read; the rest is room that the kernel may fill.
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),  # microseconds
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("room", ctypes.c_long * 32),
+    )
+
+
+STA_UNSYNC = 0x0040
+TIME_ERROR = 5
+
+
+def kernel_clock() -> NodeClock:
+    """Return the kernel's own bound on its clock error (adjtimex), unknown where the clock is not synchronised."""
+    state = _Timex()
+    try:
+        result = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(state))
+    except (OSError, AttributeError):
+        return NodeClock(source="kernel", uncertainty_ns=None)
+    unsure = result in (-1, TIME_ERROR) or state.status & STA_UNSYNC or state.maxerror < 0
+    return NodeClock(source="kernel", uncertainty_ns=None if unsure else state.maxerror * 1000)

@@ -1,0 +1,65 @@
+"""The one tree of errors: every refusal is one sentence with a reason code and what to do next.
+
+Only the command line turns an error into an exit status. The texts of the codes stand in ``configs/reasons.yaml``.
+"""
+
+from __future__ import annotations
+
+
+class PetasealError(Exception):
+    """Base of every error that petaseal raises on purpose.
+
+    Args:
+        code: reason code, a key of ``configs/reasons.yaml`` (``petaseal explain CODE`` prints its text).
+        what: what is wrong, a clause without a full stop.
+        where: the file, field or device concerned, if any.
+        fix: what to do about it, a clause without a full stop, if it is not obvious.
+    """
+
+    exit_status = 2
+
+    def __init__(self, code: str, what: str, *, where: object = None, fix: str | None = None) -> None:
+        self.code = code
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.fix = fix
+        super().__init__(code, what)
+
+    def __str__(self) -> str:
+        parts = [self.what if self.where is None else f"{self.where}: {self.what}"]
+        if self.fix:
+            parts.append(self.fix)
+        return one_line(f"{'; '.join(parts)} [{self.code}]")
+
+
+class InputError(PetasealError):
+    """The input or the usage is wrong; nothing was done (exit status 2)."""
+
+
+class MissingLibraryError(InputError):
+    """An optional library is not installed: says what is missing, what it is for and how to install it."""
+
+    def __init__(self, library: str, purpose: str, extra: str) -> None:
+        super().__init__(
+            "missing-library",
+            f"{library} is not installed; it is needed {purpose}",
+            fix=f"install it with: pip install 'petaseal[{extra}]'",
+        )
+
+
+class RefusedError(PetasealError):
+    """The input was understood and the answer is no: a document is invalid or a requirement is not met (exit 1)."""
+
+    exit_status = 1
+
+
+class DeviceError(PetasealError):
+    """A device failed, hung or gave wrong products while it was measured (exit status 1)."""
+
+    exit_status = 1
+
+
+def one_line(text: str, limit: int = 500) -> str:
+    """Return `text` on one line, printable and bounded: error texts quote hostile input."""
+    flat = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"

@@ -1,0 +1,95 @@
+"""What a node and its workers say to each other: typed messages, JSON on a socket pair."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from bench.devices.base import Found
+from bench.measure import Row
+from bench.record import Precision, Profile
+from bench.record.node import FailureCode
+from bench.session import Facts, Result, UtcWindow
+
+
+class Setup(msgspec.Struct, tag=True, frozen=True):
+    """To a worker: what it is for. It answers `Ready`."""
+
+    found: Found
+    profile: Profile
+    challenge: str
+    precisions: tuple[Precision, ...]
+    kernel: str | None
+
+
+class Measure(msgspec.Struct, tag=True, frozen=True):
+    """To a worker: measure one precision in its window. It answers `Measured`."""
+
+    precision: Precision
+    window: UtcWindow
+
+
+class Conclude(msgspec.Struct, tag=True, frozen=True):
+    """To a worker: check the last outputs on the host and hand over everything. It answers `Concluded`."""
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """What went wrong in one precision."""
+
+    precision: Precision
+    code: FailureCode
+    detail: str
+
+
+class Ready(msgspec.Struct, tag=True, frozen=True):
+    """From a worker: operands are on the device."""
+
+    facts: tuple[Facts, ...]
+    troubles: tuple[Trouble, ...]
+    libraries: dict[str, str]
+    switches: dict[str, str]
+
+
+class Progress(msgspec.Struct, tag=True, frozen=True):
+    """From a worker, now and then: what it does, and at which rate."""
+
+    precision: Precision
+    phase: str
+    rate_mflop_s: int
+
+
+class Measured(msgspec.Struct, tag=True, frozen=True):
+    """From a worker: one window is over."""
+
+    precision: Precision
+    trouble: Trouble | None
+
+
+class Concluded(msgspec.Struct, tag=True, frozen=True):
+    """From a worker: its figures and samples."""
+
+    results: tuple[Result, ...]
+    troubles: tuple[Trouble, ...]
+    rows: tuple[Row, ...]
+
+
+Order = Setup | Measure | Conclude
+Answer = Ready | Progress | Measured | Concluded
+_ORDERS = msgspec.json.Decoder(Order)
+_ANSWERS = msgspec.json.Decoder(Answer)
+
+
+def encode(message: Any) -> bytes:
+    """Return a message's bytes."""
+    return msgspec.json.encode(message)
+
+
+def order(data: bytes) -> Order:
+    """Return what a node tells a worker."""
+    return _ORDERS.decode(data)  # type: ignore[no-any-return]
+
+
+def answer(data: bytes) -> Answer:
+    """Return what a worker tells its node."""
+    return _ANSWERS.decode(data)  # type: ignore[no-any-return]

@@ -1,0 +1,182 @@
+"""Profiles: reading and checking them, and choosing a shape from them by memory and trial rate (DESIGN R3, R4, R7).
+
+Pure but for reading the file; the trial is a function that is handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from bench.errors import DeviceError, InputError
+from bench.record import SUBWINDOWS, DeviceModel, Grade, Precision, Profile, Shape, read_config
+
+SECOND_NS = 10**9
+MINIMUM_COUNTED_NS: dict[Grade, int] = {  # R7
+    "smoke": 3 * SECOND_NS,
+    "standard": 60 * SECOND_NS,
+    "certification": 600 * SECOND_NS,
+}
+LEAST_OPERAND_BYTES = {"cpu": 256 * 2**20, "gpu": 2**30, "npu": 2**30}  # R3, where the cache is unknown
+LEAST_LAUNCHES_PER_SUBWINDOW = 4  # R4
+ITEM_BYTES: dict[Precision, int] = {"fp16": 2, "bf16": 2, "fp32": 4, "fp64": 8}
+LEAST_DIMENSION = 32  # R5's bounds hold from here on
+# Beside operands and products: the check's temporaries, the library's workspace, up-cast copies.
+MEMORY_MARGIN_PERCENT = 150
+
+
+class Trial(NamedTuple):
+    """One shape that was tried, and the mean time of a launch, ns."""
+
+    shape: Shape
+    launch_ns: int
+
+
+def load_profile(name_or_file: str) -> Profile:
+    """Return a profile that keeps what its grade promises.
+
+    Raises:
+        InputError: there is none of that name, it is not well-formed, its window is too short for its grade, or a
+            precision has no shapes.
+    """
+    profile = read_config("profiles", name_or_file, Profile)
+    check_profile(profile, name_or_file)
+    return profile
+
+
+def check_profile(profile: Profile, where: object) -> None:
+    """Refuse a profile that cannot reach its own grade or has nothing to run.
+
+    Raises:
+        InputError: as `load_profile`.
+    """
+    least = MINIMUM_COUNTED_NS[profile.grade]
+    if counted_ns(profile) < least:
+        raise InputError(
+            "profile-below-grade",
+            f"a window of {profile.window_ns / SECOND_NS:g} s counts as little as "
+            f"{counted_ns(profile) / SECOND_NS:.3f} s, and grade {profile.grade} needs {least // SECOND_NS} s",
+            where=where,
+            fix="lengthen window_ns or lower the grade",
+        )
+    if len(set(profile.precisions)) != len(profile.precisions):
+        raise InputError("profile-invalid", "names a precision twice", where=where)
+    for precision in profile.precisions:
+        shapes = profile.shapes.get(precision, ())
+        if not shapes:
+            raise InputError("profile-invalid", f"has no shapes for {precision}", where=where)
+        if min(min(s.m, s.n, s.k) for s in shapes) < LEAST_DIMENSION:
+            raise InputError("profile-invalid", f"has a dimension below {LEAST_DIMENSION}", where=where)
+
+
+def chosen_precisions(profile: Profile, wanted: Sequence[str]) -> tuple[Precision, ...]:
+    """Return the precisions to measure: those that were asked for, in that order, else the profile's.
+
+    Raises:
+        InputError: the profile has no shapes for one, or one is named twice.
+    """
+    if not wanted:
+        return profile.precisions
+    known = {str(precision): precision for precision, shapes in profile.shapes.items() if shapes}
+    for name in wanted:
+        if name not in known:
+            raise InputError(
+                "unknown-precision",
+                f"there is no precision {name!r} in profile {profile.profile}",
+                fix=f"choose from {', '.join(sorted(known))}",
+            )
+        if wanted.count(name) > 1:
+            raise InputError("unknown-precision", f"the precision {name} is named twice", fix="name each once")
+    return tuple(known[name] for name in wanted)
+
+
+def counted_ns(profile: Profile) -> int:
+    """Return the least time that a window of this profile counts, ns: a remainder of launches is lost (R9).
+
+    A unit of launches is at most the 30 x launches_per_subwindow-th part of the window; at most 29 are left over, and
+    half of one is lost at each edge.
+    """
+    units = SUBWINDOWS * profile.launches_per_subwindow
+    return profile.window_ns * (units - SUBWINDOWS - 1) // units
+
+
+def longest_launch_ns(profile: Profile) -> int:
+    """Return how long one launch may take for a shape to be chosen (R4), ns."""
+    return profile.window_ns // (SUBWINDOWS * profile.launches_per_subwindow)
+
+
+def batch_of(profile: Profile, launch_ns: int) -> int:
+    """Return how many launches are stamped together: what half of the longest launch holds, at least one."""
+    return max(1, longest_launch_ns(profile) // 2 // max(1, launch_ns))
+
+
+def least_operand_bytes(model: DeviceModel) -> int:
+    """Return how many bytes the operand sets of a device must have together (R3)."""
+    return 2 * model.cache_bytes if model.cache_bytes else LEAST_OPERAND_BYTES[model.kind]
+
+
+def needed_bytes(shape: Shape, precision: Precision, least_bytes: int) -> int:
+    """Return the memory that a shape takes with all its operand sets and products, with a margin, in bytes."""
+    item = ITEM_BYTES[precision]
+    operands = (shape.m * shape.k + shape.k * shape.n) * item
+    sets = max(2, -(-least_bytes // operands))
+    return sets * (operands + shape.m * shape.n * item) * MEMORY_MARGIN_PERCENT // 100
+
+
+def choose_shape(
+    profile: Profile,
+    precision: Precision,
+    least_bytes: int,
+    memory_bytes: int | None,
+    trial: Callable[[Shape], int],
+) -> tuple[Shape, list[Trial]]:
+    """Return the largest registered shape that fits and whose launch is short enough (R4), and all trials.
+
+    Shapes are tried upwards, each only if the rate seen so far says that it will be short enough: a device that is
+    slow on large shapes never has to run one.
+
+    Args:
+        profile: with the registered shapes.
+        precision: to run.
+        least_bytes: of all operand sets together (R3).
+        memory_bytes: that operands may take; None where it is unknown.
+        trial: returns the mean time of a launch of a shape, ns.
+
+    Raises:
+        DeviceError: no shape fits into the memory, or the smallest is still too slow.
+    """
+    shapes = sorted(profile.shapes.get(precision, ()), key=_flop)
+    fitting = [s for s in shapes if memory_bytes is None or needed_bytes(s, precision, least_bytes) <= memory_bytes]
+    if not fitting:
+        raise DeviceError("no-shape", f"no registered {precision} shape fits into the memory")
+    longest = longest_launch_ns(profile)
+    trials = [Trial(fitting[0], trial(fitting[0]))]
+    best = trials[0]
+    untried = fitting[1:]
+    while candidate := _largest_within(untried, best, longest):
+        trials.append(Trial(candidate, trial(candidate)))
+        if trials[-1].launch_ns > longest:
+            untried = [s for s in untried if _flop(s) < _flop(candidate)]
+        else:
+            best = trials[-1]
+            untried = [s for s in untried if _flop(s) > _flop(candidate)]
+    # A launch somewhat over the profile's wish still keeps R4 on the smallest shape, which is better than no figure.
+    if best.launch_ns > longest * profile.launches_per_subwindow // LEAST_LAUNCHES_PER_SUBWINDOW:
+        raise DeviceError("no-shape", f"one launch of the smallest {precision} shape takes {best.launch_ns} ns")
+    return best.shape, trials
+
+
+def _flop(shape: Shape) -> int:
+    return 2 * shape.m * shape.n * shape.k
+
+
+def _largest_within(shapes: Sequence[Shape], seen: Trial, longest_ns: int) -> Shape | None:
+    """Return the largest shape whose launch is predicted to be short enough, by the rate of one that was tried.
+
+    Rates grow with the shape: the next larger one is tried even if it would have to be twice as fast.
+    """
+    predicted = [(s, seen.launch_ns * _flop(s) // _flop(seen.shape)) for s in shapes]
+    within = [s for s, launch_ns in predicted if launch_ns <= longest_ns]
+    if not within and predicted and predicted[0][1] <= 2 * longest_ns:
+        return predicted[0][0]
+    return within[-1] if within else None

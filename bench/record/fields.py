@@ -1,0 +1,59 @@
+"""The field types that every signed document is made of, and the one way to turn a document into bytes.
+
+Documents are frozen msgspec structs: unknown fields, wrong types and out-of-range numbers are refused while parsing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from bench.units import MAX_INTEGER, TIME_FORMAT
+
+Precision = Literal["fp16", "bf16", "fp32", "fp64"]
+PoolClass = Literal["intelligent", "supercomputing", "general", "edge"]
+Grade = Literal["smoke", "standard", "certification"]
+GRADES: tuple[Grade, ...] = ("smoke", "standard", "certification")  # ascending
+
+# `$` alone would let a trailing newline pass in Python; `$(?!\n)` means the end in every regular-expression dialect.
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$(?!\n)", description="lower-case identifier")]
+DeviceName = Annotated[
+    str, Meta(pattern=r"^[a-z][a-z0-9_]{0,31}:[0-9]{1,5}$(?!\n)", description="kind:index on its node")
+]
+Text = Annotated[str, Meta(min_length=1, max_length=256)]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)", description="SHA-256, lower-case hex")]
+Challenge = Annotated[
+    str, Meta(pattern=r"^[0-9a-f]{32,64}$(?!\n)", description="nonce, lower-case hex, at least 16 bytes")
+]
+UtcTime = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$(?!\n)",
+        description=f"UTC, exactly {TIME_FORMAT}",
+    ),
+]
+Count = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+Positive = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
+Signed = Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+Ppm = Annotated[int, Meta(ge=0, le=10**6)]
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every type in a signed document: frozen, keyword-only, strict."""
+
+
+def encode(value: Any) -> bytes:
+    """Return the canonical JSON of a document or of plain values: RFC 8785 limited to integers and ASCII keys.
+
+    Keys are sorted, nothing is omitted, text is UTF-8 and unescaped but for ``"`` and ``\\``. The strictness of what
+    may be inside (no floats, no control characters, NFC) is enforced where documents are read: ``certify.canonical``.
+    """
+    return msgspec.json.encode(value, order="sorted")
+
+
+def digest(value: Any) -> str:
+    """Return the hex SHA-256 of the canonical JSON of `value`."""
+    return hashlib.sha256(encode(value)).hexdigest()

@@ -1,0 +1,83 @@
+"""R9: the throughput bounds of one window, in exact integers, from the 30 sub-window times.
+
+Pure arithmetic that the harness and every verifier share; no I/O and no floating point may enter it.
+The steps stand in ``docs/run-rules.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isqrt
+from operator import mul
+from typing import NamedTuple
+
+SUBWINDOWS = 30
+FINE_BITS = 64
+T_95_29_MILLIONTHS = 1_699_127  # one-sided 95 % quantile of Student's t, 29 degrees of freedom, times 10^6
+
+
+class Bounds(NamedTuple):
+    """Throughput of one window in MFLOP/s. `upper_mflop_s` is None where the spread allows no finite bound."""
+
+    sustained_mflop_s: int
+    certified_mflop_s: int
+    upper_mflop_s: int | None
+    autocorrelation_ppm: int
+
+
+def throughput_bounds(work_mflop: int, subwindow_ns: Sequence[int]) -> Bounds:
+    """Return sustained, lower (certified) and upper throughput of a window (DESIGN R8, R9).
+
+    Args:
+        work_mflop: all work of the window, MFLOP.
+        subwindow_ns: host time of each of the 30 consecutive sub-windows of equal launch count, ns.
+
+    Raises:
+        ValueError: there are not exactly 30 positive times, or the work is negative.
+    """
+    least = min(subwindow_ns, default=0)
+    return bounds_above(work_mflop, least, [x - least for x in subwindow_ns])
+
+
+def bounds_above(work_mflop: int, least_ns: int, over_ns: Sequence[int]) -> Bounds:
+    """Return the same for x_i = least_ns + over_ns[i], the form that records hold: small integers are fast."""
+    n, e = SUBWINDOWS, over_ns
+    if len(e) != n or least_ns <= 0 or min(e) < 0 or work_mflop < 0:
+        raise ValueError(f"R9 needs {SUBWINDOWS} positive sub-window times and work >= 0")
+    rest = sum(e)
+    total = n * least_ns + rest  # S; D and C do not depend on where the x_i begin
+    # With y_i = n x_i - S (integers): n^2 D = sum y_i^2 and n^2 C = sum y_i y_{i+1}; rho = C / D.
+    d = n * n * sum(map(mul, e, e)) - n * rest * rest
+    c = n * n * sum(map(mul, e, e[1:])) - n * rest * (2 * rest - e[0] - e[-1]) + (n - 1) * rest * rest
+    # rho' = min(0.9, rho+ + (1 + 4 rho+)/30) = p/q with rho+ = max(0, rho); f = (q + p)/(q - p).
+    p, q = (34 * max(c, 0) + d, 30 * d) if d else (1, 30)
+    if 10 * p > 9 * q:
+        p, q = 9, 10
+    # h^2 = t^2 * 30 * D * f / 29 = num/den, D = d / n^2.
+    num = T_95_29_MILLIONTHS**2 * n * d * (q + p)
+    den = 10**12 * (n - 1) * n * n * (q - p)
+    h_fine = isqrt((num << 2 * FINE_BITS) // den)  # h in units of 2^-64 ns, truncated
+    h_floor = h_fine >> FINE_BITS
+    h_ceil = h_floor if h_floor * h_floor * den == num else h_floor + 1
+    work = work_mflop * 10**9
+    return Bounds(
+        sustained_mflop_s=work // total,
+        certified_mflop_s=work // (total + h_ceil),
+        upper_mflop_s=_upper(work, total, num, den, h_fine) if h_ceil < total else None,
+        autocorrelation_ppm=c * 10**6 // d if d else 0,
+    )
+
+
+def _upper(work: int, total: int, num: int, den: int, h_fine: int) -> int:
+    """Return ceil(work / (total - h)) for h = sqrt(num/den), exactly: the least U >= 0 with U (total - h) >= work."""
+    # h to 64 binary places bounds U from both sides, nearly always to one integer; the rest is found by bisection.
+    low = -((-work << FINE_BITS) // ((total << FINE_BITS) - h_fine))
+    high = -((-work << FINE_BITS) // ((total << FINE_BITS) - h_fine - 1))
+    while low < high:
+        middle = (low + high) // 2
+        slack = middle * total - work  # U (total - h) >= work  <=>  slack >= U h  <=>  slack^2 den >= U^2 num
+        if slack >= 0 and slack * slack * den >= middle * middle * num:
+            high = middle
+        else:
+            low = middle + 1
+    return low

@@ -1,0 +1,250 @@
+"""NodeRecord: everything that one node measured, as facts. What the facts are worth is judged in ``certify.rules``.
+
+Measurements are columnar (one column a quantity, one place a device), so that the record of a node of eight devices
+stays below 16 KB and every quantity keeps its full name and unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, Literal, NamedTuple
+
+from msgspec import Meta
+
+from bench.record.fields import (
+    Challenge,
+    Count,
+    DeviceName,
+    Document,
+    Name,
+    Positive,
+    Ppm,
+    Precision,
+    Sha256,
+    Signed,
+    Text,
+    UtcTime,
+)
+from bench.record.interval import SUBWINDOWS
+from bench.record.plan import Campaign
+
+RULES_VERSION = "petaseal-rules/0.1"
+
+Method = Literal["native", "upcast"]
+CountUnit = Literal["card", "package", "die", "slice"]
+WarmupEnd = Literal["steady", "rate-trend", "clock-trend", "temperature-trend", "too-few-samples"]
+FailureCode = Literal[
+    "device-failed", "device-hung", "device-lost", "out-of-memory", "unsupported-precision", "wrong-product", "no-shape"
+]
+
+
+class Tool(Document, frozen=True, kw_only=True):
+    """The harness that measured: its version and the digest of its own source files."""
+
+    version: Text
+    sha256: Sha256
+
+
+class NodeClock(Document, frozen=True, kw_only=True):
+    """How well the node's clock is known against the campaign's (R10); null where it could not be read."""
+
+    source: Literal["self", "kernel", "chrony", "ptp", "fake"]
+    uncertainty_ns: Count | None
+
+
+class Environment(Document, frozen=True, kw_only=True):
+    """Facts about the node that bear on the figure. No host name, address, user or environment dump."""
+
+    os: Text
+    kernel: Text
+    architecture: Text
+    python: Text
+    virtualised: bool | None
+    libraries: dict[Name, Text]  # name -> version or build
+    switches: dict[Name, Text]  # emulation and reduced-precision switches, as found after they were set off (R1)
+
+
+class DeviceModel(Document, frozen=True, kw_only=True):
+    """What all devices of one model on a node share."""
+
+    kind: Literal["cpu", "gpu", "npu"]
+    vendor: Text
+    model: Text
+    simulated: bool
+    count_unit: CountUnit
+    identity_source: Literal["asserted", "host_attested", "device_attested"]
+    firmware: Text | None
+    driver: Text | None
+    library: Text | None  # management library that answered: its file name
+    library_sha256: Sha256 | None
+    memory_bytes: Count | None
+    cache_bytes: Count | None  # last-level and memory-side cache (R3)
+    units: Count | None  # SMs, cores or AI cores (R12)
+    max_clock_mhz: Count | None
+
+
+class Device(Document, frozen=True, kw_only=True):
+    """One accelerator of the node and what identifies it. Placeholders are null (see `identifier`)."""
+
+    device: DeviceName
+    model: Annotated[int, Meta(ge=0, le=1023)]  # index into the record's models
+    uuid: Text | None
+    serial: Text | None
+    die_id: Text | None
+    pci_address: Text | None
+    parent: Text | None  # uuid of the device that a slice or die belongs to
+
+
+class Failure(Document, frozen=True, kw_only=True):
+    """A device that gave no figure in one precision (R14)."""
+
+    device: DeviceName
+    precision: Precision
+    code: FailureCode
+    detail: Text | None
+
+
+class Figure(NamedTuple):
+    """One device's row of a `Measurement`. Times are ns; offsets are UTC relative to the opening of the core window."""
+
+    device: str
+    launches: int  # counted: SUBWINDOWS equal sub-windows
+    subwindow_min_ns: int  # x_i = subwindow_min_ns + subwindow_over_ns[i] (host time)
+    subwindow_over_ns: tuple[int, ...]
+    sustained_mflop_s: int
+    certified_mflop_s: int
+    upper_mflop_s: int | None
+    opened_ns: int  # start of the first whole launch in the core window
+    counted_until_ns: int  # end of the last counted launch
+    covered_until_ns: int  # end of the last whole launch in the core window
+    event_ns: int | None  # device-event time of the counted launches (R11)
+    warmup_ns: int
+    warmup_end: WarmupEnd
+    verified_launches: int
+    row_error_ppm: int | None  # largest row error in millionths of R5's unit; null: NaN, Inf or a stale product
+    rms_error_ppm: int | None
+    samples: int  # telemetry
+    coverage_ppm: int | None
+    power_mean_mw: int | None
+    temperature_max_c: int | None
+    clock_mean_mhz: int | None
+    clock_max_mhz: int | None
+    throttled_ppm: int | None
+    ecc_uncorrected: int | None
+    foreign_processes: int | None
+
+    @property
+    def subwindow_ns(self) -> list[int]:
+        """The 30 sub-window times x_i, ns."""
+        return [self.subwindow_min_ns + over for over in self.subwindow_over_ns]
+
+
+Thirty = Annotated[tuple[Count, ...], Meta(min_length=SUBWINDOWS, max_length=SUBWINDOWS)]
+
+
+class Measurement(Document, frozen=True, kw_only=True):
+    """One Problem on the devices of a node that ran it with one shape, in one window. Columns as in `Figure`."""
+
+    kernel: Name
+    precision: Precision
+    accumulate: Precision
+    method: Method
+    m: Positive
+    n: Positive
+    k: Positive
+    operand_sets: Positive
+    operand_bytes: Positive  # of all sets of one device together
+    steal_ppm: Ppm | None  # of the node's CPU time in the window, taken by the hypervisor
+    other_load_ppm: Ppm | None  # of the node's CPU time in the window, used by others
+    throttle_reasons: tuple[Name, ...]  # seen on any of the devices in the window
+    device: Annotated[tuple[DeviceName, ...], Meta(min_length=1, max_length=1024)]
+    launches: tuple[Positive, ...]
+    subwindow_min_ns: tuple[Positive, ...]
+    subwindow_over_ns: tuple[Thirty, ...]
+    sustained_mflop_s: tuple[Count, ...]
+    certified_mflop_s: tuple[Count, ...]
+    upper_mflop_s: tuple[Count | None, ...]
+    opened_ns: tuple[Signed, ...]
+    counted_until_ns: tuple[Signed, ...]
+    covered_until_ns: tuple[Signed, ...]
+    event_ns: tuple[Count | None, ...]
+    warmup_ns: tuple[Count, ...]
+    warmup_end: tuple[WarmupEnd, ...]
+    verified_launches: tuple[Count, ...]
+    row_error_ppm: tuple[Count | None, ...]
+    rms_error_ppm: tuple[Count | None, ...]
+    samples: tuple[Count, ...]
+    coverage_ppm: tuple[Ppm | None, ...]
+    power_mean_mw: tuple[Count | None, ...]
+    temperature_max_c: tuple[Count | None, ...]
+    clock_mean_mhz: tuple[Count | None, ...]
+    clock_max_mhz: tuple[Count | None, ...]
+    throttled_ppm: tuple[Ppm | None, ...]
+    ecc_uncorrected: tuple[Count | None, ...]
+    foreign_processes: tuple[Count | None, ...]
+
+    def __post_init__(self) -> None:
+        if len({len(getattr(self, column)) for column in Figure._fields}) != 1:
+            raise ValueError("the columns of a measurement differ in length")
+
+    def figures(self) -> Iterator[Figure]:
+        """Return the measurement's rows, one for each device."""
+        return map(Figure._make, zip(*(getattr(self, column) for column in Figure._fields), strict=True))
+
+
+def columns(figures: Iterable[Figure]) -> dict[str, Any]:
+    """Return the columns of a `Measurement` from its rows."""
+    return dict(zip(Figure._fields, zip(*figures, strict=True), strict=True))
+
+
+class NodeRecord(Document, frozen=True, kw_only=True):
+    """Everything that one node measured in one campaign; the predicate of the document that the node signs."""
+
+    rules: Text
+    tool: Tool
+    node_id: Name
+    centre_id: Name | None  # null: measured without a centre's campaign
+    pool: Name | None
+    campaign_id: Name
+    campaign_sha256: Sha256
+    challenge: Challenge
+    campaign: Campaign | None  # the whole of a self-issued campaign; null where the campaign is a file of its own
+    profile: Name
+    profile_sha256: Sha256
+    signer_spki: Annotated[str, Meta(max_length=256)]  # base64 DER SubjectPublicKeyInfo of the record's signer
+    started_at: UtcTime
+    ended_at: UtcTime
+    clock: NodeClock
+    environment: Environment
+    models: Annotated[tuple[DeviceModel, ...], Meta(min_length=1)]
+    devices: Annotated[tuple[Device, ...], Meta(min_length=1, max_length=1024)]
+    measurements: tuple[Measurement, ...]
+    failures: tuple[Failure, ...]
+
+    def __post_init__(self) -> None:
+        names = [device.device for device in self.devices]
+        known = set(names)
+        if len(known) != len(names):
+            raise ValueError("a device is named twice in one record")
+        if any(device.model >= len(self.models) for device in self.devices):
+            raise ValueError("a device names a model that the record does not have")
+        seen = [(m.kernel, m.precision, name) for m in self.measurements for name in m.device]
+        if len(set(seen)) != len(seen):
+            raise ValueError("a device has two figures for one kernel and precision")
+        if not {name for _, _, name in seen} | {f.device for f in self.failures} <= known:
+            raise ValueError("a figure or failure names a device that the record does not have")
+
+
+_PLACEHOLDERS = frozenset({"", "0", "n/a", "na", "none", "null", "unknown", "not available", "[n/a]", "default string"})
+
+
+def identifier(text: object) -> str | None:
+    """Return a device identifier in the one form that is compared (trimmed, lower case), or None for a placeholder.
+
+    Drivers write placeholders where they know nothing ("N/A", "0", "Unknown", all zeros); a placeholder is no identity.
+    """
+    if text is None:
+        return None
+    flat = str(text).strip().casefold()
+    bare = flat.removeprefix("0x").strip("0-:. ")
+    return None if flat in _PLACEHOLDERS or not bare or set(flat) <= set("fx-:. ") else flat

@@ -1,0 +1,85 @@
+"""What is decided before anything is measured: the profile (how) and the campaign (when and where)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from bench.record.fields import (
+    Challenge,
+    Count,
+    Document,
+    Grade,
+    Name,
+    Positive,
+    Ppm,
+    Precision,
+    Sha256,
+    UtcTime,
+)
+
+
+class Shape(Document, frozen=True, kw_only=True):
+    """One pre-registered GEMM shape (R4): C (m x n) = A (m x k) B (k x n)."""
+
+    m: Positive
+    n: Positive
+    k: Positive
+
+
+class SteadyState(Document, frozen=True, kw_only=True):
+    """Limits of the steady-state test (R6): the relative change over the last samples that still counts as no trend."""
+
+    min_samples: Annotated[int, Meta(ge=4, le=10_000)]
+    max_rate_trend_ppm: Ppm
+    max_clock_trend_ppm: Ppm
+    max_temperature_trend_c: Annotated[int, Meta(ge=0, le=100)]
+
+
+class Profile(Document, frozen=True, kw_only=True):
+    """How every device is measured: a YAML file in ``configs/profiles``, whose digest stands in each record."""
+
+    profile: Name
+    grade: Grade
+    precisions: Annotated[tuple[Precision, ...], Meta(min_length=1)]
+    warmup_ns: Positive  # budget of R6: from full load to the opening of the core window
+    window_ns: Positive  # length of the core window; longer than R7's minimum, since a remainder is not counted (R9)
+    guard_ns: Positive  # load goes on after the core window for this long (R10)
+    stagger_ns: Count  # ramp: delay between one device of a node and the next
+    launches_per_subwindow: Annotated[int, Meta(ge=4, le=100_000)]  # what a shape is chosen for; R4 demands >= 4
+    verified_launches: Annotated[int, Meta(ge=1, le=10_000)]  # for each operand set in one window, drawn from the seed
+    telemetry_interval_ns: Positive
+    steady_state: SteadyState
+    shapes: dict[Precision, tuple[Shape, ...]]
+
+
+class Window(Document, frozen=True, kw_only=True):
+    """The common window of one precision (R10): load from T0, count only within the core window [Ts, Te)."""
+
+    precision: Precision
+    load_at: UtcTime
+    opens_at: UtcTime
+    closes_at: UtcTime
+
+
+class ExpectedNode(Document, frozen=True, kw_only=True):
+    """A node that the campaign expects a record from, and the pool that its devices count in."""
+
+    node_id: Name
+    pool: Name
+
+
+class Campaign(Document, frozen=True, kw_only=True):
+    """One measurement of one centre. A self-issued campaign has one node and no centre, and its grade is capped."""
+
+    campaign_id: Name
+    self_issued: bool
+    centre_id: Name | None
+    challenge: Challenge
+    challenge_source: Literal["self", "witness", "registry"]
+    profile: Name
+    profile_sha256: Sha256
+    issued_at: UtcTime
+    windows: Annotated[tuple[Window, ...], Meta(min_length=1)]
+    nodes: Annotated[tuple[ExpectedNode, ...], Meta(max_length=200_000)]

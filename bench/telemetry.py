@@ -1,0 +1,197 @@
+"""Telemetry: what is read beside the measurement (DESIGN R13), and what a window's readings come to.
+
+A source that fails costs samples, never the measurement. What the platform does not expose is None, never 0.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from bench.clock import Clock
+from bench.units import ratio_ppm
+
+SECOND_NS = 10**9
+
+
+class Reading(NamedTuple):
+    """One look at a device. `throttled` are the reasons in force: () for none, None where they are not exposed."""
+
+    power_mw: int | None = None
+    temperature_c: int | None = None
+    clock_mhz: int | None = None
+    utilisation_ppm: int | None = None
+    throttled: tuple[str, ...] | None = None
+    ecc_uncorrected: int | None = None  # counter since the driver was loaded
+    processes: int | None = None  # with a context on the device, ours among them
+
+
+class Sample(NamedTuple):
+    """A reading and the monotonic time at which it was taken, ns."""
+
+    at_ns: int
+    reading: Reading
+
+
+class Source(Protocol):
+    """Where readings of one device come from."""
+
+    def read(self) -> Reading | None:
+        """Return the present reading; None where there is none."""
+        ...
+
+
+class Watch(NamedTuple):
+    """What the readings of one window come to; the columns of a `Figure`."""
+
+    samples: int
+    coverage_ppm: int | None
+    power_mean_mw: int | None
+    temperature_max_c: int | None
+    clock_mean_mhz: int | None
+    clock_max_mhz: int | None
+    throttled_ppm: int | None
+    ecc_uncorrected: int | None
+    foreign_processes: int | None
+    throttle_reasons: tuple[str, ...]
+
+
+class Sampler:
+    """Reads a source at an interval, from `start` to `stop`.
+
+    Args:
+        source: what is read.
+        clock: tells the time and calls at each interval.
+        interval_ns: between two readings, ns.
+        before: reading from before our own context was on the device (foreign processes, ECC counter).
+    """
+
+    def __init__(self, source: Source, clock: Clock, interval_ns: int, before: Reading | None) -> None:
+        self._source = source
+        self._clock = clock
+        self._interval_ns = interval_ns
+        self.before = before
+        self.samples: list[Sample] = []
+
+    def start(self) -> None:
+        """Begin to read, at once and then at each interval."""
+        self.samples = []
+        self._stop = self._clock.every(self._interval_ns, self._take)
+
+    def stop(self) -> None:
+        """End reading."""
+        self._stop()
+
+    def latest(self) -> Reading:
+        """Return the last reading; an empty one before the first."""
+        return self.samples[-1].reading if self.samples else Reading()
+
+    def _take(self) -> None:
+        reading = read(self._source)
+        if reading is not None:
+            self.samples.append(Sample(self._clock.monotonic_ns(), reading))
+
+
+def read(source: Source) -> Reading | None:
+    """Return the source's reading, or None where it fails: telemetry never ends a measurement."""
+    try:
+        return source.read()
+    except Exception:
+        return None
+
+
+def summary(samples: Sequence[Sample], before: Reading | None, opens_ns: int, closes_ns: int) -> Watch:
+    """Return what the readings within [opens_ns, closes_ns) come to.
+
+    Coverage is the share of the window's whole seconds that hold a reading. ECC errors count from before the load until
+    the window's end. Foreign processes are those there before our context, or all but ours where more came later.
+
+    Args:
+        samples: in order of time.
+        before: reading from before our own context was on the device.
+        opens_ns: opening of the window, monotonic ns.
+        closes_ns: its end, monotonic ns.
+    """
+    inside = [s for s in samples if opens_ns <= s.at_ns < closes_ns]
+    seconds = max(1, (closes_ns - opens_ns) // SECOND_NS)
+    covered = {min(seconds - 1, (s.at_ns - opens_ns) // SECOND_NS) for s in inside}
+    readings = [s.reading for s in inside]
+    clocks = [r.clock_mhz for r in readings if r.clock_mhz is not None]
+    states = [r.throttled for r in readings if r.throttled is not None]
+    so_far = [before or Reading(), *(s.reading for s in samples if s.at_ns < closes_ns)]
+    errors = [r.ecc_uncorrected for r in so_far if r.ecc_uncorrected is not None]
+    return Watch(
+        samples=len(inside),
+        coverage_ppm=ratio_ppm(len(covered), seconds),
+        power_mean_mw=_mean(r.power_mw for r in readings),
+        temperature_max_c=max((r.temperature_c for r in readings if r.temperature_c is not None), default=None),
+        clock_mean_mhz=_mean(clocks),
+        clock_max_mhz=max(clocks, default=None),
+        throttled_ppm=ratio_ppm(sum(map(bool, states)), len(states)),
+        ecc_uncorrected=max(0, errors[-1] - errors[0]) if len(errors) > 1 else None,
+        foreign_processes=_foreign(before, readings),
+        throttle_reasons=tuple(sorted({reason for state in states for reason in state})),
+    )
+
+
+def _mean(values: Iterable[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) // len(known) if known else None
+
+
+def _foreign(before: Reading | None, readings: Sequence[Reading]) -> int | None:
+    there = before.processes if before is not None else None
+    later = max((r.processes for r in readings if r.processes is not None), default=None)
+    if there is None and later is None:
+        return None
+    return max(there or 0, (later or 1) - 1)
+
+
+class LoadReading(NamedTuple):
+    """CPU time of the whole node since its start, in clock ticks."""
+
+    total: int
+    busy: int  # used by anybody on this node
+    steal: int  # taken by the hypervisor
+    own: int  # used by our own processes
+
+
+def read_load(pids: Iterable[int], proc: Path = Path("/proc")) -> LoadReading | None:
+    """Return the node's CPU time and how much of it our own processes used; None where the kernel does not tell.
+
+    Args:
+        pids: our workers; this process is added.
+        proc: where procfs is mounted.
+    """
+    try:
+        first = (proc / "stat").read_text().splitlines()[0].split()
+        # user nice system idle iowait irq softirq steal; guest time is contained in user and nice.
+        user, nice, system, idle, wait, irq, softirq, steal = (int(field) for field in first[1:9])
+    except (OSError, ValueError, IndexError):
+        return None
+    busy = user + nice + system + irq + softirq
+    own = sum(_process_ticks(proc / str(pid) / "stat") for pid in {os.getpid(), *pids})
+    return LoadReading(busy + idle + wait + steal, busy, steal, own)
+
+
+def _process_ticks(path: Path) -> int:
+    try:
+        after_name = path.read_text().rpartition(")")[2].split()
+        return int(after_name[11]) + int(after_name[12])  # utime, stime
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def load_between(first: LoadReading | None, last: LoadReading | None) -> tuple[int | None, int | None]:
+    """Return (steal, load of others) between two readings, each in parts per million of the node's CPU time."""
+    if first is None or last is None or last.total <= first.total:
+        return None, None
+    total = last.total - first.total
+    others = (last.busy - first.busy) - (last.own - first.own)
+    return _share(last.steal - first.steal, total), _share(others, total)
+
+
+def _share(part: int, whole: int) -> int:
+    return min(10**6, max(0, part) * 10**6 // whole)

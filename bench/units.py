@@ -1,0 +1,77 @@
+"""Units and numbers: integers in signed documents, truncated decimal text for people (DESIGN section 3).
+
+1 PFLOPS is 10^15 FLOP/s, decimal only; one multiply-add is 2 FLOP. Rates in documents are integers in MFLOP/s.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+
+MAX_INTEGER = 2**53 - 1
+MFLOP_PER_PFLOP = 10**9
+MFLOP_PER_UNIT = {"EFLOPS": 10**12, "PFLOPS": 10**9, "TFLOPS": 10**6, "GFLOPS": 10**3, "MFLOPS": 1}
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def gemm_mflop(m: int, n: int, k: int, launches: int) -> int:
+    """Return the work of `launches` products of m x k by k x n in whole MFLOP, truncated once (DESIGN section 3)."""
+    return launches * 2 * m * n * k // 10**6
+
+
+def truncated(value: int, per: int, decimals: int) -> str:
+    """Return value/per as decimal text truncated towards zero, so that 1999.96 never prints as 2000.0.
+
+    Args:
+        value: integer to show.
+        per: integer size of the unit that is shown.
+        decimals: digits after the point, >= 0.
+    """
+    sign = "-" if value < 0 else ""
+    whole, rest = divmod(abs(value), per)
+    digits = f"{rest * 10**decimals // per:0{decimals}d}" if decimals else ""
+    return f"{sign}{whole:,}" + (f".{digits}" if decimals else "")
+
+
+def rate_text(rate_mflop_s: int | None) -> str:
+    """Return a rate for people, in the largest unit that leaves at least one whole digit, truncated."""
+    if rate_mflop_s is None:
+        return "n/a"
+    for unit in ("PFLOPS", "TFLOPS", "GFLOPS"):
+        if abs(rate_mflop_s) >= MFLOP_PER_UNIT[unit]:
+            return f"{truncated(rate_mflop_s, MFLOP_PER_UNIT[unit], 3)} {unit}"
+    return f"{rate_mflop_s} MFLOPS"
+
+
+def pflops_text(rate_mflop_s: int | None, decimals: int = 1) -> str:
+    """Return a rate in PFLOPS, truncated to `decimals` digits; "n/a" where there is none."""
+    return "n/a" if rate_mflop_s is None else truncated(rate_mflop_s, MFLOP_PER_PFLOP, decimals)
+
+
+def percent_text(ppm: int | None, decimals: int = 1) -> str:
+    """Return a ratio in parts per million as per cent, truncated."""
+    return "n/a" if ppm is None else truncated(ppm, 10_000, decimals) + " %"
+
+
+def ratio_ppm(part: int, whole: int) -> int | None:
+    """Return part/whole in parts per million, truncated; None where there is no whole."""
+    return part * 10**6 // whole if whole > 0 else None
+
+
+def utc_text(epoch_ns: int) -> str:
+    """Return nanoseconds since the epoch in the one form that documents use, truncated to microseconds."""
+    return (_EPOCH + timedelta(microseconds=epoch_ns // 1000)).strftime(TIME_FORMAT).rjust(27, "0")
+
+
+@lru_cache(maxsize=4096)
+def utc_ns(text: str) -> int:
+    """Return the nanoseconds since the epoch of a time in the one form that documents use.
+
+    Raises:
+        ValueError: `text` is not exactly of the form 2026-03-01T08:00:00.000000Z.
+    """
+    moment = datetime.strptime(text, TIME_FORMAT).replace(tzinfo=timezone.utc)
+    if moment.strftime(TIME_FORMAT).rjust(27, "0") != text:
+        raise ValueError(f"time {text!r} is not of the form 2026-03-01T08:00:00.000000Z")
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000

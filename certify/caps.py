@@ -1,0 +1,35 @@
+"""Every cap on size and count that a verifier applies to what it is given, each with its reason.
+
+Numbers only. Depth needs no cap: documents are decoded into types of fixed depth, and what does not fit is refused at
+the first bracket too many. The length of every text is bounded by its type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_KIB = 1024
+_MIB = 1024 * _KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """Limits of one verification. Sizes are those of the file or line as it is stored, base64 included."""
+
+    record_bytes: int = 4 * _MIB  # 8 devices and 2 precisions take 16 KB; 1,024 devices on a node fit
+    statement_bytes: int = 64 * _MIB  # one line of some 300 bytes for each of 200,000 records
+    campaign_bytes: int = 32 * _MIB  # 200,000 expected nodes with names of full length
+    baseline_bytes: int = 64 * _MIB  # some 400,000 devices with uuid, serial and die id
+    samples_bytes: int = 256 * _MIB  # compressed; ten minutes of telemetry of 8 devices take 1 MB
+    samples_unpacked_bytes: int = 2048 * _MIB  # a gzip bomb unpacks to a thousand times its size
+    witness_bytes: int = 64 * _KIB  # a list of checks
+    trust_bytes: int = 8 * _MIB  # `trust_keys` keys, and as many revocations
+    key_bytes: int = 64 * _KIB  # a PEM key takes 400 bytes; what is larger is another file given by mistake
+    passphrase_bytes: int = 4 * _KIB  # one line
+
+    records: int = 200_000  # nodes of one centre; ten times the largest centre that is known
+    signatures: int = 8  # on one envelope: operators up to a threshold; each costs a verification before any is trusted
+    trust_keys: int = 10_000  # operators, witnesses and enrolled nodes; a centre's nodes are enrolled in its campaign
+
+
+CAPS = Caps()

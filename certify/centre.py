@@ -1,0 +1,237 @@
+"""The centre file: what a centre declares about itself, and which of its devices count in which pool.
+
+Everything in here is the operator's word, bound by digests of its evidence; nothing in here is a measurement. The whole
+file stands in the signed statement, so that its types are those of a document.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from functools import cached_property
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from bench.errors import InputError
+from bench.record import DeviceName, Document, Name, PoolClass, Sha256, Text, read_config
+
+Declaration = Literal["project", "park", "facility", "managed"]
+Date = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$(?!\n)", description="date, YYYY-MM-DD")]
+Year = Annotated[int, Meta(ge=2000, le=2100)]
+FileName = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$(?!\n)", description="file name without a path")
+]
+Jurisdiction = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Z]{2}(-[0-9]{6}|-[A-Z0-9]{1,3})?$(?!\n)",
+        description="ISO 3166-1 country; in China followed by the six digits of GB/T 2260, elsewhere by ISO 3166-2",
+    ),
+]
+CLASSES: tuple[PoolClass, ...] = ("intelligent", "supercomputing", "general", "edge")
+TIERS = ("node", "cluster_zone", "city_dc", "edge")
+OWNERS = ("enterprise", "research", "public", "commercial")
+LIFECYCLES = ("planned", "under_construction", "in_operation", "retired")
+
+_USCC_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
+_USCC_LENGTH = 18
+
+
+class Bilingual(Document, frozen=True, kw_only=True):
+    """A text in both languages."""
+
+    zh: Text
+    en: Text
+
+
+class Evidenced(Document, frozen=True, kw_only=True):
+    """A declared fact: its name and the digest of the paper that supports it."""
+
+    name: Text
+    evidence_sha256: Sha256
+
+
+class Facility(Document, frozen=True, kw_only=True):
+    """The one facility that is declared, and how its boundary is drawn: no text defines 单体."""
+
+    id: Text
+    definition: Text
+    evidence_sha256: Sha256
+
+
+class ExternalId(Document, frozen=True, kw_only=True):
+    """An identifier that somebody else issued; never minted here."""
+
+    scheme: Text
+    value: Text | None
+    issued_by: Text | None = None
+
+
+class Pool(Document, frozen=True, kw_only=True):
+    """A set of devices that count in one class, for as long as the statement is valid."""
+
+    pool: Name
+    pool_class: PoolClass = msgspec.field(name="class")
+    nodes: Literal["all"] | tuple[Name, ...]
+    devices: Literal["all"] | tuple[DeviceName, ...] = "all"
+
+
+class Centre(Document, frozen=True, kw_only=True, dict=True):
+    """What a centre declares. Null means: not declared."""
+
+    centre_id: Name
+    name: Bilingual
+    operator: Text
+    uscc: Text | None  # null only where there is none: a demonstration, a centre abroad
+    owner_type: Literal["enterprise", "research", "public", "commercial"]
+    jurisdiction: Jurisdiction | None
+    district: Text | None
+    tier: Literal["node", "cluster_zone", "city_dc", "edge"]
+    lifecycle: Literal["planned", "under_construction", "in_operation", "retired"]
+    project_id: Text | None
+    park: Evidenced | None
+    facility: Facility | None
+    domestic: bool | None
+    guide_year: Year | None
+    baseline: FileName | None  # the signed inventory of the devices that were there before
+    baseline_date: Date | None
+    other_subsidies: tuple[Evidenced, ...]
+    external_ids: tuple[ExternalId, ...] = ()
+    evidence: dict[Name, Sha256] = msgspec.field(default_factory=dict)  # what the paper is about -> its digest
+    pools: tuple[Pool, ...]
+
+    @property
+    def in_operation(self) -> bool:
+        """Whether the centre's devices count at all: what is planned, being built or retired counts 0."""
+        return self.lifecycle == "in_operation"
+
+    @property
+    def declarations(self) -> frozenset[Declaration]:
+        """What the centre declares of that which policies ask for; `managed` is never a centre's to declare."""
+        declared: dict[Declaration, object] = {
+            "project": self.project_id,
+            "park": self.park,
+            "facility": self.facility,
+        }
+        return frozenset(name for name, value in declared.items() if value is not None)
+
+    @cached_property
+    def _places(self) -> dict[tuple[str | None, str | None], Pool]:
+        return {place: pool for pool in self.pools for place in _places(pool)}
+
+    def pool_of(self, node_id: str, device: str) -> Pool | None:
+        """Return the one pool that a device counts in, or None, of a centre without a `centre_problem`."""
+        for place in ((node_id, device), (node_id, None), (None, device), (None, None)):
+            if (pool := self._places.get(place)) is not None:
+                return pool
+        return None
+
+
+def load_centre(name_or_file: str) -> Centre:
+    """Return a centre by the name of an installed one or by its file.
+
+    Raises:
+        InputError: there is no such centre, or the file is not acceptable.
+    """
+    with clearer(_CHOICES):
+        centre = read_config("centres", name_or_file, Centre)
+    if (problem := centre_problem(centre)) is not None:
+        raise InputError(*problem, where=name_or_file)
+    return centre
+
+
+def centre_problem(centre: Centre) -> tuple[str, str] | None:
+    """Return the reason code and sentence of the first thing that the types cannot exclude, or None."""
+    if centre.uscc is not None and (what := uscc_problem(centre.uscc)) is not None:
+        return "uscc-invalid", f"the unified social credit code {centre.uscc!r} {what}"
+    if (centre.baseline is None) != (centre.baseline_date is None):
+        return "baseline-incomplete", "baseline and baseline_date are given together or not at all"
+    if centre.baseline_date is not None and not is_date(centre.baseline_date):
+        return "date-invalid", f"baseline_date {centre.baseline_date} is not a day of the calendar"
+    return _pools_problem(centre.pools)
+
+
+def _pools_problem(pools: tuple[Pool, ...]) -> tuple[str, str] | None:
+    if not pools:
+        return "no-pools", "the centre has no pool"
+    seen: list[tuple[str, set[str] | None, set[str] | None]] = []
+    for pool in pools:
+        if not pool.nodes:
+            return "pool-without-nodes", f"the pool {pool.pool} has no node"
+        if not pool.devices:
+            return "pool-without-devices", f"the pool {pool.pool} has no device"
+        nodes, devices = _names(pool.nodes), _names(pool.devices)
+        for names, listed in ((nodes, pool.nodes), (devices, pool.devices)):
+            if names is not None and len(names) != len(listed):
+                return "device-in-two-pools", f"the pool {pool.pool} names a node or device twice"
+        for other, other_nodes, other_devices in seen:
+            if other == pool.pool:
+                return "duplicate-pool", f"there are two pools named {pool.pool}"
+            if _meet(nodes, other_nodes) and _meet(devices, other_devices):
+                return "device-in-two-pools", f"the pools {other} and {pool.pool} share devices"
+        seen.append((pool.pool, nodes, devices))
+    return None
+
+
+def _names(listed: str | tuple[str, ...]) -> set[str] | None:
+    """Return a set of names; None is the set of all names."""
+    return None if isinstance(listed, str) else set(listed)
+
+
+def _meet(a: set[str] | None, b: set[str] | None) -> bool:
+    """Return whether two sets of names have one in common."""
+    return a is None or b is None or not a.isdisjoint(b)
+
+
+def _places(pool: Pool) -> Iterator[tuple[str | None, str | None]]:
+    nodes: tuple[str | None, ...] = (None,) if isinstance(pool.nodes, str) else pool.nodes
+    devices: tuple[str | None, ...] = (None,) if isinstance(pool.devices, str) else pool.devices
+    return ((node, device) for node in nodes for device in devices)
+
+
+def uscc_problem(code: str) -> str | None:
+    """Return what is wrong with a unified social credit code (GB 32100-2015, its check digit included), or None."""
+    if len(code) != _USCC_LENGTH or any(letter not in _USCC_ALPHABET for letter in code):
+        return f"is not {_USCC_LENGTH} digits and capital letters (without I, O, S, V, Z)"
+    total = sum(_USCC_ALPHABET.index(letter) * pow(3, i, 31) for i, letter in enumerate(code[:-1]))
+    return None if code[-1] == _USCC_ALPHABET[-total % 31] else "has a wrong check digit"
+
+
+def is_date(text: str) -> bool:
+    """Return whether a text of the form YYYY-MM-DD is a day of the calendar."""
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+@contextmanager
+def clearer(choices: Mapping[str, tuple[str, tuple[str, ...]]]) -> Iterator[None]:
+    """While a file is read: where a field names something unknown, say what it may be.
+
+    Args:
+        choices: field -> reason code and what it may be.
+    """
+    try:
+        yield
+    except InputError as error:
+        field = re.search(r"`\$(?:[^`]*\.)?(\w+)(?:\[[^`]*)?`", error.what)
+        value = re.search(r"^Invalid (?:enum )?value '([^']*)'", error.what)
+        if field is None or value is None or field[1] not in choices:
+            raise
+        code, known = choices[field[1]]
+        what = f"{field[1]} {value[1]!r} is not known"
+        raise InputError(code, what, where=error.where, fix=f"use one of {', '.join(known)}") from None
+
+
+_CHOICES = {
+    "class": ("unknown-class", CLASSES),
+    "tier": ("unknown-tier", TIERS),
+    "owner_type": ("unknown-owner-type", OWNERS),
+    "lifecycle": ("unknown-lifecycle", LIFECYCLES),
+}

@@ -1,0 +1,298 @@
+"""The root command line: mounts every command and is the one place that turns errors into exit statuses.
+
+0: done and good. 1: done and the answer is no. 2: wrong input or usage. Nothing heavy is imported before a command
+runs, so that ``petaseal --help`` and shell completion stay quick.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+import bench.cli
+from bench.errors import InputError, PetasealError, one_line
+from certify.sealing import Sealing, nominal_rates
+
+app = typer.Typer(
+    name="petaseal",
+    help="Measure the sustained FP16 and FP64 throughput of a computing centre, and sign the figure.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+keys_app = typer.Typer(help="Make and show keys.", no_args_is_help=True)
+centre_app = typer.Typer(help="Describe a centre and its baseline inventory.", no_args_is_help=True)
+policy_app = typer.Typer(help="Show the policies that statements are judged by.", no_args_is_help=True)
+bench.cli.mount(app, Sealing(), nominal_rates)
+app.add_typer(keys_app, name="keys")
+app.add_typer(centre_app, name="centre")
+app.add_typer(policy_app, name="policy")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
+PassphraseFile = Annotated[
+    Path | None, typer.Option(help="File whose first line is the key's passphrase (never asked without a terminal).")
+]
+
+
+def emit(as_json: bool, value: Any, lines: list[str]) -> None:
+    """Print a result: one JSON object for machines, or lines for people."""
+    typer.echo(json.dumps(value, ensure_ascii=False, sort_keys=True) if as_json else "\n".join(lines))
+
+
+@app.command(epilog="Example: petaseal certify results/run1 --centre centre.yaml --key operator.pem --out statement")
+def certify(
+    records: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the node records of one campaign.")],
+    centre: Annotated[str, typer.Option(help="Centre file, or the name of an installed one (demo).")],
+    key: Annotated[Path, typer.Option(help="Operator's private key (PEM).")],
+    out: Annotated[Path, typer.Option(help="Folder for the statement, its records and its page.")],
+    policy: Annotated[list[str] | None, typer.Option(help="Policy name or file; may be repeated.")] = None,
+    campaign: Annotated[Path | None, typer.Option(help="Signed campaign; not for self-issued runs.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Profile file, if the run used one of its own.")] = None,
+    sequence: Annotated[int, typer.Option(min=1, help="Number of this statement for the centre and project.")] = 1,
+    previous: Annotated[Path | None, typer.Option(help="The statement before this one, which it supersedes.")] = None,
+    valid_days: Annotated[int, typer.Option(min=1, help="Validity; at most what the policies allow.")] = 366,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Judge the records of one campaign, add them up and sign the capacity statement."""
+    from certify import issue
+
+    made = issue.certify(
+        issue.Request(
+            records=records,
+            centre=centre,
+            policies=tuple(policy or issue.DEFAULT_POLICIES),
+            campaign=campaign,
+            profile=profile,
+            sequence=sequence,
+            previous=previous,
+            valid_days=valid_days,
+            key=key,
+            passphrase_file=passphrase_file,
+            out=out,
+        )
+    )
+    emit(as_json, made.as_json(), made.lines())
+
+
+@app.command(
+    epilog="Example: petaseal verify statement.dsse.json --public-key operator.pem.pub --records records.jsonl"
+)
+def verify(
+    statement: Annotated[Path, typer.Argument(metavar="STATEMENT", help="statement.dsse.json")],
+    trust: Annotated[Path | None, typer.Option(help="Signed trust root that says whose keys count.")] = None,
+    public_key: Annotated[Path | None, typer.Option(help="The operator's public key, obtained out of band.")] = None,
+    records: Annotated[Path | None, typer.Option(help="records.jsonl, or a folder of record envelopes.")] = None,
+    samples: Annotated[Path | None, typer.Option(help="Folder with the records' samples (level audited).")] = None,
+    at: Annotated[str | None, typer.Option(help="Answer for this UTC time, as 2026-03-01T08:00:00.000000Z.")] = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(help="Level (signature, trusted, recomputed, audited) or condition POLICY/ID; may be repeated."),
+    ] = None,
+    baseline: Annotated[Path | None, typer.Option(help="The signed baseline that the statement binds.")] = None,
+    policy: Annotated[list[str] | None, typer.Option(help="Further policy file to recompute with.")] = None,
+    profile: Annotated[list[str] | None, typer.Option(help="Further profile file to judge with.")] = None,
+    accept_simulated: Annotated[bool, typer.Option(help="Do not refuse a simulated statement.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check a statement: signature, trust, records, rules, sums and verdicts."""
+    import time
+
+    from bench.units import utc_ns
+    from certify import verify as checking
+
+    try:
+        moment = time.time_ns() if at is None else utc_ns(at)
+    except ValueError as error:
+        raise InputError("time-invalid", str(error), where="--at") from None
+    report = checking.verify(
+        checking.Request(
+            statement=statement,
+            trust=trust,
+            public_key=public_key,
+            records=records,
+            samples=samples,
+            at_ns=moment,
+            require=tuple(require or ()),
+            baseline=baseline,
+            policies=tuple(policy or ()),
+            profiles=tuple(profile or ()),
+            accept_simulated=accept_simulated,
+        )
+    )
+    emit(as_json, report.as_json(), report.lines())
+    if report.refused:
+        raise typer.Exit(1)
+
+
+@keys_app.command("new", epilog="Example: petaseal keys new --out operator.pem")
+def keys_new(
+    out: Annotated[Path, typer.Option(help="Private key file to make (PEM, 0600); OUT.pub is made beside it.")],
+    no_passphrase: Annotated[bool, typer.Option("--no-passphrase", help="Do not encrypt the private key.")] = False,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Make an Ed25519 key pair; never overwrites one."""
+    from certify import keys
+    from certify.sealing import read_passphrase
+
+    passphrase = None if no_passphrase else read_passphrase(passphrase_file, f"new passphrase for {out}", confirm=True)
+    made = keys.new_key(out, passphrase).keyid
+    public = f"{out}.pub"
+    emit(
+        as_json,
+        {"private": str(out), "public": public, "keyid": made},
+        [f"private key {out}", f"public key  {public}", f"key id      {made}"],
+    )
+
+
+@keys_app.command("show", epilog="Example: petaseal keys show operator.pem.pub")
+def keys_show(public_key: Annotated[Path, typer.Argument(help="Public key (PEM).")], as_json: Json = False) -> None:
+    """Print the key id of a public key: compare it with what its owner told you."""
+    from certify import keys
+
+    loaded = keys.load_public(public_key)
+    emit(as_json, {"keyid": loaded.keyid, "scheme": loaded.scheme}, [f"{loaded.scheme} {loaded.keyid}"])
+
+
+@policy_app.command("list", epilog="Example: petaseal policy list --json")
+def policy_list(as_json: Json = False) -> None:
+    """List the installed policies."""
+    from bench.record import config_names
+    from certify.policy import load_policy
+
+    found = [load_policy(name) for name in config_names("policies")]
+    emit(
+        as_json,
+        [{"policy": p.policy, "title": p.title.en, "status": p.document.status} for p in found],
+        [f"{p.policy:20} {p.document.status:10} {p.title.zh} {p.title.en}" for p in found],
+    )
+
+
+@policy_app.command("show", epilog="Example: petaseal policy show guangzhou-2000p")
+def policy_show(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Installed policy, or a policy file.")],
+    as_json: Json = False,
+) -> None:
+    """Print a policy: what it counts and every condition with its clause."""
+    import msgspec
+
+    from certify.policy import describe, load_policy
+
+    policy = load_policy(name)
+    emit(as_json, msgspec.to_builtins(policy), describe(policy))
+
+
+@app.command(epilog="Example: petaseal explain not-steady")
+def explain(
+    code: Annotated[str, typer.Argument(metavar="CODE", help="Reason code, as printed in brackets.")],
+    as_json: Json = False,
+) -> None:
+    """Say what a reason code means and what it does."""
+    import msgspec
+
+    from certify import reasons
+
+    entry = reasons.explain(code)
+    emit(
+        as_json,
+        {"code": code, **msgspec.to_builtins(entry)},
+        [f"{code} ({entry.effect}, {entry.rule})", f"  {entry.en}", f"  {entry.zh}"],
+    )
+
+
+@centre_app.command("new", epilog="Example: petaseal centre new --out centre.yaml")
+def centre_new(
+    out: Annotated[Path, typer.Option(help="File to make; never overwrites one.")], as_json: Json = False
+) -> None:
+    """Write a documented template of a centre file."""
+    from bench.record import config_path
+
+    template = config_path("centres", "template.yaml").read_bytes()
+    try:
+        with out.open("xb") as file:
+            file.write(template)
+    except OSError as error:
+        raise InputError("output-not-writable", f"cannot be made ({error.strerror})", where=out) from None
+    emit(as_json, {"centre": str(out)}, [f"{out}: fill it in, then check it with: petaseal centre check {out}"])
+
+
+@centre_app.command("check", epilog="Example: petaseal centre check centre.yaml")
+def centre_check(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Centre file, or the name of an installed one.")],
+    as_json: Json = False,
+) -> None:
+    """Check a centre file and print what it declares."""
+    import msgspec
+
+    from certify.centre import load_centre
+
+    centre = load_centre(file)
+    pools = [f"  pool {p.pool}: {p.pool_class}" for p in centre.pools]
+    emit(as_json, msgspec.to_builtins(centre), [f"{centre.centre_id}: {centre.name.zh} {centre.name.en}", *pools])
+
+
+@centre_app.command(
+    "baseline", epilog="Example: petaseal centre baseline inventory.yaml --key operator.pem --out baseline.dsse.json"
+)
+def centre_baseline(
+    inventory: Annotated[Path, typer.Argument(help="YAML: centre_id, taken_at, devices [{uuid, serial, die_id}].")],
+    key: Annotated[Path, typer.Option(help="Operator's private key (PEM).")],
+    out: Annotated[Path, typer.Option(help="Signed baseline to make.")],
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Sign the inventory that stood before the project: what is in it is not newly added."""
+    from certify.baseline import sign_baseline
+
+    devices = sign_baseline(inventory, key, passphrase_file, out)
+    emit(as_json, {"baseline": str(out), "devices": devices}, [f"{out}: {devices} device(s) signed"])
+
+
+def check_own_packages() -> None:
+    """Refuse to run when another distribution's package stands in for one of ours (ADR 1)."""
+    from importlib.util import find_spec
+
+    home = Path(__file__).resolve().parent.parent
+    for name in ("kernels", "bench"):
+        spec = find_spec(name)
+        found = Path(spec.origin).resolve().parent if spec and spec.origin else None
+        if found != home / name:
+            raise InputError(
+                "foreign-package",
+                f"the package {name!r} is not petaseal's own but {found}",
+                fix="install petaseal into a virtual environment of its own",
+            )
+
+
+def main() -> NoReturn:
+    """Run the command line and exit: the one place where an error becomes one sentence and an exit status."""
+    try:
+        check_own_packages()
+        status = app(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except PetasealError as error:
+        fail(str(error), error.exit_status)
+    except (KeyboardInterrupt, typer.Abort):
+        fail("interrupted; nothing was left half-written", 130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not a usage error of the command-line library: a defect of ours
+            raise
+        fail(str(InputError("usage", error.format_message().rstrip("."))), 2)
+
+
+def fail(sentence: str, status: int) -> NoReturn:
+    """Print one sentence on stderr and exit."""
+    print(f"petaseal: {one_line(sentence)}", file=sys.stderr)  # noqa: T201
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

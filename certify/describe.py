@@ -1,0 +1,122 @@
+"""What a record, a statement and a verification say, in lines for people on a terminal. Nothing is computed here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench.record import Campaign, NodeRecord, Profile
+from bench.units import percent_text, rate_text
+from certify.aggregate import identities
+from certify.ratings import installed_ratings
+from certify.reasons import effect_of
+from certify.rules import Plan, identity, judge, setting_of
+from certify.statement import CapacityStatement, Totals
+from certify.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from certify.verify import Report
+
+PROVES_NOTHING = {
+    "simulated": "SIMULATED: measured on simulated devices; it proves nothing about capacity.",
+    "smoke": "SMOKE: a test of the installation; it proves nothing about capacity.",
+    "nothing": "NOTHING COUNTS: no figure met the rules; it proves nothing about capacity.",
+}
+
+
+def describe_record(record: NodeRecord, campaign: Campaign, profile: Profile) -> list[str]:
+    """Return a record's figures and what the rules make of them, before any centre or policy is known."""
+    ratings = installed_ratings()
+    devices = {device.device: device for device in record.devices}
+    lines = []
+    for measurement in record.measurements:
+        for figure in measurement.figures():
+            device = devices[figure.device]
+            model = record.models[device.model]
+            rating = ratings.match(model.vendor, model.model, model.memory_bytes, model.count_unit)
+            setting = setting_of(record, measurement, model, rating, Plan(campaign, profile))
+            found = (*identity(identities(device), model), *judge(setting, figure, {})[0])
+            codes = [f"{code} ({effect_of(code)})" for code in found]
+            lines.append(
+                f"{figure.device:10} {measurement.precision:5}"
+                f" certified {rate_text(figure.certified_mflop_s):>16}"
+                f"  sustained {rate_text(figure.sustained_mflop_s):>16}"
+                f"  n = {measurement.n}  {', '.join(codes) or 'clean'}"
+            )
+    lines += [f"{f.device:10} {f.precision:5} {f.code}: {f.detail or ''}".rstrip() for f in record.failures]
+    return lines
+
+
+def warnings_of(statement: CapacityStatement) -> list[str]:
+    """Return the keys of `PROVES_NOTHING` that hold for a statement."""
+    kinds = {
+        "simulated": statement.simulated,
+        "smoke": statement.grade == "smoke",
+        "nothing": statement.grade is None,
+    }
+    return [kind for kind, holds in kinds.items() if holds]
+
+
+def describe_statement(statement: CapacityStatement) -> list[str]:
+    """Return a statement's figures, verdicts and gaps."""
+    centre, issue = statement.centre, statement.issue
+    lines = [
+        f"{centre.centre_id} ({centre.name.zh} {centre.name.en}), statement {issue.sequence},"
+        f" grade {statement.grade or 'none'}, valid until {issue.valid_until}",
+        *(PROVES_NOTHING[kind] for kind in warnings_of(statement)),
+    ]
+    for line in statement.classes:
+        lines.append(f"{line.pool_class} {line.precision}: {_totals(line.counted)}")
+        if line.untested.devices or line.nodes_missing:
+            lines.append(f"  counted 0: {line.untested.devices} device(s); nodes missing: {line.nodes_missing}")
+    for shown in statement.shown:
+        lines.append(f"{shown.pool} {shown.precision} (shown, not counted): {_totals(shown.shown)}")
+    lines.append(f"share of intelligent compute: {percent_text(statement.bookkeeping.intelligent_share_ppm)}")
+    lines += [describe_verdict(verdict) for verdict in statement.verdicts]
+    held = [f"{f.code} x {f.devices}" for f in statement.findings if f.effect in ("hold", "void")]
+    if held:
+        lines.append(f"counted 0 for: {', '.join(held)} (petaseal explain CODE)")
+    return lines
+
+
+def _totals(totals: Totals) -> str:
+    nominal = "none" if totals.devices_without_rating == totals.devices else rate_text(totals.nominal_mflop_s)
+    return (
+        f"certified {rate_text(totals.certified_mflop_s)}, sustained {rate_text(totals.sustained_mflop_s)},"
+        f" upper {rate_text(totals.upper_mflop_s)}, nominal {nominal} ({totals.devices} device(s))"
+    )
+
+
+def describe_verdict(verdict: Verdict) -> str:
+    """Return one verdict with what decides it."""
+    reason = f": {verdict.reason}" if verdict.reason else ""
+    status = " (if issued as drafted)" if verdict.document_status == "draft" else ""
+    return f"{verdict.policy}/{verdict.condition}: {verdict.verdict}{reason}{bases_text(verdict)}{status}"
+
+
+def bases_text(verdict: Verdict) -> str:
+    """Return the values that a verdict compares, on each basis; empty where it compares none."""
+    if verdict.threshold_mflop_s is not None:
+        against = f"{verdict.operator} {rate_text(verdict.threshold_mflop_s)}"
+        return f" [{', '.join(f'{b.basis} {rate_text(b.observed_mflop_s)} {against}' for b in verdict.bases)}]"
+    if verdict.threshold_ppm is not None:
+        against = f"{verdict.operator} {percent_text(verdict.threshold_ppm)}"
+        return f" [{', '.join(f'{b.basis} {percent_text(b.observed_ppm)} {against}' for b in verdict.bases)}]"
+    return ""
+
+
+def describe_report(report: Report) -> list[str]:
+    """Return a verification's answer first, then what was checked and what was not."""
+    if report.refusal is not None:
+        return [f"REFUSED: {report.refusal}"]
+    assert report.statement is not None
+    answer = "REQUIREMENT NOT MET" if report.unmet else "ACCEPTED"
+    lines = [f"{answer}: level {report.level}, at {report.at}", *report.unmet, *describe_statement(report.statement)]
+    lines.append(f"signed by {', '.join(report.signers)}")
+    if report.self_asserted:
+        lines.append(f"records under keys that nobody enrolled (self-asserted): {report.self_asserted}")
+    lines.append(f"checked: {', '.join(report.checked)}")
+    lines += [f"NOT CHECKED: {what}" for what in report.not_checked]
+    lines.append(
+        "A signature proves who claims, not that the harness was unmodified: only a witness or a spot check does."
+    )
+    return lines

@@ -1,0 +1,287 @@
+"""The run rules R1 to R14 as judgements: what each fact of a node record is worth (DESIGN section 4).
+
+One function for each rule, in order, each a pure function of values that yields reason codes; the effect of a code
+(note, hold, void) stands in ``configs/reasons.yaml``. R8 and R9 are the exact statistics of ``bench.record``; R12 is
+``certify.plausibility``; R2 needs the samples and is checked at level ``audited``. Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
+
+from bench.record import (
+    GRADES,
+    SUBWINDOWS,
+    Campaign,
+    DeviceModel,
+    Figure,
+    Grade,
+    Measurement,
+    NodeRecord,
+    Precision,
+    Profile,
+    bounds_above,
+)
+from bench.units import gemm_mflop, utc_ns
+from certify import plausibility
+from certify.ratings import Rating
+
+SECOND_NS = 10**9
+MINIMUM_WINDOW_NS: dict[Grade, int] = {  # R7
+    "certification": 600 * SECOND_NS,
+    "standard": 60 * SECOND_NS,
+    "smoke": 3 * SECOND_NS,
+}
+ACCUMULATION = {"fp16": "fp32", "bf16": "fp32", "fp32": "fp32", "fp64": "fp64"}  # R1
+UNKNOWN_CACHE_OPERAND_BYTES = {"cpu": 256 * 2**20, "gpu": 2**30, "npu": 2**30}  # R3
+MIN_COVERAGE_PPM = 990_000  # R10
+MAX_CLOCK_DISAGREEMENT_PPM = 10_000  # R11
+UTC_READING_NS = 50_000_000  # R11: resolution allowed to two readings of the UTC clock
+MAX_AUTOCORRELATION_PPM = 500_000  # R9
+MIN_TELEMETRY_COVERAGE_PPM = 950_000  # R13
+SMOKE_MIN_SAMPLES = 2  # R13
+SELF_ISSUED_CAP: Grade = "standard"  # DESIGN section 2
+SWITCHED_OFF = frozenset({"off"})  # R1
+
+
+Codes = tuple[str, ...]
+
+
+class ResidualLimits(NamedTuple):
+    """R5's bounds in millionths of its unit: u for 16-bit outputs, u(sqrt k + sqrt n) for FP32 and FP64."""
+
+    row_ppm: int
+    rms_ppm: int  # above: suspicious
+    rms_void_ppm: int  # above: void
+
+
+class Setting(NamedTuple):
+    """What the figures of one measurement on one device model share. Made by `setting_of`."""
+
+    record: NodeRecord
+    measurement: Measurement
+    model: DeviceModel
+    rating: Rating | None
+    self_issued: bool
+    window_ns: int | None  # length of the campaign's core window for the precision
+    wanted: Grade  # of the campaign's profile, with the cap on self-issued campaigns
+    limits: ResidualLimits
+    codes: Codes  # of the rules that look at nothing else
+
+
+class Case(NamedTuple):
+    """One device's figure with everything that the rules look at."""
+
+    setting: Setting
+    figure: Figure
+    elapsed_ns: int  # S: the host time of all counted launches
+    grade: Grade | None  # what the numbers reach (R7), None below all grades
+    other_rates: Mapping[Precision, int]  # sustained MFLOP/s of the same device by precision (R12)
+
+
+def setting_of(
+    record: NodeRecord, measurement: Measurement, model: DeviceModel, rating: Rating | None, plan: Plan
+) -> Setting:
+    """Return what the figures of a measurement share, and judge what needs no figure (R1, R3, R4)."""
+    m = measurement
+    return Setting(
+        record,
+        m,
+        model,
+        rating,
+        plan.campaign.self_issued,
+        window_ns(plan.campaign, m.precision),
+        min(plan.profile.grade, SELF_ISSUED_CAP, key=GRADES.index) if plan.campaign.self_issued else plan.profile.grade,
+        residual_limits(m.precision, m.m, m.n, m.k),
+        (*r1_native_arithmetic(record, m, model), *r3_operands_beyond_cache(m, model), *r4_registered_shape(m, plan)),
+    )
+
+
+class Plan(NamedTuple):
+    """How the campaign said that everything is measured."""
+
+    campaign: Campaign
+    profile: Profile
+
+
+def judge(setting: Setting, figure: Figure, other_rates: Mapping[Precision, int]) -> tuple[list[str], Grade | None]:
+    """Return the reason codes of one figure under all rules, in the order of the rules, and the grade it reaches."""
+    elapsed_ns = SUBWINDOWS * figure.subwindow_min_ns + sum(figure.subwindow_over_ns)
+    case = Case(setting, figure, elapsed_ns, grade_of(elapsed_ns, setting.self_issued), other_rates)
+    codes = list(setting.codes)
+    for rule in FIGURE_RULES:
+        codes += rule(case)
+    return codes, case.grade
+
+
+def window_ns(campaign: Campaign, precision: Precision) -> int | None:
+    """Return the length of a campaign's core window for a precision, None where it has none."""
+    for window in campaign.windows:
+        if window.precision == precision:
+            return utc_ns(window.closes_at) - utc_ns(window.opens_at)
+    return None
+
+
+def grade_of(elapsed_ns: int, self_issued: bool) -> Grade | None:
+    """Return the grade that so much counted time reaches (R7); a self-issued campaign reaches `standard` at most."""
+    for grade, minimum in MINIMUM_WINDOW_NS.items():
+        if elapsed_ns >= minimum:
+            return min(grade, SELF_ISSUED_CAP, key=GRADES.index) if self_issued else grade
+    return None
+
+
+def identity(keys: Collection[str], model: DeviceModel) -> Codes:
+    """DESIGN section 2: a device without any stable identity counts 0; one that is only asserted says so."""
+    if not keys:
+        return ("no-identity",)
+    return ("identity-asserted",) if model.identity_source == "asserted" else ()
+
+
+def r1_native_arithmetic(record: NodeRecord, m: Measurement, model: DeviceModel) -> Codes:
+    """R1: dense, accumulated as claimed, native; up-casting only on CPUs; no reduced-precision switch left on."""
+    codes = []
+    if m.accumulate != ACCUMULATION[m.precision]:
+        codes.append("accumulation-differs")
+    if m.method == "upcast":
+        codes.append("upcast" if model.kind == "cpu" and m.precision in ("fp16", "bf16") else "upcast-not-allowed")
+    if any(state not in SWITCHED_OFF for state in record.environment.switches.values()):
+        codes.append("reduced-precision-switch")
+    return tuple(codes)
+
+
+def r3_operands_beyond_cache(m: Measurement, model: DeviceModel) -> Codes:
+    """R3: at least two operand sets, together at least twice the last-level cache."""
+    cache = model.cache_bytes
+    least = 2 * cache if cache else UNKNOWN_CACHE_OPERAND_BYTES[model.kind]
+    return ("operands-in-cache",) if m.operand_sets < 2 or m.operand_bytes < least else ()
+
+
+def r4_registered_shape(m: Measurement, plan: Plan) -> Codes:
+    """R4: a shape that the profile lists."""
+    shapes = plan.profile.shapes.get(m.precision, ())
+    return () if any((m.m, m.n, m.k) == (s.m, s.n, s.k) for s in shapes) else ("shape-not-registered",)
+
+
+def r4_short_launches(case: Case) -> Codes:
+    """R4: in equal sub-windows, one launch at most a quarter of one."""
+    launches = case.figure.launches
+    if launches % SUBWINDOWS:
+        return ("unequal-subwindows",)
+    return ("launch-too-long",) if launches < 4 * SUBWINDOWS else ()
+
+
+def r5_products_verified(case: Case) -> Codes:
+    """R5: every operand set verified while timing, and every error within its bound."""
+    f, limits = case.figure, case.setting.limits
+    if f.row_error_ppm is None or f.rms_error_ppm is None:
+        return ("wrong-product",)
+    if f.row_error_ppm > limits.row_ppm or f.rms_error_ppm > limits.rms_void_ppm:
+        return ("wrong-product",)
+    codes = ("products-not-verified",) if f.verified_launches < case.setting.measurement.operand_sets else ()
+    return (*codes, "reduced-precision-reduction") if f.rms_error_ppm > limits.rms_ppm else codes
+
+
+def residual_limits(precision: Precision, m: int, n: int, k: int) -> ResidualLimits:
+    """Return the bounds of R5 for one shape. Derived and simulated in ``docs/residuals.md``."""
+    if precision in ("fp16", "bf16"):
+        return ResidualLimits(3_500_000, 650_000, 1_100_000)
+    return ResidualLimits(4_000_000, 1_000_000, 1_000_000)
+
+
+def r6_steady(case: Case) -> Codes:
+    """R6: throughput, temperature and clock showed no trend when the window opened."""
+    return () if case.figure.warmup_end == "steady" else ("not-steady",)
+
+
+def r7_window(case: Case) -> Codes:
+    """R7: long enough for the grade that the campaign's profile names; a self-issued campaign's cap applies."""
+    if case.grade is None:
+        return ("window-too-short",)
+    return ("below-profile",) if GRADES.index(case.grade) < GRADES.index(case.setting.wanted) else ()
+
+
+def r9_statistics(case: Case) -> Codes:
+    """R8 and R9: the record's three rates are what its own 30 numbers give."""
+    m, f = case.setting.measurement, case.figure
+    if min(f.subwindow_over_ns):
+        return ("statistics-differ",)
+    bounds = bounds_above(gemm_mflop(m.m, m.n, m.k, f.launches), f.subwindow_min_ns, f.subwindow_over_ns)
+    if (f.sustained_mflop_s, f.certified_mflop_s, f.upper_mflop_s) != bounds[:3]:
+        return ("statistics-differ",)
+    return ("autocorrelated",) if bounds.autocorrelation_ppm > MAX_AUTOCORRELATION_PPM else ()
+
+
+def r10_simultaneous(case: Case) -> Codes:
+    """R10: whole launches inside the core window, which they cover to 99 % even after the clock's uncertainty."""
+    f, length = case.figure, case.setting.window_ns
+    if length is None or not 0 <= f.opened_ns <= f.counted_until_ns <= f.covered_until_ns <= length:
+        return ("outside-window",)
+    uncertainty = case.setting.record.clock.uncertainty_ns
+    if uncertainty is None:
+        return ("clock-unknown",)
+    codes = ("clock-uncertain",) if uncertainty > SECOND_NS else ()
+    covered = f.covered_until_ns - f.opened_ns - 2 * uncertainty
+    return (*codes, "not-simultaneous") if covered * 10**6 < MIN_COVERAGE_PPM * length else codes
+
+
+def r11_clocks_agree(case: Case) -> Codes:
+    """R11: device-event time, host time and UTC agree over the counted launches."""
+    f, elapsed, codes = case.figure, case.elapsed_ns, []
+    if f.event_ns is not None and abs(f.event_ns - elapsed) * 10**6 > MAX_CLOCK_DISAGREEMENT_PPM * elapsed:
+        codes.append("event-clock-disagrees")
+    off = abs(f.counted_until_ns - f.opened_ns - elapsed)
+    if (off - UTC_READING_NS) * 10**6 > MAX_CLOCK_DISAGREEMENT_PPM * elapsed:
+        codes.append("utc-clock-disagrees")
+    return tuple(codes)
+
+
+def r12_plausible(case: Case) -> Codes:
+    """R12: nothing above what the silicon, its clock and its rating allow. A CPU has no such table."""
+    f, model = case.figure, case.setting.model
+    if model.kind == "cpu":
+        return ()
+    facts = plausibility.Facts(
+        precision=case.setting.measurement.precision,
+        rate_mflop_s=f.sustained_mflop_s,
+        units=model.units,
+        max_clock_mhz=model.max_clock_mhz,
+        clock_max_mhz=f.clock_max_mhz,
+        clock_samples=f.samples,
+        power_mean_mw=f.power_mean_mw,
+        fp16_mflop_s=case.other_rates.get("fp16"),
+        fp64_mflop_s=case.other_rates.get("fp64"),
+    )
+    return plausibility.check(facts, case.setting.rating, case.grade or "smoke")
+
+
+def r13_telemetry(case: Case) -> Codes:
+    """R13: an accelerator was watched while it ran, alone, without uncorrected memory errors."""
+    f, codes = case.figure, []
+    if f.ecc_uncorrected:
+        codes.append("ecc-errors")
+    if f.foreign_processes:
+        codes.append("foreign-process")
+    if f.throttled_ppm:
+        codes.append("throttled")
+    if case.setting.model.kind != "cpu":
+        if case.grade in (None, "smoke"):
+            complete = f.samples >= SMOKE_MIN_SAMPLES
+        else:
+            complete = f.samples * SECOND_NS >= case.elapsed_ns and (f.coverage_ppm or 0) >= MIN_TELEMETRY_COVERAGE_PPM
+        if not complete:
+            codes.append("telemetry-incomplete")
+    return tuple(codes)
+
+
+FIGURE_RULES: tuple[Callable[[Case], Codes], ...] = (
+    r4_short_launches,
+    r5_products_verified,
+    r6_steady,
+    r7_window,
+    r9_statistics,
+    r10_simultaneous,
+    r11_clocks_agree,
+    r12_plausible,
+    r13_telemetry,
+)

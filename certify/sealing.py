@@ -1,0 +1,104 @@
+"""What ``bench`` needs of ``certify`` and may not import: opening a campaign, sealing a record, describing it.
+
+The root command line hands an instance of `Sealing` to ``bench.cli``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.errors import InputError
+from bench.record import Campaign, DeviceModel, NodeRecord, Profile, read_bytes
+
+if TYPE_CHECKING:
+    from certify.signers import PrivateKey
+
+
+class Signer:
+    """Seals node records with one key."""
+
+    def __init__(self, key_file: Path | None, passphrase_file: Path | None, state_dir: Path, machine_id: str) -> None:
+        from certify import keys
+        from certify.documents import spki_text
+
+        if key_file is None:
+            self._key = keys.node_key(state_dir, machine_id)
+        else:
+            self._key = load_signing_key(key_file, passphrase_file)
+        self.spki_b64 = spki_text(self._key.public)
+
+    def seal_record(self, record: NodeRecord, samples_sha256: str) -> bytes:
+        """Return the record's envelope; its subject is the samples sidecar."""
+        from certify.documents import PAYLOAD_TYPE, make_document
+        from certify.dsse import seal
+
+        return seal(make_document("node-record", record, samples_sha256), PAYLOAD_TYPE, [self._key])
+
+
+class Sealing:
+    """The means to sign, for ``bench.cli``."""
+
+    def open_campaign(self, path: Path) -> Campaign:
+        """Return a campaign. A node has no key to check it by: the record binds its digest, and ``certify`` checks."""
+        from certify.caps import CAPS
+        from certify.documents import check_payload_type, parse_payload
+        from certify.dsse import parse_envelope
+
+        envelope = parse_envelope(read_bytes(path, CAPS.campaign_bytes), CAPS.campaign_bytes, path)
+        check_payload_type(envelope, path)
+        campaign: Campaign = parse_payload("campaign", envelope.payload, path).predicate
+        return campaign
+
+    def signer(self, key_file: Path | None, passphrase_file: Path | None, state_dir: Path, machine_id: str) -> Signer:
+        """Return the signer of a record: the key given, else the node's own, made on first use."""
+        return Signer(key_file, passphrase_file, state_dir, machine_id)
+
+    def describe(self, record: NodeRecord, campaign: Campaign, profile: Profile) -> list[str]:
+        """Return what the rules make of a record, for the operator."""
+        from certify.describe import describe_record
+
+        return describe_record(record, campaign, profile)
+
+
+def nominal_rates(model: DeviceModel) -> dict[str, int]:
+    """Return a device model's nominal ratings by precision, MFLOP/s; empty where the table has no row."""
+    from certify.ratings import installed_ratings
+
+    rating = installed_ratings().match(model.vendor, model.model, model.memory_bytes, model.count_unit)
+    return {precision: rate.nominal_mflop_s for precision, rate in rating.rates.items()} if rating else {}
+
+
+def load_signing_key(path: Path, passphrase_file: Path | None) -> PrivateKey:
+    """Return a private key, asking for its passphrase on a terminal where it needs one and none is given."""
+    from certify import keys
+
+    if passphrase_file is not None:
+        return keys.load_private(path, keys.read_passphrase(passphrase_file))
+    try:
+        return keys.load_private(path)
+    except InputError as error:
+        if error.code != "key-passphrase-missing":
+            raise
+    return keys.load_private(path, read_passphrase(None, f"passphrase of {path}"))
+
+
+def read_passphrase(file: Path | None, prompt: str, confirm: bool = False) -> bytes:
+    """Return a passphrase from a file, or typed on a terminal; never asks without one.
+
+    Raises:
+        InputError: there is no terminal, or the two entries differ.
+    """
+    import getpass
+
+    from certify import keys
+
+    if file is not None:
+        return keys.read_passphrase(file)
+    if not sys.stdin.isatty():
+        raise InputError("key-passphrase-missing", "there is no terminal to ask on", fix="give --passphrase-file")
+    passphrase = getpass.getpass(f"{prompt}: ").encode()
+    if confirm and getpass.getpass("again: ").encode() != passphrase:
+        raise InputError("key-passphrase-wrong", "the two entries differ")
+    return passphrase

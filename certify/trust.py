@@ -1,0 +1,263 @@
+"""Who may sign what: every rule of trust in one class, without I/O, with the time passed in.
+
+A trust root is a signed document that lists keys, roles and revocations; a single public key that the user names is a
+trust root of one. Times are in the one form that documents use, whose text order is their order in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from bench.errors import RefusedError
+from bench.record import Document, Name, Positive, Sha256, Text, UtcTime
+from certify import documents, dsse
+from certify.caps import CAPS, Caps
+from certify.documents import DOCUMENTS, Role, spki_bytes
+from certify.signers import PublicKey, public_key
+
+CENTRE_ROLES = frozenset({"operator", "node"})  # their keys are bound to centres; the other roles speak for themselves
+
+
+class TrustedKey(Document, frozen=True, kw_only=True):
+    """A key and when it is valid: from `valid_from`, until before `valid_until`."""
+
+    scheme: Name
+    spki: Annotated[str, Meta(min_length=1, max_length=512)]  # base64 DER SubjectPublicKeyInfo
+    valid_from: UtcTime
+    valid_until: UtcTime
+
+
+class Delegation(Document, frozen=True, kw_only=True):
+    """Keys that hold a role, how many of them must sign, and for which centres (null: the role is not bound to any)."""
+
+    role: Role
+    centre_ids: Annotated[tuple[Name, ...], Meta(min_length=1)] | None
+    threshold: Positive
+    keys: Annotated[tuple[Sha256, ...], Meta(min_length=1)]
+
+
+class Revocation(Document, frozen=True, kw_only=True):
+    """A key that is refused at every time: its thief can date a signature as he likes."""
+
+    keyid: Sha256
+    revoked_at: UtcTime
+    reason: Text
+
+
+class TrustRoot(Document, frozen=True, kw_only=True):
+    """The predicate of ``trust-root.json``, consistent in itself. Its keys are checked by `TrustedSet.from_root`."""
+
+    version: Positive
+    issued_at: UtcTime
+    expires_at: UtcTime
+    keys: dict[Sha256, TrustedKey]
+    roles: Annotated[tuple[Delegation, ...], Meta(min_length=1)]
+    revocations: tuple[Revocation, ...]
+
+    def __post_init__(self) -> None:
+        holders = [keyid for delegation in self.roles for keyid in delegation.keys]
+        served = [(d.role, centre) for d in self.roles for centre in d.centre_ids or (None,)]
+        revoked = [revocation.keyid for revocation in self.revocations]
+        misplaced = any((d.role in CENTRE_ROLES) != bool(d.centre_ids) for d in self.roles)
+        for broken, what in (
+            (self.issued_at >= self.expires_at, "it expires before it is issued"),
+            (any(k.valid_from >= k.valid_until for k in self.keys.values()), "a key's validity is reversed"),
+            (not set(holders) <= self.keys.keys(), "a role names a key that is not listed"),
+            (len(set(holders)) != len(holders), "one key holds two roles, or one role twice"),
+            (any(d.threshold > len(d.keys) for d in self.roles), "a threshold is higher than the number of its keys"),
+            (len(set(served)) != len(served), "a role is given twice, or twice for one centre"),
+            (misplaced, "operators and nodes, and no other role, are bound to centres"),
+            (("root", None) not in served, "there is no root role"),
+            (len(set(revoked)) != len(revoked), "one key is revoked twice"),
+        ):
+            if broken:
+                raise RefusedError("trust-root-invalid", f"the trust root is inconsistent: {what}")
+
+
+class Revocations(Document, frozen=True, kw_only=True):
+    """The predicate of ``revocations.json``: keys revoked since the trust root was issued."""
+
+    version: Positive
+    issued_at: UtcTime
+    expires_at: UtcTime
+    revocations: tuple[Revocation, ...]
+
+
+@dataclass(frozen=True)
+class TrustedSet:
+    """The verifier's keys and what each may sign."""
+
+    level: Literal["signature", "trusted"]  # what a good signature amounts to: a named key, or a role in a trust root
+    keys: Mapping[str, PublicKey]
+    validity: Mapping[str, TrustedKey]  # empty for a key that the user named: it is valid when the user says so
+    delegations: tuple[Delegation, ...]
+    revoked: Mapping[str, Revocation]
+
+    @classmethod
+    def single(cls, key: PublicKey, role: Role = "operator") -> TrustedSet:
+        """Return the set of one key that the user named, for any centre and time."""
+        delegation = Delegation(role=role, centre_ids=None, threshold=1, keys=(key.keyid,))
+        return cls("signature", {key.keyid: key}, {}, (delegation,), {})
+
+    @classmethod
+    def from_root(cls, root: TrustRoot, where: object = None, caps: Caps = CAPS) -> TrustedSet:
+        """Return the set that a trust root describes, after checking each of its keys.
+
+        Raises:
+            RefusedError: `trust-root-invalid`, `key-weak`, `key-unsupported`, `base64-not-canonical`.
+        """
+        if len(root.keys) > caps.trust_keys:
+            raise RefusedError("trust-root-invalid", f"has more than {caps.trust_keys} keys", where=where)
+        keys = {}
+        for keyid, entry in root.keys.items():
+            key = public_key(spki_bytes(entry.spki, where), where)
+            if key.keyid != keyid or key.scheme != entry.scheme:
+                raise RefusedError(
+                    "trust-root-invalid", f"key {keyid[:16]}… is not the one that its entry describes", where=where
+                )
+            keys[keyid] = key
+        revoked = {revocation.keyid: revocation for revocation in root.revocations}
+        return cls("trusted", keys, root.keys, root.roles, revoked)
+
+    def with_revocations(self, revocations: Iterable[Revocation]) -> TrustedSet:
+        """Return the set with further keys revoked; nothing is ever un-revoked."""
+        return replace(self, revoked={**{r.keyid: r for r in revocations}, **self.revoked})
+
+    def role_of(self, keyid: str) -> Role | None:
+        """Return the role that a key holds, if any; it never holds two."""
+        delegation = self._holders.get(keyid)
+        return None if delegation is None else delegation.role
+
+    def check(
+        self, name: str, signers: frozenset[str], centre_id: str | None, at: str, where: object = None
+    ) -> frozenset[str]:
+        """Return the signers that count, if there are enough of them.
+
+        Args:
+            name: a key of `DOCUMENTS`.
+            signers: ids of the keys whose signatures hold.
+            centre_id: the centre that the document speaks for.
+            at: the time that keys must be valid at.
+            where: what was signed, for the error text.
+
+        Raises:
+            RefusedError: `key-not-trusted`, `role-not-allowed`, `centre-not-allowed`, `key-revoked`,
+                `key-not-yet-valid`, `key-expired` or `threshold-not-met`.
+        """
+        role = DOCUMENTS[name].role
+        known = {keyid: held for keyid in signers if (held := self.role_of(keyid)) is not None}
+        if not known:
+            raise RefusedError("key-not-trusted", "is signed by no key that is trusted", where=where)
+        for keyid, held in sorted(known.items()):
+            if held != role:
+                raise RefusedError(
+                    "role-not-allowed", f"a {name} is signed by a {role}; key {keyid[:16]}… is a {held}", where=where
+                )
+        delegation = self._delegation(role, centre_id)
+        if delegation is None or any(self._holders[keyid] is not delegation for keyid in known):
+            raise RefusedError(
+                "centre-not-allowed", f"its key may not sign for centre {centre_id or '(none)'}", where=where
+            )
+        faults = {keyid: self._fault(keyid, at, where) for keyid in sorted(known)}
+        good = frozenset(keyid for keyid, fault in faults.items() if fault is None)
+        if len(good) < delegation.threshold:
+            for fault in faults.values():
+                if fault is not None:
+                    raise fault
+            raise RefusedError(
+                "threshold-not-met",
+                f"is signed by {len(good)} of the {delegation.threshold} {role} keys that must sign",
+                where=where,
+            )
+        return good
+
+    def check_record_key(self, keyid: str, centre_id: str | None, at: str, where: object = None) -> bool:
+        """Return whether a record's key is enrolled as a node's; False for a key that nobody knows.
+
+        Raises:
+            RefusedError: the key is known, and may not sign this record (codes of `check`).
+        """
+        if self.role_of(keyid) is None:
+            if keyid in self.revoked:
+                raise self._revoked(keyid, where)
+            return False
+        self.check("node-record", frozenset({keyid}), centre_id, at, where)
+        return True
+
+    def check_root(self, signers: frozenset[str], at: str, where: object = None) -> frozenset[str]:
+        """Return the root keys that signed, if they meet the root's own threshold.
+
+        Raises:
+            RefusedError: `trust-root-signatures`.
+        """
+        delegation = self._delegation("root", None)
+        good = frozenset(
+            k for k in signers if delegation and k in delegation.keys and self._fault(k, at, where) is None
+        )
+        if delegation is None or len(good) < delegation.threshold:
+            raise RefusedError(
+                "trust-root-signatures",
+                f"the trust root is signed by {len(good)} valid root keys, fewer than its own threshold",
+                where=where,
+            )
+        return good
+
+    @cached_property
+    def _holders(self) -> Mapping[str, Delegation]:
+        return {keyid: delegation for delegation in self.delegations for keyid in delegation.keys}
+
+    def _delegation(self, role: Role, centre_id: str | None) -> Delegation | None:
+        fits = (d for d in self.delegations if d.role == role and (d.centre_ids is None or centre_id in d.centre_ids))
+        return next(fits, None)
+
+    def _fault(self, keyid: str, at: str, where: object) -> RefusedError | None:
+        """Return why a key does not count at a time."""
+        if keyid in self.revoked:
+            return self._revoked(keyid, where)
+        entry = self.validity.get(keyid)
+        if entry is None or entry.valid_from <= at < entry.valid_until:
+            return None
+        if at < entry.valid_from:
+            return RefusedError("key-not-yet-valid", f"key {keyid[:16]}… is valid from {entry.valid_from}", where=where)
+        return RefusedError("key-expired", f"key {keyid[:16]}… was valid until {entry.valid_until}", where=where)
+
+    def _revoked(self, keyid: str, where: object) -> RefusedError:
+        entry = self.revoked[keyid]
+        return RefusedError(
+            "key-revoked", f"key {keyid[:16]}… was revoked at {entry.revoked_at}: {entry.reason}", where=where
+        )
+
+
+def load_trust_root(content: bytes, now: str, where: object = None, caps: Caps = CAPS) -> tuple[TrustRoot, TrustedSet]:
+    """Return a trust root and its set, after checking that the threshold of its own root keys signed it.
+
+    That it is the right root cannot be seen from it: the user gives the file, or its fingerprint, out of band.
+
+    Args:
+        content: the file.
+        now: the present, which the root must be fresh at, in the form of `UtcTime`. (The time at which a document's
+            keys must be valid may be another: see `TrustedSet.check`.)
+        where: what the content is, for the error text.
+        caps: limits.
+
+    Raises:
+        RefusedError: `trust-root-invalid`, `trust-root-signatures`, `trust-root-not-yet-valid`, `trust-root-expired`,
+            or a code of the envelope, the payload or a key.
+    """
+    envelope = dsse.parse_envelope(content, caps.trust_bytes, where, caps)
+    documents.check_payload_type(envelope, where)
+    root: TrustRoot = documents.parse_payload("trust-root", envelope.payload, where).predicate
+    trusted = TrustedSet.from_root(root, where, caps)
+    trusted.check_root(dsse.verify_signatures(envelope, trusted.keys, where), now, where)
+    if now < root.issued_at:
+        raise RefusedError("trust-root-not-yet-valid", f"was issued at {root.issued_at}, in the future", where=where)
+    if now >= root.expires_at:
+        raise RefusedError(
+            "trust-root-expired", f"expired at {root.expires_at}", where=where, fix="get the current trust root"
+        )
+    return root, trusted

@@ -1,0 +1,135 @@
+"""Verify a petaseal statement without petaseal: Python and the `cryptography` package only.
+
+    python independent_verifier.py KEY.pub statement.dsse.json records.jsonl
+
+Written from docs/formats.md, not from petaseal's code. It checks the DSSE signature of the statement and of each
+record, the canonical form, the RFC 6962 Merkle root, R9 recomputed from the 30 sub-window times of each figure, and
+that the counted figures add up to the totals to the last integer. It does not judge the run rules, the policies
+or the trust in a key: `petaseal verify` does.
+"""
+
+import base64
+import hashlib
+import json
+import sys
+from itertools import pairwise
+from math import isqrt
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
+
+
+def refuse(why):
+    sys.exit(f"REFUSED: {why}")
+
+
+def open_envelope(line, public_key):
+    """DSSE: the signature is over PAE(payloadType, payload); the key may come from the payload (None: see records)."""
+    envelope = json.loads(line)
+    payload = base64.b64decode(envelope["payload"], validate=True)
+    kind = envelope["payloadType"].encode()
+    pae = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+    document = json.loads(payload, parse_float=lambda text: refuse(f"a float: {text}"))
+    if canonical(document) != payload:
+        refuse("the payload is not canonical JSON")
+    if public_key is None:  # a record names the key that sealed it: integrity, not identity
+        public_key = load_der_public_key(base64.b64decode(document["predicate"]["signer_spki"], validate=True))
+    if len(envelope["signatures"]) != 1:
+        refuse("expected one signature")
+    public_key.verify(base64.b64decode(envelope["signatures"][0]["sig"], validate=True), pae)
+    return document, hashlib.sha256(payload).digest()
+
+
+def canonical(value):
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def merkle_root(leaves):
+    """RFC 6962 section 2.1 over the payload digests, which must be distinct and ascending."""
+    if len(leaves) == 1:
+        return hashlib.sha256(b"\x00" + leaves[0]).digest()
+    split = 1 << (len(leaves) - 1).bit_length() - 1
+    return hashlib.sha256(b"\x01" + merkle_root(leaves[:split]) + merkle_root(leaves[split:])).digest()
+
+
+def bounds(work_mflop, x):
+    """R8 and R9 in exact integers: sustained, certified (lower 95 %), upper (95 %)."""
+    total, n = sum(x), 30
+    y = [n * value - total for value in x]
+    d = sum(value * value for value in y)
+    c = sum(a * b for a, b in pairwise(y))
+    p, q = (34 * max(c, 0) + d, 30 * d) if d else (1, 30)
+    if 10 * p > 9 * q:
+        p, q = 9, 10
+    num = 1_699_127**2 * n * d * (q + p)
+    den = 10**12 * (n - 1) * n * n * (q - p)
+    h = isqrt(num // den)
+    h += h * h * den < num
+    work = work_mflop * 10**9
+    upper = None
+    if h < total:  # the least integer U with U (S - h) >= W for the exact root h: between the two bounds, by bisection
+        upper, high = -(-work // total), -(-work // (total - h))
+        while upper < high:
+            middle = (upper + high) // 2
+            slack = middle * total - work
+            if slack >= 0 and slack * slack * den >= middle * middle * num:
+                high = middle
+            else:
+                upper = middle + 1
+    return work // total, work // (total + h), upper
+
+
+def check_figures(record):
+    """Return {(device, precision): (certified, sustained, upper)} of one record after recomputing each."""
+    figures = {}
+    for m in record["measurements"]:
+        for i, device in enumerate(m["device"]):
+            x = [m["subwindow_min_ns"][i] + over for over in m["subwindow_over_ns"][i]]
+            work = m["launches"][i] * 2 * m["m"] * m["n"] * m["k"] // 10**6
+            stated = (m["sustained_mflop_s"][i], m["certified_mflop_s"][i], m["upper_mflop_s"][i])
+            if len(x) != 30 or bounds(work, x) != stated:
+                refuse(f"{record['node_id']}/{device} {m['precision']}: R9 does not give {stated}")
+            figures.setdefault((device, m["precision"]), (stated[1], stated[0], stated[2]))
+    return figures
+
+
+def main(key_file, statement_file, records_file):
+    key = load_pem_public_key(Path(key_file).read_bytes())
+    document, _ = open_envelope(Path(statement_file).read_bytes(), key)
+    statement = document["predicate"]
+    pools = {pool["pool"]: pool for pool in statement["pools"]}
+    excluded = {(e["node_id"], e["device"]) for e in statement["not_counted"]}
+    nodes_of = {p["pool"]: (p["nodes"], p["devices"]) for p in statement["centre"]["pools"]}
+    sums = {name: [0, 0, 0, 0] for name in pools}
+    digests = []
+    with Path(records_file).open("rb") as lines:
+        for line in lines:
+            record, digest = open_envelope(line, None)
+            digests.append(digest)
+            record = record["predicate"]
+            figures = check_figures(record)
+            for device in (d["device"] for d in record["devices"]):
+                for name, (nodes, devices) in nodes_of.items():
+                    mine = (nodes == "all" or record["node_id"] in nodes) and (devices == "all" or device in devices)
+                    if mine and (record["node_id"], device) not in excluded:
+                        certified, sustained, upper = figures[device, pools[name]["precision"]]
+                        for place, value in enumerate((1, certified, sustained, upper or 0)):
+                            sums[name][place] += value
+    if digests != sorted(set(digests)) or len(digests) != statement["records"]:
+        refuse("the records are not the distinct, ascending list that the statement counts")
+    root = merkle_root(digests).hex()
+    if root != statement["records_root"] or root != document["subject"][0]["digest"]["rfc6962-sha256"]:
+        refuse("the Merkle root differs")
+    for name, total in sums.items():
+        counted = pools[name]["counted"]
+        stated = [counted[k] for k in ("devices", "certified_mflop_s", "sustained_mflop_s", "upper_mflop_s")]
+        if total[:3] != stated[:3] or (stated[3] is not None and total[3] != stated[3]):
+            refuse(f"pool {name}: the records add up to {total}, the statement says {stated}")
+        print(f"pool {name}: {total[0]} devices, certified {total[1]} MFLOP/s, sustained {total[2]} MFLOP/s")
+    print(f"OK: {len(digests)} record(s), Merkle root {root}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])

@@ -1,0 +1,167 @@
+"""What a kernel is: a problem with its exact work, prepared operands, launches, and the check of its own product.
+
+Pure values and protocols; nothing numeric, no vendor library and no judgement of a residual may enter it (the bounds
+stand in ``certify``).
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Literal, NamedTuple, Protocol, get_args
+
+Precision = Literal["fp16", "bf16", "fp32", "fp64"]
+Accumulate = Literal["fp32", "fp64"]
+Method = Literal["native", "upcast"]
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+ITEM_BYTES: dict[Precision, int] = {"fp16": 2, "bf16": 2, "fp32": 4, "fp64": 8}
+MIN_DIMENSION = 32  # below it R5's constants would refuse honest products (docs/residuals.md)
+MAX_DIMENSION = 2**20
+ENTRY_POINTS = "petaseal.kernels"
+KERNELS: dict[str, str] = {
+    "gemm-numpy": "kernels.gemm_numpy:GemmNumpy",
+    "gemm-torch": "kernels.gemm_torch:GemmTorch",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One product C (m x n) = A (m x k) B (k x n) by one kernel in one precision.
+
+    Args:
+        kernel: name of the kernel, a key of `KERNELS` or of the entry points ``petaseal.kernels``.
+        precision: of the operands and of the result: fp16, bf16, fp32 or fp64.
+        m, n, k: dimensions, `MIN_DIMENSION` to `MAX_DIMENSION`.
+
+    Raises:
+        ValueError: unknown precision, or a dimension that is no integer or out of range.
+    """
+
+    kernel: str
+    precision: Precision
+    m: int
+    n: int
+    k: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.kernel, str) or not self.kernel:
+            raise ValueError(f"kernel {self.kernel!r} is not a name")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision {self.precision!r} is none of {', '.join(PRECISIONS)}")
+        for name in ("m", "n", "k"):
+            size = getattr(self, name)
+            if type(size) is not int or not MIN_DIMENSION <= size <= MAX_DIMENSION:
+                raise ValueError(f"dimension {name} = {size!r} is not an integer in {MIN_DIMENSION}..{MAX_DIMENSION}")
+
+    @property
+    def flop(self) -> int:
+        """Work of one launch, FLOP, exact: 2mnk."""
+        return 2 * self.m * self.n * self.k
+
+
+class Residual(NamedTuple):
+    """How far a product is from the true one (DESIGN R5), in millionths of R5's unit, rounded up.
+
+    The unit is u for fp16 and bf16 and u(sqrt k + sqrt n) for fp32 and fp64, u of the claimed type of the result. None
+    is a product with a NaN or an Inf: poisoned, stale, or overflowed.
+    """
+
+    row_error_ppm: int | None
+    rms_error_ppm: int | None
+
+    @staticmethod
+    def worst(one: Residual, other: Residual) -> Residual:
+        """Return the larger of each figure; None dominates."""
+        return Residual(*(None if a is None or b is None else max(a, b) for a, b in zip(one, other, strict=True)))
+
+
+class Prepared(Protocol):
+    """Operands on a device, ready to be launched, checked and thrown away."""
+
+    problem: Problem
+    accumulate: Accumulate
+    method: Method
+    operand_sets: int
+    operand_bytes: int  # A and B of all sets together
+    operand_sha256: dict[str, str]  # "0/a", "0/b", "0/grading" -> hex SHA-256 of the operand as it is multiplied
+
+    def launch(self, first: int, count: int) -> None:
+        """Enqueue launches first..first+count-1; launch i multiplies set i % operand_sets into that set's output."""
+
+    def synchronize(self) -> None:
+        """Wait until every launch has ended."""
+
+    def poison(self, set_index: int) -> None:
+        """Fill the output of one set with NaN, so that a product that is not written again is seen."""
+
+    def check(self, set_index: int, seed: int) -> Residual:
+        """Probe the output of one set where it lies (R5), with vector arithmetic only.
+
+        The reference A(B r) belongs to (set, seed) and is kept for the last seed of each set: a further check with the
+        same seed costs one pass over the output.
+        """
+
+    def check_on_host(self, set_index: int, seed: int) -> Residual:
+        """Probe the output of one set on the host, in FP64, against operands regenerated from their keys."""
+
+    def close(self) -> None:
+        """Free the operands; further use is an error."""
+
+
+class Kernel(Protocol):
+    """One way to compute a product: one file and one line in `KERNELS`."""
+
+    name: str
+
+    def supports(self, precision: Precision, target: str) -> str | None:
+        """Return None if this kernel computes `precision` on `target`, else the reason in one clause."""
+
+    def switches(self) -> dict[str, str]:
+        """Set every reduced-precision switch off (R1) and return what each then reads as."""
+
+    def prepare(
+        self,
+        problem: Problem,
+        challenge: str,
+        device: str,
+        target: str,
+        min_operand_bytes: int,
+        min_sets: int = 2,
+    ) -> Prepared:
+        """Generate operands (R2) in as many sets as R3 asks for and put them on `target`.
+
+        Args:
+            problem: what to compute.
+            challenge: nonce of the campaign, hex.
+            device: text that names the device in the operands' keys.
+            target: "cpu" or the device string of the library, such as "cuda:0".
+            min_operand_bytes: what the operands of all sets together must at least take.
+            min_sets: least number of operand sets.
+
+        Raises:
+            ValueError: this kernel does not support the problem on `target`.
+        """
+
+
+def kernel_names() -> list[str]:
+    """Return the names that `load_kernel` knows: our own, then those of third parties."""
+    return [*KERNELS, *sorted({e.name for e in entry_points(group=ENTRY_POINTS)} - set(KERNELS))]
+
+
+def load_kernel(name: str) -> Kernel:
+    """Return the kernel called `name`; its module is imported now.
+
+    Raises:
+        ValueError: no such kernel.
+    """
+    if name in KERNELS:
+        module, _, attribute = KERNELS[name].partition(":")
+        kernel: Kernel = getattr(importlib.import_module(module), attribute)()
+        return kernel
+    for entry in entry_points(group=ENTRY_POINTS):
+        if entry.name == name:
+            plugged: Kernel = entry.load()()
+            return plugged
+    raise ValueError(f"there is no kernel {name!r}; known are {', '.join(kernel_names())}")

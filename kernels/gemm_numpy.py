@@ -1,0 +1,87 @@
+"""Matrix products by numpy's BLAS, on the CPU. FP16 is up-cast inside every launch, whose time includes it (R1)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernels.base import Precision, Problem
+from kernels.gemm import PreparedGemm
+from kernels.operands import DTYPE, Array, OperandSet
+
+
+class GemmNumpy:
+    """The kernel gemm-numpy: fp32 and fp64 natively, fp16 by up-casting (`kernels.base.Kernel`)."""
+
+    name = "gemm-numpy"
+
+    def supports(self, precision: Precision, target: str) -> str | None:
+        """Return None where this kernel computes `precision` on `target`, else the reason."""
+        if target != "cpu":
+            return f"numpy computes on the CPU only, not on {target}"
+        return "numpy has no bf16" if precision == "bf16" else None
+
+    def switches(self) -> dict[str, str]:
+        """Return which BLAS numpy calls: it has no switches, and its environment is the caller's to judge."""
+        blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+        return {"numpy.blas": f"{blas.get('name', 'unknown')} {blas.get('version', 'unknown')}"}
+
+    def prepare(
+        self,
+        problem: Problem,
+        challenge: str,
+        device: str,
+        target: str,
+        min_operand_bytes: int,
+        min_sets: int = 2,
+    ) -> NumpyGemm:
+        """Generate the operand sets of a problem (`kernels.base.Kernel.prepare`)."""
+        reason = self.supports(problem.precision, target)
+        if reason is not None:
+            raise ValueError(f"{self.name} does not compute {problem.precision} on {target}: {reason}")
+        return NumpyGemm(problem, challenge, device, min_operand_bytes, min_sets)
+
+
+class NumpyGemm(PreparedGemm):
+    """Operand sets in main memory (`kernels.base.Prepared`)."""
+
+    def __init__(self, problem: Problem, challenge: str, device: str, min_operand_bytes: int, min_sets: int) -> None:
+        m, n, k = problem.m, problem.n, problem.k
+        self.method = "upcast" if problem.precision == "fp16" else "native"
+        self._sets: list[tuple[Array, Array, Array]] = []
+        sizes = ((m, k), (k, n), (m, n)) if self.method == "upcast" else ()
+        self._wide = [np.empty(size, np.float32) for size in sizes]
+        super().__init__(problem, challenge, device, min_operand_bytes, min_sets)
+
+    def _add(self, made: OperandSet) -> None:
+        out = np.empty((self.problem.m, self.problem.n), DTYPE[self.problem.precision])
+        self._sets.append((made.a, made.b, out))
+        self.poison(len(self._sets) - 1)
+
+    def launch(self, first: int, count: int) -> None:
+        """Multiply; when this returns, it is done."""
+        for i in range(first, first + count):
+            a, b, out = self._sets[i % self.operand_sets]
+            if not self._wide:
+                np.matmul(a, b, out=out)
+                continue
+            wide_a, wide_b, wide_out = self._wide
+            np.copyto(wide_a, a)
+            np.copyto(wide_b, b)
+            np.matmul(wide_a, wide_b, out=wide_out)
+            np.copyto(out, wide_out, casting="same_kind")
+
+    def synchronize(self) -> None:
+        """Nothing to wait for."""
+
+    def poison(self, set_index: int) -> None:
+        """Fill the output of one set with NaN."""
+        self._sets[set_index][2].fill(np.nan)
+
+    def close(self) -> None:
+        """Free the operands."""
+        self._sets.clear()
+        self._wide.clear()
+        self._references.clear()
+
+    def _on_host(self, set_index: int) -> tuple[Array, Array, Array]:
+        return self._sets[set_index]

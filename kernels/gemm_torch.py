@@ -1,0 +1,185 @@
+"""Matrix products by torch, on any of its devices. torch is imported where it is used, never with this module."""
+
+from __future__ import annotations
+
+from functools import reduce
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels import verify
+from kernels.base import MIN_DIMENSION, Precision, Problem
+from kernels.gemm import PreparedGemm
+from kernels.operands import Array, OperandSet
+
+# What is set off (R1), and to which value. A torch that lacks a switch does not have what it switches.
+SWITCHES: dict[str, object] = {
+    "backends.cuda.matmul.allow_tf32": False,
+    "backends.cuda.matmul.allow_fp16_reduced_precision_reduction": False,
+    "backends.cuda.matmul.allow_bf16_reduced_precision_reduction": False,
+    "backends.cuda.matmul.allow_fp16_accumulation": False,
+    "backends.cudnn.allow_tf32": False,
+    "backends.mkldnn.matmul.fp32_precision": "ieee",
+    "npu.matmul.allow_hf32": False,
+    "npu.conv.allow_hf32": False,
+    "backends.mudnn.allow_tf32": False,
+    "backends.mlu.matmul.allow_tf32": False,
+}
+PROBED_ELEMENTS = 1 << 23  # elements of a matrix that are probed at a time: their products stay in a large cache
+
+
+class GemmTorch:
+    """The kernel gemm-torch: fp16, bf16, fp32 and fp64 on any torch device (`kernels.base.Kernel`)."""
+
+    name = "gemm-torch"
+
+    def supports(self, precision: Precision, target: str) -> str | None:
+        """Return None where this kernel computes `precision` on `target`, else the reason; tries a small product."""
+        try:
+            import torch
+        except ImportError:
+            return "torch is not installed (pip install 'petaseal[torch]')"
+        try:
+            one = torch.ones((MIN_DIMENSION, MIN_DIMENSION), dtype=_dtype(precision), device=target)
+            product = torch.mm(one, one)
+            exact = product.dtype == one.dtype and bool((product == MIN_DIMENSION).all().item())
+        except (RuntimeError, TypeError, ValueError, AssertionError, NotImplementedError) as error:
+            return (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
+        return None if exact else f"torch's {precision} product on {target} has another type or value"
+
+    def switches(self) -> dict[str, str]:
+        """Set every reduced-precision switch off and return what each reads as afterwards."""
+        import torch
+
+        torch.set_float32_matmul_precision("highest")
+        found = {"torch.float32_matmul_precision": str(torch.get_float32_matmul_precision())}
+        for path, off in SWITCHES.items():
+            *parents, last = path.split(".")
+            try:
+                owner = reduce(getattr, parents, torch)
+                getattr(owner, last)
+                setattr(owner, last, off)
+            except AttributeError:
+                continue
+            found[f"torch.{path.removeprefix('backends.')}"] = str(getattr(owner, last)).lower()
+        return found
+
+    def prepare(
+        self,
+        problem: Problem,
+        challenge: str,
+        device: str,
+        target: str,
+        min_operand_bytes: int,
+        min_sets: int = 2,
+    ) -> TorchGemm:
+        """Generate the operand sets of a problem and copy them to `target` (`kernels.base.Kernel.prepare`)."""
+        reason = self.supports(problem.precision, target)
+        if reason is not None:
+            raise ValueError(f"{self.name} does not compute {problem.precision} on {target}: {reason}")
+        self.switches()
+        return TorchGemm(problem, challenge, device, target, min_operand_bytes, min_sets)
+
+
+def _dtype(precision: Precision) -> Any:
+    import torch
+
+    return {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}[precision]
+
+
+class TorchGemm(PreparedGemm):
+    """Operand sets in a device's memory (`kernels.base.Prepared`)."""
+
+    def __init__(
+        self, problem: Problem, challenge: str, device: str, target: str, min_operand_bytes: int, min_sets: int
+    ) -> None:
+        import torch
+
+        self._torch = torch
+        self._target = torch.device(target)
+        self._dtype = _dtype(problem.precision)
+        self._sum_dtype = torch.float64 if problem.precision == "fp64" else torch.float32
+        # What a CPU does with 16 bits depends on its instructions, which torch does not tell: never claimed as native.
+        upcast = self._target.type == "cpu" and problem.precision in ("fp16", "bf16")
+        self.method = "upcast" if upcast else "native"
+        self._probe_in_numpy = self._target.type == "cpu"  # the same memory, without a pass for every vector
+        self._sets: list[tuple[Any, Any, Any]] = []
+        super().__init__(problem, challenge, device, min_operand_bytes, min_sets)
+
+    def _add(self, made: OperandSet) -> None:
+        p = self.problem
+        out = self._torch.empty((p.m, p.n), dtype=self._dtype, device=self._target)
+        self._sets.append((self._to_device(made.a), self._to_device(made.b), out))
+        self.poison(len(self._sets) - 1)
+
+    def _to_device(self, matrix: Array) -> Any:
+        if matrix.dtype == np.uint16:
+            return self._torch.from_numpy(matrix.view(np.int16)).view(self._torch.bfloat16).to(self._target)
+        return self._torch.from_numpy(matrix).to(self._target)
+
+    def launch(self, first: int, count: int) -> None:
+        """Enqueue products; `synchronize` waits for them."""
+        for i in range(first, first + count):
+            a, b, out = self._sets[i % self.operand_sets]
+            self._torch.mm(a, b, out=out)
+
+    def synchronize(self) -> None:
+        """Wait until every launch has ended."""
+        if self._target.type == "mps":
+            self._torch.mps.synchronize()
+        elif self._target.type != "cpu":
+            getattr(self._torch, self._target.type).synchronize(self._target)
+
+    def poison(self, set_index: int) -> None:
+        """Fill the output of one set with NaN."""
+        self._sets[set_index][2].fill_(float("nan"))
+
+    def close(self) -> None:
+        """Free the operands."""
+        self._sets.clear()
+        self._references.clear()
+        if self._target.type != "cpu":
+            getattr(self._torch, self._target.type).empty_cache()
+
+    def _on_host(self, set_index: int) -> tuple[Array, Array, Array]:
+        a, b, out = (self._to_host(matrix) for matrix in self._sets[set_index])
+        return a, b, out
+
+    def _to_host(self, matrix: Any) -> Array:
+        matrix = matrix.cpu()
+        if self.problem.precision == "bf16":
+            return np.asarray(matrix.view(self._torch.int16).numpy()).view(np.uint16)
+        return np.asarray(matrix.numpy())
+
+    def _project_output(self, set_index: int, sign: NDArray[np.int8]) -> Array:
+        if self._probe_in_numpy:
+            return super()._project_output(set_index, sign)
+        edges = verify.block_edges(self.problem.precision, self.problem.n)
+        return np.asarray(self._project(self._sets[set_index][2], self._signs(sign), edges).cpu().numpy())
+
+    def _reference(self, set_index: int, sign: NDArray[np.int8]) -> Array:
+        if self._probe_in_numpy:
+            return super()._reference(set_index, sign)
+        a, b, _ = self._sets[set_index]
+        partial = self._project(b, self._signs(sign), verify.block_edges(self.problem.precision, self.problem.n))
+        vectors = partial.reshape(len(partial), -1).T.contiguous()
+        truth = self._project(a, vectors, (0, self.problem.k)).reshape(len(a), *partial.shape[1:])
+        return np.asarray(truth.cpu().numpy())
+
+    def _signs(self, sign: NDArray[np.int8]) -> Any:
+        return self._torch.from_numpy(sign).to(self._target).to(self._dtype)  # +-1 times any value is exact
+
+    def _project(self, matrix: Any, vectors: Any, edges: tuple[int, ...]) -> Any:
+        """Return the dot products of rows with vectors, block by block (`verify.project`), where the matrix lies."""
+        rows, length = matrix.shape
+        out = self._torch.empty((rows, len(edges) - 1, len(vectors)), dtype=self._sum_dtype, device=self._target)
+        step = max(1, PROBED_ELEMENTS // length)
+        for first in range(0, rows, step):
+            part = matrix[first : first + step]
+            for index, vector in enumerate(vectors):
+                product = part * vector
+                for block, (low, high) in enumerate(pairwise(edges)):
+                    out[first : first + step, block, index] = product[:, low:high].sum(1, dtype=self._sum_dtype)
+        return out

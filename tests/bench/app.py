@@ -1,0 +1,59 @@
+"""The commands of `bench` below a small root, with a sealing that signs nothing: what a test starts as a process."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+import typer
+
+from bench.cli import mount
+from bench.errors import PetasealError
+from bench.record import Campaign, DeviceModel, NodeRecord, Profile, encode
+
+
+class PlainSigner:
+    """Writes the record as it is, beside what it binds."""
+
+    spki_b64 = "MCowBQYDK2VwAyEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+
+    def seal_record(self, record: NodeRecord, samples_sha256: str) -> bytes:
+        return encode({"record": record, "samples_sha256": samples_sha256})
+
+
+class PlainSealing:
+    """Reads campaigns that nobody signed."""
+
+    def open_campaign(self, path: Path) -> Campaign:
+        return msgspec.json.decode(path.read_bytes(), type=Campaign)
+
+    def signer(
+        self, key_file: Path | None, passphrase_file: Path | None, state_dir: Path, machine_id: str
+    ) -> PlainSigner:
+        return PlainSigner()
+
+    def describe(self, record: NodeRecord, campaign: Campaign, profile: Profile) -> list[str]:
+        return [f"{record.node_id}: {len(record.measurements)} measurements, {len(record.failures)} failures"]
+
+
+def nominal(model: DeviceModel) -> dict[str, int]:
+    """Return a rating of fakes."""
+    return {"fp16": 312_000_000} if model.simulated else {}
+
+
+app = typer.Typer(pretty_exceptions_enable=False)
+mount(app, PlainSealing(), nominal)
+
+
+def main() -> None:
+    """Run the commands as the root does: an error is one sentence and an exit status."""
+    try:
+        app()
+    except PetasealError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_status)
+
+
+if __name__ == "__main__":
+    main()

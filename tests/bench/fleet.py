@@ -1,0 +1,138 @@
+"""A node of scripted devices measured in simulated time, by the real loop, in the test's own process."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from bench.assemble import NodeFacts, Shares, node_record, samples_gz
+from bench.clock import SimulatedClock
+from bench.devices.fake import Fake
+from bench.measure import Row
+from bench.profile import load_profile
+from bench.record import Campaign, Failure, NodeClock, NodeRecord, Precision, Profile
+from bench.record.node import FailureCode
+from bench.scenario import Scenario
+from bench.schedule import self_issued, utc_window
+from bench.session import Result, Session, failure_of
+
+SPKI = "MCowBQYDK2VwAyEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+NODE = "node-0123456789ab"
+BEGIN_NS = 1_772_352_000_000_000_000  # 2026-03-01T08:00:00Z
+
+
+class Simulated(NamedTuple):
+    """What a simulated node leaves: its record and its samples."""
+
+    record: NodeRecord
+    rows: list[Row]
+
+    @property
+    def samples(self) -> bytes:
+        return samples_gz(self.rows)
+
+
+def simulate_node(
+    scenario: Scenario | Mapping[str, Any] | None = None,
+    devices: int = 1,
+    profile: str | Profile = "standard",
+    precisions: tuple[Precision, ...] = ("fp16", "fp64"),
+    node_id: str = NODE,
+    campaign: Campaign | None = None,
+    *,
+    drift_ppm: int = 0,
+) -> Simulated:
+    """Measure fakes with the real loop under simulated time: about 20 ms for each device and precision.
+
+    Args:
+        scenario: what the fakes do; a mapping is taken as the script of all of them (`bench.scenario.Script`).
+        devices: how many.
+        profile: by name, or as it is.
+        precisions: to measure; those of the campaign's windows where there is one.
+        node_id: of the node.
+        campaign: None for one that the node issues itself.
+        drift_ppm: how much faster UTC runs than the monotonic clock.
+    """
+    if not isinstance(scenario, Scenario):
+        scenario = msgspec.convert({"default": dict(scenario or {})}, Scenario)
+    plan = profile if isinstance(profile, Profile) else load_profile(profile)
+    backend = Fake(scenario)
+    found = backend.find(str(devices))
+    challenge = campaign.challenge if campaign else hashlib.sha256(node_id.encode()).hexdigest()
+    given = campaign or self_issued(plan, precisions, node_id, challenge, BEGIN_NS + 60 * 10**9)
+    wanted = tuple(window.precision for window in given.windows)
+    results: list[Result] = []
+    failures: list[Failure] = []
+    rows: list[Row] = []
+    libraries: dict[str, str] = {}
+    switches: dict[str, str] = {}
+    for slot, one in enumerate(found):
+        clock = SimulatedClock(BEGIN_NS, drift_ppm)
+        session = Session(one, backend.open(slot, clock), plan, challenge, clock)
+        figures, troubles = _measure_device(session, plan, given, slot)
+        results += figures
+        failures += [
+            Failure(device=one.device.device, precision=p, code=code, detail=detail)
+            for p, (code, detail) in troubles.items()
+        ]
+        rows += session.rows
+        libraries |= session.libraries()
+        switches |= session.switches()
+    node_clock = NodeClock(source="self", uncertainty_ns=0) if given.self_issued else backend.node_clock()
+    assert node_clock is not None
+    facts = NodeFacts(
+        node_id=node_id,
+        signer_spki=SPKI,
+        profile=plan,
+        campaign=given,
+        started_ns=BEGIN_NS,
+        ended_ns=BEGIN_NS + 3600 * 10**9,
+        clock=node_clock,
+        libraries=libraries,
+        switches=switches,
+        found=found,
+        results=results,
+        failures=failures,
+        shares={precision: Shares(0, 1_000) for precision in wanted},
+        rows=rows,
+    )
+    return Simulated(node_record(facts), rows)
+
+
+def simulate(
+    scenario: Scenario | Mapping[str, Any] | None = None,
+    devices: int = 1,
+    profile: str | Profile = "standard",
+    precisions: tuple[Precision, ...] = ("fp16", "fp64"),
+    node_id: str = NODE,
+    campaign: Campaign | None = None,
+) -> NodeRecord:
+    """Return the record of `simulate_node`."""
+    return simulate_node(scenario, devices, profile, precisions, node_id, campaign).record
+
+
+def _measure_device(
+    session: Session, plan: Profile, campaign: Campaign, slot: int
+) -> tuple[list[Result], dict[Precision, tuple[FailureCode, str]]]:
+    """Do what a worker does; one that hangs or dies takes with it what it had not handed over."""
+    wanted = tuple(window.precision for window in campaign.windows)
+    troubles: dict[Precision, tuple[FailureCode, str]] = {}
+    for precision in wanted:
+        try:
+            session.prepare(precision, len(wanted))
+        except Exception as error:
+            troubles[precision] = failure_of(error)
+    for window in campaign.windows:
+        if window.precision in troubles:
+            continue
+        try:
+            session.measure(window.precision, utc_window(window, plan, slot))
+        except Exception as error:
+            code, detail = failure_of(error)
+            if code in ("device-hung", "device-lost"):
+                return [], {p: troubles.get(p, (code, detail)) for p in wanted}
+            troubles[window.precision] = code, detail
+    return [session.conclude(precision) for precision in wanted if precision not in troubles], troubles

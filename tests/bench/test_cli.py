@@ -1,0 +1,205 @@
+"""The commands as a process, below a root that signs nothing."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from bench.errors import PetasealError
+from bench.record import NodeRecord, config_path
+from tests.bench.app import app
+from tests.bench.processes import workers
+
+SLOW = {"default": {"rate_gflop_s": {"fp16": 700, "fp64": 700}}}
+
+
+@pytest.fixture(autouse=True)
+def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PETASEAL_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("PETASEAL_SCENARIO", "")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+def call(*args: object) -> str:
+    result = CliRunner().invoke(app, [str(arg) for arg in args], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refused(*args: object) -> PetasealError:
+    with pytest.raises(PetasealError) as error:
+        CliRunner().invoke(app, [str(arg) for arg in args], catch_exceptions=False)
+    assert "\n" not in str(error.value)
+    return error.value
+
+
+def scenario(tmp_path: Path, content: Any = SLOW) -> Path:
+    file = tmp_path / "scenario.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def start(tmp_path: Path, *args: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.bench.app", *map(str, args)]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PETASEAL_STATE": str(tmp_path / "state")},
+    )
+
+
+def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def quick(tmp_path: Path) -> Path:
+    """Return the file of a profile as short as its grade allows."""
+    text = config_path("profiles", "smoke.yaml").read_text()
+    text = text.replace("window_ns: 4_000_000_000", "window_ns: 3_200_000_000")
+    file = tmp_path / "quick.yaml"
+    file.write_text(text.replace("warmup_ns: 2_000_000_000", "warmup_ns: 300_000_000"))
+    return file
+
+
+def smoke(tmp_path: Path, *more: object) -> tuple[object, ...]:
+    return ("run", "--profile", "smoke", "--device", "fake:2", "--out", tmp_path / "out", "--precision", "fp16", *more)
+
+
+def test_devices_for_people_and_for_machines() -> None:
+    table = call("devices", "--device", "fake:2")
+    assert all(text in table for text in ("Fake-1", "(simulated)", "312.000", "86 GB"))
+    told = json.loads(call("devices", "--device", "cpu,fake:2", "--json"))
+    assert [device["device"] for device in told["devices"]] == ["cpu:0", "fake:0", "fake:1"]
+    assert told["devices"][0]["nominal_mflop_s"] == {}
+    assert "no rating" in call("devices", "--device", "cpu")
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
+    plan = json.loads(call(*smoke(tmp_path, "--dry-run", "--json")))
+    assert plan["devices"] == ["fake:0", "fake:1"]
+    assert plan["counted_at_least_ns"] >= 3 * 10**9
+    assert plan["shapes"]["fp16"][0] == "128x128x128"
+    assert "4 s measured" in call(*smoke(tmp_path, "--dry-run"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_has_an_example() -> None:
+    for command in ("run", "devices"):
+        assert f"Example: petaseal {command}" in call(command, "--help")
+
+
+def test_a_run_writes_record_and_samples_and_is_never_overwritten(tmp_path: Path) -> None:
+    told = json.loads(call(*smoke(tmp_path, "--profile", quick(tmp_path), "--scenario", scenario(tmp_path), "--json")))
+    assert told["simulated"]
+    assert {figure["device"] for figure in told["figures"]} == {"fake:0", "fake:1"}
+    record_path, samples_path = Path(told["record"]), Path(told["samples"])
+    assert sorted((tmp_path / "out").iterdir()) == sorted([record_path, samples_path])
+    sealed = json.loads(record_path.read_bytes())
+    record = msgspec.convert(sealed["record"], NodeRecord)
+    assert (record.node_id, record.profile) == (told["node_id"], "smoke")
+    assert sealed["samples_sha256"] == hashlib.sha256(samples_path.read_bytes()).hexdigest()
+    assert samples_path.name == f"{told['node_id']}.samples.csv.gz"
+    assert b"subwindow_30_ns" in gzip.decompress(samples_path.read_bytes())
+    assert refused(*smoke(tmp_path)).code == "output-exists"
+
+
+def test_a_run_without_any_figure_is_written_and_exits_1(tmp_path: Path) -> None:
+    broken = scenario(tmp_path, {"default": {"rate_gflop_s": {"fp64": 1000}}})
+    result = CliRunner().invoke(app, [str(a) for a in smoke(tmp_path, "--scenario", broken)], catch_exceptions=False)
+    assert result.exit_code == 1
+    (record,) = (tmp_path / "out").glob("*.record.dsse.json")
+    assert [f["code"] for f in json.loads(record.read_bytes())["record"]["failures"]] == ["unsupported-precision"] * 2
+    assert "2 failures" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        (("--device", "xpu"), "unknown-device"),
+        (("--device", "cpu:1"), "no-device"),
+        (("--device", "cpu,cpu:0"), "device-named-twice"),
+        (("--device", "fake:0"), "no-device"),
+        (("--device", "fake:1025"), "no-device"),
+        (("--precision", "fp8"), "unknown-precision"),
+        (("--precision", "fp16,fp16"), "unknown-precision"),
+        (("--profile", "quick"), "unknown-name"),
+        (("--kernel", "gemm-absent"), "unknown-kernel"),
+        (("--scenario", "absent.yaml"), "file-missing"),
+    ],
+)
+def test_what_is_unknown_is_one_sentence(tmp_path: Path, changes: tuple[str, ...], code: str) -> None:
+    error = refused(*smoke(tmp_path, *changes))
+    assert (error.code, error.exit_status) == (code, 2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    assert refused(*smoke(tmp_path)).code == "output-not-folder"
+    assert refused(*smoke(tmp_path, "--out", tmp_path / "out" / "deeper")).code == "output-not-folder"
+
+
+def test_an_output_folder_that_is_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    assert refused(*smoke(tmp_path)).code == "output-not-writable"
+
+
+def test_an_environment_that_enables_emulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    error = refused(*smoke(tmp_path))
+    assert error.code == "emulation-enabled"
+    assert "NVIDIA_TF32_OVERRIDE" in str(error)
+
+
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_ctrl_c_ends_everything_and_writes_nothing(tmp_path: Path, whole_group: bool) -> None:
+    process = start(tmp_path, *smoke(tmp_path))
+    until(lambda: len(workers(str(tmp_path))) == 3)
+    time.sleep(0.5)
+    os.kill(-process.pid if whole_group else process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err == "interrupted: the measurement was ended and nothing was written\n"
+    assert out == ""
+    assert not (tmp_path / "out").exists()
+    assert workers(str(tmp_path)) == []
+
+
+def test_killing_the_parent_leaves_no_record_and_no_worker(tmp_path: Path) -> None:
+    process = start(tmp_path, *smoke(tmp_path))
+    until(lambda: len(workers(str(tmp_path))) == 3)
+    time.sleep(1.5)
+    process.kill()
+    process.communicate(timeout=30)
+    until(lambda: workers(str(tmp_path)) == [], 10)
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, tests.bench.app as a; "
+        "from typer.testing import CliRunner; CliRunner().invoke(a.app, ['--help']); "
+        "print([m for m in ('numpy', 'torch', 'yaml', 'kernels', 'bench.node', 'rich.live') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

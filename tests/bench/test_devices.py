@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import bench.devices
+from bench.clock import SimulatedClock
+from bench.devices import DEVICES, backend_names, load_backend, select_devices
+from bench.devices.cpu import Cpu, name_of, usable_cpus
+from bench.environment import derived_id
+from bench.errors import InputError
+from bench.sensors import CpuSource
+
+
+@pytest.fixture(autouse=True)
+def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PETASEAL_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("PETASEAL_SCENARIO", "")
+
+
+def tree(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def test_the_table_and_the_files_agree() -> None:
+    files = {f"bench.devices.{path.stem}" for path in Path(bench.devices.__file__).parent.glob("*.py")}
+    shared = {"bench.devices.__init__", "bench.devices.base"}
+    assert files - shared == {entry.partition(":")[0] for entry in DEVICES.values()}
+    assert set(DEVICES) <= set(backend_names())
+
+
+@pytest.mark.parametrize("kind", sorted(DEVICES))
+def test_every_kind_offers_all_that_the_measurement_needs(kind: str) -> None:
+    backend = load_backend(kind)
+    found = backend.find(None)
+    assert found
+    for index, one in enumerate(found):
+        assert one.device.device == f"{kind}:{index}"
+        opened = backend.open(index, SimulatedClock())
+        assert opened.target
+        assert opened.kernel().supports("fp64", opened.target) is None
+        memory = opened.memory_bytes()
+        assert memory is None or memory > 0
+        opened.source().read()
+        opened.begin("fp64", 0)
+        opened.timer()
+
+
+def test_all_is_the_cpu_where_there_is_no_accelerator_and_never_a_fake() -> None:
+    assert [f.device.device for f in select_devices("all")] == ["cpu:0"]
+
+
+def test_devices_come_in_the_order_of_the_command_line() -> None:
+    assert [f.device.device for f in select_devices("fake:2,cpu")] == ["fake:0", "fake:1", "cpu:0"]
+
+
+@pytest.mark.parametrize("wanted", ["", "cpu:x", "cpu:-1", "cpu:٣", "fake:0x1", "gpu", ",", "cpu;fake"])
+def test_what_is_no_device_is_refused(wanted: str) -> None:
+    with pytest.raises(InputError):
+        select_devices(wanted)
+
+
+X86 = {
+    "proc/cpuinfo": "processor : 0\nvendor_id : HygonGenuine\nmodel name : Hygon C86 7285\nmicrocode : 0x80901047\n\n"
+    "processor : 1\nmodel name : other\n",
+    "proc/meminfo": "MemTotal: 1000 kB\nMemAvailable: 600 kB\n",
+}
+
+
+def cores(count: int, threads: int = 1, l3_kib: int = 16_384, share: int = 4) -> dict[str, str]:
+    files: dict[str, str] = {}
+    for cpu in range(count * threads):
+        base, core = f"sys/devices/system/cpu/cpu{cpu}", cpu % count
+        group = ",".join(str(c) for c in range(count * threads) if c % count // share == core // share)
+        files |= {
+            f"{base}/topology/thread_siblings_list": ",".join(str(core + t * count) for t in range(threads)),
+            f"{base}/cache/index0/level": "1",
+            f"{base}/cache/index0/size": "32K",
+            f"{base}/cache/index0/shared_cpu_list": str(core),
+            f"{base}/cache/index3/level": "3",
+            f"{base}/cache/index3/size": f"{l3_kib}K",
+            f"{base}/cache/index3/shared_cpu_list": group,
+            f"{base}/cpufreq/cpuinfo_max_freq": str(2_500_000 + 100_000 * core),
+            f"{base}/cpufreq/scaling_cur_freq": str(2_000_000 + 100_000 * core),
+        }
+    return files
+
+
+def test_an_x86_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
+    monkeypatch.setattr("bench.devices.cpu.machine_id", lambda: "ab" * 16)
+    ((model, device),) = Cpu(tree(tmp_path, X86 | cores(8, threads=2))).find(None)
+    assert (model.vendor, model.model, model.firmware) == ("Hygon", "Hygon C86 7285", "0x80901047")
+    assert model.units == 8  # siblings are one core
+    assert model.cache_bytes == 2 * 16 * 2**20  # two last-level caches, each of four cores
+    assert model.max_clock_mhz == 3_200
+    assert model.memory_bytes == 1_024_000
+    assert (model.kind, model.count_unit, model.identity_source) == ("cpu", "package", "asserted")
+    assert device.uuid == derived_id("cpu", "ab" * 16)
+    assert "ab" * 16 not in str(device)
+    assert Cpu(tmp_path).open(0, SimulatedClock()).memory_bytes() == 307_200
+
+
+@pytest.mark.parametrize(
+    ("quota", "units"),
+    [
+        ({"sys/fs/cgroup/cpu.max": "max 100000"}, 8),
+        ({"sys/fs/cgroup/cpu.max": "250000 100000"}, 3),
+        ({"proc/self/cgroup": "0::/a/b", "sys/fs/cgroup/a/b/cpu.max": "200000 100000"}, 2),
+        ({"sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000"}, 8),
+        ({"sys/fs/cgroup/cpu/cpu.cfs_quota_us": "50000", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000"}, 1),
+    ],
+)
+def test_a_cgroup_quota_limits_the_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: dict[str, str], units: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    ((model, _),) = Cpu(tree(tmp_path, X86 | cores(8) | quota)).find(None)
+    assert model.units == units
+
+
+def test_affinity_limits_cores_and_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    ((model, _),) = Cpu(tree(tmp_path, X86 | cores(8))).find(None)
+    assert (model.units, model.cache_bytes, model.max_clock_mhz) == (2, 16 * 2**20, 2_600)
+
+
+def test_a_machine_that_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    ((model, device),) = Cpu(tmp_path).find(None)
+    assert (model.cache_bytes, model.max_clock_mhz, model.memory_bytes, model.firmware) == (None,) * 4
+    assert (model.vendor, model.units) == ("unknown", 2)
+    assert device.uuid
+    assert usable_cpus(tmp_path) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"cpu implementer": "0x48", "cpu part": "0xd01"}, ("HiSilicon", "Kunpeng-920 (TaiShan v110)")),
+        ({"cpu implementer": "0x70", "cpu part": "0x6ff"}, ("Phytium", "implementer 0x70 part 0x6ff")),
+        ({"cpu implementer": "0x99", "cpu part": "0x001"}, ("unknown", "implementer 0x99 part 0x001")),
+        ({"cpu implementer": "0x41", "cpu part": "0xd0c", "model name": "Altra"}, ("Arm", "Altra")),
+        ({"vendor_id": "GenuineIntel", "model name": "Xeon  Gold"}, ("Intel", "Xeon Gold")),
+        ({"model name": "Loongson-3C5000"}, ("unknown", "Loongson-3C5000")),
+    ],
+)
+def test_names_of_processors(fields: dict[str, str], named: tuple[str, str]) -> None:
+    assert name_of(fields) == named
+
+
+def sensors(root: Path) -> tuple[CpuSource, SimulatedClock]:
+    clock = SimulatedClock()
+    return CpuSource(list(range(8)), clock, root), clock
+
+
+def test_sensors_of_a_machine_that_has_all(tmp_path: Path) -> None:
+    rapl = "sys/class/powercap/intel-rapl"
+    throttle = "sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_count"
+    tree(
+        tmp_path,
+        cores(8)
+        | {
+            "sys/class/hwmon/hwmon0/name": "nvme",
+            "sys/class/hwmon/hwmon0/temp1_input": "99000",
+            "sys/class/hwmon/hwmon1/name": "coretemp",
+            "sys/class/hwmon/hwmon1/temp1_input": "61000",
+            "sys/class/hwmon/hwmon1/temp2_input": "64999",
+            f"{rapl}:0/name": "package-0",
+            f"{rapl}:0/energy_uj": "900000",
+            f"{rapl}:0/max_energy_range_uj": "1000000",
+            f"{rapl}:1/name": "package-1",
+            f"{rapl}:1/energy_uj": "500",
+            f"{rapl}:1/max_energy_range_uj": "1000000",
+            f"{rapl}:0:0/name": "core",
+            f"{rapl}:0:0/energy_uj": "77",
+            throttle: "5",
+        },
+    )
+    source, clock = sensors(tmp_path)
+    first = source.read()
+    assert (first.temperature_c, first.clock_mhz, first.power_mw, first.throttled) == (64, 2_350, None, ())
+    clock.sleep_ns(500_000_000)
+    # package 0 wrapped: 900,000 -> 100,000 uJ is 200,000; package 1 adds 50,000: 0.25 J in 0.5 s
+    tree(tmp_path, {f"{rapl}:0/energy_uj": "100000", f"{rapl}:1/energy_uj": "50500", throttle: "6"})
+    second = source.read()
+    assert (second.power_mw, second.throttled) == (500, ("thermal",))
+    assert source.read().throttled == ()
+
+
+def test_thermal_zones_stand_in_for_hwmon_and_unconnected_sensors_do_not_count(tmp_path: Path) -> None:
+    zones = "sys/class/thermal/thermal_zone"
+    tree(
+        tmp_path,
+        {
+            f"{zones}0/type": "acpitz",
+            f"{zones}0/temp": "90000",
+            f"{zones}1/type": "cpu-thermal",
+            f"{zones}1/temp": "55000",
+            f"{zones}2/type": "x86_pkg_temp",
+            f"{zones}2/temp": "-273000",
+        },
+    )
+    assert sensors(tmp_path)[0].read().temperature_c == 55
+
+
+def test_the_clock_comes_from_cpuinfo_where_there_is_no_cpufreq(tmp_path: Path) -> None:
+    tree(tmp_path, {"proc/cpuinfo": "cpu MHz\t\t: 2400.000\n\ncpu MHz\t\t: 2600.5\n"})
+    assert sensors(tmp_path)[0].read().clock_mhz == 2_500
+
+
+def test_sensors_of_a_machine_that_tells_nothing(tmp_path: Path) -> None:
+    assert set(sensors(tmp_path)[0].read()) == {None}
+
+
+def test_an_energy_counter_for_root_only_is_unknown(tmp_path: Path) -> None:
+    tree(tmp_path, {"sys/class/powercap/intel-rapl:0/name": "package-0"})
+    source, clock = sensors(tmp_path)
+    source.read()
+    clock.sleep_ns(10**9)
+    assert source.read().power_mw is None

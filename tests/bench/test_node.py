@@ -1,0 +1,189 @@
+"""Real worker processes, real time: what hangs, dies or is ended, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from msgspec.structs import replace
+
+from bench.clock import SystemClock
+from bench.devices import select_devices
+from bench.errors import InputError
+from bench.node import Event, Limits, Request, measure_node
+from bench.profile import load_profile
+from bench.record import Campaign, NodeRecord, Profile, Shape
+from bench.scenario import SCENARIO_VARIABLE
+from bench.schedule import self_issued
+from bench.units import utc_ns
+from tests.bench.processes import children
+
+SHORT = replace(
+    load_profile("smoke"),
+    warmup_ns=300_000_000,
+    window_ns=900_000_000,
+    guard_ns=100_000_000,
+    launches_per_subwindow=4,
+    telemetry_interval_ns=50_000_000,
+    shapes={p: (Shape(m=1024, n=1024, k=1024),) for p in ("fp16", "fp64")},
+)
+LIMITS = Limits(prepare_ns=60 * 10**9, grace_ns=2_500_000_000, conclude_ns=60 * 10**9)
+SCRIPT = {"rate_gflop_s": {"fp16": 700, "fp64": 700}}
+
+
+@pytest.fixture
+def scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    def write(**devices: Any) -> None:
+        file = tmp_path / "scenario.yaml"
+        named = {name.strip("d"): script for name, script in devices.items()}
+        file.write_text(yaml.safe_dump({"default": SCRIPT, "devices": named}))
+        monkeypatch.setenv(SCENARIO_VARIABLE, str(file))
+
+    write()
+    return write
+
+
+def request(devices: str, *precisions: Any, profile: Profile = SHORT, campaign: Campaign | None = None) -> Request:
+    wanted = precisions or ("fp16",)
+    return Request(select_devices(devices), profile, wanted, "node-1", "SPKI", campaign, limits=LIMITS)
+
+
+def measured(record: NodeRecord) -> dict[str, tuple[str, ...]]:
+    return {m.precision: m.device for m in record.measurements}
+
+
+def failed(record: NodeRecord) -> list[tuple[str, str, str]]:
+    return [(f.device, f.precision, f.code) for f in record.failures]
+
+
+def test_all_devices_at_once_in_one_window_and_no_worker_left(scenario: Any) -> None:
+    seen: list[Event] = []
+    record, samples = measure_node(request("fake:2", "fp16", "fp64"), seen.append)
+    assert measured(record) == {"fp16": ("fake:0", "fake:1"), "fp64": ("fake:0", "fake:1")}
+    assert record.failures == ()
+    assert samples[:2] == b"\x1f\x8b"
+    assert children() == []
+    whats = [event.what for event in seen]
+    assert whats.index("preparing") < whats.index("ready") < whats.index("campaign") < whats.index("measured")
+    for measurement in record.measurements:
+        assert measurement.other_load_ppm is None or 0 <= measurement.other_load_ppm <= 10**6
+        for figure in measurement.figures():
+            assert figure.opened_ns >= 0
+            assert figure.verified_launches > 0
+    assert record.environment.libraries["numpy"]
+    assert record.campaign is not None
+    assert utc_ns(record.started_at) <= utc_ns(record.campaign.issued_at) <= utc_ns(record.ended_at)
+
+
+def test_the_cpu_of_this_machine() -> None:
+    tiny = replace(SHORT, shapes={"fp64": (Shape(m=64, n=64, k=64),)})
+    record, _ = measure_node(request("cpu", "fp64", profile=tiny))
+    assert failed(record) == []
+    (measurement,) = record.measurements
+    assert (measurement.kernel, measurement.device, measurement.method) == ("gemm-numpy", ("cpu:0",), "native")
+    assert not record.models[0].simulated
+    (figure,) = measurement.figures()
+    assert figure.row_error_ppm is not None
+    assert figure.launches % 30 == 0
+
+
+def test_a_hung_and_a_failing_device_are_recorded_and_their_neighbour_finishes(scenario: Any) -> None:
+    scenario(d0={"hang_at_s": 0.2, "only": "fp64"}, d1={"fail_at_s": 0.1, "only": "fp16"})
+    record, _ = measure_node(request("fake:3", "fp16", "fp64"))
+    assert measured(record) == {"fp16": ("fake:2",), "fp64": ("fake:1", "fake:2")}
+    assert failed(record) == [
+        ("fake:0", "fp16", "device-hung"),  # measured, and never handed over
+        ("fake:0", "fp64", "device-hung"),
+        ("fake:1", "fp16", "device-failed"),
+    ]
+    assert children() == []
+
+
+def test_a_worker_that_is_killed_is_lost_and_its_neighbour_finishes(scenario: Any) -> None:
+    killed: list[int] = []
+
+    def kill_one(event: Event) -> None:
+        if event.what == "window" and not killed:
+            killed.append(children()[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    record, _ = measure_node(request("fake:2"), kill_one)
+    assert len(killed) == 1
+    ((device, precision, code),) = failed(record)
+    assert (precision, code) == ("fp16", "device-lost")
+    assert record.failures[0].detail == "the worker was ended by signal 9"
+    assert measured(record) == {"fp16": ({"fake:0": "fake:1", "fake:1": "fake:0"}[device],)}
+
+
+def test_a_worker_that_is_stopped_counts_as_hung(scenario: Any) -> None:
+    stopped: list[int] = []
+
+    def stop_one(event: Event) -> None:
+        if event.what == "ready" and not stopped:
+            stopped.append(children()[0])
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    record, _ = measure_node(request("fake:2"), stop_one)
+    assert [code for _, _, code in failed(record)] == ["device-hung"]
+    assert len(record.measurements[0].device) == 1
+    assert children() == []
+
+
+def test_a_kernel_that_cannot_be_had_is_a_failure_of_every_device(scenario: Any) -> None:
+    record, _ = measure_node(request("fake:2")._replace(kernel="gemm-absent"))
+    assert record.measurements == ()
+    assert [f.code for f in record.failures] == ["device-failed"] * 2
+
+
+def test_interrupting_ends_all_workers(scenario: Any) -> None:
+    def interrupt(event: Event) -> None:
+        if event.what == "warmup":
+            assert len(children()) == 2
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure_node(request("fake:2"), interrupt)
+    assert children() == []
+
+
+def campaign(profile: Profile, in_ns: int, **changes: Any) -> Campaign:
+    own = self_issued(profile, ("fp16",), "node-1", "ab" * 16, SystemClock().utc_ns() + in_ns)
+    return replace(own, **{"self_issued": False, "centre_id": "centre", "campaign_id": "c1", **changes})
+
+
+def test_a_campaign_sets_the_window_and_is_not_copied_into_the_record(scenario: Any) -> None:
+    given = campaign(SHORT, 4 * 10**9)
+    record, _ = measure_node(request("fake:1", campaign=given))
+    assert record.campaign is None
+    assert (record.campaign_id, record.challenge, record.centre_id) == ("c1", "ab" * 16, "centre")
+    assert record.clock.source == "fake"
+    (figure,) = record.measurements[0].figures()
+    assert 0 <= figure.opened_ns < figure.covered_until_ns <= SHORT.window_ns
+
+
+@pytest.mark.parametrize(
+    ("in_s", "changes", "code"),
+    [
+        (-9, {}, "campaign-window-passed"),
+        (9, {"nodes": ()}, "node-not-expected"),
+        (9, {"profile_sha256": "0" * 64}, "campaign-profile-differs"),
+    ],
+)
+def test_a_campaign_that_this_node_cannot_take_part_in(
+    scenario: Any, in_s: int, changes: dict[str, Any], code: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        measure_node(request("fake:1", campaign=campaign(SHORT, in_s * 10**9, **changes)))
+    assert refused.value.code == code
+    assert children() == []
+
+
+def test_a_campaign_that_begins_before_anything_is_ready(scenario: Any) -> None:
+    with pytest.raises(InputError) as refused:
+        measure_node(request("fake:1", campaign=campaign(SHORT, -450_000_000)))
+    assert refused.value.code == "campaign-window-passed"
+    assert children() == []

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from bench.errors import DeviceError, InputError
+from bench.profile import (
+    MINIMUM_COUNTED_NS,
+    Trial,
+    batch_of,
+    check_profile,
+    choose_shape,
+    chosen_precisions,
+    counted_ns,
+    least_operand_bytes,
+    load_profile,
+    longest_launch_ns,
+    needed_bytes,
+)
+from bench.record import Profile, Shape, config_names, config_path
+from tests.bench.fleet import simulate
+
+SMOKE = load_profile("smoke")
+
+
+def cube(n: int) -> Shape:
+    return Shape(m=n, n=n, k=n)
+
+
+def with_shapes(*sizes: int) -> Profile:
+    return replace(SMOKE, shapes={"fp64": tuple(cube(n) for n in sizes)})
+
+
+@pytest.mark.parametrize("name", config_names("profiles"))
+def test_every_installed_profile_keeps_what_it_promises(name: str) -> None:
+    profile = load_profile(name)
+    assert profile.profile == name == profile.grade
+    assert counted_ns(profile) >= MINIMUM_COUNTED_NS[profile.grade]
+    assert {"fp16", "fp32", "fp64", "bf16"} == set(profile.shapes)
+    assert profile.telemetry_interval_ns <= 500_000_000  # R13: at least one a second, with room for a slow reading
+    assert profile.warmup_ns >= 4 * 16 * profile.stagger_ns  # sixteen devices ramp up in a quarter of it
+    samples = profile.warmup_ns // profile.telemetry_interval_ns
+    assert samples >= 3 * profile.steady_state.min_samples // 2
+    for shapes in profile.shapes.values():
+        assert len(set(shapes)) == len(shapes)
+
+
+def test_there_is_one_profile_for_each_grade() -> None:
+    assert config_names("profiles") == ["certification", "smoke", "standard"]
+
+
+@pytest.mark.parametrize(
+    ("grade", "window_ns"),
+    [("certification", 10**9), ("certification", 600 * 10**9), ("standard", 60 * 10**9), ("smoke", 3 * 10**9)],
+)
+def test_a_window_that_may_count_less_than_its_grade_is_refused(tmp_path: Path, grade: str, window_ns: int) -> None:
+    text = config_path("profiles", "smoke.yaml").read_text()
+    text = text.replace("grade: smoke", f"grade: {grade}").replace(
+        "window_ns: 4_000_000_000", f"window_ns: {window_ns}"
+    )
+    file = tmp_path / "own.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError) as refused:
+        load_profile(str(file))
+    assert refused.value.code == "profile-below-grade"
+    assert str(file) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        replace(SMOKE, shapes={"fp64": (cube(64),)}),
+        replace(SMOKE, precisions=("fp16", "fp16")),
+        replace(SMOKE, precisions=("fp16",), shapes={"fp16": ()}),
+        replace(SMOKE, precisions=("fp16",), shapes={"fp16": (Shape(m=64, n=31, k=64),)}),
+    ],
+)
+def test_a_profile_with_nothing_to_run_is_refused(broken: Profile) -> None:
+    with pytest.raises(InputError) as refused:
+        check_profile(broken, "x")
+    assert refused.value.code == "profile-invalid"
+
+
+def test_precisions_are_those_asked_for_in_that_order() -> None:
+    assert chosen_precisions(SMOKE, []) == SMOKE.precisions
+    assert chosen_precisions(SMOKE, ["fp64", "bf16"]) == ("fp64", "bf16")
+
+
+def test_operands_where_the_cache_is_unknown() -> None:
+    gpu = simulate(profile=SMOKE, precisions=("fp16",)).models[0]
+    assert least_operand_bytes(gpu) == 2 * (gpu.cache_bytes or 0)
+    assert least_operand_bytes(replace(gpu, cache_bytes=None)) == 2**30
+    assert least_operand_bytes(replace(gpu, cache_bytes=None, kind="cpu")) == 256 * 2**20
+
+
+def test_memory_of_a_shape_holds_all_sets_and_products() -> None:
+    assert needed_bytes(cube(1024), "fp64", 0) == 2 * 3 * 2**23 * 3 // 2
+    assert needed_bytes(cube(1024), "fp64", 2**30) == 64 * 3 * 2**23 * 3 // 2
+
+
+def test_batches_fill_half_of_the_longest_launch() -> None:
+    longest = longest_launch_ns(SMOKE)
+    assert batch_of(SMOKE, longest) == 1
+    assert batch_of(SMOKE, longest // 100) == 50
+    assert batch_of(SMOKE, 0) == longest // 2
+
+
+class Machine:
+    """A device with a rate for each size, GFLOP/s; unlisted sizes must never be tried."""
+
+    def __init__(self, **gflop_s: int) -> None:
+        self._rates = {int(name.strip("n")): rate for name, rate in gflop_s.items()}
+        self.tried: list[int] = []
+
+    def trial(self, shape: Shape) -> int:
+        self.tried.append(shape.n)
+        return 2 * shape.n**3 // self._rates[shape.n]
+
+
+def test_the_largest_shape_that_is_fast_enough_is_chosen() -> None:
+    machine = Machine(n128=6, n256=21, n512=41, n1024=80)
+    shape, trials = choose_shape(with_shapes(1024, 128, 512, 256), "fp64", 0, None, machine.trial)
+    assert shape == cube(512)  # 6.5 ms at 41 GFLOP/s; 1024 would take 52 ms by the rate of 512
+    assert machine.tried == [128, 256, 512]
+    assert trials[-1] == Trial(cube(512), 2 * 512**3 // 41)
+
+
+def test_a_device_that_is_slow_on_large_shapes_never_runs_them() -> None:
+    machine = Machine(n128=40, n256=2, n512=2)
+    shape, _ = choose_shape(with_shapes(128, 256, 512, 1024), "fp64", 0, None, machine.trial)
+    assert shape == cube(128)  # 256 seemed right by the rate of 128, and was not
+    assert machine.tried == [128, 256]
+
+
+def test_a_fast_device_skips_shapes() -> None:
+    rates = {f"n{2**i}": 10**6 for i in range(7, 15)}
+    machine = Machine(**rates)
+    shape, _ = choose_shape(with_shapes(*(2**i for i in range(7, 15))), "fp64", 0, None, machine.trial)
+    assert shape == cube(8192)
+    assert machine.tried == [128, 8192, 16384]  # the last might have been twice as fast
+
+
+def test_memory_limits_the_shape() -> None:
+    machine = Machine(n128=10**6, n1024=10**6)
+    shape, _ = choose_shape(with_shapes(128, 1024, 8192), "fp64", 0, 10**8, machine.trial)
+    assert shape == cube(1024)
+    with pytest.raises(DeviceError) as refused:
+        choose_shape(with_shapes(8192), "fp64", 0, 10**8, machine.trial)
+    assert refused.value.code == "no-shape"
+
+
+def test_the_smallest_shape_may_be_slower_than_wished_while_r4_holds() -> None:
+    longest = longest_launch_ns(SMOKE)
+    slow = Trial(cube(128), 4 * longest)
+    assert choose_shape(with_shapes(128), "fp64", 0, None, lambda shape: slow.launch_ns)[0] == cube(128)
+    with pytest.raises(DeviceError) as refused:
+        choose_shape(with_shapes(128), "fp64", 0, None, lambda shape: 6 * longest)
+    assert refused.value.code == "no-shape"

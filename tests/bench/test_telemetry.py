@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bench.clock import SimulatedClock
+from bench.telemetry import LoadReading, Reading, Sample, Sampler, load_between, read, read_load, summary
+
+S = 10**9
+
+
+def samples(readings: list[Reading], every_ns: int = S // 2) -> list[Sample]:
+    return [Sample(index * every_ns, reading) for index, reading in enumerate(readings)]
+
+
+def test_a_window_of_readings() -> None:
+    readings = [
+        Reading(power_mw=100 + i, temperature_c=50 + i, clock_mhz=1000 + 10 * i, throttled=()) for i in range(8)
+    ]
+    watch = summary(samples(readings), None, 0, 4 * S)
+    assert watch.samples == 8
+    assert watch.coverage_ppm == 1_000_000
+    assert watch.power_mean_mw == 103
+    assert watch.temperature_max_c == 57
+    assert (watch.clock_mean_mhz, watch.clock_max_mhz) == (1035, 1070)
+    assert (watch.throttled_ppm, watch.throttle_reasons) == (0, ())
+
+
+def test_what_is_not_exposed_is_none_and_never_zero() -> None:
+    watch = summary(samples([Reading()] * 4), None, 0, 2 * S)
+    assert watch.samples == 4
+    assert watch[2:9] == (None,) * 7
+    assert summary([], None, 0, 2 * S)[:3] == (0, 0, None)
+
+
+def test_coverage_counts_seconds_with_a_reading() -> None:
+    gap = [s for s in samples([Reading()] * 20) if not 3 * S <= s.at_ns < 5 * S]
+    assert summary(gap, None, 0, 10 * S).coverage_ppm == 800_000
+
+
+def test_only_readings_inside_the_window_count_but_errors_count_from_before_the_load() -> None:
+    readings = [Reading(power_mw=1, ecc_uncorrected=n) for n in (3, 4, 4, 5, 9)]
+    watch = summary(samples(readings, S), Reading(ecc_uncorrected=2), 2 * S, 4 * S)
+    assert watch.samples == 2
+    assert watch.ecc_uncorrected == 3  # 5 - 2; the 9 came after the window
+    assert summary(samples(readings, S), Reading(), 2 * S, 4 * S).ecc_uncorrected == 2
+
+
+def test_throttling_is_a_share_of_readings_with_its_reasons() -> None:
+    readings = [Reading(throttled=t) for t in ((), ("power",), ("thermal", "power"), ())]
+    watch = summary(samples(readings), None, 0, 2 * S)
+    assert (watch.throttled_ppm, watch.throttle_reasons) == (500_000, ("power", "thermal"))
+
+
+@pytest.mark.parametrize(
+    ("before", "later", "foreign"),
+    [(0, [1, 1], 0), (0, [1, 2], 1), (1, [2, 2], 1), (2, [1, 1], 2), (0, [0, 0], 0), (None, [3], 2), (None, [], None)],
+)
+def test_foreign_processes_are_those_before_us_or_all_but_us(
+    before: int | None, later: list[int], foreign: int | None
+) -> None:
+    readings = [Reading(processes=n) for n in later]
+    assert summary(samples(readings), Reading(processes=before), 0, S).foreign_processes == foreign
+
+
+class Broken:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def read(self) -> Reading | None:
+        self.calls += 1
+        if self.calls % 3 == 0:
+            raise OSError("the driver does not answer")
+        return None if self.calls % 3 == 1 else Reading(clock_mhz=self.calls)
+
+
+def test_a_source_that_fails_costs_samples_and_nothing_else() -> None:
+    clock, source = SimulatedClock(), Broken()
+    sampler = Sampler(source, clock, S, None)
+    sampler.start()
+    clock.sleep_ns(8 * S)
+    sampler.stop()
+    clock.sleep_ns(8 * S)
+    assert source.calls == 9
+    assert [sample.at_ns for sample in sampler.samples] == [S, 4 * S, 7 * S]
+    assert sampler.latest().clock_mhz == 8
+    assert read(Broken()) is None
+
+
+def proc(folder: Path, stat: str, **processes: str) -> Path:
+    (folder / "stat").write_text(stat + "\ncpu0 1 2 3\n")
+    for pid, text in processes.items():
+        (folder / pid.strip("p")).mkdir()
+        (folder / pid.strip("p") / "stat").write_text(text)
+    return folder
+
+
+def test_load_of_the_node_and_our_own(tmp_path: Path) -> None:
+    me = {f"p{os.getpid()}": f"{os.getpid()} (python (x) y) S 1 " + "0 " * 9 + "30 10 0 0"}
+    root = proc(tmp_path, "cpu  100 5 20 800 10 1 2 62 50 0", p77="77 (w) R 1 " + "0 " * 9 + "40 2 0 0", **me)
+    assert read_load([77], root) == LoadReading(total=1000, busy=128, steal=62, own=82)
+    assert read_load([4711], root) == LoadReading(total=1000, busy=128, steal=62, own=40)
+
+
+def test_load_between_two_readings() -> None:
+    first, last = LoadReading(1000, 100, 10, 90), LoadReading(2000, 900, 60, 690)
+    assert load_between(first, last) == (50_000, 200_000)
+    assert load_between(first, first) == (None, None)
+    assert load_between(None, last) == (None, None)
+    assert load_between(first, LoadReading(2000, 500, 10, 690)) == (0, 0)  # ticks are coarse: never below nothing
+
+
+@pytest.mark.parametrize("stat", ["", "cpu", "cpu a b c d e f g h"])
+def test_a_kernel_that_does_not_tell_its_load(tmp_path: Path, stat: str) -> None:
+    assert read_load([], proc(tmp_path, stat)) is None
+    assert read_load([], tmp_path / "absent") is None

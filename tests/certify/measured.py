@@ -1,0 +1,196 @@
+"""A centre that was measured on simulated devices: signed records, samples, campaign, centre file and keys on disk.
+
+The records come from the real measuring loop under simulated time; the other nodes are the first one's record with
+identities of their own, signed anew, so that thousands are made quickly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from msgspec.structs import replace
+
+from bench.profile import load_profile
+from bench.record import Campaign, ExpectedNode, NodeRecord, Precision, Profile, digest
+from bench.schedule import windows
+from certify import dsse, issue, verify
+from certify.documents import PAYLOAD_TYPE, make_document, spki_text
+from certify.keys import load_private, new_key, public_path
+from certify.signers import PrivateKey, load_scheme
+from tests.bench.fleet import BEGIN_NS, Simulated, simulate_node
+
+CHALLENGE = "5eed" * 8
+CENTRE_ID = "gz-test"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Where everything of a measured centre lies."""
+
+    folder: Path
+    key: Path
+    centre: Path
+    campaign: Path
+    records: Path
+
+    @classmethod
+    def at(cls, folder: Path) -> Measured:
+        """Return the centre that `measured` laid out in a folder."""
+        return cls(
+            folder,
+            folder / "operator.pem",
+            folder / "centre.yaml",
+            folder / "campaign.dsse.json",
+            folder / "records",
+        )
+
+    @property
+    def public_key(self) -> Path:
+        return public_path(self.key)
+
+    def certify(self, out: Path | None = None, **changes: Any) -> issue.Made:
+        """Make a statement as ``petaseal certify`` does."""
+        request = issue.Request(
+            records=self.records,
+            centre=str(self.centre),
+            policies=("guangzhou-2000p",),
+            key=self.key,
+            campaign=self.campaign,
+            out=out or self.folder / "out",
+        )
+        return issue.certify(issue.Request(**{**request.__dict__, **changes}))
+
+    def verify(self, out: Path | None = None, **changes: Any) -> verify.Report:
+        """Verify the statement as ``petaseal verify`` does, at the time that it was issued."""
+        out = out or self.folder / "out"
+        request: dict[str, Any] = {
+            "statement": out / "statement.dsse.json",
+            "public_key": self.public_key,
+            "records": out / "records.jsonl",
+            "at_ns": 2**60,
+            "accept_simulated": True,
+        }
+        return verify.verify(verify.Request(**{**request, **changes}))
+
+    def record(self, index: int) -> Path:
+        """Return the file of a node's record."""
+        return self.records / f"{node_name(index)}.record.dsse.json"
+
+
+def node_name(index: int) -> str:
+    return f"gpu-{index:05d}"
+
+
+def test_campaign(profile: Profile, precisions: tuple[Precision, ...], nodes: int) -> Campaign:
+    """Return a centre's campaign of so many nodes, all in the pool ``main``."""
+    return Campaign(
+        campaign_id="2026-03",
+        self_issued=False,
+        centre_id=CENTRE_ID,
+        challenge=CHALLENGE,
+        challenge_source="witness",
+        profile=profile.profile,
+        profile_sha256=digest(profile),
+        issued_at="2026-03-01T07:00:00.000000Z",
+        windows=windows(profile, precisions, BEGIN_NS + 60 * 10**9),
+        nodes=tuple(ExpectedNode(node_id=node_name(i), pool="main") for i in range(nodes)),
+    )
+
+
+test_campaign.__test__ = False  # type: ignore[attr-defined]
+
+
+@cache
+def simulated(devices: int, profile: str, precisions: tuple[Precision, ...]) -> Simulated:
+    """Return one node's simulation, made once."""
+    return simulate_node(
+        {}, devices, profile, precisions, node_name(0), test_campaign(load_profile(profile), precisions, 1)
+    )
+
+
+def of_node(template: NodeRecord, index: int, campaign: Campaign, key: PrivateKey) -> NodeRecord:
+    """Return a record of another node of the campaign, with devices of its own."""
+    devices = tuple(
+        replace(
+            device,
+            uuid=f"gpu-{hashlib.sha256(f'{index}/{place}'.encode()).hexdigest()[:32]}",
+            serial=f"{165_400_000_000 + index * 1024 + place}",
+        )
+        for place, device in enumerate(template.devices)
+    )
+    return replace(
+        template,
+        node_id=node_name(index),
+        centre_id=campaign.centre_id,
+        pool="main",
+        campaign_id=campaign.campaign_id,
+        campaign_sha256=digest(campaign),
+        signer_spki=spki_text(key.public),
+        devices=devices,
+    )
+
+
+def seal_record(record: NodeRecord, key: PrivateKey, samples: bytes) -> bytes:
+    """Return a record's envelope."""
+    payload = make_document("node-record", record, hashlib.sha256(samples).hexdigest())
+    return dsse.seal(payload, PAYLOAD_TYPE, [key])
+
+
+def centre_yaml(**changes: Any) -> dict[str, Any]:
+    """Return the content of a centre file that declares everything that a policy asks for."""
+    sha = "ab" * 32
+    return {
+        "centre_id": CENTRE_ID,
+        "name": {"zh": "测试智算中心", "en": "Test centre"},
+        "operator": "测试运营公司",
+        "uscc": "91350100M000100Y43",
+        "owner_type": "enterprise",
+        "jurisdiction": "CN-440100",
+        "district": "南沙",
+        "tier": "cluster_zone",
+        "lifecycle": "in_operation",
+        "project_id": "P-2026-01",
+        "park": {"name": "测试产业园", "evidence_sha256": sha},
+        "facility": {"id": "B1", "definition": "一栋楼 one building", "evidence_sha256": sha},
+        "domestic": True,
+        "guide_year": None,
+        "baseline": None,
+        "baseline_date": None,
+        "other_subsidies": [],
+        "pools": [{"pool": "main", "class": "intelligent", "nodes": "all", "devices": "all"}],
+        **changes,
+    }
+
+
+def measured(
+    folder: Path,
+    nodes: int = 2,
+    devices: int = 2,
+    profile: str = "standard",
+    precisions: tuple[Precision, ...] = ("fp16", "fp64"),
+    change: Callable[[int, NodeRecord], NodeRecord] = lambda index, record: record,
+    **centre: Any,
+) -> Measured:
+    """Lay out a measured centre. `change` alters a node's record before it is signed."""
+    key_file = folder / "operator.pem"
+    new_key(key_file, None)
+    node_key = load_scheme("ed25519").generate()
+    base = simulated(devices, profile, precisions)
+    campaign = test_campaign(load_profile(profile), precisions, nodes)
+    samples = base.samples
+    records = folder / "records"
+    records.mkdir()
+    for index in range(nodes):
+        record = change(index, of_node(base.record, index, campaign, node_key))
+        (records / f"{record.node_id}.record.dsse.json").write_bytes(seal_record(record, node_key, samples))
+        (records / f"{record.node_id}.samples.csv.gz").write_bytes(samples)
+    sealed = dsse.seal(make_document("campaign", campaign), PAYLOAD_TYPE, [load_private(key_file)])
+    (folder / "campaign.dsse.json").write_bytes(sealed)
+    (folder / "centre.yaml").write_text(yaml.safe_dump(centre_yaml(**centre), allow_unicode=True))
+    return Measured.at(folder)

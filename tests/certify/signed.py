@@ -1,0 +1,254 @@
+"""Small signed documents for the tests of `certify`: values, keys, and envelopes made byte by byte."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import Any
+
+import msgspec
+
+from bench.record import (
+    Campaign,
+    Device,
+    DeviceModel,
+    Environment,
+    ExpectedNode,
+    Figure,
+    Measurement,
+    NodeClock,
+    NodeRecord,
+    Tool,
+    Window,
+    columns,
+    throughput_bounds,
+)
+from bench.units import gemm_mflop
+from certify import documents, dsse
+from certify.signers import PrivateKey, load_scheme
+from certify.trust import Delegation, Revocation, TrustedKey, TrustedSet, TrustRoot
+
+NOW = "2026-03-01T12:00:00.000000Z"
+BEFORE = "2026-01-01T00:00:00.000000Z"
+AFTER = "2027-01-01T00:00:00.000000Z"
+CENTRE = "gz-centre"
+
+
+def sha(text: str) -> str:
+    """Return a digest to fill a field with."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def new_key() -> PrivateKey:
+    """Return a new Ed25519 key."""
+    return load_scheme("ed25519").generate()
+
+
+def campaign(**changes: Any) -> Campaign:
+    """Return a campaign of one node."""
+    value = Campaign(
+        campaign_id="c-2026-03",
+        self_issued=False,
+        centre_id=CENTRE,
+        challenge="ab" * 16,
+        challenge_source="self",
+        profile="certification",
+        profile_sha256=sha("profile"),
+        issued_at=BEFORE,
+        windows=(
+            Window(
+                precision="fp16",
+                load_at="2026-03-01T08:00:00.000000Z",
+                opens_at="2026-03-01T08:05:00.000000Z",
+                closes_at="2026-03-01T08:16:00.000000Z",
+            ),
+        ),
+        nodes=(ExpectedNode(node_id="node-1", pool="pool-a"),),
+    )
+    return msgspec.structs.replace(value, **changes)
+
+
+def figure(device: str) -> Figure:
+    """Return one device's row."""
+    times = tuple(20_000_000_000 + 1_000 * (i * i % 37) for i in range(30))
+    bounds = throughput_bounds(gemm_mflop(8192, 8192, 8192, 12_000), times)
+    return Figure(
+        device=device,
+        launches=12_000,
+        subwindow_min_ns=min(times),
+        subwindow_over_ns=tuple(time - min(times) for time in times),
+        sustained_mflop_s=bounds.sustained_mflop_s,
+        certified_mflop_s=bounds.certified_mflop_s,
+        upper_mflop_s=bounds.upper_mflop_s,
+        opened_ns=1_000_000,
+        counted_until_ns=600_000_000_000,
+        covered_until_ns=601_000_000_000,
+        event_ns=sum(times),
+        warmup_ns=120_000_000_000,
+        warmup_end="steady",
+        verified_launches=8,
+        row_error_ppm=400_000,
+        rms_error_ppm=450_000,
+        samples=605,
+        coverage_ppm=999_000,
+        power_mean_mw=690_000,
+        temperature_max_c=67,
+        clock_mean_mhz=1_755,
+        clock_max_mhz=1_980,
+        throttled_ppm=0,
+        ecc_uncorrected=0,
+        foreign_processes=0,
+    )
+
+
+def record(key: PrivateKey, **changes: Any) -> NodeRecord:
+    """Return the record of a node of one device, which names `key` as its signer."""
+    value = NodeRecord(
+        rules="petaseal-rules/0.1",
+        tool=Tool(version="0.1.0", sha256=sha("tool")),
+        node_id="node-1",
+        centre_id=CENTRE,
+        pool="pool-a",
+        campaign_id="c-2026-03",
+        campaign_sha256=sha("campaign"),
+        challenge="ab" * 16,
+        campaign=None,
+        profile="certification",
+        profile_sha256=sha("profile"),
+        signer_spki=documents.spki_text(key.public),
+        started_at="2026-03-01T08:00:00.000000Z",
+        ended_at="2026-03-01T08:20:00.000000Z",
+        clock=NodeClock(source="chrony", uncertainty_ns=1_000_000),
+        environment=Environment(
+            os="Debian 12",
+            kernel="6.1.0",
+            architecture="x86_64",
+            python="3.11.7",
+            virtualised=None,
+            libraries={"torch": "2.13.0"},
+            switches={"tf32": "off"},
+        ),
+        models=(
+            DeviceModel(
+                kind="gpu",
+                vendor="nvidia",
+                model="H200",
+                simulated=True,
+                count_unit="card",
+                identity_source="asserted",
+                firmware=None,
+                driver=None,
+                library=None,
+                library_sha256=None,
+                memory_bytes=None,
+                cache_bytes=None,
+                units=132,
+                max_clock_mhz=1_980,
+            ),
+        ),
+        devices=(
+            Device(
+                device="cuda:0",
+                model=0,
+                uuid="gpu-1",
+                serial=None,
+                die_id=None,
+                pci_address="0000:01:00.0",
+                parent=None,
+            ),
+        ),
+        measurements=(
+            Measurement(
+                kernel="gemm",
+                precision="fp16",
+                accumulate="fp32",
+                method="native",
+                m=8192,
+                n=8192,
+                k=8192,
+                operand_sets=2,
+                operand_bytes=2**29,
+                steal_ppm=None,
+                other_load_ppm=None,
+                throttle_reasons=(),
+                **columns([figure("cuda:0")]),
+            ),
+        ),
+        failures=(),
+    )
+    return msgspec.structs.replace(value, **changes)
+
+
+def record_payload(key: PrivateKey, **changes: Any) -> bytes:
+    """Return the payload of a record document."""
+    return documents.make_document("node-record", record(key, **changes), sha("samples"))
+
+
+def sealed(payload: bytes, *keys: PrivateKey, payload_type: str = documents.PAYLOAD_TYPE) -> bytes:
+    """Return the envelope of a payload, which may be any bytes."""
+    return dsse.seal(payload, payload_type, keys)
+
+
+def envelope(content: bytes) -> dict[str, Any]:
+    """Return an envelope as plain JSON values, to be changed."""
+    value: dict[str, Any] = json.loads(content)
+    return value
+
+
+def rewritten(value: dict[str, Any]) -> bytes:
+    """Return changed plain values as an envelope file in canonical form."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+def b64(data: bytes) -> str:
+    """Return standard base64."""
+    return base64.b64encode(data).decode()
+
+
+class Cast:
+    """A trust root's people: keys by name, and the root that lists them."""
+
+    def __init__(self) -> None:
+        names = ("root1", "root2", "root3", "operator1", "operator2", "other", "witness", "node", "outsider")
+        self.private = {name: new_key() for name in names}
+        self.ids = {name: key.public.keyid for name, key in self.private.items()}
+
+    def __getitem__(self, name: str) -> PrivateKey:
+        return self.private[name]
+
+    def holds(self, role: documents.Role, *names: str, threshold: int = 1, centres: tuple[str, ...] = ()) -> Delegation:
+        """Return the delegation of a role to some of the people."""
+        keys = tuple(self.ids[name] for name in names)
+        return Delegation(role=role, centre_ids=centres or None, threshold=threshold, keys=keys)
+
+    def entry(self, name: str, valid_from: str = BEFORE, valid_until: str = AFTER) -> TrustedKey:
+        """Return a person's key as a trust root lists it."""
+        spki = documents.spki_text(self.private[name].public)
+        return TrustedKey(scheme="ed25519", spki=spki, valid_from=valid_from, valid_until=valid_until)
+
+    def root(self, **changes: Any) -> TrustRoot:
+        """Return the trust root: two of three root keys, two operators who must both sign, one elsewhere."""
+        values: dict[str, Any] = {
+            "version": 1,
+            "issued_at": BEFORE,
+            "expires_at": AFTER,
+            "keys": {self.ids[name]: self.entry(name) for name in self.private if name != "outsider"},
+            "roles": (
+                self.holds("root", "root1", "root2", "root3", threshold=2),
+                self.holds("operator", "operator1", "operator2", threshold=2, centres=(CENTRE,)),
+                self.holds("operator", "other", centres=("wh-centre",)),
+                self.holds("witness", "witness"),
+                self.holds("node", "node", centres=(CENTRE,)),
+            ),
+            "revocations": (),
+        }
+        return TrustRoot(**{**values, **changes})
+
+    def trusted(self, **changes: Any) -> TrustedSet:
+        """Return the set of the trust root."""
+        return TrustedSet.from_root(self.root(**changes))
+
+    def revoked(self, *names: str) -> tuple[Revocation, ...]:
+        """Return revocations of some keys."""
+        return tuple(Revocation(keyid=self.ids[name], revoked_at=NOW, reason="stolen") for name in names)

@@ -1,0 +1,77 @@
+"""certify + verify of many records against one plain loop that reads, hashes, parses and signature-checks them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from tests.certify.measured import Measured, measured
+
+DEVICES = 8
+MEASURE = """
+import resource, sys, time
+from pathlib import Path
+from tests.certify.measured import Measured
+folder = Path(sys.argv[1])
+centre = Measured.at(folder)
+before = time.perf_counter()
+centre.certify()
+middle = time.perf_counter()
+report = centre.verify(at_ns=time.time_ns())
+after = time.perf_counter()
+assert not report.refused, report.refusal
+own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(middle - before, after - middle, own, workers)
+"""
+
+
+def bare_loop(records: Path) -> float:
+    """Return the seconds that it takes to read, hash, parse and signature-check every record, and nothing else."""
+    begin = time.perf_counter()
+    for path in records.glob("*.record.dsse.json"):
+        envelope = json.loads(path.read_bytes())
+        payload = base64.b64decode(envelope["payload"])
+        hashlib.sha256(payload).hexdigest()
+        spki = json.loads(payload)["predicate"]["signer_spki"]
+        kind = envelope["payloadType"].encode()
+        message = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+        key = load_der_public_key(base64.b64decode(spki))
+        key.verify(base64.b64decode(envelope["signatures"][0]["sig"]), message)  # type: ignore[union-attr, call-arg]
+    return time.perf_counter() - begin
+
+
+def measure(nodes: int, runs: int) -> None:
+    """Print the ratio and the memory for so many nodes."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        centre: Measured = measured(folder, nodes, DEVICES)
+        size = centre.record(0).stat().st_size
+        print(f"{nodes} records of {DEVICES} devices and 2 precisions, {size} bytes each (limit 16384)")
+        for run in range(runs):
+            bare = bare_loop(centre.records)
+            done = subprocess.run(
+                [sys.executable, "-c", MEASURE, name], capture_output=True, text=True, check=True
+            ).stdout.split()
+            certify, verify, own, workers = float(done[0]), float(done[1]), int(done[2]), int(done[3])
+            print(
+                f"  run {run + 1}: bare loop {bare:.2f} s; certify {certify:.2f} s, verify {verify:.2f} s;"
+                f" (certify + verify) / bare = {(certify + verify) / bare:.2f} (limit 2);"
+                f" peak memory {own // 1024} MB, largest worker {workers // 1024} MB (limit 300)"
+            )
+            for made in (folder / "out").iterdir():
+                made.unlink()
+
+
+if __name__ == "__main__":
+    measure(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000, 3)
+    print(f"this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB")
