@@ -248,7 +248,9 @@ def _tally_device(
         if not blocking:
             key = Key(pool.pool, precision, existing, bool(holds))
             nominal = rating.nominal_mflop_s(precision) if rating else None
-            tally.sums.setdefault(key, Sum()).add_figure(figure, nominal)
+            if (total := tally.sums.get(key)) is None:
+                total = tally.sums[key] = Sum()
+            total.add_figure(figure, nominal)
         if precision == counting.precision:
             counts = not blocking
             if counts:

@@ -43,32 +43,33 @@ def check(facts: Facts, rating: Rating | None, grade: Grade) -> tuple[str, ...]:
         rating: the device's nominal rating, None where the table has none.
         grade: of the figure; at `certification` a check that could not be made holds the figure.
     """
+    unchecked = "plausibility-unproven" if grade == "certification" else "plausibility-not-checked"
+    if rating is None:
+        return (unchecked,)
     codes = []
-    per_clock = None if rating is None else rating.flop_per_clock_per_unit(facts.precision)
-    flop_per_clock = _product(per_clock, _units(facts, rating))
+    flop_per_clock = _product(rating.flop_per_clock_per_unit(facts.precision), _units(facts, rating))
     silicon = _above(facts.rate_mflop_s, flop_per_clock, facts.max_clock_mhz, (1, 1))
     observed_mhz = facts.clock_max_mhz if facts.clock_samples >= MIN_CLOCK_SAMPLES else None
     observed = _above(facts.rate_mflop_s, flop_per_clock, observed_mhz, CLOCK_SLACK)
-    nominal = None if rating is None else rating.nominal_mflop_s(facts.precision)
+    nominal = rating.nominal_mflop_s(facts.precision)
     if silicon:
         codes.append("above-silicon-ceiling")
     if observed:
         codes.append("above-observed-clock-ceiling")
-    if rating is not None and nominal is not None and facts.rate_mflop_s > nominal:
+    if nominal is not None and facts.rate_mflop_s > nominal:
         codes.append(_above_nominal(facts, rating, nominal))
-    if rating is not None and _power_too_low(facts, rating, nominal):
+    if _power_too_low(facts, rating, nominal):
         codes.append("power-too-low")
-    if rating is not None and _ratio_impossible(facts, rating):
+    if _ratio_impossible(facts, rating):
         codes.append("precision-ratio-impossible")
     if silicon is None or observed is None or nominal is None:
-        codes.append("plausibility-unproven" if grade == "certification" else "plausibility-not-checked")
+        codes.append(unchecked)
     return tuple(codes)
 
 
-def _units(facts: Facts, rating: Rating | None) -> int | None:
+def _units(facts: Facts, rating: Rating) -> int | None:
     """Return the smaller of the reported and the rated number of units: a driver cannot add silicon."""
-    known = [units for units in (facts.units, None if rating is None else rating.units) if units is not None]
-    return min(known, default=None)
+    return min((units for units in (facts.units, rating.units) if units is not None), default=None)
 
 
 def _product(a: int | None, b: int | None) -> int | None:

@@ -12,7 +12,7 @@ from operator import mul
 from typing import NamedTuple
 
 SUBWINDOWS = 30
-FINE_BITS = 64
+FINE_BITS = 32
 T_95_29_MILLIONTHS = 1_699_127  # one-sided 95 % quantile of Student's t, 29 degrees of freedom, times 10^6
 
 
@@ -36,14 +36,14 @@ def throughput_bounds(work_mflop: int, subwindow_ns: Sequence[int]) -> Bounds:
         ValueError: there are not exactly 30 positive times, or the work is negative.
     """
     least = min(subwindow_ns, default=0)
+    if len(subwindow_ns) != SUBWINDOWS or least <= 0 or work_mflop < 0:
+        raise ValueError(f"R9 needs {SUBWINDOWS} positive sub-window times and work >= 0")
     return bounds_above(work_mflop, least, [x - least for x in subwindow_ns])
 
 
 def bounds_above(work_mflop: int, least_ns: int, over_ns: Sequence[int]) -> Bounds:
-    """Return the same for x_i = least_ns + over_ns[i], the form that records hold: small integers are fast."""
+    """Return the same for x_i = least_ns + over_ns[i], the form of records, whose type has checked it."""
     n, e = SUBWINDOWS, over_ns
-    if len(e) != n or least_ns <= 0 or min(e) < 0 or work_mflop < 0:
-        raise ValueError(f"R9 needs {SUBWINDOWS} positive sub-window times and work >= 0")
     rest = sum(e)
     total = n * least_ns + rest  # S; D and C do not depend on where the x_i begin
     # With y_i = n x_i - S (integers): n^2 D = sum y_i^2 and n^2 C = sum y_i y_{i+1}; rho = C / D.
@@ -56,7 +56,7 @@ def bounds_above(work_mflop: int, least_ns: int, over_ns: Sequence[int]) -> Boun
     # h^2 = t^2 * 30 * D * f / 29 = num/den, D = d / n^2.
     num = T_95_29_MILLIONTHS**2 * n * d * (q + p)
     den = 10**12 * (n - 1) * n * n * (q - p)
-    h_fine = isqrt((num << 2 * FINE_BITS) // den)  # h in units of 2^-64 ns, truncated
+    h_fine = isqrt((num << 2 * FINE_BITS) // den)  # h in units of 2^-32 ns, truncated
     h_floor = h_fine >> FINE_BITS
     h_ceil = h_floor if h_floor * h_floor * den == num else h_floor + 1
     work = work_mflop * 10**9
@@ -70,7 +70,7 @@ def bounds_above(work_mflop: int, least_ns: int, over_ns: Sequence[int]) -> Boun
 
 def _upper(work: int, total: int, num: int, den: int, h_fine: int) -> int:
     """Return ceil(work / (total - h)) for h = sqrt(num/den), exactly: the least U >= 0 with U (total - h) >= work."""
-    # h to 64 binary places bounds U from both sides, nearly always to one integer; the rest is found by bisection.
+    # h to 32 binary places bounds U from both sides, nearly always to one integer; the rest is found by bisection.
     low = -((-work << FINE_BITS) // ((total << FINE_BITS) - h_fine))
     high = -((-work << FINE_BITS) // ((total << FINE_BITS) - h_fine - 1))
     while low < high:

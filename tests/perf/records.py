@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -70,8 +69,3 @@ def measure(nodes: int, runs: int) -> None:
             )
             for made in (folder / "out").iterdir():
                 made.unlink()
-
-
-if __name__ == "__main__":
-    measure(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000, 3)
-    print(f"this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB")
