@@ -6,14 +6,15 @@ handed in as a `Sealing`: this room does not know how.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TextIO
 
 import typer
 
-from bench.errors import InputError
+from bench.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from bench.node import Event, Request
     from bench.record import Campaign, DeviceModel, NodeRecord, Precision, Profile
 
-INTERRUPTED = 130
 DeviceOption = Annotated[
     str, typer.Option("--device", help='"all", or a list like "cpu", "cuda:0,cuda:1", "fake:8" (eight scripted fakes)')
 ]
@@ -122,8 +122,7 @@ def mount(app: typer.Typer, sealing: Sealing, nominal: Callable[[DeviceModel], d
         try:
             record = measure_and_write(request, signer, record_path, samples_path, as_json)
         except KeyboardInterrupt:
-            typer.echo("interrupted: the measurement was ended and nothing was written", err=True)
-            raise typer.Exit(INTERRUPTED) from None
+            raise Interrupted("interrupted; the measurement was ended and nothing was left half-written") from None
         own = given or record.campaign
         assert own is not None
         show_result(record, record_path, samples_path, lambda: sealing.describe(record, own, plan), as_json)
@@ -177,18 +176,25 @@ def check_kernel(kernel: str | None) -> None:
 
 
 def check_output(out: Path, record_path: Path) -> None:
-    """Refuse an output folder that could not be written after the measurement, before it; create nothing.
+    """Refuse an output folder that could not be written after the measurement, before it; leave nothing there.
 
     Raises:
         InputError: it is a file, is not writable, or holds a record of this node.
     """
+    import tempfile
+
+    fix = "choose another with --out"
     there = next(path for path in (out, *out.absolute().parents) if os.path.lexists(path))
     if not there.is_dir():
-        raise InputError("output-not-folder", "is not a folder", where=there, fix="choose another with --out")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError("output-not-writable", "is not writable", where=there, fix="choose another with --out")
-    if os.path.lexists(record_path):
-        raise InputError("output-exists", "exists already", where=record_path, fix="choose another folder with --out")
+        raise InputError("output-not-folder", "is not a folder", where=there, fix=fix)
+    try:
+        with tempfile.TemporaryFile(dir=there):  # tells more than permissions: a file system may be read-only or full
+            pass
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(record_path)
+            raise InputError("output-exists", "exists already", where=record_path, fix=fix)
+    except OSError as error:
+        raise InputError("output-not-writable", f"is not writable ({error.strerror})", where=there, fix=fix) from None
 
 
 def measure_and_write(
@@ -196,24 +202,39 @@ def measure_and_write(
 ) -> NodeRecord:
     """Measure, sign, and write the samples and then the record: a record that exists has its samples."""
     import hashlib
-    import signal
-    import threading
 
     from bench.node import measure_node
-    from bench.record import write_atomic
 
     with progress(request, quiet) as tell:
         record, samples = measure_node(request, tell)
     envelope = signer.seal_record(record, hashlib.sha256(samples).hexdigest())
+    write_record(record_path, envelope, samples_path, samples)
+    return record
+
+
+def write_record(record_path: Path, envelope: bytes, samples_path: Path, samples: bytes) -> None:
+    """Write the samples and then the record, which Ctrl-C does not part; without the record no samples are left.
+
+    Raises:
+        InputError: one of them cannot be written.
+    """
+    import signal
+    import threading
+
+    from bench.record import write_atomic
+
     main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
-    try:  # two short writes, which Ctrl-C does not part
+    try:
         write_atomic(samples_path, samples)
-        write_atomic(record_path, envelope)
+        try:
+            write_atomic(record_path, envelope)
+        except InputError:
+            samples_path.unlink()
+            raise
     finally:
         if main:
             signal.signal(signal.SIGINT, before)
-    return record
 
 
 class progress:
@@ -223,7 +244,7 @@ class progress:
         self._names = [found.device.device for found in request.found]
         self._live: Any = None
         self._rows: dict[str, tuple[str, str, str]] = dict.fromkeys(self._names, ("", "starting", ""))
-        self._shown = not quiet and sys.stderr.isatty()
+        self._shown = not quiet and is_terminal(sys.stderr)
 
     def __enter__(self) -> Callable[[Event], None]:
         if self._shown:
@@ -268,17 +289,17 @@ def show_devices(found: Sequence[Found], nominal: Callable[[DeviceModel], dict[s
         ]
         print_json({"devices": rows})
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("device", "vendor", "model", "memory", "units", "uuid", "nominal", box=None)
     for f in found:
         rated = ", ".join(f"{p} {rate_text(rate)}" for p, rate in sorted(nominal(f.model).items()))
-        memory = "n/a" if f.model.memory_bytes is None else f"{f.model.memory_bytes / 1e9:.0f} GB"
-        name = f.model.model + (" (simulated)" if f.model.simulated else "")
-        uuid = (f.device.uuid or "none")[:16]
-        table.add_row(f.device.device, f.model.vendor, name, memory, str(f.model.units), uuid, rated or "no rating")
-    Console(soft_wrap=True).print(table)
+        memory = "" if f.model.memory_bytes is None else f", {f.model.memory_bytes / 1e9:.0f} GB"
+        units = "" if f.model.units is None else f", {f.model.units} units"
+        simulated = " (simulated)" if f.model.simulated else ""
+        lines = [
+            f"{f.device.device:9} {f.model.vendor} {f.model.model}{simulated}{memory}{units}",
+            f"          nominal: {rated or 'no rating'}",
+            f"          uuid: {f.device.uuid or 'none'}",
+        ]
+        print_lines(lines)
 
 
 def show_plan(found: Sequence[Found], plan: Profile, precisions: Sequence[Precision], as_json: bool) -> None:
@@ -340,13 +361,36 @@ def show_result(
             }
         )
         return
-    for line in lines():
-        typer.echo(line)
-    typer.echo(f"wrote {record_path} and {samples_path.name}")
+    print_lines([*lines(), f"wrote {record_path} and {samples_path.name}"])
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether a person reads or writes there; a stream that was closed at the start is None."""
+    return stream is not None and stream.isatty()
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Print lines as they are; on a terminal those that are too long are broken, and what follows is indented."""
+    if not is_terminal(sys.stdout):
+        typer.echo("\n".join(lines))
+        return
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip()))
+        rest = line
+        if cell_len(line) > console.width:
+            hanging = indent + "    "
+            first, *more = Text(line.lstrip()).wrap(console, console.width - len(hanging))
+            rest = "\n".join([indent + first.plain.rstrip(), *(hanging + part.plain.rstrip() for part in more)])
+        typer.echo(rest)
 
 
 def print_json(value: object) -> None:
-    """Print one JSON object on standard output."""
+    """Print one JSON object on standard output, in ASCII: it is the same under every locale."""
     import json
 
-    typer.echo(json.dumps(value))
+    typer.echo(json.dumps(value, sort_keys=True))

@@ -59,6 +59,15 @@ class DeviceError(PetasealError):
     exit_status = 1
 
 
+class Interrupted(PetasealError):
+    """Somebody pressed Ctrl-C, or ended the input that a question was asked on."""
+
+    exit_status = 130
+
+    def __init__(self, what: str = "interrupted; nothing was left half-written") -> None:
+        super().__init__("interrupted", what)
+
+
 def one_line(text: str, limit: int = 500) -> str:
     """Return `text` on one line, printable and bounded: error texts quote hostile input."""
     flat = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

@@ -192,7 +192,8 @@ def tally_record(record: NodeRecord, scope: Scope, tally: Tally) -> list[DeviceK
     pools, keys = set(), []
     for device in record.devices:
         own = identities(device)
-        keys.append((device.device, own, identifier(device.parent)))
+        keys.append((device.device, own + _place_key(record, device), identifier(device.parent)))
+        tally.simulated |= record.models[device.model].simulated
         pool = scope.centre.pool_of(record.node_id, device.device)
         if pool is None:
             tally.findings["no-pool", "-"] += 1
@@ -226,14 +227,13 @@ def _tally_device(
 ) -> None:
     record, device, keys, pool, rating = found
     model = record.models[device.model]
-    tally.simulated |= model.simulated
     tally.found[pool.pool] += 1
     tally.inventory[pool.pool, model.vendor, model.model, model.count_unit] += 1
-    existing = not scope.existing.isdisjoint(keys)
+    existing = not scope.existing.isdisjoint([*keys, *parent_keys(identifier(device.parent))])
     tally.existing += existing
     counting = scope.counting[pool.pool_class]
     rates = {precision: figure.sustained_mflop_s for precision, (_, figure) in measured.items()}
-    standing = (*identity(keys, model), *_place_codes(model, rating, pool, scope.centre))
+    standing = (*identity(keys, model), *_place_codes(model, device.parent, rating, pool, scope.centre))
     counts = False
     for precision, (setting, figure) in measured.items():
         codes, grade = judge(setting, figure, rates)
@@ -279,11 +279,17 @@ def sort_out(codes: Iterable[str], accept: frozenset[str]) -> tuple[tuple[str, .
     return holds, tuple(code for code, effect in graver if effect != "hold" or code not in accept)
 
 
-def _place_codes(model: DeviceModel, rating: Rating | None, pool: Pool, centre: Centre) -> list[str]:
+def _place_codes(
+    model: DeviceModel, parent: str | None, rating: Rating | None, pool: Pool, centre: Centre
+) -> list[str]:
     """Codes that depend on where a device stands: what is not in operation, a CPU as intelligent compute."""
     codes = []
     if not centre.in_operation:
         codes.append("not-in-operation")
+    if model.kind == "cpu" and rating is not None:
+        codes.append("kind-differs")
+    if model.count_unit in ("slice", "die") and parent is None:
+        codes.append("no-parent")
     if pool.pool_class == "intelligent" and model.kind == "cpu":
         codes.append("cpu-fallback")
     if rating is None and model.kind != "cpu" and not model.simulated:
@@ -308,6 +314,13 @@ def check_belongs(record: NodeRecord, scope: Scope) -> None:
         ("profile-differs", record.profile_sha256 == scope.profile_sha256, f"used another profile ({record.profile})"),
         ("node-not-expected", record.node_id in expected, "is of a node that the campaign does not name"),
         ("pool-differs", record.pool == expected.get(record.node_id), f"names the pool {record.pool}"),
+        ("campaign-differs", record.campaign_id == scope.campaign.campaign_id, f"names {record.campaign_id}"),
+        ("profile-differs", record.profile == scope.campaign.profile, f"names the profile {record.profile}"),
+        (
+            "campaign-differs",
+            (record.campaign is not None) == self_issued,
+            "holds a campaign, or none, against its kind",
+        ),
         (
             "times-reversed",
             record.started_at <= record.ended_at,  # one form of time: its text order is its order
@@ -328,6 +341,17 @@ def identities(device: Device | BaselineDevice) -> list[str]:
 def identities_of(baseline: Baseline) -> frozenset[str]:
     """Return every identity in a baseline inventory."""
     return frozenset(key for device in baseline.devices for key in identities(device))
+
+
+def parent_keys(parent: str | None) -> list[str]:
+    """Return the identities that the device which a slice or die belongs to may go by."""
+    return [] if parent is None else [f"{name}:{parent}" for name in ("uuid", "serial", "die_id")]
+
+
+def _place_key(record: NodeRecord, device: Device) -> list[str]:
+    """Return where a whole device sits: no two of one node sit in one place, whatever they are called."""
+    place = identifier(device.pci_address) if device.parent is None else None
+    return [] if place is None else [f"pci_address:{record.node_id}/{place}"]
 
 
 class Uniqueness:
@@ -354,8 +378,8 @@ class Uniqueness:
                     raise RefusedError(
                         "duplicate-device", f"is the same device as {other} ({key.partition(':')[0]})", where=place
                     )
-            if parent is not None:
-                self._parents[f"uuid:{parent}"] = place
+            for key in parent_keys(parent):
+                self._parents[key] = place
 
     def check_parents(self) -> None:
         """Refuse a slice or die that is counted beside the device it belongs to."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from bench.errors import InputError
@@ -17,7 +18,7 @@ def sign_baseline(inventory: Path, key: Path, passphrase_file: Path | None, out:
     Raises:
         InputError, RefusedError: the inventory or the key is not acceptable, or `out` exists.
     """
-    if out.exists():
+    if os.path.lexists(out):
         raise InputError("output-exists", "exists already", where=out, fix="choose another file")
     baseline = read_yaml(inventory, Baseline)
     payload = make_document("baseline", baseline)

@@ -17,6 +17,7 @@ class Caps:
     """Limits of one verification. Sizes are those of the file or line as it is stored, base64 included."""
 
     record_bytes: int = 4 * _MIB  # 8 devices and 2 precisions take 16 KB; 1,024 devices on a node fit
+    records_bytes: int = 16 * 1024 * _MIB  # `records` of 80 KB each; a sparse file claims terabytes
     statement_bytes: int = 64 * _MIB  # one line of some 300 bytes for each of 200,000 records
     campaign_bytes: int = 32 * _MIB  # 200,000 expected nodes with names of full length
     baseline_bytes: int = 64 * _MIB  # some 400,000 devices with uuid, serial and die id

@@ -102,7 +102,7 @@ class Centre(Document, frozen=True, kw_only=True, dict=True):
     other_subsidies: tuple[Evidenced, ...]
     external_ids: tuple[ExternalId, ...] = ()
     evidence: dict[Name, Sha256] = msgspec.field(default_factory=dict)  # what the paper is about -> its digest
-    pools: tuple[Pool, ...]
+    pools: Annotated[tuple[Pool, ...], Meta(max_length=256)]
 
     @property
     def in_operation(self) -> bool:
@@ -120,14 +120,21 @@ class Centre(Document, frozen=True, kw_only=True, dict=True):
         return frozenset(name for name, value in declared.items() if value is not None)
 
     @cached_property
-    def _places(self) -> dict[tuple[str | None, str | None], Pool]:
-        return {place: pool for pool in self.pools for place in _places(pool)}
+    def _by_node(self) -> dict[str | None, list[tuple[set[str] | None, Pool]]]:
+        """The pools of each listed node, and under None those of all nodes, each with its devices (None: all)."""
+        found: dict[str | None, list[tuple[set[str] | None, Pool]]] = {}
+        for pool in self.pools:
+            devices = _names(pool.devices)
+            for node in (None,) if isinstance(pool.nodes, str) else pool.nodes:
+                found.setdefault(node, []).append((devices, pool))
+        return found
 
     def pool_of(self, node_id: str, device: str) -> Pool | None:
         """Return the one pool that a device counts in, or None, of a centre without a `centre_problem`."""
-        for place in ((node_id, device), (node_id, None), (None, device), (None, None)):
-            if (pool := self._places.get(place)) is not None:
-                return pool
+        for node in (node_id, None):
+            for devices, pool in self._by_node.get(node, ()):
+                if devices is None or device in devices:
+                    return pool
         return None
 
 
@@ -185,12 +192,6 @@ def _names(listed: str | tuple[str, ...]) -> set[str] | None:
 def _meet(a: set[str] | None, b: set[str] | None) -> bool:
     """Return whether two sets of names have one in common."""
     return a is None or b is None or not a.isdisjoint(b)
-
-
-def _places(pool: Pool) -> Iterator[tuple[str | None, str | None]]:
-    nodes: tuple[str | None, ...] = (None,) if isinstance(pool.nodes, str) else pool.nodes
-    devices: tuple[str | None, ...] = (None,) if isinstance(pool.devices, str) else pool.devices
-    return ((node, device) for node in nodes for device in devices)
 
 
 def uscc_problem(code: str) -> str | None:

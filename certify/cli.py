@@ -6,16 +6,22 @@ runs, so that ``petaseal --help`` and shell completion stay quick.
 
 from __future__ import annotations
 
-import json
+import contextlib
+import io
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 import bench.cli
-from bench.errors import InputError, PetasealError, one_line
+from bench.cli import is_terminal, print_json
+from bench.errors import InputError, Interrupted, PetasealError, RefusedError
 from certify.sealing import Sealing, nominal_rates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 app = typer.Typer(
     name="petaseal",
@@ -41,7 +47,44 @@ PassphraseFile = Annotated[
 
 def emit(as_json: bool, value: Any, lines: list[str]) -> None:
     """Print a result: one JSON object for machines, or lines for people."""
-    typer.echo(json.dumps(value, ensure_ascii=False, sort_keys=True) if as_json else "\n".join(lines))
+    if as_json:
+        print_json(value)
+    else:
+        bench.cli.print_lines(lines)
+
+
+class counting:
+    """On a terminal, how many records were done so far; nothing elsewhere.
+
+    It appears with the first record: before, a passphrase may be asked for.
+    """
+
+    def __init__(self, what: str, quiet: bool) -> None:
+        self._what = what
+        self._shown = not quiet and is_terminal(sys.stderr)
+        self._bar: Any = None
+
+    def __enter__(self) -> Callable[[int], None]:
+        return self._tell
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def _tell(self, records: int) -> None:
+        if not self._shown:
+            return
+        if self._bar is None:
+            from rich.console import Console
+            from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+            text = TextColumn(f"{self._what}: {{task.completed:,}} records")
+            self._bar = Progress(
+                SpinnerColumn(), text, TimeElapsedColumn(), console=Console(stderr=True), transient=True
+            )
+            self._bar.add_task(self._what, total=None)
+            self._bar.start()
+        self._bar.update(self._bar.task_ids[0], completed=records)
 
 
 @app.command(epilog="Example: petaseal certify results/run1 --centre centre.yaml --key operator.pem --out statement")
@@ -62,21 +105,23 @@ def certify(
     """Judge the records of one campaign, add them up and sign the capacity statement."""
     from certify import issue
 
-    made = issue.certify(
-        issue.Request(
-            records=records,
-            centre=centre,
-            policies=tuple(policy or issue.DEFAULT_POLICIES),
-            campaign=campaign,
-            profile=profile,
-            sequence=sequence,
-            previous=previous,
-            valid_days=valid_days,
-            key=key,
-            passphrase_file=passphrase_file,
-            out=out,
-        )
+    if len(set(policy or ())) != len(policy or ()):
+        raise InputError("usage", "a policy is named twice", where="--policy")
+    request = issue.Request(
+        records=records,
+        centre=centre,
+        policies=tuple(policy or issue.DEFAULT_POLICIES),
+        campaign=campaign,
+        profile=profile,
+        sequence=sequence,
+        previous=previous,
+        valid_days=valid_days,
+        key=key,
+        passphrase_file=passphrase_file,
+        out=out,
     )
+    with counting("judged", as_json) as tell:
+        made = issue.certify(request, tell)
     emit(as_json, made.as_json(), made.lines())
 
 
@@ -110,24 +155,27 @@ def verify(
         moment = time.time_ns() if at is None else utc_ns(at)
     except ValueError as error:
         raise InputError("time-invalid", str(error), where="--at") from None
-    report = checking.verify(
-        checking.Request(
-            statement=statement,
-            trust=trust,
-            public_key=public_key,
-            records=records,
-            samples=samples,
-            at_ns=moment,
-            require=tuple(require or ()),
-            baseline=baseline,
-            policies=tuple(policy or ()),
-            profiles=tuple(profile or ()),
-            accept_simulated=accept_simulated,
-        )
+    request = checking.Request(
+        statement=statement,
+        trust=trust,
+        public_key=public_key,
+        records=records,
+        samples=samples,
+        at_ns=moment,
+        now_ns=time.time_ns(),
+        require=tuple(require or ()),
+        baseline=baseline,
+        policies=tuple(policy or ()),
+        profiles=tuple(profile or ()),
+        accept_simulated=accept_simulated,
     )
+    with counting("checked", as_json) as tell:
+        report = checking.verify(request, tell)
     emit(as_json, report.as_json(), report.lines())
-    if report.refused:
-        raise typer.Exit(1)
+    if report.refusal is not None:
+        raise report.refusal
+    if report.unmet:
+        raise RefusedError("requirement-unmet", "; ".join(report.unmet), where=statement)
 
 
 @keys_app.command("new", epilog="Example: petaseal keys new --out operator.pem")
@@ -141,6 +189,8 @@ def keys_new(
     from certify import keys
     from certify.sealing import read_passphrase
 
+    if no_passphrase and passphrase_file is not None:
+        raise InputError("usage", "--no-passphrase and --passphrase-file exclude each other", fix="give one of them")
     passphrase = None if no_passphrase else read_passphrase(passphrase_file, f"new passphrase for {out}", confirm=True)
     made = keys.new_key(out, passphrase).keyid
     public = f"{out}.pub"
@@ -169,7 +219,7 @@ def policy_list(as_json: Json = False) -> None:
     found = [load_policy(name) for name in config_names("policies")]
     emit(
         as_json,
-        [{"policy": p.policy, "title": p.title.en, "status": p.document.status} for p in found],
+        {"policies": [{"policy": p.policy, "title": p.title.en, "status": p.document.status} for p in found]},
         [f"{p.policy:20} {p.document.status:10} {p.title.zh} {p.title.en}" for p in found],
     )
 
@@ -217,6 +267,8 @@ def centre_new(
     try:
         with out.open("xb") as file:
             file.write(template)
+    except FileExistsError:
+        raise InputError("output-exists", "exists, and is never overwritten", where=out) from None
     except OSError as error:
         raise InputError("output-not-writable", f"cannot be made ({error.strerror})", where=out) from None
     emit(as_json, {"centre": str(out)}, [f"{out}: fill it in, then check it with: petaseal centre check {out}"])
@@ -254,44 +306,50 @@ def centre_baseline(
     emit(as_json, {"baseline": str(out), "devices": devices}, [f"{out}: {devices} device(s) signed"])
 
 
-def check_own_packages() -> None:
-    """Refuse to run when another distribution's package stands in for one of ours (ADR 1)."""
-    from importlib.util import find_spec
-
-    home = Path(__file__).resolve().parent.parent
-    for name in ("kernels", "bench"):
-        spec = find_spec(name)
-        found = Path(spec.origin).resolve().parent if spec and spec.origin else None
-        if found != home / name:
-            raise InputError(
-                "foreign-package",
-                f"the package {name!r} is not petaseal's own but {found}",
-                fix="install petaseal into a virtual environment of its own",
-            )
-
-
 def main() -> NoReturn:
     """Run the command line and exit: the one place where an error becomes one sentence and an exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal of another encoding shows what it lacks as an escape
+            stream.reconfigure(errors="backslashreplace")
     try:
-        check_own_packages()
-        status = app(standalone_mode=False)
-        sys.exit(status if isinstance(status, int) else 0)
+        status = app(prog_name="petaseal", standalone_mode=False)
+        if status == Interrupted.exit_status:
+            raise Interrupted
     except PetasealError as error:
-        fail(str(error), error.exit_status)
+        fail(error)
     except (KeyboardInterrupt, typer.Abort):
-        fail("interrupted; nothing was left half-written", 130)
-    except BrokenPipeError:
-        sys.exit(0)
+        fail(Interrupted())
+    except OSError as error:
+        discard_output()
+        fail(InputError("system-error", f"the system refused it ({error.strerror or error})", where=error.filename))
     except Exception as error:
         if not hasattr(error, "format_message"):  # not a usage error of the command-line library: a defect of ours
             raise
-        fail(str(InputError("usage", error.format_message().rstrip("."))), 2)
+        fail_usage(error)
+    sys.exit(status if isinstance(status, int) else 0)
 
 
-def fail(sentence: str, status: int) -> NoReturn:
+def fail_usage(error: Any) -> NoReturn:
+    """Print the help of a command that was called with nothing, else one sentence on what is wrong, and exit."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error.format_message(), file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    context = getattr(error, "ctx", None)
+    fix = f"see {context.command_path if context is not None else 'petaseal'} --help"
+    fail(InputError("usage", error.format_message().rstrip("."), fix=fix))
+
+
+def fail(error: PetasealError) -> NoReturn:
     """Print one sentence on stderr and exit."""
-    print(f"petaseal: {one_line(sentence)}", file=sys.stderr)  # noqa: T201
-    sys.exit(status)
+    if sys.stderr is not None:
+        print(f"petaseal: {error}", file=sys.stderr)  # noqa: T201
+    sys.exit(error.exit_status)
+
+
+def discard_output() -> None:
+    """Send the rest of the output nowhere, so that the interpreter does not stumble over it when it ends."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

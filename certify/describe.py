@@ -36,13 +36,14 @@ def describe_record(record: NodeRecord, campaign: Campaign, profile: Profile) ->
             setting = setting_of(record, measurement, model, rating, Plan(campaign, profile))
             found = (*identity(identities(device), model), *judge(setting, figure, {})[0])
             codes = [f"{code} ({effect_of(code)})" for code in found]
-            lines.append(
-                f"{figure.device:10} {measurement.precision:5}"
-                f" certified {rate_text(figure.certified_mflop_s):>16}"
-                f"  sustained {rate_text(figure.sustained_mflop_s):>16}"
-                f"  n = {measurement.n}  {', '.join(codes) or 'clean'}"
-            )
-    lines += [f"{f.device:10} {f.precision:5} {f.code}: {f.detail or ''}".rstrip() for f in record.failures]
+            lines += [
+                f"{figure.device:9} {measurement.precision:4}"
+                f"  certified {rate_text(figure.certified_mflop_s):>14}"
+                f"  sustained {rate_text(figure.sustained_mflop_s):>14}"
+                f"  n = {measurement.n}",
+                f"    {', '.join(codes) or 'clean'}",
+            ]
+    lines += [f"{f.device:9} {f.precision:4}  {f.code}: {f.detail or ''}".rstrip() for f in record.failures]
     return lines
 
 
@@ -60,60 +61,69 @@ def describe_statement(statement: CapacityStatement) -> list[str]:
     """Return a statement's figures, verdicts and gaps."""
     centre, issue = statement.centre, statement.issue
     lines = [
-        f"{centre.centre_id} ({centre.name.zh} {centre.name.en}), statement {issue.sequence},"
-        f" grade {statement.grade or 'none'}, valid until {issue.valid_until}",
+        f"{centre.centre_id} ({centre.name.zh} {centre.name.en}), statement {issue.sequence}",
+        f"grade {statement.grade or 'none'}, valid until {issue.valid_until}",
         *(PROVES_NOTHING[kind] for kind in warnings_of(statement)),
     ]
     for line in statement.classes:
-        lines.append(f"{line.pool_class} {line.precision}: {_totals(line.counted)}")
+        lines += [
+            f"{line.pool_class} {line.precision}: {line.counted.devices} device(s) counted",
+            *_totals(line.counted),
+        ]
         if line.untested.devices or line.nodes_missing:
             lines.append(f"  counted 0: {line.untested.devices} device(s); nodes missing: {line.nodes_missing}")
     for shown in statement.shown:
-        lines.append(f"{shown.pool} {shown.precision} (shown, not counted): {_totals(shown.shown)}")
+        lines.append(f"{shown.pool} {shown.precision}: {shown.shown.devices} device(s) shown, not counted")
+        lines += _totals(shown.shown)
     lines.append(f"share of intelligent compute: {percent_text(statement.bookkeeping.intelligent_share_ppm)}")
-    lines += [describe_verdict(verdict) for verdict in statement.verdicts]
+    for verdict in statement.verdicts:
+        lines += describe_verdict(verdict)
     held = [f"{f.code} x {f.devices}" for f in statement.findings if f.effect in ("hold", "void")]
     if held:
         lines.append(f"counted 0 for: {', '.join(held)} (petaseal explain CODE)")
     return lines
 
 
-def _totals(totals: Totals) -> str:
+def _totals(totals: Totals) -> list[str]:
     nominal = "none" if totals.devices_without_rating == totals.devices else rate_text(totals.nominal_mflop_s)
-    return (
-        f"certified {rate_text(totals.certified_mflop_s)}, sustained {rate_text(totals.sustained_mflop_s)},"
-        f" upper {rate_text(totals.upper_mflop_s)}, nominal {nominal} ({totals.devices} device(s))"
-    )
+    certified, sustained = rate_text(totals.certified_mflop_s), rate_text(totals.sustained_mflop_s)
+    return [
+        f"  certified {certified:>14}   sustained {sustained:>14}",
+        f"  upper     {rate_text(totals.upper_mflop_s):>14}   nominal   {nominal:>14}",
+    ]
 
 
-def describe_verdict(verdict: Verdict) -> str:
+def describe_verdict(verdict: Verdict) -> list[str]:
     """Return one verdict with what decides it."""
     reason = f": {verdict.reason}" if verdict.reason else ""
     status = " (if issued as drafted)" if verdict.document_status == "draft" else ""
-    return f"{verdict.policy}/{verdict.condition}: {verdict.verdict}{reason}{bases_text(verdict)}{status}"
+    first = f"{verdict.policy}/{verdict.condition}: {verdict.verdict}{reason}{status}"
+    return [first, *(f"  {line}" for line in bases_lines(verdict))]
 
 
-def bases_text(verdict: Verdict) -> str:
-    """Return the values that a verdict compares, on each basis; empty where it compares none."""
+def bases_lines(verdict: Verdict) -> list[str]:
+    """Return the values that a verdict compares, one line for each basis; none where it compares nothing."""
     if verdict.threshold_mflop_s is not None:
         against = f"{verdict.operator} {rate_text(verdict.threshold_mflop_s)}"
-        return f" [{', '.join(f'{b.basis} {rate_text(b.observed_mflop_s)} {against}' for b in verdict.bases)}]"
+        return [f"{b.basis} {rate_text(b.observed_mflop_s)} {against}" for b in verdict.bases]
     if verdict.threshold_ppm is not None:
         against = f"{verdict.operator} {percent_text(verdict.threshold_ppm)}"
-        return f" [{', '.join(f'{b.basis} {percent_text(b.observed_ppm)} {against}' for b in verdict.bases)}]"
-    return ""
+        return [f"{b.basis} {percent_text(b.observed_ppm)} {against}" for b in verdict.bases]
+    return []
 
 
 def describe_report(report: Report) -> list[str]:
     """Return a verification's answer first, then what was checked and what was not."""
     if report.refusal is not None:
-        return [f"REFUSED: {report.refusal}"]
+        return [f"REFUSED: {report.refusal.code}, at {report.at}"]  # the sentence goes to stderr
     assert report.statement is not None
     answer = "REQUIREMENT NOT MET" if report.unmet else "ACCEPTED"
-    lines = [f"{answer}: level {report.level}, at {report.at}", *report.unmet, *describe_statement(report.statement)]
+    lines = [f"{answer}: level {report.level}, at {report.at}", *describe_statement(report.statement)]
     lines.append(f"signed by {', '.join(report.signers)}")
     if report.self_asserted:
         lines.append(f"records under keys that nobody enrolled (self-asserted): {report.self_asserted}")
+    if report.signers_of_records is not None and report.signers_of_records < report.statement.records:
+        lines.append(f"{report.statement.records} records were signed with {report.signers_of_records} key(s)")
     lines.append(f"checked: {', '.join(report.checked)}")
     lines += [f"NOT CHECKED: {what}" for what in report.not_checked]
     lines.append(

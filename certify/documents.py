@@ -154,8 +154,8 @@ class BaselineDevice(Document, frozen=True, kw_only=True):
         if not any(names):
             raise RefusedError("baseline-device-without-identity", "the baseline has a device without any identity")
         for name in names:
-            if name is not None and identifier(name) != name:
-                raise ValueError(f"the device identity {name!r} is a placeholder or not trimmed lower case")
+            if name is not None and identifier(name) is None:
+                raise ValueError(f"the device identity {name!r} is a placeholder")
 
 
 class Baseline(Document, frozen=True, kw_only=True):

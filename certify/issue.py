@@ -88,18 +88,20 @@ def certify(request: Request, progress: Callable[[int], None] = lambda records: 
     Raises:
         InputError, RefusedError: with the code of the first fault; nothing is then written.
     """
-    for name in OUTPUTS:
-        if (request.out / name).exists():
-            raise InputError("output-exists", "exists already", where=request.out / name, fix="choose another folder")
-    if request.out.exists() and not request.out.is_dir():
+    last = request.out / OUTPUTS[-1]  # written last: what lies there without it is left of a run that was killed
+    if os.path.lexists(last):
+        raise InputError("output-exists", "exists already", where=last, fix="choose another folder")
+    if os.path.lexists(request.out) and not request.out.is_dir():
         raise InputError("output-not-writable", "is not a folder", where=request.out)
     centre = load_centre(request.centre)
     policies = tuple(load_policy(name) for name in request.policies)
+    if len({policy.policy for policy in policies}) != len(policies):
+        raise InputError("policy-twice", "one policy is given twice", where="--policy")
     key = load_signing_key(request.key, request.passphrase_file)
     trust = TrustedSet.single(key.public)
     now = utc_text(time.time_ns())
     issue = _issue(request, centre, policies, trust, now)
-    baseline = open_baseline(baseline_path(request.centre, centre), trust, now)
+    baseline = open_baseline(baseline_path(request.centre, centre), centre, trust, now)
     campaign = _campaign(request, trust, now)
     scope = Scope(
         centre=centre,
@@ -163,11 +165,20 @@ def _campaign(request: Request, trust: TrustedSet, now: str) -> Campaign:
 
 
 def check_campaign(campaign: Campaign, centre: Centre, issued_at: str) -> None:
-    """Refuse a campaign of another centre, or whose windows are reversed or were not over at `issued_at`."""
+    """Refuse a campaign of another centre, or whose windows are reversed or were not over at `issued_at`.
+
+    Raises:
+        RefusedError: `centre-differs`, `campaign-invalid` or `window-invalid`.
+    """
     if not campaign.self_issued and campaign.centre_id != centre.centre_id:
         raise RefusedError(
             "centre-differs", f"the campaign is of the centre {campaign.centre_id}", where=centre.centre_id
         )
+    if campaign.self_issued and len(campaign.nodes) != 1:
+        raise RefusedError("campaign-invalid", "a self-issued campaign is of one node", where=campaign.campaign_id)
+    pools = {pool.pool for pool in centre.pools}
+    if not campaign.self_issued and not {node.pool for node in campaign.nodes} <= pools:
+        raise RefusedError("pool-differs", "the campaign names a pool that the centre has not", where=centre.centre_id)
     nodes = [node.node_id for node in campaign.nodes]
     if len(set(nodes)) != len(nodes):
         raise RefusedError("campaign-invalid", "the campaign names a node twice", where=campaign.campaign_id)
@@ -185,6 +196,22 @@ def check_campaign(campaign: Campaign, centre: Centre, issued_at: str) -> None:
             )
 
 
+def check_windows(campaign: Campaign, profile: Profile) -> None:
+    """Refuse windows that are not as long as the profile says.
+
+    Raises:
+        RefusedError: `window-invalid`.
+    """
+    for window in campaign.windows:
+        load, opens, closes = map(utc_ns, (window.load_at, window.opens_at, window.closes_at))
+        if opens - load < profile.warmup_ns or closes - opens != profile.window_ns:
+            raise RefusedError(
+                "window-invalid",
+                f"the {window.precision} window is not as long as the profile {profile.profile} says",
+                where=campaign.campaign_id,
+            )
+
+
 def find_profile(campaign: Campaign, files: tuple[str, ...]) -> Profile:
     """Return the profile that a campaign binds, from the installed ones and the files given.
 
@@ -194,6 +221,7 @@ def find_profile(campaign: Campaign, files: tuple[str, ...]) -> Profile:
     for name in (*files, *config_names("profiles")):
         profile = read_config("profiles", name, Profile)
         if digest(profile) == campaign.profile_sha256:
+            check_windows(campaign, profile)
             return profile
     raise RefusedError(
         "profile-unknown",
@@ -208,9 +236,21 @@ def baseline_path(centre_name: str, centre: Centre) -> Path | None:
     return Path(centre_name).parent / centre.baseline if centre.baseline is not None else None
 
 
-def open_baseline(path: Path | None, trust: TrustedSet, at: str) -> Opened[Baseline] | None:
-    """Return the signed baseline inventory, if there is one."""
-    return None if path is None else open_document("baseline", read_bytes(path, CAPS.baseline_bytes), trust, at, path)
+def open_baseline(path: Path | None, centre: Centre, trust: TrustedSet, at: str) -> Opened[Baseline] | None:
+    """Return the signed baseline inventory of a centre, if there is one.
+
+    Raises:
+        RefusedError: `centre-differs`, `baseline-differs` (another date), or a code of `open_document`.
+    """
+    if path is None:
+        return None
+    opened: Opened[Baseline] = open_document("baseline", read_bytes(path, CAPS.baseline_bytes), trust, at, path)
+    if opened.predicate.centre_id != centre.centre_id:
+        raise RefusedError("centre-differs", f"is of the centre {opened.predicate.centre_id}", where=path)
+    if opened.predicate.taken_at[:10] != centre.baseline_date:
+        what = f"was taken on {opened.predicate.taken_at[:10]}, and the centre says {centre.baseline_date}"
+        raise RefusedError("baseline-differs", what, where=path)
+    return opened
 
 
 def baseline_facts(baseline: Opened[Baseline] | None) -> tuple[str | None, int]:

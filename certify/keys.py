@@ -22,7 +22,7 @@ from certify.signers import PrivateKey, PublicKey, keyid, load_scheme, public_ke
 
 __all__ = ["keyid", "load_private", "load_public", "new_key", "node_key", "public_path", "read_passphrase"]
 
-_PEM = re.compile(rb"\s*-----BEGIN ([A-Z0-9 ]+)-----\s+([A-Za-z0-9+/=\s]+?)\s*-----END \1-----\s*")
+_PEM_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 _ENCRYPTED = b"ENCRYPTED PRIVATE KEY"
 _MACHINE_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
@@ -186,12 +186,11 @@ def _public_pem(key: PublicKey) -> bytes:
 
 def _read_pem(content: bytes, path: Path) -> tuple[bytes, bytes]:
     """Return label and DER of a file that is exactly one PEM block."""
-    match = _PEM.fullmatch(content)
-    try:
-        if match:
-            return match[1], base64.b64decode(b"".join(match[2].split()), validate=True)
-    except binascii.Error:
-        pass
+    lines = [line.strip() for line in content.strip().splitlines()]
+    match = _PEM_BEGIN.fullmatch(lines[0]) if len(lines) > 2 else None
+    if match and lines[-1] == b"-----END %b-----" % match[1]:
+        with contextlib.suppress(binascii.Error):
+            return match[1], base64.b64decode(b"".join(lines[1:-1]), validate=True)
     raise InputError("key-invalid", "is not exactly one complete PEM block", where=path)
 
 

@@ -14,6 +14,7 @@ from certify.ratings import Rating
 MIN_CLOCK_SAMPLES = 60  # below, the highest observed clock may have been missed
 CLOCK_SLACK = (102, 100)  # a clock sampled once a second misses short peaks
 RATING_SLACK = (110, 100)  # ratings are rounded, and boards may boost above the rating clock
+MAX_BOOST = (5, 4)  # the widest in the table is 3105 over 2520 MHz
 LOW_POWER = (1, 4)  # of the rated power, while giving at least HIGH_RATE of the nominal rate
 HIGH_RATE = (1, 2)
 # Public measurements reach between 0.33 and 1.03 of the ratings in the table: two honest figures of one device, each
@@ -47,6 +48,10 @@ def check(facts: Facts, rating: Rating | None, grade: Grade) -> tuple[str, ...]:
     if rating is None:
         return (unchecked,)
     codes = []
+    facts = facts._replace(
+        max_clock_mhz=_believable(facts.max_clock_mhz, rating, facts.precision),
+        clock_max_mhz=_believable(facts.clock_max_mhz, rating, facts.precision),
+    )
     flop_per_clock = _product(rating.flop_per_clock_per_unit(facts.precision), _units(facts, rating))
     silicon = _above(facts.rate_mflop_s, flop_per_clock, facts.max_clock_mhz, (1, 1))
     observed_mhz = facts.clock_max_mhz if facts.clock_samples >= MIN_CLOCK_SAMPLES else None
@@ -70,6 +75,12 @@ def check(facts: Facts, rating: Rating | None, grade: Grade) -> tuple[str, ...]:
 def _units(facts: Facts, rating: Rating) -> int | None:
     """Return the smaller of the reported and the rated number of units: a driver cannot add silicon."""
     return min((units for units in (facts.units, rating.units) if units is not None), default=None)
+
+
+def _believable(clock_mhz: int | None, rating: Rating, precision: Precision) -> int | None:
+    """Return a reported clock, but no more than any board boosts above its rating clock: a report is not a ceiling."""
+    base = rating.rating_clock_mhz(precision)
+    return clock_mhz if clock_mhz is None or base is None else min(clock_mhz, base * MAX_BOOST[0] // MAX_BOOST[1])
 
 
 def _product(a: int | None, b: int | None) -> int | None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import stat
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -37,7 +39,7 @@ class Seen(NamedTuple):
     envelope_sha256: str  # of the line, so that what is copied later is what was checked
     node_id: str
     devices: list[DeviceKeys]
-    samples_sha256: str
+    signer: str  # key id
     self_asserted: bool
 
 
@@ -80,6 +82,8 @@ def chunks_of(source: Path) -> tuple[list[Chunk], int]:
         size = os.fstat(file.fileno()).st_size
     if not size:
         raise InputError("no-records", "is empty", where=source)
+    if size > CAPS.records_bytes:
+        raise RefusedError("document-too-large", f"has {size} bytes, more than {CAPS.records_bytes}", where=source)
     return [Chunk((), i, min(i + CHUNK_BYTES, size)) for i in range(0, size, CHUNK_BYTES)], size
 
 
@@ -144,7 +148,7 @@ class Examiner:
                     hashlib.sha256(content).hexdigest(),
                     opened.predicate.node_id,
                     devices,
-                    opened.subject_digest,
+                    next(iter(opened.signers)),
                     opened.self_asserted,
                 )
             )
@@ -191,7 +195,13 @@ def _parts(examiner: Examiner, shares: list[Chunk], size: int) -> Iterable[Exami
         min(cores, len(shares)), mp_context=get_context("spawn"), initializer=_set_examiner, initargs=(examiner,)
     ) as pool:
         try:
-            yield from pool.map(_examine_share, shares)
+            # Ctrl-C reaches the whole group: workers that begin with it blocked leave it to the parent.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                parts = pool.map(_examine_share, shares)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            yield from parts
         except BrokenProcessPool:
             what = "a worker process was ended from outside, perhaps for want of memory"
             raise InputError("worker-lost", what, where=examiner.source, fix="run it again") from None
@@ -206,6 +216,15 @@ _examiner: Examiner | None = None  # of this worker process: the scope travels o
 def _set_examiner(examiner: Examiner) -> None:
     global _examiner
     _examiner = examiner
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is killed: its queue would never close by itself."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _examine_share(chunk: Chunk) -> Examined:

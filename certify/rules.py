@@ -2,7 +2,7 @@
 
 One function for each rule, in order, each a pure function of values that yields reason codes; the effect of a code
 (note, hold, void) stands in ``configs/reasons.yaml``. R8 and R9 are the exact statistics of ``bench.record``; R12 is
-``certify.plausibility``; R2 needs the samples and is checked at level ``audited``. Nothing here does I/O.
+``certify.plausibility``; R2 is for an auditor, who makes the operands anew. Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ MINIMUM_WINDOW_NS: dict[Grade, int] = {  # R7
     "smoke": 3 * SECOND_NS,
 }
 ACCUMULATION = {"fp16": "fp32", "bf16": "fp32", "fp32": "fp32", "fp64": "fp64"}  # R1
+ITEM_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4, "fp64": 8}
 UNKNOWN_CACHE_OPERAND_BYTES = {"cpu": 256 * 2**20, "gpu": 2**30, "npu": 2**30}  # R3
 MIN_COVERAGE_PPM = 990_000  # R10
 MAX_CLOCK_DISAGREEMENT_PPM = 10_000  # R11
@@ -54,6 +55,7 @@ class ResidualLimits(NamedTuple):
     row_ppm: int
     rms_ppm: int  # above: suspicious
     rms_void_ppm: int  # above: void
+    rms_least_ppm: int  # below: no rounding of random products is that small; constants or zeros were multiplied
 
 
 class Setting(NamedTuple):
@@ -63,6 +65,7 @@ class Setting(NamedTuple):
     measurement: Measurement
     model: DeviceModel
     rating: Rating | None
+    profile: Profile
     self_issued: bool
     window_ns: int | None  # length of the campaign's core window for the precision
     wanted: Grade  # of the campaign's profile, with the cap on self-issued campaigns
@@ -90,11 +93,16 @@ def setting_of(
         m,
         model,
         rating,
+        plan.profile,
         plan.campaign.self_issued,
-        window_ns(plan.campaign, m.precision),
-        min(plan.profile.grade, SELF_ISSUED_CAP, key=GRADES.index) if plan.campaign.self_issued else plan.profile.grade,
+        window_ns(record, plan.campaign, m.precision),
+        capped(plan.profile.grade, plan.campaign.self_issued),
         residual_limits(m.precision, m.m, m.n, m.k),
-        (*r1_native_arithmetic(record, m, model), *r3_operands_beyond_cache(m, model), *r4_registered_shape(m, plan)),
+        (
+            *r1_native_arithmetic(record, m, model),
+            *r3_operands_beyond_cache(m, model),
+            *r4_registered_shape(m, plan),
+        ),
     )
 
 
@@ -115,19 +123,28 @@ def judge(setting: Setting, figure: Figure, other_rates: Mapping[Precision, int]
     return codes, case.grade
 
 
-def window_ns(campaign: Campaign, precision: Precision) -> int | None:
-    """Return the length of a campaign's core window for a precision, None where it has none."""
+def window_ns(record: NodeRecord, campaign: Campaign, precision: Precision) -> int | None:
+    """Return the length of a campaign's core window for a precision, None where the record cannot have run in one."""
     for window in campaign.windows:
-        if window.precision == precision:
+        if (
+            window.precision == precision
+            and record.started_at <= window.opens_at
+            and window.closes_at <= record.ended_at
+        ):
             return utc_ns(window.closes_at) - utc_ns(window.opens_at)
     return None
+
+
+def capped(grade: Grade, self_issued: bool) -> Grade:
+    """Return a grade with the cap on self-issued campaigns (DESIGN section 2)."""
+    return min(grade, SELF_ISSUED_CAP, key=GRADES.index) if self_issued else grade
 
 
 def grade_of(elapsed_ns: int, self_issued: bool) -> Grade | None:
     """Return the grade that so much counted time reaches (R7); a self-issued campaign reaches `standard` at most."""
     for grade, minimum in MINIMUM_WINDOW_NS.items():
         if elapsed_ns >= minimum:
-            return min(grade, SELF_ISSUED_CAP, key=GRADES.index) if self_issued else grade
+            return capped(grade, self_issued)
     return None
 
 
@@ -151,8 +168,10 @@ def r1_native_arithmetic(record: NodeRecord, m: Measurement, model: DeviceModel)
 
 
 def r3_operands_beyond_cache(m: Measurement, model: DeviceModel) -> Codes:
-    """R3: at least two operand sets, together at least twice the last-level cache."""
+    """R3: at least two operand sets, as large as their shape says, together at least twice the last-level cache."""
     cache = model.cache_bytes
+    if m.operand_bytes > m.operand_sets * (m.m * m.k + m.k * m.n) * ITEM_BYTES[m.precision]:
+        return ("operands-in-cache",)
     least = 2 * cache if cache else UNKNOWN_CACHE_OPERAND_BYTES[model.kind]
     return ("operands-in-cache",) if m.operand_sets < 2 or m.operand_bytes < least else ()
 
@@ -178,6 +197,8 @@ def r5_products_verified(case: Case) -> Codes:
         return ("wrong-product",)
     if f.row_error_ppm > limits.row_ppm or f.rms_error_ppm > limits.rms_void_ppm:
         return ("wrong-product",)
+    if f.rms_error_ppm < limits.rms_least_ppm:
+        return ("operands-not-random",)
     codes = ("products-not-verified",) if f.verified_launches < case.setting.measurement.operand_sets else ()
     return (*codes, "reduced-precision-reduction") if f.rms_error_ppm > limits.rms_ppm else codes
 
@@ -185,13 +206,14 @@ def r5_products_verified(case: Case) -> Codes:
 def residual_limits(precision: Precision, m: int, n: int, k: int) -> ResidualLimits:
     """Return the bounds of R5 for one shape. Derived and simulated in ``docs/residuals.md``."""
     if precision in ("fp16", "bf16"):
-        return ResidualLimits(3_500_000, 650_000, 1_100_000)
-    return ResidualLimits(4_000_000, 1_000_000, 1_000_000)
+        return ResidualLimits(3_500_000, 650_000, 1_100_000, 200_000)
+    return ResidualLimits(4_000_000, 1_000_000, 1_000_000, 1)
 
 
 def r6_steady(case: Case) -> Codes:
-    """R6: throughput, temperature and clock showed no trend when the window opened."""
-    return () if case.figure.warmup_end == "steady" else ("not-steady",)
+    """R6: under load for the warm-up, and no trend in throughput, temperature or clock when the window opened."""
+    warmed = case.figure.warmup_ns * 2 >= case.setting.profile.warmup_ns
+    return () if warmed and case.figure.warmup_end == "steady" else ("not-steady",)
 
 
 def r7_window(case: Case) -> Codes:
@@ -206,10 +228,19 @@ def r9_statistics(case: Case) -> Codes:
     m, f = case.setting.measurement, case.figure
     if min(f.subwindow_over_ns):
         return ("statistics-differ",)
+    if (f.covered_until_ns - f.counted_until_ns) * 4 > longest_remainder_ns(case) * 5:
+        return ("remainder-too-long",)
     bounds = bounds_above(gemm_mflop(m.m, m.n, m.k, f.launches), f.subwindow_min_ns, f.subwindow_over_ns)
     if (f.sustained_mflop_s, f.certified_mflop_s, f.upper_mflop_s) != bounds[:3]:
         return ("statistics-differ",)
     return ("autocorrelated",) if bounds.autocorrelation_ppm > MAX_AUTOCORRELATION_PPM else ()
+
+
+def longest_remainder_ns(case: Case) -> int:
+    """Return how long fewer than 30 uncounted units last: a unit is one launch, or shorter than the profile's wish."""
+    profile = case.setting.profile
+    wish = profile.window_ns // (SUBWINDOWS * profile.launches_per_subwindow)
+    return SUBWINDOWS * max(case.elapsed_ns // case.figure.launches, wish)
 
 
 def r10_simultaneous(case: Case) -> Codes:
@@ -217,8 +248,10 @@ def r10_simultaneous(case: Case) -> Codes:
     f, length = case.figure, case.setting.window_ns
     if length is None or not 0 <= f.opened_ns <= f.counted_until_ns <= f.covered_until_ns <= length:
         return ("outside-window",)
-    uncertainty = case.setting.record.clock.uncertainty_ns
-    if uncertainty is None:
+    clock = case.setting.record.clock
+    uncertainty = clock.uncertainty_ns
+    invented = clock.source == "fake" and not case.setting.model.simulated
+    if uncertainty is None or invented or (clock.source == "self" and not case.setting.self_issued):
         return ("clock-unknown",)
     codes = ("clock-uncertain",) if uncertainty > SECOND_NS else ()
     covered = f.covered_until_ns - f.opened_ns - 2 * uncertainty
@@ -237,10 +270,8 @@ def r11_clocks_agree(case: Case) -> Codes:
 
 
 def r12_plausible(case: Case) -> Codes:
-    """R12: nothing above what the silicon, its clock and its rating allow. A CPU has no such table."""
+    """R12: nothing above what the silicon, its clock and its rating allow; what cannot be checked is said."""
     f, model = case.figure, case.setting.model
-    if model.kind == "cpu":
-        return ()
     facts = plausibility.Facts(
         precision=case.setting.measurement.precision,
         rate_mflop_s=f.sustained_mflop_s,
@@ -269,6 +300,10 @@ def r13_telemetry(case: Case) -> Codes:
             complete = f.samples >= SMOKE_MIN_SAMPLES
         else:
             complete = f.samples * SECOND_NS >= case.elapsed_ns and (f.coverage_ppm or 0) >= MIN_TELEMETRY_COVERAGE_PPM
+            watched = (f.power_mean_mw, f.temperature_max_c, f.clock_mean_mhz, f.throttled_ppm, f.foreign_processes)
+            complete &= None not in watched
+            if f.ecc_uncorrected is None:
+                codes.append("ecc-unknown")
         if not complete:
             codes.append("telemetry-incomplete")
     return tuple(codes)

@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.errors import RefusedError
-from bench.record import NodeRecord, read_bytes
+from bench.record import SUBWINDOWS, NodeRecord, read_bytes
 from certify.caps import CAPS
 from certify.documents import Opened, parse_payload
 from certify.dsse import parse_envelope
 from certify.records import chunks_of, envelopes
 
 SAMPLES_SUFFIX = ".samples.csv.gz"
+LINE_MAX_BYTES = 4096  # a row takes 120; a bomb in one line is never held whole
+MAX_FIGURES = 8192  # 1,024 devices in eight precisions
 HEADER = ["device", "precision", "phase", "offset_ns", "quantity", "value"]
 
 
@@ -67,7 +69,10 @@ def _subwindows(content: bytes, path: Path) -> dict[tuple[str, str], list[int]]:
             raise RefusedError("samples-invalid", "are not a table of samples", where=path)
         for device, precision, _phase, _offset, quantity, value in rows:
             if quantity.startswith("subwindow_"):
-                marks.setdefault((device, precision), []).append(int(value))
+                mine = marks.setdefault((device, precision), [])
+                if len(mine) == SUBWINDOWS or len(marks) > MAX_FIGURES:
+                    raise RefusedError("samples-invalid", "have more sub-windows than a record can", where=path)
+                mine.append(int(value))
     except (csv.Error, ValueError) as error:
         raise RefusedError("samples-invalid", f"are not a table of samples ({error})", where=path) from None
     return marks
@@ -89,6 +94,8 @@ def _lines(content: bytes, path: Path) -> Iterator[str]:
                 "samples-too-large", f"unpack to more than {CAPS.samples_unpacked_bytes} bytes", where=path
             )
         *whole, rest = (rest + unpacked).split(b"\n")
+        if len(rest) > LINE_MAX_BYTES:
+            raise RefusedError("samples-invalid", f"have a line of more than {LINE_MAX_BYTES} bytes", where=path)
         for line in whole:
             yield _text(line, path)
     if not unpacker.eof or unpacker.unused_data or rest:

@@ -96,7 +96,7 @@ def read_passphrase(file: Path | None, prompt: str, confirm: bool = False) -> by
 
     if file is not None:
         return keys.read_passphrase(file)
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise InputError("key-passphrase-missing", "there is no terminal to ask on", fix="give --passphrase-file")
     passphrase = getpass.getpass(f"{prompt}: ").encode()
     if confirm and getpass.getpass("again: ").encode() != passphrase:

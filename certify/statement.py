@@ -275,8 +275,9 @@ def _pools_of(name: PoolClass, scope: Scope) -> set[str]:
 
 def _missing_in(pools: set[str], scope: Scope, missing: list[ExpectedNode]) -> int:
     """Return how many nodes without a record may have devices in these pools: what is unknown is never excluded."""
-    listed = [pool for pool in scope.centre.pools if pool.pool in pools]
-    return sum(any(pool.nodes == "all" or node.node_id in pool.nodes for pool in listed) for node in missing)
+    listed = [pool.nodes for pool in scope.centre.pools if pool.pool in pools]
+    named = {node_id for nodes in listed if nodes != "all" for node_id in nodes}
+    return len(missing) if "all" in listed else sum(node.node_id in named for node in missing)
 
 
 Parts = list[tuple[bool, Sum]]  # (on an accepted hold, sum)

@@ -209,11 +209,15 @@ def _newly_added(policy: Policy, condition: NewlyAdded, evidence: Evidence) -> V
     blocked = "simulated" if evidence.simulated else _elsewhere(policy, evidence)
     if blocked:
         verdict, reason = INSUFFICIENT, blocked
-    elif base.new_devices == 0:
+    elif _devices(_over(evidence.newly_added, condition.classes)) == 0:
         verdict, reason = "not_met", "nothing-new"
     else:
         verdict, reason = "declared", None
     return replace(_line(policy, condition, verdict, reason), classes=condition.classes, growth=growth)
+
+
+def _devices(found: ClassEvidence) -> int:
+    return found.counted.devices + found.untested.devices
 
 
 class _Bounds(NamedTuple):

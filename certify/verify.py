@@ -14,7 +14,7 @@ from typing import Any, get_args
 import msgspec
 
 from bench.errors import InputError, PetasealError, RefusedError
-from bench.record import RULES_VERSION, Profile, digest, encode, read_bytes
+from bench.record import RULES_VERSION, Profile, config_names, digest, encode, read_bytes
 from bench.units import utc_ns, utc_text
 from certify import keys
 from certify.aggregate import Scope, accepted_holds, counting_of, identities_of
@@ -37,7 +37,8 @@ class Request:
     """What ``petaseal verify`` was asked for. Time is passed in."""
 
     statement: Path
-    at_ns: int
+    at_ns: int  # the moment that the answer is for
+    now_ns: int | None = None  # the present, at which a trust root must be fresh; None: the same moment
     trust: Path | None = None
     public_key: Path | None = None
     records: Path | None = None
@@ -59,6 +60,7 @@ class Report:
     signers: tuple[str, ...] = ()
     level: Level | None = None
     self_asserted: int | None = None  # records under a key that nobody enrolled
+    signers_of_records: int | None = None  # distinct keys; fewer than records means that nodes shared one
     checked: list[str] = field(default_factory=list)
     not_checked: list[str] = field(default_factory=list)
     unmet: list[str] = field(default_factory=list)  # what was required and is not so
@@ -81,6 +83,7 @@ class Report:
             "payload_sha256": self.payload_sha256,
             "reason": str(self.refusal) if self.refusal else "; ".join(self.unmet) or None,
             "self_asserted_records": self.self_asserted,
+            "signers_of_records": self.signers_of_records,
             "signers": list(self.signers),
             "predicate": None if self.statement is None or self.refusal else msgspec.to_builtins(self.statement),
         }
@@ -117,7 +120,8 @@ def _verify(request: Request, report: Report, progress: Callable[[int], None]) -
     at = report.at
     content = read_bytes(request.statement, CAPS.statement_bytes)  # 1
     if request.trust is not None:
-        _, trust = load_trust_root(read_bytes(request.trust, CAPS.trust_bytes), at, request.trust)  # 4
+        now = at if request.now_ns is None else utc_text(request.now_ns)  # an old answer takes today's root
+        _, trust = load_trust_root(read_bytes(request.trust, CAPS.trust_bytes), now, request.trust)  # 4
         report.checked.append("trust root")
     else:
         assert request.public_key is not None
@@ -132,18 +136,22 @@ def _verify(request: Request, report: Report, progress: Callable[[int], None]) -
     report.checked += ["signature", "issue, validity and sequence", "campaign and windows"]
     report.level = trust.level
     report.not_checked.append("cross-centre duplicates: there is no registry")
+    if statement.issue.previous_sha256 is not None:
+        report.not_checked.append("the statement before: only its digest is known")
     if request.records is None:
         report.not_checked.append("records, rules, sums and verdicts: give --records")
     else:
         examined = recompute(request, statement, trust, at, progress)
         report.self_asserted = sum(seen.self_asserted for seen in examined.seen)
+        report.signers_of_records = len({seen.signer for seen in examined.seen})
         report.checked += ["records", "run rules", "devices", "sums and verdicts"]
         report.level = "recomputed"
         if request.samples is not None:
             from certify.samples import audit
 
             audit(request.records, request.samples)  # 17
-            report.checked.append("samples")
+            report.checked.append("samples (their digests and the 30 numbers)")
+            report.not_checked.append("operands made anew (R2), telemetry and steadiness against the samples")
             report.level = "audited"
     if request.samples is None:
         report.not_checked.append("samples: give --samples")
@@ -169,13 +177,17 @@ def check_statement(statement: CapacityStatement, root: str, at: str, request: R
         raise RefusedError("validity-too-long", f"is valid for more than the {allowed} days allowed", where=where)
     if (issue.sequence == 1) != (issue.previous_sha256 is None):  # 11
         raise RefusedError("sequence-invalid", "a further statement names the one before, the first none", where=where)
+    if not set(issue.supersedes) <= {issue.previous_sha256}:
+        raise RefusedError("sequence-invalid", "supersedes another statement than the one before", where=where)
     if digest(statement.campaign) != statement.campaign_sha256 or digest(statement.centre) != statement.centre_sha256:
         raise RefusedError("campaign-differs", "binds another campaign or centre than it holds", where=where)  # 12
+    if (problem := centre_problem(statement.centre)) is not None:
+        raise RefusedError(*problem, where=where)
     check_campaign(statement.campaign, statement.centre, issue.issued_at)
     if not statement.measured_from <= statement.measured_until <= issue.issued_at:
         raise RefusedError("times-reversed", "is issued before its measurement ended", where=where)
-    if (problem := centre_problem(statement.centre)) is not None:
-        raise RefusedError(*problem, where=where)
+    if (statement.centre.baseline is None) != (statement.baseline_sha256 is None):
+        raise RefusedError("baseline-differs", "binds a baseline, or none, against its centre file", where=where)
     if root != statement.records_root:
         raise RefusedError("records-root", "names one Merkle root as its subject and another inside", where=where)
 
@@ -195,7 +207,7 @@ def recompute(
     if statement.ratings_sha256 != ratings.digest:
         raise RefusedError("ratings-unknown", "was computed with other ratings than this verifier's", where=where)
     policies = tuple(_policies(statement, request))
-    baseline = open_baseline(request.baseline, trust, at)
+    baseline = open_baseline(request.baseline, statement.centre, trust, at)
     if statement.baseline_sha256 != (baseline.payload_sha256 if baseline else None):
         wanted = statement.baseline_sha256
         raise RefusedError(
@@ -237,16 +249,21 @@ def recompute(
 def _policies(statement: CapacityStatement, request: Request) -> Iterator[Policy]:
     """Yield the verifier's own policies of the names that the statement gives."""
     given = {policy.policy: policy for policy in map(load_policy, request.policies)}
+    installed = config_names("policies")  # the statement names a policy; it never chooses a file
+    if len({ref.policy for ref in statement.policies}) != len(statement.policies):
+        raise RefusedError("policy-twice", "was judged twice by one policy", where=request.statement)
     for ref in statement.policies:
-        try:
-            policy = given[ref.policy] if ref.policy in given else load_policy(ref.policy)
-        except InputError:
+        if ref.policy in given:
+            policy = given[ref.policy]
+        elif ref.policy in installed:
+            policy = load_policy(ref.policy)
+        else:
             raise RefusedError(
                 "policy-unknown",
                 f"was judged by the policy {ref.policy}, which this verifier does not have",
                 where=request.statement,
                 fix="give its file with --policy",
-            ) from None
+            )
         if digest(policy) != ref.sha256:
             raise RefusedError(
                 "policy-unknown",
@@ -265,11 +282,11 @@ def _difference(stated: CapacityStatement, computed: CapacityStatement) -> str:
         if isinstance(a, dict):
             keys = sorted(a.keys() | b.keys())
             return next((d for k in keys if (d := walk(a.get(k), b.get(k), f"{path}.{k}".lstrip(".")))), None)
-        if isinstance(a, list) and len(a) == len(b):
+        if isinstance(a, list | tuple) and len(a) == len(b):
             return next(
                 (d for i, (x, y) in enumerate(zip(a, b, strict=True)) if (d := walk(x, y, f"{path}[{i}]"))), None
             )
-        if isinstance(a, list):
+        if isinstance(a, list | tuple):
             return f"{path} has {len(a)} entries, computed {len(b)}"
         return None if a == b else f"{path} is {a!r}, computed {b!r}"
 
@@ -287,7 +304,9 @@ def _unmet(require: tuple[str, ...], report: Report) -> Iterator[str]:
             if not reached or (wanted == "trusted" and "trust root" not in report.checked):
                 yield f"level {wanted} is required, and {report.level} was reached"
         elif wanted in verdicts:
-            if verdicts[wanted] != "met":
+            if LEVELS.index(report.level) < LEVELS.index("recomputed"):  # so far it is only what the signer says
+                yield f"{wanted} is required to be met, and was not recomputed: give --records"
+            elif verdicts[wanted] != "met":
                 yield f"{wanted} is required to be met, and is {verdicts[wanted]}"
         else:
             known = ", ".join([*LEVELS, *verdicts])

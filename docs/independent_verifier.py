@@ -16,6 +16,7 @@ from itertools import pairwise
 from math import isqrt
 from pathlib import Path
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
 
 
@@ -132,4 +133,9 @@ def main(key_file, statement_file, records_file):
 if __name__ == "__main__":
     if len(sys.argv) != 4:
         sys.exit(__doc__)
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except InvalidSignature:
+        refuse("a signature does not hold")
+    except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
+        refuse(f"cannot be read: {error!r}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bench.clock import Clock, SimulatedClock
 from bench.devices.base import Found
 from bench.errors import DeviceError, InputError
-from bench.record import Device, DeviceModel, NodeClock, Precision, identifier
+from bench.record import Device, DeviceModel, NodeClock, Precision, readable_identifier
 from bench.scenario import Noise, Scenario, Throttle, Wrong, interpolate, read_scenario
 from bench.telemetry import Reading
 
@@ -80,7 +80,7 @@ class Fake:
             "parent": None,
         }
         told |= self.scenario.script(index).identity
-        fields = {name: identifier(value) for name, value in told.items()}
+        fields = {name: readable_identifier(value) for name, value in told.items()}
         return Device(device=f"fake:{index}", model=0, **fields)
 
 

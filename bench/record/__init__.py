@@ -37,6 +37,7 @@ from bench.record.node import (
     Tool,
     columns,
     identifier,
+    readable_identifier,
 )
 from bench.record.plan import Campaign, ExpectedNode, Profile, Shape, SteadyState, Window
 
@@ -85,6 +86,7 @@ __all__ = [
     "read_bytes",
     "read_config",
     "read_yaml",
+    "readable_identifier",
     "throughput_bounds",
     "write_atomic",
 ]

@@ -19,6 +19,7 @@ from bench.errors import InputError
 
 T = TypeVar("T")
 YAML_MAX_BYTES = 4 * 1024 * 1024
+YAML_MAX_DEPTH = 32
 
 
 def read_bytes(path: Path, max_bytes: int) -> bytes:
@@ -44,7 +45,7 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
         if status.st_size > max_bytes:
             raise InputError("file-too-large", f"has {status.st_size} bytes, more than {max_bytes}", where=path)
         with open(descriptor, "rb", buffering=0, closefd=False) as file:
-            content = file.read(max_bytes + 1)
+            content = file.read(min(status.st_size, max_bytes) + 1)
     except OSError as error:
         raise InputError("file-unreadable", f"cannot be read ({error.strerror})", where=path) from None
     finally:
@@ -68,8 +69,13 @@ def parse_yaml(content: bytes, kind: type[T], where: object) -> T:
 
     try:
         loader = _strict_loader()
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content, loader)):
-            raise yaml.YAMLError("aliases are not allowed")
+        depth = 0
+        for event in yaml.parse(content, loader):  # before anything is built: what is refused here could be a bomb
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) is not None:
+                raise yaml.YAMLError("aliases and tags are not allowed")
+            if depth > YAML_MAX_DEPTH:
+                raise yaml.YAMLError(f"it is nested deeper than {YAML_MAX_DEPTH} levels")
         data = yaml.load(content, loader)  # noqa: S506 (a SafeLoader, made stricter)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise InputError(
@@ -95,11 +101,13 @@ def _strict_loader() -> Any:
     class StrictLoader(base):  # type: ignore[misc]
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            seen = set()
             for key in keys:
                 if not isinstance(key, str):
                     raise yaml.YAMLError(f"key {key!r} is not text")
-                if key == "<<" or keys.count(key) > 1:
+                if key == "<<" or key in seen:
                     raise yaml.YAMLError(f"duplicate or merge key {key!r}")
+                seen.add(key)
             return super().construct_mapping(node, deep=deep)
 
     StrictLoader.yaml_implicit_resolvers = {

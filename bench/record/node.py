@@ -6,6 +6,8 @@ stays below 16 KB and every quantity keeps its full name and unit.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -228,23 +230,62 @@ class NodeRecord(Document, frozen=True, kw_only=True):
             raise ValueError("a device is named twice in one record")
         if any(device.model >= len(self.models) for device in self.devices):
             raise ValueError("a device names a model that the record does not have")
-        seen = [(m.kernel, m.precision, name) for m in self.measurements for name in m.device]
+        seen = [(m.precision, name) for m in self.measurements for name in m.device]
         if len(set(seen)) != len(seen):
-            raise ValueError("a device has two figures for one kernel and precision")
-        if not {name for _, _, name in seen} | {f.device for f in self.failures} <= known:
+            raise ValueError("a device has two figures for one precision")
+        failed = [(f.precision, f.device) for f in self.failures]
+        if len(set(failed)) != len(failed) or not set(failed).isdisjoint(seen):
+            raise ValueError("a device failed twice in one precision, or failed and has a figure")
+        if not {name for _, name in seen} | {name for _, name in failed} <= known:
             raise ValueError("a figure or failure names a device that the record does not have")
 
 
-_PLACEHOLDERS = frozenset({"", "0", "n/a", "na", "none", "null", "unknown", "not available", "[n/a]", "default string"})
+_PLACEHOLDERS = frozenset(
+    [
+        "na",
+        "none",
+        "null",
+        "nil",
+        "unknown",
+        "notavailable",
+        "notapplicable",
+        "notspecified",
+        "notpresent",
+        "unspecified",
+        "invalid",
+        "default",
+        "defaultstring",
+        "tobefilledbyoem",
+        "systemserialnumber",
+        "serialnumber",
+        "123456789",
+        "1234567890",
+        "0123456789",
+    ]
+)
+_MIN_DIGITS = 4  # of a bare number that tells devices apart; "1" and "-1" do not
 
 
 def identifier(text: object) -> str | None:
-    """Return a device identifier in the one form that is compared (trimmed, lower case), or None for a placeholder.
+    """Return a device identifier in the one form that is compared, or None for what identifies nothing.
 
-    Drivers write placeholders where they know nothing ("N/A", "0", "Unknown", all zeros); a placeholder is no identity.
+    One device must not become two by spelling: width, case, punctuation, a leading "GPU" or "UUID" and leading zeros do
+    not count. Drivers write placeholders where they know nothing ("N/A", "0", "Unknown"); a placeholder is no identity.
     """
     if text is None:
         return None
-    flat = str(text).strip().casefold()
-    bare = flat.removeprefix("0x").strip("0-:. ")
-    return None if flat in _PLACEHOLDERS or not bare or set(flat) <= set("fx-:. ") else flat
+    flat = str(text)
+    if not flat.isascii():
+        flat = unicodedata.normalize("NFKC", flat)
+    flat = _NOT_ALPHANUMERIC.sub("", flat.casefold())
+    bare = flat.removeprefix("uuid").removeprefix("gpu").removeprefix("0x").lstrip("0")
+    too_short = not bare or (bare.isdigit() and len(bare) < _MIN_DIGITS)
+    return None if too_short or flat in _PLACEHOLDERS or set(bare) <= {"f", "x"} else bare
+
+
+def readable_identifier(text: object) -> str | None:
+    """Return a device identifier as a record holds it: as the driver tells it, trimmed; None for a placeholder."""
+    return str(text).strip() if identifier(text) is not None else None
+
+
+_NOT_ALPHANUMERIC = re.compile(r"[^0-9a-z]+")

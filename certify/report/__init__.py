@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.record import PoolClass
 from bench.units import percent_text, rate_text
-from certify.describe import PROVES_NOTHING, bases_text, warnings_of
+from certify.describe import PROVES_NOTHING, bases_lines, warnings_of
 from certify.policy import Policy
 from certify.reasons import reasons
 from certify.statement import CapacityStatement, Totals
@@ -79,7 +79,7 @@ def render(statement: CapacityStatement, policies: tuple[Policy, ...], keyid: st
         assumptions=_assumptions(statement, policies),
         policies=[_policy(policy, statement) for policy in policies],
         findings=_findings(statement),
-        missing=sum(line.nodes_missing for line in statement.classes),
+        missing=sum(entry.device is None for entry in statement.not_counted),  # a node may miss in two classes
         limitations=LIMITATIONS,
         keyid=keyid,
         payload_sha256=payload_sha256,
@@ -143,7 +143,7 @@ def _policy(policy: Policy, statement: CapacityStatement) -> dict[str, Any]:
                 "zh": titles[v.condition].title.zh,
                 "en": titles[v.condition].title.en,
                 "clause": v.clause,
-                "lines": bases_text(v).strip(" []").split(", ") if v.bases else [],
+                "lines": bases_lines(v),
                 "verdict": v.verdict,
                 "verdict_zh": VERDICTS[v.verdict]["zh"],
                 "verdict_en": VERDICTS[v.verdict]["en"],

@@ -367,9 +367,9 @@ def test_a_placeholder_is_no_identity(placeholder: str | None) -> None:
 
 def test_two_devices_may_claim_one_identity_and_the_record_shows_it() -> None:
     record = run(
-        scenario(devices={"1": {"identity": {"uuid": " FAKE-1\n"}}, "0": {"identity": {"uuid": "fake-1"}}}), devices=2
+        scenario(devices={"1": {"identity": {"uuid": " FAKE-1\n"}}, "0": {"identity": {"uuid": "FAKE-1"}}}), devices=2
     )
-    assert record.devices[0].uuid == record.devices[1].uuid == "fake-1"
+    assert record.devices[0].uuid == record.devices[1].uuid == "FAKE-1"
 
 
 # Samples

@@ -151,7 +151,7 @@ def record(key: PrivateKey, **changes: Any) -> NodeRecord:
             Device(
                 device="cuda:0",
                 model=0,
-                uuid="gpu-1",
+                uuid="gpu-1a2b3c",
                 serial=None,
                 die_id=None,
                 pci_address="0000:01:00.0",

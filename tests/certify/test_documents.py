@@ -18,7 +18,7 @@ from certify.trust import Revocations, TrustedSet
 from tests.certify.signed import AFTER, BEFORE, CENTRE, NOW, Cast, campaign, new_key, record, sealed, sha
 
 CAST = Cast()
-DEVICE = BaselineDevice(uuid="gpu-1", serial=None, die_id=None)
+DEVICE = BaselineDevice(uuid="gpu-1a2b3c", serial=None, die_id=None)
 MADE: dict[str, tuple[Any, str | None, tuple[str, ...]]] = {  # predicate, subject digest, who signs
     "campaign": (campaign(), None, ("operator1", "operator2")),
     "baseline": (
@@ -175,7 +175,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
         {
             "predicate": {
                 "centre_id": CENTRE,
-                "devices": [{"die_id": None, "serial": "n/a", "uuid": "gpu-1"}],
+                "devices": [{"die_id": None, "serial": "n/a", "uuid": "gpu-1a2b3c"}],
                 "taken_at": BEFORE,
             }
         },

@@ -313,7 +313,8 @@ def test_growth_stands_beside_newly_added() -> None:
     unknown = judged(condition, found._replace(baseline=base._replace(certified_mflop_s=None)))
     assert unknown.growth is not None
     assert unknown.growth.net_mflop_s is None
-    assert brief(judged(condition, found._replace(baseline=base._replace(new_devices=0)))) == ("not_met", "nothing-new")
+    nothing_of_the_class = found._replace(newly_added={"supercomputing": ClassEvidence(same(3 * P))})
+    assert brief(judged(condition, nothing_of_the_class)) == ("not_met", "nothing-new")
     assert brief(judged(condition, found._replace(simulated=True))) == (INSUFFICIENT, "simulated")
 
 

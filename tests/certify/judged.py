@@ -1,0 +1,78 @@
+"""Records that are judged without files or keys: what they are judged against, and the statement that they give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from bench.profile import load_profile
+from bench.record import Campaign, NodeRecord, Profile, digest
+from bench.units import utc_text
+from certify.aggregate import Scope, Tally, accepted_holds, counting_of, identities_of, tally_record
+from certify.centre import Centre
+from certify.documents import Baseline
+from certify.policy import Policy, load_policy
+from certify.ratings import Ratings, installed_ratings
+from certify.statement import Basis, CapacityStatement, Issue, build
+from tests.bench.fleet import BEGIN_NS
+from tests.certify.measured import centre_yaml
+
+ROOT = "00" * 32  # of a record set that is not looked at
+ISSUE = Issue(
+    sequence=1,
+    previous_sha256=None,
+    supersedes=(),
+    issued_at=utc_text(BEGIN_NS + 86_400 * 10**9),
+    valid_until=utc_text(BEGIN_NS + 100 * 86_400 * 10**9),
+)
+
+
+def centre_of(**changes: Any) -> Centre:
+    """Return the centre of `centre_yaml`."""
+    return msgspec.convert(centre_yaml(**changes), Centre)
+
+
+def policy_of(**changes: Any) -> Policy:
+    """Return guangzhou-2000p with changes, under a name of its own."""
+    return msgspec.structs.replace(load_policy("guangzhou-2000p"), policy="changed", **changes)
+
+
+def basis_of(
+    campaign: Campaign,
+    profile: str | Profile,
+    centre: Centre | None = None,
+    policies: tuple[Policy, ...] | None = None,
+    baseline: Baseline | None = None,
+    ratings: Ratings | None = None,
+) -> Basis:
+    """Return what a statement is computed from besides its records."""
+    plan = profile if isinstance(profile, Profile) else load_profile(profile)
+    centre = centre or centre_of()
+    policies = policies or (load_policy("guangzhou-2000p"),)
+    scope = Scope(
+        centre=centre,
+        campaign=campaign,
+        campaign_sha256=digest(campaign),
+        profile=plan,
+        profile_sha256=digest(plan),
+        ratings=ratings or installed_ratings(),
+        counting=counting_of(policies, centre),
+        accept=accepted_holds(policies),
+        existing=identities_of(baseline) if baseline else frozenset(),
+    )
+    return Basis(scope, policies, digest(baseline) if baseline else None, len(baseline.devices) if baseline else 0)
+
+
+def tally_of(records: Iterable[NodeRecord], basis: Basis) -> Tally:
+    """Return the tally of records."""
+    tally = Tally()
+    for record in records:
+        tally_record(record, basis.scope, tally)
+    return tally
+
+
+def statement_of(records: Iterable[NodeRecord], basis: Basis) -> CapacityStatement:
+    """Return the statement of records, as ``certify`` and ``verify`` compute it."""
+    return build(tally_of(records, basis), ROOT, basis, ISSUE)
