@@ -11,7 +11,7 @@ from certify.ratings import installed_ratings
 from certify.reasons import effect_of
 from certify.rules import Plan, identity, judge, setting_of
 from certify.statement import CapacityStatement, Totals
-from certify.verdicts import Verdict
+from certify.verdicts import BasisVerdict, Verdict
 
 if TYPE_CHECKING:
     from certify.verify import Report
@@ -78,9 +78,9 @@ def describe_statement(statement: CapacityStatement) -> list[str]:
     lines.append(f"share of intelligent compute: {percent_text(statement.bookkeeping.intelligent_share_ppm)}")
     for verdict in statement.verdicts:
         lines += describe_verdict(verdict)
-    held = [f"{f.code} x {f.devices}" for f in statement.findings if f.effect in ("hold", "void")]
+    held = [f"{f.code} x {f.devices} ({f.precision})" for f in statement.findings if f.effect in ("hold", "void")]
     if held:
-        lines.append(f"counted 0 for: {', '.join(held)} (petaseal explain CODE)")
+        lines.append(f"held or void: {', '.join(held)}; see petaseal explain CODE")
     return lines
 
 
@@ -102,14 +102,24 @@ def describe_verdict(verdict: Verdict) -> list[str]:
 
 
 def bases_lines(verdict: Verdict) -> list[str]:
-    """Return the values that a verdict compares, one line for each basis; none where it compares nothing."""
+    """Return the values that a verdict compares and what comes of each, one line for each basis; none for no value."""
     if verdict.threshold_mflop_s is not None:
         against = f"{verdict.operator} {rate_text(verdict.threshold_mflop_s)}"
-        return [f"{b.basis} {rate_text(b.observed_mflop_s)} {against}" for b in verdict.bases]
-    if verdict.threshold_ppm is not None:
+        shown = [(b, _observed(b, verdict)) for b in verdict.bases]
+    elif verdict.threshold_ppm is not None:
         against = f"{verdict.operator} {percent_text(verdict.threshold_ppm)}"
-        return [f"{b.basis} {percent_text(b.observed_ppm)} {against}" for b in verdict.bases]
-    return []
+        shown = [(b, percent_text(b.observed_ppm)) for b in verdict.bases]
+    else:
+        return []
+    return [f"{b.basis} {value} {against}: {b.verdict}{f' ({b.reason})' if b.reason else ''}" for b, value in shown]
+
+
+def _observed(basis: BasisVerdict, verdict: Verdict) -> str:
+    """Return the value on one basis; a missing rating is said, never shown as 0."""
+    if basis.basis != "nominal" or not verdict.without_rating:
+        return rate_text(basis.observed_mflop_s)
+    missing = f"{verdict.without_rating} device(s) without rating"
+    return f"{rate_text(basis.observed_mflop_s)} + {missing}" if basis.observed_mflop_s else missing
 
 
 def describe_report(report: Report) -> list[str]:

@@ -27,6 +27,7 @@ VERDICTS = {
     "declared": {"zh": "操作方声明，未核验", "en": "declared, not verified"},
     "insufficient_evidence": {"zh": "证据不足", "en": "insufficient evidence"},
 }
+BASES = {"certified": "可核验下限", "sustained": "实测持续", "nominal": "标称"}
 GRADES = {
     "certification": {"zh": "正式（≥ 600 秒）", "en": "certification: counted for at least 600 s"},
     "standard": {"zh": "标准（≥ 60 秒）", "en": "standard: counted for at least 60 s"},
@@ -132,6 +133,7 @@ def _assumptions(statement: CapacityStatement, policies: tuple[Policy, ...]) -> 
 
 def _policy(policy: Policy, statement: CapacityStatement) -> dict[str, Any]:
     draft = policy.document.status == "draft"
+    table = reasons()
     titles = {condition.condition: condition for condition in policy.conditions}
     date = policy.document.date or "—"
     return {
@@ -143,11 +145,12 @@ def _policy(policy: Policy, statement: CapacityStatement) -> dict[str, Any]:
                 "zh": titles[v.condition].title.zh,
                 "en": titles[v.condition].title.en,
                 "clause": v.clause,
-                "lines": bases_lines(v),
+                "lines": [f"{BASES[b.basis]} {line}" for b, line in zip(v.bases, bases_lines(v), strict=False)],
                 "verdict": v.verdict,
                 "verdict_zh": VERDICTS[v.verdict]["zh"],
                 "verdict_en": VERDICTS[v.verdict]["en"],
                 "reason": v.reason,
+                "reason_zh": table[v.reason].zh if v.reason in table else "",
             }
             for v in statement.verdicts
             if v.policy == policy.policy
