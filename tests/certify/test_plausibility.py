@@ -185,6 +185,7 @@ def test_the_gravest_code_stands_first() -> None:
 def test_the_comparisons_are_exact(rate: int, top_mhz: int, seen_mhz: int, samples: int) -> None:
     facts = FACTS._replace(rate_mflop_s=rate, max_clock_mhz=top_mhz, clock_max_mhz=seen_mhz, clock_samples=samples)
     codes = check(facts, RATING, "standard")
+    top_mhz, seen_mhz = min(top_mhz, 1250), min(seen_mhz, 1250)  # a clock beyond any boost is not believed
     assert ("above-silicon-ceiling" in codes) == (rate > 100_000 * top_mhz)
     assert ("above-observed-clock-ceiling" in codes) == (samples >= 60 and rate > 102_000 * seen_mhz)
     assert ("above-rating" in codes) == (rate > 110_000 * max(1000, seen_mhz))
