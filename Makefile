@@ -27,7 +27,7 @@ certify: export PETASEAL_STATE := $(OUT)/state
 certify: $(VENV)/.base  ## measure this machine, sign a statement, verify it
 	rm -rf $(OUT)
 	$(BIN)/petaseal keys new --no-passphrase --out $(OUT)/operator.pem
-	$(BIN)/petaseal run --profile smoke --device cpu --precision fp16,fp32,fp64 --out $(OUT)
+	$(BIN)/petaseal run --profile smoke --device cpu --precision fp16,fp32,fp64 --out $(OUT) || [ $$? -eq 1 ]  # 1: a void figure
 	$(BIN)/petaseal certify $(OUT) --centre demo --key $(OUT)/operator.pem --out $(OUT)
 	$(BIN)/petaseal verify $(OUT)/statement.dsse.json --public-key $(OUT)/operator.pem.pub \
 	  --records $(OUT)/records.jsonl --samples $(OUT) --require audited

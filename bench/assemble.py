@@ -32,6 +32,9 @@ from bench.units import utc_text
 
 PHASES = ("prepare", "trial", "warmup", "window", "guard")
 
+# No environment variable that enables emulation was set: `bench.environment.refuse_emulation` ran before anything else.
+ENVIRONMENT_SWITCH = "environment"
+
 
 class Shares(NamedTuple):
     """The node's CPU time in one window, ppm: taken by the hypervisor, and used by others."""
@@ -80,7 +83,7 @@ def node_record(facts: NodeFacts) -> NodeRecord:
         started_at=utc_text(facts.started_ns),
         ended_at=utc_text(facts.ended_ns),
         clock=facts.clock,
-        environment=environment(facts.libraries, facts.switches),
+        environment=environment(facts.libraries, {ENVIRONMENT_SWITCH: "off", **facts.switches}),
         models=models,
         devices=devices,
         measurements=tuple(_measurements(facts, [d.device for d in devices])),

@@ -32,6 +32,9 @@ ScenarioOption = Annotated[Path | None, typer.Option("--scenario", help="what fa
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]
 
 
+Judged = dict[tuple[str, str], dict[str, str]]  # device, precision -> reason code -> effect
+
+
 class Signer(Protocol):
     """A node's key."""
 
@@ -53,8 +56,12 @@ class Sealing(Protocol):
         """Return the key that is given, else the node's own, created on first use."""
         ...
 
-    def describe(self, record: NodeRecord, campaign: Campaign, profile: Profile) -> list[str]:
-        """Return a record for people, one line of text each."""
+    def judge(self, record: NodeRecord, campaign: Campaign, profile: Profile) -> Judged:
+        """Return what the rules make of each figure."""
+        ...
+
+    def describe(self, record: NodeRecord, judged: Judged) -> list[str]:
+        """Return a judged record for people, one line of text each."""
         ...
 
 
@@ -125,9 +132,19 @@ def mount(app: typer.Typer, sealing: Sealing, nominal: Callable[[DeviceModel], d
             raise Interrupted("interrupted; the measurement was ended and nothing was left half-written") from None
         own = given or record.campaign
         assert own is not None
-        show_result(record, record_path, samples_path, lambda: sealing.describe(record, own, plan), as_json)
-        if not record.measurements:
+        judged = sealing.judge(record, own, plan)
+        show_result(record, record_path, samples_path, judged, sealing, as_json)
+        if went_wrong(record, judged):
             raise typer.Exit(1)
+
+
+def went_wrong(record: NodeRecord, judged: Judged) -> bool:
+    """Return whether a figure is void, a device failed, or nothing was measured at all.
+
+    That a device does not have a precision is a fact about it, not a fault.
+    """
+    failed = any(failure.code != "unsupported-precision" for failure in record.failures)
+    return failed or not record.measurements or any("void" in effects.values() for effects in judged.values())
 
 
 def use_scenario(scenario: Path | None) -> None:
@@ -334,7 +351,7 @@ def show_plan(found: Sequence[Found], plan: Profile, precisions: Sequence[Precis
 
 
 def show_result(
-    record: NodeRecord, record_path: Path, samples_path: Path, lines: Callable[[], list[str]], as_json: bool
+    record: NodeRecord, record_path: Path, samples_path: Path, judged: Judged, sealing: Sealing, as_json: bool
 ) -> None:
     """Print what was measured and where it lies."""
     if as_json:
@@ -353,6 +370,7 @@ def show_result(
                         "sustained_mflop_s": f.sustained_mflop_s,
                         "certified_mflop_s": f.certified_mflop_s,
                         "upper_mflop_s": f.upper_mflop_s,
+                        "codes": judged[f.device, m.precision],
                     }
                     for m in record.measurements
                     for f in m.figures()
@@ -361,7 +379,7 @@ def show_result(
             }
         )
         return
-    print_lines([*lines(), f"wrote {record_path} and {samples_path.name}"])
+    print_lines([*sealing.describe(record, judged), f"wrote {record_path} and {samples_path.name}"])
 
 
 def is_terminal(stream: TextIO | None) -> bool:

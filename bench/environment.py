@@ -53,7 +53,7 @@ VARIABLES = (
 
 
 def refuse_emulation(environ: Mapping[str, str]) -> None:
-    """Refuse an environment that enables emulation or reduced precision (DESIGN R1).
+    """Refuse an environment that enables emulation or reduced precision (R1).
 
     Raises:
         InputError: a variable is set to a value that is not known to be harmless.

@@ -1,4 +1,4 @@
-"""The measuring loop of one device and one precision (DESIGN R5, R6, R8 to R11): values in, one `Figure` out.
+"""The measuring loop of one device and one precision (R5, R6, R8 to R11): values in, one `Figure` out.
 
 Time, kernel and telemetry are handed in, so that the same loop runs on an accelerator and on a scripted fake. Nothing
 in here knows a vendor, a process or a file, and nothing in here rests: a chip that cools is not sustained.

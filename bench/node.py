@@ -1,6 +1,6 @@
 """All devices of this node at once: a worker process for each, a watchdog over them, and the record at the end.
 
-DESIGN R10 and R14. A worker that hangs is killed after its deadline; one that dies is recorded; its neighbours finish.
+R10 and R14. A worker that hangs is killed after its deadline; one that dies is recorded; its neighbours finish.
 Whatever happens, no worker outlives `measure_node`.
 """
 

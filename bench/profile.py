@@ -1,4 +1,4 @@
-"""Profiles: reading and checking them, and choosing a shape from them by memory and trial rate (DESIGN R3, R4, R7).
+"""Profiles: reading and checking them, and choosing a shape from them by memory and trial rate (R3, R4, R7).
 
 Pure but for reading the file; the trial is a function that is handed in.
 """

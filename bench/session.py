@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LIBRARIES: tuple[str, ...] = ("numpy", "torch", "cupy")
 TRIAL_NS = 30_000_000
+TRIAL_ROUNDS = 3
 TRIAL_LAUNCHES = 3
 FAR_TOO_LONG = 8
 FAILURES: tuple[str, ...] = get_args(FailureCode)
@@ -218,21 +219,28 @@ class Session:
         return self._kernel.prepare(problem, self._challenge, self._name, self._opened.target, least_bytes)
 
     def _time(self, prepared: Prepared) -> int:
-        """Return the mean time of a launch after a first one, ns; of the first where that is far too long."""
+        """Return the time of a launch after a first one, ns, the least of some rounds; of the first if far too long.
+
+        A busy host slows a round down; it never speeds one up, and one slow round must not choose a small shape.
+        """
         begun = self._clock.monotonic_ns()
         prepared.launch(0, 1)
         prepared.synchronize()
-        first = last = self._clock.monotonic_ns()
-        if first - begun > FAR_TOO_LONG * longest_launch_ns(self._profile):
-            return first - begun
+        first = self._clock.monotonic_ns() - begun
+        if first > FAR_TOO_LONG * longest_launch_ns(self._profile):
+            return first
+        return min(self._time_round(prepared) for _ in range(TRIAL_ROUNDS))
+
+    def _time_round(self, prepared: Prepared) -> int:
+        begun = last = self._clock.monotonic_ns()
         launches, more = 0, TRIAL_LAUNCHES
-        while last - first < TRIAL_NS:
+        while last - begun < TRIAL_NS:
             prepared.launch(launches, more)
             prepared.synchronize()
             launches += more
             more *= 2  # launches of a microsecond are timed by the thousand
             last = self._clock.monotonic_ns()
-        return max(1, (last - first) // launches)
+        return max(1, (last - begun) // launches)
 
     def _row(self, precision: str, phase: str, quantity: str, value: int | str) -> None:
         self.rows.append(Row(self._name, precision, phase, 0, quantity, value))

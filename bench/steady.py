@@ -1,4 +1,4 @@
-"""The steady-state test of the warm-up (DESIGN R6): pure, fed with numbers, never with a device.
+"""The steady-state test of the warm-up (R6): pure, fed with numbers, never with a device.
 
 A quantity has a trend if its change over the later half of the samples is both larger than the profile allows and
 larger than noise explains (Mann-Kendall test). So a noisy machine is not called unsteady for its noise.

@@ -1,4 +1,4 @@
-"""Telemetry: what is read beside the measurement (DESIGN R13), and what a window's readings come to.
+"""Telemetry: what is read beside the measurement (R13), and what a window's readings come to.
 
 A source that fails costs samples, never the measurement. What the platform does not expose is None, never 0.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -130,7 +131,8 @@ def summary(samples: Sequence[Sample], before: Reading | None, opens_ns: int, cl
         clock_mean_mhz=_mean(clocks),
         clock_max_mhz=max(clocks, default=None),
         throttled_ppm=ratio_ppm(sum(map(bool, states)), len(states)),
-        ecc_uncorrected=max(0, errors[-1] - errors[0]) if len(errors) > 1 else None,
+        # a counter that was reset began anew: what it shows then is new
+        ecc_uncorrected=sum(b - a if b >= a else b for a, b in pairwise(errors)) if len(errors) > 1 else None,
         foreign_processes=_foreign(before, readings),
         throttle_reasons=tuple(sorted({reason for state in states for reason in state})),
     )
@@ -144,9 +146,10 @@ def _mean(values: Iterable[int | None]) -> int | None:
 def _foreign(before: Reading | None, readings: Sequence[Reading]) -> int | None:
     there = before.processes if before is not None else None
     later = max((r.processes for r in readings if r.processes is not None), default=None)
-    if there is None and later is None:
-        return None
-    return max(there or 0, (later or 1) - 1)
+    known = [count for count in (there, None if later is None else later - 1) if count is not None]
+    if any(count > 0 for count in known):
+        return max(known)
+    return 0 if len(known) == 2 else None  # what was not read is unknown, not nobody
 
 
 class LoadReading(NamedTuple):

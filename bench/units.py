@@ -1,4 +1,4 @@
-"""Units and numbers: integers in signed documents, truncated decimal text for people (DESIGN section 3).
+"""Units and numbers: integers in signed documents, truncated decimal text for people (docs/formats.md).
 
 1 PFLOPS is 10^15 FLOP/s, decimal only; one multiply-add is 2 FLOP. Rates in documents are integers in MFLOP/s.
 """
@@ -16,7 +16,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def gemm_mflop(m: int, n: int, k: int, launches: int) -> int:
-    """Return the work of `launches` products of m x k by k x n in whole MFLOP, truncated once (DESIGN section 3)."""
+    """Return the work of `launches` products of m x k by k x n in whole MFLOP, truncated once (docs/formats.md)."""
     return launches * 2 * m * n * k // 10**6
 
 

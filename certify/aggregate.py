@@ -1,4 +1,4 @@
-"""From judged records to sums: a record is added to a `Tally`, tallies add up, nothing is extrapolated (DESIGN 5).
+"""From judged records to sums: a record is added to a `Tally`, tallies add up, nothing is extrapolated (policies.md).
 
 Pure functions of values. What cannot belong to one statement (records of different campaigns, two records of one node,
 one device twice) is refused as a whole; what merely fails a rule is listed and counts 0.

@@ -31,6 +31,25 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"petaseal {version('petaseal')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Measure the sustained FP16 and FP64 throughput of a computing centre, and sign the figure."""
+
+
 keys_app = typer.Typer(help="Make and show keys.", no_args_is_help=True)
 centre_app = typer.Typer(help="Describe a centre and its baseline inventory.", no_args_is_help=True)
 policy_app = typer.Typer(help="Show the policies that statements are judged by.", no_args_is_help=True)

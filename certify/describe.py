@@ -23,22 +23,36 @@ PROVES_NOTHING = {
 }
 
 
-def describe_record(record: NodeRecord, campaign: Campaign, profile: Profile) -> list[str]:
-    """Return a record's figures and what the rules make of them, before any centre or policy is known."""
+Judged = dict[tuple[str, str], dict[str, str]]  # device, precision -> reason code -> effect
+
+
+def judge_record(record: NodeRecord, campaign: Campaign, profile: Profile) -> Judged:
+    """Return what the rules make of a record's figures, before any centre or policy is known."""
     ratings = installed_ratings()
     devices = {device.device: device for device in record.devices}
-    lines = []
+    found: Judged = {}
     for measurement in record.measurements:
         for figure in measurement.figures():
             device = devices[figure.device]
             model = record.models[device.model]
             rating = ratings.match(model.vendor, model.model, model.memory_bytes, model.count_unit)
             setting = setting_of(record, measurement, model, rating, Plan(campaign, profile))
-            found = (*identity(identities(device), model), *judge(setting, figure, {})[0])
-            codes = [f"{code} ({effect_of(code)})" for code in found]
+            codes = (*identity(identities(device), model), *judge(setting, figure, {})[0])
+            found[figure.device, measurement.precision] = {code: effect_of(code) for code in codes}
+    return found
+
+
+def describe_record(record: NodeRecord, judged: Judged) -> list[str]:
+    """Return a record's figures and what the rules make of them; a void figure is not called certified."""
+    lines = []
+    for measurement in record.measurements:
+        for figure in measurement.figures():
+            effects = judged[figure.device, measurement.precision]
+            codes = [f"{code} ({effect})" for code, effect in effects.items()]
+            lower = "VOID" if "void" in effects.values() else rate_text(figure.certified_mflop_s)
             lines += [
                 f"{figure.device:9} {measurement.precision:4}"
-                f"  certified {rate_text(figure.certified_mflop_s):>14}"
+                f"  certified {lower:>14}"
                 f"  sustained {rate_text(figure.sustained_mflop_s):>14}"
                 f"  n = {measurement.n}",
                 f"    {', '.join(codes) or 'clean'}",
@@ -104,14 +118,14 @@ def describe_verdict(verdict: Verdict) -> list[str]:
 def bases_lines(verdict: Verdict) -> list[str]:
     """Return the values that a verdict compares and what comes of each, one line for each basis; none for no value."""
     if verdict.threshold_mflop_s is not None:
-        against = f"{verdict.operator} {rate_text(verdict.threshold_mflop_s)}"
+        against = f"demanded {verdict.operator} {rate_text(verdict.threshold_mflop_s)}"
         shown = [(b, _observed(b, verdict)) for b in verdict.bases]
     elif verdict.threshold_ppm is not None:
-        against = f"{verdict.operator} {percent_text(verdict.threshold_ppm)}"
+        against = f"demanded {verdict.operator} {percent_text(verdict.threshold_ppm)}"
         shown = [(b, percent_text(b.observed_ppm)) for b in verdict.bases]
     else:
         return []
-    return [f"{b.basis} {value} {against}: {b.verdict}{f' ({b.reason})' if b.reason else ''}" for b, value in shown]
+    return [f"{b.basis}: {value}; {against}: {b.verdict}{f' ({b.reason})' if b.reason else ''}" for b, value in shown]
 
 
 def _observed(basis: BasisVerdict, verdict: Verdict) -> str:
@@ -128,7 +142,10 @@ def describe_report(report: Report) -> list[str]:
         return [f"REFUSED: {report.refusal.code}, at {report.at}"]  # the sentence goes to stderr
     assert report.statement is not None
     answer = "REQUIREMENT NOT MET" if report.unmet else "ACCEPTED"
-    lines = [f"{answer}: level {report.level}, at {report.at}", *describe_statement(report.statement)]
+    lines = [f"{answer}: level {report.level}, at {report.at}"]
+    if report.level in ("signature", "trusted"):
+        lines.append("The figures are as claimed: NOT RECOMPUTED from their records.")
+    lines += describe_statement(report.statement)
     lines.append(f"signed by {', '.join(report.signers)}")
     if report.self_asserted:
         lines.append(f"records under keys that nobody enrolled (self-asserted): {report.self_asserted}")

@@ -1,7 +1,7 @@
 """The signed documents: one table of what each is, and the one way to make and to open them.
 
-Every document is an in-toto Statement v1 in a DSSE envelope. Opening follows the verifier's order (DESIGN section 6,
-``docs/verification.md``): the numbers at the code lines are the numbers there. The rules of trust stand in
+Every document is an in-toto Statement v1 in a DSSE envelope. Opening follows the verifier's order: the numbers at
+the code lines are those of ``docs/verification.md``. The rules of trust stand in
 ``certify.trust``; what a statement or record is worth is judged elsewhere.
 """
 
@@ -159,7 +159,7 @@ class BaselineDevice(Document, frozen=True, kw_only=True):
 
 
 class Baseline(Document, frozen=True, kw_only=True):
-    """The devices that a centre had before the ones that it claims as newly added (DESIGN section 5)."""
+    """The devices that a centre had before the ones that it claims as newly added (docs/policies.md)."""
 
     centre_id: Name
     taken_at: UtcTime

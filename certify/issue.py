@@ -93,6 +93,10 @@ def certify(request: Request, progress: Callable[[int], None] = lambda records: 
         raise InputError("output-exists", "exists already", where=last, fix="choose another folder")
     if os.path.lexists(request.out) and not request.out.is_dir():
         raise InputError("output-not-writable", "is not a folder", where=request.out)
+    if not request.records.is_dir():
+        if not os.path.lexists(request.records):
+            raise InputError("file-missing", "no such folder", where=request.records)
+        raise InputError("records-not-folder", "is not a folder of node records", where=request.records)
     centre = load_centre(request.centre)
     policies = tuple(load_policy(name) for name in request.policies)
     if len({policy.policy for policy in policies}) != len(policies):
@@ -123,12 +127,13 @@ def certify(request: Request, progress: Callable[[int], None] = lambda records: 
     payload = make_document("capacity-statement", statement, root)
     made = Made(statement, request.out, key.public.keyid, hashlib.sha256(payload).hexdigest())
     page = render(statement, policies, made.keyid, made.payload_sha256)
+    there = {name for name in OUTPUTS if os.path.lexists(request.out / name)}  # left by a run that was killed
     try:
         _write_records(request, examined, order)
         write_atomic(request.out / "statement.html", page.encode())
         write_atomic(request.out / "statement.dsse.json", seal(payload, PAYLOAD_TYPE, [key]))
     except BaseException:
-        for name in OUTPUTS:
+        for name in set(OUTPUTS) - there:
             with contextlib.suppress(OSError):
                 (request.out / name).unlink()
         raise

@@ -1,4 +1,4 @@
-"""Policies as data: what a public text counts, and each of its conditions with its clause (DESIGN section 5).
+"""Policies as data: what a public text counts, and each of its conditions with its clause (docs/policies.md).
 
 A policy is a YAML file and no code. Nothing may enter here that the text does not say: where it is silent (precision,
 basis), the file says so, and the assumption is printed. Verdicts are computed in ``certify.verdicts``.

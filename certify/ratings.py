@@ -1,7 +1,7 @@
 """Nominal ratings: what the vendor says a device does, read from ``configs/accelerators.yaml`` into integers.
 
 A rating is never a measurement and never counts as capacity; it stands beside the certified figure and bounds what is
-plausible (DESIGN R12). No float may enter: rates are decimal text in TFLOPS and become MFLOP/s exactly.
+plausible (R12). No float may enter: rates are decimal text in TFLOPS and become MFLOP/s exactly.
 """
 
 from __future__ import annotations

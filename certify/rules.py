@@ -1,4 +1,4 @@
-"""The run rules R1 to R14 as judgements: what each fact of a node record is worth (DESIGN section 4).
+"""The run rules R1 to R14 as judgements: what each fact of a node record is worth (docs/run-rules.md).
 
 One function for each rule, in order, each a pure function of values that yields reason codes; the effect of a code
 (note, hold, void) stands in ``configs/reasons.yaml``. R8 and R9 are the exact statistics of ``bench.record``; R12 is
@@ -42,7 +42,7 @@ UTC_READING_NS = 50_000_000  # R11: resolution allowed to two readings of the UT
 MAX_AUTOCORRELATION_PPM = 500_000  # R9
 MIN_TELEMETRY_COVERAGE_PPM = 950_000  # R13
 SMOKE_MIN_SAMPLES = 2  # R13
-SELF_ISSUED_CAP: Grade = "standard"  # DESIGN section 2
+SELF_ISSUED_CAP: Grade = "standard"  # docs/formats.md
 SWITCHED_OFF = frozenset({"off"})  # R1
 
 
@@ -136,7 +136,7 @@ def window_ns(record: NodeRecord, campaign: Campaign, precision: Precision) -> i
 
 
 def capped(grade: Grade, self_issued: bool) -> Grade:
-    """Return a grade with the cap on self-issued campaigns (DESIGN section 2)."""
+    """Return a grade with the cap on self-issued campaigns (docs/formats.md)."""
     return min(grade, SELF_ISSUED_CAP, key=GRADES.index) if self_issued else grade
 
 
@@ -149,7 +149,7 @@ def grade_of(elapsed_ns: int, self_issued: bool) -> Grade | None:
 
 
 def identity(keys: Collection[str], model: DeviceModel) -> Codes:
-    """DESIGN section 2: a device without any stable identity counts 0; one that is only asserted says so."""
+    """docs/formats.md: a device without any stable identity counts 0; one that is only asserted says so."""
     if not keys:
         return ("no-identity",)
     return ("identity-asserted",) if model.identity_source == "asserted" else ()
@@ -162,7 +162,8 @@ def r1_native_arithmetic(record: NodeRecord, m: Measurement, model: DeviceModel)
         codes.append("accumulation-differs")
     if m.method == "upcast":
         codes.append("upcast" if model.kind == "cpu" and m.precision in ("fp16", "bf16") else "upcast-not-allowed")
-    if any(state not in SWITCHED_OFF for state in record.environment.switches.values()):
+    switches = record.environment.switches
+    if not switches or any(state not in SWITCHED_OFF for state in switches.values()):  # nothing recorded is no proof
         codes.append("reduced-precision-switch")
     return tuple(codes)
 
@@ -233,7 +234,8 @@ def r9_statistics(case: Case) -> Codes:
     bounds = bounds_above(gemm_mflop(m.m, m.n, m.k, f.launches), f.subwindow_min_ns, f.subwindow_over_ns)
     if (f.sustained_mflop_s, f.certified_mflop_s, f.upper_mflop_s) != bounds[:3]:
         return ("statistics-differ",)
-    return ("autocorrelated",) if bounds.autocorrelation_ppm > MAX_AUTOCORRELATION_PPM else ()
+    codes = ("autocorrelated",) if bounds.autocorrelation_ppm > MAX_AUTOCORRELATION_PPM else ()
+    return (*codes, "wide-interval") if f.certified_mflop_s * 10 < f.sustained_mflop_s * 9 else codes
 
 
 def longest_remainder_ns(case: Case) -> int:

@@ -13,6 +13,7 @@ from bench.errors import InputError
 from bench.record import Campaign, DeviceModel, NodeRecord, Profile, read_bytes
 
 if TYPE_CHECKING:
+    from certify.describe import Judged
     from certify.signers import PrivateKey
 
 
@@ -55,11 +56,17 @@ class Sealing:
         """Return the signer of a record: the key given, else the node's own, made on first use."""
         return Signer(key_file, passphrase_file, state_dir, machine_id)
 
-    def describe(self, record: NodeRecord, campaign: Campaign, profile: Profile) -> list[str]:
-        """Return what the rules make of a record, for the operator."""
+    def judge(self, record: NodeRecord, campaign: Campaign, profile: Profile) -> Judged:
+        """Return what the rules make of each figure: device, precision -> reason code -> effect."""
+        from certify.describe import judge_record
+
+        return judge_record(record, campaign, profile)
+
+    def describe(self, record: NodeRecord, judged: Judged) -> list[str]:
+        """Return a judged record for people, one line of text each."""
         from certify.describe import describe_record
 
-        return describe_record(record, campaign, profile)
+        return describe_record(record, judged)
 
 
 def nominal_rates(model: DeviceModel) -> dict[str, int]:

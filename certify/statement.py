@@ -186,7 +186,7 @@ class Basis:
 
 
 def build(tally: Tally, records_root: str, basis: Basis, issue: Issue) -> CapacityStatement:
-    """Compute the statement of a set of judged records (DESIGN section 5)."""
+    """Compute the statement of a set of judged records (docs/policies.md)."""
     scope = basis.scope
     missing = [node for node in scope.campaign.nodes if node.node_id not in tally.node_ids]
     pools = tuple(_pool_line(pool, tally, scope) for pool in scope.centre.pools)

@@ -1,4 +1,4 @@
-"""Verdicts: what the evidence of a statement says about each condition of a policy (DESIGN section 5).
+"""Verdicts: what the evidence of a statement says about each condition of a policy (docs/policies.md).
 
 Pure functions of values, in integers. There is no overall verdict, no score and no conversion between precisions: a
 condition is met, not met, declared, or there is insufficient evidence, and then a reason code says why.
@@ -331,7 +331,10 @@ def _against_share(part: _Bounds, rest: _Bounds, condition: Share) -> tuple[Outc
 
 def _combined(policy: Policy, condition: Threshold | Share, evidence: Evidence, lines: list[BasisVerdict]) -> Verdict:
     """Return the verdict over the bases of a condition: met or not met only where they agree."""
-    if blocked := _blocked(policy, evidence):
+    blocked = _blocked(policy, evidence)
+    if blocked == "grade-too-low" and not _over(evidence.classes, condition.classes).counted.devices:
+        blocked = "nothing-counted"  # of these classes: a longer run would not help
+    if blocked:
         lines = [_withheld(line, blocked) for line in lines]
     elif policy.scope == "city" and evidence.scope == "centre":
         # The other centres are not in evidence: they can only add to a sum, and may move a share either way.

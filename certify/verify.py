@@ -1,4 +1,4 @@
-"""``petaseal verify``: is this statement true to its records, and who says so (DESIGN section 6).
+"""``petaseal verify``: is this statement true to its records, and who says so (docs/verification.md).
 
 The numbered steps are those of ``docs/verification.md``. The first that fails refuses with its reason code; whatever
 was not checked is reported as such. Neither numpy nor torch is ever imported here.

@@ -5,7 +5,7 @@
 Written from docs/formats.md, not from petaseal's code. It checks the DSSE signature of the statement and of each
 record, the canonical form, the RFC 6962 Merkle root, R9 recomputed from the 30 sub-window times of each figure, and
 that the counted figures add up to the totals to the last integer. It does not judge the run rules, the policies
-or the trust in a key: `petaseal verify` does.
+or the trust in a key, and it believes the list of what does not count: `petaseal verify` judges all that.
 """
 
 import base64

@@ -62,7 +62,7 @@ class Problem:
 
 
 class Residual(NamedTuple):
-    """How far a product is from the true one (DESIGN R5), in millionths of R5's unit, rounded up.
+    """How far a product is from the true one (R5), in millionths of R5's unit, rounded up.
 
     The unit is u for fp16 and bf16 and u(sqrt k + sqrt n) for fp32 and fp64, u of the claimed type of the result. None
     is a product with a NaN or an Inf: poisoned, stale, or overflowed.

@@ -1,4 +1,4 @@
-"""Operands that anybody can make again from a challenge (DESIGN R2): Philox, a table of quantiles, plain IEEE steps.
+"""Operands that anybody can make again from a challenge (R2): Philox, a table of quantiles, plain IEEE steps.
 
 What may not enter: anything whose bits depend on the host (its libm, its byte order, its number of cores).
 

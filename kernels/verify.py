@@ -1,4 +1,4 @@
-"""The check of a product without computing it again: Freivalds' probes (DESIGN R5; docs/residuals.md).
+"""The check of a product without computing it again: Freivalds' probes (R5; docs/residuals.md).
 
 For a sign vector r, C r must equal A (B r) but for rounding. `residual` is the pure core, on arrays of any origin; the
 rest computes both sides in numpy with dot products only, never through the matrix path that is being checked.
@@ -49,7 +49,7 @@ def signs(seed: int, n: int) -> NDArray[np.int8]:
 def residual(
     precision: Precision, n: int, k: int, product: Array, reference: Array, row_norms: NDArray[np.float64]
 ) -> Residual:
-    """Return the residual of a product from its probes (DESIGN R5).
+    """Return the residual of a product from its probes (R5).
 
     Args:
         precision: claimed type of the result.

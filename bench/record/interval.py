@@ -26,7 +26,7 @@ class Bounds(NamedTuple):
 
 
 def throughput_bounds(work_mflop: int, subwindow_ns: Sequence[int]) -> Bounds:
-    """Return sustained, lower (certified) and upper throughput of a window (DESIGN R8, R9).
+    """Return sustained, lower (certified) and upper throughput of a window (R8, R9).
 
     Args:
         work_mflop: all work of the window, MFLOP.

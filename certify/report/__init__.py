@@ -13,7 +13,7 @@ from bench.units import percent_text, rate_text
 from certify.describe import PROVES_NOTHING, bases_lines, warnings_of
 from certify.policy import Policy
 from certify.reasons import reasons
-from certify.statement import CapacityStatement, Totals
+from certify.statement import CapacityStatement, Inventory, Totals
 
 CLASS_NAMES: dict[PoolClass, dict[str, str]] = {
     "intelligent": {"zh": "智能算力", "en": "Intelligent compute"},
@@ -69,7 +69,9 @@ def render(statement: CapacityStatement, policies: tuple[Policy, ...], keyid: st
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters.update(rate=rate_text, percent=percent_text, moment=_moment, nominal=_nominal)
+    environment.filters.update(
+        rate=rate_text, percent=percent_text, moment=_moment, nominal=_nominal, device_name=_device_name
+    )
     return environment.get_template("statement.html.j2").render(
         s=statement,
         version=version("petaseal"),
@@ -89,6 +91,11 @@ def render(statement: CapacityStatement, policies: tuple[Policy, ...], keyid: st
 
 def _moment(text: str) -> str:
     return f"{text[:10]} {text[11:19]}"
+
+
+def _device_name(line: Inventory) -> str:
+    known = line.model.casefold().startswith(line.vendor.casefold())
+    return line.model if known else f"{line.vendor} {line.model}"
 
 
 def _nominal(totals: Totals) -> str:
@@ -117,7 +124,11 @@ def _centre_rows(statement: CapacityStatement) -> list[dict[str, str]]:
         ("国产", "Origin", domestic[centre.domestic]),
         ("申报指南", "Guide year", str(centre.guide_year) if centre.guide_year else ""),
         ("新增基线", "Baseline", baseline),
-        ("其他支持", "Other subsidies", "；".join(s.name for s in centre.other_subsidies) or "未声明 none declared"),
+        (
+            "其他支持",
+            "Other subsidies",
+            "；".join(s.name for s in centre.other_subsidies) or "操作方声明：无 declared: there are none",
+        ),
     )
     return [{"zh": zh, "en": en, "value": value} for zh, en, value in rows if value]
 
@@ -135,11 +146,11 @@ def _policy(policy: Policy, statement: CapacityStatement) -> dict[str, Any]:
     draft = policy.document.status == "draft"
     table = reasons()
     titles = {condition.condition: condition for condition in policy.conditions}
-    date = policy.document.date or "—"
+    date = policy.document.date
     return {
         "title": policy.title,
-        "status_zh": f"{'征求意见稿：如按草案印发' if draft else '已印发'}（{date}）。",
-        "status_en": f"{'Draft: if issued as drafted' if draft else 'In force'} ({date}).",
+        "status_zh": f"{'征求意见稿：如按草案印发' if draft else '已印发'}{f'（{date}）' if date else ''}。",
+        "status_en": f"{'Draft: if issued as drafted' if draft else 'In force'}{f' ({date})' if date else ''}.",
         "verdicts": [
             {
                 "zh": titles[v.condition].title.zh,

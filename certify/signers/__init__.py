@@ -60,7 +60,7 @@ class Scheme(Protocol):
 
 
 def keyid(spki: bytes) -> str:
-    """Return the hex SHA-256 of a DER SubjectPublicKeyInfo (DESIGN section 6)."""
+    """Return the hex SHA-256 of a DER SubjectPublicKeyInfo (docs/verification.md)."""
     return hashlib.sha256(spki).hexdigest()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import typer
 
-from bench.cli import mount
+from bench.cli import Judged, mount
 from bench.errors import PetasealError
 from bench.record import Campaign, DeviceModel, NodeRecord, Profile, encode
 
@@ -33,7 +33,10 @@ class PlainSealing:
     ) -> PlainSigner:
         return PlainSigner()
 
-    def describe(self, record: NodeRecord, campaign: Campaign, profile: Profile) -> list[str]:
+    def judge(self, record: NodeRecord, campaign: Campaign, profile: Profile) -> Judged:
+        return {(figure.device, m.precision): {} for m in record.measurements for figure in m.figures()}
+
+    def describe(self, record: NodeRecord, judged: Judged) -> list[str]:
         return [f"{record.node_id}: {len(record.measurements)} measurements, {len(record.failures)} failures"]
 
 

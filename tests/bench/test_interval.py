@@ -14,7 +14,7 @@ from bench.record import Bounds, throughput_bounds
 
 
 def by_decimal(work_mflop: int, x: list[int]) -> tuple[int, int, int | None]:
-    """DESIGN R9 as it is written, in 60-digit decimals."""
+    """R9 as it is written, in 60-digit decimals."""
     with localcontext() as context:
         context.prec = 60
         total = Decimal(sum(x))

@@ -50,7 +50,7 @@ def test_an_undisturbed_run_is_what_the_script_says() -> None:
 
 # R1
 def test_r1_switches_are_recorded_as_they_read_after_being_set_off() -> None:
-    assert run().environment.switches == {"fake.emulation": "off"}
+    assert run().environment.switches == {"environment": "off", "fake.emulation": "off"}
 
 
 def test_r1_a_precision_that_a_device_has_not_is_a_failure_and_the_next_is_measured() -> None:
@@ -352,7 +352,7 @@ def test_r14_a_record_of_failures_only_is_a_record() -> None:
     assert "illegal memory access" in (record.failures[0].detail or "")
 
 
-# Identity (DESIGN section 2)
+# Identity (docs/formats.md)
 def test_fakes_have_stable_identities_of_their_own() -> None:
     first, second = run(devices=8).devices, run(devices=8).devices
     assert first == second

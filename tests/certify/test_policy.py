@@ -162,7 +162,7 @@ def test_arithmetic_of_the_texts() -> None:
 
 
 def test_the_wording_promises_nothing() -> None:
-    """Never 认证 or 证书, never a sum of money, a score, or an entitlement (DESIGN section 5)."""
+    """Never 认证 or 证书, never a sum of money, a score, or an entitlement (docs/policies.md)."""
     files = [*config_path("policies").glob("*.yaml"), *config_path("centres").glob("*.yaml")]
     assert len(files) >= 5
     for path in files:

@@ -145,6 +145,7 @@ def plausible(test: str, codes: tuple[str, ...], model: Mapping[str, str], scrip
     return Broken(test, codes, script, **{**values, **more})
 
 
+WILD = tuple((float(second), 1_000_000 - 700_000 * (second % 2)) for second in range(5))
 WAVE = tuple((float(second), 1_000_000 - 200_000 * (second % 2)) for second in range(5))
 FALLING = ((-2.0, 1_000_000), (0.0, 600_000), (4.0, 600_000))
 SLOW = {"from_s": 0.0, "to_s": 9.0, "rate_ppm": 70_000}
@@ -225,6 +226,7 @@ BROKEN = (
         ("remainder-too-long", "utc-clock-disagrees"),
         change=figure_is(counted_until_ns=lambda ns: ns * 9 // 10),
     ),
+    Broken("R9 wild waves", ("autocorrelated", "wide-interval"), {"curve": WILD}),
     Broken("R9 slow wave", ("autocorrelated",), {"curve": WAVE}),
     # R10: all at once, within the core window
     Broken("R10 late device", ("not-steady", "not-simultaneous"), {"late_s": 2.5}),

@@ -25,12 +25,13 @@ def measure(n: int) -> None:
     (found,) = backend.find(None)
     shape = Shape(m=n, n=n, k=n)
     base = load_profile("smoke")
-    profile = replace(base, shapes={"fp64": (shape,)}, launches_per_subwindow=4, window_ns=120 * SECOND_NS)
+    square = np.ones((n, n))
+    launch_ns = max(1, bare([(square, square, np.empty((n, n)))], 4) // 4)
+    window_ns = max(4 * SECOND_NS, 5 * SUBWINDOWS * launch_ns)
+    profile = replace(base, shapes={"fp64": (shape,)}, launches_per_subwindow=4, window_ns=window_ns)
     session = Session(found, backend.open(0, clock), profile, "5eed" * 8, clock)
     session.prepare("fp64")
     sets = session._ready["fp64"].prepared._sets  # type: ignore[attr-defined]
-    launch_ns = max(1, bare(sets, 4) // 4)
-    window_ns = max(4 * SECOND_NS, 5 * SUBWINDOWS * launch_ns)
     ratios, drifts = [], []
     for _ in range(ROUNDS):
         launches = max(4, window_ns // 2 // launch_ns)

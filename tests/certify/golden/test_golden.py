@@ -27,7 +27,13 @@ AT = "2026-03-02T08:00:00.000000Z"
 FILES = ("statement.dsse.json", "records.jsonl", "operator.pem.pub")
 SAMPLES = ("gpu-00000.samples.csv.gz", "gpu-00001.samples.csv.gz")
 NOWHERE = Environment(
-    os="Linux", kernel="6", architecture="x86_64", python="3.11", virtualised=None, libraries={}, switches={}
+    os="Linux",
+    kernel="6",
+    architecture="x86_64",
+    python="3.11",
+    virtualised=None,
+    libraries={},
+    switches={"environment": "off"},
 )
 
 
