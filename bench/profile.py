@@ -9,18 +9,20 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from bench.errors import DeviceError, InputError
-from bench.record import SUBWINDOWS, DeviceModel, Grade, Precision, Profile, Shape, read_config
+from bench.record import (
+    ITEM_BYTES,
+    MINIMUM_WINDOW_NS,
+    SUBWINDOWS,
+    Precision,
+    Profile,
+    Shape,
+    read_config,
+)
+from kernels.base import MIN_DIMENSION
 
 SECOND_NS = 10**9
-MINIMUM_COUNTED_NS: dict[Grade, int] = {  # R7
-    "smoke": 3 * SECOND_NS,
-    "standard": 60 * SECOND_NS,
-    "certification": 600 * SECOND_NS,
-}
-LEAST_OPERAND_BYTES = {"cpu": 256 * 2**20, "gpu": 2**30, "npu": 2**30}  # R3, where the cache is unknown
 LEAST_LAUNCHES_PER_SUBWINDOW = 4  # R4
-ITEM_BYTES: dict[Precision, int] = {"fp16": 2, "bf16": 2, "fp32": 4, "fp64": 8}
-LEAST_DIMENSION = 32  # R5's bounds hold from here on
+
 # Beside operands and products: the check's temporaries, the library's workspace, up-cast copies.
 MEMORY_MARGIN_PERCENT = 150
 
@@ -50,7 +52,7 @@ def check_profile(profile: Profile, where: object) -> None:
     Raises:
         InputError: as `load_profile`.
     """
-    least = MINIMUM_COUNTED_NS[profile.grade]
+    least = MINIMUM_WINDOW_NS[profile.grade]
     if counted_ns(profile) < least:
         raise InputError(
             "profile-below-grade",
@@ -65,8 +67,8 @@ def check_profile(profile: Profile, where: object) -> None:
         shapes = profile.shapes.get(precision, ())
         if not shapes:
             raise InputError("profile-invalid", f"has no shapes for {precision}", where=where)
-        if min(min(s.m, s.n, s.k) for s in shapes) < LEAST_DIMENSION:
-            raise InputError("profile-invalid", f"has a dimension below {LEAST_DIMENSION}", where=where)
+        if min(min(s.m, s.n, s.k) for s in shapes) < MIN_DIMENSION:
+            raise InputError("profile-invalid", f"has a dimension below {MIN_DIMENSION}", where=where)
 
 
 def chosen_precisions(profile: Profile, wanted: Sequence[str]) -> tuple[Precision, ...]:
@@ -108,11 +110,6 @@ def longest_launch_ns(profile: Profile) -> int:
 def batch_of(profile: Profile, launch_ns: int) -> int:
     """Return how many launches are stamped together: what half of the longest launch holds, at least one."""
     return max(1, longest_launch_ns(profile) // 2 // max(1, launch_ns))
-
-
-def least_operand_bytes(model: DeviceModel) -> int:
-    """Return how many bytes the operand sets of a device must have together (R3)."""
-    return 2 * model.cache_bytes if model.cache_bytes else LEAST_OPERAND_BYTES[model.kind]
 
 
 def needed_bytes(shape: Shape, precision: Precision, least_bytes: int) -> int:

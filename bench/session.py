@@ -18,8 +18,8 @@ from bench.devices.base import Found, Opened
 from bench.environment import normal_switches
 from bench.errors import DeviceError, PetasealError, one_line
 from bench.measure import Measured, Row, Span, Task, Worst, measure
-from bench.profile import batch_of, choose_shape, least_operand_bytes, longest_launch_ns
-from bench.record import Figure, Precision, Profile, Shape
+from bench.profile import batch_of, choose_shape, longest_launch_ns
+from bench.record import Figure, Precision, Profile, Shape, least_operand_bytes
 from bench.record.node import FailureCode, Method
 from bench.telemetry import Sampler, read
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from bench.record import (
     GRADES,
+    ITEM_BYTES,
+    MINIMUM_WINDOW_NS,
     SUBWINDOWS,
     Campaign,
     DeviceModel,
@@ -22,20 +24,14 @@ from bench.record import (
     Precision,
     Profile,
     bounds_above,
+    least_operand_bytes,
 )
 from bench.units import gemm_mflop, utc_ns
 from certify import plausibility
 from certify.ratings import Rating
 
 SECOND_NS = 10**9
-MINIMUM_WINDOW_NS: dict[Grade, int] = {  # R7
-    "certification": 600 * SECOND_NS,
-    "standard": 60 * SECOND_NS,
-    "smoke": 3 * SECOND_NS,
-}
 ACCUMULATION = {"fp16": "fp32", "bf16": "fp32", "fp32": "fp32", "fp64": "fp64"}  # R1
-ITEM_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4, "fp64": 8}
-UNKNOWN_CACHE_OPERAND_BYTES = {"cpu": 256 * 2**20, "gpu": 2**30, "npu": 2**30}  # R3
 MIN_COVERAGE_PPM = 990_000  # R10
 MAX_CLOCK_DISAGREEMENT_PPM = 10_000  # R11
 UTC_READING_NS = 50_000_000  # R11: resolution allowed to two readings of the UTC clock
@@ -170,10 +166,9 @@ def r1_native_arithmetic(record: NodeRecord, m: Measurement, model: DeviceModel)
 
 def r3_operands_beyond_cache(m: Measurement, model: DeviceModel) -> Codes:
     """R3: at least two operand sets, as large as their shape says, together at least twice the last-level cache."""
-    cache = model.cache_bytes
     if m.operand_bytes > m.operand_sets * (m.m * m.k + m.k * m.n) * ITEM_BYTES[m.precision]:
         return ("operands-in-cache",)
-    least = 2 * cache if cache else UNKNOWN_CACHE_OPERAND_BYTES[model.kind]
+    least = least_operand_bytes(model)
     return ("operands-in-cache",) if m.operand_sets < 2 or m.operand_bytes < least else ()
 
 

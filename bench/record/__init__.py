@@ -37,12 +37,24 @@ from bench.record.node import (
     Tool,
     columns,
     identifier,
+    least_operand_bytes,
     readable_identifier,
 )
-from bench.record.plan import Campaign, ExpectedNode, Profile, Shape, SteadyState, Window
+from bench.record.plan import (
+    ITEM_BYTES,
+    MINIMUM_WINDOW_NS,
+    Campaign,
+    ExpectedNode,
+    Profile,
+    Shape,
+    SteadyState,
+    Window,
+)
 
 __all__ = [
     "GRADES",
+    "ITEM_BYTES",
+    "MINIMUM_WINDOW_NS",
     "RULES_VERSION",
     "SUBWINDOWS",
     "Bounds",
@@ -82,6 +94,7 @@ __all__ = [
     "digest",
     "encode",
     "identifier",
+    "least_operand_bytes",
     "parse_yaml",
     "read_bytes",
     "read_config",

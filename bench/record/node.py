@@ -28,7 +28,7 @@ from bench.record.fields import (
     UtcTime,
 )
 from bench.record.interval import SUBWINDOWS
-from bench.record.plan import Campaign
+from bench.record.plan import UNKNOWN_CACHE_OPERAND_BYTES, Campaign
 
 RULES_VERSION = "petaseal-rules/0.1"
 
@@ -83,6 +83,11 @@ class DeviceModel(Document, frozen=True, kw_only=True):
     cache_bytes: Count | None  # last-level and memory-side cache (R3)
     units: Count | None  # SMs, cores or AI cores (R12)
     max_clock_mhz: Count | None
+
+
+def least_operand_bytes(model: DeviceModel) -> int:
+    """Return how many bytes the operand sets of a device must have together (R3)."""
+    return 2 * model.cache_bytes if model.cache_bytes else UNKNOWN_CACHE_OPERAND_BYTES[model.kind]
 
 
 class Device(Document, frozen=True, kw_only=True):

@@ -19,6 +19,16 @@ from bench.record.fields import (
     UtcTime,
 )
 
+SECOND_NS = 10**9
+# Contracts of the run rules that the harness keeps and every verifier checks: each stands here once.
+MINIMUM_WINDOW_NS: dict[Grade, int] = {  # R7, of counted time; descending
+    "certification": 600 * SECOND_NS,
+    "standard": 60 * SECOND_NS,
+    "smoke": 3 * SECOND_NS,
+}
+UNKNOWN_CACHE_OPERAND_BYTES = {"cpu": 256 * 2**20, "gpu": 2**30, "npu": 2**30}  # R3
+ITEM_BYTES: dict[Precision, int] = {"fp16": 2, "bf16": 2, "fp32": 4, "fp64": 8}
+
 
 class Shape(Document, frozen=True, kw_only=True):
     """One pre-registered GEMM shape (R4): C (m x n) = A (m x k) B (k x n)."""

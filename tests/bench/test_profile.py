@@ -7,19 +7,17 @@ from msgspec.structs import replace
 
 from bench.errors import DeviceError, InputError
 from bench.profile import (
-    MINIMUM_COUNTED_NS,
     Trial,
     batch_of,
     check_profile,
     choose_shape,
     chosen_precisions,
     counted_ns,
-    least_operand_bytes,
     load_profile,
     longest_launch_ns,
     needed_bytes,
 )
-from bench.record import Profile, Shape, config_names, config_path
+from bench.record import MINIMUM_WINDOW_NS, Profile, Shape, config_names, config_path, least_operand_bytes
 from tests.bench.fleet import simulate
 
 SMOKE = load_profile("smoke")
@@ -37,7 +35,7 @@ def with_shapes(*sizes: int) -> Profile:
 def test_every_installed_profile_keeps_what_it_promises(name: str) -> None:
     profile = load_profile(name)
     assert profile.profile == name == profile.grade
-    assert counted_ns(profile) >= MINIMUM_COUNTED_NS[profile.grade]
+    assert counted_ns(profile) >= MINIMUM_WINDOW_NS[profile.grade]
     assert {"fp16", "fp32", "fp64", "bf16"} == set(profile.shapes)
     assert profile.telemetry_interval_ns <= 500_000_000  # R13: at least one a second, with room for a slow reading
     assert profile.warmup_ns >= 4 * 16 * profile.stagger_ns  # sixteen devices ramp up in a quarter of it
