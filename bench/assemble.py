@@ -10,12 +10,15 @@ from typing import NamedTuple
 
 import msgspec
 
+from bench.companions import Beside
 from bench.devices.base import Found
 from bench.environment import environment, tool
 from bench.measure import Row
 from bench.record import (
     RULES_VERSION,
     Campaign,
+    Companion,
+    CompanionFigure,
     Device,
     DeviceModel,
     Failure,
@@ -24,9 +27,11 @@ from bench.record import (
     NodeRecord,
     Precision,
     Profile,
+    Workload,
     columns,
     digest,
 )
+from bench.record.node import CompanionRole
 from bench.session import Facts, Result
 from bench.units import utc_text
 
@@ -57,13 +62,14 @@ class NodeFacts(NamedTuple):
     switches: Mapping[str, str]
     found: Sequence[Found]
     results: Sequence[Result]
+    beside: Sequence[Beside]
     failures: Sequence[Failure]
-    shares: Mapping[Precision, Shares]
+    shares: Mapping[Workload, Shares]
     rows: Sequence[Row]
 
 
 def node_record(facts: NodeFacts) -> NodeRecord:
-    """Return the record of one node: devices in their order, one measurement for each precision and shape."""
+    """Return the record of one node: devices in their order, one measurement for each workload and shape."""
     campaign = facts.campaign
     pools = {node.node_id: node.pool for node in campaign.nodes}
     models, devices = _models(facts.found)
@@ -87,6 +93,7 @@ def node_record(facts: NodeFacts) -> NodeRecord:
         models=models,
         devices=devices,
         measurements=tuple(_measurements(facts, [d.device for d in devices])),
+        companions=tuple(_companions(facts.beside, [d.device for d in devices])),
         failures=tuple(facts.failures),
     )
 
@@ -105,9 +112,9 @@ def _measurements(facts: NodeFacts, order: list[str]) -> Iterable[Measurement]:
     groups: dict[Facts, list[Result]] = {}
     for result in sorted(facts.results, key=lambda r: order.index(r.figure.device)):
         groups.setdefault(result.facts, []).append(result)
-    windows = [window.precision for window in facts.campaign.windows]
-    for problem, results in sorted(groups.items(), key=lambda item: windows.index(item[0].precision)):
-        shares = facts.shares.get(problem.precision, Shares(None, None))
+    windows = [window.workload for window in facts.campaign.windows]
+    for problem, results in sorted(groups.items(), key=lambda item: windows.index(item[0].workload)):
+        shares = facts.shares.get(problem.workload, Shares(None, None))
         yield Measurement(
             **msgspec.structs.asdict(problem),
             steal_ppm=shares.steal_ppm,
@@ -117,10 +124,18 @@ def _measurements(facts: NodeFacts, order: list[str]) -> Iterable[Measurement]:
         )
 
 
+def _companions(beside: Iterable[Beside], order: list[str]) -> Iterable[Companion]:
+    groups: dict[tuple[str, CompanionRole, Precision], list[CompanionFigure]] = {}
+    for one in sorted(beside, key=lambda b: order.index(b.figure.device)):
+        groups.setdefault((one.kernel, one.role, one.precision), []).append(one.figure)
+    for (kernel, role, precision), figures in groups.items():
+        yield Companion(kernel=kernel, role=role, precision=precision, **columns(figures))
+
+
 def samples_gz(rows: Iterable[Row]) -> bytes:
     """Return samples as gzip-compressed CSV, one reading a line, the same bytes for the same readings in any order.
 
-    Columns: device, precision, phase, offset_ns (from the opening of the core window), quantity, value.
+    Columns: device, workload, phase, offset_ns (from the opening of the core window), quantity, value.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
@@ -132,4 +147,4 @@ def samples_gz(rows: Iterable[Row]) -> bytes:
 
 
 def _place(row: Row) -> tuple[str, str, int, int, str, str]:
-    return row.device, row.precision, PHASES.index(row.phase), row.offset_ns, row.quantity, str(row.value)
+    return row.device, row.workload, PHASES.index(row.phase), row.offset_ns, row.quantity, str(row.value)

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
 from bench.errors import InputError, Interrupted
+from bench.show import Judged, progress, show_devices, show_plan, show_result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from bench.devices.base import Found
-    from bench.node import Event, Request
+    from bench.node import Request
     from bench.record import Campaign, DeviceModel, NodeRecord, Precision, Profile
 
 DeviceOption = Annotated[
@@ -30,9 +30,6 @@ PrecisionOption = Annotated[str, typer.Option("--precision", help='such as "fp16
 KernelOption = Annotated[str | None, typer.Option("--kernel", help="such as gemm-torch (default: the device's)")]
 ScenarioOption = Annotated[Path | None, typer.Option("--scenario", help="what fake devices do (YAML)")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]
-
-
-Judged = dict[tuple[str, str], dict[str, str]]  # device, precision -> reason code -> effect
 
 
 class Signer(Protocol):
@@ -86,10 +83,13 @@ def mount(app: typer.Typer, sealing: Sealing, nominal: Callable[[DeviceModel], d
         as_json: JsonOption = False,
     ) -> None:
         """Show what is on this node, with nominal ratings."""
-        from bench.devices import select_devices
+        from bench.devices import survey_devices
 
         use_scenario(scenario)
-        show_devices(select_devices(device), nominal, as_json)
+        found, problems = survey_devices(device)
+        show_devices(found, problems, nominal, as_json)
+        if problems:
+            raise typer.Exit(1)
 
     @app.command(epilog="Example: petaseal run --profile smoke --device cpu --out results/local")
     def run(
@@ -252,163 +252,3 @@ def write_record(record_path: Path, envelope: bytes, samples_path: Path, samples
     finally:
         if main:
             signal.signal(signal.SIGINT, before)
-
-
-class progress:
-    """Live progress of all devices on a terminal; nothing elsewhere."""
-
-    def __init__(self, request: Request, quiet: bool) -> None:
-        self._names = [found.device.device for found in request.found]
-        self._live: Any = None
-        self._rows: dict[str, tuple[str, str, str]] = dict.fromkeys(self._names, ("", "starting", ""))
-        self._shown = not quiet and is_terminal(sys.stderr)
-
-    def __enter__(self) -> Callable[[Event], None]:
-        if self._shown:
-            from rich.console import Console
-            from rich.live import Live
-
-            self._live = Live(self._table(), console=Console(stderr=True), refresh_per_second=4, transient=True)
-            self._live.start()
-        return self._tell
-
-    def __exit__(self, *error: object) -> None:
-        if self._live:
-            self._live.stop()
-
-    def _tell(self, event: Event) -> None:
-        from bench.units import rate_text
-
-        if event.device is None or not self._live:
-            return
-        rate = "" if event.rate_mflop_s is None else rate_text(event.rate_mflop_s)
-        self._rows[event.device] = (event.precision or "", event.what, rate or event.text or "")
-        self._live.update(self._table())
-
-    def _table(self) -> Any:
-        from rich.table import Table
-
-        table = Table("device", "precision", "phase", "rate", box=None)
-        for name in self._names:
-            table.add_row(name, *self._rows[name])
-        return table
-
-
-def show_devices(found: Sequence[Found], nominal: Callable[[DeviceModel], dict[str, int]], as_json: bool) -> None:
-    """Print devices with their identity and nominal ratings."""
-    from bench.units import rate_text
-
-    if as_json:
-        from msgspec import to_builtins
-
-        rows = [
-            to_builtins(f.device) | {"model": to_builtins(f.model), "nominal_mflop_s": nominal(f.model)} for f in found
-        ]
-        print_json({"devices": rows})
-        return
-    for f in found:
-        rated = ", ".join(f"{p} {rate_text(rate)}" for p, rate in sorted(nominal(f.model).items()))
-        memory = "" if f.model.memory_bytes is None else f", {f.model.memory_bytes / 1e9:.0f} GB"
-        units = "" if f.model.units is None else f", {f.model.units} units"
-        simulated = " (simulated)" if f.model.simulated else ""
-        lines = [
-            f"{f.device.device:9} {f.model.vendor} {f.model.model}{simulated}{memory}{units}",
-            f"          nominal: {rated or 'no rating'}",
-            f"          uuid: {f.device.uuid or 'none'}",
-        ]
-        print_lines(lines)
-
-
-def show_plan(found: Sequence[Found], plan: Profile, precisions: Sequence[Precision], as_json: bool) -> None:
-    """Print what would be measured, and for how long."""
-    from bench.profile import counted_ns
-    from bench.schedule import LEAD_NS
-
-    each_ns = plan.warmup_ns + plan.window_ns + plan.guard_ns + LEAD_NS
-    names = [f.device.device for f in found]
-    shapes = {p: [f"{s.m}x{s.n}x{s.k}" for s in plan.shapes[p]] for p in precisions}
-    if as_json:
-        print_json(
-            {
-                "devices": names,
-                "profile": plan.profile,
-                "grade": plan.grade,
-                "precisions": list(precisions),
-                "shapes": shapes,
-                "warmup_ns": plan.warmup_ns,
-                "window_ns": plan.window_ns,
-                "counted_at_least_ns": counted_ns(plan),
-                "duration_ns": each_ns * len(precisions),
-            }
-        )
-        return
-    typer.echo(f"devices    {', '.join(names)}, all at once")
-    typer.echo(f"profile    {plan.profile} (grade {plan.grade} at best)")
-    for name in precisions:
-        typer.echo(f"{name:<10} the largest that fits and is fast enough of {', '.join(shapes[name])}")
-    typer.echo(f"windows    {plan.warmup_ns / 1e9:g} s warm-up and {plan.window_ns / 1e9:g} s measured, each precision")
-    typer.echo(f"duration   about {each_ns * len(precisions) / 1e9:.0f} s, and the preparation of operands before")
-
-
-def show_result(
-    record: NodeRecord, record_path: Path, samples_path: Path, judged: Judged, sealing: Sealing, as_json: bool
-) -> None:
-    """Print what was measured and where it lies."""
-    if as_json:
-        from msgspec import to_builtins
-
-        print_json(
-            {
-                "node_id": record.node_id,
-                "record": str(record_path),
-                "samples": str(samples_path),
-                "simulated": any(model.simulated for model in record.models),
-                "figures": [
-                    {
-                        "device": f.device,
-                        "precision": m.precision,
-                        "sustained_mflop_s": f.sustained_mflop_s,
-                        "certified_mflop_s": f.certified_mflop_s,
-                        "upper_mflop_s": f.upper_mflop_s,
-                        "codes": judged[f.device, m.precision],
-                    }
-                    for m in record.measurements
-                    for f in m.figures()
-                ],
-                "failures": to_builtins(record.failures),
-            }
-        )
-        return
-    print_lines([*sealing.describe(record, judged), f"wrote {record_path} and {samples_path.name}"])
-
-
-def is_terminal(stream: TextIO | None) -> bool:
-    """Return whether a person reads or writes there; a stream that was closed at the start is None."""
-    return stream is not None and stream.isatty()
-
-
-def print_lines(lines: Sequence[str]) -> None:
-    """Print lines as they are; on a terminal those that are too long are broken, and what follows is indented."""
-    if not is_terminal(sys.stdout):
-        typer.echo("\n".join(lines))
-        return
-    from rich.cells import cell_len
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    for line in lines:
-        indent = " " * (len(line) - len(line.lstrip()))
-        rest = line
-        if cell_len(line) > console.width:
-            hanging = indent + "    "
-            first, *more = Text(line.lstrip()).wrap(console, console.width - len(hanging))
-            rest = "\n".join([indent + first.plain.rstrip(), *(hanging + part.plain.rstrip() for part in more)])
-        typer.echo(rest)
-
-
-def print_json(value: object) -> None:
-    """Print one JSON object on standard output, in ASCII: it is the same under every locale."""
-    import json
-
-    typer.echo(json.dumps(value, sort_keys=True))

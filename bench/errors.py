@@ -5,6 +5,8 @@ Only the command line turns an error into an exit status. The texts of the codes
 
 from __future__ import annotations
 
+import re
+
 
 class PetasealError(Exception):
     """Base of every error that petaseal raises on purpose.
@@ -72,3 +74,8 @@ def one_line(text: str, limit: int = 500) -> str:
     """Return `text` on one line, printable and bounded: error texts quote hostile input."""
     flat = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+def public_text(text: str) -> str:
+    """Return a short text without paths: a record names no place of a node."""
+    return one_line(re.sub(r"(?:~|\.{0,2})(?:/[\w.+-]+){2,}", "<path>", text), 200)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from bench.checks import Check
 from bench.clock import Clock
 from bench.errors import DeviceError
-from bench.record import SUBWINDOWS, Figure, Profile, throughput_bounds
+from bench.record import SUBWINDOWS, Figure, Profile, Workload, throughput_bounds
 from bench.record.node import WarmupEnd
 from bench.steady import SteadyTest
 from bench.telemetry import Sample, Sampler, summary
@@ -51,7 +51,7 @@ class Row(NamedTuple):
     """One line of the samples: what was read when, relative to the opening of the core window."""
 
     device: str
-    precision: str
+    workload: str
     phase: str
     offset_ns: int
     quantity: str
@@ -62,6 +62,7 @@ class Task(NamedTuple):
     """Everything that the loop needs besides the prepared kernel."""
 
     device: str
+    workload: Workload
     profile: Profile
     span: Span
     batch: int  # launches that are stamped together
@@ -122,32 +123,36 @@ def measure(
         tell: called now and then with the phase and the rate in MFLOP/s.
 
     Raises:
-        DeviceError: fewer than 30 units of launches were finished in the core window.
+        DeviceError: fewer than 30 units of launches were finished in the core window, or telemetry tells of a fault.
     """
-    loop = _Loop(prepared, task, clock, timer)
+    loop = _Loop(prepared, task, clock, timer, sampler)
     sampler.start()
     try:
-        warm, steady = loop.warm_up(sampler, tell)
+        warm, steady = loop.warm_up(tell)
         boundaries = loop.window(tell)
         loop.guard()
     finally:
         sampler.stop()
     figure, reasons = _figure(loop, task, boundaries, sampler, steady)
-    rows = [*warm, *_window_rows(task, prepared.problem.precision, boundaries, figure, sampler.samples)]
+    rows = [*warm, *_window_rows(task, boundaries, figure, sampler.samples)]
     return Measured(figure, reasons, rows, loop.last_set)
 
 
 class _Loop:
     """The launches of one window, in units of `batch`."""
 
-    def __init__(self, prepared: Prepared, task: Task, clock: Clock, timer: EventTimer | None) -> None:
+    def __init__(
+        self, prepared: Prepared, task: Task, clock: Clock, timer: EventTimer | None, sampler: Sampler
+    ) -> None:
         self.prepared = prepared
         self.task = task
         self.clock = clock
         self.timer = timer
+        self.sampler = sampler
         self.next = 0  # number of the next launch: its operand set is that modulo the number of sets
         self.verified = 0
         self.worst = Worst()
+        self.checking: list[tuple[int, int]] = []  # end of each check, monotonic ns, and how long it took
         problem = prepared.problem
         self.unit_flop = 2 * problem.m * problem.n * problem.k * task.batch
 
@@ -162,14 +167,16 @@ class _Loop:
 
     def unit(self) -> None:
         """Launch one unit and wait for it."""
+        if self.sampler.fault is not None:
+            raise self.sampler.fault
         self.prepared.launch(self.next, self.task.batch)
         self.prepared.synchronize()
         self.next += self.task.batch
 
-    def warm_up(self, sampler: Sampler, tell: Callable[[str, int], None]) -> tuple[list[Row], WarmupEnd]:
+    def warm_up(self, tell: Callable[[str, int], None]) -> tuple[list[Row], WarmupEnd]:
         """Load until the core window opens, whatever the steady-state test says; return its samples and reason."""
         task, now = self.task, self.clock.monotonic_ns
-        profile, span, precision = task.profile, task.span, self.prepared.problem.precision
+        profile, span = task.profile, task.span
         test = SteadyTest(profile.steady_state)
         rows: list[Row] = []
         self.loaded_ns = last = at = now()
@@ -179,9 +186,9 @@ class _Loop:
             units += 1
             at = now()
             if at - last >= profile.telemetry_interval_ns:
-                rate, reading = self.rate(units, at - last), sampler.latest()
+                rate, reading = self.rate(units, at - last), self.sampler.latest()
                 test.add(rate, reading.clock_mhz, reading.temperature_c)
-                rows.append(Row(task.device, precision, "warmup", at - span.opens_ns, "rate_mflop_s", rate))
+                rows.append(Row(task.device, str(task.workload), "warmup", at - span.opens_ns, "rate_mflop_s", rate))
                 tell("warmup", rate)
                 last, units = at, 0
         return rows, test.reason()
@@ -222,7 +229,10 @@ class _Loop:
             prepared.poison(check.operand_set)
             prepared.launch(self.next, 1)
             prepared.synchronize()
+            begun = self.clock.monotonic_ns()
             self.worst.add(prepared.check(check.operand_set, check.seed))
+            ended = self.clock.monotonic_ns()
+            self.checking.append((ended, ended - begun))
             self.next += 1
         rest = self.task.batch - len(checks)
         if rest:
@@ -254,6 +264,7 @@ def _figure(
     launches = each * SUBWINDOWS * task.batch
     bounds = throughput_bounds(gemm_mflop(problem.m, problem.n, problem.k, launches), times)
     watch = summary(sampler.samples, sampler.before, task.span.opens_ns, task.span.closes_ns)
+    checking = sum(elapsed for ended, elapsed in loop.checking if ended <= counted.at_ns)
     figure = Figure(
         device=task.device,
         launches=launches,
@@ -265,9 +276,10 @@ def _figure(
         opened_ns=first.utc_ns - task.span.opens_utc_ns,
         counted_until_ns=counted.utc_ns - task.span.opens_utc_ns,
         covered_until_ns=last.utc_ns - task.span.opens_utc_ns,
-        event_ns=loop.timer.between_ns(first.mark, counted.mark) if loop.timer else None,
+        event_over_ns=loop.timer.between_ns(first.mark, counted.mark) - sum(times) if loop.timer else None,
         warmup_ns=first.at_ns - loop.loaded_ns,
         warmup_end=steady,
+        duty_ppm=max(0, 10**6 - checking * 10**6 // sum(times)),
         verified_launches=loop.verified,
         row_error_ppm=loop.worst.row_error_ppm,
         rms_error_ppm=loop.worst.rms_error_ppm,
@@ -276,18 +288,16 @@ def _figure(
     return figure, watch.throttle_reasons
 
 
-READINGS = ("power_mw", "temperature_c", "clock_mhz", "utilisation_ppm", "ecc_uncorrected", "processes")
+READINGS = ("power_mw", "temperature_c", "clock_mhz", "utilisation_ppm", "ecc_uncorrected", "processes", "energy_mj")
 
 
-def _window_rows(
-    task: Task, precision: str, boundaries: Sequence[Boundary], figure: Figure, samples: Sequence[Sample]
-) -> list[Row]:
+def _window_rows(task: Task, boundaries: Sequence[Boundary], figure: Figure, samples: Sequence[Sample]) -> list[Row]:
     """Return the sub-window marks and the telemetry of one window as samples."""
-    opens = task.span.opens_ns
+    opens, workload = task.span.opens_ns, str(task.workload)
     rows, at = [], boundaries[0].at_ns
     for index, elapsed in enumerate(figure.subwindow_ns):
         at += elapsed
-        rows.append(Row(task.device, precision, "window", at - opens, f"subwindow_{index + 1:02d}_ns", elapsed))
+        rows.append(Row(task.device, workload, "window", at - opens, f"subwindow_{index + 1:02d}_ns", elapsed))
     for sample in samples:
         phase = "warmup" if sample.at_ns < opens else "window" if sample.at_ns < task.span.closes_ns else "guard"
         reading = sample.reading
@@ -295,7 +305,7 @@ def _window_rows(
         if reading.throttled is not None:
             values["throttled"] = "+".join(reading.throttled) or "none"
         rows += [
-            Row(task.device, precision, phase, sample.at_ns - opens, name, value)
+            Row(task.device, workload, phase, sample.at_ns - opens, name, value)
             for name, value in values.items()
             if value is not None
         ]

@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 
+from bench.companions import Beside
 from bench.devices.base import Found
 from bench.measure import Row
-from bench.record import Precision, Profile
+from bench.record import Profile, Workload
 from bench.record.node import FailureCode
 from bench.session import Facts, Result, UtcWindow
 
@@ -19,14 +20,14 @@ class Setup(msgspec.Struct, tag=True, frozen=True):
     found: Found
     profile: Profile
     challenge: str
-    precisions: tuple[Precision, ...]
+    workloads: tuple[Workload, ...]
     kernel: str | None
 
 
 class Measure(msgspec.Struct, tag=True, frozen=True):
-    """To a worker: measure one precision in its window. It answers `Measured`."""
+    """To a worker: measure one workload in its window, then what stands beside it. It answers `Measured`."""
 
-    precision: Precision
+    workload: Workload
     window: UtcWindow
 
 
@@ -35,9 +36,9 @@ class Conclude(msgspec.Struct, tag=True, frozen=True):
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """What went wrong in one precision."""
+    """What went wrong with one workload."""
 
-    precision: Precision
+    workload: Workload
     code: FailureCode
     detail: str
 
@@ -46,6 +47,7 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
     """From a worker: operands are on the device."""
 
     facts: tuple[Facts, ...]
+    remarks: tuple[str, ...]  # what somebody who watches should know, such as a shape that did not fit
     troubles: tuple[Trouble, ...]
     libraries: dict[str, str]
     switches: dict[str, str]
@@ -54,7 +56,7 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
 class Progress(msgspec.Struct, tag=True, frozen=True):
     """From a worker, now and then: what it does, and at which rate."""
 
-    precision: Precision
+    workload: Workload
     phase: str
     rate_mflop_s: int
 
@@ -62,7 +64,7 @@ class Progress(msgspec.Struct, tag=True, frozen=True):
 class Measured(msgspec.Struct, tag=True, frozen=True):
     """From a worker: one window is over."""
 
-    precision: Precision
+    workload: Workload
     trouble: Trouble | None
 
 
@@ -71,6 +73,7 @@ class Concluded(msgspec.Struct, tag=True, frozen=True):
 
     results: tuple[Result, ...]
     troubles: tuple[Trouble, ...]
+    beside: tuple[Beside, ...]
     rows: tuple[Row, ...]
 
 

@@ -20,13 +20,14 @@ from typing import Any, NamedTuple
 from bench import messages
 from bench.assemble import NodeFacts, Shares, node_record, samples_gz
 from bench.clock import Clock, SystemClock
+from bench.companions import Beside
 from bench.devices import load_backend
 from bench.devices.base import Found
 from bench.environment import kernel_clock
 from bench.measure import Row
-from bench.record import Campaign, Failure, NodeClock, NodeRecord, Precision, Profile
+from bench.record import Campaign, Failure, NodeClock, NodeRecord, Precision, Profile, Window, Workload
 from bench.record.node import FailureCode
-from bench.schedule import check_campaign, self_issued, utc_window
+from bench.schedule import check_campaign, self_issued, utc_window, workloads
 from bench.session import Result
 from bench.telemetry import LoadReading, load_between, read_load
 from bench.units import utc_ns
@@ -60,9 +61,9 @@ class Request(NamedTuple):
 class Event(NamedTuple):
     """Something that happened: for people who watch."""
 
-    what: str  # preparing, ready, campaign, warmup, window, measured, failed, concluding
+    what: str  # preparing, ready, remark, campaign, warmup, window, a companion's name, measured, failed, concluding
     device: str | None = None
-    precision: str | None = None
+    workload: str | None = None
     rate_mflop_s: int | None = None
     text: str | None = None
 
@@ -88,6 +89,13 @@ def measure_node(
             worker.end()
 
 
+def workloads_of(request: Request) -> tuple[Workload, ...]:
+    """Return what a request measures, in order: its precisions in the campaign's windows, else in its profile's."""
+    if request.campaign is None:
+        return workloads(request.profile, request.precisions)
+    return tuple(w.workload for w in request.campaign.windows if w.precision in request.precisions)
+
+
 class _Worker:
     """One worker process, as its node sees it."""
 
@@ -96,7 +104,7 @@ class _Worker:
         self.name = found.device.device
         self.alive = True
         self.answer: messages.Answer | None = None
-        self.ready: set[Precision] = set()
+        self.ready: set[Workload] = set()
         ours, theirs = socket.socketpair()
         with theirs:
             # The parent's own search path: what a user's folder holds must not pass for a module of ours.
@@ -134,10 +142,12 @@ class _Node:
         self.workers: list[_Worker] = []
         self.failures: list[Failure] = []
         self.results: list[Result] = []
+        self.beside: list[Beside] = []
         self.rows: list[Row] = []
         self.libraries: dict[str, str] = {}
         self.switches: dict[str, str] = {}
-        self.shares: dict[Precision, Shares] = {}
+        self.shares: dict[Workload, Shares] = {}
+        self.workloads = workloads_of(request)
 
     def run(self) -> tuple[NodeRecord, bytes]:
         """Prepare, measure each window, conclude, assemble."""
@@ -154,8 +164,8 @@ class _Node:
         )
         self.tell(Event("campaign", text=campaign.campaign_id))
         for window in campaign.windows:
-            if window.precision in request.precisions:
-                self.measure(window.precision, campaign)
+            if window.workload in self.workloads:
+                self.measure(window, campaign)
         self.conclude()
         facts = NodeFacts(
             node_id=request.node_id,
@@ -169,7 +179,8 @@ class _Node:
             switches=self.switches,
             found=request.found,
             results=self.results,
-            failures=sorted(self.failures, key=lambda f: (f.device, f.precision)),
+            beside=self.beside,
+            failures=sorted(self.failures, key=lambda f: (f.device, f.precision, f.choice)),
             shares=self.shares,
             rows=self.rows,
         )
@@ -181,32 +192,33 @@ class _Node:
         self.workers.extend(_Worker(found) for found in request.found)
         for worker in self.workers:
             self.tell(Event("preparing", worker.name))
-            worker.send(messages.Setup(worker.found, request.profile, challenge, request.precisions, request.kernel))
+            worker.send(messages.Setup(worker.found, request.profile, challenge, self.workloads, request.kernel))
         limit_ns = request.limits.prepare_ns
         if request.campaign is not None:
             limit_ns = min(limit_ns, utc_ns(request.campaign.windows[0].load_at) - self.clock.utc_ns())
-        self.wait_for(self.workers, limit_ns, request.precisions, "was not ready in time")
+        self.wait_for(self.workers, limit_ns, self.workloads, "was not ready in time")
         for worker in self.alive():
             assert isinstance(worker.answer, messages.Ready)
-            worker.ready = {facts.precision for facts in worker.answer.facts}
+            worker.ready = {facts.workload for facts in worker.answer.facts}
             self.libraries |= worker.answer.libraries
             self.switches |= worker.answer.switches
             for trouble in worker.answer.troubles:
-                self.fail(worker, (trouble.precision,), trouble.code, trouble.detail)
+                self.fail(worker, (trouble.workload,), trouble.code, trouble.detail)
+            for remark in worker.answer.remarks:
+                self.tell(Event("remark", worker.name, text=remark))
             for facts in worker.answer.facts:
                 text = f"{facts.m} x {facts.n} x {facts.k}, {facts.operand_sets} operand sets"
-                self.tell(Event("ready", worker.name, facts.precision, text=text))
+                self.tell(Event("ready", worker.name, str(facts.workload), text=text))
 
-    def measure(self, precision: Precision, campaign: Campaign) -> None:
-        """Have all devices that are ready for a precision measure it in its window."""
-        request = self.request
-        window = next(w for w in campaign.windows if w.precision == precision)
-        busy = [worker for worker in self.alive() if precision in worker.ready]
+    def measure(self, window: Window, campaign: Campaign) -> None:
+        """Have all devices that are ready for a workload measure it in its window, and what stands beside it."""
+        request, workload = self.request, window.workload
+        busy = [worker for worker in self.alive() if workload in worker.ready]
         if not busy:
             return
         slots = {worker.name: slot for slot, worker in enumerate(self.workers)}
         for worker in busy:
-            worker.send(messages.Measure(precision, utc_window(window, request.profile, slots[worker.name])))
+            worker.send(messages.Measure(workload, utc_window(window, request.profile, slots[worker.name])))
         core = utc_window(window, request.profile, 0)
         loads: list[LoadReading | None] = []
 
@@ -217,37 +229,39 @@ class _Node:
                 loads.append(read_load(w.process.pid for w in self.workers))
 
         limit_ns = core.stops_ns - self.clock.utc_ns() + request.limits.grace_ns
-        later = request.precisions[request.precisions.index(precision) :]
+        limit_ns += request.profile.accompanied_ns(workload)
+        later = self.workloads[self.workloads.index(workload) :]
         self.wait_for(busy, limit_ns, later, "did not end its load in time", look)
-        self.shares[precision] = Shares(*load_between(*loads)) if len(loads) == 2 else Shares(None, None)
+        self.shares[workload] = Shares(*load_between(*loads)) if len(loads) == 2 else Shares(None, None)
         for worker in busy:
             if worker.alive and isinstance(worker.answer, messages.Measured):
                 trouble = worker.answer.trouble
                 if trouble is not None:
-                    self.fail(worker, (precision,), trouble.code, trouble.detail)
+                    self.fail(worker, (workload,), trouble.code, trouble.detail)
                 else:
-                    self.tell(Event("measured", worker.name, precision))
+                    self.tell(Event("measured", worker.name, str(workload)))
 
     def conclude(self) -> None:
         """Have all workers check their last outputs on the host and hand over their figures."""
-        failed = {(f.device, f.precision) for f in self.failures}
-        busy = [w for w in self.alive() if any((w.name, p) not in failed for p in w.ready)]
+        failed = {(f.device, Workload(f.precision, f.choice)) for f in self.failures}
+        busy = [w for w in self.alive() if any((w.name, one) not in failed for one in w.ready)]
         for worker in busy:
             self.tell(Event("concluding", worker.name))
             worker.send(messages.Conclude())
-        self.wait_for(busy, self.request.limits.conclude_ns, self.request.precisions, "did not end its check in time")
+        self.wait_for(busy, self.request.limits.conclude_ns, self.workloads, "did not end its check in time")
         for worker in busy:
             if worker.alive and isinstance(worker.answer, messages.Concluded):
                 self.results += worker.answer.results
+                self.beside += worker.answer.beside
                 self.rows += worker.answer.rows
                 for trouble in worker.answer.troubles:
-                    self.fail(worker, (trouble.precision,), trouble.code, trouble.detail)
+                    self.fail(worker, (trouble.workload,), trouble.code, trouble.detail)
 
     def wait_for(
         self,
         workers: Sequence[_Worker],
         limit_ns: int,
-        precisions: Sequence[Precision],
+        workloads: Sequence[Workload],
         late: str,
         look: Callable[[], None] = lambda: None,
     ) -> None:
@@ -260,7 +274,7 @@ class _Node:
             if left <= 0:
                 for worker in pending:
                     worker.end()
-                    self.fail(worker, precisions, "device-hung", f"the worker {late} and was ended")
+                    self.fail(worker, workloads, "device-hung", f"the worker {late} and was ended")
                 return
             for connection in wait([w.connection for w in pending], timeout=min(left, TICK_NS) / SECOND_NS):
                 worker = next(w for w in pending if w.connection is connection)
@@ -268,16 +282,16 @@ class _Node:
                     message = messages.answer(worker.connection.recv_bytes())
                 except (EOFError, OSError):
                     pending.remove(worker)
-                    self.lost(worker, precisions)
+                    self.lost(worker, workloads)
                     continue
                 if isinstance(message, messages.Progress):
-                    self.tell(Event(message.phase, worker.name, message.precision, message.rate_mflop_s))
+                    self.tell(Event(message.phase, worker.name, str(message.workload), message.rate_mflop_s))
                 else:
                     worker.answer = message
                     pending.remove(worker)
         look()
 
-    def lost(self, worker: _Worker, precisions: Sequence[Precision]) -> None:
+    def lost(self, worker: _Worker, workloads: Sequence[Workload]) -> None:
         """Take note of a worker that is gone."""
         try:
             status: int | None = worker.process.wait(timeout=5)
@@ -285,19 +299,27 @@ class _Node:
             status = None
         worker.end()
         if status is None or status >= 0:
-            self.fail(worker, precisions, "device-failed", f"the worker ended with status {status}")
+            self.fail(worker, workloads, "device-failed", f"the worker ended with status {status}")
         else:
-            self.fail(worker, precisions, "device-lost", f"the worker was ended by signal {-status}")
+            self.fail(worker, workloads, "device-lost", f"the worker was ended by signal {-status}")
 
-    def fail(self, worker: _Worker, precisions: Sequence[Precision], code: FailureCode, detail: str) -> None:
+    def fail(self, worker: _Worker, workloads: Sequence[Workload], code: FailureCode, detail: str) -> None:
         """Record that a device gives no figure; what was recorded before stands."""
         if not worker.alive:  # with it goes what it had measured but not handed over
-            precisions = self.request.precisions
-        known = {(f.device, f.precision) for f in self.failures}
-        for precision in precisions:
-            if (worker.name, precision) not in known:
-                self.failures.append(Failure(device=worker.name, precision=precision, code=code, detail=detail))
-                self.tell(Event("failed", worker.name, precision, text=f"{code}: {detail}"))
+            workloads = self.workloads
+        known = {(f.device, Workload(f.precision, f.choice)) for f in self.failures}
+        for workload in workloads:
+            if (worker.name, workload) not in known:
+                self.failures.append(
+                    Failure(
+                        device=worker.name,
+                        precision=workload.precision,
+                        choice=workload.choice,
+                        code=code,
+                        detail=detail,
+                    )
+                )
+                self.tell(Event("failed", worker.name, str(workload), text=f"{code}: {detail}"))
 
     def alive(self) -> list[_Worker]:
         """Return the workers that still run."""

@@ -6,6 +6,7 @@ Pure but for reading the file; the trial is a function that is handed in.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 from bench.errors import DeviceError, InputError
@@ -16,6 +17,7 @@ from bench.record import (
     Precision,
     Profile,
     Shape,
+    Workload,
     read_config,
 )
 from kernels.base import MIN_DIMENSION
@@ -28,10 +30,13 @@ MEMORY_MARGIN_PERCENT = 150
 
 
 class Trial(NamedTuple):
-    """One shape that was tried, and the mean time of a launch, ns."""
+    """One shape that was tried, and the mean time of a launch, ns; None where it did not fit into the memory."""
 
     shape: Shape
-    launch_ns: int
+    launch_ns: int | None
+
+
+TryShape = Callable[[Shape], "int | None"]  # mean time of a launch, ns; None where the shape does not fit after all
 
 
 def load_profile(name_or_file: str) -> Profile:
@@ -63,10 +68,14 @@ def check_profile(profile: Profile, where: object) -> None:
         )
     if len(set(profile.precisions)) != len(profile.precisions):
         raise InputError("profile-invalid", "names a precision twice", where=where)
-    for precision in profile.precisions:
-        shapes = profile.shapes.get(precision, ())
+    if len(set(profile.choices)) != len(profile.choices):
+        raise InputError("profile-invalid", "names a choice of shape twice", where=where)
+    if "fixed" not in profile.choices and any(kernels.companions for kernels in profile.kernels.values()):
+        raise InputError("profile-invalid", "has companions and no fixed shape that they stand beside", where=where)
+    for workload in (Workload(p, c) for p in profile.precisions for c in profile.choices):
+        shapes = profile.registered(workload)
         if not shapes:
-            raise InputError("profile-invalid", f"has no shapes for {precision}", where=where)
+            raise InputError("profile-invalid", f"has no shapes for {workload}", where=where)
         if min(min(s.m, s.n, s.k) for s in shapes) < MIN_DIMENSION:
             raise InputError("profile-invalid", f"has a dimension below {MIN_DIMENSION}", where=where)
 
@@ -79,7 +88,7 @@ def chosen_precisions(profile: Profile, wanted: Sequence[str]) -> tuple[Precisio
     """
     if not wanted:
         return profile.precisions
-    known = {str(precision): precision for precision, shapes in profile.shapes.items() if shapes}
+    known = {str(p): p for p in profile.shapes if all(profile.registered(Workload(p, c)) for c in profile.choices)}
     for name in wanted:
         if name not in known:
             raise InputError(
@@ -120,51 +129,85 @@ def needed_bytes(shape: Shape, precision: Precision, least_bytes: int) -> int:
     return sets * (operands + shape.m * shape.n * item) * MEMORY_MARGIN_PERCENT // 100
 
 
-def choose_shape(
-    profile: Profile,
-    precision: Precision,
-    least_bytes: int,
-    memory_bytes: int | None,
-    trial: Callable[[Shape], int],
-) -> tuple[Shape, list[Trial]]:
-    """Return the largest registered shape that fits and whose launch is short enough (R4), and all trials.
+def choose_fixed(
+    profile: Profile, workload: Workload, least_bytes: int, memory_bytes: int | None, trial: TryShape
+) -> Trial:
+    """Return the largest registered shape that fits and whose launch is short enough (R4).
 
     Shapes are tried upwards, each only if the rate seen so far says that it will be short enough: a device that is
     slow on large shapes never has to run one.
 
     Args:
         profile: with the registered shapes.
-        precision: to run.
+        workload: to run.
         least_bytes: of all operand sets together (R3).
         memory_bytes: that operands may take; None where it is unknown.
-        trial: returns the mean time of a launch of a shape, ns.
+        trial: tries a shape.
 
     Raises:
         DeviceError: no shape fits into the memory, or the smallest is still too slow.
     """
-    shapes = sorted(profile.shapes.get(precision, ()), key=_flop)
-    fitting = [s for s in shapes if memory_bytes is None or needed_bytes(s, precision, least_bytes) <= memory_bytes]
-    if not fitting:
-        raise DeviceError("no-shape", f"no registered {precision} shape fits into the memory")
+    fitting = sorted(_fitting(profile, workload, least_bytes, memory_bytes), key=_flop)
     longest = longest_launch_ns(profile)
-    trials = [Trial(fitting[0], trial(fitting[0]))]
-    best = trials[0]
+    best = Trial(fitting[0], trial(fitting[0]))
+    if best.launch_ns is None:
+        raise DeviceError("out-of-memory", f"not even the smallest {workload} shape fits into the memory")
     untried = fitting[1:]
     while candidate := _largest_within(untried, best, longest):
-        trials.append(Trial(candidate, trial(candidate)))
-        if trials[-1].launch_ns > longest:
+        tried = Trial(candidate, trial(candidate))
+        if tried.launch_ns is None or tried.launch_ns > longest:
             untried = [s for s in untried if _flop(s) < _flop(candidate)]
         else:
-            best = trials[-1]
+            best = tried
             untried = [s for s in untried if _flop(s) > _flop(candidate)]
     # A launch somewhat over the profile's wish still keeps R4 on the smallest shape, which is better than no figure.
+    assert best.launch_ns is not None
     if best.launch_ns > longest * profile.launches_per_subwindow // LEAST_LAUNCHES_PER_SUBWINDOW:
-        raise DeviceError("no-shape", f"one launch of the smallest {precision} shape takes {best.launch_ns} ns")
-    return best.shape, trials
+        raise DeviceError("no-shape", f"one launch of the smallest {workload} shape takes {best.launch_ns} ns")
+    return best
+
+
+def choose_tuned(
+    profile: Profile, workload: Workload, least_bytes: int, memory_bytes: int | None, trial: TryShape, seen: Trial
+) -> Trial:
+    """Return the registered shape that was fastest in its trial (R4), of those that fit and are short enough.
+
+    Args:
+        profile, workload, least_bytes, memory_bytes, trial: as in `choose_fixed`.
+        seen: a shape that was tried, whose rate says which others need not be.
+
+    Raises:
+        DeviceError: no shape fits into the memory, or none is short enough.
+    """
+    longest = longest_launch_ns(profile)
+    assert seen.launch_ns is not None
+    fitting = _fitting(profile, workload, least_bytes, memory_bytes)
+    hopeful = [s for s in fitting if seen.launch_ns * _flop(s) <= 2 * longest * _flop(seen.shape)]
+    # The largest operands first: the others are tried in their memory.
+    tried = [Trial(shape, trial(shape)) for shape in sorted(hopeful, key=_operands, reverse=True)]
+    within = [t for t in tried if t.launch_ns is not None and t.launch_ns <= longest]
+    if not within:
+        raise DeviceError("no-shape", f"no registered {workload} shape is short enough")
+    return min(within, key=lambda t: Fraction(t.launch_ns or 0, _flop(t.shape)))
+
+
+def _fitting(profile: Profile, workload: Workload, least_bytes: int, memory_bytes: int | None) -> list[Shape]:
+    fitting = [
+        shape
+        for shape in profile.registered(workload)
+        if memory_bytes is None or needed_bytes(shape, workload.precision, least_bytes) <= memory_bytes
+    ]
+    if not fitting:
+        raise DeviceError("no-shape", f"no registered {workload} shape fits into the memory")
+    return fitting
 
 
 def _flop(shape: Shape) -> int:
     return 2 * shape.m * shape.n * shape.k
+
+
+def _operands(shape: Shape) -> int:
+    return shape.m * shape.k + shape.k * shape.n + shape.m * shape.n
 
 
 def _largest_within(shapes: Sequence[Shape], seen: Trial, longest_ns: int) -> Shape | None:
@@ -172,6 +215,7 @@ def _largest_within(shapes: Sequence[Shape], seen: Trial, longest_ns: int) -> Sh
 
     Rates grow with the shape: the next larger one is tried even if it would have to be twice as fast.
     """
+    assert seen.launch_ns is not None
     predicted = [(s, seen.launch_ns * _flop(s) // _flop(seen.shape)) for s in shapes]
     within = [s for s, launch_ns in predicted if launch_ns <= longest_ns]
     if not within and predicted and predicted[0][1] <= 2 * longest_ns:

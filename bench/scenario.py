@@ -43,6 +43,7 @@ class Script(Document, frozen=True, kw_only=True):
     throttle: tuple[Throttle, ...] = ()
     clock_mhz: int = 1_755
     power_mw: int = 650_000
+    energy_ppm: int | None = None  # by how much the energy counter runs ahead of the power; null: there is none
     temperature_c: int = 62
     temperature_rise_c: int = 0  # still to come when load begins
     temperature_rise_s: float = 10.0  # time constant of the rise

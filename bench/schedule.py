@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.errors import InputError
-from bench.record import Campaign, ExpectedNode, Precision, Profile, Window, digest
+from bench.record import Campaign, ExpectedNode, Precision, Profile, Window, Workload, digest
 from bench.session import UtcWindow
 from bench.units import utc_ns, utc_text
 
@@ -16,8 +16,13 @@ LEAD_NS = 500_000_000  # from "all are ready" to the first load, and between the
 SELF_POOL = "self"
 
 
+def workloads(profile: Profile, precisions: Sequence[Precision]) -> tuple[Workload, ...]:
+    """Return what is measured, in the order in which it is: each precision in all the profile's choices of shape."""
+    return tuple(Workload(precision, choice) for precision in precisions for choice in profile.choices)
+
+
 def windows(profile: Profile, precisions: Sequence[Precision], first_load_ns: int) -> tuple[Window, ...]:
-    """Return one window for each precision, one after another.
+    """Return one window for each workload, one after another.
 
     Args:
         profile: with the lengths.
@@ -26,18 +31,19 @@ def windows(profile: Profile, precisions: Sequence[Precision], first_load_ns: in
     """
     found = []
     load_ns = first_load_ns
-    for precision in precisions:
+    for workload in workloads(profile, precisions):
         opens_ns = load_ns + profile.warmup_ns
         closes_ns = opens_ns + profile.window_ns
         found.append(
             Window(
-                precision=precision,
+                precision=workload.precision,
+                choice=workload.choice,
                 load_at=utc_text(load_ns),
                 opens_at=utc_text(opens_ns),
                 closes_at=utc_text(closes_ns),
             )
         )
-        load_ns = closes_ns + profile.guard_ns + LEAD_NS
+        load_ns = closes_ns + profile.guard_ns + profile.accompanied_ns(workload) + LEAD_NS
     return tuple(found)
 
 

@@ -5,7 +5,6 @@ No process, pipe or file in here. An error in one precision is the caller's to r
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, get_args
@@ -14,23 +13,21 @@ import msgspec
 
 from bench.checks import draw_checks, final_seed, probe_seed
 from bench.clock import Clock, sleep_until_utc
+from bench.companions import Beside, Stand, run_beside
 from bench.devices.base import Found, Opened
 from bench.environment import normal_switches
-from bench.errors import DeviceError, PetasealError, one_line
+from bench.errors import DeviceError, PetasealError, one_line, public_text
 from bench.measure import Measured, Row, Span, Task, Worst, measure
-from bench.profile import batch_of, choose_shape, longest_launch_ns
-from bench.record import Figure, Precision, Profile, Shape, least_operand_bytes
+from bench.profile import Trial, batch_of, choose_fixed, choose_tuned, longest_launch_ns, needed_bytes
+from bench.record import Choice, Figure, Precision, Profile, Shape, Workload, least_operand_bytes
 from bench.record.node import FailureCode, Method
 from bench.telemetry import Sampler, read
+from bench.trials import Trials, is_out_of_memory
 
 if TYPE_CHECKING:
     from kernels.base import Kernel, Prepared
 
 LIBRARIES: tuple[str, ...] = ("numpy", "torch", "cupy")
-TRIAL_NS = 30_000_000
-TRIAL_ROUNDS = 3
-TRIAL_LAUNCHES = 3
-FAR_TOO_LONG = 8
 FAILURES: tuple[str, ...] = get_args(FailureCode)
 
 
@@ -39,6 +36,7 @@ class Facts(msgspec.Struct, frozen=True):
 
     kernel: str
     precision: Precision
+    choice: Choice
     accumulate: Precision
     method: Method
     m: int
@@ -47,9 +45,14 @@ class Facts(msgspec.Struct, frozen=True):
     operand_sets: int
     operand_bytes: int
 
+    @property
+    def workload(self) -> Workload:
+        """What is measured."""
+        return Workload(self.precision, self.choice)
+
 
 class UtcWindow(msgspec.Struct, frozen=True):
-    """A campaign's window of one precision as one device sees it: its own ramp slot included. UTC, ns."""
+    """A campaign's window of one workload as one device sees it: its own ramp slot included. UTC, ns."""
 
     load_ns: int
     opens_ns: int
@@ -58,7 +61,7 @@ class UtcWindow(msgspec.Struct, frozen=True):
 
 
 class Ready(NamedTuple):
-    """A prepared precision: operands on the device, and how many launches are stamped together."""
+    """A prepared workload: operands on the device, and how many launches are stamped together."""
 
     facts: Facts
     batch: int
@@ -66,7 +69,7 @@ class Ready(NamedTuple):
 
 
 class Result(NamedTuple):
-    """A finished precision."""
+    """A finished workload."""
 
     facts: Facts
     figure: Figure
@@ -82,7 +85,7 @@ class Session:
         profile: how to measure.
         challenge: of the campaign, lower-case hex.
         clock: this machine's clocks.
-        kernel: name of the kernel; None for the device's own choice.
+        kernel: name of the kernel; None for the profile's, or where it has none for this kind, the device's own.
     """
 
     def __init__(
@@ -96,97 +99,97 @@ class Session:
     ) -> None:
         self._found = found
         self._name = found.device.device
+        self._kind = self._name.partition(":")[0]
         self._opened = opened
         self._profile = profile
         self._challenge = challenge
         self._clock = clock
         self._source = opened.source()
         self._before = read(self._source)  # before our own context is on the device
-        self._kernel = opened.kernel() if kernel is None else _load_kernel(kernel)
-        self._ready: dict[Precision, Ready] = {}
-        self._measured: dict[Precision, Measured] = {}
+        named = profile.kernels.get(self._kind)
+        self._kernel = self._kernel_named(kernel or (named.figure if named else None))
+        self._least_bytes = least_operand_bytes(found.model)
+        self._switches = self._kernel.switches()
+        self._seen: dict[Precision, Trial] = {}
+        self._ready: dict[Workload, Ready] = {}
+        self._measured: dict[Workload, Measured] = {}
+        self._stands: dict[Workload, list[Stand]] = {}
+        self.beside: list[Beside] = []
         self.rows: list[Row] = []
+        self.remarks: list[str] = []
 
     def switches(self) -> dict[str, str]:
-        """Set every reduced-precision switch off and return how each reads; libraries are told elsewhere."""
-        return normal_switches({k: v for k, v in self._kernel.switches().items() if not k.endswith(".blas")})
+        """Set every reduced-precision switch off and return how each reads; libraries are told elsewhere.
+
+        To be asked once the operands are in place: a library tells of itself only when it has been used.
+        """
+        self._switches |= self._kernel.switches()
+        return normal_switches({k: v for k, v in self._switches.items() if not k.endswith(".blas")})
 
     def libraries(self) -> dict[str, str]:
         """Return the libraries that compute, with their versions: those that this process has imported."""
         imported = {name: sys.modules[name] for name in LIBRARIES if name in sys.modules}
         found = {name: str(getattr(module, "__version__", "")) for name, module in imported.items()}
-        found |= {name: value for name, value in self._kernel.switches().items() if name.endswith(".blas")}
+        found |= {name: value for name, value in self._switches.items() if name.endswith(".blas")}
         return {name: one_line(value, 200) for name, value in found.items() if value}
 
-    def prepare(self, precision: Precision, shared_by: int = 1) -> Facts:
+    def prepare(self, workload: Workload, shared_by: int = 1) -> Facts:
         """Choose a shape by trial (R4), put the operands on the device (R3) and compute the checks' references.
 
         Args:
-            precision: to prepare.
-            shared_by: how many precisions share the device's memory.
+            workload: to prepare.
+            shared_by: how many workloads, this one among them, have still to find room in the device's memory.
 
         Raises:
-            DeviceError: the precision is not supported, or no shape fits.
+            DeviceError: somebody else uses the device, the precision is not supported, or no shape fits.
         """
-        reason = self._kernel.supports(precision, self._opened.target)
+        precision = workload.precision
+        if self._profile.busy == "refuse" and self._before is not None and self._before.processes:
+            raise DeviceError(
+                "device-busy", f"{self._before.processes} other process(es) have a context on it", where=self._name
+            )
+        reason = self._opened.unsupported(precision) or self._kernel.supports(precision, self._opened.target)
         if reason is not None:
             raise DeviceError("unsupported-precision", reason, where=self._name)
+        names = self._profile.companions_of(self._kind, workload)
         memory = self._opened.memory_bytes()
-        least = least_operand_bytes(self._found.model)
-        kept: dict[Shape, Prepared] = {}
-
-        def trial(shape: Shape) -> int:
-            for old in kept.values():
-                old.close()
-            kept.clear()
-            kept[shape] = self._prepare(shape, precision, 0)
-            launch_ns = self._time(kept[shape])
-            self._row(precision, "trial", f"launch_{shape.m}x{shape.n}x{shape.k}_ns", launch_ns)
-            times[shape] = launch_ns
-            return launch_ns
-
-        times: dict[Shape, int] = {}
-        share = None if memory is None else memory // shared_by
-        shape, _ = choose_shape(self._profile, precision, least, share, trial)
-        prepared = kept.pop(shape, None)
-        for other in kept.values():
-            other.close()
-        if prepared is None or prepared.operand_bytes < least:
-            if prepared is not None:
-                prepared.close()
-            prepared = self._prepare(shape, precision, least)
+        share = None if memory is None else memory // (shared_by + len(names))
+        chosen, prepared = self._choose(workload, share)
         for operand_set in range(prepared.operand_sets):
             prepared.launch(operand_set, 1)
             prepared.synchronize()
-            prepared.check(operand_set, probe_seed(self._challenge, self._name, precision, operand_set))
+            prepared.check(operand_set, probe_seed(self._challenge, self._name, str(workload), operand_set))
         for operand, digest in prepared.operand_sha256.items():
-            self._row(precision, "prepare", f"operand_{operand}_sha256", digest)
+            self._row(workload, "prepare", f"operand_{operand}_sha256", digest)
         facts = Facts(
             kernel=prepared.problem.kernel,
             precision=precision,
+            choice=workload.choice,
             accumulate=prepared.accumulate,
             method=prepared.method,
-            m=shape.m,
-            n=shape.n,
-            k=shape.k,
+            m=prepared.problem.m,
+            n=prepared.problem.n,
+            k=prepared.problem.k,
             operand_sets=prepared.operand_sets,
             operand_bytes=prepared.operand_bytes,
         )
-        self._ready[precision] = Ready(facts, batch_of(self._profile, times[shape]), prepared)
+        assert chosen.launch_ns is not None
+        self._ready[workload] = Ready(facts, batch_of(self._profile, chosen.launch_ns), prepared)
+        self._stands[workload] = [self._stand(name, workload, chosen.shape) for name in names]
         return facts
 
     def measure(
-        self, precision: Precision, window: UtcWindow, tell: Callable[[str, int], None] = lambda p, r: None
+        self, workload: Workload, window: UtcWindow, tell: Callable[[str, int], None] = lambda p, r: None
     ) -> None:
-        """Wait for the device's ramp slot and measure one precision in its window.
+        """Wait for the device's ramp slot and measure one workload in its window.
 
         Raises:
-            DeviceError: too few launches were finished in the window.
+            DeviceError: too few launches were finished in the window, or telemetry tells of a fault.
         """
-        facts, batch, prepared = self._ready[precision]
+        facts, batch, prepared = self._ready[workload]
         profile = self._profile
-        checks = draw_checks(self._challenge, self._name, precision, facts.operand_sets, profile.verified_launches)
-        sampler = Sampler(self._source, self._clock, profile.telemetry_interval_ns, self._before)
+        checks = draw_checks(self._challenge, self._name, str(workload), facts.operand_sets, profile.verified_launches)
+        sampler = self._sampler()
         sleep_until_utc(self._clock, window.load_ns)
         monotonic, utc = self._clock.pair_ns()
         apart = monotonic - utc
@@ -197,68 +200,124 @@ class Session:
             stops_ns=window.stops_ns + apart,
             opens_utc_ns=window.opens_ns,
         )
-        self._opened.begin(precision, span.opens_ns)
-        task = Task(self._name, profile, span, batch, checks)
-        self._measured[precision] = measure(prepared, task, self._clock, sampler, self._opened.timer(), tell)
+        self._opened.begin(workload.precision, span.opens_ns)
+        task = Task(self._name, workload, profile, span, batch, checks)
+        self._measured[workload] = measure(prepared, task, self._clock, sampler, self._opened.timer(), tell)
 
-    def conclude(self, precision: Precision) -> Result:
+    def accompany(
+        self, workload: Workload, window: UtcWindow, tell: Callable[[str, int], None] = lambda p, r: None
+    ) -> None:
+        """Measure what stands beside a workload, right after its window, while the device is as warm as in it."""
+        for slot, stand in enumerate(self._stands[workload]):
+            ends_utc_ns = window.stops_ns + (slot + 1) * self._profile.companion_ns
+            tell(stand.kernel, 0)
+            beside = run_beside(stand, self._name, self._challenge, self._clock, self._sampler(), ends_utc_ns)
+            self.beside.append(beside)
+
+    def conclude(self, workload: Workload) -> Result:
         """Check the last output on the host (R5), after all windows, and return the figure."""
-        facts, _, prepared = self._ready[precision]
-        measured = self._measured[precision]
+        facts, _, prepared = self._ready[workload]
+        measured = self._measured[workload]
         worst = Worst()
         worst.row_error_ppm, worst.rms_error_ppm = measured.figure.row_error_ppm, measured.figure.rms_error_ppm
-        worst.add(prepared.check_on_host(measured.last_set, final_seed(self._challenge, self._name, precision)))
+        worst.add(prepared.check_on_host(measured.last_set, final_seed(self._challenge, self._name, str(workload))))
         self.rows += measured.rows
         figure = measured.figure._replace(row_error_ppm=worst.row_error_ppm, rms_error_ppm=worst.rms_error_ppm)
         return Result(facts, figure, measured.throttle_reasons)
 
-    def _prepare(self, shape: Shape, precision: Precision, least_bytes: int) -> Prepared:
+    def _choose(self, workload: Workload, memory_bytes: int | None) -> tuple[Trial, Prepared]:
+        """Return the chosen shape with operands in place: as many sets as R3 asks for."""
+        profile, precision, least = self._profile, workload.precision, self._least_bytes
+        longest_ns = longest_launch_ns(profile)
+
+        def make(shape: Shape) -> Prepared:
+            return self._prepare(shape, precision, 0)
+
+        tuned = workload.choice == "tuned"
+        while True:
+            trials = Trials(make, self._clock, longest_ns, reuse=tuned)
+            if tuned:
+                seen = self._seen.get(precision)
+                if seen is None:
+                    first = Trials(make, self._clock, longest_ns, reuse=False)
+                    seen = choose_fixed(profile, workload, least, memory_bytes, first)
+                    first.close()
+                chosen = choose_tuned(profile, workload, least, memory_bytes, trials, seen)
+            else:
+                chosen = choose_fixed(profile, workload, least, memory_bytes, trials)
+                self._seen[precision] = chosen
+            for shape, launch_ns in trials.times.items():
+                name = f"launch_{shape.m}x{shape.n}x{shape.k}_ns"
+                self._row(workload, "trial", name, "out-of-memory" if launch_ns is None else launch_ns)
+                if launch_ns is None:
+                    self._too_large(workload, shape)
+            prepared = trials.take(chosen.shape)
+            if prepared is not None and prepared.operand_bytes >= least:
+                return chosen, prepared
+            if prepared is not None:
+                prepared.close()
+            try:
+                return chosen, self._prepare(chosen.shape, precision, least)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # All its operand sets together did not fit: as if the device had less memory, without this shape.
+            self._too_large(workload, chosen.shape)
+            memory_bytes = needed_bytes(chosen.shape, precision, least) - 1
+
+    def _stand(self, name: str, workload: Workload, shape: Shape) -> Stand:
+        """Return what stands beside a workload, prepared, or the reason why it cannot be."""
+        from kernels.base import COMPANIONS, load_companion
+
+        precision, target = workload.precision, self._opened.target
+        try:
+            if name in COMPANIONS:
+                companion = load_companion(name)
+                if (reason := companion.supports(precision, target)) is not None:
+                    return Stand(name, companion.role, precision, None, reason)
+                seed = probe_seed(self._challenge, self._name, f"{workload}/{name}", 0)
+                return Stand(name, companion.role, precision, companion.prepare(precision, target, seed), None)
+            kernel = self._kernel_named(name)
+            if (reason := kernel.supports(precision, target)) is not None:
+                return Stand(name, "path", precision, None, reason)
+            self._switches = kernel.switches() | self._switches
+            return Stand(name, "path", precision, self._prepare(shape, precision, self._least_bytes, kernel), None)
+        except Exception as error:
+            role = load_companion(name).role if name in COMPANIONS else "path"
+            return Stand(name, role, precision, None, failure_of(error)[1])
+
+    def _prepare(self, shape: Shape, precision: Precision, least_bytes: int, kernel: Kernel | None = None) -> Prepared:
         from kernels.base import Problem
 
-        problem = Problem(self._kernel.name, precision, shape.m, shape.n, shape.k)
-        return self._kernel.prepare(problem, self._challenge, self._name, self._opened.target, least_bytes)
+        kernel = kernel or self._kernel
+        problem = Problem(kernel.name, precision, shape.m, shape.n, shape.k)
+        return kernel.prepare(problem, self._challenge, self._name, self._opened.target, least_bytes)
 
-    def _time(self, prepared: Prepared) -> int:
-        """Return the time of a launch after a first one, ns, the least of some rounds; of the first if far too long.
+    def _kernel_named(self, name: str | None) -> Kernel:
+        own = self._opened.kernel()
+        if name is None or name == own.name:
+            return own
+        from kernels.base import load_kernel
 
-        A busy host slows a round down; it never speeds one up, and one slow round must not choose a small shape.
-        """
-        begun = self._clock.monotonic_ns()
-        prepared.launch(0, 1)
-        prepared.synchronize()
-        first = self._clock.monotonic_ns() - begun
-        if first > FAR_TOO_LONG * longest_launch_ns(self._profile):
-            return first
-        return min(self._time_round(prepared) for _ in range(TRIAL_ROUNDS))
+        return load_kernel(name)
 
-    def _time_round(self, prepared: Prepared) -> int:
-        begun = last = self._clock.monotonic_ns()
-        launches, more = 0, TRIAL_LAUNCHES
-        while last - begun < TRIAL_NS:
-            prepared.launch(launches, more)
-            prepared.synchronize()
-            launches += more
-            more *= 2  # launches of a microsecond are timed by the thousand
-            last = self._clock.monotonic_ns()
-        return max(1, (last - begun) // launches)
+    def _sampler(self) -> Sampler:
+        return Sampler(self._source, self._clock, self._profile.telemetry_interval_ns, self._before)
 
-    def _row(self, precision: str, phase: str, quantity: str, value: int | str) -> None:
-        self.rows.append(Row(self._name, precision, phase, 0, quantity, value))
+    def _too_large(self, workload: Workload, shape: Shape) -> None:
+        self.remarks.append(f"{workload}: {shape.m} x {shape.n} x {shape.k} does not fit into the memory")
+
+    def _row(self, workload: Workload, phase: str, quantity: str, value: int | str) -> None:
+        self.rows.append(Row(self._name, str(workload), phase, 0, quantity, value))
 
 
 def failure_of(error: BaseException) -> tuple[FailureCode, str]:
     """Return the code and a short text for an error on a device, without paths: a record names no place of a node."""
     kind = type(error).__name__
     text = error.what if isinstance(error, PetasealError) else f"{kind}: {error}" if str(error) else kind
-    text = one_line(re.sub(r"(?:~|\.{0,2})(?:/[\w.+-]+){2,}", "<path>", text), 200)
+    text = public_text(text)
     if isinstance(error, DeviceError) and error.code in FAILURES:
         return error.code, text  # type: ignore[return-value]
-    if isinstance(error, MemoryError) or kind == "OutOfMemoryError":
+    if is_out_of_memory(error):
         return "out-of-memory", text
     return "device-failed", text
-
-
-def _load_kernel(name: str) -> Kernel:
-    from kernels.base import load_kernel
-
-    return load_kernel(name)

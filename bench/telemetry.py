@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from bench.clock import Clock
+from bench.errors import DeviceError
 from bench.units import ratio_ppm
 
 SECOND_NS = 10**9
@@ -27,6 +28,7 @@ class Reading(NamedTuple):
     throttled: tuple[str, ...] | None = None
     ecc_uncorrected: int | None = None  # counter since the driver was loaded
     processes: int | None = None  # with a context on the device, ours among them
+    energy_mj: int | None = None  # the device's own energy counter, since any fixed moment
 
 
 class Sample(NamedTuple):
@@ -40,7 +42,12 @@ class Source(Protocol):
     """Where readings of one device come from."""
 
     def read(self) -> Reading | None:
-        """Return the present reading; None where there is none."""
+        """Return the present reading; None where there is none.
+
+        Raises:
+            DeviceError: the device is lost or reports a fault that ends its measurement. Any other error costs one
+                reading and nothing else.
+        """
         ...
 
 
@@ -50,6 +57,7 @@ class Watch(NamedTuple):
     samples: int
     coverage_ppm: int | None
     power_mean_mw: int | None
+    power_counter_mw: int | None
     temperature_max_c: int | None
     clock_mean_mhz: int | None
     clock_max_mhz: int | None
@@ -75,10 +83,12 @@ class Sampler:
         self._interval_ns = interval_ns
         self.before = before
         self.samples: list[Sample] = []
+        self.fault: DeviceError | None = None  # what the source says ends the measurement
 
     def start(self) -> None:
         """Begin to read, at once and then at each interval."""
         self.samples = []
+        self.fault = None
         self._stop = self._clock.every(self._interval_ns, self._take)
 
     def stop(self) -> None:
@@ -90,15 +100,25 @@ class Sampler:
         return self.samples[-1].reading if self.samples else Reading()
 
     def _take(self) -> None:
-        reading = read(self._source)
+        try:
+            reading = read(self._source)
+        except DeviceError as error:
+            self.fault = self.fault or error
+            return
         if reading is not None:
             self.samples.append(Sample(self._clock.monotonic_ns(), reading))
 
 
 def read(source: Source) -> Reading | None:
-    """Return the source's reading, or None where it fails: telemetry never ends a measurement."""
+    """Return the source's reading, or None where it fails.
+
+    Raises:
+        DeviceError: the source says that the device is lost or faulty; nothing else in telemetry ends a measurement.
+    """
     try:
         return source.read()
+    except DeviceError:
+        raise
     except Exception:
         return None
 
@@ -127,6 +147,7 @@ def summary(samples: Sequence[Sample], before: Reading | None, opens_ns: int, cl
         samples=len(inside),
         coverage_ppm=ratio_ppm(len(covered), seconds),
         power_mean_mw=_mean(r.power_mw for r in readings),
+        power_counter_mw=_counter_power(inside),
         temperature_max_c=max((r.temperature_c for r in readings if r.temperature_c is not None), default=None),
         clock_mean_mhz=_mean(clocks),
         clock_max_mhz=max(clocks, default=None),
@@ -141,6 +162,14 @@ def summary(samples: Sequence[Sample], before: Reading | None, opens_ns: int, cl
 def _mean(values: Iterable[int | None]) -> int | None:
     known = [value for value in values if value is not None]
     return sum(known) // len(known) if known else None
+
+
+def _counter_power(samples: Sequence[Sample]) -> int | None:
+    """Return the mean power by the device's energy counter, mW; None where it has none or it was reset."""
+    told = [(s.at_ns, s.reading.energy_mj) for s in samples if s.reading.energy_mj is not None]
+    if len(told) < 2 or told[-1][0] <= told[0][0] or any(b[1] < a[1] for a, b in pairwise(told)):
+        return None
+    return (told[-1][1] - told[0][1]) * SECOND_NS // (told[-1][0] - told[0][0])
 
 
 def _foreign(before: Reading | None, readings: Sequence[Reading]) -> int | None:

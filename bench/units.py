@@ -59,6 +59,11 @@ def ratio_ppm(part: int, whole: int) -> int | None:
     return part * 10**6 // whole if whole > 0 else None
 
 
+def efficiency(rate_mflop_s: int, power_mw: int | None) -> int | None:
+    """Return MFLOP/s for each watt, truncated; None where the power is not known."""
+    return rate_mflop_s * 1000 // power_mw if power_mw else None
+
+
 def utc_text(epoch_ns: int) -> str:
     """Return nanoseconds since the epoch in the one form that documents use, truncated to microseconds."""
     return (_EPOCH + timedelta(microseconds=epoch_ns // 1000)).strftime(TIME_FORMAT).rjust(27, "0")

@@ -18,7 +18,7 @@ from typing import Any
 from bench import messages
 from bench.clock import SystemClock
 from bench.devices import load_backend
-from bench.record import Precision
+from bench.record import Workload
 from bench.session import Facts, Session, failure_of
 
 PR_SET_PDEATHSIG = 1
@@ -58,7 +58,7 @@ def serve(connection: Connection[Any, Any]) -> None:
     """
     setup = messages.order(connection.recv_bytes())
     assert isinstance(setup, messages.Setup)
-    kind, _, index = setup.found.device.device.partition(":")
+    kind = setup.found.device.device.partition(":")[0]
     clock = SystemClock()
     ready: list[Facts] = []
     troubles: list[messages.Trouble] = []
@@ -66,22 +66,22 @@ def serve(connection: Connection[Any, Any]) -> None:
     libraries: dict[str, str] = {}
     switches: dict[str, str] = {}
     try:
-        opened = load_backend(kind).open(int(index), clock)
+        opened = load_backend(kind).open(setup.found, clock)
         session = Session(setup.found, opened, setup.profile, setup.challenge, clock, setup.kernel)
-        switches = session.switches()
     except Exception as error:
         session = None
-        troubles = [trouble(precision, error) for precision in setup.precisions]
-    for precision in setup.precisions if session else ():
+        troubles = [trouble(workload, error) for workload in setup.workloads]
+    for place, workload in enumerate(setup.workloads if session else ()):
         assert session is not None
         try:
-            ready.append(session.prepare(precision, len(setup.precisions)))
+            ready.append(session.prepare(workload, len(setup.workloads) - place))
         except Exception as error:
-            troubles.append(trouble(precision, error))
+            troubles.append(trouble(workload, error))
     if session:
-        libraries = session.libraries()
-    connection.send_bytes(messages.encode(messages.Ready(tuple(ready), tuple(troubles), libraries, switches)))
-    measured: list[Precision] = []
+        libraries, switches = session.libraries(), session.switches()
+    remarks = tuple(session.remarks) if session else ()
+    connection.send_bytes(messages.encode(messages.Ready(tuple(ready), remarks, tuple(troubles), libraries, switches)))
+    measured: list[Workload] = []
     while session is not None:
         order = messages.order(connection.recv_bytes())
         if isinstance(order, messages.Measure):
@@ -92,9 +92,9 @@ def serve(connection: Connection[Any, Any]) -> None:
 
 
 def measure(
-    session: Session, order: messages.Measure, measured: list[Precision], connection: Connection[Any, Any]
+    session: Session, order: messages.Measure, measured: list[Workload], connection: Connection[Any, Any]
 ) -> messages.Measured:
-    """Measure one precision; add it to those that were measured."""
+    """Measure one workload; add it to those that were measured."""
     told_ns = 0
 
     def tell(phase: str, rate_mflop_s: int) -> None:
@@ -102,27 +102,28 @@ def measure(
         now = time.monotonic_ns()
         if now - told_ns >= PROGRESS_NS:
             told_ns = now
-            connection.send_bytes(messages.encode(messages.Progress(order.precision, phase, rate_mflop_s)))
+            connection.send_bytes(messages.encode(messages.Progress(order.workload, phase, rate_mflop_s)))
 
     try:
-        session.measure(order.precision, order.window, tell)
+        session.measure(order.workload, order.window, tell)
     except Exception as error:
-        return messages.Measured(order.precision, trouble(order.precision, error))
-    measured.append(order.precision)
-    return messages.Measured(order.precision, None)
+        return messages.Measured(order.workload, trouble(order.workload, error))
+    measured.append(order.workload)
+    session.accompany(order.workload, order.window, tell)
+    return messages.Measured(order.workload, None)
 
 
-def conclude(session: Session, measured: list[Precision]) -> messages.Concluded:
+def conclude(session: Session, measured: list[Workload]) -> messages.Concluded:
     """Check the last outputs on the host and return everything."""
     results, troubles = [], []
-    for precision in measured:
+    for workload in measured:
         try:
-            results.append(session.conclude(precision))
+            results.append(session.conclude(workload))
         except Exception as error:
-            troubles.append(trouble(precision, error))
-    return messages.Concluded(tuple(results), tuple(troubles), tuple(session.rows))
+            troubles.append(trouble(workload, error))
+    return messages.Concluded(tuple(results), tuple(troubles), tuple(session.beside), tuple(session.rows))
 
 
-def trouble(precision: Precision, error: BaseException) -> messages.Trouble:
+def trouble(workload: Workload, error: BaseException) -> messages.Trouble:
     """Return an error as what is recorded of it."""
-    return messages.Trouble(precision, *failure_of(error))
+    return messages.Trouble(workload, *failure_of(error))

@@ -23,6 +23,7 @@ from bench.record import (
     NodeRecord,
     Precision,
     Profile,
+    Workload,
     identifier,
 )
 from certify.centre import Centre, Pool
@@ -30,7 +31,7 @@ from certify.documents import Baseline, BaselineDevice
 from certify.policy import Counting, Policy
 from certify.ratings import Rating, Ratings
 from certify.reasons import effect_of
-from certify.rules import Plan, Setting, identity, judge, setting_of
+from certify.rules import Plan, Setting, Standing, identity, judge, setting_of, standing_of
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def counting_of(policies: Iterable[Policy], centre: Centre) -> dict[str, Countin
     for policy in policies:
         for name, entry in policy.counting.items():
             known = counting.setdefault(name, entry)
-            if (known.precision, known.accumulate) != (entry.precision, entry.accumulate):
+            if (known.workload, known.accumulate) != (entry.workload, entry.accumulate):
                 raise InputError(
                     "policies-differ", f"the policies count {name} differently", fix="make a statement for each"
                 )
@@ -126,7 +127,7 @@ class Key(NamedTuple):
     """What sums are kept apart by."""
 
     pool: str
-    precision: Precision
+    workload: Workload
     existing: bool  # in the baseline inventory
     on_hold: bool  # counted only because the policies accept its holds
 
@@ -142,8 +143,8 @@ class Tally:
     sums: dict[Key, Sum] = field(default_factory=dict)
     untested: dict[tuple[str, bool], Sum] = field(default_factory=dict)  # pool, in the baseline: what counts 0
     existing: int = 0  # devices found that the baseline lists
-    findings: Counter[tuple[str, str]] = field(default_factory=Counter)  # code, precision
-    not_counted: list[tuple[str, str, str, tuple[str, ...]]] = field(default_factory=list)  # node, device, precision
+    findings: Counter[tuple[str, str]] = field(default_factory=Counter)  # code, workload
+    not_counted: list[tuple[str, str, str, tuple[str, ...]]] = field(default_factory=list)  # node, device, workload
     grades: set[Grade] = field(default_factory=set)
     simulated: bool = False
     measured_from: str = "9999-12-31T23:59:59.999999Z"
@@ -187,8 +188,9 @@ def tally_record(record: NodeRecord, scope: Scope, tally: Tally) -> list[DeviceK
             index = model_of[figure.device]
             if index not in settings:
                 settings[index] = setting_of(record, measurement, record.models[index], ratings[index], scope.plan)
-            measured[figure.device].setdefault(measurement.precision, (settings[index], figure))
-    failed = {(f.device, f.precision): f.code for f in record.failures}
+            measured[figure.device].setdefault(measurement.workload, (settings[index], figure))
+    beside = standing_of(record)
+    failed = {(f.device, Workload(f.precision, f.choice)): f.code for f in record.failures}
     pools, keys = set(), []
     for device in record.devices:
         own = identities(device)
@@ -201,7 +203,12 @@ def tally_record(record: NodeRecord, scope: Scope, tally: Tally) -> list[DeviceK
             continue
         pools.add(pool.pool)
         _tally_device(
-            Found(record, device, own, pool, ratings[device.model]), measured[device.device], failed, scope, tally
+            Found(record, device, own, pool, ratings[device.model]),
+            measured[device.device],
+            beside,
+            failed,
+            scope,
+            tally,
         )
     for name in pools:
         tally.nodes[name] += 1
@@ -209,7 +216,7 @@ def tally_record(record: NodeRecord, scope: Scope, tally: Tally) -> list[DeviceK
 
 
 DeviceKeys = tuple[str, list[str], str | None]  # name, identities, parent's uuid
-Measured = dict[Precision, tuple[Setting, Figure]]
+Measured = dict[Workload, tuple[Setting, Figure]]
 
 
 class Found(NamedTuple):
@@ -223,7 +230,12 @@ class Found(NamedTuple):
 
 
 def _tally_device(
-    found: Found, measured: Measured, failed: Mapping[tuple[str, Precision], str], scope: Scope, tally: Tally
+    found: Found,
+    measured: Measured,
+    beside: Mapping[tuple[str, Precision], list[Standing]],
+    failed: Mapping[tuple[str, Workload], str],
+    scope: Scope,
+    tally: Tally,
 ) -> None:
     record, device, keys, pool, rating = found
     model = record.models[device.model]
@@ -232,39 +244,42 @@ def _tally_device(
     existing = not scope.existing.isdisjoint([*keys, *parent_keys(identifier(device.parent))])
     tally.existing += existing
     counting = scope.counting[pool.pool_class]
-    rates = {precision: figure.sustained_mflop_s for precision, (_, figure) in measured.items()}
+    counted = counting.workload
     standing = (*identity(keys, model), *_place_codes(model, device.parent, rating, pool, scope.centre))
     counts = False
-    for precision, (setting, figure) in measured.items():
-        codes, grade = judge(setting, figure, rates)
+    for workload, (setting, figure) in measured.items():
+        precision = workload.precision
+        # one choice of shape at a time: two figures of one device are compared like with like
+        rates = {w.precision: f.sustained_mflop_s for w, (_, f) in measured.items() if w.choice == workload.choice}
+        codes, grade = judge(setting, figure, rates, beside.get((device.device, precision), ()))
         codes += standing
         if precision == "bf16" and pool.pool_class == "intelligent":
             codes.append("bf16-not-fp16")
-        if precision == counting.precision and setting.measurement.accumulate != counting.accumulate:
+        if workload == counted and setting.measurement.accumulate != counting.accumulate:
             codes.append("accumulation-not-counted")
         for code in codes:
-            tally.findings[code, precision] += 1
+            tally.findings[code, str(workload)] += 1
         holds, blocking = sort_out(codes, scope.accept)
         if not blocking:
-            key = Key(pool.pool, precision, existing, bool(holds))
+            key = Key(pool.pool, workload, existing, bool(holds))
             nominal = rating.nominal_mflop_s(precision) if rating else None
             if (total := tally.sums.get(key)) is None:
                 total = tally.sums[key] = Sum()
             total.add_figure(figure, nominal)
-        if precision == counting.precision:
+        if workload == counted:
             counts = not blocking
             if counts:
                 tally.grades.add("smoke" if grade is None or "cpu-fallback" in codes else grade)
             else:
-                tally.not_counted.append((record.node_id, device.device, precision, blocking))
+                tally.not_counted.append((record.node_id, device.device, str(workload), blocking))
     for (name, failed_in), code in failed.items():
         if name == device.device:
-            tally.findings[code, failed_in] += 1
-            if failed_in == counting.precision:
-                tally.not_counted.append((record.node_id, name, failed_in, (code,)))
-    if counting.precision not in measured and (device.device, counting.precision) not in failed:
-        tally.findings["untested", counting.precision] += 1
-        tally.not_counted.append((record.node_id, device.device, counting.precision, ("untested",)))
+            tally.findings[code, str(failed_in)] += 1
+            if failed_in == counted:
+                tally.not_counted.append((record.node_id, name, str(failed_in), (code,)))
+    if counted not in measured and (device.device, counted) not in failed:
+        tally.findings["untested", str(counted)] += 1
+        tally.not_counted.append((record.node_id, device.device, str(counted), ("untested",)))
     if not counts:
         nominal = rating.nominal_mflop_s(counting.precision) if rating else None
         tally.untested.setdefault((pool.pool, existing), Sum()).add(

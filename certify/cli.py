@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 import bench.cli
-from bench.cli import is_terminal, print_json
 from bench.errors import InputError, Interrupted, PetasealError, RefusedError
+from bench.show import is_terminal, print_json, print_lines
 from certify.sealing import Sealing, nominal_rates
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def emit(as_json: bool, value: Any, lines: list[str]) -> None:
     if as_json:
         print_json(value)
     else:
-        bench.cli.print_lines(lines)
+        print_lines(lines)
 
 
 class counting:

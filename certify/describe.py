@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.record import Campaign, NodeRecord, Profile
-from bench.units import percent_text, rate_text
+from bench.record import Campaign, Companion, CompanionFigure, Figure, NodeRecord, Profile, Workload
+from bench.units import efficiency, percent_text, rate_text, truncated
 from certify.aggregate import identities
 from certify.ratings import installed_ratings
 from certify.reasons import effect_of
-from certify.rules import Plan, identity, judge, setting_of
+from certify.rules import Plan, identity, judge, setting_of, standing_of
 from certify.statement import CapacityStatement, Totals
 from certify.verdicts import BasisVerdict, Verdict
 
@@ -23,7 +23,7 @@ PROVES_NOTHING = {
 }
 
 
-Judged = dict[tuple[str, str], dict[str, str]]  # device, precision -> reason code -> effect
+Judged = dict[tuple[str, str], dict[str, str]]  # device, workload -> reason code -> effect
 
 
 def judge_record(record: NodeRecord, campaign: Campaign, profile: Profile) -> Judged:
@@ -31,14 +31,16 @@ def judge_record(record: NodeRecord, campaign: Campaign, profile: Profile) -> Ju
     ratings = installed_ratings()
     devices = {device.device: device for device in record.devices}
     found: Judged = {}
+    beside = standing_of(record)
     for measurement in record.measurements:
         for figure in measurement.figures():
             device = devices[figure.device]
             model = record.models[device.model]
             rating = ratings.match(model.vendor, model.model, model.memory_bytes, model.count_unit)
             setting = setting_of(record, measurement, model, rating, Plan(campaign, profile))
-            codes = (*identity(identities(device), model), *judge(setting, figure, {})[0])
-            found[figure.device, measurement.precision] = {code: effect_of(code) for code in codes}
+            mine = beside.get((figure.device, measurement.precision), ())
+            codes = (*identity(identities(device), model), *judge(setting, figure, {}, mine)[0])
+            found[figure.device, str(measurement.workload)] = {code: effect_of(code) for code in codes}
     return found
 
 
@@ -47,18 +49,41 @@ def describe_record(record: NodeRecord, judged: Judged) -> list[str]:
     lines = []
     for measurement in record.measurements:
         for figure in measurement.figures():
-            effects = judged[figure.device, measurement.precision]
+            effects = judged[figure.device, str(measurement.workload)]
             codes = [f"{code} ({effect})" for code, effect in effects.items()]
             lower = "VOID" if "void" in effects.values() else rate_text(figure.certified_mflop_s)
             lines += [
-                f"{figure.device:9} {measurement.precision:4}"
+                f"{figure.device:9} {measurement.workload!s:10}"
                 f"  certified {lower:>14}"
                 f"  sustained {rate_text(figure.sustained_mflop_s):>14}"
-                f"  n = {measurement.n}",
+                f"  {measurement.m} x {measurement.n} x {measurement.k}{_per_watt(figure)}",
                 f"    {', '.join(codes) or 'clean'}",
             ]
-    lines += [f"{f.device:9} {f.precision:4}  {f.code}: {f.detail or ''}".rstrip() for f in record.failures]
+    for companion in record.companions:
+        for beside in companion.figures():
+            lines.append(f"{beside.device:9} {companion.precision:10}  {_companion_text(companion, beside)}")
+    lines += [
+        f"{f.device:9} {Workload(f.precision, f.choice)!s:10}  {f.code}: {f.detail or ''}".rstrip()
+        for f in record.failures
+    ]
     return lines
+
+
+def _per_watt(figure: Figure) -> str:
+    rate = efficiency(figure.sustained_mflop_s, figure.power_mean_mw)
+    return "" if rate is None else f"  {truncated(rate, 1000, 1)} GFLOPS/W"
+
+
+def _companion_text(companion: Companion, figure: CompanionFigure) -> str:
+    """Return one companion's result, which stands beside the figure and counts nothing."""
+    name = f"beside: {companion.kernel} ({companion.role})"
+    if figure.trouble is not None:
+        return f"{name}: not measured, {figure.trouble}"
+    rate = rate_text(figure.rate_mflop_s)
+    if figure.rate_mb_s is not None:
+        rate = f"{truncated(figure.rate_mb_s, 1000, 1)} GB/s"
+    clock = "" if figure.clock_mean_mhz is None else f" at {figure.clock_mean_mhz} MHz"
+    return f"{name}: {rate}{clock}"
 
 
 def warnings_of(statement: CapacityStatement) -> list[str]:
@@ -81,18 +106,19 @@ def describe_statement(statement: CapacityStatement) -> list[str]:
     ]
     for line in statement.classes:
         lines += [
-            f"{line.pool_class} {line.precision}: {line.counted.devices} device(s) counted",
+            f"{line.pool_class} {Workload(line.precision, line.choice)}: {line.counted.devices} device(s) counted",
             *_totals(line.counted),
         ]
         if line.untested.devices or line.nodes_missing:
             lines.append(f"  counted 0: {line.untested.devices} device(s); nodes missing: {line.nodes_missing}")
     for shown in statement.shown:
-        lines.append(f"{shown.pool} {shown.precision}: {shown.shown.devices} device(s) shown, not counted")
+        workload = Workload(shown.precision, shown.choice)
+        lines.append(f"{shown.pool} {workload}: {shown.shown.devices} device(s) shown, not counted")
         lines += _totals(shown.shown)
     lines.append(f"share of intelligent compute: {percent_text(statement.bookkeeping.intelligent_share_ppm)}")
     for verdict in statement.verdicts:
         lines += describe_verdict(verdict)
-    held = [f"{f.code} x {f.devices} ({f.precision})" for f in statement.findings if f.effect in ("hold", "void")]
+    held = [f"{f.code} x {f.devices} ({f.workload})" for f in statement.findings if f.effect in ("hold", "void")]
     if held:
         lines.append(f"held or void: {', '.join(held)}; see petaseal explain CODE")
     return lines

@@ -187,16 +187,16 @@ def check_campaign(campaign: Campaign, centre: Centre, issued_at: str) -> None:
     nodes = [node.node_id for node in campaign.nodes]
     if len(set(nodes)) != len(nodes):
         raise RefusedError("campaign-invalid", "the campaign names a node twice", where=campaign.campaign_id)
-    if len({w.precision for w in campaign.windows}) != len(campaign.windows):
+    if len({w.workload for w in campaign.windows}) != len(campaign.windows):
         raise RefusedError(
-            "window-invalid", "the campaign has two windows for one precision", where=campaign.campaign_id
+            "window-invalid", "the campaign has two windows for one workload", where=campaign.campaign_id
         )
     for window in campaign.windows:
         times = (campaign.issued_at, window.load_at, window.opens_at, window.closes_at, issued_at)
         if list(times) != sorted(times) or window.opens_at == window.closes_at:
             raise RefusedError(
                 "window-invalid",
-                f"the {window.precision} window is reversed, or not within the campaign and the time of issue",
+                f"the {window.workload} window is reversed, or not within the campaign and the time of issue",
                 where=campaign.campaign_id,
             )
 
@@ -212,7 +212,7 @@ def check_windows(campaign: Campaign, profile: Profile) -> None:
         if opens - load < profile.warmup_ns or closes - opens != profile.window_ns:
             raise RefusedError(
                 "window-invalid",
-                f"the {window.precision} window is not as long as the profile {profile.profile} says",
+                f"the {window.workload} window is not as long as the profile {profile.profile} says",
                 where=campaign.campaign_id,
             )
 

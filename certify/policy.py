@@ -14,6 +14,7 @@ from msgspec import Meta
 from bench.errors import InputError
 from bench.record import (
     GRADES,
+    Choice,
     Document,
     Grade,
     Name,
@@ -22,6 +23,7 @@ from bench.record import (
     Ppm,
     Precision,
     Text,
+    Workload,
     config_names,
     digest,
     read_config,
@@ -56,7 +58,13 @@ class Counting(Document, frozen=True, kw_only=True):
 
     precision: Precision
     accumulate: Precision
+    choice: Choice  # the fixed shape is comparable between centres, the tuned one is each device's best
     assumption: Bilingual
+
+    @property
+    def workload(self) -> Workload:
+        """What is counted."""
+        return Workload(self.precision, self.choice)
 
 
 class Clause(Document, frozen=True, kw_only=True):
@@ -198,7 +206,7 @@ def describe(policy: Policy) -> list[str]:
         f" minimum grade: {policy.minimum_grade}; accepted holds: {', '.join(policy.accept) or 'none'}",
     ]
     for name, counting in policy.counting.items():
-        counts = f"{counting.precision}, accumulate {counting.accumulate}"
+        counts = f"{counting.precision}, accumulate {counting.accumulate}, {counting.choice} shape"
         lines.append(f"  counts {name}: {counts}; {counting.assumption.zh} {counting.assumption.en}")
     for condition in policy.conditions:
         lines.append(f"  {condition.condition} ({condition.clause.ref}): {condition.clause.text}")

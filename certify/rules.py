@@ -7,7 +7,7 @@ One function for each rule, in order, each a pure function of values that yields
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from bench.record import (
@@ -16,6 +16,8 @@ from bench.record import (
     MINIMUM_WINDOW_NS,
     SUBWINDOWS,
     Campaign,
+    Companion,
+    CompanionFigure,
     DeviceModel,
     Figure,
     Grade,
@@ -23,6 +25,7 @@ from bench.record import (
     NodeRecord,
     Precision,
     Profile,
+    Workload,
     bounds_above,
     least_operand_bytes,
 )
@@ -37,6 +40,8 @@ MAX_CLOCK_DISAGREEMENT_PPM = 10_000  # R11
 UTC_READING_NS = 50_000_000  # R11: resolution allowed to two readings of the UTC clock
 MAX_AUTOCORRELATION_PPM = 500_000  # R9
 MIN_TELEMETRY_COVERAGE_PPM = 950_000  # R13
+MAX_PATH_DISAGREEMENT_PPM = 20_000  # R5: of two independent libraries on one device
+MAX_ENERGY_DISAGREEMENT_PPM = 100_000  # R12: power readings are averages over up to a second
 SMOKE_MIN_SAMPLES = 2  # R13
 SELF_ISSUED_CAP: Grade = "standard"  # docs/formats.md
 SWITCHED_OFF = frozenset({"off"})  # R1
@@ -77,6 +82,7 @@ class Case(NamedTuple):
     elapsed_ns: int  # S: the host time of all counted launches
     grade: Grade | None  # what the numbers reach (R7), None below all grades
     other_rates: Mapping[Precision, int]  # sustained MFLOP/s of the same device by precision (R12)
+    beside: Sequence[Standing]  # what was measured beside the device's fixed figure of this precision
 
 
 def setting_of(
@@ -91,13 +97,13 @@ def setting_of(
         rating,
         plan.profile,
         plan.campaign.self_issued,
-        window_ns(record, plan.campaign, m.precision),
+        window_ns(record, plan.campaign, m.workload),
         capped(plan.profile.grade, plan.campaign.self_issued),
         residual_limits(m.precision, m.m, m.n, m.k),
         (
             *r1_native_arithmetic(record, m, model),
             *r3_operands_beyond_cache(m, model),
-            *r4_registered_shape(m, plan),
+            *r4_registered(m, plan),
         ),
     )
 
@@ -109,24 +115,41 @@ class Plan(NamedTuple):
     profile: Profile
 
 
-def judge(setting: Setting, figure: Figure, other_rates: Mapping[Precision, int]) -> tuple[list[str], Grade | None]:
+class Standing(NamedTuple):
+    """One companion's result on one device, and what it was."""
+
+    companion: Companion
+    figure: CompanionFigure
+
+
+def standing_of(record: NodeRecord) -> dict[tuple[str, Precision], list[Standing]]:
+    """Return what was measured beside the figures of a record, by device and precision."""
+    found: dict[tuple[str, Precision], list[Standing]] = {}
+    for companion in record.companions:
+        for figure in companion.figures():
+            found.setdefault((figure.device, companion.precision), []).append(Standing(companion, figure))
+    return found
+
+
+def judge(
+    setting: Setting,
+    figure: Figure,
+    other_rates: Mapping[Precision, int],
+    beside: Sequence[Standing] = (),
+) -> tuple[list[str], Grade | None]:
     """Return the reason codes of one figure under all rules, in the order of the rules, and the grade it reaches."""
     elapsed_ns = SUBWINDOWS * figure.subwindow_min_ns + sum(figure.subwindow_over_ns)
-    case = Case(setting, figure, elapsed_ns, grade_of(elapsed_ns, setting.self_issued), other_rates)
+    case = Case(setting, figure, elapsed_ns, grade_of(elapsed_ns, setting.self_issued), other_rates, beside)
     codes = list(setting.codes)
     for rule in FIGURE_RULES:
         codes += rule(case)
     return codes, case.grade
 
 
-def window_ns(record: NodeRecord, campaign: Campaign, precision: Precision) -> int | None:
-    """Return the length of a campaign's core window for a precision, None where the record cannot have run in one."""
+def window_ns(record: NodeRecord, campaign: Campaign, workload: Workload) -> int | None:
+    """Return the length of a campaign's core window for a workload, None where the record cannot have run in one."""
     for window in campaign.windows:
-        if (
-            window.precision == precision
-            and record.started_at <= window.opens_at
-            and window.closes_at <= record.ended_at
-        ):
+        if window.workload == workload and record.started_at <= window.opens_at and window.closes_at <= record.ended_at:
             return utc_ns(window.closes_at) - utc_ns(window.opens_at)
     return None
 
@@ -148,7 +171,8 @@ def identity(keys: Collection[str], model: DeviceModel) -> Codes:
     """docs/formats.md: a device without any stable identity counts 0; one that is only asserted says so."""
     if not keys:
         return ("no-identity",)
-    return ("identity-asserted",) if model.identity_source == "asserted" else ()
+    read = any(model.obtained.get(field, "asserted") != "asserted" for field in ("uuid", "serial", "die_id"))
+    return () if read else ("identity-asserted",)
 
 
 def r1_native_arithmetic(record: NodeRecord, m: Measurement, model: DeviceModel) -> Codes:
@@ -172,10 +196,13 @@ def r3_operands_beyond_cache(m: Measurement, model: DeviceModel) -> Codes:
     return ("operands-in-cache",) if m.operand_sets < 2 or m.operand_bytes < least else ()
 
 
-def r4_registered_shape(m: Measurement, plan: Plan) -> Codes:
-    """R4: a shape that the profile lists."""
-    shapes = plan.profile.shapes.get(m.precision, ())
-    return () if any((m.m, m.n, m.k) == (s.m, s.n, s.k) for s in shapes) else ("shape-not-registered",)
+def r4_registered(m: Measurement, plan: Plan) -> Codes:
+    """R4: a shape that the profile lists for the workload, by the kernel that it names for the kind of device."""
+    shapes = plan.profile.registered(m.workload)
+    codes = () if any((m.m, m.n, m.k) == (s.m, s.n, s.k) for s in shapes) else ("shape-not-registered",)
+    kernels = [plan.profile.kernels.get(device.partition(":")[0]) for device in m.device]
+    other = any(kernel is not None and kernel.figure != m.kernel for kernel in kernels)
+    return (*codes, "kernel-not-registered") if other else codes
 
 
 def r4_short_launches(case: Case) -> Codes:
@@ -258,7 +285,7 @@ def r10_simultaneous(case: Case) -> Codes:
 def r11_clocks_agree(case: Case) -> Codes:
     """R11: device-event time, host time and UTC agree over the counted launches."""
     f, elapsed, codes = case.figure, case.elapsed_ns, []
-    if f.event_ns is not None and abs(f.event_ns - elapsed) * 10**6 > MAX_CLOCK_DISAGREEMENT_PPM * elapsed:
+    if f.event_over_ns is not None and abs(f.event_over_ns) * 10**6 > MAX_CLOCK_DISAGREEMENT_PPM * elapsed:
         codes.append("event-clock-disagrees")
     off = abs(f.counted_until_ns - f.opened_ns - elapsed)
     if (off - UTC_READING_NS) * 10**6 > MAX_CLOCK_DISAGREEMENT_PPM * elapsed:
@@ -280,7 +307,59 @@ def r12_plausible(case: Case) -> Codes:
         fp16_mflop_s=case.other_rates.get("fp16"),
         fp64_mflop_s=case.other_rates.get("fp64"),
     )
-    return plausibility.check(facts, case.setting.rating, case.grade or "smoke")
+    return (*plausibility.check(facts, case.setting.rating, case.grade or "smoke"), *_above_ceiling(case))
+
+
+def _above_ceiling(case: Case) -> Codes:
+    """R12: not faster, clock for clock, than the silicon was seen to issue beside it."""
+    f = case.figure
+    for each in (s.figure for s in case.beside if s.companion.role == "ceiling"):
+        if each.exact is False:
+            return ("companion-wrong",)
+    ceilings = [
+        (s.figure.rate_mflop_s, s.figure.clock_mean_mhz)
+        for s in case.beside
+        if s.companion.role == "ceiling" and s.figure.rate_mflop_s and s.figure.clock_mean_mhz
+    ]
+    if not ceilings or f.clock_mean_mhz is None:
+        return ()
+    # rate / clock of the figure against the best of the ceilings, which need only one kernel that reaches the silicon
+    above = all(f.sustained_mflop_s * clock * 100 > rate * f.clock_mean_mhz * 102 for rate, clock in ceilings)
+    return ("above-measured-ceiling",) if above else ()
+
+
+def r12_energy(case: Case) -> Codes:
+    """R12: the device's energy counter and its power readings tell of one device."""
+    counter, mean = case.figure.power_counter_mw, case.figure.power_mean_mw
+    if counter is None or mean is None:
+        return ()
+    return ("energy-disagrees",) if abs(counter - mean) * 10**6 > MAX_ENERGY_DISAGREEMENT_PPM * mean else ()
+
+
+def r5_paths_agree(case: Case) -> Codes:
+    """R5: the second path to the same product, where the profile names one, is right and agrees within 2 %."""
+    setting, f = case.setting, case.figure
+    m = setting.measurement
+    kind = f.device.partition(":")[0]
+    wanted = setting.profile.companions_of(kind, m.workload)
+    codes = []
+    for standing in (s for s in case.beside if s.companion.role == "path" and s.companion.kernel in wanted):
+        path, limits = standing.figure, setting.limits
+        if m.choice != "fixed" or path.rate_mflop_s is None:
+            continue
+        if path.row_error_ppm is None or path.rms_error_ppm is None or path.row_error_ppm > limits.row_ppm:
+            codes.append("companion-wrong")
+        apart = abs(path.rate_mflop_s - f.sustained_mflop_s)
+        if apart * 10**6 > MAX_PATH_DISAGREEMENT_PPM * f.sustained_mflop_s:
+            codes.append("paths-disagree")
+    found = {s.companion.kernel: s for s in case.beside}
+    for name in wanted:
+        there = found.get(name)
+        if there is None or (there.figure.trouble is not None and there.companion.role == "path"):
+            codes.append("path-missing")
+        elif there.figure.trouble is not None:
+            codes.append("companion-missing")
+    return tuple(dict.fromkeys(codes))
 
 
 def r13_telemetry(case: Case) -> Codes:
@@ -309,11 +388,13 @@ def r13_telemetry(case: Case) -> Codes:
 FIGURE_RULES: tuple[Callable[[Case], Codes], ...] = (
     r4_short_launches,
     r5_products_verified,
+    r5_paths_agree,
     r6_steady,
     r7_window,
     r9_statistics,
     r10_simultaneous,
     r11_clocks_agree,
     r12_plausible,
+    r12_energy,
     r13_telemetry,
 )

@@ -21,8 +21,8 @@ from certify.records import chunks_of, envelopes
 
 SAMPLES_SUFFIX = ".samples.csv.gz"
 LINE_MAX_BYTES = 4096  # a row takes 120; a bomb in one line is never held whole
-MAX_FIGURES = 8192  # 1,024 devices in eight precisions
-HEADER = ["device", "precision", "phase", "offset_ns", "quantity", "value"]
+MAX_FIGURES = 8192  # 1,024 devices in eight workloads
+HEADER = ["device", "workload", "phase", "offset_ns", "quantity", "value"]
 
 
 def audit(records: Path, samples: Path) -> int:
@@ -56,8 +56,8 @@ def audit_record(opened: Opened[NodeRecord], samples: Path) -> None:
     marks = _subwindows(content, path)
     for measurement in opened.predicate.measurements:
         for figure in measurement.figures():
-            if marks.get((figure.device, measurement.precision)) != figure.subwindow_ns:
-                what = f"do not support the 30 numbers of {figure.device} in {measurement.precision}"
+            if marks.get((figure.device, str(measurement.workload))) != figure.subwindow_ns:
+                what = f"do not support the 30 numbers of {figure.device} in {measurement.workload}"
                 raise RefusedError("samples-differ", what, where=path)
 
 
@@ -67,9 +67,9 @@ def _subwindows(content: bytes, path: Path) -> dict[tuple[str, str], list[int]]:
     try:
         if next(rows, None) != HEADER:
             raise RefusedError("samples-invalid", "are not a table of samples", where=path)
-        for device, precision, _phase, _offset, quantity, value in rows:
+        for device, workload, _phase, _offset, quantity, value in rows:
             if quantity.startswith("subwindow_"):
-                mine = marks.setdefault((device, precision), [])
+                mine = marks.setdefault((device, workload), [])
                 if len(mine) == SUBWINDOWS or len(marks) > MAX_FIGURES:
                     raise RefusedError("samples-invalid", "have more sub-windows than a record can", where=path)
                 mine.append(int(value))

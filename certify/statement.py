@@ -15,6 +15,7 @@ from bench.record import (
     GRADES,
     RULES_VERSION,
     Campaign,
+    Choice,
     Count,
     Document,
     ExpectedNode,
@@ -27,6 +28,7 @@ from bench.record import (
     Sha256,
     Text,
     UtcTime,
+    Workload,
     digest,
 )
 from bench.units import ratio_ppm
@@ -81,6 +83,7 @@ class PoolLine(Document, frozen=True, kw_only=True):
     pool: Name
     pool_class: PoolClass
     precision: Precision
+    choice: Choice
     accumulate: Precision
     nodes_recorded: Count
     devices_found: Count
@@ -90,10 +93,11 @@ class PoolLine(Document, frozen=True, kw_only=True):
 
 
 class ShownLine(Document, frozen=True, kw_only=True):
-    """A precision that was measured and is shown, and counts nothing."""
+    """A workload that was measured and is shown, and counts nothing."""
 
     pool: Name
     precision: Precision
+    choice: Choice
     shown: Totals
 
 
@@ -102,6 +106,7 @@ class ClassLine(Document, frozen=True, kw_only=True):
 
     pool_class: PoolClass
     precision: Precision
+    choice: Choice
     counted: Totals
     existing: Totals
     untested: Untested
@@ -123,7 +128,7 @@ class Finding(Document, frozen=True, kw_only=True):
 
     code: Name
     effect: Name
-    precision: Text
+    workload: Text
     devices: Count
 
 
@@ -132,7 +137,7 @@ class NotCounted(Document, frozen=True, kw_only=True):
 
     node_id: Name
     device: Text | None
-    precision: Text | None
+    workload: Text | None
     codes: Annotated[tuple[Name, ...], Meta(min_length=1)]
 
 
@@ -224,16 +229,16 @@ def build(tally: Tally, records_root: str, basis: Basis, issue: Issue) -> Capaci
             for (pool, vendor, model, unit), count in sorted(tally.inventory.items())
         ),
         findings=tuple(
-            Finding(code=code, effect=effect_of(code), precision=precision, devices=count)
-            for (code, precision), count in sorted(tally.findings.items())
+            Finding(code=code, effect=effect_of(code), workload=workload, devices=count)
+            for (code, workload), count in sorted(tally.findings.items())
         ),
         not_counted=(
             *(
-                NotCounted(node_id=node, device=device, precision=precision, codes=codes)
-                for node, device, precision, codes in sorted(tally.not_counted)
+                NotCounted(node_id=node, device=device, workload=workload, codes=codes)
+                for node, device, workload, codes in sorted(tally.not_counted)
             ),
             *(
-                NotCounted(node_id=node.node_id, device=None, precision=None, codes=("node-missing",))
+                NotCounted(node_id=node.node_id, device=None, workload=None, codes=("node-missing",))
                 for node in missing
             ),
         ),
@@ -247,23 +252,25 @@ def _pool_line(pool: Pool, tally: Tally, scope: Scope) -> PoolLine:
         pool=pool.pool,
         pool_class=pool.pool_class,
         precision=counting.precision,
+        choice=counting.choice,
         accumulate=counting.accumulate,
         nodes_recorded=tally.nodes[pool.pool],
         devices_found=tally.found[pool.pool],
-        counted=_totals(_select(tally, {pool.pool}, counting.precision)),
-        existing=_totals(_select(tally, {pool.pool}, counting.precision, existing=True)),
+        counted=_totals(_select(tally, {pool.pool}, counting.workload)),
+        existing=_totals(_select(tally, {pool.pool}, counting.workload, existing=True)),
         untested=_untested(_select_untested(tally, {pool.pool})),
     )
 
 
 def _class_line(name: PoolClass, tally: Tally, scope: Scope, missing: list[ExpectedNode]) -> ClassLine:
     pools = _pools_of(name, scope)
-    precision = scope.counting[name].precision
+    counted = scope.counting[name].workload
     return ClassLine(
         pool_class=name,
-        precision=precision,
-        counted=_totals(_select(tally, pools, precision)),
-        existing=_totals(_select(tally, pools, precision, existing=True)),
+        precision=counted.precision,
+        choice=counted.choice,
+        counted=_totals(_select(tally, pools, counted)),
+        existing=_totals(_select(tally, pools, counted, existing=True)),
         untested=_untested(_select_untested(tally, pools)),
         nodes_missing=_missing_in(pools, scope, missing),
     )
@@ -283,12 +290,12 @@ def _missing_in(pools: set[str], scope: Scope, missing: list[ExpectedNode]) -> i
 Parts = list[tuple[bool, Sum]]  # (on an accepted hold, sum)
 
 
-def _select(tally: Tally, pools: set[str], precision: str, existing: bool | None = None) -> Parts:
-    """Return the sums of pools in one precision; `existing` restricts them to devices in (or not in) the baseline."""
+def _select(tally: Tally, pools: set[str], workload: Workload, existing: bool | None = None) -> Parts:
+    """Return the sums of pools in one workload; `existing` restricts them to devices in (or not in) the baseline."""
     return [
         (key.on_hold, value)
         for key, value in tally.sums.items()
-        if key.pool in pools and key.precision == precision and existing in (None, key.existing)
+        if key.pool in pools and key.workload == workload and existing in (None, key.existing)
     ]
 
 
@@ -337,12 +344,17 @@ def _untested(parts: Parts) -> Untested:
 
 
 def _shown(tally: Tally, scope: Scope) -> tuple[ShownLine, ...]:
-    """Return the precisions that were measured beside the counted one."""
-    counted = {pool.pool: scope.counting[pool.pool_class].precision for pool in scope.centre.pools}
-    pairs = sorted({(key.pool, key.precision) for key in tally.sums if key.precision != counted[key.pool]})
+    """Return the workloads that were measured beside the counted one."""
+    counted = {pool.pool: scope.counting[pool.pool_class].workload for pool in scope.centre.pools}
+    pairs = sorted({(key.pool, key.workload) for key in tally.sums if key.workload != counted[key.pool]})
     return tuple(
-        ShownLine(pool=pool, precision=precision, shown=_totals(_select(tally, {pool}, precision)))
-        for pool, precision in pairs
+        ShownLine(
+            pool=pool,
+            precision=workload.precision,
+            choice=workload.choice,
+            shown=_totals(_select(tally, {pool}, workload)),
+        )
+        for pool, workload in pairs
     )
 
 
@@ -380,7 +392,7 @@ def _class_evidence(
     result = {}
     for name in CLASSES:
         if pools := _pools_of(name, scope):
-            parts = _select(tally, pools, scope.counting[name].precision, existing)
+            parts = _select(tally, pools, scope.counting[name].workload, existing)
             result[name] = ClassEvidence(
                 clean=_added(parts, on_hold=False),
                 on_hold=_added(parts, on_hold=True),

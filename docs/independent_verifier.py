@@ -81,7 +81,7 @@ def bounds(work_mflop, x):
 
 
 def check_figures(record):
-    """Return {(device, precision): (certified, sustained, upper)} of one record after recomputing each."""
+    """Return {(device, precision, choice): (certified, sustained, upper)} of one record after recomputing each."""
     figures = {}
     for m in record["measurements"]:
         for i, device in enumerate(m["device"]):
@@ -90,7 +90,7 @@ def check_figures(record):
             stated = (m["sustained_mflop_s"][i], m["certified_mflop_s"][i], m["upper_mflop_s"][i])
             if len(x) != 30 or bounds(work, x) != stated:
                 refuse(f"{record['node_id']}/{device} {m['precision']}: R9 does not give {stated}")
-            figures.setdefault((device, m["precision"]), (stated[1], stated[0], stated[2]))
+            figures.setdefault((device, m["precision"], m["choice"]), (stated[1], stated[0], stated[2]))
     return figures
 
 
@@ -113,7 +113,7 @@ def main(key_file, statement_file, records_file):
                 for name, (nodes, devices) in nodes_of.items():
                     mine = (nodes == "all" or record["node_id"] in nodes) and (devices == "all" or device in devices)
                     if mine and (record["node_id"], device) not in excluded:
-                        certified, sustained, upper = figures[device, pools[name]["precision"]]
+                        certified, sustained, upper = figures[device, pools[name]["precision"], pools[name]["choice"]]
                         for place, value in enumerate((1, certified, sustained, upper or 0)):
                             sums[name][place] += value
     if digests != sorted(set(digests)) or len(digests) != statement["records"]:

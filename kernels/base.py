@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, Protocol, get_args
 Precision = Literal["fp16", "bf16", "fp32", "fp64"]
 Accumulate = Literal["fp32", "fp64"]
 Method = Literal["native", "upcast"]
+Role = Literal["path", "ceiling", "bandwidth"]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 ITEM_BYTES: dict[Precision, int] = {"fp16": 2, "bf16": 2, "fp32": 4, "fp64": 8}
@@ -23,6 +24,13 @@ ENTRY_POINTS = "petaseal.kernels"
 KERNELS: dict[str, str] = {
     "gemm-numpy": "kernels.gemm_numpy:GemmNumpy",
     "gemm-torch": "kernels.gemm_torch:GemmTorch",
+    "gemm-cupy": "kernels.gemm_cupy:GemmCupy",
+}
+COMPANIONS: dict[str, str] = {
+    "issue-mma": "kernels.issue_rate:IssueMma",
+    "issue-wgmma": "kernels.issue_rate:IssueWgmma",
+    "issue-fma": "kernels.issue_rate:IssueFma",
+    "triad": "kernels.triad:Triad",
 }
 
 
@@ -106,6 +114,16 @@ class Prepared(Protocol):
     def check_on_host(self, set_index: int, seed: int) -> Residual:
         """Probe the output of one set on the host, in FP64, against operands regenerated from their keys."""
 
+    def reshaped(self, problem: Problem) -> Prepared:
+        """Return another problem on the memory of this one's operands, with their numbers, for a trial of its time.
+
+        Only `launch`, `synchronize` and `close` may be called on it.
+
+        Raises:
+            ValueError: the problem does not fit there.
+        """
+        ...
+
     def close(self) -> None:
         """Free the operands; further use is an error."""
 
@@ -165,3 +183,55 @@ def load_kernel(name: str) -> Kernel:
             plugged: Kernel = entry.load()()
             return plugged
     raise ValueError(f"there is no kernel {name!r}; known are {', '.join(kernel_names())}")
+
+
+class PreparedCompanion(Protocol):
+    """A companion on a device, ready to be launched, checked and thrown away."""
+
+    launch_flop: int  # exact work of one launch, FLOP; 0 for a bandwidth
+    launch_bytes: int  # bytes that one launch reads and writes in memory, exact; 0 for a ceiling
+
+    def launch(self, count: int) -> None:
+        """Enqueue `count` launches."""
+
+    def synchronize(self) -> None:
+        """Wait until every launch has ended."""
+
+    def verify(self) -> bool:
+        """Return whether what the last launch left on the device is exactly what it must be."""
+
+    def close(self) -> None:
+        """Free the memory; further use is an error."""
+
+
+class Companion(Protocol):
+    """What is measured beside the figure and never counts: the rate at which the silicon issues, or memory bandwidth.
+
+    A second path to the product (role "path") is no companion of its own but any `Kernel`.
+    """
+
+    name: str
+    role: Role
+
+    def supports(self, precision: Precision, target: str) -> str | None:
+        """Return None if this companion measures in `precision` on `target`, else the reason in one clause."""
+
+    def prepare(self, precision: Precision, target: str, seed: int) -> PreparedCompanion:
+        """Put what is needed on `target`, drawn from `seed`.
+
+        Raises:
+            ValueError: `supports` gives a reason.
+        """
+
+
+def load_companion(name: str) -> Companion:
+    """Return the companion called `name`; its module is imported now.
+
+    Raises:
+        ValueError: no such companion.
+    """
+    if name not in COMPANIONS:
+        raise ValueError(f"there is no companion {name!r}; known are {', '.join(COMPANIONS)}")
+    module, _, attribute = COMPANIONS[name].partition(":")
+    companion: Companion = getattr(importlib.import_module(module), attribute)()
+    return companion

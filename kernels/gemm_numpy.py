@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.base import Precision, Problem
-from kernels.gemm import PreparedGemm
+from kernels.gemm import PreparedGemm, beginning, sizes_of
 from kernels.operands import DTYPE, Array, OperandSet
 
 
@@ -45,10 +45,8 @@ class NumpyGemm(PreparedGemm):
     """Operand sets in main memory (`kernels.base.Prepared`)."""
 
     def __init__(self, problem: Problem, challenge: str, device: str, min_operand_bytes: int, min_sets: int) -> None:
-        m, n, k = problem.m, problem.n, problem.k
         self.method = "upcast" if problem.precision == "fp16" else "native"
-        self._sets: list[tuple[Array, Array, Array]] = []
-        sizes = ((m, k), (k, n), (m, n)) if self.method == "upcast" else ()
+        sizes = sizes_of(problem) if self.method == "upcast" else ()
         self._wide = [np.empty(size, np.float32) for size in sizes]
         super().__init__(problem, challenge, device, min_operand_bytes, min_sets)
 
@@ -69,6 +67,12 @@ class NumpyGemm(PreparedGemm):
             np.copyto(wide_b, b)
             np.matmul(wide_a, wide_b, out=wide_out)
             np.copyto(out, wide_out, casting="same_kind")
+
+    def reshaped(self, problem: Problem) -> NumpyGemm:
+        """Return another problem on the memory of this one (`PreparedGemm.reshaped`)."""
+        other = super().reshaped(problem)
+        other._wide = [beginning(wide, size) for wide, size in zip(self._wide, sizes_of(problem), strict=False)]
+        return other
 
     def synchronize(self) -> None:
         """Nothing to wait for."""

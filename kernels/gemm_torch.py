@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import reduce
 from itertools import pairwise
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import verify
+from kernels import cublas, verify
 from kernels.base import MIN_DIMENSION, Precision, Problem
-from kernels.gemm import PreparedGemm
+from kernels.gemm import PreparedGemm, trial_value
 from kernels.operands import Array, OperandSet
 
 # What is set off (R1), and to which value. A torch that lacks a switch does not have what it switches.
@@ -28,6 +29,7 @@ SWITCHES: dict[str, object] = {
     "backends.mlu.matmul.allow_tf32": False,
 }
 PROBED_ELEMENTS = 1 << 23  # elements of a matrix that are probed at a time: their products stay in a large cache
+FAULTS = frozenset({"OutOfMemoryError", "AcceleratorError"})  # they tell nothing of what a device can compute
 
 
 class GemmTorch:
@@ -43,9 +45,12 @@ class GemmTorch:
             return "torch is not installed (pip install 'petaseal[torch]')"
         try:
             one = torch.ones((MIN_DIMENSION, MIN_DIMENSION), dtype=_dtype(precision), device=target)
-            product = torch.mm(one, one)
-            exact = product.dtype == one.dtype and bool((product == MIN_DIMENSION).all().item())
+            value = trial_value(precision)
+            product = torch.mm(one * value, one)
+            exact = product.dtype == one.dtype and bool((product == MIN_DIMENSION * value).all().item())
         except (RuntimeError, TypeError, ValueError, AssertionError, NotImplementedError) as error:
+            if type(error).__name__ in FAULTS:
+                raise
             return (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
         return None if exact else f"torch's {precision} product on {target} has another type or value"
 
@@ -64,7 +69,7 @@ class GemmTorch:
             except AttributeError:
                 continue
             found[f"torch.{path.removeprefix('backends.')}"] = str(getattr(owner, last)).lower()
-        return found
+        return found | cublas.torch_switches()
 
     def prepare(
         self,
@@ -89,6 +94,14 @@ def _dtype(precision: Precision) -> Any:
     return {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}[precision]
 
 
+def _function(target: Any, name: str) -> Any:
+    """Return a function of a device type's own module, or torch's for any accelerator where that lacks it."""
+    import torch
+
+    module = None if target.type == "mps" else getattr(torch, target.type, None)  # those of torch.mps take no device
+    return getattr(module, name, None) or getattr(torch.accelerator, name)
+
+
 class TorchGemm(PreparedGemm):
     """Operand sets in a device's memory (`kernels.base.Prepared`)."""
 
@@ -105,7 +118,6 @@ class TorchGemm(PreparedGemm):
         upcast = self._target.type == "cpu" and problem.precision in ("fp16", "bf16")
         self.method = "upcast" if upcast else "native"
         self._probe_in_numpy = self._target.type == "cpu"  # the same memory, without a pass for every vector
-        self._sets: list[tuple[Any, Any, Any]] = []
         super().__init__(problem, challenge, device, min_operand_bytes, min_sets)
 
     def _add(self, made: OperandSet) -> None:
@@ -127,10 +139,8 @@ class TorchGemm(PreparedGemm):
 
     def synchronize(self) -> None:
         """Wait until every launch has ended."""
-        if self._target.type == "mps":
-            self._torch.mps.synchronize()
-        elif self._target.type != "cpu":
-            getattr(self._torch, self._target.type).synchronize(self._target)
+        if self._target.type != "cpu":
+            _function(self._target, "synchronize")(self._target)
 
     def poison(self, set_index: int) -> None:
         """Fill the output of one set with NaN."""
@@ -141,7 +151,8 @@ class TorchGemm(PreparedGemm):
         self._sets.clear()
         self._references.clear()
         if self._target.type != "cpu":
-            getattr(self._torch, self._target.type).empty_cache()
+            with suppress(AttributeError, NotImplementedError, RuntimeError):  # not every device type caches memory
+                _function(self._target, "empty_cache")()
 
     def _on_host(self, set_index: int) -> tuple[Array, Array, Array]:
         a, b, out = (self._to_host(matrix) for matrix in self._sets[set_index])

@@ -14,7 +14,17 @@ from bench.errors import InputError
 
 DEVICES = {
     "cpu": "bench.devices.cpu:Cpu",
+    "cuda": "bench.devices.nvidia:Nvidia",
     "fake": "bench.devices.fake:Fake",
+    "rocm": "bench.devices.amd:Amd",
+    "npu": "bench.devices.ascend:Ascend",
+    "mlu": "bench.devices.cambricon:Cambricon",
+    "dcu": "bench.devices.hygon:Hygon",
+    "musa": "bench.devices.mthreads:MooreThreads",
+    "maca": "bench.devices.metax:MetaX",
+    "corex": "bench.devices.iluvatar:Iluvatar",
+    "kunlun": "bench.devices.kunlunxin:Kunlunxin",
+    "torch": "bench.devices.generic:Torch",
 }
 ENTRY_POINTS = "petaseal.devices"
 NEVER_IN_ALL = frozenset({"fake"})
@@ -44,19 +54,43 @@ def load_backend(kind: str) -> Backend:
 
 
 def select_devices(wanted: str) -> list[Found]:
-    """Return the devices that a command line names, in its order.
+    """Return the devices that a command line names, in its order (see `survey_devices`).
+
+    Raises:
+        InputError: a device is unknown, absent or named twice, or is there and cannot be used: what a node has is
+            measured whole or not at all, unless the devices to measure are named.
+    """
+    found, problems = survey_devices(wanted)
+    if problems:
+        first = problems[0]
+        raise InputError(
+            first.code,
+            first.what,
+            where=first.where,
+            fix=f"{first.fix or 'mend it'}, or name the devices to measure with --device",
+        )
+    return found
+
+
+def survey_devices(wanted: str) -> tuple[list[Found], list[InputError]]:
+    """Return the devices that a command line names, in its order, and for "all" why others cannot be used.
 
     Args:
         wanted: "all" (every accelerator of this node, or its CPU where there is none), or a list like "cuda:0,cuda:2",
             "cpu" or "fake:8" (eight fakes).
 
     Raises:
-        InputError: a device is unknown, absent or named twice.
+        InputError: a device is unknown, absent or named twice, or one that is named cannot be used.
     """
     found: list[Found] = []
+    problems: list[InputError] = []
     if wanted == "all":
-        kinds = [kind for kind in backend_names() if kind not in NEVER_IN_ALL]
-        found = [device for kind in kinds for device in load_backend(kind).find(None)]
+        for kind in backend_names():
+            if kind not in NEVER_IN_ALL:
+                try:
+                    found += load_backend(kind).find(None)
+                except InputError as error:
+                    problems.append(error)
         found = [f for f in found if f.model.kind != "cpu"] or found
     else:
         for part in wanted.split(","):
@@ -68,4 +102,4 @@ def select_devices(wanted: str) -> list[Found]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError("device-named-twice", f"{', '.join(twice)} is named more than once", where=wanted)
-    return found
+    return found, problems

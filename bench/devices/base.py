@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from bench.clock import Clock
-from bench.errors import InputError
+from bench.errors import DeviceError, InputError
 from bench.measure import EventTimer
 from bench.record import Device, DeviceModel, NodeClock, Precision
 from bench.telemetry import Source
@@ -28,7 +28,11 @@ class Opened(Protocol):
     """What the kernel computes on, e.g. "cpu" or "cuda:0"."""
 
     def kernel(self) -> Kernel:
-        """Return the kernel that is measured unless another is asked for."""
+        """Return the kernel that is measured unless the profile or the user names another."""
+        ...
+
+    def unsupported(self, precision: Precision) -> str | None:
+        """Return why the vendor's stack does not compute a precision natively (one clause), or None where it does."""
         ...
 
     def memory_bytes(self) -> int | None:
@@ -52,20 +56,48 @@ class Backend(Protocol):
     """One kind of device."""
 
     def find(self, argument: str | None) -> list[Found]:
-        """Return the devices of this kind on this node: all, or those that `argument` names.
+        """Return the devices of this kind on this node: all (none where the node has none), or what `argument` names.
 
         Raises:
-            InputError: there is no such device.
+            InputError: there is no such device; or the node has one that cannot be used, and why (no driver, no
+                library, no permission).
         """
         ...
 
-    def open(self, index: int, clock: Clock) -> Opened:
-        """Return a device for measuring, by its index on the node."""
+    def open(self, found: Found, clock: Clock) -> Opened:
+        """Return a device for measuring that `find` found. Called in the process that measures it.
+
+        Raises:
+            DeviceError: `device-differs`: at its place there is another device by now.
+        """
         ...
 
     def node_clock(self) -> NodeClock | None:
         """Return how well the node's clock is known if this kind scripts it; None for every real device."""
         ...
+
+
+def index_of(found: Found) -> int:
+    """Return a device's index on the node."""
+    return int(found.device.device.partition(":")[2])
+
+
+def check_same(found: Found, there: Device) -> None:
+    """Refuse to measure one device under the identity of another.
+
+    Args:
+        found: what is to be measured.
+        there: what is at its place now.
+
+    Raises:
+        DeviceError: they differ in what identifies them.
+    """
+    if found.device != there:
+        raise DeviceError(
+            "device-differs",
+            f"{there.device} is no longer the device with the uuid {found.device.uuid}",
+            where=found.device.device,
+        )
 
 
 def parse_index(kind: str, argument: str | None, count: int) -> list[int]:

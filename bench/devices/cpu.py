@@ -59,9 +59,11 @@ class Cpu:
             kind="cpu",
             vendor=vendor,
             model=model,
+            bin=None,
+            board_part=None,
             simulated=False,
             count_unit="package",
-            identity_source="asserted",
+            obtained={"vendor": "host_attested", "model": "host_attested", "uuid": "asserted"},
             firmware=_short(fields.get("microcode")),
             driver=None,
             library=None,
@@ -82,7 +84,7 @@ class Cpu:
         )
         return [Found(described, device)]
 
-    def open(self, index: int, clock: Clock) -> OpenedCpu:
+    def open(self, found: Found, clock: Clock) -> OpenedCpu:
         """Return the processors for measuring."""
         return OpenedCpu(clock, self.root)
 
@@ -105,6 +107,10 @@ class OpenedCpu:
         from kernels.base import load_kernel
 
         return load_kernel("gemm-numpy")
+
+    def unsupported(self, precision: Precision) -> str | None:
+        """Return None: what a processor lacks, its kernel up-casts and says so."""
+        return None
 
     def memory_bytes(self) -> int | None:
         """Return half of the memory that is available, in bytes."""

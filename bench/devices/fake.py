@@ -12,7 +12,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from bench.clock import Clock, SimulatedClock
-from bench.devices.base import Found
+from bench.devices.base import Found, index_of
 from bench.errors import DeviceError, InputError
 from bench.record import Device, DeviceModel, NodeClock, Precision, readable_identifier
 from bench.scenario import Noise, Scenario, Throttle, Wrong, interpolate, read_scenario
@@ -43,9 +43,9 @@ class Fake:
             raise InputError("no-device", f"fake:N stands for 1 to {MOST_DEVICES} fakes", where=f"fake:{argument}")
         return [Found(self._model(), self._device(index)) for index in range(int(count))]
 
-    def open(self, index: int, clock: Clock) -> OpenedFake:
+    def open(self, found: Found, clock: Clock) -> OpenedFake:
         """Return a fake for measuring."""
-        return OpenedFake(self.scenario, index, clock)
+        return OpenedFake(self.scenario, index_of(found), clock)
 
     def node_clock(self) -> NodeClock | None:
         """Return the clock that the scenario scripts."""
@@ -57,9 +57,11 @@ class Fake:
             kind="gpu",
             vendor="petaseal",
             model="Fake-1",
+            bin=None,
+            board_part=None,
             simulated=True,
             count_unit="card",
-            identity_source="asserted",
+            obtained=dict.fromkeys(("vendor", "model", "uuid", "serial", "pci_address", "firmware"), "asserted"),
             firmware="1.0",
             driver="fake",
             library=None,
@@ -104,6 +106,10 @@ class OpenedFake:
     def kernel(self) -> Kernel:
         """Return the kernel of fakes."""
         return FakeKernel(self)
+
+    def unsupported(self, precision: Precision) -> str | None:
+        """Return None: the script's kernel says what it has no rate for."""
+        return None
 
     def memory_bytes(self) -> int | None:
         """Return the scripted memory, less a tenth."""
@@ -157,6 +163,9 @@ class OpenedFake:
         slow = self._throttle(second)
         warm = 1 - 2.718281828 ** (-(now - self._load_ns) / SECOND_NS / script.temperature_rise_s)
         share = slow.rate_ppm if slow else 10**6
+        energy_mj = None
+        if script.energy_ppm is not None:
+            energy_mj = script.power_mw * (now - self._load_ns) // SECOND_NS * (10**6 + script.energy_ppm) // 10**6
         return Reading(
             power_mw=script.power_mw * share // 10**6,
             temperature_c=script.temperature_c - round(script.temperature_rise_c * (1 - warm)),
@@ -164,6 +173,7 @@ class OpenedFake:
             utilisation_ppm=10**6,
             throttled=(slow.reason,) if slow else (),
             ecc_uncorrected=int(_since(second, script.ecc_error_at_s)),
+            energy_mj=energy_mj,
             processes=script.foreign_before + self._contexts + _since(second, script.foreign_from_s),
         )
 
@@ -296,6 +306,10 @@ class FakePrepared:
         """Probe the small product on the host."""
         self._compute(set_index)  # the last launch, of which only the time was spent
         return self._inner.check_on_host(set_index, seed)  # type: ignore[no-any-return]
+
+    def reshaped(self, problem: Problem) -> Prepared:
+        """Refuse: a fake's operands are small enough to be made anew."""
+        raise ValueError("a fake's operands are made anew")
 
     def close(self) -> None:
         """Free the operands."""

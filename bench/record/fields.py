@@ -6,7 +6,7 @@ Documents are frozen msgspec structs: unknown fields, wrong types and out-of-ran
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -14,6 +14,7 @@ from msgspec import Meta
 from bench.units import MAX_INTEGER, TIME_FORMAT
 
 Precision = Literal["fp16", "bf16", "fp32", "fp64"]
+Choice = Literal["fixed", "tuned"]  # of the shape (R4)
 PoolClass = Literal["intelligent", "supercomputing", "general", "edge"]
 Grade = Literal["smoke", "standard", "certification"]
 GRADES: tuple[Grade, ...] = ("smoke", "standard", "certification")  # ascending
@@ -39,6 +40,16 @@ Count = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 Positive = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
 Signed = Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 Ppm = Annotated[int, Meta(ge=0, le=10**6)]
+
+
+class Workload(NamedTuple):
+    """What is measured in one window: a precision, in the fixed shape or the tuned one. Its text: fp16, fp16-tuned."""
+
+    precision: Precision
+    choice: Choice = "fixed"
+
+    def __str__(self) -> str:
+        return self.precision if self.choice == "fixed" else f"{self.precision}-{self.choice}"
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

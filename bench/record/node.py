@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from bench.record.fields import (
     Challenge,
+    Choice,
     Count,
     DeviceName,
     Document,
@@ -26,6 +27,7 @@ from bench.record.fields import (
     Signed,
     Text,
     UtcTime,
+    Workload,
 )
 from bench.record.interval import SUBWINDOWS
 from bench.record.plan import UNKNOWN_CACHE_OPERAND_BYTES, Campaign
@@ -34,9 +36,19 @@ RULES_VERSION = "petaseal-rules/0.1"
 
 Method = Literal["native", "upcast"]
 CountUnit = Literal["card", "package", "die", "slice"]
+CompanionRole = Literal["path", "ceiling", "bandwidth"]
+Obtained = Literal["asserted", "host_attested", "device_attested"]
 WarmupEnd = Literal["steady", "rate-trend", "clock-trend", "temperature-trend", "too-few-samples"]
 FailureCode = Literal[
-    "device-failed", "device-hung", "device-lost", "out-of-memory", "unsupported-precision", "wrong-product", "no-shape"
+    "device-failed",
+    "device-hung",
+    "device-lost",
+    "device-busy",
+    "device-differs",
+    "out-of-memory",
+    "unsupported-precision",
+    "wrong-product",
+    "no-shape",
 ]
 
 
@@ -72,12 +84,16 @@ class DeviceModel(Document, frozen=True, kw_only=True):
     kind: Literal["cpu", "gpu", "npu"]
     vendor: Text
     model: Text
+    bin: Text | None  # the grade of silicon within the model, where the vendor tells one (910B1 .. 910B4)
+    board_part: Text | None  # part number of the board
     simulated: bool
     count_unit: CountUnit
-    identity_source: Literal["asserted", "host_attested", "device_attested"]
+    # For each field of the model and of its devices that identifies them and is not null: asserted (by the host, or
+    # derived from it), host_attested (told by the vendor's driver on the host), device_attested (signed by the device).
+    obtained: dict[Name, Obtained]
     firmware: Text | None
     driver: Text | None
-    library: Text | None  # management library that answered: its file name
+    library: Text | None  # management library or tool that answered: its path
     library_sha256: Sha256 | None
     memory_bytes: Count | None
     cache_bytes: Count | None  # last-level and memory-side cache (R3)
@@ -103,10 +119,11 @@ class Device(Document, frozen=True, kw_only=True):
 
 
 class Failure(Document, frozen=True, kw_only=True):
-    """A device that gave no figure in one precision (R14)."""
+    """A device that gave no figure for one workload (R14)."""
 
     device: DeviceName
     precision: Precision
+    choice: Choice
     code: FailureCode
     detail: Text | None
 
@@ -124,15 +141,17 @@ class Figure(NamedTuple):
     opened_ns: int  # start of the first whole launch in the core window
     counted_until_ns: int  # end of the last counted launch
     covered_until_ns: int  # end of the last whole launch in the core window
-    event_ns: int | None  # device-event time of the counted launches (R11)
+    event_over_ns: int | None  # how much longer they took by the device's own events than by the host's clock (R11)
     warmup_ns: int
     warmup_end: WarmupEnd
+    duty_ppm: int  # duty cycle: the part of the counted time that was not spent on checking products
     verified_launches: int
     row_error_ppm: int | None  # largest row error in millionths of R5's unit; null: NaN, Inf or a stale product
     rms_error_ppm: int | None
     samples: int  # telemetry
     coverage_ppm: int | None
     power_mean_mw: int | None
+    power_counter_mw: int | None  # mean by the device's own energy counter
     temperature_max_c: int | None
     clock_mean_mhz: int | None
     clock_max_mhz: int | None
@@ -154,6 +173,7 @@ class Measurement(Document, frozen=True, kw_only=True):
 
     kernel: Name
     precision: Precision
+    choice: Choice
     accumulate: Precision
     method: Method
     m: Positive
@@ -174,15 +194,17 @@ class Measurement(Document, frozen=True, kw_only=True):
     opened_ns: tuple[Signed, ...]
     counted_until_ns: tuple[Signed, ...]
     covered_until_ns: tuple[Signed, ...]
-    event_ns: tuple[Count | None, ...]
+    event_over_ns: tuple[Signed | None, ...]
     warmup_ns: tuple[Count, ...]
     warmup_end: tuple[WarmupEnd, ...]
+    duty_ppm: tuple[Ppm, ...]
     verified_launches: tuple[Count, ...]
     row_error_ppm: tuple[Count | None, ...]
     rms_error_ppm: tuple[Count | None, ...]
     samples: tuple[Count, ...]
     coverage_ppm: tuple[Ppm | None, ...]
     power_mean_mw: tuple[Count | None, ...]
+    power_counter_mw: tuple[Count | None, ...]
     temperature_max_c: tuple[Count | None, ...]
     clock_mean_mhz: tuple[Count | None, ...]
     clock_max_mhz: tuple[Count | None, ...]
@@ -194,14 +216,64 @@ class Measurement(Document, frozen=True, kw_only=True):
         if len({len(getattr(self, column)) for column in Figure._fields}) != 1:
             raise ValueError("the columns of a measurement differ in length")
 
+    @property
+    def workload(self) -> Workload:
+        """What was measured."""
+        return Workload(self.precision, self.choice)
+
     def figures(self) -> Iterator[Figure]:
         """Return the measurement's rows, one for each device."""
         return map(Figure._make, zip(*(getattr(self, column) for column in Figure._fields), strict=True))
 
 
-def columns(figures: Iterable[Figure]) -> dict[str, Any]:
-    """Return the columns of a `Measurement` from its rows."""
-    return dict(zip(Figure._fields, zip(*figures, strict=True), strict=True))
+def columns(figures: Iterable[Figure | CompanionFigure]) -> dict[str, Any]:
+    """Return the columns of a `Measurement` or a `Companion` from its rows."""
+    rows = list(figures)
+    return dict(zip(rows[0]._fields, zip(*rows, strict=True), strict=True))
+
+
+class CompanionFigure(NamedTuple):
+    """One device's row of a `Companion`."""
+
+    device: str
+    elapsed_ns: int
+    rate_mflop_s: int | None  # of a path or a ceiling
+    rate_mb_s: int | None  # of a bandwidth, 10^6 byte/s
+    clock_mean_mhz: int | None
+    row_error_ppm: int | None  # of a path: as in `Figure`
+    rms_error_ppm: int | None
+    exact: bool | None  # of the others: whether all results were what they must be to the last bit
+    trouble: str | None  # why there is no rate
+
+
+class Companion(Document, frozen=True, kw_only=True):
+    """What one kernel gave beside the fixed figure of a precision, right after its window. It never counts.
+
+    A path is a second way to the same product in the same shape; a ceiling is the rate at which the silicon issues; a
+    bandwidth is that of its memory.
+    """
+
+    kernel: Name
+    role: CompanionRole
+    precision: Precision
+    device: Annotated[tuple[DeviceName, ...], Meta(min_length=1, max_length=1024)]
+    elapsed_ns: tuple[Count, ...]
+    rate_mflop_s: tuple[Count | None, ...]
+    rate_mb_s: tuple[Count | None, ...]
+    clock_mean_mhz: tuple[Count | None, ...]
+    row_error_ppm: tuple[Count | None, ...]
+    rms_error_ppm: tuple[Count | None, ...]
+    exact: tuple[bool | None, ...]
+    trouble: tuple[Text | None, ...]
+
+    def __post_init__(self) -> None:
+        if len({len(getattr(self, column)) for column in CompanionFigure._fields}) != 1:
+            raise ValueError("the columns of a companion differ in length")
+
+    def figures(self) -> Iterator[CompanionFigure]:
+        """Return the companion's rows, one for each device."""
+        rows = zip(*(getattr(self, column) for column in CompanionFigure._fields), strict=True)
+        return map(CompanionFigure._make, rows)
 
 
 class NodeRecord(Document, frozen=True, kw_only=True):
@@ -226,6 +298,7 @@ class NodeRecord(Document, frozen=True, kw_only=True):
     models: Annotated[tuple[DeviceModel, ...], Meta(min_length=1)]
     devices: Annotated[tuple[Device, ...], Meta(min_length=1, max_length=1024)]
     measurements: tuple[Measurement, ...]
+    companions: tuple[Companion, ...]
     failures: tuple[Failure, ...]
 
     def __post_init__(self) -> None:
@@ -235,13 +308,16 @@ class NodeRecord(Document, frozen=True, kw_only=True):
             raise ValueError("a device is named twice in one record")
         if any(device.model >= len(self.models) for device in self.devices):
             raise ValueError("a device names a model that the record does not have")
-        seen = [(m.precision, name) for m in self.measurements for name in m.device]
+        seen = [(m.workload, name) for m in self.measurements for name in m.device]
         if len(set(seen)) != len(seen):
-            raise ValueError("a device has two figures for one precision")
-        failed = [(f.precision, f.device) for f in self.failures]
+            raise ValueError("a device has two figures for one workload")
+        failed = [(Workload(f.precision, f.choice), f.device) for f in self.failures]
         if len(set(failed)) != len(failed) or not set(failed).isdisjoint(seen):
-            raise ValueError("a device failed twice in one precision, or failed and has a figure")
-        if not {name for _, name in seen} | {name for _, name in failed} <= known:
+            raise ValueError("a device failed twice in one workload, or failed and has a figure")
+        beside = [(c.kernel, c.precision, name) for c in self.companions for name in c.device]
+        if len(set(beside)) != len(beside):
+            raise ValueError("a device has two companions of one kernel and precision")
+        if not {name for _, name in seen} | {name for _, name in failed} | {name for _, _, name in beside} <= known:
             raise ValueError("a figure or failure names a device that the record does not have")
 
 

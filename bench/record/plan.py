@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
 
 from bench.record.fields import (
     Challenge,
+    Choice,
     Count,
     Document,
     Grade,
@@ -17,6 +19,7 @@ from bench.record.fields import (
     Precision,
     Sha256,
     UtcTime,
+    Workload,
 )
 
 SECOND_NS = 10**9
@@ -47,12 +50,22 @@ class SteadyState(Document, frozen=True, kw_only=True):
     max_temperature_trend_c: Annotated[int, Meta(ge=0, le=100)]
 
 
+class Kernels(Document, frozen=True, kw_only=True):
+    """What computes on one kind of device."""
+
+    figure: Name  # the kernel whose figure counts
+    # By precision: what is measured beside the fixed figure, right after its window: kernels that are a second path to
+    # the same product, and companions (`kernels.base.COMPANIONS`).
+    companions: dict[Precision, Annotated[tuple[Name, ...], Meta(max_length=8)]] = msgspec.field(default_factory=dict)
+
+
 class Profile(Document, frozen=True, kw_only=True):
     """How every device is measured: a YAML file in ``configs/profiles``, whose digest stands in each record."""
 
     profile: Name
     grade: Grade
     precisions: Annotated[tuple[Precision, ...], Meta(min_length=1)]
+    choices: Annotated[tuple[Choice, ...], Meta(min_length=1)]  # each precision in the fixed shape, the tuned, or both
     warmup_ns: Positive  # budget of R6: from full load to the opening of the core window
     window_ns: Positive  # length of the core window; longer than R7's minimum, since a remainder is not counted (R9)
     guard_ns: Positive  # load goes on after the core window for this long (R10)
@@ -60,17 +73,43 @@ class Profile(Document, frozen=True, kw_only=True):
     launches_per_subwindow: Annotated[int, Meta(ge=4, le=100_000)]  # what a shape is chosen for; R4 demands >= 4
     verified_launches: Annotated[int, Meta(ge=1, le=10_000)]  # for each operand set in one window, drawn from the seed
     telemetry_interval_ns: Positive
+    busy: Literal["refuse", "flag"]  # a device on which somebody else has a context: no figure, or one that is held
     steady_state: SteadyState
-    shapes: dict[Precision, tuple[Shape, ...]]
+    companion_ns: Count  # for each companion
+    kernels: dict[Name, Kernels]  # by kind of device, such as cuda; a kind that is absent computes with its own kernel
+    shapes: dict[Precision, tuple[Shape, ...]]  # fixed: the largest that fits and whose launch is short enough
+    tuned_shapes: dict[Precision, tuple[Shape, ...]]  # tuned: the fastest of these in short trials
+
+    def registered(self, workload: Workload) -> tuple[Shape, ...]:
+        """Return the shapes that a workload may have (R4)."""
+        shapes = self.shapes if workload.choice == "fixed" else self.tuned_shapes
+        return shapes.get(workload.precision, ())
+
+    def companions_of(self, kind: str, workload: Workload) -> tuple[Name, ...]:
+        """Return what is measured beside a workload on a kind of device."""
+        kernels = self.kernels.get(kind)
+        if kernels is None or workload.choice != "fixed":
+            return ()
+        return kernels.companions.get(workload.precision, ())
+
+    def accompanied_ns(self, workload: Workload) -> int:
+        """Return how long the companions of a workload take on the kind of device that has most of them, ns."""
+        return self.companion_ns * max((len(self.companions_of(kind, workload)) for kind in self.kernels), default=0)
 
 
 class Window(Document, frozen=True, kw_only=True):
-    """The common window of one precision (R10): load from T0, count only within the core window [Ts, Te)."""
+    """The common window of one workload (R10): load from T0, count only within the core window [Ts, Te)."""
 
     precision: Precision
+    choice: Choice
     load_at: UtcTime
     opens_at: UtcTime
     closes_at: UtcTime
+
+    @property
+    def workload(self) -> Workload:
+        """What is measured in it."""
+        return Workload(self.precision, self.choice)
 
 
 class ExpectedNode(Document, frozen=True, kw_only=True):

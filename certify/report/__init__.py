@@ -175,7 +175,7 @@ def _findings(statement: CapacityStatement) -> list[dict[str, Any]]:
         {
             "code": f.code,
             "effect": f.effect,
-            "precision": f.precision,
+            "workload": f.workload,
             "devices": f.devices,
             "zh": table[f.code].zh if f.code in table else "",
             "en": table[f.code].en if f.code in table else "",

@@ -138,7 +138,7 @@ def replace_records(centre: Measured, records: Path) -> Measured:
 def test_samples_that_are_a_gzip_bomb(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     centre = measured(place, nodes=1)
     key, base = new_key(), m.simulated(2, "standard", ("fp16", "fp64")).record
-    header = b"device,precision,phase,offset_ns,quantity,value\n"
+    header = b"device,workload,phase,offset_ns,quantity,value\n"
     samples = gzip.compress(header + b"fake:0,fp16,window,0,power_mw,1\n" * 2**18)
     campaign = m.test_campaign(load_profile("standard"), ("fp16", "fp64"), 1)
     centre.record(0).write_bytes(m.seal_record(m.of_node(base, 0, campaign, key), key, samples))

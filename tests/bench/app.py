@@ -8,9 +8,10 @@ from pathlib import Path
 import msgspec
 import typer
 
-from bench.cli import Judged, mount
+from bench.cli import mount
 from bench.errors import PetasealError
 from bench.record import Campaign, DeviceModel, NodeRecord, Profile, encode
+from bench.show import Judged
 
 
 class PlainSigner:

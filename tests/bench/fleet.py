@@ -7,18 +7,21 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from bench.assemble import NodeFacts, Shares, node_record, samples_gz
 from bench.clock import SimulatedClock
+from bench.companions import Beside
 from bench.devices.fake import Fake
 from bench.measure import Row
 from bench.profile import load_profile
-from bench.record import Campaign, Failure, NodeClock, NodeRecord, Precision, Profile
+from bench.record import Campaign, Failure, NodeClock, NodeRecord, Precision, Profile, Workload
 from bench.record.node import FailureCode
 from bench.scenario import Scenario
 from bench.schedule import self_issued, utc_window
 from bench.session import Result, Session, failure_of
 
+FIXED = replace(load_profile("standard"), choices=("fixed",))  # half the work of `standard`
 SPKI = "MCowBQYDK2VwAyEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 NODE = "node-0123456789ab"
 BEGIN_NS = 1_772_352_000_000_000_000  # 2026-03-01T08:00:00Z
@@ -38,7 +41,7 @@ class Simulated(NamedTuple):
 def simulate_node(
     scenario: Scenario | Mapping[str, Any] | None = None,
     devices: int = 1,
-    profile: str | Profile = "standard",
+    profile: str | Profile = FIXED,
     precisions: tuple[Precision, ...] = ("fp16", "fp64"),
     node_id: str = NODE,
     campaign: Campaign | None = None,
@@ -63,22 +66,24 @@ def simulate_node(
     found = backend.find(str(devices))
     challenge = campaign.challenge if campaign else hashlib.sha256(node_id.encode()).hexdigest()
     given = campaign or self_issued(plan, precisions, node_id, challenge, BEGIN_NS + 60 * 10**9)
-    wanted = tuple(window.precision for window in given.windows)
+    wanted = tuple(window.workload for window in given.windows)
     results: list[Result] = []
     failures: list[Failure] = []
+    beside: list[Beside] = []
     rows: list[Row] = []
     libraries: dict[str, str] = {}
     switches: dict[str, str] = {}
     for slot, one in enumerate(found):
         clock = SimulatedClock(BEGIN_NS, drift_ppm)
-        session = Session(one, backend.open(slot, clock), plan, challenge, clock)
+        session = Session(one, backend.open(one, clock), plan, challenge, clock)
         figures, troubles = _measure_device(session, plan, given, slot)
         results += figures
         failures += [
-            Failure(device=one.device.device, precision=p, code=code, detail=detail)
-            for p, (code, detail) in troubles.items()
+            Failure(device=one.device.device, precision=w.precision, choice=w.choice, code=code, detail=detail)
+            for w, (code, detail) in troubles.items()
         ]
         rows += session.rows
+        beside += session.beside
         libraries |= session.libraries()
         switches |= session.switches()
     node_clock = NodeClock(source="self", uncertainty_ns=0) if given.self_issued else backend.node_clock()
@@ -95,8 +100,9 @@ def simulate_node(
         switches=switches,
         found=found,
         results=results,
+        beside=beside,
         failures=failures,
-        shares={precision: Shares(0, 1_000) for precision in wanted},
+        shares={workload: Shares(0, 1_000) for workload in wanted},
         rows=rows,
     )
     return Simulated(node_record(facts), rows)
@@ -105,7 +111,7 @@ def simulate_node(
 def simulate(
     scenario: Scenario | Mapping[str, Any] | None = None,
     devices: int = 1,
-    profile: str | Profile = "standard",
+    profile: str | Profile = FIXED,
     precisions: tuple[Precision, ...] = ("fp16", "fp64"),
     node_id: str = NODE,
     campaign: Campaign | None = None,
@@ -116,23 +122,24 @@ def simulate(
 
 def _measure_device(
     session: Session, plan: Profile, campaign: Campaign, slot: int
-) -> tuple[list[Result], dict[Precision, tuple[FailureCode, str]]]:
+) -> tuple[list[Result], dict[Workload, tuple[FailureCode, str]]]:
     """Do what a worker does; one that hangs or dies takes with it what it had not handed over."""
-    wanted = tuple(window.precision for window in campaign.windows)
-    troubles: dict[Precision, tuple[FailureCode, str]] = {}
-    for precision in wanted:
+    wanted = tuple(window.workload for window in campaign.windows)
+    troubles: dict[Workload, tuple[FailureCode, str]] = {}
+    for place, workload in enumerate(wanted):
         try:
-            session.prepare(precision, len(wanted))
+            session.prepare(workload, len(wanted) - place)
         except Exception as error:
-            troubles[precision] = failure_of(error)
+            troubles[workload] = failure_of(error)
     for window in campaign.windows:
-        if window.precision in troubles:
+        if window.workload in troubles:
             continue
         try:
-            session.measure(window.precision, utc_window(window, plan, slot))
+            session.measure(window.workload, utc_window(window, plan, slot))
+            session.accompany(window.workload, utc_window(window, plan, slot))
         except Exception as error:
             code, detail = failure_of(error)
             if code in ("device-hung", "device-lost"):
-                return [], {p: troubles.get(p, (code, detail)) for p in wanted}
-            troubles[window.precision] = code, detail
-    return [session.conclude(precision) for precision in wanted if precision not in troubles], troubles
+                return [], {w: troubles.get(w, (code, detail)) for w in wanted}
+            troubles[window.workload] = code, detail
+    return [session.conclude(workload) for workload in wanted if workload not in troubles], troubles

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import signal
 from pathlib import Path
@@ -16,7 +17,7 @@ from bench.devices import select_devices
 from bench.errors import InputError
 from bench.node import Event, Limits, Request, measure_node
 from bench.profile import load_profile
-from bench.record import Campaign, NodeRecord, Profile, Shape
+from bench.record import Campaign, Kernels, NodeRecord, Profile, Shape
 from bench.scenario import SCENARIO_VARIABLE
 from bench.schedule import self_issued
 from bench.units import utc_ns
@@ -89,6 +90,50 @@ def test_the_cpu_of_this_machine() -> None:
     (figure,) = measurement.figures()
     assert figure.row_error_ppm is not None
     assert figure.launches % 30 == 0
+
+
+def test_fixed_and_tuned_and_a_second_path_on_the_cpu_of_this_machine() -> None:
+    """Numpy's BLAS and torch's are two libraries: both in one record, each verified."""
+    both = replace(
+        SHORT,
+        choices=("fixed", "tuned"),
+        companion_ns=400_000_000,
+        kernels={"cpu": Kernels(figure="gemm-numpy", companions={"fp64": ("gemm-torch", "gemm-absent", "triad")})},
+        shapes={"fp64": (Shape(m=64, n=64, k=64),)},
+        tuned_shapes={"fp64": (Shape(m=64, n=64, k=64), Shape(m=128, n=96, k=160))},
+    )
+    record, samples = measure_node(request("cpu", "fp64", profile=both))
+    assert failed(record) == []
+    assert [(str(m.workload), m.kernel) for m in record.measurements] == [
+        ("fp64", "gemm-numpy"),
+        ("fp64-tuned", "gemm-numpy"),
+    ]
+    assert record.campaign is not None
+    first, second = record.campaign.windows
+    apart = utc_ns(second.load_at) - utc_ns(first.closes_at)
+    assert apart >= both.guard_ns + 3 * both.companion_ns  # every companion has its own time, whoever needs it
+    path, absent, triad = record.companions
+    (figure,) = path.figures()
+    assert (path.kernel, path.role, figure.trouble) == ("gemm-torch", "path", None)
+    assert figure.rate_mflop_s
+    assert figure.row_error_ppm
+    assert 0 < figure.elapsed_ns <= both.companion_ns
+    assert "there is no kernel" in str(absent.trouble[0])
+    assert (triad.role, triad.rate_mb_s) == ("bandwidth", (None,))  # it needs a GPU, and says so
+    assert triad.trouble[0]
+    rows = gzip.decompress(samples).decode()
+    assert "cpu:0,fp64-tuned,trial,0,launch_64x64x64_ns," in rows
+    assert "cpu:0,fp64-tuned,trial,0,launch_128x96x160_ns," in rows
+
+
+def test_a_device_that_somebody_uses_is_refused_or_flagged_as_the_profile_says(scenario: Any) -> None:
+    scenario(d0={"foreign_before": 2})
+    record, _ = measure_node(request("fake:2", "fp16", profile=replace(SHORT, busy="refuse")))
+    assert failed(record) == [("fake:0", "fp16", "device-busy")]
+    assert "2 other process(es)" in str(record.failures[0].detail)
+    assert measured(record) == {"fp16": ("fake:1",)}
+    record, _ = measure_node(request("fake:2", "fp16", profile=replace(SHORT, busy="flag")))
+    assert [f.foreign_processes for m in record.measurements for f in m.figures()] == [2, 0]
 
 
 def test_a_hung_and_a_failing_device_are_recorded_and_their_neighbour_finishes(scenario: Any) -> None:

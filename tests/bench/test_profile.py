@@ -10,17 +10,19 @@ from bench.profile import (
     Trial,
     batch_of,
     check_profile,
-    choose_shape,
+    choose_fixed,
+    choose_tuned,
     chosen_precisions,
     counted_ns,
     load_profile,
     longest_launch_ns,
     needed_bytes,
 )
-from bench.record import MINIMUM_WINDOW_NS, Profile, Shape, config_names, config_path, least_operand_bytes
+from bench.record import MINIMUM_WINDOW_NS, Profile, Shape, Workload, config_names, config_path, least_operand_bytes
 from tests.bench.fleet import simulate
 
 SMOKE = load_profile("smoke")
+FP64, TUNED = Workload("fp64"), Workload("fp64", "tuned")
 
 
 def cube(n: int) -> Shape:
@@ -28,7 +30,8 @@ def cube(n: int) -> Shape:
 
 
 def with_shapes(*sizes: int) -> Profile:
-    return replace(SMOKE, shapes={"fp64": tuple(cube(n) for n in sizes)})
+    shapes = {"fp64": tuple(cube(n) for n in sizes)}
+    return replace(SMOKE, shapes=shapes, tuned_shapes=shapes)
 
 
 @pytest.mark.parametrize("name", config_names("profiles"))
@@ -112,47 +115,75 @@ class Machine:
         self._rates = {int(name.strip("n")): rate for name, rate in gflop_s.items()}
         self.tried: list[int] = []
 
-    def trial(self, shape: Shape) -> int:
+    def trial(self, shape: Shape) -> int | None:
         self.tried.append(shape.n)
+        if self._rates[shape.n] == 0:  # too large for the memory after all
+            return None
         return 2 * shape.n**3 // self._rates[shape.n]
 
 
 def test_the_largest_shape_that_is_fast_enough_is_chosen() -> None:
     machine = Machine(n128=6, n256=21, n512=41, n1024=80)
-    shape, trials = choose_shape(with_shapes(1024, 128, 512, 256), "fp64", 0, None, machine.trial)
-    assert shape == cube(512)  # 6.5 ms at 41 GFLOP/s; 1024 would take 52 ms by the rate of 512
+    chosen = choose_fixed(with_shapes(1024, 128, 512, 256), FP64, 0, None, machine.trial)
+    assert chosen.shape == cube(512)  # 6.5 ms at 41 GFLOP/s; 1024 would take 52 ms by the rate of 512
     assert machine.tried == [128, 256, 512]
-    assert trials[-1] == Trial(cube(512), 2 * 512**3 // 41)
+    assert chosen == Trial(cube(512), 2 * 512**3 // 41)
 
 
 def test_a_device_that_is_slow_on_large_shapes_never_runs_them() -> None:
     machine = Machine(n128=40, n256=2, n512=2)
-    shape, _ = choose_shape(with_shapes(128, 256, 512, 1024), "fp64", 0, None, machine.trial)
-    assert shape == cube(128)  # 256 seemed right by the rate of 128, and was not
+    chosen = choose_fixed(with_shapes(128, 256, 512, 1024), FP64, 0, None, machine.trial)
+    assert chosen.shape == cube(128)  # 256 seemed right by the rate of 128, and was not
     assert machine.tried == [128, 256]
 
 
 def test_a_fast_device_skips_shapes() -> None:
     rates = {f"n{2**i}": 10**6 for i in range(7, 15)}
     machine = Machine(**rates)
-    shape, _ = choose_shape(with_shapes(*(2**i for i in range(7, 15))), "fp64", 0, None, machine.trial)
-    assert shape == cube(8192)
+    chosen = choose_fixed(with_shapes(*(2**i for i in range(7, 15))), FP64, 0, None, machine.trial)
+    assert chosen.shape == cube(8192)
     assert machine.tried == [128, 8192, 16384]  # the last might have been twice as fast
 
 
 def test_memory_limits_the_shape() -> None:
     machine = Machine(n128=10**6, n1024=10**6)
-    shape, _ = choose_shape(with_shapes(128, 1024, 8192), "fp64", 0, 10**8, machine.trial)
-    assert shape == cube(1024)
+    chosen = choose_fixed(with_shapes(128, 1024, 8192), FP64, 0, 10**8, machine.trial)
+    assert chosen.shape == cube(1024)
     with pytest.raises(DeviceError) as refused:
-        choose_shape(with_shapes(8192), "fp64", 0, 10**8, machine.trial)
+        choose_fixed(with_shapes(8192), FP64, 0, 10**8, machine.trial)
     assert refused.value.code == "no-shape"
 
 
 def test_the_smallest_shape_may_be_slower_than_wished_while_r4_holds() -> None:
     longest = longest_launch_ns(SMOKE)
     slow = Trial(cube(128), 4 * longest)
-    assert choose_shape(with_shapes(128), "fp64", 0, None, lambda shape: slow.launch_ns)[0] == cube(128)
+    assert choose_fixed(with_shapes(128), FP64, 0, None, lambda shape: slow.launch_ns).shape == cube(128)
     with pytest.raises(DeviceError) as refused:
-        choose_shape(with_shapes(128), "fp64", 0, None, lambda shape: 6 * longest)
+        choose_fixed(with_shapes(128), FP64, 0, None, lambda shape: 6 * longest)
+    assert refused.value.code == "no-shape"
+
+
+def test_a_shape_that_does_not_fit_after_all_makes_room_for_a_smaller_one() -> None:
+    machine = Machine(n128=10**6, n1024=10**6, n2048=10**6, n8192=0)
+    chosen = choose_fixed(with_shapes(128, 1024, 2048, 8192), FP64, 0, None, machine.trial)
+    assert chosen.shape == cube(2048)
+    with pytest.raises(DeviceError) as refused:
+        choose_fixed(with_shapes(128), FP64, 0, None, Machine(n128=0).trial)
+    assert refused.value.code == "out-of-memory"
+
+
+def test_the_tuned_shape_is_the_fastest_of_those_tried_and_not_the_largest() -> None:
+    machine = Machine(n256=30, n384=45, n512=41)
+    seen = Trial(cube(256), 2 * 256**3 // 30)
+    chosen = choose_tuned(with_shapes(256, 384, 512, 4096), TUNED, 0, None, machine.trial, seen)
+    assert chosen.shape == cube(384)
+    assert machine.tried == [512, 384, 256]  # the largest first, whose memory the others are tried in; 4096 never
+
+
+def test_a_tuned_shape_that_is_too_slow_or_too_large_is_not_chosen() -> None:
+    seen = Trial(cube(256), 2 * 256**3 // 30)
+    machine = Machine(n256=30, n384=0, n512=4)
+    assert choose_tuned(with_shapes(256, 384, 512), TUNED, 0, None, machine.trial, seen).shape == cube(256)
+    with pytest.raises(DeviceError) as refused:
+        choose_tuned(with_shapes(256), TUNED, 0, None, Machine(n256=0).trial, seen)
     assert refused.value.code == "no-shape"

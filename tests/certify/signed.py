@@ -59,6 +59,7 @@ def campaign(**changes: Any) -> Campaign:
         windows=(
             Window(
                 precision="fp16",
+                choice="fixed",
                 load_at="2026-03-01T08:00:00.000000Z",
                 opens_at="2026-03-01T08:05:00.000000Z",
                 closes_at="2026-03-01T08:16:00.000000Z",
@@ -84,15 +85,17 @@ def figure(device: str) -> Figure:
         opened_ns=1_000_000,
         counted_until_ns=600_000_000_000,
         covered_until_ns=601_000_000_000,
-        event_ns=sum(times),
+        event_over_ns=0,
         warmup_ns=120_000_000_000,
         warmup_end="steady",
+        duty_ppm=999_000,
         verified_launches=8,
         row_error_ppm=400_000,
         rms_error_ppm=450_000,
         samples=605,
         coverage_ppm=999_000,
         power_mean_mw=690_000,
+        power_counter_mw=689_000,
         temperature_max_c=67,
         clock_mean_mhz=1_755,
         clock_max_mhz=1_980,
@@ -136,7 +139,9 @@ def record(key: PrivateKey, **changes: Any) -> NodeRecord:
                 model="H200",
                 simulated=True,
                 count_unit="card",
-                identity_source="asserted",
+                obtained={"uuid": "asserted"},
+                bin=None,
+                board_part=None,
                 firmware=None,
                 driver=None,
                 library=None,
@@ -162,6 +167,7 @@ def record(key: PrivateKey, **changes: Any) -> NodeRecord:
             Measurement(
                 kernel="gemm",
                 precision="fp16",
+                choice="fixed",
                 accumulate="fp32",
                 method="native",
                 m=8192,
@@ -175,6 +181,7 @@ def record(key: PrivateKey, **changes: Any) -> NodeRecord:
                 **columns([figure("cuda:0")]),
             ),
         ),
+        companions=(),
         failures=(),
     )
     return msgspec.structs.replace(value, **changes)

@@ -101,7 +101,7 @@ def figure(device: str, one: One, precision: Precision) -> Figure:
         opened_ns=0,
         counted_until_ns=elapsed,
         covered_until_ns=max(elapsed, 66 * S),
-        event_ns=elapsed,
+        event_over_ns=0,
         samples=2_000,
         clock_max_mhz=1_755,
     )
@@ -118,19 +118,22 @@ def record_of(index: int, devices: list[One], campaign: Campaign = CAMPAIGN) -> 
     found, failures = [], []
     rows: dict[Precision, list[Figure]] = {}
     for place, one in enumerate(devices):
-        name = f"cuda:{place}"
+        name = f"maca:{place}"
         found.append(
             Device(device=name, model=names.index(one.model), **identity(index, place), pci_address=None, parent=None)
         )
         for precision, fate in one.fates.items():
             if fate == "failed":
-                failures.append(Failure(device=name, precision=precision, code="device-hung", detail=None))
+                failures.append(
+                    Failure(device=name, precision=precision, choice="fixed", code="device-hung", detail=None)
+                )
             else:
                 rows.setdefault(precision, []).append(figure(name, one, precision))
     measurements = tuple(
         Measurement(
             kernel="gemm",
             precision=precision,
+            choice="fixed",
             accumulate="fp64" if precision == "fp64" else "fp32",
             method="native",
             **SHAPE,
@@ -189,11 +192,11 @@ def pools_strategy(draw: st.DrawFn) -> list[dict[str, Any]]:
     elif how == "by node":
         parts = [(nodes[:cut], "all"), (nodes[cut:], "all")]
     elif how == "by device":
-        parts = [("all", [f"cuda:{i}" for i in range(cut)]), ("all", [f"cuda:{i}" for i in range(cut, 4)])]
+        parts = [("all", [f"maca:{i}" for i in range(cut)]), ("all", [f"maca:{i}" for i in range(cut, 4)])]
     elif how == "by both":
-        parts = [(nodes[:2], ["cuda:0"]), (nodes[:2], ["cuda:1", "cuda:2", "cuda:3"]), (nodes[2:], "all")]
+        parts = [(nodes[:2], ["maca:0"]), (nodes[:2], ["maca:1", "maca:2", "maca:3"]), (nodes[2:], "all")]
     else:
-        parts = [(nodes[:cut], ["cuda:0", "cuda:2"])]
+        parts = [(nodes[:cut], ["maca:0", "maca:2"])]
     return [
         {"pool": f"p{i}", "class": draw(kind), "nodes": where, "devices": which}
         for i, (where, which) in enumerate(parts)
@@ -236,7 +239,7 @@ class Oracle:
         for node, devices in fleet.items():
             homes = set()
             for place, one in enumerate(devices):
-                name, where = f"cuda:{place}", node_name(node)
+                name, where = f"maca:{place}", node_name(node)
                 homes_of = [
                     pool
                     for pool in pools
@@ -548,7 +551,7 @@ def test_a_hold_is_accepted_only_if_every_policy_accepts_it() -> None:
 
 def test_sums_are_exact_beyond_any_float() -> None:
     total = Sum()
-    value = figure("cuda:0", GOOD, "fp16")._replace(certified_mflop_s=2**53 - 1, sustained_mflop_s=2**53 - 1)
+    value = figure("maca:0", GOOD, "fp16")._replace(certified_mflop_s=2**53 - 1, sustained_mflop_s=2**53 - 1)
     for _ in range(3):
         total.add_figure(value, 2**53 - 1)
     assert (total.certified_mflop_s, total.nominal_mflop_s) == (3 * (2**53 - 1),) * 2

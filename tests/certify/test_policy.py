@@ -38,7 +38,7 @@ scope: centre
 jurisdiction: null
 minimum_grade: standard
 counting:
-  intelligent: {precision: fp16, accumulate: fp32, assumption: {zh: 假设, en: assumed}}
+  intelligent: {precision: fp16, accumulate: fp32, choice: fixed, assumption: {zh: 假设, en: assumed}}
 conditions:
   - {kind: threshold, condition: scale, title: {zh: 规模, en: Scale}, clause: {ref: 一, text: 规模},
      classes: [intelligent], operator: ">=", value: 1, unit: PFLOPS, basis: certified}
@@ -226,7 +226,8 @@ def test_two_conditions_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_a_share_is_a_part_of_its_whole(tmp_path: Path) -> None:
     text = GOOD.replace(
         "  intelligent: {precision",
-        "  edge: {precision: fp16, accumulate: fp32, assumption: {zh: 假, en: a}}\n  intelligent: {precision",
+        "  edge: {precision: fp16, accumulate: fp32, choice: fixed, assumption: {zh: 假, en: a}}\n"
+        "  intelligent: {precision",
     )
     text = text.replace("kind: threshold", "kind: share").replace("value: 1, unit: PFLOPS", "of: [edge], value_ppm: 1")
     with pytest.raises(InputError, match="share-not-a-part"):

@@ -20,6 +20,7 @@ from bench.record import (
     Campaign,
     Figure,
     Grade,
+    Kernels,
     Measurement,
     NodeRecord,
     Precision,
@@ -107,6 +108,30 @@ def switched_on(record: NodeRecord) -> NodeRecord:
     return replace(record, environment=replace(record.environment, switches={"fake.emulation": "on"}))
 
 
+def beside_is(**changes: Any) -> Change:
+    """Return a change of the first figure of the first companion; a callable is given the old value."""
+
+    def change(record: NodeRecord) -> NodeRecord:
+        first, *others = record.companions
+        figures = list(first.figures())
+        old = figures[0]
+        new = {k: v(getattr(old, k)) if callable(v) else v for k, v in changes.items()}
+        figures[0] = old._replace(**new)
+        return replace(record, companions=(replace(first, **columns(figures)), *others))
+
+    return change
+
+
+def as_ceiling(**changes: Any) -> Change:
+    """Return a change that passes the first companion off for an issue-rate kernel."""
+
+    def change(record: NodeRecord) -> NodeRecord:
+        first, *others = beside_is(exact=True, **changes)(record).companions
+        return replace(record, companions=(replace(first, role="ceiling"), *others))
+
+    return change
+
+
 def another_shape(record: NodeRecord) -> NodeRecord:
     """Another shape of the same work, so that nothing but the shape is wrong."""
     m = record.measurements[0]
@@ -131,6 +156,12 @@ SMOKE, STANDARD = load_profile("smoke"), load_profile("standard")
 FIVE_MINUTES = replace(STANDARD, profile="five-minutes", window_ns=300 * S)
 SHORT = replace(SMOKE, profile="short", window_ns=29 * S // 10)
 PRETENDER = replace(SMOKE, profile="certification", grade="certification")
+PATHS = replace(
+    SMOKE,
+    profile="paths",
+    companion_ns=S,
+    kernels={"fake": Kernels(figure="gemm-fake", companions={"fp16": ("gemm-fake",)})},
+)
 LONG_LAUNCHES = replace(SMOKE, shapes={"fp16": (Shape(m=8192, n=8192, k=8192),)})
 
 
@@ -289,6 +320,53 @@ BROKEN = (
         precisions=("fp64", "fp16"),
         pool_class="supercomputing",
     ),
+    # R4, R5 and R12: the kernel that the profile names, and what it wants beside it
+    Broken("R4 another kernel", ("kernel-not-registered",), change=measurement_is(kernel="gemm-own"), profile=PATHS),
+    Broken(
+        "R5 paths apart",
+        ("paths-disagree",),
+        change=beside_is(rate_mflop_s=lambda rate: rate * 103 // 100),
+        profile=PATHS,
+    ),
+    Broken(
+        "R5 figure above the other path",
+        ("paths-disagree",),
+        change=beside_is(rate_mflop_s=lambda rate: rate * 97 // 100),
+        profile=PATHS,
+    ),
+    Broken("R5 the other path wrong", ("companion-wrong",), change=beside_is(row_error_ppm=None), profile=PATHS),
+    Broken(
+        "R5 the other path not run",
+        ("path-missing",),
+        change=beside_is(rate_mflop_s=None, trouble="cupy is not installed"),
+        profile=PATHS,
+    ),
+    Broken("R5 the other path left out", ("path-missing",), change=record_is(companions=()), profile=PATHS),
+    Broken(
+        "R12 above the rate of issue",
+        ("above-measured-ceiling",),
+        change=as_ceiling(rate_mflop_s=lambda rate: rate * 97 // 100),
+        profile=PATHS,
+    ),
+    Broken(
+        "R12 above it, clock for clock",
+        ("above-measured-ceiling",),
+        change=as_ceiling(clock_mean_mhz=lambda clock: clock * 105 // 100),
+        profile=PATHS,
+    ),
+    Broken(
+        "R12 a wrong rate of issue",
+        ("companion-wrong",),
+        change=both(as_ceiling(), beside_is(exact=False)),
+        profile=PATHS,
+    ),
+    Broken(
+        "R12 no rate of issue",
+        ("companion-missing",),
+        change=as_ceiling(rate_mflop_s=None, trouble="needs sm_90"),
+        profile=PATHS,
+    ),
+    Broken("R12 energy and power apart", ("energy-disagrees",), {"energy_ppm": 150_000}),
     # R13: watched, alone, without memory errors
     Broken("R13 memory error", ("ecc-errors",), {"ecc_error_at_s": 2.0}),
     Broken("R13 another process before", ("foreign-process",), {"foreign_before": 1}),
@@ -320,9 +398,10 @@ class Judged(NamedTuple):
 
     def codes(self) -> tuple[list[str], Grade | None]:
         """Return what the rules make of the first figure."""
-        return rules.judge(
-            self.setting(), self.figure, {m.precision: m.sustained_mflop_s[0] for m in self.measurements}
-        )
+        first = self.measurements[0]
+        rates = {m.precision: m.sustained_mflop_s[0] for m in self.measurements}
+        beside = rules.standing_of(self.record).get((self.figure.device, first.precision), ())
+        return rules.judge(self.setting(), self.figure, rates, beside)
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
@@ -341,7 +420,7 @@ class Judged(NamedTuple):
         """Return the case of the first figure with changes."""
         changed = self.figure._replace(**figure)
         elapsed = sum(changed.subwindow_ns)
-        return Case(self.setting(), changed, elapsed, rules.grade_of(elapsed, self.campaign.self_issued), {})
+        return Case(self.setting(), changed, elapsed, rules.grade_of(elapsed, self.campaign.self_issued), {}, ())
 
     def statement(self, *policies: Policy) -> CapacityStatement:
         return statement_of([self.record], basis_of(self.campaign, self.profile, self.centre, policies or None))
@@ -366,6 +445,15 @@ def judged(broken: Broken) -> Judged:
 @cache
 def honest(profile: str = "smoke", own_campaign: bool = False) -> Judged:
     return judged(Broken("honest", (), profile=profile, own_campaign=own_campaign))
+
+
+def test_an_honest_device_agrees_with_itself_beside_its_figure() -> None:
+    one = judged(Broken("honest", (), {"energy_ppm": 20_000}, profile=PATHS))
+    assert set(one.codes()[0]) <= {*UNRATED}
+    (companion,) = one.record.companions
+    assert (companion.kernel, companion.role, companion.precision) == ("gemm-fake", "path", "fp16")
+    assert one.figure.power_counter_mw == pytest.approx(663_000, rel=1e-3)
+    assert 990_000 <= one.figure.duty_ppm <= 10**6
 
 
 @pytest.mark.parametrize("own_campaign", [False, True], ids=["campaign", "self-issued"])
@@ -397,6 +485,7 @@ def test_the_table_yields_every_code_of_the_rules() -> None:
         if entry.effect in ("note", "hold", "void") and entry.rule in {f"R{number}" for number in range(1, 14)}
     }
     elsewhere = {"unsupported-precision", "no-shape", "plausibility-unproven", "rating-doubtful"}  # below
+    elsewhere.add("device-busy")  # tests/bench
     assert of_rules - yielded == elsewhere
 
 
@@ -405,7 +494,7 @@ def test_a_broken_rule(broken: Broken) -> None:
     one = judged(broken)
     precision = broken.precisions[0]
     statement = one.statement()
-    found = {finding.code: finding.effect for finding in statement.findings if finding.precision == precision}
+    found = {finding.code: finding.effect for finding in statement.findings if finding.workload == precision}
     expected = {*broken.codes, *broken.carries}
     assert set(found) == expected
     assert all(effect == reasons()[code].effect for code, effect in found.items())
@@ -670,10 +759,10 @@ def test_r11_limits_of_the_clocks(sign: int, beside_ns: int, disagrees: bool) ->
     case = honest().case()
     elapsed = 100 * S
     case = case._replace(elapsed_ns=elapsed)
-    event = case.figure._replace(event_ns=elapsed + sign * (S + beside_ns), opened_ns=0, counted_until_ns=elapsed)
+    event = case.figure._replace(event_over_ns=sign * (S + beside_ns), opened_ns=0, counted_until_ns=elapsed)
     assert rules.r11_clocks_agree(case._replace(figure=event)) == (("event-clock-disagrees",) if disagrees else ())
     utc_ns = elapsed + sign * (S + rules.UTC_READING_NS + beside_ns)
-    utc = case.figure._replace(event_ns=None, opened_ns=0, counted_until_ns=utc_ns)
+    utc = case.figure._replace(event_over_ns=None, opened_ns=0, counted_until_ns=utc_ns)
     assert rules.r11_clocks_agree(case._replace(figure=utc)) == (("utc-clock-disagrees",) if disagrees else ())
 
 

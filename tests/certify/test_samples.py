@@ -25,7 +25,7 @@ from tests.bench.fleet import NODE, Simulated, simulate_node
 from tests.certify.measured import Measured, measured
 
 MADE: Simulated = simulate_node({}, 2, "smoke", ("fp16", "fp64"))
-HEAD = b"device,precision,phase,offset_ns,quantity,value\n"
+HEAD = b"device,workload,phase,offset_ns,quantity,value\n"
 
 
 @pytest.fixture(scope="module")

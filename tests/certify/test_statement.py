@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.profile import load_profile
-from bench.record import ExpectedNode, Grade
+from bench.record import ExpectedNode, Grade, Workload
 from certify.aggregate import Key, Sum, Tally
 from certify.describe import describe_statement, describe_verdict
 from certify.documents import Baseline, BaselineDevice, make_document, parse_payload
@@ -47,7 +47,7 @@ def tally(
     """Return what a set of records might add up to."""
     parts = {(False, False): new, (True, False): old, (False, True): held}
     sums = {
-        Key("main", "fp16", existing, on_hold): value
+        Key("main", Workload("fp16"), existing, on_hold): value
         for (existing, on_hold), value in parts.items()
         if value is not None
     }

@@ -339,7 +339,7 @@ STATED: dict[str, tuple[Edit, str | None]] = {
     "step 16 a finding made harmless": (put("findings.0.effect", "praise"), "statement-differs"),
     "step 16 not_counted longer": (
         lambda v: v["predicate"]["not_counted"].append(
-            {"node_id": "x", "device": None, "precision": None, "codes": ["node-missing"]}
+            {"node_id": "x", "device": None, "workload": None, "codes": ["node-missing"]}
         ),
         "statement-differs",
     ),

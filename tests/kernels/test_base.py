@@ -12,6 +12,7 @@ import pytest
 import kernels
 from kernels import base
 from kernels.base import KERNELS, MIN_DIMENSION, Kernel, Problem, Residual, kernel_names, load_kernel
+from kernels.gemm_cupy import GemmCupy
 from kernels.gemm_numpy import GemmNumpy
 from kernels.gemm_torch import GemmTorch
 
@@ -46,12 +47,14 @@ def test_table_and_files_agree() -> None:
     files = {path.stem for path in Path(kernels.__file__).parent.glob("gemm_*.py")}
     assert {entry.split(":")[0] for entry in KERNELS.values()} == {f"kernels.{stem}" for stem in files}
     assert {name: load_kernel(name).name for name in KERNELS} == {name: name for name in KERNELS}
-    typed: list[Kernel] = [GemmNumpy(), GemmTorch()]  # mypy: they are what the protocol says
+    typed: list[Kernel] = [GemmNumpy(), GemmTorch(), GemmCupy()]  # mypy: they are what the protocol says
     assert [kernel.name for kernel in typed] == list(KERNELS)
 
 
 def test_an_unknown_kernel_is_one_clear_sentence() -> None:
-    with pytest.raises(ValueError, match=r"^there is no kernel 'gemm-cuda'; known are gemm-numpy, gemm-torch$"):
+    with pytest.raises(
+        ValueError, match=r"^there is no kernel 'gemm-cuda'; known are gemm-numpy, gemm-torch, gemm-cupy$"
+    ):
         load_kernel("gemm-cuda")
 
 
@@ -67,13 +70,16 @@ def test_third_parties_plug_in_but_cannot_replace_our_own(monkeypatch: pytest.Mo
         return [Entry("zeta"), Entry("gemm-torch")] if group == "petaseal.kernels" else []
 
     monkeypatch.setattr(base, "entry_points", entries)
-    assert kernel_names() == ["gemm-numpy", "gemm-torch", "zeta"]
+    assert kernel_names() == ["gemm-numpy", "gemm-torch", "gemm-cupy", "zeta"]
     assert load_kernel("zeta").name == "zeta"
     assert type(load_kernel("gemm-torch")) is GemmTorch
 
 
 def test_importing_kernels_imports_neither_torch_nor_our_other_rooms() -> None:
-    code = "import sys, kernels.gemm_torch, kernels.gemm_numpy; print({'torch', 'bench', 'certify'} & set(sys.modules))"
+    code = (
+        "import sys, kernels.gemm_torch, kernels.gemm_numpy, kernels.gemm_cupy, kernels.issue_rate, kernels.triad;"
+        "print({'torch', 'cupy', 'bench', 'certify'} & set(sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 

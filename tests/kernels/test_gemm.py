@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kernels.base import PRECISIONS, Kernel, Precision, Prepared, Problem, Residual, load_kernel
+from kernels.base import ITEM_BYTES, PRECISIONS, Kernel, Precision, Prepared, Problem, Residual, load_kernel
 from kernels.gemm_numpy import GemmNumpy, NumpyGemm
 from kernels.gemm_torch import GemmTorch, TorchGemm
 from kernels.operands import Array, Operands, decode
@@ -146,7 +146,7 @@ def test_what_numpy_does_not_do_is_one_sentence() -> None:
 def test_what_torch_does_not_do_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = GemmTorch()
     assert all(kernel.supports(precision, "cpu") is None for precision in PRECISIONS)
-    for target in ("frob", "cuda:99"):
+    for target in ("frob", "xpu:99"):
         reason = kernel.supports("fp64", target)
         assert reason
         assert "\n" not in reason
@@ -192,6 +192,71 @@ def test_switches_are_names_and_short_texts(kernel: Kernel) -> None:
         assert name == name.lower()
         assert len(name) <= 63
         assert 0 < len(value) <= 256
+
+
+def test_a_smaller_problem_is_launched_on_the_memory_of_a_larger_one(prepared: AnyGemm) -> None:
+    name, precision = prepared.problem.kernel, prepared.problem.precision
+    prepared.launch(0, 2)
+    prepared.synchronize()
+    a, b, _ = (decode(matrix, precision, np.float64).copy() for matrix in prepared._on_host(1))
+    smaller = prepared.reshaped(Problem(name, precision, 32, 40, 33))
+    assert (smaller.problem.m, smaller.problem.n, smaller.problem.k) == (32, 40, 33)
+    assert smaller.operand_bytes == smaller.operand_sets * (32 * 33 + 33 * 40) * ITEM_BYTES[precision]
+    assert (smaller.accumulate, smaller.method) == (prepared.accumulate, prepared.method)
+    assert smaller.operand_sha256 == {}
+    smaller.launch(1, 1)
+    smaller.synchronize()
+    product = decode(smaller._on_host(1)[2], precision, np.float64)
+    wanted = a.reshape(-1)[: 32 * 33].reshape(32, 33) @ b.reshape(-1)[: 33 * 40].reshape(33, 40)
+    tolerance = {"fp16": 2**-9, "bf16": 2**-6, "fp32": 1e-5, "fp64": 1e-13}[precision]
+    np.testing.assert_allclose(product, wanted, rtol=tolerance, atol=tolerance * np.abs(wanted).max())
+    here, there = (gemm._on_host(1)[2].reshape(-1) for gemm in (smaller, prepared))
+    assert np.array_equal(here, there[: here.size])  # the larger one's own output
+    for check in (smaller.check, smaller.check_on_host):
+        with pytest.raises(RuntimeError, match="cannot be checked"):
+            check(0, 1)
+    smaller.close()
+    prepared.launch(0, 2)
+    prepared.synchronize()
+    assert good(prepared, 0)
+    assert good(prepared, 1)
+    assert verdict(precision, prepared.check_on_host(1, 2)) == "good"
+
+
+def test_a_problem_of_equal_size_fits(prepared: AnyGemm) -> None:
+    p = prepared.problem
+    same = prepared.reshaped(Problem(p.kernel, p.precision, p.m, p.n, p.k))
+    same.launch(0, 1)
+    same.synchronize()
+    assert good(prepared, 0)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "precision", "m", "n", "k", "said"),
+    [
+        ("gemm-numpy", "fp64", 48, 64, 41, "needs more memory"),
+        ("gemm-numpy", "fp64", 49, 64, 32, "needs more memory"),  # only its output does not fit
+        ("gemm-numpy", "fp64", 32, 96, 32, "needs more memory"),  # only B
+        ("gemm-numpy", "fp32", 32, 32, 32, "has other operands"),
+        ("gemm-torch", "fp64", 32, 32, 32, "has other operands"),
+    ],
+)
+def test_what_does_not_fit_is_refused(kernel: str, precision: Precision, m: int, n: int, k: int, said: str) -> None:
+    prepared = prepare("gemm-numpy", "fp64")
+    assert isinstance(prepared, NumpyGemm)
+    with pytest.raises(ValueError, match=said):
+        prepared.reshaped(Problem(kernel, precision, m, n, k))
+
+
+def test_a_device_without_memory_is_not_one_without_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    def full(*args: object, **named: object) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(torch, "ones", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        GemmTorch().supports("fp16", "cpu")
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -11,10 +11,11 @@ from msgspec.structs import replace
 from bench.clock import SystemClock
 from bench.devices import load_backend
 from bench.profile import load_profile
-from bench.record import SUBWINDOWS, Shape
+from bench.record import SUBWINDOWS, Shape, Workload
 from bench.session import Session, UtcWindow
 
 ROUNDS = 3
+WORKLOAD = Workload("fp64")
 SECOND_NS = 10**9
 
 
@@ -29,9 +30,9 @@ def measure(n: int) -> None:
     launch_ns = max(1, bare([(square, square, np.empty((n, n)))], 4) // 4)
     window_ns = max(4 * SECOND_NS, 5 * SUBWINDOWS * launch_ns)
     profile = replace(base, shapes={"fp64": (shape,)}, launches_per_subwindow=4, window_ns=window_ns)
-    session = Session(found, backend.open(0, clock), profile, "5eed" * 8, clock)
-    session.prepare("fp64")
-    sets = session._ready["fp64"].prepared._sets  # type: ignore[attr-defined]
+    session = Session(found, backend.open(found, clock), profile, "5eed" * 8, clock)
+    session.prepare(WORKLOAD)
+    sets = session._ready[WORKLOAD].prepared._sets  # type: ignore[attr-defined]
     ratios, drifts = [], []
     for _ in range(ROUNDS):
         launches = max(4, window_ns // 2 // launch_ns)
@@ -40,8 +41,8 @@ def measure(n: int) -> None:
         window = UtcWindow(
             now, now + SECOND_NS // 2, now + SECOND_NS // 2 + window_ns, now + SECOND_NS // 2 + window_ns
         )
-        session.measure("fp64", window)
-        figure = session._measured["fp64"].figure
+        session.measure(WORKLOAD, window)
+        figure = session._measured[WORKLOAD].figure
         harness = (30 * figure.subwindow_min_ns + sum(figure.subwindow_over_ns)) / figure.launches
         after = bare(sets, launches) / launches
         ratios.append((before + after) / 2 / harness)

@@ -1,0 +1,272 @@
+"""NVIDIA GPUs and MIG instances: those that CUDA shows, in its order, matched with NVML by PCI address or uuid.
+
+CUDA decides what there is to be measured, NVML tells what it is and how it fares (`bench.devices.nvml`). Nothing here
+changes a clock, a limit or a mode. A driver whose version begins with "petaseal-fake" is the one of the tests: what it
+shows is marked simulated, and computed on the CPU.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.clock import Clock
+from bench.devices import libcuda, pci
+from bench.devices.base import Found, check_same, index_of, parse_index
+from bench.devices.cuda_visible import VISIBLE, Entry, arrange, cuda_name, look_outside, view
+from bench.devices.libcuda import CudaError, Visible
+from bench.devices.nvml import Gpu, Nvml, NvmlSource, loaded_library, normal_address
+from bench.devices.torch_device import OpenedTorch
+from bench.errors import DeviceError, InputError, MissingLibraryError
+from bench.measure import EventTimer
+from bench.record import Device, DeviceModel, NodeClock, Precision
+from bench.telemetry import Source
+
+if TYPE_CHECKING:
+    from kernels.base import Kernel
+
+NVIDIA = {0x10DE}  # PCI vendor id
+FAKE_DRIVER = "petaseal-fake"
+AT_ONCE = 8
+FIRST_WITH_BF16 = (8, 0)  # compute capability
+GIVE_THE_DRIVER = "install the NVIDIA driver, in a container start it with the NVIDIA Container Toolkit"
+
+# What NVML answers to its initialisation (nvmlReturn_t): reason code, what is wrong, what to do.
+LIBRARY_NOT_FOUND, DRIVER_NOT_LOADED = 12, 9
+NVML_TROUBLES = {
+    LIBRARY_NOT_FOUND: ("driver-library-missing", "libnvidia-ml.so.1 cannot be loaded", GIVE_THE_DRIVER),
+    DRIVER_NOT_LOADED: ("driver-not-loaded", "the NVIDIA kernel driver is not loaded", "load it: modprobe nvidia"),
+    18: (
+        "driver-mismatch",
+        "the NVIDIA kernel driver and its library are of different versions",
+        "restart the node, or the container, after the driver's upgrade",
+    ),
+    4: (
+        "device-permission",
+        "the NVIDIA driver refuses this user",
+        "give it access to /dev/nvidiactl and /dev/nvidia*",
+    ),
+}
+
+
+class Nvidia:
+    """Back end of kind "cuda".
+
+    Args:
+        root: the file system's root, for signs of hardware.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+
+    def find(self, argument: str | None) -> list[Found]:
+        """Return the GPUs and MIG instances that CUDA shows; a GPU never stands beside its instances.
+
+        Raises:
+            InputError: there is no such device, or it cannot be used, and why.
+        """
+        nvml = self._nvml(argument)
+        if nvml is None:
+            return []
+        entries = self._entries(nvml, argument)
+        indexes = parse_index("cuda", argument, len(entries))
+        chosen = [entries[index] for index in indexes]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            views = list(pool.map(view, chosen))
+        driver, library = nvml.driver(), loaded_library()
+        return [
+            describe(index, entry.gpu, visible, driver, library)
+            for index, entry, visible in zip(indexes, chosen, views, strict=True)
+        ]
+
+    def open(self, found: Found, clock: Clock) -> OpenedNvidia:
+        """Make a device the only one that CUDA shows to this process, and return it.
+
+        Raises:
+            InputError: there is no such device, or it cannot be used.
+            DeviceError: at its place there is another one by now.
+        """
+        index = index_of(found)
+        nvml = self._nvml(str(index))
+        assert nvml is not None
+        entries = self._entries(nvml, str(index))
+        entry = entries[parse_index("cuda", str(index), len(entries))[0]]
+        visible = view(entry)
+        check_same(found, describe(index, entry.gpu, visible, None, (None, None)).device)
+        os.environ[VISIBLE] = cuda_name(entry)
+        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+        return OpenedNvidia(nvml, entry.gpu, visible, is_fake(nvml.driver()))
+
+    def node_clock(self) -> NodeClock | None:
+        """Return None: the node's clock is the kernel's."""
+        return None
+
+    def _nvml(self, argument: str | None) -> Nvml | None:
+        """Return the library; None where all devices are asked for and there is no sign of any."""
+        expected = argument is not None or bool(pci.present(NVIDIA, self._root))
+        try:
+            return Nvml()
+        except ImportError:
+            if not expected:
+                return None
+            raise MissingLibraryError("nvidia-ml-py", "to tell NVIDIA GPUs apart", "cuda12") from None
+        except Exception as error:  # pynvml.NVMLError, which cannot be named before it is imported
+            value = getattr(error, "value", None)
+            if not expected and value in (LIBRARY_NOT_FOUND, DRIVER_NOT_LOADED):
+                return None
+            trouble = NVML_TROUBLES.get(value) if isinstance(value, int) else None
+            code, what, fix = trouble or ("driver-failed", f"NVML does not start: {error}", "see: nvidia-smi")
+            raise InputError(code, what, where="cuda", fix=fix) from None
+
+    def _entries(self, nvml: Nvml, argument: str | None) -> list[Entry]:
+        gpus = nvml.gpus()
+        if not gpus:
+            if argument is None and not pci.present(NVIDIA, self._root):
+                return []
+            raise InputError(
+                "device-not-visible",
+                "the NVIDIA driver shows no GPU to this process",
+                where="cuda",
+                fix="give it access to /dev/nvidia*, or in a container give that the GPUs",
+            )
+        return arrange(gpus, look_outside(os.environ), os.environ.get(VISIBLE))
+
+
+def is_fake(driver: str | None) -> bool:
+    """Return whether the driver is the one of the tests."""
+    return (driver or "").startswith(FAKE_DRIVER)
+
+
+def describe(
+    index: int, gpu: Gpu, visible: Visible | None, driver: str | None, library: tuple[str | None, str | None]
+) -> Found:
+    """Return a device as a record holds it.
+
+    Args:
+        index: in the kind's order.
+        gpu: what NVML tells.
+        visible: what CUDA tells.
+        driver: its version.
+        library: path and SHA-256 of the management library.
+    """
+    device = Device(
+        device=f"cuda:{index}",
+        model=0,
+        uuid=gpu.uuid,
+        serial=gpu.serial,
+        die_id=None,
+        pci_address=gpu.pci_address or None,
+        parent=gpu.parent,
+    )
+    told = {
+        "vendor": "NVIDIA",
+        "model": gpu.model,
+        "board_part": gpu.board_part,
+        "firmware": gpu.firmware,
+        **{name: getattr(device, name) for name in ("uuid", "serial", "pci_address", "parent")},
+    }
+    model = DeviceModel(
+        kind="gpu",
+        vendor="NVIDIA",
+        model=gpu.model or "unknown",
+        bin=None,
+        board_part=gpu.board_part,
+        simulated=is_fake(driver),
+        count_unit="card" if gpu.parent is None else "slice",
+        obtained={name: "host_attested" for name, value in told.items() if value is not None},
+        firmware=gpu.firmware,
+        driver=driver,
+        library=library[0],
+        library_sha256=library[1],
+        memory_bytes=gpu.memory_bytes,
+        cache_bytes=None if visible is None else visible.cache_bytes,
+        units=gpu.units or (None if visible is None else visible.units),
+        max_clock_mhz=gpu.max_clock_mhz,
+    )
+    return Found(model, device)
+
+
+class OpenedNvidia(OpenedTorch):
+    """A GPU or MIG instance that this process measures, as "cuda:0".
+
+    Args:
+        nvml: the management library.
+        gpu: what it tells.
+        visible: how CUDA shows it, None where that is unknown.
+        simulated: whether the driver is a fake; then products are computed on the CPU.
+    """
+
+    def __init__(self, nvml: Nvml, gpu: Gpu, visible: Visible | None, simulated: bool) -> None:
+        super().__init__("cpu" if simulated else "cuda:0")
+        self._nvml = nvml
+        self._gpu = gpu
+        self._visible = visible
+        self._simulated = simulated
+        self._source = NvmlSource(nvml, gpu.uuid)
+        self._checked = False
+
+    def kernel(self) -> Kernel:
+        """Return the GEMM by torch."""
+        if not self._simulated:
+            return super().kernel()
+        from kernels.base import load_kernel
+
+        return load_kernel("gemm-numpy")
+
+    def unsupported(self, precision: Precision) -> str | None:
+        """Return why a precision is not native: BF16 came with compute capability 8.0, and is emulated before.
+
+        Raises:
+            DeviceError: CUDA shows this process another device than the one that was opened.
+        """
+        self._check()
+        capability = self._visible.capability if self._visible else None
+        if precision == "bf16" and capability is not None and capability < FIRST_WITH_BF16:
+            return f"a GPU of compute capability {capability[0]}.{capability[1]} has no BF16 arithmetic"
+        return None
+
+    def memory_bytes(self) -> int | None:
+        """Return nine tenths of the memory that is free at present, in bytes.
+
+        Raises:
+            DeviceError: CUDA shows this process another device than the one that was opened.
+        """
+        self._check()
+        if not self._simulated:
+            return super().memory_bytes()
+        free = self._nvml.free_bytes(self._nvml.handle(self._gpu.uuid))
+        return None if free is None else free * 9 // 10
+
+    def source(self) -> Source:
+        """Return where NVML's readings of this device come from."""
+        return self._source
+
+    def timer(self) -> EventTimer | None:
+        """Return the device's events; a fake driver has none."""
+        return None if self._simulated else super().timer()
+
+    def begin(self, precision: Precision, opens_ns: int) -> None:
+        """Take note that our own context is on the device."""
+        self._source.in_use = True
+
+    def _check(self) -> None:
+        """Ask CUDA, once the first reading is taken, which device it shows to this process."""
+        if self._checked:
+            return
+        try:
+            seen = libcuda.look()
+        except CudaError as error:
+            raise DeviceError("device-failed", f"CUDA does not start: {error.name}") from None
+        if len(seen) != 1 or not self._is_this(seen[0]):
+            shown = ", ".join(normal_address(one.pci_address) for one in seen) or "nothing"
+            raise DeviceError(
+                "device-differs", f"CUDA shows {shown} where the device at {self._gpu.pci_address} was opened"
+            )
+        self._checked = True
+
+    def _is_this(self, seen: Visible) -> bool:
+        expected = self._visible.uuid if self._visible else self._gpu.hex_uuid
+        known = len(expected) == 32  # the uuid of a MIG instance had another form before R470
+        return normal_address(seen.pci_address) == self._gpu.pci_address and (not known or seen.uuid == expected)

@@ -1,0 +1,229 @@
+"""What the commands ``devices`` and ``run`` print: for people lines and a live table, for machines one JSON object."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+import typer
+
+from bench.units import efficiency
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bench.devices.base import Found
+    from bench.errors import PetasealError
+    from bench.node import Event, Request
+    from bench.record import DeviceModel, NodeRecord, Precision, Profile
+
+Judged = dict[tuple[str, str], dict[str, str]]  # device, workload -> reason code -> effect
+
+
+class Describes(Protocol):
+    """Says a judged record for people."""
+
+    def describe(self, record: NodeRecord, judged: Judged) -> list[str]:
+        """Return a judged record, one line of text each."""
+        ...
+
+
+class progress:
+    """Live progress of all devices on a terminal; nothing elsewhere."""
+
+    def __init__(self, request: Request, quiet: bool) -> None:
+        self._names = [found.device.device for found in request.found]
+        self._live: Any = None
+        self._rows: dict[str, tuple[str, str, str]] = dict.fromkeys(self._names, ("", "starting", ""))
+        self._quiet = quiet
+        self._shown = not quiet and is_terminal(sys.stderr)
+
+    def __enter__(self) -> Callable[[Event], None]:
+        if self._shown:
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(self._table(), console=Console(stderr=True), refresh_per_second=4, transient=True)
+            self._live.start()
+        return self._tell
+
+    def __exit__(self, *error: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def _tell(self, event: Event) -> None:
+        from bench.units import rate_text
+
+        if event.what == "remark" and not self._quiet:
+            typer.echo(f"{event.device} {event.text}", err=True)
+        if event.device is None or event.what == "remark" or not self._live:
+            return
+        rate = "" if event.rate_mflop_s is None else rate_text(event.rate_mflop_s)
+        self._rows[event.device] = (event.workload or "", event.what, rate or event.text or "")
+        self._live.update(self._table())
+
+    def _table(self) -> Any:
+        from rich.table import Table
+
+        table = Table("device", "workload", "phase", "rate", box=None)
+        for name in self._names:
+            table.add_row(name, *self._rows[name])
+        return table
+
+
+def show_devices(
+    found: Sequence[Found],
+    problems: Sequence[PetasealError],
+    nominal: Callable[[DeviceModel], dict[str, int]],
+    as_json: bool,
+) -> None:
+    """Print devices with their identity and nominal ratings, and those that are there and cannot be used."""
+    from bench.units import rate_text
+
+    if as_json:
+        from msgspec import to_builtins
+
+        rows = [
+            to_builtins(f.device) | {"model": to_builtins(f.model), "nominal_mflop_s": nominal(f.model)} for f in found
+        ]
+        print_json({"devices": rows, "problems": [{"code": p.code, "text": str(p)} for p in problems]})
+        return
+    for f in found:
+        rated = ", ".join(f"{p} {rate_text(rate)}" for p, rate in sorted(nominal(f.model).items()))
+        memory = "" if f.model.memory_bytes is None else f", {f.model.memory_bytes / 1e9:.0f} GB"
+        units = "" if f.model.units is None else f", {f.model.units} units"
+        counts = "" if f.model.count_unit in ("card", "package") else f", a {f.model.count_unit}"
+        simulated = " (simulated)" if f.model.simulated else ""
+        identity = {
+            name: value
+            for source in (f.device, f.model)
+            for name in f.model.obtained
+            if name not in ("vendor", "model") and (value := getattr(source, name, None)) is not None
+        }
+        lines = [
+            f"{f.device.device:9} {f.model.vendor} {f.model.model}{counts}{simulated}{memory}{units}",
+            f"          nominal: {rated or 'no rating'}",
+            *(f"          {name}: {value} ({f.model.obtained[name]})" for name, value in identity.items()),
+        ]
+        if not any(getattr(f.device, name) for name in ("uuid", "serial", "die_id")):
+            lines.append("          no stable identity: a figure of it would count 0")
+        if f.model.library is not None:
+            lines.append(f"          told by {f.model.library}, sha256 {(f.model.library_sha256 or 'unknown')[:16]}")
+        print_lines(lines)
+    for problem in problems:
+        typer.echo(f"cannot be used: {problem}", err=True)
+
+
+def show_plan(found: Sequence[Found], plan: Profile, precisions: Sequence[Precision], as_json: bool) -> None:
+    """Print what would be measured, and for how long."""
+    from bench.profile import counted_ns
+    from bench.schedule import LEAD_NS, workloads
+
+    all_workloads = workloads(plan, precisions)
+    each_ns = plan.warmup_ns + plan.window_ns + plan.guard_ns + LEAD_NS
+    duration_ns = sum(each_ns + plan.accompanied_ns(workload) for workload in all_workloads)
+    names = [f.device.device for f in found]
+    kinds = sorted({name.partition(":")[0] for name in names})
+    shapes = {str(w): [f"{s.m}x{s.n}x{s.k}" for s in plan.registered(w)] for w in all_workloads}
+    beside = {str(w): sorted({c for kind in kinds for c in plan.companions_of(kind, w)}) for w in all_workloads}
+    if as_json:
+        print_json(
+            {
+                "devices": names,
+                "profile": plan.profile,
+                "grade": plan.grade,
+                "precisions": list(precisions),
+                "workloads": [str(workload) for workload in all_workloads],
+                "shapes": shapes,
+                "companions": beside,
+                "warmup_ns": plan.warmup_ns,
+                "window_ns": plan.window_ns,
+                "counted_at_least_ns": counted_ns(plan),
+                "duration_ns": duration_ns,
+            }
+        )
+        return
+    typer.echo(f"devices    {', '.join(names)}, all at once")
+    typer.echo(f"profile    {plan.profile} (grade {plan.grade} at best)")
+    for workload in all_workloads:
+        rule = "largest that fits and is fast enough" if workload.choice == "fixed" else "fastest in short trials"
+        typer.echo(f"{workload!s:<10} the {rule} of {', '.join(shapes[str(workload)])}")
+        if beside[str(workload)]:
+            typer.echo(
+                f"{'':<10} and beside it, {plan.companion_ns / 1e9:g} s each: {', '.join(beside[str(workload)])}"
+            )
+    typer.echo(f"windows    {plan.warmup_ns / 1e9:g} s warm-up and {plan.window_ns / 1e9:g} s measured, each of these")
+    typer.echo(f"duration   about {duration_ns / 1e9:.0f} s, and the preparation of operands before")
+
+
+def show_result(
+    record: NodeRecord, record_path: Path, samples_path: Path, judged: Judged, sealing: Describes, as_json: bool
+) -> None:
+    """Print what was measured and where it lies."""
+    if as_json:
+        from msgspec import to_builtins
+
+        print_json(
+            {
+                "node_id": record.node_id,
+                "record": str(record_path),
+                "samples": str(samples_path),
+                "simulated": any(model.simulated for model in record.models),
+                "figures": [
+                    {
+                        "device": f.device,
+                        "precision": m.precision,
+                        "choice": m.choice,
+                        "shape": [m.m, m.n, m.k],
+                        "sustained_mflop_s": f.sustained_mflop_s,
+                        "certified_mflop_s": f.certified_mflop_s,
+                        "upper_mflop_s": f.upper_mflop_s,
+                        "mflop_s_per_w": efficiency(f.sustained_mflop_s, f.power_mean_mw),
+                        "codes": judged[f.device, str(m.workload)],
+                    }
+                    for m in record.measurements
+                    for f in m.figures()
+                ],
+                "companions": [
+                    {"kernel": c.kernel, "role": c.role, "precision": c.precision, **f._asdict()}
+                    for c in record.companions
+                    for f in c.figures()
+                ],
+                "failures": to_builtins(record.failures),
+            }
+        )
+        return
+    print_lines([*sealing.describe(record, judged), f"wrote {record_path} and {samples_path.name}"])
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether a person reads or writes there; a stream that was closed at the start is None."""
+    return stream is not None and stream.isatty()
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Print lines as they are; on a terminal those that are too long are broken, and what follows is indented."""
+    if not is_terminal(sys.stdout):
+        typer.echo("\n".join(lines))
+        return
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip()))
+        rest = line
+        if cell_len(line) > console.width:
+            hanging = indent + "    "
+            first, *more = Text(line.lstrip()).wrap(console, console.width - len(hanging))
+            rest = "\n".join([indent + first.plain.rstrip(), *(hanging + part.plain.rstrip() for part in more)])
+        typer.echo(rest)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON object on standard output, in ASCII: it is the same under every locale."""
+    import json
+
+    typer.echo(json.dumps(value, sort_keys=True))

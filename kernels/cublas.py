@@ -1,0 +1,78 @@
+"""What is switched on in a live cuBLAS (R1): math mode and emulation strategy, read from the handle that computes.
+
+The values are those of ``cublasMath_t`` and ``cublasEmulationStrategy_t``. A library that lacks a function lacks its
+switch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+DISALLOW_REDUCED_PRECISION_REDUCTION = 16  # a bit of the math mode that only ever makes products more exact
+MATH_MODES = {
+    0: "off",  # the default
+    1: "tensor-op",  # FP32 through FP16
+    2: "off",  # pedantic
+    3: "tf32",
+    4: "fp32-emulated-bf16x9",
+    8: "fp64-emulated-fixedpoint",
+    12: "fp32-emulated-bf16x9+fp64-emulated-fixedpoint",
+}
+STRATEGIES = {0: "off", 1: "performant", 2: "eager"}
+
+
+def math_mode(value: int) -> str:
+    """Return what a math mode switches on; "off" where that is nothing that R1 forbids."""
+    mode = value & ~DISALLOW_REDUCED_PRECISION_REDUCTION
+    return MATH_MODES.get(mode, f"mode-{value}")
+
+
+def emulation_strategy(value: int) -> str:
+    """Return the name of an emulation strategy; the default emulates only where the math mode asks for it."""
+    return STRATEGIES.get(value, f"strategy-{value}")
+
+
+SWITCHES: dict[str, tuple[str, Callable[[int], str]]] = {
+    "cublas.math_mode": ("cublasGetMathMode", math_mode),
+    "cublas.emulation_strategy": ("cublasGetEmulationStrategy", emulation_strategy),
+}
+
+
+def switches(library: Any, handle: int) -> dict[str, str]:
+    """Return what each switch of a handle reads as; "unreadable" where the library refuses to say.
+
+    Args:
+        library: the cuBLAS that made the handle, loaded by ctypes (or a library that is linked against it).
+        handle: cublasHandle_t.
+    """
+    found = {}
+    for name, (symbol, text) in SWITCHES.items():
+        function = getattr(library, symbol, None)
+        if function is None:
+            continue
+        value = ctypes.c_int(0)
+        status = function(ctypes.c_void_p(handle), ctypes.byref(value))
+        found[name] = text(value.value) if status == 0 else "unreadable"
+    return found
+
+
+def torch_switches() -> dict[str, str]:
+    """Return the switches of torch's own cuBLAS; none where this process does not compute with CUDA through torch."""
+    import torch
+
+    if torch.version.cuda is None or not torch.cuda.is_initialized():
+        return {}
+    # Symbols are looked up in what torch's library is linked against: another cuBLAS in this process is not asked.
+    library = load(Path(torch.__file__).parent / "lib" / "libtorch_cuda.so")
+    return {} if library is None else switches(library, int(torch.cuda.current_blas_handle()))
+
+
+def load(path: Path) -> ctypes.CDLL | None:
+    """Return a shared library, with those that it is linked against; None where it cannot be had."""
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:
+        return None

@@ -1,0 +1,102 @@
+"""CUDA C compiled by NVRTC for the device at hand and loaded with cupy, which is imported where it is used.
+
+cupy's own ``RawModule(code=...)`` names the architecture itself, without the "a" that wgmma needs: so the machine code
+is compiled here and given to ``RawModule(path=...)``.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+SOURCES = Path(__file__).with_name("cuda")
+OWN_INSTRUCTIONS = frozenset({"90", "100"})  # compute capabilities whose own instructions need sm_90a, sm_100a
+
+
+class Nvrtc(Protocol):
+    """What is used of NVRTC, named as cupy's binding names it."""
+
+    def createProgram(self, source: str, name: str, headers: tuple[()], names: tuple[()]) -> int: ...
+    def compileProgram(self, program: int, options: tuple[str, ...]) -> None: ...
+    def getProgramLog(self, program: int) -> str: ...
+    def getCUBIN(self, program: int) -> bytes: ...
+    def destroyProgram(self, program: int) -> None: ...
+
+
+def architecture(capability: str) -> str:
+    """Return what NVRTC calls a compute capability such as "80" or "90"."""
+    return f"sm_{capability}" + ("a" if capability in OWN_INSTRUCTIONS else "")
+
+
+def compile_source(nvrtc: Nvrtc, source: str, name: str, capability: str, defines: Mapping[str, int]) -> bytes:
+    """Return the machine code (cubin) of a source for one compute capability.
+
+    Raises:
+        ValueError: NVRTC does not compile it: too old for the device, say.
+    """
+    target = architecture(capability)
+    options = (f"--gpu-architecture={target}", "--std=c++17", *(f"-D{key}={value}" for key, value in defines.items()))
+    program = nvrtc.createProgram(source, name, (), ())
+    try:
+        nvrtc.compileProgram(program, options)
+        return bytes(nvrtc.getCUBIN(program))
+    except RuntimeError as error:
+        log = [line for line in nvrtc.getProgramLog(program).splitlines() if "error" in line]
+        raise ValueError(f"NVRTC does not compile {name} for {target}: {log[0] if log else error}") from None
+    finally:
+        nvrtc.destroyProgram(program)
+
+
+def unavailable(target: str) -> str | None:
+    """Return why cupy does not compute on `target`, in one clause; None where it does."""
+    kind, _, index = target.partition(":")
+    if kind != "cuda" or not index.isdecimal():
+        return f"cupy computes on CUDA devices only, not on {target}"
+    try:
+        from cupy.cuda import runtime
+    except ImportError:
+        return "cupy is not installed (pip install 'petaseal[cuda12]' or 'petaseal[cuda13]')"
+    if runtime.is_hip:
+        return "this cupy was built for ROCm"
+    try:
+        count = int(runtime.getDeviceCount())
+    except RuntimeError as error:  # no driver, one that is too old, or no device
+        return first_line(error)
+    return None if int(index) < count else f"CUDA has {count} devices, and none is {target}"
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error of a library as one clause."""
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
+
+
+def device(target: str) -> Any:
+    """Return cupy's device of a target such as "cuda:0"."""
+    import cupy
+
+    return cupy.cuda.Device(int(target.partition(":")[2]))
+
+
+def load(file: str, function: str, capability: str, defines: Mapping[str, int]) -> Any:
+    """Compile ``kernels/cuda/<file>`` and return one of its kernels, loaded on the current device.
+
+    Raises:
+        ValueError: NVRTC does not compile it.
+    """
+    import cupy
+    from cupy_backends.cuda.libs import nvrtc
+
+    cubin = compile_source(nvrtc, (SOURCES / file).read_text(encoding="ascii"), file, capability, defines)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{file}.cubin"
+        path.write_bytes(cubin)
+        return cupy.RawModule(path=str(path)).get_function(function)
+
+
+def identical(array: Any, expected: Any) -> bool:
+    """Return whether a device array holds exactly the values of a host array; NaN is never right."""
+    return bool(np.array_equal(array.get(), expected))

@@ -1,0 +1,223 @@
+"""Matrix products by cuBLAS through cupy: a path to the product that shares no code with torch's.
+
+The compute type is named in every call (R1). cupy is imported where it is used, never with this module.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels import cublas, cuda_module, verify
+from kernels.base import MIN_DIMENSION, Precision, Problem
+from kernels.gemm import PreparedGemm, trial_value
+from kernels.operands import DTYPE, Array, OperandSet, decode
+
+BF16_NAN = 0x7FC0
+BF16_CAPABILITY = 80  # least compute capability with bf16 products
+PROBED_ELEMENTS = 1 << 23  # elements of a matrix that are probed at a time: their products stay in a large cache
+
+
+class Types(NamedTuple):
+    """How cuBLAS calls the operands, the computation and the scalars of a precision (cudaDataType_t and others)."""
+
+    data: int
+    compute: int
+    scalar: type[np.floating[Any]]
+
+
+R_32F, R_64F, R_16F, R_16BF = 0, 1, 2, 14
+COMPUTE_32F, COMPUTE_32F_PEDANTIC, COMPUTE_64F = 68, 69, 70
+OP_N, GEMM_DEFAULT = 0, -1
+TYPES: dict[Precision, Types] = {
+    "fp16": Types(R_16F, COMPUTE_32F, np.float32),
+    "bf16": Types(R_16BF, COMPUTE_32F, np.float32),
+    "fp32": Types(R_32F, COMPUTE_32F_PEDANTIC, np.float32),
+    "fp64": Types(R_64F, COMPUTE_64F, np.float64),  # pedantic or not: what emulates is the math mode, which is off
+}
+
+
+class Arguments(NamedTuple):
+    """The sizes that a column-major GEMM is called with."""
+
+    transa: int
+    transb: int
+    m: int
+    n: int
+    k: int
+    lda: int
+    ldb: int
+    ldc: int
+
+
+def arguments(m: int, n: int, k: int) -> Arguments:
+    """Return how a column-major GEMM makes the row-major C (m x n) = A B: as C^T = B^T A^T, so that B comes first."""
+    return Arguments(OP_N, OP_N, n, m, k, n, k, n)
+
+
+class GemmCupy:
+    """The kernel gemm-cupy: fp16, bf16, fp32 and fp64 on CUDA devices (`kernels.base.Kernel`)."""
+
+    name = "gemm-cupy"
+
+    def supports(self, precision: Precision, target: str) -> str | None:
+        """Return None where this kernel computes `precision` on `target`, else the reason; tries a small product."""
+        reason = cuda_module.unavailable(target)
+        if reason is not None:
+            return reason
+        try:
+            device = cuda_module.device(target)
+            capability = device.compute_capability
+            if precision == "bf16" and int(capability) < BF16_CAPABILITY:
+                return f"compute capability {capability[:-1]}.{capability[-1]} has no bf16 products"
+            exact = _trial(precision, device)
+        except (RuntimeError, ImportError, OSError) as error:
+            return cuda_module.first_line(error)
+        return None if exact else f"cuBLAS's {precision} product on {target} has another value"
+
+    def switches(self) -> dict[str, str]:
+        """Set the math mode of the current device's handle to exact and return what its switches read as."""
+        import cupy
+        from cupy_backends.cuda.libs import cublas as binding
+
+        handle = int(cupy.cuda.Device().cublas_handle)
+        binding.setMathMode(handle, cublas.DISALLOW_REDUCED_PRECISION_REDUCTION)
+        found = {"cublas.math_mode": cublas.math_mode(int(binding.getMathMode(handle)))}
+        library = cublas.load(Path(binding.__file__))  # symbols are looked up in the cuBLAS that it is linked against
+        return found if library is None else found | cublas.switches(library, handle)
+
+    def prepare(
+        self,
+        problem: Problem,
+        challenge: str,
+        device: str,
+        target: str,
+        min_operand_bytes: int,
+        min_sets: int = 2,
+    ) -> CupyGemm:
+        """Generate the operand sets of a problem and copy them to `target` (`kernels.base.Kernel.prepare`)."""
+        reason = self.supports(problem.precision, target)
+        if reason is not None:
+            raise ValueError(f"{self.name} does not compute {problem.precision} on {target}: {reason}")
+        return CupyGemm(problem, challenge, device, target, min_operand_bytes, min_sets)
+
+
+def _trial(precision: Precision, device: Any) -> bool:
+    """Return whether a small product, whose operands are exact, is exact."""
+    import cupy
+
+    size, value = MIN_DIMENSION, trial_value(precision)
+    one = np.ones((size, size), np.float32 if precision == "bf16" else DTYPE[precision])
+    a, b = one * one.dtype.type(value), one
+    if precision == "bf16":
+        a, b = ((part.view(np.uint32) >> np.uint32(16)).astype(np.uint16) for part in (a, b))
+    with device:
+        out = cupy.zeros((size, size), DTYPE[precision])
+        _Gemm(precision, size, size, size, device)(cupy.asarray(a), cupy.asarray(b), out)
+        product = decode(out.get(), precision, np.float64)
+    return bool((product == size * value).all())
+
+
+class _Gemm:
+    """cuBLAS's call for one precision and shape on one device."""
+
+    def __init__(self, precision: Precision, m: int, n: int, k: int, device: Any) -> None:
+        from cupy_backends.cuda.libs import cublas as binding
+
+        self._call = binding.gemmEx
+        self._types = TYPES[precision]
+        self._sizes = arguments(m, n, k)
+        self._handle = int(device.cublas_handle)
+        binding.setMathMode(self._handle, cublas.DISALLOW_REDUCED_PRECISION_REDUCTION)
+        self._scalars = np.array([1, 0], self._types.scalar)  # alpha and beta, read by the host
+        self._one = int(self._scalars.ctypes.data)
+        self._zero = self._one + self._scalars.itemsize
+
+    def __call__(self, a: Any, b: Any, out: Any) -> None:
+        s, (data, compute, _) = self._sizes, self._types
+        first, second, third = b.data.ptr, a.data.ptr, out.data.ptr  # see `arguments`
+        self._call(
+            *(self._handle, s.transa, s.transb, s.m, s.n, s.k),
+            *(self._one, first, data, s.lda, second, data, s.ldb),
+            *(self._zero, third, data, s.ldc, compute, GEMM_DEFAULT),
+        )
+
+
+class CupyGemm(PreparedGemm):
+    """Operand sets in a device's memory (`kernels.base.Prepared`); bf16 lies there as uint16."""
+
+    def __init__(
+        self, problem: Problem, challenge: str, device: str, target: str, min_operand_bytes: int, min_sets: int
+    ) -> None:
+        import cupy
+
+        self.method = "native"
+        self._cupy = cupy
+        self._device = cuda_module.device(target)
+        self._gemm = _Gemm(problem.precision, problem.m, problem.n, problem.k, self._device)
+        self._sets: list[tuple[Any, Any, Any]] = []
+        super().__init__(problem, challenge, device, min_operand_bytes, min_sets)
+
+    def _add(self, made: OperandSet) -> None:
+        with self._device:
+            out = self._cupy.empty((self.problem.m, self.problem.n), DTYPE[self.problem.precision])
+            self._sets.append((self._cupy.asarray(made.a), self._cupy.asarray(made.b), out))
+        self.poison(len(self._sets) - 1)
+
+    def launch(self, first: int, count: int) -> None:
+        """Enqueue products; `synchronize` waits for them."""
+        with self._device:
+            for i in range(first, first + count):
+                self._gemm(*self._sets[i % self.operand_sets])
+
+    def synchronize(self) -> None:
+        """Wait until every launch has ended."""
+        self._device.synchronize()
+
+    def poison(self, set_index: int) -> None:
+        """Fill the output of one set with NaN."""
+        with self._device:
+            self._sets[set_index][2].fill(BF16_NAN if self.problem.precision == "bf16" else float("nan"))
+
+    def close(self) -> None:
+        """Free the operands."""
+        self._sets.clear()
+        self._references.clear()
+        with self._device:
+            self._cupy.get_default_memory_pool().free_all_blocks()
+
+    def _on_host(self, set_index: int) -> tuple[Array, Array, Array]:
+        a, b, out = (np.asarray(matrix.get()) for matrix in self._sets[set_index])
+        return a, b, out
+
+    def _project_output(self, set_index: int, sign: NDArray[np.int8]) -> Array:
+        edges = verify.block_edges(self.problem.precision, self.problem.n)
+        with self._device:
+            vectors = self._cupy.asarray(sign.astype(self._sum_type))
+            return np.asarray(self._project(self._sets[set_index][2], vectors, edges).get())
+
+    def _reference(self, set_index: int, sign: NDArray[np.int8]) -> Array:
+        a, b, _ = self._sets[set_index]
+        edges = verify.block_edges(self.problem.precision, self.problem.n)
+        with self._device:
+            partial = self._project(b, self._cupy.asarray(sign.astype(self._sum_type)), edges)
+            vectors = self._cupy.ascontiguousarray(partial.reshape(len(partial), -1).T)
+            truth = self._project(a, vectors, (0, self.problem.k))
+            return np.asarray(truth.get()).reshape(len(a), *partial.shape[1:])
+
+    def _project(self, matrix: Any, vectors: Any, edges: tuple[int, ...]) -> Any:
+        """Return the dot products of rows with vectors, block by block (`verify.project`), where the matrix lies."""
+        rows, length = matrix.shape
+        out = self._cupy.empty((rows, len(edges) - 1, len(vectors)), self._sum_type)
+        step = max(1, PROBED_ELEMENTS // length)
+        for first in range(0, rows, step):
+            part = decode(matrix[first : first + step], self.problem.precision, self._sum_type)
+            for index, vector in enumerate(vectors):
+                product = part * vector
+                for block, (low, high) in enumerate(pairwise(edges)):
+                    out[first : first + step, block, index] = product[:, low:high].sum(axis=1)
+        return out

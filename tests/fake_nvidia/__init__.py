@@ -1,0 +1,115 @@
+"""A fake NVIDIA driver, compiled from C: libnvidia-ml.so.1 and libcuda.so.1 that tell what a script says (script.h).
+
+The back end under test and pynvml are the real ones. They load the fakes in processes of their own, which find them
+through LD_LIBRARY_PATH and the script through FAKE_NVIDIA.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytest
+
+SOURCES = Path(__file__).parent
+LIBRARIES = {"libnvidia-ml.so.1": "nvml.c", "libcuda.so.1": "cuda.c"}
+GIB = 2**30
+
+
+@cache
+def built(old: bool = False) -> Path:
+    """Compile the fakes, once a session, and return their folder. Without a compiler the test is skipped, save in CI.
+
+    Args:
+        old: as an older driver, which lacks functions.
+    """
+    compiler = shutil.which("cc")
+    if compiler is None:
+        assert not os.environ.get("CI"), "there is no C compiler for the fake NVIDIA driver"
+        pytest.skip("there is no C compiler for the fake NVIDIA driver")
+    folder = Path(mkdtemp(prefix="petaseal-fake-nvidia-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for library, source in LIBRARIES.items():
+        more = ["-DOLD"] if old else []
+        flags = ["-shared", "-fPIC", "-O1", "-D_GNU_SOURCE", f"-Wl,-soname,{library}"]
+        subprocess.run([compiler, *flags, *more, "-o", folder / library, SOURCES / source], check=True)
+    return folder
+
+
+def uuid(index: int) -> str:
+    """Return the uuid of a fake GPU."""
+    return f"GPU-{index:08x}-a5a5-4b4b-8c8c-0123456789ab"
+
+
+def mig_uuid(index: int) -> str:
+    """Return the uuid of a fake MIG instance."""
+    return f"MIG-{index:08x}-5a5a-5c5c-9d9d-ba9876543210"
+
+
+def gpu(index: int = 0, **changes: object) -> str:
+    """Return the lines of a GPU; a change of None leaves a line out."""
+    lines: dict[str, object] = {
+        "uuid": uuid(index),
+        "name": "NVIDIA Fake-1",
+        "serial": f"165002{index:07d}",
+        "part": "900-21010-0300-030",
+        "vbios": "96.00.99.00.01",
+        "pci": f"0:{0xB0 + index:x}",
+        "memory": 4 * GIB,
+        "free": 2 * GIB,
+        "sms": 132,
+        "l2": 2**20,
+        "max_clock": 1980,
+        "capability": "9 0",
+        "ecc": 1,
+        "clock": 1755,
+        "power": 650_000,
+        "temperature": 61,
+        "usage": 100,
+        "processes": "0 @2 1",  # ours is there from the second reading on
+    }
+    return _lines("gpu", lines | changes)
+
+
+def mig(index: int, **changes: object) -> str:
+    """Return the lines of a MIG instance on the GPU before."""
+    lines: dict[str, object] = {
+        "uuid": mig_uuid(index),
+        "name": "NVIDIA Fake-1 MIG 1g.1gb",
+        "memory": GIB,
+        "free": GIB // 2,
+        "sms": 16,
+        "l2": 2**17,
+        "gi": 7 + index,
+        "ci": 0,
+        "processes": "0 @2 1",
+    }
+    return _lines("mig", lines | changes)
+
+
+def _lines(begin: str, lines: Mapping[str, object]) -> str:
+    return "".join([f"{begin}\n", *(f"{name} {value}\n" for name, value in lines.items() if value is not None)])
+
+
+def environment(folder: Path, script: str, *, libraries: Path | None = None, **more: str) -> dict[str, str]:
+    """Return the environment of a process on a node with this fake.
+
+    Args:
+        folder: where the script is written.
+        script: what the fake does.
+        libraries: folder of the fakes; None for the newer driver.
+        more: variables besides.
+    """
+    path = folder / "fake-nvidia.txt"
+    path.write_text(script)
+    fakes = str(built() if libraries is None else libraries)
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("CUDA_")}
+    # One thread each: workers whose threads wait for each other on few cores are slower than any device.
+    fixed = {"LD_LIBRARY_PATH": fakes, "FAKE_NVIDIA": str(path), "OPENBLAS_NUM_THREADS": "1"}
+    return {**plain, **fixed, **more}
