@@ -334,7 +334,7 @@ BROKEN = (
         change=beside_is(rate_mflop_s=lambda rate: rate * 97 // 100),
         profile=PATHS,
     ),
-    Broken("R5 the other path wrong", ("companion-wrong",), change=beside_is(row_error_ppm=None), profile=PATHS),
+    Broken("R5 the other path wrong", ("path-wrong",), change=beside_is(row_error_ppm=None), profile=PATHS),
     Broken(
         "R5 the other path not run",
         ("path-missing",),
