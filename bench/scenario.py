@@ -54,6 +54,7 @@ class Script(Document, frozen=True, kw_only=True):
     foreign_from_s: float | None = None
     event_ppm: int | None = 0  # by how much the device's own time is longer; null: it has none
     late_s: float = 0.0
+    memory_limit_bytes: int | None = None  # less than it tells: operands beyond it do not fit
     hang_at_s: float | None = None
     fail_at_s: float | None = None
     die_at_s: float | None = None

@@ -102,7 +102,7 @@ def show_devices(
             if name not in ("vendor", "model") and (value := getattr(source, name, None)) is not None
         }
         lines = [
-            f"{f.device.device:9} {f.model.vendor} {f.model.model}{counts}{simulated}{memory}{units}",
+            f"{f.device.device:9} {full_name(f.model)}{counts}{simulated}{memory}{units}",
             f"          nominal: {rated or 'no rating'}",
             *(f"          {name}: {value} ({f.model.obtained[name]})" for name, value in identity.items()),
         ]
@@ -113,6 +113,12 @@ def show_devices(
         print_lines(lines)
     for problem in problems:
         typer.echo(f"cannot be used: {problem}", err=True)
+
+
+def full_name(model: DeviceModel) -> str:
+    """Return vendor and model, the vendor once."""
+    named = model.model.casefold().startswith(model.vendor.casefold())
+    return model.model if named else f"{model.vendor} {model.model}"
 
 
 def show_plan(found: Sequence[Found], plan: Profile, precisions: Sequence[Precision], as_json: bool) -> None:
@@ -144,17 +150,18 @@ def show_plan(found: Sequence[Found], plan: Profile, precisions: Sequence[Precis
             }
         )
         return
-    typer.echo(f"devices    {', '.join(names)}, all at once")
-    typer.echo(f"profile    {plan.profile} (grade {plan.grade} at best)")
+    lines = [f"devices    {', '.join(names)}, all at once", f"profile    {plan.profile} (grade {plan.grade} at best)"]
     for workload in all_workloads:
         rule = "largest that fits and is fast enough" if workload.choice == "fixed" else "fastest in short trials"
-        typer.echo(f"{workload!s:<10} the {rule} of {', '.join(shapes[str(workload)])}")
+        lines.append(f"{workload!s:<10} the {rule} of {', '.join(shapes[str(workload)])}")
         if beside[str(workload)]:
-            typer.echo(
-                f"{'':<10} and beside it, {plan.companion_ns / 1e9:g} s each: {', '.join(beside[str(workload)])}"
-            )
-    typer.echo(f"windows    {plan.warmup_ns / 1e9:g} s warm-up and {plan.window_ns / 1e9:g} s measured, each of these")
-    typer.echo(f"duration   about {duration_ns / 1e9:.0f} s, and the preparation of operands before")
+            each = f"{plan.companion_ns / 1e9:g} s each"
+            lines.append(f"{'':<10} and beside it, {each}: {', '.join(beside[str(workload)])}")
+    lines += [
+        f"windows    {plan.warmup_ns / 1e9:g} s warm-up and {plan.window_ns / 1e9:g} s measured, each of these",
+        f"duration   about {duration_ns / 1e9:.0f} s, and the preparation of operands before",
+    ]
+    print_lines(lines)
 
 
 def show_result(

@@ -71,7 +71,7 @@ def describe_record(record: NodeRecord, judged: Judged) -> list[str]:
 
 def _per_watt(figure: Figure) -> str:
     rate = efficiency(figure.sustained_mflop_s, figure.power_mean_mw)
-    return "" if rate is None else f"  {truncated(rate, 1000, 1)} GFLOPS/W"
+    return "" if rate is None else f"  {rate_text(rate)}/W"
 
 
 def _companion_text(companion: Companion, figure: CompanionFigure) -> str:

@@ -264,6 +264,9 @@ class FakePrepared:
         from kernels.base import ITEM_BYTES, Problem, load_kernel
 
         set_bytes = (problem.m * problem.k + problem.k * problem.n) * ITEM_BYTES[problem.precision]
+        limit = fake.script.memory_limit_bytes
+        if limit is not None and max(min_sets * set_bytes, min_operand_bytes) > limit:
+            raise MemoryError(f"the fake device has room for {limit} bytes")
         self.problem = problem
         self.method: Method = "native"
         self.operand_sets = max(min_sets, -(-min_operand_bytes // set_bytes))

@@ -136,6 +136,22 @@ def test_a_device_that_somebody_uses_is_refused_or_flagged_as_the_profile_says(s
     assert [f.foreign_processes for m in record.measurements for f in m.figures()] == [2, 0]
 
 
+def test_a_shape_that_does_not_fit_makes_room_for_a_smaller_one_and_that_is_said(scenario: Any) -> None:
+    shapes = {"fp16": tuple(Shape(m=n, n=n, k=n) for n in (256, 512, 1024))}
+    scenario(d0={"memory_limit_bytes": 4 * 512 * 512 * 2})
+    told: list[str | None] = []
+    profile = replace(SHORT, shapes=shapes)
+    request_ = request("fake:2", "fp16", profile=profile)
+    found = [f._replace(model=replace(f.model, cache_bytes=2**16)) for f in request_.found]
+    record, samples = measure_node(
+        request_._replace(found=found), lambda event: told.append(event.text) if event.what == "remark" else None
+    )
+    assert failed(record) == []
+    assert {m.n: m.device for m in record.measurements} == {512: ("fake:0",), 1024: ("fake:1",)}
+    assert told == ["fp16: 1024 x 1024 x 1024 does not fit into the memory"]
+    assert "fake:0,fp16,trial,0,launch_1024x1024x1024_ns,out-of-memory" in gzip.decompress(samples).decode()
+
+
 def test_a_hung_and_a_failing_device_are_recorded_and_their_neighbour_finishes(scenario: Any) -> None:
     scenario(d0={"hang_at_s": 0.2, "only": "fp64"}, d1={"fail_at_s": 0.1, "only": "fp16"})
     record, _ = measure_node(request("fake:3", "fp16", "fp64"))

@@ -1,0 +1,205 @@
+"""One device in a process of its own, measured by the real `Session`: what every part of the accelerator run is made of.
+
+A process that has a context on a device finds itself there, so that nothing else measures the device in the parent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from bench.assemble import NodeFacts, node_record
+from bench.clock import SystemClock
+from bench.companions import Beside
+from bench.devices import load_backend, select_devices
+from bench.devices.base import Opened
+from bench.profile import load_profile
+from bench.record import Figure, NodeClock, Precision, Profile, Shape, Workload
+from bench.schedule import self_issued, utc_window
+from bench.session import Facts, Ready, Session
+from bench.units import rate_text
+from certify.describe import judge_record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kernels.base import Prepared
+
+SECOND_NS = 10**9
+CHALLENGE = "5eed" * 8
+T = TypeVar("T")
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """What one part of the run found: `lines` for people, the other fields for machines."""
+
+    part: str
+    precision: Precision
+    lines: tuple[str, ...] = ()
+
+
+class Setup(NamedTuple):
+    """What is measured, and how long one stretch under load lasts, s."""
+
+    device: str
+    precision: Precision
+    seconds: float
+
+
+class Run(NamedTuple):
+    """One window of one workload, judged."""
+
+    facts: Facts
+    figure: Figure
+    codes: dict[str, str]  # reason code -> effect
+    beside: list[Beside]
+    throttle_reasons: tuple[str, ...]
+    conclude_s: float
+
+    @property
+    def rate(self) -> int:
+        """Sustained rate, MFLOP/s."""
+        return self.figure.sustained_mflop_s
+
+    @property
+    def shape(self) -> str:
+        """The shape for people."""
+        return f"{self.facts.m} x {self.facts.n} x {self.facts.k}"
+
+    def text(self) -> str:
+        """Return rate, clock and power in one line."""
+        f = self.figure
+        clock = "" if f.clock_mean_mhz is None else f", {f.clock_mean_mhz} MHz"
+        power = "" if f.power_mean_mw is None else f", {f.power_mean_mw / 1000:.0f} W"
+        heat = "" if f.temperature_max_c is None else f", {f.temperature_max_c} C"
+        slow = f", throttled ({', '.join(self.throttle_reasons)})" if self.throttle_reasons else ""
+        return f"{self.shape}: {rate_text(self.rate)}{clock}{power}{heat}{slow}"
+
+
+def alone(function: Callable[..., T], *arguments: object) -> T:
+    """Return what a function returns in a process of its own, which ends with it.
+
+    Raises:
+        Exception: what the function raised.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def profile_of(setup: Setup, **changes: Any) -> Profile:
+    """Return the profile ``certification`` with a window of `setup.seconds`, fixed shapes and no companions."""
+    window_ns = round(setup.seconds * SECOND_NS)
+    base = load_profile("certification")
+    short: dict[str, Any] = {
+        "precisions": (setup.precision,),
+        "choices": ("fixed",),
+        "warmup_ns": window_ns // 2,
+        "window_ns": window_ns,
+        "guard_ns": window_ns // 20,
+        "stagger_ns": 0,
+        "telemetry_interval_ns": min(base.telemetry_interval_ns, max(window_ns // 20, 1)),
+        "busy": "flag",
+        "companion_ns": max(window_ns // 4, SECOND_NS // 5),
+        "kernels": {},
+    }
+    return replace(base, **(short | changes))
+
+
+def only(setup: Setup, shape: Shape, **changes: Any) -> Profile:
+    """Return `profile_of` with one shape, which is taken if it can be at all (R4)."""
+    return profile_of(setup, shapes={setup.precision: (shape,)}, launches_per_subwindow=4, **changes)
+
+
+class Rig:
+    """A device opened by this process, and its session.
+
+    Args:
+        setup: what to measure.
+        profile: how.
+        kernel: name of the kernel, None for the device's own.
+        tamper: what is put between the session and the device.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        profile: Profile,
+        kernel: str | None = None,
+        tamper: Callable[[Opened], Opened] = lambda opened: opened,
+    ) -> None:
+        (self.found,) = select_devices(setup.device)
+        self.clock = SystemClock()
+        self.setup = setup
+        self.profile = profile
+        self.workload = Workload(setup.precision, profile.choices[0])
+        self.name = self.found.device.device
+        self.opened = tamper(load_backend(self.name.partition(":")[0]).open(self.found, self.clock))
+        self.session = Session(self.found, self.opened, profile, CHALLENGE, self.clock, kernel)
+        self.operands_s = 0.0  # of `prepare`: putting operands on the device
+        self.prepare_s = 0.0
+
+    @property
+    def ready(self) -> Ready:
+        """What `prepare` prepared."""
+        return self.session._ready[self.workload]
+
+    @property
+    def prepared(self) -> Prepared:
+        """The operands on the device."""
+        return self.ready.prepared
+
+    def prepare(self) -> Facts:
+        """Choose a shape, put the operands on the device and compute the references, as a worker does."""
+        make = self.session._prepare
+
+        def timed(*arguments: Any) -> Prepared:
+            with stopwatch() as taken:
+                prepared = make(*arguments)
+            self.operands_s += taken()
+            return prepared
+
+        self.session._prepare = timed  # type: ignore[method-assign]
+        with stopwatch() as taken:
+            facts = self.session.prepare(self.workload)
+        self.prepare_s = taken()
+        self.session.switches()
+        return facts
+
+    def run(self) -> Run:
+        """Measure one window that begins now, and return it as the rules judge it."""
+        started_ns = self.clock.utc_ns()
+        campaign = self_issued(self.profile, (self.setup.precision,), "perf", CHALLENGE, started_ns)
+        window = utc_window(campaign.windows[0], self.profile, 0)
+        self.session.beside.clear()
+        self.session.measure(self.workload, window)
+        self.session.accompany(self.workload, window)
+        with stopwatch() as taken:
+            result = self.session.conclude(self.workload)
+        facts = NodeFacts(
+            node_id="perf",
+            signer_spki="",
+            profile=self.profile,
+            campaign=campaign,
+            started_ns=started_ns,
+            ended_ns=self.clock.utc_ns(),
+            clock=NodeClock(source="self", uncertainty_ns=0),
+            libraries=self.session.libraries(),
+            switches=self.session._switches_read if False else self.switches(),
+            found=(self.found,),
+            results=(result,),
+            beside=self.session.beside,
+            failures=(),
+            shares={},
+            rows=(),
+        )
+        codes = judge_record(node_record(facts), campaign, self.profile)[self.name, str(self.workload)]
+        return Run(
+            result.facts, result.figure, codes, list(self.session.beside), result.throttle_reasons, taken()
+        )
