@@ -84,12 +84,17 @@ def show_devices(
     if as_json:
         from msgspec import to_builtins
 
-        rows = [
-            to_builtins(f.device) | {"model": to_builtins(f.model), "nominal_mflop_s": nominal(f.model)} for f in found
+        def row(f: Found) -> dict[str, Any]:
+            described = {"model": to_builtins(f.model), "nominal_mflop_s": nominal(f.model)}
+            return {**to_builtins(f.device), **described}
+
+        told = [
+            {"code": p.code, "text": str(p), "devices": [row(f) for f in getattr(p, "found", ())]} for p in problems
         ]
-        print_json({"devices": rows, "problems": [{"code": p.code, "text": str(p)} for p in problems]})
+        print_json({"devices": [row(f) for f in found], "problems": told})
         return
-    for f in found:
+    unusable = [f for problem in problems for f in getattr(problem, "found", ())]
+    for f in [*found, *unusable]:
         rated = ", ".join(f"{p} {rate_text(rate)}" for p, rate in sorted(nominal(f.model).items()))
         memory = "" if f.model.memory_bytes is None else f", {f.model.memory_bytes / 1e9:.0f} GB"
         units = "" if f.model.units is None else f", {f.model.units} units"
@@ -101,15 +106,17 @@ def show_devices(
             for name in f.model.obtained
             if name not in ("vendor", "model") and (value := getattr(source, name, None)) is not None
         }
+        name = f.device.device if f in found else "(unusable)"
         lines = [
-            f"{f.device.device:9} {full_name(f.model)}{counts}{simulated}{memory}{units}",
+            f"{name:9} {full_name(f.model)}{counts}{simulated}{memory}{units}",
             f"          nominal: {rated or 'no rating'}",
-            *(f"          {name}: {value} ({f.model.obtained[name]})" for name, value in identity.items()),
+            *(f"          {field}: {value} ({f.model.obtained[field]})" for field, value in identity.items()),
         ]
         if not any(getattr(f.device, name) for name in ("uuid", "serial", "die_id")):
             lines.append("          no stable identity: a figure of it would count 0")
         if f.model.library is not None:
-            lines.append(f"          told by {f.model.library}, sha256 {(f.model.library_sha256 or 'unknown')[:16]}")
+            driver = f", driver {f.model.driver}" if f.model.driver else ""
+            lines.append(f"          told by {f.model.library}, sha256 {(f.model.library_sha256 or '?')[:16]}{driver}")
         print_lines(lines)
     for problem in problems:
         typer.echo(f"cannot be used: {problem}", err=True)

@@ -21,6 +21,14 @@ class Found(NamedTuple):
     device: Device
 
 
+class UnusableError(InputError):
+    """Devices that are there and told what they are, and that nothing can be computed on as the node is now."""
+
+    def __init__(self, why: InputError, found: list[Found]) -> None:
+        super().__init__(why.code, why.what, where=why.where, fix=why.fix)
+        self.found = found
+
+
 class Opened(Protocol):
     """A device that the present process measures."""
 

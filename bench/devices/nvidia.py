@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from bench.clock import Clock
 from bench.devices import libcuda, pci
-from bench.devices.base import Found, check_same, index_of, parse_index
+from bench.devices.base import Found, UnusableError, check_same, index_of, parse_index
 from bench.devices.cuda_visible import VISIBLE, Entry, arrange, cuda_name, look_outside, view
 from bench.devices.libcuda import CudaError, Visible
 from bench.devices.nvml import Gpu, Nvml, NvmlSource, loaded_library, normal_address
@@ -70,12 +70,16 @@ class Nvidia:
         nvml = self._nvml(argument)
         if nvml is None:
             return []
-        entries = self._entries(nvml, argument)
+        driver, library = nvml.driver(), loaded_library()
+        try:
+            entries = self._entries(nvml, argument)
+        except InputError as error:
+            there = enumerate(nvml.gpus())
+            raise UnusableError(error, [describe(i, gpu, None, driver, library) for i, gpu in there]) from None
         indexes = parse_index("cuda", argument, len(entries))
         chosen = [entries[index] for index in indexes]
         with ThreadPoolExecutor(AT_ONCE) as pool:
             views = list(pool.map(view, chosen))
-        driver, library = nvml.driver(), loaded_library()
         return [
             describe(index, entry.gpu, visible, driver, library)
             for index, entry, visible in zip(indexes, chosen, views, strict=True)

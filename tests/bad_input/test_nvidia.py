@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.bad_input.command import Answer, contents, process
-from tests.fake_nvidia import LIBRARIES, built, environment, gpu
+from tests.fake_nvidia import LIBRARIES, built, environment, gpu, uuid
 
 ONE = gpu()
 
@@ -102,3 +103,24 @@ def test_all_devices_of_a_node_without_nvidia(place: Path) -> None:
         answer = process("devices", env=environment(place, script))
         assert (answer.status, answer.err) == (0, "")
         assert "cpu:0" in answer.out
+
+
+def test_what_cannot_be_used_is_told_with_what_it_is(place: Path, tmp_path: Path) -> None:
+    """A container with NVML and without CUDA: its devices are listed, and nothing can be measured."""
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(built() / "libnvidia-ml.so.1", alone)
+    env = environment(place, gpu(0) + gpu(1), libraries=alone)
+    told = process("devices", "--json", env=env)
+    (problem,) = json.loads(told.out)["problems"]
+    assert (told.status, problem["code"]) == (1, "driver-library-missing")
+    assert [device["uuid"] for device in problem["devices"]] == [uuid(0), uuid(1)]
+    lines = process("devices", env=env)
+    assert "(unusable) NVIDIA Fake-1" in lines.out
+    assert f"uuid: {uuid(1)} (host_attested)" in lines.out
+    assert "libcuda.so.1 cannot be loaded" in lines.err
+    before = contents(place)
+    tried = process("run", "--profile", "smoke", "--out", place / "out", env=env)
+    assert (tried.status, tried.code) == (2, "driver-library-missing")
+    assert "name the devices to measure with --device" in tried.err
+    assert contents(place) == before
