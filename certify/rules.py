@@ -375,7 +375,8 @@ def r13_telemetry(case: Case) -> Codes:
         else:
             complete = f.samples * SECOND_NS >= case.elapsed_ns and (f.coverage_ppm or 0) >= MIN_TELEMETRY_COVERAGE_PPM
             watched = (f.power_mean_mw, f.temperature_max_c, f.clock_mean_mhz, f.throttled_ppm, f.foreign_processes)
-            complete &= None not in watched
+            if complete and None in watched:
+                codes.append("telemetry-not-exposed")
             if f.ecc_uncorrected is None:
                 codes.append("ecc-unknown")
         if not complete:

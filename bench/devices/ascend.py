@@ -89,13 +89,17 @@ class Ascend(SmiBackend):
         )
 
     def reader(self, tool: Tool, row: Told) -> Callable[[], Reading | None]:
-        """Return what takes one reading: three runs, since no one of them tells errors and processes too."""
+        """Return what takes one reading: three runs at once, since no one of them tells errors and processes too."""
         card, chip = row.place
+        commands = (
+            ("info", "-t", "common", "-i", card),
+            ("info", "-t", "ecc", "-i", card, "-c", chip),
+            ("info", "-t", "proc-mem", "-i", card, "-c", chip),
+        )
 
         def take() -> Reading | None:
-            common = of_chip(tool.run("info", "-t", "common", "-i", card), chip)
-            errors = flat(tool.run("info", "-t", "ecc", "-i", card, "-c", chip))
-            processes = tool.run("info", "-t", "proc-mem", "-i", card, "-c", chip)
+            of_card, of_memory, processes = tool.run_together(*commands)
+            common, errors = of_chip(of_card, chip), flat(of_memory)
             counts = [errors.get(f"{memory} Double Bit Error Count") for memory in ("HBM", "DDR")]
             known = [count for text in counts if (count := whole(quantity(text, ""))) is not None]
             return Reading(

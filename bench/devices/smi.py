@@ -17,6 +17,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,6 +77,15 @@ class Tool(NamedTuple):
     def name(self) -> str:
         """The tool's file name."""
         return self.path.name
+
+    def run_together(self, *commands: tuple[str, ...]) -> list[str]:
+        """Return what the tool prints for several command lines, run at once: a reading must not take a second.
+
+        Raises:
+            InputError: as `run`, of the first that fails.
+        """
+        with ThreadPoolExecutor(len(commands)) as pool:
+            return list(pool.map(lambda arguments: self.run(*arguments), commands))
 
     def run(self, *arguments: str, timeout_s: float | None = None) -> str:
         """Return what the tool prints.

@@ -375,7 +375,7 @@ BROKEN = (
     Broken("R13 no telemetry", ("telemetry-incomplete",), {"telemetry": False}),
     Broken("R13 memory errors not told", ("ecc-unknown",), change=figure_is(ecc_uncorrected=None), profile="standard"),
     *(
-        Broken(f"R13 {name} not told", ("telemetry-incomplete",), change=figure_is(**{name: None}), profile="standard")
+        Broken(f"R13 {name} not told", ("telemetry-not-exposed",), change=figure_is(**{name: None}), profile="standard")
         for name in ("power_mean_mw", "temperature_max_c", "clock_mean_mhz", "throttled_ppm", "foreign_processes")
     ),
     Broken("R13 seldom", ("telemetry-incomplete",), {"telemetry_interval_s": 1.9}, profile="standard"),
