@@ -213,6 +213,19 @@ def r4_short_launches(case: Case) -> Codes:
     return ("launch-too-long",) if launches < 4 * SUBWINDOWS else ()
 
 
+def r4_largest_shape(case: Case) -> Codes:
+    """R4: the fixed shape is the largest that is short enough, if memory allows; on accelerators rates grow with it."""
+    setting, f = case.setting, case.figure
+    m, profile = setting.measurement, setting.profile
+    if m.choice != "fixed" or setting.model.kind == "cpu":
+        return ()
+    flop, longest_ns = m.m * m.n * m.k, profile.window_ns // (SUBWINDOWS * profile.launches_per_subwindow)
+    larger = (s.m * s.n * s.k for s in profile.registered(m.workload) if s.m * s.n * s.k > flop)
+    # twice as long as its rate says: what would have been short enough by far, and was not taken
+    passed_over = any(2 * case.elapsed_ns * other <= longest_ns * f.launches * flop for other in larger)
+    return ("smaller-shape",) if passed_over else ()
+
+
 def r5_products_verified(case: Case) -> Codes:
     """R5: every operand set verified while timing, and every error within its bound."""
     f, limits = case.figure, case.setting.limits
@@ -386,6 +399,7 @@ def r13_telemetry(case: Case) -> Codes:
 
 FIGURE_RULES: tuple[Callable[[Case], Codes], ...] = (
     r4_short_launches,
+    r4_largest_shape,
     r5_products_verified,
     r5_paths_agree,
     r6_steady,

@@ -320,6 +320,11 @@ BROKEN = (
         precisions=("fp64", "fp16"),
         pool_class="supercomputing",
     ),
+    Broken(
+        "R4 a small shape on a large device",
+        ("smaller-shape",),
+        {"memory_limit_bytes": 2 * 2 * 4096 * 4096 * 2, "rate_gflop_s": {"fp16": 600_000}},
+    ),
     # R4, R5 and R12: the kernel that the profile names, and what it wants beside it
     Broken("R4 another kernel", ("kernel-not-registered",), change=measurement_is(kernel="gemm-own"), profile=PATHS),
     Broken(
