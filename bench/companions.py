@@ -1,7 +1,9 @@
-"""What is measured beside a figure, right after its window, on the device that is still warm; it never counts.
+"""What is measured beside a figure; it never counts.
 
-A second path to the same product must agree with the figure; a ceiling and a bandwidth say what the silicon and its
-memory give. Facts only: what they are worth is judged in ``certify.rules``.
+A second path to the same product must agree with the figure, so it runs right after its window, while the device is as
+warm as in it. A ceiling and a bandwidth say what the silicon and its memory give, clock for clock; they are CUDA C of
+our own, which may break a context for good or hang: they run last, when all figures have been handed over. Facts only:
+what they are worth is judged in ``certify.rules``.
 """
 
 from __future__ import annotations
@@ -14,15 +16,22 @@ from bench.checks import probe_seed
 from bench.clock import Clock
 from bench.errors import public_text
 from bench.measure import Worst
-from bench.record import CompanionFigure, Precision
+from bench.record import CompanionFigure, Precision, Profile, Workload
 from bench.record.node import CompanionRole
 from bench.telemetry import Sampler
+from kernels.base import COMPANIONS, load_companion
 
 if TYPE_CHECKING:
     from kernels.base import Prepared, PreparedCompanion
 
 CHECKED_SETS = 4  # of a path: small shapes come in hundreds of sets, and the next window waits
 UNIT_NS = 50_000_000  # launches that are waited for together take about this long
+
+
+def paths_ns(profile: Profile, workload: Workload) -> int:
+    """Return how long the paths beside a workload take after its window, on the kind that has most of them, ns."""
+    beside = (profile.companions_of(kind, workload) for kind in profile.kernels)
+    return profile.companion_ns * max((len(set(names) - set(COMPANIONS)) for names in beside), default=0)
 
 
 class Stand(NamedTuple):
@@ -70,6 +79,21 @@ class _Path:
         return worst
 
 
+def seed_beside(challenge: str, device: str, precision: Precision, kernel: str) -> int:
+    """Return the seed of the probes of a path."""
+    return probe_seed(challenge, device, f"{precision}/{kernel}/beside", 0)
+
+
+def try_path(prepared: Prepared, seed: int) -> None:
+    """Launch and check every operand set once: what that compiles, or breaks, shall not wait until after a window."""
+    _Path(prepared).errors(seed)
+
+
+def absent(kernel: str, precision: Precision, device: str, text: str) -> Beside:
+    """Return what is recorded of a companion that never answered."""
+    return Beside(kernel, load_companion(kernel).role, precision, _trouble(device, text))
+
+
 def run_beside(stand: Stand, device: str, challenge: str, clock: Clock, sampler: Sampler, ends_utc_ns: int) -> Beside:
     """Launch one kernel until a time, back to back, then verify what it left; an error is its trouble, nobody else's.
 
@@ -81,7 +105,7 @@ def run_beside(stand: Stand, device: str, challenge: str, clock: Clock, sampler:
         sampler: telemetry of the device, for the clock that it ran at.
         ends_utc_ns: when to stop, UTC ns.
     """
-    seed = probe_seed(challenge, device, f"{stand.precision}/{stand.kernel}/beside", 0)
+    seed = seed_beside(challenge, device, stand.precision, stand.kernel)
     figure = _trouble(device, stand.trouble or "")
     if stand.prepared is not None:
         sampler.start()

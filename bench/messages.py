@@ -25,7 +25,7 @@ class Setup(msgspec.Struct, tag=True, frozen=True):
 
 
 class Measure(msgspec.Struct, tag=True, frozen=True):
-    """To a worker: measure one workload in its window, then what stands beside it. It answers `Measured`."""
+    """To a worker: measure one workload in its window, then the paths beside it. It answers `Measured`."""
 
     workload: Workload
     window: UtcWindow
@@ -33,6 +33,10 @@ class Measure(msgspec.Struct, tag=True, frozen=True):
 
 class Conclude(msgspec.Struct, tag=True, frozen=True):
     """To a worker: check the last outputs on the host and hand over everything. It answers `Concluded`."""
+
+
+class Accompany(msgspec.Struct, tag=True, frozen=True):
+    """To a worker that has handed over: measure ceilings and bandwidths. It answers `Accompanied`."""
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -77,8 +81,14 @@ class Concluded(msgspec.Struct, tag=True, frozen=True):
     rows: tuple[Row, ...]
 
 
-Order = Setup | Measure | Conclude
-Answer = Ready | Progress | Measured | Concluded
+class Accompanied(msgspec.Struct, tag=True, frozen=True):
+    """From a worker: what its ceilings and bandwidths gave."""
+
+    beside: tuple[Beside, ...]
+
+
+Order = Setup | Measure | Conclude | Accompany
+Answer = Ready | Progress | Measured | Concluded | Accompanied
 _ORDERS = msgspec.json.Decoder(Order)
 _ANSWERS = msgspec.json.Decoder(Answer)
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from bench import messages
 from bench.assemble import NodeFacts, Shares, node_record, samples_gz
 from bench.clock import Clock, SystemClock
-from bench.companions import Beside
+from bench.companions import Beside, absent, paths_ns
 from bench.devices import load_backend
 from bench.devices.base import Found
 from bench.environment import kernel_clock
@@ -31,6 +31,7 @@ from bench.schedule import check_campaign, self_issued, utc_window, workloads
 from bench.session import Result
 from bench.telemetry import LoadReading, load_between, read_load
 from bench.units import utc_ns
+from kernels.base import COMPANIONS
 
 SECOND_NS = 10**9
 TICK_NS = 200_000_000
@@ -43,6 +44,7 @@ class Limits(NamedTuple):
     prepare_ns: int = 1800 * SECOND_NS
     grace_ns: int = 15 * SECOND_NS  # after the end of its load
     conclude_ns: int = 1800 * SECOND_NS  # a large product is checked on the host, in FP64
+    accompany_ns: int = 60 * SECOND_NS  # beside the time of the companions themselves
 
 
 class Request(NamedTuple):
@@ -104,6 +106,7 @@ class _Worker:
         self.name = found.device.device
         self.alive = True
         self.answer: messages.Answer | None = None
+        self.concluded = False  # its figures have been handed over: nothing that happens to it takes them back
         self.ready: set[Workload] = set()
         ours, theirs = socket.socketpair()
         with theirs:
@@ -167,6 +170,7 @@ class _Node:
             if window.workload in self.workloads:
                 self.measure(window, campaign)
         self.conclude()
+        self.accompany()
         facts = NodeFacts(
             node_id=request.node_id,
             signer_spki=request.signer_spki,
@@ -229,7 +233,7 @@ class _Node:
                 loads.append(read_load(w.process.pid for w in self.workers))
 
         limit_ns = core.stops_ns - self.clock.utc_ns() + request.limits.grace_ns
-        limit_ns += request.profile.accompanied_ns(workload)
+        limit_ns += paths_ns(request.profile, workload)
         later = self.workloads[self.workloads.index(workload) :]
         self.wait_for(busy, limit_ns, later, "did not end its load in time", look)
         self.shares[workload] = Shares(*load_between(*loads)) if len(loads) == 2 else Shares(None, None)
@@ -254,8 +258,29 @@ class _Node:
                 self.results += worker.answer.results
                 self.beside += worker.answer.beside
                 self.rows += worker.answer.rows
+                worker.concluded = True
                 for trouble in worker.answer.troubles:
                     self.fail(worker, (trouble.workload,), trouble.code, trouble.detail)
+
+    def accompany(self) -> None:
+        """Have all workers measure what of our own stands beside their figures, which by now nothing can take away."""
+        profile, expected = self.request.profile, {}
+        given = {(result.figure.device, result.facts.workload) for result in self.results}
+        for worker in self.alive():
+            kind = worker.name.partition(":")[0]
+            named = [(one, w) for w in self.workloads for one in profile.companions_of(kind, w) if one in COMPANIONS]
+            if wanted := [(one, w) for one, w in named if (worker.name, w) in given]:
+                expected[worker] = wanted
+                worker.send(messages.Accompany())
+        most = max(map(len, expected.values()), default=0)
+        limit_ns = most * profile.companion_ns + self.request.limits.accompany_ns
+        self.wait_for(list(expected), limit_ns, (), "did not end what stands beside its figures in time")
+        for worker, wanted in expected.items():
+            if isinstance(worker.answer, messages.Accompanied):
+                self.beside += worker.answer.beside
+            else:
+                text = "the process that measured it was lost or ended"
+                self.beside += [absent(one, w.precision, worker.name, text) for one, w in wanted]
 
     def wait_for(
         self,
@@ -305,6 +330,9 @@ class _Node:
 
     def fail(self, worker: _Worker, workloads: Sequence[Workload], code: FailureCode, detail: str) -> None:
         """Record that a device gives no figure; what was recorded before stands."""
+        if worker.concluded and not worker.alive:
+            self.tell(Event("remark", worker.name, text=f"{code}: {detail}"))
+            return
         if not worker.alive:  # with it goes what it had measured but not handed over
             workloads = self.workloads
         known = {(f.device, Workload(f.precision, f.choice)) for f in self.failures}

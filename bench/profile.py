@@ -24,6 +24,7 @@ from kernels.base import MIN_DIMENSION
 
 SECOND_NS = 10**9
 LEAST_LAUNCHES_PER_SUBWINDOW = 4  # R4
+FINALISTS = 3
 
 # Beside operands and products: the check's temporaries, the library's workspace, up-cast copies.
 MEMORY_MARGIN_PERCENT = 150
@@ -168,13 +169,20 @@ def choose_fixed(
 
 
 def choose_tuned(
-    profile: Profile, workload: Workload, least_bytes: int, memory_bytes: int | None, trial: TryShape, seen: Trial
+    profile: Profile,
+    workload: Workload,
+    least_bytes: int,
+    memory_bytes: int | None,
+    trial: TryShape,
+    seen: Trial,
+    longer: TryShape | None = None,
 ) -> Trial:
     """Return the registered shape that was fastest in its trial (R4), of those that fit and are short enough.
 
     Args:
         profile, workload, least_bytes, memory_bytes, trial: as in `choose_fixed`.
         seen: a shape that was tried, whose rate says which others need not be.
+        longer: tries one of the fastest again, for longer; None to take the fastest at once.
 
     Raises:
         DeviceError: no shape fits into the memory, or none is short enough.
@@ -188,7 +196,14 @@ def choose_tuned(
     within = [t for t in tried if t.launch_ns is not None and t.launch_ns <= longest]
     if not within:
         raise DeviceError("no-shape", f"no registered {workload} shape is short enough")
-    return min(within, key=lambda t: Fraction(t.launch_ns or 0, _flop(t.shape)))
+    finalists = sorted(within, key=_ns_per_flop)[:FINALISTS]
+    if longer is not None and len(finalists) > 1:
+        finalists = [t for t in (Trial(f.shape, longer(f.shape)) for f in finalists) if t.launch_ns is not None]
+    return min(finalists, key=_ns_per_flop)
+
+
+def _ns_per_flop(trial: Trial) -> Fraction:
+    return Fraction(trial.launch_ns or 0, _flop(trial.shape))
 
 
 def _fitting(profile: Profile, workload: Workload, least_bytes: int, memory_bytes: int | None) -> list[Shape]:

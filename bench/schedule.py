@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench.companions import paths_ns
 from bench.errors import InputError
 from bench.record import Campaign, ExpectedNode, Precision, Profile, Window, Workload, digest
 from bench.session import UtcWindow
@@ -43,7 +44,7 @@ def windows(profile: Profile, precisions: Sequence[Precision], first_load_ns: in
                 closes_at=utc_text(closes_ns),
             )
         )
-        load_ns = closes_ns + profile.guard_ns + profile.accompanied_ns(workload) + LEAD_NS
+        load_ns = closes_ns + profile.guard_ns + paths_ns(profile, workload) + LEAD_NS
     return tuple(found)
 
 

@@ -6,27 +6,28 @@ No process, pipe or file in here. An error in one precision is the caller's to r
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import msgspec
 
 from bench.checks import draw_checks, final_seed, probe_seed
 from bench.clock import Clock, sleep_until_utc
-from bench.companions import Beside, Stand, run_beside
+from bench.companions import Beside, Stand, run_beside, seed_beside, try_path
 from bench.devices.base import Found, Opened
 from bench.environment import normal_switches
 from bench.errors import DeviceError, PetasealError, one_line, public_text
 from bench.measure import Measured, Row, Span, Task, Worst, measure
 from bench.profile import Trial, batch_of, choose_fixed, choose_tuned, longest_launch_ns, needed_bytes
 from bench.record import Choice, Figure, Precision, Profile, Shape, Workload, least_operand_bytes
-from bench.record.node import FailureCode, Method
+from bench.record.node import CompanionRole, FailureCode, Method
 from bench.telemetry import Sampler, read
 from bench.trials import Trials, is_out_of_memory
 
 if TYPE_CHECKING:
     from kernels.base import Kernel, Prepared
 
+ROLES: tuple[CompanionRole, ...] = get_args(CompanionRole)
 LIBRARIES: tuple[str, ...] = ("numpy", "torch", "cupy")
 FAILURES: tuple[str, ...] = get_args(FailureCode)
 
@@ -205,10 +206,14 @@ class Session:
         self._measured[workload] = measure(prepared, task, self._clock, sampler, self._opened.timer(), tell)
 
     def accompany(
-        self, workload: Workload, window: UtcWindow, tell: Callable[[str, int], None] = lambda p, r: None
+        self,
+        workload: Workload,
+        window: UtcWindow,
+        tell: Callable[[str, int], None] = lambda p, r: None,
+        roles: Collection[CompanionRole] = ROLES,
     ) -> None:
-        """Measure what stands beside a workload, right after its window, while the device is as warm as in it."""
-        for slot, stand in enumerate(self._stands[workload]):
+        """Measure what stands beside a workload, one after another from the end of a window's guard on."""
+        for slot, stand in enumerate(s for s in self._stands[workload] if s.role in roles):
             ends_utc_ns = window.stops_ns + (slot + 1) * self._profile.companion_ns
             tell(stand.kernel, 0)
             beside = run_beside(stand, self._name, self._challenge, self._clock, self._sampler(), ends_utc_ns)
@@ -242,7 +247,7 @@ class Session:
                     first = Trials(make, self._clock, longest_ns, reuse=False)
                     seen = choose_fixed(profile, workload, least, memory_bytes, first)
                     first.close()
-                chosen = choose_tuned(profile, workload, least, memory_bytes, trials, seen)
+                chosen = choose_tuned(profile, workload, least, memory_bytes, trials, seen, trials.longer)
             else:
                 chosen = choose_fixed(profile, workload, least, memory_bytes, trials)
                 self._seen[precision] = chosen
@@ -281,7 +286,9 @@ class Session:
             if (reason := kernel.supports(precision, target)) is not None:
                 return Stand(name, "path", precision, None, reason)
             self._switches = kernel.switches() | self._switches
-            return Stand(name, "path", precision, self._prepare(shape, precision, self._least_bytes, kernel), None)
+            prepared = self._prepare(shape, precision, self._least_bytes, kernel)
+            try_path(prepared, seed_beside(self._challenge, self._name, precision, name))
+            return Stand(name, "path", precision, prepared, None)
         except Exception as error:
             role = load_companion(name).role if name in COMPANIONS else "path"
             return Stand(name, role, precision, None, failure_of(error)[1])

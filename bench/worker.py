@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -19,10 +20,13 @@ from bench import messages
 from bench.clock import SystemClock
 from bench.devices import load_backend
 from bench.record import Workload
-from bench.session import Facts, Session, failure_of
+from bench.record.node import CompanionRole
+from bench.session import Facts, Session, UtcWindow, failure_of
 
 PR_SET_PDEATHSIG = 1
 PROGRESS_NS = 500_000_000
+AFTER_THE_WINDOW: tuple[CompanionRole, ...] = ("path",)
+AT_THE_END: tuple[CompanionRole, ...] = ("ceiling", "bandwidth")
 
 
 def main() -> None:
@@ -86,6 +90,8 @@ def serve(connection: Connection[Any, Any]) -> None:
         order = messages.order(connection.recv_bytes())
         if isinstance(order, messages.Measure):
             connection.send_bytes(messages.encode(measure(session, order, measured, connection)))
+        elif isinstance(order, messages.Accompany):
+            connection.send_bytes(messages.encode(accompany(session, measured, clock, connection)))
         else:
             connection.send_bytes(messages.encode(conclude(session, measured)))
     connection.recv_bytes()  # nothing to do but to wait for the end
@@ -95,6 +101,29 @@ def measure(
     session: Session, order: messages.Measure, measured: list[Workload], connection: Connection[Any, Any]
 ) -> messages.Measured:
     """Measure one workload; add it to those that were measured."""
+    tell = teller(order.workload, connection)
+    try:
+        session.measure(order.workload, order.window, tell)
+    except Exception as error:
+        return messages.Measured(order.workload, trouble(order.workload, error))
+    measured.append(order.workload)
+    session.accompany(order.workload, order.window, tell, AFTER_THE_WINDOW)
+    return messages.Measured(order.workload, None)
+
+
+def accompany(
+    session: Session, measured: list[Workload], clock: SystemClock, connection: Connection[Any, Any]
+) -> messages.Accompanied:
+    """Measure ceilings and bandwidths beside what was measured: our own code, which may take the process with it."""
+    known = len(session.beside)
+    for workload in measured:
+        now = clock.utc_ns()
+        session.accompany(workload, UtcWindow(now, now, now, now), teller(workload, connection), AT_THE_END)
+    return messages.Accompanied(tuple(session.beside[known:]))
+
+
+def teller(workload: Workload, connection: Connection[Any, Any]) -> Callable[[str, int], None]:
+    """Return what tells the node, now and then, what is done for a workload and at which rate in MFLOP/s."""
     told_ns = 0
 
     def tell(phase: str, rate_mflop_s: int) -> None:
@@ -102,15 +131,9 @@ def measure(
         now = time.monotonic_ns()
         if now - told_ns >= PROGRESS_NS:
             told_ns = now
-            connection.send_bytes(messages.encode(messages.Progress(order.workload, phase, rate_mflop_s)))
+            connection.send_bytes(messages.encode(messages.Progress(workload, phase, rate_mflop_s)))
 
-    try:
-        session.measure(order.workload, order.window, tell)
-    except Exception as error:
-        return messages.Measured(order.workload, trouble(order.workload, error))
-    measured.append(order.workload)
-    session.accompany(order.workload, order.window, tell)
-    return messages.Measured(order.workload, None)
+    return tell
 
 
 def conclude(session: Session, measured: list[Workload]) -> messages.Concluded:

@@ -93,8 +93,16 @@ def load(file: str, function: str, capability: str, defines: Mapping[str, int]) 
     cubin = compile_source(nvrtc, (SOURCES / file).read_text(encoding="ascii"), file, capability, defines)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{file}.cubin"
-        path.write_bytes(cubin)
+        path.write_bytes(whole(cubin))
         return cupy.RawModule(path=str(path)).get_function(function)
+
+
+def whole(cubin: bytes) -> bytes:
+    """Return machine code with the last byte that cupy's binding takes for the end of a text and cuts off: a zero.
+
+    The last program header ends there, and a driver may refuse a file that is shorter than its headers say.
+    """
+    return cubin + b"\0" if len(cubin) % 8 == 7 else cubin  # ELF of 64 bits: its headers are aligned to 8
 
 
 def identical(array: Any, expected: Any) -> bool:

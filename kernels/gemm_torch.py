@@ -184,13 +184,17 @@ class TorchGemm(PreparedGemm):
 
     def _project(self, matrix: Any, vectors: Any, edges: tuple[int, ...]) -> Any:
         """Return the dot products of rows with vectors, block by block (`verify.project`), where the matrix lies."""
-        rows, length = matrix.shape
-        out = self._torch.empty((rows, len(edges) - 1, len(vectors)), dtype=self._sum_dtype, device=self._target)
+        (rows, length), blocks = matrix.shape, len(edges) - 1
+        out = self._torch.empty((rows, blocks, len(vectors)), dtype=self._sum_dtype, device=self._target)
         step = max(1, PROBED_ELEMENTS // length)
         for first in range(0, rows, step):
             part = matrix[first : first + step]
             for index, vector in enumerate(vectors):
                 product = part * vector
+                if length % blocks == 0:  # all are of one width
+                    sums = product.reshape(-1, blocks, length // blocks).sum(2, dtype=self._sum_dtype)
+                    out[first : first + step, :, index] = sums
+                    continue
                 for block, (low, high) in enumerate(pairwise(edges)):
                     out[first : first + step, block, index] = product[:, low:high].sum(1, dtype=self._sum_dtype)
         return out

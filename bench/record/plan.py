@@ -54,7 +54,7 @@ class Kernels(Document, frozen=True, kw_only=True):
     """What computes on one kind of device."""
 
     figure: Name  # the kernel whose figure counts
-    # By precision: what is measured beside the fixed figure, right after its window: kernels that are a second path to
+    # By precision: what is measured beside the fixed figure: kernels that are a second path to
     # the same product, and companions (`kernels.base.COMPANIONS`).
     companions: dict[Precision, Annotated[tuple[Name, ...], Meta(max_length=8)]] = msgspec.field(default_factory=dict)
 
@@ -132,3 +132,15 @@ class Campaign(Document, frozen=True, kw_only=True):
     issued_at: UtcTime
     windows: Annotated[tuple[Window, ...], Meta(min_length=1)]
     nodes: Annotated[tuple[ExpectedNode, ...], Meta(max_length=200_000)]
+
+    def windows_problem(self) -> str | None:
+        """Return what is wrong with the windows: each is of another workload, and begins after the one before."""
+        if len({window.workload for window in self.windows}) != len(self.windows):
+            return "the campaign has two windows for one workload"
+        before = self.issued_at
+        for window in self.windows:
+            # one form of time: its text order is its order
+            if not before <= window.load_at <= window.opens_at < window.closes_at:
+                return f"the {window.workload} window is reversed, or begins before the campaign or the window before"
+            before = window.closes_at
+        return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import signal
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from bench.node import Event, Limits, Request, measure_node
 from bench.profile import load_profile
 from bench.record import Campaign, Kernels, NodeRecord, Profile, Shape
 from bench.scenario import SCENARIO_VARIABLE
-from bench.schedule import self_issued
+from bench.schedule import LEAD_NS, self_issued
 from bench.units import utc_ns
 from tests.bench.processes import children
 
@@ -111,7 +113,8 @@ def test_fixed_and_tuned_and_a_second_path_on_the_cpu_of_this_machine() -> None:
     assert record.campaign is not None
     first, second = record.campaign.windows
     apart = utc_ns(second.load_at) - utc_ns(first.closes_at)
-    assert apart >= both.guard_ns + 3 * both.companion_ns  # every companion has its own time, whoever needs it
+    # every path has its own time after the window, whoever needs it; ceilings and bandwidths have theirs at the end
+    assert apart == both.guard_ns + 2 * both.companion_ns + LEAD_NS
     path, absent, triad = record.companions
     (figure,) = path.figures()
     assert (path.kernel, path.role, figure.trouble) == ("gemm-torch", "path", None)
@@ -124,6 +127,62 @@ def test_fixed_and_tuned_and_a_second_path_on_the_cpu_of_this_machine() -> None:
     rows = gzip.decompress(samples).decode()
     assert "cpu:0,fp64-tuned,trial,0,launch_64x64x64_ns," in rows
     assert "cpu:0,fp64-tuned,trial,0,launch_128x96x160_ns," in rows
+
+
+class Deadly:
+    """A companion of our own that ends its process, or hangs, once it is launched."""
+
+    def __init__(self, manner: str) -> None:
+        self.name, self.role, self.launch_flop, self.launch_bytes = "issue-mma", "ceiling", 1, 0
+        self.manner = manner
+
+    def supports(self, precision: str, target: str) -> None: ...
+
+    def prepare(self, precision: str, target: str, seed: int) -> Deadly:
+        return self
+
+    def launch(self, count: int) -> None:
+        if self.manner == "dies":
+            os._exit(7)
+        time.sleep(60)
+
+
+class Dies(Deadly):
+    def __init__(self) -> None:
+        super().__init__("dies")
+
+
+class Hangs(Deadly):
+    def __init__(self) -> None:
+        super().__init__("hangs")
+
+
+@pytest.mark.parametrize("manner", ["Dies", "Hangs"])
+def test_a_companion_that_ends_its_process_takes_no_figure_with_it(
+    manner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # what every worker imports first puts the companion into its table
+    line = f"import kernels.base; kernels.base.COMPANIONS['issue-mma'] = '{__name__}:{manner}'"
+    (tmp_path / "sitecustomize.py").write_text(line)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    both = replace(
+        SHORT,
+        choices=("fixed", "tuned"),
+        companion_ns=200_000_000,
+        kernels={"cpu": Kernels(figure="gemm-numpy", companions={"fp64": ("issue-mma",)})},
+        shapes={"fp64": (Shape(m=64, n=64, k=64),)},
+        tuned_shapes={"fp64": (Shape(m=64, n=64, k=64),)},
+    )
+    told: list[Event] = []
+    limits = LIMITS._replace(accompany_ns=2 * 10**9)
+    record, _ = measure_node(request("cpu", "fp64", profile=both)._replace(limits=limits), told.append)
+    assert failed(record) == []
+    assert [str(m.workload) for m in record.measurements] == ["fp64", "fp64-tuned"]
+    (companion,) = record.companions
+    assert (companion.kernel, companion.role, companion.rate_mflop_s) == ("issue-mma", "ceiling", (None,))
+    assert companion.trouble == ("the process that measured it was lost or ended",)
+    assert any(event.what == "remark" and "device-" in str(event.text) for event in told)
+    assert children() == []
 
 
 def test_a_device_that_somebody_uses_is_refused_or_flagged_as_the_profile_says(scenario: Any) -> None:

@@ -187,3 +187,12 @@ def test_a_tuned_shape_that_is_too_slow_or_too_large_is_not_chosen() -> None:
     with pytest.raises(DeviceError) as refused:
         choose_tuned(with_shapes(256), TUNED, 0, None, Machine(n256=0).trial, seen)
     assert refused.value.code == "no-shape"
+
+
+def test_the_fastest_shapes_are_tried_again_for_longer_before_one_is_chosen() -> None:
+    burst = Machine(n128=29, n256=30, n384=45, n512=41)
+    loaded = Machine(n256=28, n384=33, n512=40)
+    seen = Trial(cube(256), 2 * 256**3 // 30)
+    chosen = choose_tuned(with_shapes(128, 256, 384, 512), TUNED, 0, None, burst.trial, seen, loaded.trial)
+    assert chosen.shape == cube(512)
+    assert sorted(loaded.tried) == [256, 384, 512]  # 128 was the slowest of four

@@ -43,6 +43,14 @@ def name(loop: Loop) -> str:
     return NAMES.get(loop.instruction, "DFMA" if loop.precision == "fp64" else "FFMA")
 
 
+@pytest.mark.parametrize("file", [*sorted({loop.file for loop in LOOPS}), triad.FILE])
+def test_the_byte_that_cupys_binding_cuts_off_is_put_back(file: str) -> None:
+    defines = next((loop.defines for loop in LOOPS if loop.file == file), {"THREADS": triad.THREADS})
+    cubin = compiled(source(file), file, "90", defines)
+    assert cuda_module.whole(cubin[:-1]) == cubin
+    assert cuda_module.whole(cubin) == cubin
+
+
 def faults(loop: Loop, function: Function) -> list[str]:
     """Return what is wrong with a loop's machine code."""
     found, meant, said = find(function, name(loop)), loop.accumulators * loop.unroll, []

@@ -86,7 +86,7 @@ def test_device_and_host_agree(prepared: CupyGemm) -> None:
 
 def test_the_compute_type_is_named_in_every_call(fake: FakeCupy, prepared: CupyGemm) -> None:
     prepared.launch(0, 2)
-    meant = {"fp16": 68, "bf16": 68, "fp32": 69, "fp64": 70}[prepared.problem.precision]
+    meant = {"fp16": 68, "bf16": 68, "fp32": 68, "fp64": 70}[prepared.problem.precision]
     assert set(fake.cublas.computed) == {meant}
     assert fake.cublas.mode == cublas.DISALLOW_REDUCED_PRECISION_REDUCTION
 
