@@ -1,23 +1,39 @@
-"""Print every ratio: ``make perf`` (some minutes); one alone, and larger: ``python -m tests.perf records 100000``."""
+"""Print every ratio: ``make perf`` (some minutes). One part alone:
+
+python -m tests.perf commands
+python -m tests.perf harness
+python -m tests.perf records 100000
+python -m tests.perf accelerator --device cuda:0 --seconds 60 --out results/local
+python -m tests.perf plot RECORD SAMPLES --out FILE.svg
+"""
 
 from __future__ import annotations
 
 import sys
 
-from tests.perf import commands, harness, records
+from tests.perf import accelerator, commands, harness, plot, records
+from tests.perf.rig import Setup, alone
 
 
-def main(arguments: list[str]) -> None:
-    """Run all parts, or the one that is named."""
-    wanted = arguments[0] if arguments else "all"
+def main(arguments: list[str]) -> int:
+    """Run all parts but those that want a device, or the one that is named."""
+    wanted, rest = (arguments[0], arguments[1:]) if arguments else ("all", [])
+    if wanted == "accelerator":
+        return accelerator.main(rest)
+    if wanted == "plot":
+        return plot.main(rest)
+    if wanted not in ("all", "commands", "harness", "records"):
+        print(__doc__, file=sys.stderr)
+        return 2
     if wanted in ("all", "commands"):
         commands.measure()
     if wanted in ("all", "harness"):
         for n in (1024, 2048):
-            harness.measure(n)
+            print(*alone(harness.measure, Setup("cpu", "fp64", 4.0), n).lines, sep="\n")
     if wanted in ("all", "records"):
-        records.measure(int(arguments[1]) if len(arguments) > 1 else 10_000, runs=3)
+        records.measure(int(rest[0]) if rest else 10_000, runs=3)
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -3,60 +3,99 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from statistics import median
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from msgspec.structs import replace
+from bench.record import SUBWINDOWS, Shape
+from kernels.base import Problem
+from tests.perf.rig import CHALLENGE, SECOND_NS, Part, Rig, Setup, alone, bare_product, only, profile_of
 
-from bench.clock import SystemClock
-from bench.devices import load_backend
-from bench.profile import load_profile
-from bench.record import SUBWINDOWS, Shape, Workload
-from bench.session import Session, UtcWindow
+if TYPE_CHECKING:
+    from kernels.base import Prepared
 
 ROUNDS = 3
-WORKLOAD = Workload("fp64")
-SECOND_NS = 10**9
+LIMIT, CPU_LIMIT = 0.995, 0.98
 
 
-def measure(n: int) -> None:
-    """Print the ratio for FP64 products of order n, interleaved bare, harness, bare."""
-    clock = SystemClock()
-    backend = load_backend("cpu")
-    (found,) = backend.find(None)
-    shape = Shape(m=n, n=n, k=n)
-    base = load_profile("smoke")
-    square = np.ones((n, n))
-    launch_ns = max(1, bare([(square, square, np.empty((n, n)))], 4) // 4)
-    window_ns = max(4 * SECOND_NS, 5 * SUBWINDOWS * launch_ns)
-    profile = replace(base, shapes={"fp64": (shape,)}, launches_per_subwindow=4, window_ns=window_ns)
-    session = Session(found, backend.open(found, clock), profile, "5eed" * 8, clock)
-    session.prepare(WORKLOAD)
-    sets = session._ready[WORKLOAD].prepared._sets  # type: ignore[attr-defined]
+class Overhead(Part, frozen=True, kw_only=True):
+    """Rounds of bare, harness, bare: each ratio is the harness to the mean of the two bare loops around it."""
+
+    shape: str
+    launches_each_wait: int
+    operand_sets: int
+    ratios: tuple[float, ...]
+    bare_drift: tuple[float, ...]  # relative, between the two bare loops of a round
+    limit: float
+
+
+def measure(setup: Setup, n: int | None = None, rounds: int = ROUNDS) -> Overhead:
+    """Return the ratio of rates, interleaved.
+
+    Args:
+        setup: what to measure.
+        n: order of the product; None for the shape that the profile ``certification`` chooses.
+        rounds: how many.
+    """
+    if n is not None:
+        # A sub-window holds at least four launches (R4), of which a busy machine makes the first ones slow.
+        setup = setup._replace(seconds=max(setup.seconds, 5 * SUBWINDOWS * alone(launch_s, setup, n)))
+    changes: dict[str, int] = (
+        {"verified_launches": 1} if setup.device.startswith("cpu") else {}
+    )  # small shapes come in many sets
+    if n is None:
+        profile = profile_of(setup, **changes)
+    else:  # the bare loop has warmed it
+        profile = only(setup, Shape(m=n, n=n, k=n), warmup_ns=SECOND_NS // 2, **changes)
+    rig = Rig(setup, profile)
+    facts = rig.prepare()
+    batch, length_ns = rig.ready.batch, round(setup.seconds * SECOND_NS) // 2
+    bare_rate(rig.prepared, batch, length_ns)  # warm
     ratios, drifts = [], []
-    for _ in range(ROUNDS):
-        launches = max(4, window_ns // 2 // launch_ns)
-        before = bare(sets, launches) / launches
-        now = clock.utc_ns()
-        window = UtcWindow(
-            now, now + SECOND_NS // 2, now + SECOND_NS // 2 + window_ns, now + SECOND_NS // 2 + window_ns
-        )
-        session.measure(WORKLOAD, window)
-        figure = session._measured[WORKLOAD].figure
-        harness = (30 * figure.subwindow_min_ns + sum(figure.subwindow_over_ns)) / figure.launches
-        after = bare(sets, launches) / launches
-        ratios.append((before + after) / 2 / harness)
+    for _ in range(rounds):
+        before = bare_rate(rig.prepared, batch, length_ns)
+        rate = rig.run().rate / 1000
+        after = bare_rate(rig.prepared, batch, length_ns)
+        ratios.append(rate / ((before + after) / 2))
         drifts.append(abs(before - after) / before)
-    print(
-        f"harness / bare loop, FP64 n = {n}: median {median(ratios):.3f} of {', '.join(f'{r:.3f}' for r in ratios)}"
-        f" (limit 0.98); the bare loop itself drifted by {median(drifts):.1%}"
+    limit = CPU_LIMIT if rig.found.model.kind == "cpu" else LIMIT
+    shape = f"{facts.m} x {facts.n} x {facts.k}"
+    shown = ", ".join(f"{r:.3f}" for r in ratios)
+    line = (
+        f"harness / bare loop, {setup.precision} {shape}: median {median(ratios):.3f} of {shown} (limit {limit});"
+        f" the bare loop itself drifted by {median(drifts):.1%}"
+    )
+    return Overhead(
+        part="overhead",
+        precision=setup.precision,
+        lines=(line,),
+        shape=shape,
+        launches_each_wait=batch,
+        operand_sets=facts.operand_sets,
+        ratios=tuple(ratios),
+        bare_drift=tuple(drifts),
+        limit=limit,
     )
 
 
-def bare(sets: list[tuple[object, object, object]], launches: int) -> int:
-    """Return the nanoseconds of so many products and nothing else."""
-    begin = time.perf_counter_ns()
-    for i in range(launches):
-        a, b, out = sets[i % len(sets)]
-        np.matmul(a, b, out=out)  # type: ignore[call-overload]
-    return time.perf_counter_ns() - begin
+def launch_s(setup: Setup, n: int) -> float:
+    """Return about how long one product of order n takes, s."""
+    rig = Rig(setup, profile_of(setup))
+    kernel = rig.opened.kernel()
+    prepared = kernel.prepare(Problem(kernel.name, setup.precision, n, n, n), CHALLENGE, rig.name, rig.opened.target, 0)
+    return prepared.problem.flop / bare_rate(prepared, 1, SECOND_NS) / SECOND_NS
+
+
+def bare_rate(prepared: Prepared, batch: int, length_ns: int) -> float:
+    """Return FLOP/ns of a loop that launches, waits once for every `batch` launches, and does nothing else."""
+    product = bare_product(prepared)
+    sets: Sequence[tuple[Any, Any, Any]] = prepared._sets  # type: ignore[attr-defined]
+    launches, count = 0, len(sets)
+    begin = at = time.perf_counter_ns()
+    while at - begin < length_ns:
+        for i in range(launches, launches + batch):
+            product(*sets[i % count])
+        prepared.synchronize()
+        launches += batch
+        at = time.perf_counter_ns()
+    return launches * prepared.problem.flop / (at - begin)

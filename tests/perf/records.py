@@ -14,6 +14,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from tests.certify.measured import Measured, measured
+from tests.perf import plot
 
 DEVICES = 8
 MEASURE = """
@@ -55,7 +56,8 @@ def measure(nodes: int, runs: int) -> None:
         folder = Path(name)
         centre: Measured = measured(folder, nodes, DEVICES)
         size = centre.record(0).stat().st_size
-        print(f"{nodes} records of {DEVICES} devices and 2 precisions, {size} bytes each (limit 16384)")
+        workloads = ", ".join(str(m.workload) for m in plot.read_record(centre.record(0)).measurements)
+        print(f"{nodes} records of {DEVICES} devices in {workloads}: {size} bytes each (limit 16384)")
         for run in range(runs):
             bare = bare_loop(centre.records)
             done = subprocess.run(

@@ -1,4 +1,4 @@
-"""One device in a process of its own, measured by the real `Session`: what every part of the accelerator run is made of.
+"""One device in a process of its own, measured by the real `Session`: what all parts of the accelerator run share.
 
 A process that has a context on a device finds itself there, so that nothing else measures the device in the parent.
 """
@@ -6,9 +6,10 @@ A process that has a context on a device finds itself there, so that nothing els
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -16,10 +17,10 @@ import msgspec
 from msgspec.structs import replace
 
 from bench.assemble import NodeFacts, node_record
-from bench.clock import SystemClock
+from bench.clock import Clock, SystemClock
 from bench.companions import Beside
 from bench.devices import load_backend, select_devices
-from bench.devices.base import Opened
+from bench.devices.base import Found, Opened
 from bench.profile import load_profile
 from bench.record import Figure, NodeClock, Precision, Profile, Shape, Workload
 from bench.schedule import self_issued, utc_window
@@ -28,8 +29,6 @@ from bench.units import rate_text
 from certify.describe import judge_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from kernels.base import Prepared
 
 SECOND_NS = 10**9
@@ -93,6 +92,14 @@ def alone(function: Callable[..., T], *arguments: object) -> T:
         return pool.submit(function, *arguments).result()
 
 
+@cache
+def opened_once(device: str) -> tuple[Found, Opened, Clock]:
+    """Return a device opened by this process: opening it hides the others, and so changes the names of devices."""
+    (found,) = select_devices(device)
+    clock = SystemClock()
+    return found, load_backend(found.device.device.partition(":")[0]).open(found, clock), clock
+
+
 def profile_of(setup: Setup, **changes: Any) -> Profile:
     """Return the profile ``certification`` with a window of `setup.seconds`, fixed shapes and no companions."""
     window_ns = round(setup.seconds * SECOND_NS)
@@ -104,6 +111,7 @@ def profile_of(setup: Setup, **changes: Any) -> Profile:
         "window_ns": window_ns,
         "guard_ns": window_ns // 20,
         "stagger_ns": 0,
+        "launches_per_subwindow": 4,  # the least (R4): a short window shall have the shapes of a long one
         "telemetry_interval_ns": min(base.telemetry_interval_ns, max(window_ns // 20, 1)),
         "busy": "flag",
         "companion_ns": max(window_ns // 4, SECOND_NS // 5),
@@ -113,8 +121,8 @@ def profile_of(setup: Setup, **changes: Any) -> Profile:
 
 
 def only(setup: Setup, shape: Shape, **changes: Any) -> Profile:
-    """Return `profile_of` with one shape, which is taken if it can be at all (R4)."""
-    return profile_of(setup, shapes={setup.precision: (shape,)}, launches_per_subwindow=4, **changes)
+    """Return `profile_of` with one shape."""
+    return profile_of(setup, shapes={setup.precision: (shape,)}, **changes)
 
 
 class Rig:
@@ -134,14 +142,14 @@ class Rig:
         kernel: str | None = None,
         tamper: Callable[[Opened], Opened] = lambda opened: opened,
     ) -> None:
-        (self.found,) = select_devices(setup.device)
-        self.clock = SystemClock()
+        self.found, opened, self.clock = opened_once(setup.device)
         self.setup = setup
         self.profile = profile
         self.workload = Workload(setup.precision, profile.choices[0])
         self.name = self.found.device.device
-        self.opened = tamper(load_backend(self.name.partition(":")[0]).open(self.found, self.clock))
+        self.opened = tamper(opened)
         self.session = Session(self.found, self.opened, profile, CHALLENGE, self.clock, kernel)
+        self.switches: dict[str, str] = {}  # as they read when the operands were in place (R1)
         self.operands_s = 0.0  # of `prepare`: putting operands on the device
         self.prepare_s = 0.0
 
@@ -165,11 +173,11 @@ class Rig:
             self.operands_s += taken()
             return prepared
 
-        self.session._prepare = timed  # type: ignore[method-assign]
+        self.session._prepare = timed  # type: ignore[method-assign, assignment]
         with stopwatch() as taken:
             facts = self.session.prepare(self.workload)
         self.prepare_s = taken()
-        self.session.switches()
+        self.switches = self.session.switches()
         return facts
 
     def run(self) -> Run:
@@ -191,7 +199,7 @@ class Rig:
             ended_ns=self.clock.utc_ns(),
             clock=NodeClock(source="self", uncertainty_ns=0),
             libraries=self.session.libraries(),
-            switches=self.session._switches_read if False else self.switches(),
+            switches=self.switches,
             found=(self.found,),
             results=(result,),
             beside=self.session.beside,
@@ -200,6 +208,32 @@ class Rig:
             rows=(),
         )
         codes = judge_record(node_record(facts), campaign, self.profile)[self.name, str(self.workload)]
-        return Run(
-            result.facts, result.figure, codes, list(self.session.beside), result.throttle_reasons, taken()
-        )
+        return Run(result.facts, result.figure, codes, list(self.session.beside), result.throttle_reasons, taken())
+
+
+@contextmanager
+def stopwatch() -> Iterator[Callable[[], float]]:
+    """Give a function that tells the seconds of the block, once it has ended."""
+    begin = end = time.perf_counter()
+    try:
+        yield lambda: end - begin
+    finally:
+        end = time.perf_counter()
+
+
+def bare_product(prepared: Prepared) -> Callable[[Any, Any, Any], object]:
+    """Return a library's own call for (A, B, output), without anything of ours around it.
+
+    Raises:
+        ValueError: it is not known for this kernel, or there is none (numpy up-casts FP16).
+    """
+    kernel = prepared.problem.kernel
+    if kernel == "gemm-torch":
+        import torch
+
+        return lambda a, b, out: torch.mm(a, b, out=out)
+    if kernel == "gemm-numpy" and prepared.method == "native":
+        import numpy as np
+
+        return lambda a, b, out: np.matmul(a, b, out=out)
+    raise ValueError(f"no bare call is known for {prepared.problem.precision} by {kernel}")
