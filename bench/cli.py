@@ -171,7 +171,7 @@ def choose(
     wanted = [name.strip() for name in precision.split(",") if name.strip()]
     if campaign is None:
         return select_devices(device), plan, chosen_precisions(plan, wanted)
-    windows = [window.precision for window in campaign.windows]
+    windows = list(dict.fromkeys(window.precision for window in campaign.windows))  # each in one or two choices
     for name in wanted:
         if name not in windows:
             raise InputError("unknown-precision", f"has no window for {name!r}", where=campaign.campaign_id)

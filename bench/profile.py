@@ -71,6 +71,9 @@ def check_profile(profile: Profile, where: object) -> None:
         raise InputError("profile-invalid", "names a precision twice", where=where)
     if len(set(profile.choices)) != len(profile.choices):
         raise InputError("profile-invalid", "names a choice of shape twice", where=where)
+    beside = [names for kernels in profile.kernels.values() for names in kernels.companions.values()]
+    if any(len(set(names)) != len(names) for names in beside):
+        raise InputError("profile-invalid", "names a companion twice", where=where)
     if "fixed" not in profile.choices and any(kernels.companions for kernels in profile.kernels.values()):
         raise InputError("profile-invalid", "has companions and no fixed shape that they stand beside", where=where)
     for workload in (Workload(p, c) for p in profile.precisions for c in profile.choices):

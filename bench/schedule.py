@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.companions import paths_ns
-from bench.errors import InputError
+from bench.errors import InputError, RefusedError
 from bench.record import Campaign, ExpectedNode, Precision, Profile, Window, Workload, digest
 from bench.session import UtcWindow
 from bench.units import utc_ns, utc_text
@@ -96,8 +96,11 @@ def check_campaign(campaign: Campaign, profile: Profile, node_id: str, now_ns: i
 
     Raises:
         InputError: its profile is another, it does not expect this node, it has no room for the ramp, or it has begun.
+        RefusedError: `window-invalid`.
     """
     where = campaign.campaign_id
+    if (problem := campaign.windows_problem()) is not None:
+        raise RefusedError("window-invalid", problem, where=where)
     if campaign.profile_sha256 != digest(profile):
         raise InputError(
             "campaign-profile-differs",

@@ -31,7 +31,7 @@ from certify.documents import Baseline, BaselineDevice
 from certify.policy import Counting, Policy
 from certify.ratings import Rating, Ratings
 from certify.reasons import effect_of
-from certify.rules import Plan, Setting, Standing, identity, judge, setting_of, standing_of
+from certify.rules import Plan, Setting, Standing, identity, judge, kind, setting_of, standing_of
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def _tally_device(
     tally.existing += existing
     counting = scope.counting[pool.pool_class]
     counted = counting.workload
-    standing = (*identity(keys, model), *_place_codes(model, device.parent, rating, pool, scope.centre))
+    standing = (*identity(keys, model), *_place_codes(model, device, rating, pool, scope.centre))
     counts = False
     for workload, (setting, figure) in measured.items():
         precision = workload.precision
@@ -294,17 +294,13 @@ def sort_out(codes: Iterable[str], accept: frozenset[str]) -> tuple[tuple[str, .
     return holds, tuple(code for code, effect in graver if effect != "hold" or code not in accept)
 
 
-def _place_codes(
-    model: DeviceModel, parent: str | None, rating: Rating | None, pool: Pool, centre: Centre
-) -> list[str]:
+def _place_codes(model: DeviceModel, device: Device, rating: Rating | None, pool: Pool, centre: Centre) -> list[str]:
     """Codes that depend on where a device stands: what is not in operation, a CPU as intelligent compute."""
-    codes = []
+    codes = list(kind(device.device, model, rating))
     if not centre.in_operation:
         codes.append("not-in-operation")
-    if model.kind == "cpu" and rating is not None:
-        codes.append("kind-differs")
-    if model.count_unit in ("slice", "die") and parent is None:
-        codes.append("no-parent")
+    if (model.count_unit in ("slice", "die")) != (device.parent is not None):
+        codes.append("no-parent" if device.parent is None else "whole-with-parent")
     if pool.pool_class == "intelligent" and model.kind == "cpu":
         codes.append("cpu-fallback")
     if rating is None and model.kind != "cpu" and not model.simulated:

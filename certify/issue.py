@@ -111,7 +111,7 @@ def certify(request: Request, progress: Callable[[int], None] = lambda records: 
         centre=centre,
         campaign=campaign,
         campaign_sha256=digest(campaign),
-        profile=find_profile(campaign, (request.profile,) if request.profile else ()),
+        profile=_own_profile(campaign, request.profile),
         profile_sha256=campaign.profile_sha256,
         ratings=installed_ratings(),
         counting=counting_of(policies, centre),
@@ -170,7 +170,7 @@ def _campaign(request: Request, trust: TrustedSet, now: str) -> Campaign:
 
 
 def check_campaign(campaign: Campaign, centre: Centre, issued_at: str) -> None:
-    """Refuse a campaign of another centre, or whose windows are reversed or were not over at `issued_at`.
+    """Refuse a campaign of another centre, or whose windows are reversed, overlap or were not over at `issued_at`.
 
     Raises:
         RefusedError: `centre-differs`, `campaign-invalid` or `window-invalid`.
@@ -187,18 +187,11 @@ def check_campaign(campaign: Campaign, centre: Centre, issued_at: str) -> None:
     nodes = [node.node_id for node in campaign.nodes]
     if len(set(nodes)) != len(nodes):
         raise RefusedError("campaign-invalid", "the campaign names a node twice", where=campaign.campaign_id)
-    if len({w.workload for w in campaign.windows}) != len(campaign.windows):
-        raise RefusedError(
-            "window-invalid", "the campaign has two windows for one workload", where=campaign.campaign_id
-        )
-    for window in campaign.windows:
-        times = (campaign.issued_at, window.load_at, window.opens_at, window.closes_at, issued_at)
-        if list(times) != sorted(times) or window.opens_at == window.closes_at:
-            raise RefusedError(
-                "window-invalid",
-                f"the {window.workload} window is reversed, or not within the campaign and the time of issue",
-                where=campaign.campaign_id,
-            )
+    problem = campaign.windows_problem()
+    if problem is None and campaign.windows[-1].closes_at > issued_at:
+        problem = "the campaign was not over at the time of issue"
+    if problem is not None:
+        raise RefusedError("window-invalid", problem, where=campaign.campaign_id)
 
 
 def check_windows(campaign: Campaign, profile: Profile) -> None:
@@ -215,6 +208,20 @@ def check_windows(campaign: Campaign, profile: Profile) -> None:
                 f"the {window.workload} window is not as long as the profile {profile.profile} says",
                 where=campaign.campaign_id,
             )
+
+
+def _own_profile(campaign: Campaign, file: str | None) -> Profile:
+    """Return the profile of a campaign; a statement names it, and a name means one profile."""
+    profile = find_profile(campaign, (file,) if file else ())
+    if profile.profile in config_names("profiles") and not is_installed(campaign.profile_sha256):
+        what = f"bears the name {profile.profile} and differs from the installed profile of that name"
+        raise RefusedError("profile-altered", what, where=file, fix="give it a name of its own")
+    return profile
+
+
+def is_installed(profile_sha256: str) -> bool:
+    """Return whether a profile is one of those that come with petaseal."""
+    return any(digest(read_config("profiles", name, Profile)) == profile_sha256 for name in config_names("profiles"))
 
 
 def find_profile(campaign: Campaign, files: tuple[str, ...]) -> Profile:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from bench.record import (
+    COMPANION_ROLES,
     GRADES,
     ITEM_BYTES,
     MINIMUM_WINDOW_NS,
@@ -31,7 +32,7 @@ from bench.record import (
 )
 from bench.units import gemm_mflop, utc_ns
 from certify import plausibility
-from certify.ratings import Rating
+from certify.ratings import Rating, plain
 
 SECOND_NS = 10**9
 ACCUMULATION = {"fp16": "fp32", "bf16": "fp32", "fp32": "fp32", "fp64": "fp64"}  # R1
@@ -45,6 +46,19 @@ MAX_ENERGY_DISAGREEMENT_PPM = 100_000  # R12: power readings are averages over u
 SMOKE_MIN_SAMPLES = 2  # R13
 SELF_ISSUED_CAP: Grade = "standard"  # docs/formats.md
 SWITCHED_OFF = frozenset({"off"})  # R1
+LEAST_PATH_PARTS = 4  # R5: a path that ran for less than this part of its time was not measured
+# The vendor of each kind of device that is one vendor's (`bench.devices`): profiles speak of kinds, ratings of vendors.
+VENDORS = {
+    "cuda": "NVIDIA",
+    "rocm": "AMD",
+    "npu": "Huawei",
+    "mlu": "Cambricon",
+    "dcu": "Hygon",
+    "musa": "Moore Threads",
+    "maca": "MetaX",
+    "corex": "Iluvatar CoreX",
+    "kunlun": "Kunlunxin",
+}
 
 
 Codes = tuple[str, ...]
@@ -168,11 +182,25 @@ def grade_of(elapsed_ns: int, self_issued: bool) -> Grade | None:
 
 
 def identity(keys: Collection[str], model: DeviceModel) -> Codes:
-    """docs/formats.md: a device without any stable identity counts 0; one that is only asserted says so."""
+    """docs/formats.md: a device without any stable identity counts 0; what nobody can check says so."""
     if not keys:
         return ("no-identity",)
-    read = any(model.obtained.get(field, "asserted") != "asserted" for field in ("uuid", "serial", "die_id"))
-    return () if read else ("identity-asserted",)
+    known = {model.obtained.get(key.partition(":")[0], "asserted") for key in keys}
+    if "device_attested" in known:
+        return ("attestation-unchecked",)
+    return () if "host_attested" in known else ("identity-asserted",)
+
+
+def kind(device: str, model: DeviceModel, rating: Rating | None) -> Codes:
+    """R12: a device's name, kind and vendor belong together, so that no rule of another kind applies to it."""
+    named = device.partition(":")[0]
+    if model.kind == "cpu":
+        differs = rating is not None or (named in VENDORS and not model.simulated)
+    else:
+        vendor = plain(model.vendor)
+        pairs = any((named == name) != (vendor == plain(of)) for name, of in VENDORS.items())
+        differs = not model.simulated and (named == "cpu" or pairs)
+    return ("kind-differs",) if differs else ()
 
 
 def r1_native_arithmetic(record: NodeRecord, m: Measurement, model: DeviceModel) -> Codes:
@@ -229,14 +257,24 @@ def r4_largest_shape(case: Case) -> Codes:
 def r5_products_verified(case: Case) -> Codes:
     """R5: every operand set verified while timing, and every error within its bound."""
     f, limits = case.figure, case.setting.limits
-    if f.row_error_ppm is None or f.rms_error_ppm is None:
+    if is_wrong(f, limits):
         return ("wrong-product",)
-    if f.row_error_ppm > limits.row_ppm or f.rms_error_ppm > limits.rms_void_ppm:
-        return ("wrong-product",)
-    if f.rms_error_ppm < limits.rms_least_ppm:
+    if is_constant(f, limits):
         return ("operands-not-random",)
     codes = ("products-not-verified",) if f.verified_launches < case.setting.measurement.operand_sets else ()
-    return (*codes, "reduced-precision-reduction") if f.rms_error_ppm > limits.rms_ppm else codes
+    return (*codes, "reduced-precision-reduction") if (f.rms_error_ppm or 0) > limits.rms_ppm else codes
+
+
+def is_wrong(f: Figure | CompanionFigure, limits: ResidualLimits) -> bool:
+    """Return whether a product was wrong: NaN, Inf or stale, or an error beyond its bound."""
+    if f.row_error_ppm is None or f.rms_error_ppm is None:
+        return True
+    return f.row_error_ppm > limits.row_ppm or f.rms_error_ppm > limits.rms_void_ppm
+
+
+def is_constant(f: Figure | CompanionFigure, limits: ResidualLimits) -> bool:
+    """Return whether the errors are smaller than those of any random product."""
+    return f.rms_error_ppm is not None and f.rms_error_ppm < limits.rms_least_ppm
 
 
 def residual_limits(precision: Precision, m: int, n: int, k: int) -> ResidualLimits:
@@ -329,7 +367,8 @@ def _above_ceiling(case: Case) -> Codes:
     A note: a kernel of ours that does not reach the silicon must not cost a centre its figure.
     """
     f = case.figure
-    beside = [s.figure for s in case.beside if s.companion.role != "path"]
+    wanted = wanted_beside(case)
+    beside = [s.figure for s in case.beside if s.companion.role != "path" and s.companion.kernel in wanted]
     codes = ("companion-wrong",) if any(b.exact is False for b in beside) else ()
     ceilings = [(b.rate_mflop_s, b.clock_mean_mhz) for b in beside if b.exact and b.rate_mflop_s and b.clock_mean_mhz]
     if not ceilings or f.clock_mean_mhz is None:
@@ -347,29 +386,31 @@ def r12_energy(case: Case) -> Codes:
     return ("energy-disagrees",) if abs(counter - mean) * 10**6 > MAX_ENERGY_DISAGREEMENT_PPM * mean else ()
 
 
+def wanted_beside(case: Case) -> Codes:
+    """Return the kernels that the profile wants beside a figure."""
+    setting = case.setting
+    return setting.profile.companions_of(case.figure.device.partition(":")[0], setting.measurement.workload)
+
+
 def r5_paths_agree(case: Case) -> Codes:
     """R5: the second path to the same product, where the profile names one, is right and agrees within 2 %."""
-    setting, f = case.setting, case.figure
-    m = setting.measurement
-    kind = f.device.partition(":")[0]
-    wanted = setting.profile.companions_of(kind, m.workload)
+    setting, sustained = case.setting, case.figure.sustained_mflop_s
     codes = []
-    for standing in (s for s in case.beside if s.companion.role == "path" and s.companion.kernel in wanted):
-        path, limits = standing.figure, setting.limits
-        if m.choice != "fixed" or path.rate_mflop_s is None:
-            continue
-        if path.row_error_ppm is None or path.rms_error_ppm is None or path.row_error_ppm > limits.row_ppm:
-            codes.append("path-wrong")
-        apart = abs(path.rate_mflop_s - f.sustained_mflop_s)
-        if apart * 10**6 > MAX_PATH_DISAGREEMENT_PPM * f.sustained_mflop_s:
-            codes.append("paths-disagree")
-    found = {s.companion.kernel: s for s in case.beside}
-    for name in wanted:
+    found = {s.companion.kernel: s.figure for s in case.beside}
+    for name in wanted_beside(case):
         there = found.get(name)
-        if there is None or (there.figure.trouble is not None and there.companion.role == "path"):
+        absent = there is None or there.trouble is not None
+        if name in COMPANION_ROLES:
+            codes += ["companion-missing"] if absent else []
+            continue
+        if there is None or absent or there.elapsed_ns * LEAST_PATH_PARTS < setting.profile.companion_ns:
             codes.append("path-missing")
-        elif there.figure.trouble is not None:
-            codes.append("companion-missing")
+            continue
+        if is_wrong(there, setting.limits) or is_constant(there, setting.limits):
+            codes.append("path-wrong")
+        apart = abs((there.rate_mflop_s or 0) - sustained)
+        if apart * 10**6 > MAX_PATH_DISAGREEMENT_PPM * sustained:
+            codes.append("paths-disagree")
     return tuple(dict.fromkeys(codes))
 
 

@@ -21,7 +21,7 @@ from certify.aggregate import Scope, accepted_holds, counting_of, identities_of
 from certify.caps import CAPS
 from certify.centre import centre_problem
 from certify.documents import Level, Opened, open_document
-from certify.issue import DAY_NS, baseline_facts, check_campaign, find_profile, open_baseline
+from certify.issue import DAY_NS, baseline_facts, check_campaign, find_profile, is_installed, open_baseline
 from certify.merkle import record_root
 from certify.policy import Policy, load_policy
 from certify.ratings import installed_ratings
@@ -145,6 +145,9 @@ def _verify(request: Request, report: Report, progress: Callable[[int], None]) -
         report.self_asserted = sum(seen.self_asserted for seen in examined.seen)
         report.signers_of_records = len({seen.signer for seen in examined.seen})
         report.checked += ["records", "run rules", "devices", "sums and verdicts"]
+        if not is_installed(statement.profile_sha256):
+            what = "is none of petaseal's: you gave it, and what it demands is yours to judge"
+            report.not_checked.append(f"the profile {statement.profile} {what}")
         report.level = "recomputed"
         if request.samples is not None:
             from certify.samples import audit

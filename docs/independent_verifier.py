@@ -24,13 +24,17 @@ def refuse(why):
     sys.exit(f"REFUSED: {why}")
 
 
+def no_float(text):
+    refuse(f"a float: {text}")
+
+
 def open_envelope(line, public_key):
     """DSSE: the signature is over PAE(payloadType, payload); the key may come from the payload (None: see records)."""
     envelope = json.loads(line)
     payload = base64.b64decode(envelope["payload"], validate=True)
     kind = envelope["payloadType"].encode()
     pae = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
-    document = json.loads(payload, parse_float=lambda text: refuse(f"a float: {text}"))
+    document = json.loads(payload, parse_float=no_float, parse_constant=no_float)
     if canonical(document) != payload:
         refuse("the payload is not canonical JSON")
     if public_key is None:  # a record names the key that sealed it: integrity, not identity
@@ -90,7 +94,10 @@ def check_figures(record):
             stated = (m["sustained_mflop_s"][i], m["certified_mflop_s"][i], m["upper_mflop_s"][i])
             if len(x) != 30 or bounds(work, x) != stated:
                 refuse(f"{record['node_id']}/{device} {m['precision']}: R9 does not give {stated}")
-            figures.setdefault((device, m["precision"], m["choice"]), (stated[1], stated[0], stated[2]))
+            workload = (device, m["precision"], m["choice"])
+            if workload in figures:
+                refuse(f"{record['node_id']}/{device} has two figures in {m['precision']}, {m['choice']} shape")
+            figures[workload] = (stated[1], stated[0], stated[2])
     return figures
 
 
@@ -99,6 +106,8 @@ def main(key_file, statement_file, records_file):
     document, _ = open_envelope(Path(statement_file).read_bytes(), key)
     statement = document["predicate"]
     pools = {pool["pool"]: pool for pool in statement["pools"]}
+    if list(pools) != [pool["pool"] for pool in statement["centre"]["pools"]] or len(pools) != len(statement["pools"]):
+        refuse("the pools are not those of the centre")
     excluded = {(e["node_id"], e["device"]) for e in statement["not_counted"]}
     nodes_of = {p["pool"]: (p["nodes"], p["devices"]) for p in statement["centre"]["pools"]}
     sums = {name: [0, 0, 0, 0] for name in pools}
@@ -116,7 +125,7 @@ def main(key_file, statement_file, records_file):
                         certified, sustained, upper = figures[device, pools[name]["precision"], pools[name]["choice"]]
                         for place, value in enumerate((1, certified, sustained, upper or 0)):
                             sums[name][place] += value
-    if digests != sorted(set(digests)) or len(digests) != statement["records"]:
+    if not digests or digests != sorted(set(digests)) or len(digests) != statement["records"]:
         refuse("the records are not the distinct, ascending list that the statement counts")
     root = merkle_root(digests).hex()
     if root != statement["records_root"] or root != document["subject"][0]["digest"]["rfc6962-sha256"]:
@@ -127,6 +136,11 @@ def main(key_file, statement_file, records_file):
         if total[:3] != stated[:3] or (stated[3] is not None and total[3] != stated[3]):
             refuse(f"pool {name}: the records add up to {total}, the statement says {stated}")
         print(f"pool {name}: {total[0]} devices, certified {total[1]} MFLOP/s, sustained {total[2]} MFLOP/s")
+    for line in statement["classes"]:  # what the page shows: the sums of the pools of each class
+        for name, value in line["counted"].items():
+            parts = [pool["counted"][name] for pool in pools.values() if pool["pool_class"] == line["pool_class"]]
+            if not parts or value != (None if None in parts else sum(parts)):
+                refuse(f"class {line['pool_class']}: {name} is {value}, its pools have {parts}")
     print(f"OK: {len(digests)} record(s), Merkle root {root}")
 
 
@@ -137,5 +151,5 @@ if __name__ == "__main__":
         main(*sys.argv[1:])
     except InvalidSignature:
         refuse("a signature does not hold")
-    except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
-        refuse(f"cannot be read: {error!r}")
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, OSError) as error:
+        refuse(f"cannot be read: {type(error).__name__}: {error!s:.200}")

@@ -459,3 +459,9 @@ def test_a_terminal_of_another_encoding(tmp_path: Path) -> None:
         )
         assert (done.returncode, done.stderr) == (0, b"")
         assert b"guangzhou-2000p" in done.stdout
+
+
+def test_a_dry_run_of_a_campaign_shows_each_workload_once(centre: Measured, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    answer = petaseal("run", "--device", "fake:1", "--campaign", centre.campaign, "--dry-run", "--json", "--out", out)
+    assert json.loads(answer.out)["workloads"] == ["fp16", "fp16-tuned", "fp64", "fp64-tuned"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import hashlib
 import importlib.util
 import json
 import re
@@ -291,6 +292,13 @@ def one_higher(place: dict[str, Any], name: str) -> None:
     place[name] += 1
 
 
+def dsse_like(text: bytes) -> bytes:
+    """Return an envelope of a payload, signed by nobody."""
+    signatures = [{"keyid": "0" * 64, "sig": base64.b64encode(bytes(64)).decode()}]
+    value = {"payload": base64.b64encode(text).decode(), "payloadType": PAYLOAD_TYPE, "signatures": signatures}
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
 LIES: dict[str, Callable[[dict[str, Any]], object]] = {
     "certified": lambda p: one_higher(p["pools"][0]["counted"], "certified_mflop_s"),
     "sustained": lambda p: one_higher(p["pools"][0]["counted"], "sustained_mflop_s"),
@@ -298,6 +306,14 @@ LIES: dict[str, Callable[[dict[str, Any]], object]] = {
     "devices": lambda p: one_higher(p["pools"][0]["counted"], "devices"),
     "records": lambda p: one_higher(p, "records"),
     "root": lambda p: p.update(records_root="ab" * 32),
+    "another figure": lambda p: p["pools"][0]["counted"].update(p["shown"][0]["shown"]),
+    "choice": lambda p: p["pools"][0].update(choice="tuned"),
+    "class": lambda p: one_higher(p["classes"][0]["counted"], "certified_mflop_s"),
+    "class of no pool": lambda p: p["classes"].append({**p["classes"][0], "pool_class": "general"}),
+    "no records": lambda p: p.update(records=0),
+    "no pools": lambda p: p.update(pools=[]),
+    "pools that are no list": lambda p: p.update(pools=None),
+    "counted twice": lambda p: p["pools"].append(p["pools"][0]),
 }
 
 
@@ -308,6 +324,80 @@ def test_the_script_refuses_a_signed_lie(centre: Measured, tmp_path: Path, lie: 
     done = script(centre.public_key, file, centre.folder / "out" / "records.jsonl")
     assert done.returncode == 1
     assert done.stderr.startswith("REFUSED: ")
+
+
+MALFORMED: dict[str, bytes] = {
+    "nothing": b"",
+    "brackets": b"[" * 100_000,
+    "a payload of brackets": dsse_like(b"[" * 100_000),
+    "a payload that is no object": dsse_like(b"[]"),
+    "NaN": dsse_like(b'{"predicate":NaN}'),
+    "a number of 5,000 digits": dsse_like(b'{"predicate":' + b"9" * 5000 + b"}"),
+    "a type that is no text": b'{"payload":"e30=","payloadType":1,"signatures":[]}',
+    "signatures that are no list": b'{"payload":"e30=","payloadType":"x","signatures":1}',
+    "lone surrogate": dsse_like(b'{"predicate":"\\ud800"}'),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+@pytest.mark.parametrize("victim", ["statement", "records"])
+def test_the_script_refuses_what_is_malformed(centre: Measured, tmp_path: Path, victim: str, case: str) -> None:
+    out, file = centre.folder / "out", tmp_path / "malformed"
+    file.write_bytes(MALFORMED[case])
+    files = (file, out / "records.jsonl") if victim == "statement" else (out / "statement.dsse.json", file)
+    done = script(centre.public_key, *files)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("REFUSED: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+Predicate = dict[str, Any]
+RECORD_LIES: dict[str, Callable[[Predicate], object]] = {
+    "no time": lambda r: r["measurements"][0].update(subwindow_min_ns=[0, 0], subwindow_over_ns=[[0] * 30] * 2),
+    "a figure twice": lambda r: r["measurements"].append(r["measurements"][0]),
+    "tuned and fixed swapped": lambda r: [
+        m.update(choice="tuned" if m["choice"] == "fixed" else "fixed") for m in r["measurements"]
+    ],
+    "tuned as fixed": lambda r: [m.update(choice="fixed") for m in r["measurements"]],
+    "measurements that are no list": lambda r: r.update(measurements=7),
+    "a rate that is text": lambda r: r["measurements"][0].update(sustained_mflop_s=["1", "1"]),
+}
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    """A centre that was measured in both choices of shape, with its statement."""
+    found = measured(tmp_path_factory.mktemp("tuned"), nodes=2, profile="standard", precisions=("fp16",))
+    found.certify()
+    return found
+
+
+@pytest.mark.parametrize("lie", RECORD_LIES)
+def test_the_script_refuses_a_record_that_its_node_signed(tuned: Measured, tmp_path: Path, lie: str) -> None:
+    """The liar holds the node's key and the operator's, and seals all again; only the figures cannot be made good."""
+    from certify.documents import spki_text
+    from certify.merkle import record_root
+    from tests.certify.signed import new_key as fresh
+
+    lines = (tuned.folder / "out" / "records.jsonl").read_bytes().splitlines(keepends=True)
+    key, values = fresh(), [payload(line) for line in lines]
+    values[0]["predicate"]["signer_spki"] = spki_text(key.public)
+    RECORD_LIES[lie](values[0]["predicate"])
+    text = json.dumps(values[0], sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    lines[0] = dsse.seal(text, PAYLOAD_TYPE, [key])
+    payloads = [dsse.parse_envelope(line, CAPS.record_bytes).payload for line in lines]
+    order = sorted(range(len(lines)), key=lambda i: hashlib.sha256(payloads[i]).hexdigest())
+    root = record_root(hashlib.sha256(payloads[i]).hexdigest() for i in order)
+    statement = payload((tuned.folder / "out" / "statement.dsse.json").read_bytes())
+    statement["predicate"]["records_root"] = root
+    statement["subject"][0]["digest"]["rfc6962-sha256"] = root
+    text = json.dumps(statement, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    (tmp_path / "statement").write_bytes(dsse.seal(text, PAYLOAD_TYPE, [load_private(tuned.key)]))
+    (tmp_path / "records").write_bytes(b"".join(lines[i] for i in order))
+    done = script(tuned.public_key, tmp_path / "statement", tmp_path / "records")
+    assert done.returncode == 1
+    assert done.stderr.startswith("REFUSED: ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_the_script_refuses_another_x_i_whose_record_is_sealed_again(centre: Measured, tmp_path: Path) -> None:

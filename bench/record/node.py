@@ -52,6 +52,15 @@ FailureCode = Literal[
 ]
 
 
+# What a kernel beside the figure is; any other is a path, a second way to the same product.
+COMPANION_ROLES: dict[str, CompanionRole] = {
+    "issue-mma": "ceiling",
+    "issue-wgmma": "ceiling",
+    "issue-fma": "ceiling",
+    "triad": "bandwidth",
+}
+
+
 class Tool(Document, frozen=True, kw_only=True):
     """The harness that measured: its version and the digest of its own source files."""
 
@@ -245,9 +254,19 @@ class CompanionFigure(NamedTuple):
     exact: bool | None  # of the others: whether all results were what they must be to the last bit
     trouble: str | None  # why there is no rate
 
+    def is_whole(self, role: CompanionRole) -> bool:
+        """Return whether there is all that belongs to a role and nothing else, or nothing but a trouble."""
+        given = {name for name, value in self._asdict().items() if value is not None} - {"device", "clock_mean_mhz"}
+        if self.trouble is not None:
+            return given == {"elapsed_ns", "trouble"} and self.elapsed_ns == 0 and self.clock_mean_mhz is None
+        wanted = {"path": {"rate_mflop_s"}, "ceiling": {"rate_mflop_s", "exact"}, "bandwidth": {"rate_mb_s", "exact"}}
+        if role == "path":  # an error that is null was a NaN
+            given -= {"row_error_ppm", "rms_error_ppm"}
+        return given == {"elapsed_ns"} | wanted[role] and self.elapsed_ns > 0
+
 
 class Companion(Document, frozen=True, kw_only=True):
-    """What one kernel gave beside the fixed figure of a precision, right after its window. It never counts.
+    """What one kernel gave beside the fixed figure of a precision. It never counts.
 
     A path is a second way to the same product in the same shape; a ceiling is the rate at which the silicon issues; a
     bandwidth is that of its memory.
@@ -269,6 +288,10 @@ class Companion(Document, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if len({len(getattr(self, column)) for column in CompanionFigure._fields}) != 1:
             raise ValueError("the columns of a companion differ in length")
+        if self.role != COMPANION_ROLES.get(self.kernel, "path"):
+            raise ValueError(f"the kernel {self.kernel} is no {self.role}")
+        if any(not f.is_whole(self.role) for f in self.figures()):
+            raise ValueError(f"a figure of {self.kernel} has not exactly what a {self.role} gives, or its trouble")
 
     def figures(self) -> Iterator[CompanionFigure]:
         """Return the companion's rows, one for each device."""

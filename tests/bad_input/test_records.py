@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 
 import certify.samples
 from bench.profile import load_profile
-from bench.record import NodeRecord, digest
+from bench.record import NodeRecord, Window, digest
 from certify.caps import CAPS
 from certify.keys import load_private
 from tests.bad_input.command import petaseal
@@ -187,7 +188,61 @@ def text(value: str) -> Callable[[bytes], bytes]:
     return put('"architecture":"', f'"architecture":"{value}')
 
 
+def beside(**changes: object) -> Callable[[bytes], bytes]:
+    """Return what puts a path beside a record's figures, with changes of its one row or of what it is."""
+    companion: dict[str, object] = {
+        "clock_mean_mhz": 1755,
+        "device": "fake:0",
+        "elapsed_ns": 10**9,
+        "exact": None,
+        "kernel": "gemm-cupy",
+        "precision": "fp16",
+        "rate_mb_s": None,
+        "rate_mflop_s": 7 * 10**8,
+        "rms_error_ppm": 450_000,
+        "role": "path",
+        "row_error_ppm": 1_700_000,
+        "trouble": None,
+        **changes,
+    }
+    one = {name: v if name in ("kernel", "precision", "role") else [v] for name, v in companion.items()}
+    text = json.dumps(one, sort_keys=True, separators=(",", ":"))
+    return put('"companions":[]', f'"companions":[{text}]')
+
+
+def as_issue_rate(**changes: object) -> Callable[[bytes], bytes]:
+    errors = {"row_error_ppm": None, "rms_error_ppm": None}
+    return beside(**{"kernel": "issue-mma", "role": "ceiling", "exact": True, **errors, **changes})
+
+
 PAYLOADS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "path called a ceiling": (as_issue_rate(kernel="gemm-cupy"), "schema-invalid"),
+    "ceiling called a path": (beside(kernel="issue-mma"), "schema-invalid"),
+    "path without a rate": (beside(rate_mflop_s=None), "schema-invalid"),
+    "path in no time": (beside(elapsed_ns=0), "schema-invalid"),
+    "path with a trouble and a rate": (beside(trouble="cupy is not installed"), "schema-invalid"),
+    "path whose rate is NaN": (beside(rate_mflop_s=float("nan")), "json-invalid"),
+    "path whose rate is infinite": (beside(rate_mflop_s=float("inf")), "json-invalid"),
+    "path with a negative rate": (beside(rate_mflop_s=-1), "schema-invalid"),
+    "path of a device that is not there": (beside(device="fake:9"), "schema-invalid"),
+    "ceiling that nobody checked": (as_issue_rate(exact=None), "schema-invalid"),
+    "ceiling that is a bandwidth": (as_issue_rate(rate_mb_s=1), "schema-invalid"),
+    "companion of no role": (beside(role="figure"), "schema-invalid"),
+    "trouble with an escape": (
+        beside(
+            **dict.fromkeys(("clock_mean_mhz", "rate_mflop_s", "row_error_ppm", "rms_error_ppm")),
+            elapsed_ns=0,
+            trouble="\x1b[31m",
+        ),
+        "text-forbidden-character",
+    ),
+    "tuned as fixed": (lambda p: p.replace(b'"choice":"tuned"', b'"choice":"fixed"'), "schema-invalid"),
+    "a choice that there is not": (put('"choice":"fixed"', '"choice":"best"'), "schema-invalid"),
+    "library with a line break": (put('"library":null', '"library":"/usr/lib/a\\nb"'), "text-forbidden-character"),
+    "library with a bidi override": (put('"library":null', '"library":"/lib/\u202e"'), "text-forbidden-character"),
+    "a field obtained that is no name": (put('"obtained":{', '"obtained":{"A\\n":"asserted",'), "schema-invalid"),
+    "a field obtained in no known way": (put('"firmware":"asserted"', '"firmware":"sworn"'), "schema-invalid"),
+    "duty above 1": (put('"duty_ppm":[', '"duty_ppm":[1000001,'), "schema-invalid"),
     "duplicate key": (number("1"), "not-canonical"),
     "NaN": (number("NaN"), "json-invalid"),
     "infinity": (number("-Infinity"), "json-invalid"),
@@ -568,6 +623,72 @@ def test_a_campaign_that_is_issued_in_the_future_or_names_a_node_twice(place: Pa
     assert certified(centre).code == "campaign-invalid"
     write_campaign(centre, replace(campaign, windows=campaign.windows[:1] * 2))
     assert certified(centre).code == "window-invalid"
+
+
+def overlapping(windows: tuple[Window, ...]) -> tuple[Window, ...]:
+    """Return windows of which the second opens before the first is closed: one load would count twice."""
+    first, second, *rest = windows
+    times = {name: getattr(first, name) for name in ("load_at", "opens_at", "closes_at")}
+    return (first, replace(second, **times), *rest)
+
+
+WINDOWS: dict[str, Callable[[tuple[Window, ...]], tuple[Window, ...]]] = {
+    "two of one workload": lambda windows: windows[:1] * 2,
+    "one in another": overlapping,
+    "out of order": lambda windows: windows[::-1],
+    "closed before it opens": lambda windows: (replace(windows[0], closes_at=windows[0].load_at), *windows[1:]),
+}
+
+
+@pytest.mark.parametrize("case", WINDOWS)
+def test_windows_that_no_device_can_keep(place: Path, case: str) -> None:
+    centre = measured(place)
+    campaign = m.test_campaign(load_profile("standard"), ("fp16", "fp64"), 2)
+    write_campaign(centre, replace(campaign, windows=WINDOWS[case](campaign.windows)))
+    answer = certified(centre)
+    assert (answer.code, answer.status) == ("window-invalid", 1)
+
+
+@pytest.mark.parametrize("case", WINDOWS)
+def test_a_node_does_not_run_in_windows_that_it_cannot_keep(place: Path, case: str) -> None:
+    from bench.environment import machine_id, node_id
+    from bench.record import ExpectedNode
+    from bench.schedule import windows
+
+    centre, smoke = measured(place), replace(load_profile("smoke"), choices=("fixed",))
+    campaign = m.test_campaign(smoke, ("fp16", "fp64"), 1)
+    campaign = replace(
+        campaign,
+        nodes=(ExpectedNode(node_id=node_id(machine_id()), pool="main"),),
+        windows=WINDOWS[case](windows(smoke, ("fp16", "fp64"), time.time_ns() + 600 * 10**9)),
+    )
+    write_campaign(centre, campaign)
+    answer = petaseal("run", "--device", "fake:1", "--campaign", centre.campaign, "--out", place / "run")
+    assert (answer.code, answer.status) == ("window-invalid", 1)
+    assert not (place / "run").exists()
+
+
+def test_a_profile_that_bears_an_installed_name_or_is_nobodys(place: Path) -> None:
+    """Whose profile it is, the verifier must know: one without a second path asks for less."""
+    centre, file = measured(place, nodes=1), place / "own.yaml"
+    honest = load_profile("standard")
+    for name, code in (("standard", "profile-altered"), ("our-own", None)):
+        own = replace(honest, profile=name, kernels={})
+        file.write_text(yaml.safe_dump(msgspec.to_builtins(own)))
+        campaign = replace(
+            m.test_campaign(honest, ("fp16", "fp64"), 1), profile=name, profile_sha256=digest(own), campaign_id="own"
+        )
+        write_campaign(centre, campaign)
+        key = new_key()
+        record = m.of_node(m.simulated(2, "standard", ("fp16", "fp64")).record, 0, campaign, key)
+        record = replace(record, profile=name, profile_sha256=digest(own))
+        centre.record(0).write_bytes(m.seal_record(record, key, b"samples"))
+        answer = certified(centre, "--profile", file)
+        assert (answer.code if code else "", answer.status) == (code or "", 1 if code else 0)
+    assert verified(centre).code == "profile-unknown"
+    answer = verified(centre, "--profile", file)
+    assert answer.status == 0
+    assert "NOT CHECKED: the profile our-own" in answer.out
 
 
 def write_campaign(centre: Measured, campaign: object) -> None:

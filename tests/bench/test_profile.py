@@ -18,7 +18,16 @@ from bench.profile import (
     longest_launch_ns,
     needed_bytes,
 )
-from bench.record import MINIMUM_WINDOW_NS, Profile, Shape, Workload, config_names, config_path, least_operand_bytes
+from bench.record import (
+    MINIMUM_WINDOW_NS,
+    Kernels,
+    Profile,
+    Shape,
+    Workload,
+    config_names,
+    config_path,
+    least_operand_bytes,
+)
 from tests.bench.fleet import simulate
 
 SMOKE = load_profile("smoke")
@@ -76,6 +85,7 @@ def test_a_window_that_may_count_less_than_its_grade_is_refused(tmp_path: Path, 
         replace(SMOKE, precisions=("fp16", "fp16")),
         replace(SMOKE, precisions=("fp16",), shapes={"fp16": ()}),
         replace(SMOKE, precisions=("fp16",), shapes={"fp16": (Shape(m=64, n=31, k=64),)}),
+        replace(SMOKE, kernels={"cpu": Kernels(figure="gemm-numpy", companions={"fp16": ("triad", "triad")})}),
     ],
 )
 def test_a_profile_with_nothing_to_run_is_refused(broken: Profile) -> None:

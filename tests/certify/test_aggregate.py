@@ -39,7 +39,7 @@ from tests.certify.judged import ISSUE, ROOT, basis_of, centre_of, policy_of, st
 from tests.certify.measured import node_name, test_campaign
 
 S = 10**9
-STANDARD = load_profile("standard")
+STANDARD = replace(load_profile("standard"), profile="one-path", kernels={})  # no second path, which would take part
 CAMPAIGN = test_campaign(STANDARD, ("fp16", "bf16", "fp64"), 4)
 CLASSES = ("intelligent", "supercomputing", "general", "edge")
 SHAPE: dict[str, Any] = {"m": 8192, "n": 8192, "k": 8192}
@@ -54,6 +54,7 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     "cpu": ({"vendor": "intel", "model": "Xeon", "kind": "cpu", "cache_bytes": 2**20}, {}),
     "fake": ({"vendor": "petaseal", "model": "Fake-1", "simulated": True}, {}),
 }
+KINDS = {"h100": "cuda", "unrated": "torch", "cpu": "cpu", "fake": "fake"}
 # what happened to a figure -> (changes of the figure, whether it counts, whether that rests on a hold)
 FATES: dict[str, tuple[dict[str, Any], bool, bool]] = {
     "clean": ({}, True, False),
@@ -108,6 +109,16 @@ def figure(device: str, one: One, precision: Precision) -> Figure:
     return value._replace(**FATES[fate][0])
 
 
+def name_of(one: One, place: int) -> str:
+    """Return the name of a device, whose kind is that of its model."""
+    return f"{KINDS[one.model]}:{place}"
+
+
+def names(*places: int) -> list[str]:
+    """Return what the devices at some places of a node may be called."""
+    return [f"{kind}:{place}" for place in places for kind in KINDS.values()]
+
+
 def record_of(index: int, devices: list[One], campaign: Campaign = CAMPAIGN) -> NodeRecord:
     """Return the record of a node."""
     template = signed.record(signed.new_key())
@@ -118,7 +129,7 @@ def record_of(index: int, devices: list[One], campaign: Campaign = CAMPAIGN) -> 
     found, failures = [], []
     rows: dict[Precision, list[Figure]] = {}
     for place, one in enumerate(devices):
-        name = f"maca:{place}"
+        name = name_of(one, place)
         found.append(
             Device(device=name, model=names.index(one.model), **identity(index, place), pci_address=None, parent=None)
         )
@@ -192,11 +203,11 @@ def pools_strategy(draw: st.DrawFn) -> list[dict[str, Any]]:
     elif how == "by node":
         parts = [(nodes[:cut], "all"), (nodes[cut:], "all")]
     elif how == "by device":
-        parts = [("all", [f"maca:{i}" for i in range(cut)]), ("all", [f"maca:{i}" for i in range(cut, 4)])]
+        parts = [("all", names(*range(cut))), ("all", names(*range(cut, 4)))]
     elif how == "by both":
-        parts = [(nodes[:2], ["maca:0"]), (nodes[:2], ["maca:1", "maca:2", "maca:3"]), (nodes[2:], "all")]
+        parts = [(nodes[:2], names(0)), (nodes[:2], names(1, 2, 3)), (nodes[2:], "all")]
     else:
-        parts = [(nodes[:cut], ["maca:0", "maca:2"])]
+        parts = [(nodes[:cut], names(0, 2))]
     return [
         {"pool": f"p{i}", "class": draw(kind), "nodes": where, "devices": which}
         for i, (where, which) in enumerate(parts)
@@ -239,7 +250,7 @@ class Oracle:
         for node, devices in fleet.items():
             homes = set()
             for place, one in enumerate(devices):
-                name, where = f"maca:{place}", node_name(node)
+                name, where = name_of(one, place), node_name(node)
                 homes_of = [
                     pool
                     for pool in pools
@@ -551,7 +562,7 @@ def test_a_hold_is_accepted_only_if_every_policy_accepts_it() -> None:
 
 def test_sums_are_exact_beyond_any_float() -> None:
     total = Sum()
-    value = figure("maca:0", GOOD, "fp16")._replace(certified_mflop_s=2**53 - 1, sustained_mflop_s=2**53 - 1)
+    value = figure("cuda:0", GOOD, "fp16")._replace(certified_mflop_s=2**53 - 1, sustained_mflop_s=2**53 - 1)
     for _ in range(3):
         total.add_figure(value, 2**53 - 1)
     assert (total.certified_mflop_s, total.nominal_mflop_s) == (3 * (2**53 - 1),) * 2

@@ -5,6 +5,7 @@ One table, `BROKEN`: the number of the rule stands in the test's id. Below it, e
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from functools import cache
 from types import MappingProxyType
@@ -14,10 +15,13 @@ import msgspec
 import pytest
 from msgspec.structs import asdict, replace
 
+from bench.devices import load_backend
 from bench.errors import RefusedError
 from bench.profile import load_profile
 from bench.record import (
+    COMPANION_ROLES,
     Campaign,
+    CompanionFigure,
     Figure,
     Grade,
     Kernels,
@@ -40,6 +44,7 @@ from certify.ratings import installed_ratings
 from certify.reasons import effect_of, reasons
 from certify.rules import Case, Plan, Setting
 from certify.statement import CapacityStatement
+from kernels.base import COMPANIONS, load_companion
 from tests.bench.fleet import BEGIN_NS, NODE, simulate
 from tests.certify.judged import basis_of, centre_of, policy_of, statement_of
 from tests.certify.measured import node_name, test_campaign
@@ -122,14 +127,52 @@ def beside_is(**changes: Any) -> Change:
     return change
 
 
+def not_run(record: NodeRecord) -> NodeRecord:
+    """Give the first companion nothing but a trouble."""
+    (companion,) = record.companions
+    rows = [
+        CompanionFigure(f.device, 0, None, None, None, None, None, None, "cupy is not installed")
+        for f in companion.figures()
+    ]
+    return replace(record, companions=(replace(companion, **columns(rows)),))
+
+
 def as_ceiling(**changes: Any) -> Change:
-    """Return a change that passes the first companion off for an issue-rate kernel."""
+    """Return a change that gives the issue-rate kernel, which no fake runs, what the first companion measured."""
 
     def change(record: NodeRecord) -> NodeRecord:
-        first, *others = beside_is(exact=True, **changes)(record).companions
-        return replace(record, companions=(replace(first, role="ceiling"), *others))
+        path, ceiling = record.companions
+        old = next(path.figures())._replace(exact=True, row_error_ppm=None, rms_error_ppm=None)
+        new = {k: v(getattr(old, k)) if callable(v) else v for k, v in changes.items()}
+        return replace(record, companions=(path, replace(ceiling, **columns([old._replace(**new)]))))
 
     return change
+
+
+def with_another_ceiling(record: NodeRecord) -> NodeRecord:
+    """Add a rate of issue that the profile does not want, a thousandfold."""
+    path, ceiling = record.companions
+    rows = [row._replace(rate_mflop_s=(row.rate_mflop_s or 0) * 1000) for row in ceiling.figures()]
+    return replace(record, companions=(path, ceiling, replace(ceiling, kernel="issue-mma", **columns(rows))))
+
+
+def device_is(name: str | None = None, **changes: Any) -> Change:
+    """Return a change of the first device, under another name where one is given."""
+
+    def change(record: NodeRecord) -> NodeRecord:
+        first, *others = record.devices
+        if name is not None:
+            changes["device"] = name
+            record = msgspec.convert(
+                json.loads(msgspec.json.encode(record).replace(f'"{first.device}"'.encode(), f'"{name}"'.encode())),
+                NodeRecord,
+            )
+        return replace(record, devices=(replace(first, **changes), *others))
+
+    return change
+
+
+REAL = both(model_is(simulated=False), clock_is(source="ptp"))
 
 
 def another_shape(record: NodeRecord) -> NodeRecord:
@@ -161,6 +204,11 @@ PATHS = replace(
     profile="paths",
     companion_ns=S,
     kernels={"fake": Kernels(figure="gemm-fake", companions={"fp16": ("gemm-fake",)})},
+)
+CEILINGS = replace(
+    PATHS,
+    profile="ceilings",
+    kernels={"fake": Kernels(figure="gemm-fake", companions={"fp16": ("gemm-fake", "issue-fma")})},
 )
 LONG_LAUNCHES = replace(SMOKE, shapes={"fp16": (Shape(m=8192, n=8192, k=8192),)})
 
@@ -343,33 +391,69 @@ BROKEN = (
     Broken(
         "R5 the other path not run",
         ("path-missing",),
-        change=beside_is(rate_mflop_s=None, trouble="cupy is not installed"),
+        change=not_run,
         profile=PATHS,
     ),
     Broken("R5 the other path left out", ("path-missing",), change=record_is(companions=()), profile=PATHS),
+    Broken("R5 the other path of constants", ("path-wrong",), change=beside_is(rms_error_ppm=0), profile=PATHS),
+    Broken("R5 the other path too coarse", ("path-wrong",), change=beside_is(rms_error_ppm=1_100_001), profile=PATHS),
+    Broken("R5 the other path in no time", ("path-missing",), change=beside_is(elapsed_ns=S // 4 - 1), profile=PATHS),
     Broken(
         "R12 above the rate of issue",
         ("above-measured-ceiling",),
         change=as_ceiling(rate_mflop_s=lambda rate: rate * 97 // 100),
-        profile=PATHS,
+        profile=CEILINGS,
     ),
     Broken(
         "R12 above it, clock for clock",
         ("above-measured-ceiling",),
         change=as_ceiling(clock_mean_mhz=lambda clock: clock * 105 // 100),
-        profile=PATHS,
+        profile=CEILINGS,
     ),
     Broken(
-        "R12 a wrong rate of issue",
-        ("companion-wrong",),
-        change=both(as_ceiling(), beside_is(exact=False)),
-        profile=PATHS,
+        "R12 above it, and another invented",
+        ("above-measured-ceiling",),
+        change=both(as_ceiling(rate_mflop_s=lambda rate: rate * 97 // 100), with_another_ceiling),
+        profile=CEILINGS,
     ),
-    Broken(
-        "R12 no rate of issue",
-        ("companion-missing",),
-        change=as_ceiling(rate_mflop_s=None, trouble="needs sm_90"),
-        profile=PATHS,
+    Broken("R12 a wrong rate of issue", ("companion-wrong",), change=as_ceiling(exact=False), profile=CEILINGS),
+    Broken("R12 no rate of issue", ("companion-missing",), profile=CEILINGS),
+    plausible(
+        "R5 an NVIDIA device under another kind",
+        ("kind-differs",),
+        H100,
+        rated(fp16=700_000),
+        change=both(model_is(**H100), REAL, device_is("gpu:0")),
+    ),
+    plausible(
+        "R5 an NVIDIA device as one of torch",
+        ("kind-differs",),
+        H100,
+        rated(fp16=700_000),
+        change=both(model_is(**H100), REAL, device_is("torch:0")),
+    ),
+    plausible(
+        "R12 an NVIDIA device of no such vendor",
+        ("kind-differs", "path-missing", "companion-missing", "kernel-not-registered"),
+        H100,
+        rated(fp16=700_000),
+        change=both(model_is(**{**H100, "vendor": "NVIDIA Corporation"}), REAL, device_is("cuda:0")),
+        carries=(*UNRATED, "no-rating"),
+    ),
+    plausible(
+        "R12 an accelerator of no name as a CPU",
+        ("cpu-fallback", "kind-differs", "path-missing", "companion-missing", "kernel-not-registered"),
+        H100,
+        rated(fp16=700_000),
+        change=both(model_is(vendor="Acme", kind="cpu"), REAL, device_is("cuda:0")),
+        carries=UNRATED,
+    ),
+    plausible(
+        "R12 a card that is a part of another",
+        ("whole-with-parent",),
+        H100,
+        rated(fp16=700_000),
+        change=both(model_is(**H100), device_is(parent="GPU-5f1c2d3e")),
     ),
     Broken("R12 energy and power apart", ("energy-disagrees",), {"energy_ppm": 150_000}),
     # R13: watched, alone, without memory errors
@@ -819,6 +903,25 @@ def test_a_device_without_any_identity_counts_0() -> None:
     bare = replace(one.record.devices[0], uuid=None, serial="N/A", die_id="0")
     statement = one._replace(record=replace(one.record, devices=(bare,))).statement()
     assert [entry.codes for entry in statement.not_counted] == [("no-identity",)]
+
+
+def test_an_identity_is_known_by_how_its_own_fields_became_known() -> None:
+    model = honest().record.models[0]
+    for obtained, codes in (
+        ({}, ("identity-asserted",)),
+        ({"serial": "asserted"}, ("identity-asserted",)),
+        ({"serial": "asserted", "uuid": "host_attested"}, ("identity-asserted",)),  # the device has no uuid
+        ({"serial": "host_attested"}, ()),
+        ({"serial": "device_attested"}, ("attestation-unchecked",)),  # a record holds no evidence of it
+        ({"serial": "host_attested", "pci_address": "device_attested"}, ()),
+    ):
+        assert rules.identity(["serial:1654000001"], replace(model, obtained=obtained)) == codes
+
+
+def test_the_verifier_knows_each_back_end_and_each_companion() -> None:
+    for kind, vendor in rules.VENDORS.items():
+        assert getattr(load_backend(kind), "vendor", "NVIDIA") == vendor
+    assert {name: load_companion(name).role for name in COMPANIONS} == COMPANION_ROLES
 
 
 def test_every_figure_of_the_table_is_a_valid_record() -> None:
