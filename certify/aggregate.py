@@ -247,18 +247,19 @@ def _tally_device(
     counted = counting.workload
     standing = (*identity(keys, model), *_place_codes(model, device, rating, pool, scope.centre))
     counts = False
+    rates: dict[str, dict[Precision, int]] = {}  # of one choice of shape: figures are compared like with like
+    for (precision, choice), (_, figure) in measured.items():
+        rates.setdefault(choice, {})[precision] = figure.sustained_mflop_s
     for workload, (setting, figure) in measured.items():
-        precision = workload.precision
-        # one choice of shape at a time: two figures of one device are compared like with like
-        rates = {w.precision: f.sustained_mflop_s for w, (_, f) in measured.items() if w.choice == workload.choice}
-        codes, grade = judge(setting, figure, rates, beside.get((device.device, precision), ()))
+        precision, label = workload.precision, str(workload)
+        codes, grade = judge(setting, figure, rates[workload.choice], beside.get((device.device, precision), ()))
         codes += standing
         if precision == "bf16" and pool.pool_class == "intelligent":
             codes.append("bf16-not-fp16")
         if workload == counted and setting.measurement.accumulate != counting.accumulate:
             codes.append("accumulation-not-counted")
         for code in codes:
-            tally.findings[code, str(workload)] += 1
+            tally.findings[code, label] += 1
         holds, blocking = sort_out(codes, scope.accept)
         if not blocking:
             key = Key(pool.pool, workload, existing, bool(holds))
@@ -271,7 +272,7 @@ def _tally_device(
             if counts:
                 tally.grades.add("smoke" if grade is None or "cpu-fallback" in codes else grade)
             else:
-                tally.not_counted.append((record.node_id, device.device, str(workload), blocking))
+                tally.not_counted.append((record.node_id, device.device, label, blocking))
     for (name, failed_in), code in failed.items():
         if name == device.device:
             tally.findings[code, str(failed_in)] += 1

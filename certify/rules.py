@@ -85,6 +85,8 @@ class Setting(NamedTuple):
     window_ns: int | None  # length of the campaign's core window for the precision
     wanted: Grade  # of the campaign's profile, with the cap on self-issued campaigns
     limits: ResidualLimits
+    companions: Mapping[str, Codes]  # kernels that the profile wants beside the figures, by kind of device
+    larger: tuple[int, ...]  # m n k of the registered shapes that are larger
     codes: Codes  # of the rules that look at nothing else
 
 
@@ -114,6 +116,8 @@ def setting_of(
         window_ns(record, plan.campaign, m.workload),
         capped(plan.profile.grade, plan.campaign.self_issued),
         residual_limits(m.precision, m.m, m.n, m.k),
+        {kind: names for kind in plan.profile.kernels if (names := plan.profile.companions_of(kind, m.workload))},
+        tuple(size for s in plan.profile.registered(m.workload) if (size := s.m * s.n * s.k) > m.m * m.n * m.k),
         (
             *r1_native_arithmetic(record, m, model),
             *r3_operands_beyond_cache(m, model),
@@ -245,12 +249,11 @@ def r4_largest_shape(case: Case) -> Codes:
     """R4: the fixed shape is the largest that is short enough, if memory allows; on accelerators rates grow with it."""
     setting, f = case.setting, case.figure
     m, profile = setting.measurement, setting.profile
-    if m.choice != "fixed" or setting.model.kind == "cpu":
+    if not setting.larger or m.choice != "fixed" or setting.model.kind == "cpu":
         return ()
-    flop, longest_ns = m.m * m.n * m.k, profile.window_ns // (SUBWINDOWS * profile.launches_per_subwindow)
-    larger = (s.m * s.n * s.k for s in profile.registered(m.workload) if s.m * s.n * s.k > flop)
+    longest_ns = profile.window_ns // (SUBWINDOWS * profile.launches_per_subwindow)
     # twice as long as its rate says: what would have been short enough by far, and was not taken
-    passed_over = any(2 * case.elapsed_ns * other <= longest_ns * f.launches * flop for other in larger)
+    passed_over = 2 * case.elapsed_ns * min(setting.larger) <= longest_ns * f.launches * m.m * m.n * m.k
     return ("smaller-shape",) if passed_over else ()
 
 
@@ -366,8 +369,9 @@ def _above_ceiling(case: Case) -> Codes:
 
     A note: a kernel of ours that does not reach the silicon must not cost a centre its figure.
     """
-    f = case.figure
-    wanted = wanted_beside(case)
+    f, wanted = case.figure, wanted_beside(case)
+    if not wanted:
+        return ()
     beside = [s.figure for s in case.beside if s.companion.role != "path" and s.companion.kernel in wanted]
     codes = ("companion-wrong",) if any(b.exact is False for b in beside) else ()
     ceilings = [(b.rate_mflop_s, b.clock_mean_mhz) for b in beside if b.exact and b.rate_mflop_s and b.clock_mean_mhz]
@@ -388,16 +392,19 @@ def r12_energy(case: Case) -> Codes:
 
 def wanted_beside(case: Case) -> Codes:
     """Return the kernels that the profile wants beside a figure."""
-    setting = case.setting
-    return setting.profile.companions_of(case.figure.device.partition(":")[0], setting.measurement.workload)
+    wanted = case.setting.companions
+    return wanted.get(case.figure.device.partition(":")[0], ()) if wanted else ()
 
 
 def r5_paths_agree(case: Case) -> Codes:
     """R5: the second path to the same product, where the profile names one, is right and agrees within 2 %."""
     setting, sustained = case.setting, case.figure.sustained_mflop_s
-    codes = []
+    wanted = wanted_beside(case)
+    if not wanted:
+        return ()
+    codes: list[str] = []
     found = {s.companion.kernel: s.figure for s in case.beside}
-    for name in wanted_beside(case):
+    for name in wanted:
         there = found.get(name)
         absent = there is None or there.trouble is not None
         if name in COMPANION_ROLES:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from importlib.metadata import entry_points
 
+import msgspec
+
 from bench.devices.base import Backend, Found
 from bench.errors import InputError
 
@@ -102,4 +104,21 @@ def survey_devices(wanted: str) -> tuple[list[Found], list[InputError]]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError("device-named-twice", f"{', '.join(twice)} is named more than once", where=wanted)
+    for one in found:
+        check_recordable(one)
     return found, problems
+
+
+def check_recordable(found: Found) -> None:
+    """Refuse, before anything is measured, what a record could not hold: a text that is too long, say.
+
+    Raises:
+        InputError: what a driver or tool tells of a device is no part of a record.
+    """
+    for told in (found.model, found.device):
+        try:
+            msgspec.convert(msgspec.to_builtins(told), type(told))
+        except msgspec.ValidationError as error:
+            raise InputError(
+                "device-tool-unknown", f"tells what no record can hold: {error}", where=found.device.device
+            ) from None

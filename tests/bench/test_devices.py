@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 import bench.devices
 from bench.clock import SimulatedClock
-from bench.devices import DEVICES, backend_names, load_backend, select_devices
+from bench.devices import DEVICES, backend_names, check_recordable, load_backend, select_devices
 from bench.devices.cpu import Cpu, name_of, usable_cpus
 from bench.environment import derived_id
 from bench.errors import InputError
@@ -240,3 +241,12 @@ def test_an_energy_counter_for_root_only_is_unknown(tmp_path: Path) -> None:
     source.read()
     clock.sleep_ns(10**9)
     assert source.read().power_mw is None
+
+
+def test_what_no_record_could_hold_is_refused_before_the_measurement() -> None:
+    (found,) = load_backend("fake").find("1")
+    check_recordable(found)
+    long = found._replace(model=replace(found.model, library="/opt/" + "x" * 300))
+    with pytest.raises(InputError, match="no record can hold") as refused:
+        check_recordable(long)
+    assert refused.value.code == "device-tool-unknown"
