@@ -79,6 +79,7 @@ def quick(tmp_path: Path) -> Path:
     text = config_path("profiles", "smoke.yaml").read_text()
     text = text.replace("window_ns: 4_000_000_000", "window_ns: 3_200_000_000")
     file = tmp_path / "quick.yaml"
+    text = text.replace("profile: smoke", "profile: quick")  # an installed name means the installed profile
     file.write_text(text.replace("warmup_ns: 2_000_000_000", "warmup_ns: 300_000_000"))
     return file
 
@@ -118,7 +119,7 @@ def test_a_run_writes_record_and_samples_and_is_never_overwritten(tmp_path: Path
     assert sorted((tmp_path / "out").iterdir()) == sorted([record_path, samples_path])
     sealed = json.loads(record_path.read_bytes())
     record = msgspec.convert(sealed["record"], NodeRecord)
-    assert (record.node_id, record.profile) == (told["node_id"], "smoke")
+    assert (record.node_id, record.profile) == (told["node_id"], "quick")
     assert sealed["samples_sha256"] == hashlib.sha256(samples_path.read_bytes()).hexdigest()
     assert samples_path.name == f"{told['node_id']}.samples.csv.gz"
     assert b"subwindow_30_ns" in gzip.decompress(samples_path.read_bytes())
