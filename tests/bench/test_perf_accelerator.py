@@ -16,7 +16,7 @@ from tests.certify.measured import measured
 from tests.perf import accelerator, adversary, beside, costs, harness, intruder, plot, search, tricks
 from tests.perf.rig import Setup, alone
 
-SETUP = Setup("cpu", "fp64", 0.5)
+SETUP = Setup("cpu", "fp64", 1.5)
 
 
 @pytest.fixture(autouse=True)
