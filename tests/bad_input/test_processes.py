@@ -70,7 +70,7 @@ def test_certify_is_stopped_at_every_write(place: Path, name: str) -> None:
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A measured centre of enough records for worker processes."""
     folder = tmp_path_factory.mktemp("many")
-    measured(folder, nodes=300, devices=24)
+    measured(folder, nodes=300, devices=24, precisions=("fp16",))
     return folder
 
 
