@@ -31,7 +31,7 @@ from bench.record import (
     columns,
     digest,
 )
-from bench.record.node import CompanionRole
+from bench.record.plan import CompanionRole
 from bench.session import Facts, Result
 from bench.units import utc_text
 

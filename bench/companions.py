@@ -16,22 +16,15 @@ from bench.checks import probe_seed
 from bench.clock import Clock
 from bench.errors import public_text
 from bench.measure import Worst
-from bench.record import CompanionFigure, Precision, Profile, Workload
-from bench.record.node import CompanionRole
+from bench.record import CompanionFigure, Precision
+from bench.record.plan import CompanionRole, role_of
 from bench.telemetry import Sampler
-from kernels.base import COMPANIONS, load_companion
 
 if TYPE_CHECKING:
     from kernels.base import Prepared, PreparedCompanion
 
 CHECKED_SETS = 4  # of a path: small shapes come in hundreds of sets, and the next window waits
 UNIT_NS = 50_000_000  # launches that are waited for together take about this long
-
-
-def paths_ns(profile: Profile, workload: Workload) -> int:
-    """Return how long the paths beside a workload take after its window, on the kind that has most of them, ns."""
-    beside = (profile.companions_of(kind, workload) for kind in profile.kernels)
-    return profile.companion_ns * max((len(set(names) - set(COMPANIONS)) for names in beside), default=0)
 
 
 class Stand(NamedTuple):
@@ -85,13 +78,13 @@ def seed_beside(challenge: str, device: str, precision: Precision, kernel: str) 
 
 
 def try_path(prepared: Prepared, seed: int) -> None:
-    """Launch and check every operand set once: what that compiles, or breaks, shall not wait until after a window."""
+    """Launch and check some operand sets: what that compiles, or breaks, shall not wait until after a window."""
     _Path(prepared).errors(seed)
 
 
 def absent(kernel: str, precision: Precision, device: str, text: str) -> Beside:
     """Return what is recorded of a companion that never answered."""
-    return Beside(kernel, load_companion(kernel).role, precision, _trouble(device, text))
+    return Beside(kernel, role_of(kernel), precision, _trouble(device, text))
 
 
 def run_beside(stand: Stand, device: str, challenge: str, clock: Clock, sampler: Sampler, ends_utc_ns: int) -> Beside:

@@ -20,18 +20,18 @@ from typing import Any, NamedTuple
 from bench import messages
 from bench.assemble import NodeFacts, Shares, node_record, samples_gz
 from bench.clock import Clock, SystemClock
-from bench.companions import Beside, absent, paths_ns
+from bench.companions import Beside, absent
 from bench.devices import load_backend
 from bench.devices.base import Found
 from bench.environment import kernel_clock
 from bench.measure import Row
 from bench.record import Campaign, Failure, NodeClock, NodeRecord, Precision, Profile, Window, Workload
 from bench.record.node import FailureCode
-from bench.schedule import check_campaign, self_issued, utc_window, workloads
+from bench.record.plan import role_of
+from bench.schedule import BEFORE_THE_NEXT_WINDOW, check_campaign, self_issued, utc_window, workloads
 from bench.session import Result
 from bench.telemetry import LoadReading, load_between, read_load
 from bench.units import utc_ns
-from kernels.base import COMPANIONS
 
 SECOND_NS = 10**9
 TICK_NS = 200_000_000
@@ -233,7 +233,7 @@ class _Node:
                 loads.append(read_load(w.process.pid for w in self.workers))
 
         limit_ns = core.stops_ns - self.clock.utc_ns() + request.limits.grace_ns
-        limit_ns += paths_ns(request.profile, workload)
+        limit_ns += request.profile.accompanied_ns(workload, BEFORE_THE_NEXT_WINDOW)
         later = self.workloads[self.workloads.index(workload) :]
         self.wait_for(busy, limit_ns, later, "did not end its load in time", look)
         self.shares[workload] = Shares(*load_between(*loads)) if len(loads) == 2 else Shares(None, None)
@@ -268,8 +268,14 @@ class _Node:
         given = {(result.figure.device, result.facts.workload) for result in self.results}
         for worker in self.alive():
             kind = worker.name.partition(":")[0]
-            named = [(one, w) for w in self.workloads for one in profile.companions_of(kind, w) if one in COMPANIONS]
-            if wanted := [(one, w) for one, w in named if (worker.name, w) in given]:
+            wanted = [
+                (one, workload)
+                for workload in self.workloads
+                if (worker.name, workload) in given
+                for one in profile.companions_of(kind, workload)
+                if role_of(one) not in BEFORE_THE_NEXT_WINDOW
+            ]
+            if wanted:
                 expected[worker] = wanted
                 worker.send(messages.Accompany())
         most = max(map(len, expected.values()), default=0)

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.companions import paths_ns
 from bench.errors import InputError, RefusedError
 from bench.record import Campaign, ExpectedNode, Precision, Profile, Window, Workload, digest
+from bench.record.plan import CompanionRole
 from bench.session import UtcWindow
 from bench.units import utc_ns, utc_text
 
 LEAD_NS = 500_000_000  # from "all are ready" to the first load, and between the end of one load and the next
 SELF_POOL = "self"
+BEFORE_THE_NEXT_WINDOW: tuple[CompanionRole, ...] = ("path",)  # what else stands beside a figure runs last of all
 
 
 def workloads(profile: Profile, precisions: Sequence[Precision]) -> tuple[Workload, ...]:
@@ -44,7 +45,7 @@ def windows(profile: Profile, precisions: Sequence[Precision], first_load_ns: in
                 closes_at=utc_text(closes_ns),
             )
         )
-        load_ns = closes_ns + profile.guard_ns + paths_ns(profile, workload) + LEAD_NS
+        load_ns = closes_ns + profile.guard_ns + profile.accompanied_ns(workload, BEFORE_THE_NEXT_WINDOW) + LEAD_NS
     return tuple(found)
 
 

@@ -20,14 +20,14 @@ from bench.errors import DeviceError, PetasealError, one_line, public_text
 from bench.measure import Measured, Row, Span, Task, Worst, measure
 from bench.profile import Trial, batch_of, choose_fixed, choose_tuned, longest_launch_ns, needed_bytes
 from bench.record import Choice, Figure, Precision, Profile, Shape, Workload, least_operand_bytes
-from bench.record.node import CompanionRole, FailureCode, Method
+from bench.record.node import FailureCode, Method
+from bench.record.plan import ROLES, CompanionRole, role_of
 from bench.telemetry import Sampler, read
 from bench.trials import Trials, is_out_of_memory
 
 if TYPE_CHECKING:
     from kernels.base import Kernel, Prepared
 
-ROLES: tuple[CompanionRole, ...] = get_args(CompanionRole)
 LIBRARIES: tuple[str, ...] = ("numpy", "torch", "cupy")
 FAILURES: tuple[str, ...] = get_args(FailureCode)
 
@@ -272,25 +272,24 @@ class Session:
 
     def _stand(self, name: str, workload: Workload, shape: Shape) -> Stand:
         """Return what stands beside a workload, prepared, or the reason why it cannot be."""
-        from kernels.base import COMPANIONS, load_companion
+        from kernels.base import load_companion
 
-        precision, target = workload.precision, self._opened.target
+        role, precision, target = role_of(name), workload.precision, self._opened.target
         try:
-            if name in COMPANIONS:
+            if role != "path":
                 companion = load_companion(name)
                 if (reason := companion.supports(precision, target)) is not None:
-                    return Stand(name, companion.role, precision, None, reason)
+                    return Stand(name, role, precision, None, reason)
                 seed = probe_seed(self._challenge, self._name, f"{workload}/{name}", 0)
-                return Stand(name, companion.role, precision, companion.prepare(precision, target, seed), None)
+                return Stand(name, role, precision, companion.prepare(precision, target, seed), None)
             kernel = self._kernel_named(name)
             if (reason := kernel.supports(precision, target)) is not None:
-                return Stand(name, "path", precision, None, reason)
+                return Stand(name, role, precision, None, reason)
             self._switches = kernel.switches() | self._switches
             prepared = self._prepare(shape, precision, self._least_bytes, kernel)
             try_path(prepared, seed_beside(self._challenge, self._name, precision, name))
-            return Stand(name, "path", precision, prepared, None)
+            return Stand(name, role, precision, prepared, None)
         except Exception as error:
-            role = load_companion(name).role if name in COMPANIONS else "path"
             return Stand(name, role, precision, None, failure_of(error)[1])
 
     def _prepare(self, shape: Shape, precision: Precision, least_bytes: int, kernel: Kernel | None = None) -> Prepared:

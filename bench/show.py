@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import typer
 
-from bench.units import efficiency
+from bench.units import efficiency, full_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -108,7 +108,7 @@ def show_devices(
         }
         name = f.device.device if f in found else "(unusable)"
         lines = [
-            f"{name:9} {full_name(f.model)}{counts}{simulated}{memory}{units}",
+            f"{name:9} {full_name(f.model.vendor, f.model.model)}{counts}{simulated}{memory}{units}",
             f"          nominal: {rated or 'no rating'}",
             *(f"          {field}: {value} ({f.model.obtained[field]})" for field, value in identity.items()),
         ]
@@ -120,12 +120,6 @@ def show_devices(
         print_lines(lines)
     for problem in problems:
         typer.echo(f"cannot be used: {problem}", err=True)
-
-
-def full_name(model: DeviceModel) -> str:
-    """Return vendor and model, the vendor once."""
-    named = model.model.casefold().startswith(model.vendor.casefold())
-    return model.model if named else f"{model.vendor} {model.model}"
 
 
 def show_plan(found: Sequence[Found], plan: Profile, precisions: Sequence[Precision], as_json: bool) -> None:

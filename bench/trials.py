@@ -53,7 +53,7 @@ class Trials:
             prepared = self._kept[1]
             self._kept = None
             return prepared
-        self._drop()
+        self.close()
         return None
 
     def _try(self, shape: Shape, long_ns: int) -> int | None:
@@ -66,20 +66,17 @@ class Trials:
                     pass
                 else:
                     return self._time(view, long_ns)
-            self._drop()
+            self.close()
             self._kept = (shape, self._make(shape))
             return self._time(self._kept[1], long_ns)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            self._drop()
+            self.close()
             return None
 
     def close(self) -> None:
         """Free the operands kept."""
-        self._drop()
-
-    def _drop(self) -> None:
         if self._kept is not None:
             self._kept[1].close()
             self._kept = None

@@ -59,6 +59,11 @@ def ratio_ppm(part: int, whole: int) -> int | None:
     return part * 10**6 // whole if whole > 0 else None
 
 
+def full_name(vendor: str, model: str) -> str:
+    """Return a device's vendor and model for people, the vendor once."""
+    return model if model.casefold().startswith(vendor.casefold()) else f"{vendor} {model}"
+
+
 def efficiency(rate_mflop_s: int, power_mw: int | None) -> int | None:
     """Return MFLOP/s for each watt, truncated; None where the power is not known."""
     return rate_mflop_s * 1000 // power_mw if power_mw else None

@@ -20,13 +20,13 @@ from bench import messages
 from bench.clock import SystemClock
 from bench.devices import load_backend
 from bench.record import Workload
-from bench.record.node import CompanionRole
+from bench.record.plan import ROLES
+from bench.schedule import BEFORE_THE_NEXT_WINDOW
 from bench.session import Facts, Session, UtcWindow, failure_of
 
 PR_SET_PDEATHSIG = 1
 PROGRESS_NS = 500_000_000
-AFTER_THE_WINDOW: tuple[CompanionRole, ...] = ("path",)
-AT_THE_END: tuple[CompanionRole, ...] = ("ceiling", "bandwidth")
+AT_THE_END = frozenset(ROLES) - frozenset(BEFORE_THE_NEXT_WINDOW)
 
 
 def main() -> None:
@@ -107,7 +107,7 @@ def measure(
     except Exception as error:
         return messages.Measured(order.workload, trouble(order.workload, error))
     measured.append(order.workload)
-    session.accompany(order.workload, order.window, tell, AFTER_THE_WINDOW)
+    session.accompany(order.workload, order.window, tell, BEFORE_THE_NEXT_WINDOW)
     return messages.Measured(order.workload, None)
 
 

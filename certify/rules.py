@@ -59,6 +59,7 @@ VENDORS = {
     "corex": "Iluvatar CoreX",
     "kunlun": "Kunlunxin",
 }
+KINDS = {plain(vendor): name for name, vendor in VENDORS.items()}
 
 
 Codes = tuple[str, ...]
@@ -201,9 +202,8 @@ def kind(device: str, model: DeviceModel, rating: Rating | None) -> Codes:
     if model.kind == "cpu":
         differs = rating is not None or (named in VENDORS and not model.simulated)
     else:
-        vendor = plain(model.vendor)
-        pairs = any((named == name) != (vendor == plain(of)) for name, of in VENDORS.items())
-        differs = not model.simulated and (named == "cpu" or pairs)
+        own = KINDS.get(plain(model.vendor))  # None where the vendor has no kind of its own: then neither has the name
+        differs = not model.simulated and (named == "cpu" or own != (named if named in VENDORS else None))
     return ("kind-differs",) if differs else ()
 
 

@@ -27,7 +27,6 @@ from bench.record.fields import (
 from bench.record.files import config_names, config_path, parse_yaml, read_bytes, read_config, read_yaml, write_atomic
 from bench.record.interval import SUBWINDOWS, Bounds, bounds_above, throughput_bounds
 from bench.record.node import (
-    COMPANION_ROLES,
     RULES_VERSION,
     Companion,
     CompanionFigure,
@@ -47,6 +46,7 @@ from bench.record.node import (
     readable_identifier,
 )
 from bench.record.plan import (
+    COMPANION_ROLES,
     ITEM_BYTES,
     MINIMUM_WINDOW_NS,
     Campaign,

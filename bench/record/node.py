@@ -30,13 +30,12 @@ from bench.record.fields import (
     Workload,
 )
 from bench.record.interval import SUBWINDOWS
-from bench.record.plan import UNKNOWN_CACHE_OPERAND_BYTES, Campaign
+from bench.record.plan import UNKNOWN_CACHE_OPERAND_BYTES, Campaign, CompanionRole, role_of
 
 RULES_VERSION = "petaseal-rules/0.1"
 
 Method = Literal["native", "upcast"]
 CountUnit = Literal["card", "package", "die", "slice"]
-CompanionRole = Literal["path", "ceiling", "bandwidth"]
 Obtained = Literal["asserted", "host_attested", "device_attested"]
 WarmupEnd = Literal["steady", "rate-trend", "clock-trend", "temperature-trend", "too-few-samples"]
 FailureCode = Literal[
@@ -50,15 +49,6 @@ FailureCode = Literal[
     "wrong-product",
     "no-shape",
 ]
-
-
-# What a kernel beside the figure is; any other is a path, a second way to the same product.
-COMPANION_ROLES: dict[str, CompanionRole] = {
-    "issue-mma": "ceiling",
-    "issue-wgmma": "ceiling",
-    "issue-fma": "ceiling",
-    "triad": "bandwidth",
-}
 
 
 class Tool(Document, frozen=True, kw_only=True):
@@ -288,7 +278,7 @@ class Companion(Document, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if len({len(getattr(self, column)) for column in CompanionFigure._fields}) != 1:
             raise ValueError("the columns of a companion differ in length")
-        if self.role != COMPANION_ROLES.get(self.kernel, "path"):
+        if self.role != role_of(self.kernel):
             raise ValueError(f"the kernel {self.kernel} is no {self.role}")
         if any(not f.is_whole(self.role) for f in self.figures()):
             raise ValueError(f"a figure of {self.kernel} has not exactly what a {self.role} gives, or its trouble")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Collection
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -32,6 +33,21 @@ MINIMUM_WINDOW_NS: dict[Grade, int] = {  # R7, of counted time; descending
 UNKNOWN_CACHE_OPERAND_BYTES = {"cpu": 256 * 2**20, "gpu": 2**30, "npu": 2**30}  # R3
 ITEM_BYTES: dict[Precision, int] = {"fp16": 2, "bf16": 2, "fp32": 4, "fp64": 8}
 
+CompanionRole = Literal["path", "ceiling", "bandwidth"]
+ROLES: tuple[CompanionRole, ...] = get_args(CompanionRole)
+# What a kernel beside the figure is; any other is a path, a second way to the same product.
+COMPANION_ROLES: dict[str, CompanionRole] = {
+    "issue-mma": "ceiling",
+    "issue-wgmma": "ceiling",
+    "issue-fma": "ceiling",
+    "triad": "bandwidth",
+}
+
+
+def role_of(kernel: str) -> CompanionRole:
+    """Return what a kernel is beside a figure."""
+    return COMPANION_ROLES.get(kernel, "path")
+
 
 class Shape(Document, frozen=True, kw_only=True):
     """One pre-registered GEMM shape (R4): C (m x n) = A (m x k) B (k x n)."""
@@ -55,7 +71,7 @@ class Kernels(Document, frozen=True, kw_only=True):
 
     figure: Name  # the kernel whose figure counts
     # By precision: what is measured beside the fixed figure: kernels that are a second path to
-    # the same product, and companions (`kernels.base.COMPANIONS`).
+    # the same product, and companions (`COMPANION_ROLES`).
     companions: dict[Precision, Annotated[tuple[Name, ...], Meta(max_length=8)]] = msgspec.field(default_factory=dict)
 
 
@@ -92,9 +108,10 @@ class Profile(Document, frozen=True, kw_only=True):
             return ()
         return kernels.companions.get(workload.precision, ())
 
-    def accompanied_ns(self, workload: Workload) -> int:
-        """Return how long the companions of a workload take on the kind of device that has most of them, ns."""
-        return self.companion_ns * max((len(self.companions_of(kind, workload)) for kind in self.kernels), default=0)
+    def accompanied_ns(self, workload: Workload, roles: Collection[CompanionRole] = ROLES) -> int:
+        """Return how long a workload's companions of some roles take on the kind of device that has most, ns."""
+        beside = (self.companions_of(kind, workload) for kind in self.kernels)
+        return self.companion_ns * max((sum(role_of(name) in roles for name in names) for names in beside), default=0)
 
 
 class Window(Document, frozen=True, kw_only=True):

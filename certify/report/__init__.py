@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.record import PoolClass
-from bench.units import percent_text, rate_text
+from bench.units import full_name, percent_text, rate_text
 from certify.describe import PROVES_NOTHING, bases_lines, warnings_of
 from certify.policy import Policy
 from certify.reasons import reasons
-from certify.statement import CapacityStatement, Inventory, Totals
+from certify.statement import CapacityStatement, Totals
 
 CLASS_NAMES: dict[PoolClass, dict[str, str]] = {
     "intelligent": {"zh": "智能算力", "en": "Intelligent compute"},
@@ -70,7 +70,7 @@ def render(statement: CapacityStatement, policies: tuple[Policy, ...], keyid: st
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters.update(
-        rate=rate_text, percent=percent_text, moment=_moment, nominal=_nominal, device_name=_device_name
+        rate=rate_text, percent=percent_text, moment=_moment, nominal=_nominal, full_name=full_name
     )
     return environment.get_template("statement.html.j2").render(
         s=statement,
@@ -91,11 +91,6 @@ def render(statement: CapacityStatement, policies: tuple[Policy, ...], keyid: st
 
 def _moment(text: str) -> str:
     return f"{text[:10]} {text[11:19]}"
-
-
-def _device_name(line: Inventory) -> str:
-    known = line.model.casefold().startswith(line.vendor.casefold())
-    return line.model if known else f"{line.vendor} {line.model}"
 
 
 def _nominal(totals: Totals) -> str:
