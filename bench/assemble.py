@@ -55,7 +55,9 @@ class NodeFacts(NamedTuple):
     signer_spki: str
     profile: Profile
     campaign: Campaign
+    starts_ns: int  # T0
     started_ns: int
+    ready_ns: int
     ended_ns: int
     clock: NodeClock
     libraries: Mapping[str, str]
@@ -86,7 +88,9 @@ def node_record(facts: NodeFacts) -> NodeRecord:
         profile=facts.profile.profile,
         profile_sha256=digest(facts.profile),
         signer_spki=facts.signer_spki,
+        starts_at=utc_text(facts.starts_ns),
         started_at=utc_text(facts.started_ns),
+        ready_at=utc_text(facts.ready_ns),
         ended_at=utc_text(facts.ended_ns),
         clock=facts.clock,
         environment=environment(facts.libraries, {ENVIRONMENT_SWITCH: "off", **facts.switches}),

@@ -32,7 +32,7 @@ def draw_checks(challenge: str, device: str, precision: str, operand_sets: int, 
 
     Args:
         challenge: of the campaign, lower-case hex.
-        device: its name on the node.
+        device: its node and its name there: two devices of one campaign are not verified in one moment.
         precision: of the window.
         operand_sets: number of operand sets.
         per_set: checks of each set.

@@ -6,7 +6,6 @@ handed in as a `Sealing`: this room does not know how.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
@@ -14,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 import typer
 
 from bench.errors import InputError, Interrupted
+from bench.output import check_output, write_record
 from bench.show import Judged, progress, show_devices, show_plan, show_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bench.devices.base import Found
-    from bench.node import Request
+    from bench.node import Request, Start
     from bench.record import Campaign, DeviceModel, NodeRecord, Precision, Profile
 
 DeviceOption = Annotated[
@@ -101,6 +101,10 @@ def mount(app: typer.Typer, sealing: Sealing, nominal: Callable[[DeviceModel], d
         precision: PrecisionOption = "",
         kernel: KernelOption = None,
         campaign: Annotated[Path | None, typer.Option("--campaign", help="the centre's campaign (signed file)")] = None,
+        node: Annotated[str | None, typer.Option("--node", help="the campaign's name of this node")] = None,
+        start: Annotated[
+            str | None, typer.Option("--start", help="the campaign's agreed start, UTC (default: its earliest)")
+        ] = None,
         key: Annotated[Path | None, typer.Option("--key", help="key that signs (default: this node's own)")] = None,
         passphrase_file: Annotated[Path | None, typer.Option("--passphrase-file", help="of the key")] = None,
         scenario: ScenarioOption = None,
@@ -113,19 +117,20 @@ def mount(app: typer.Typer, sealing: Sealing, nominal: Callable[[DeviceModel], d
         use_scenario(scenario)
         refuse_emulation(os.environ)
         given = sealing.open_campaign(campaign) if campaign else None
+        agreed = start_of(given, node, start)
         found, plan, precisions = choose(device, profile, precision, given)
         check_kernel(kernel)
         if dry_run:
             show_plan(found, plan, precisions, as_json)
             return
         machine = machine_id()
-        name = node_id(machine)
+        name = node or node_id(machine)
         record_path, samples_path = out / f"{name}.record.dsse.json", out / f"{name}.samples.csv.gz"
         check_output(out, record_path)
         signer = sealing.signer(key, passphrase_file, state_dir(), machine)
         from bench.node import Request
 
-        request = Request(found, plan, precisions, name, signer.spki_b64, given, kernel)
+        request = Request(found, plan, precisions, name, signer.spki_b64, given, agreed, kernel)
         try:
             record = measure_and_write(request, signer, record_path, samples_path, as_json)
         except KeyboardInterrupt:
@@ -136,6 +141,25 @@ def mount(app: typer.Typer, sealing: Sealing, nominal: Callable[[DeviceModel], d
         show_result(record, record_path, samples_path, judged, sealing, as_json)
         if went_wrong(record, judged):
             raise typer.Exit(1)
+
+
+def start_of(campaign: Campaign | None, node: str | None, start: str | None) -> Start | None:
+    """Return when a campaign's nodes start, as far as it was agreed by hand; None without a campaign.
+
+    Raises:
+        InputError: there is no campaign to name a node or a start of, or the time is not of the form.
+    """
+    from bench.node import FixedStart
+    from bench.units import utc_ns
+
+    if campaign is None:
+        if node is not None or start is not None:
+            raise InputError("usage", "--node and --start are those of a campaign", fix="give it with --campaign")
+        return None
+    try:
+        return FixedStart(utc_ns(start or campaign.starts_from))
+    except ValueError as error:
+        raise InputError("time-invalid", str(error), where="--start") from None
 
 
 def went_wrong(record: NodeRecord, judged: Judged) -> bool:
@@ -192,28 +216,6 @@ def check_kernel(kernel: str | None) -> None:
             raise InputError("unknown-kernel", f"there is no kernel {kernel!r}", fix=f"choose from {', '.join(names)}")
 
 
-def check_output(out: Path, record_path: Path) -> None:
-    """Refuse an output folder that could not be written after the measurement, before it; leave nothing there.
-
-    Raises:
-        InputError: it is a file, is not writable, or holds a record of this node.
-    """
-    import tempfile
-
-    fix = "choose another with --out"
-    there = next(path for path in (out, *out.absolute().parents) if os.path.lexists(path))
-    if not there.is_dir():
-        raise InputError("output-not-folder", "is not a folder", where=there, fix=fix)
-    try:
-        with tempfile.TemporaryFile(dir=there):  # tells more than permissions: a file system may be read-only or full
-            pass
-        with contextlib.suppress(FileNotFoundError):
-            os.lstat(record_path)
-            raise InputError("output-exists", "exists already", where=record_path, fix=fix)
-    except OSError as error:
-        raise InputError("output-not-writable", f"is not writable ({error.strerror})", where=there, fix=fix) from None
-
-
 def measure_and_write(
     request: Request, signer: Signer, record_path: Path, samples_path: Path, quiet: bool
 ) -> NodeRecord:
@@ -227,28 +229,3 @@ def measure_and_write(
     envelope = signer.seal_record(record, hashlib.sha256(samples).hexdigest())
     write_record(record_path, envelope, samples_path, samples)
     return record
-
-
-def write_record(record_path: Path, envelope: bytes, samples_path: Path, samples: bytes) -> None:
-    """Write the samples and then the record, which Ctrl-C does not part; without the record no samples are left.
-
-    Raises:
-        InputError: one of them cannot be written.
-    """
-    import signal
-    import threading
-
-    from bench.record import write_atomic
-
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
-    try:
-        write_atomic(samples_path, samples)
-        try:
-            write_atomic(record_path, envelope)
-        except InputError:
-            samples_path.unlink()
-            raise
-    finally:
-        if main:
-            signal.signal(signal.SIGINT, before)

@@ -1,11 +1,10 @@
-"""Facts about the node: software, virtualisation, clock, and the switches that R1 forbids. Nothing that names a person.
+"""Facts about the node: software, virtualisation, and the switches that R1 forbids. Nothing that names a person.
 
 No host name, user, address or dump of the environment may enter a record: only the names listed here are looked at.
 """
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import platform
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.errors import InputError
-from bench.record import Environment, NodeClock, Tool, write_atomic
+from bench.record import Environment, Tool, write_atomic
 
 PACKAGES = ("bench", "kernels", "certify")
 SOURCE_SUFFIXES = (".py", ".cu", ".cuh")
@@ -200,31 +199,3 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-
-
-class _Timex(ctypes.Structure):
-    # struct timex of <sys/timex.h>, as far as the fields that are read; the rest is room that the kernel may fill.
-    _fields_ = (
-        ("modes", ctypes.c_uint),
-        ("offset", ctypes.c_long),
-        ("freq", ctypes.c_long),
-        ("maxerror", ctypes.c_long),  # microseconds
-        ("esterror", ctypes.c_long),
-        ("status", ctypes.c_int),
-        ("room", ctypes.c_long * 32),
-    )
-
-
-STA_UNSYNC = 0x0040
-TIME_ERROR = 5
-
-
-def kernel_clock() -> NodeClock:
-    """Return the kernel's own bound on its clock error (adjtimex), unknown where the clock is not synchronised."""
-    state = _Timex()
-    try:
-        result = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(state))
-    except (OSError, AttributeError):
-        return NodeClock(source="kernel", uncertainty_ns=None)
-    unsure = result in (-1, TIME_ERROR) or state.status & STA_UNSYNC or state.maxerror < 0
-    return NodeClock(source="kernel", uncertainty_ns=None if unsure else state.maxerror * 1000)

@@ -20,6 +20,7 @@ class Setup(msgspec.Struct, tag=True, frozen=True):
     found: Found
     profile: Profile
     challenge: str
+    node_id: str
     workloads: tuple[Workload, ...]
     kernel: str | None
 

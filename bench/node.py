@@ -10,12 +10,13 @@ import contextlib
 import json
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from bench import messages
 from bench.assemble import NodeFacts, Shares, node_record, samples_gz
@@ -23,18 +24,20 @@ from bench.clock import Clock, SystemClock
 from bench.companions import Beside, absent
 from bench.devices import load_backend
 from bench.devices.base import Found
-from bench.environment import kernel_clock
 from bench.measure import Row
+from bench.node_clock import node_clock
 from bench.record import Campaign, Failure, NodeClock, NodeRecord, Precision, Profile, Window, Workload
 from bench.record.node import FailureCode
 from bench.record.plan import role_of
-from bench.schedule import BEFORE_THE_NEXT_WINDOW, check_campaign, self_issued, utc_window, workloads
-from bench.session import Result
+from bench.record.windows import BEFORE_THE_NEXT_WINDOW, workloads
+from bench.schedule import check_campaign, check_start, self_issued, utc_window
+from bench.session import Result, UtcWindow
 from bench.telemetry import LoadReading, load_between, read_load
-from bench.units import utc_ns
+from bench.units import utc_ns, utc_text
 
 SECOND_NS = 10**9
 TICK_NS = 200_000_000
+GATHER_NS = 10 * SECOND_NS  # of a node that is late: how long its first ready device waits for the others
 START = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from bench.worker import main; main()"
 
 
@@ -47,6 +50,30 @@ class Limits(NamedTuple):
     accompany_ns: int = 60 * SECOND_NS  # beside the time of the companions themselves
 
 
+class Start(Protocol):
+    """When all nodes of a campaign start: T0, which is agreed once they are ready."""
+
+    def known_ns(self) -> int | None:
+        """Return T0, UTC ns, where it is agreed already."""
+        ...
+
+    def wait_ns(self, devices: int) -> int:
+        """Tell that so many devices of this node are ready, wait, and return T0, UTC ns."""
+        ...
+
+
+class FixedStart(NamedTuple):
+    """A T0 that was agreed before."""
+
+    at_ns: int
+
+    def known_ns(self) -> int | None:
+        return self.at_ns
+
+    def wait_ns(self, devices: int) -> int:
+        return self.at_ns
+
+
 class Request(NamedTuple):
     """What to measure on this node."""
 
@@ -56,6 +83,7 @@ class Request(NamedTuple):
     node_id: str
     signer_spki: str
     campaign: Campaign | None = None  # None: one that this node issues itself
+    start: Start | None = None  # of the campaign
     kernel: str | None = None  # None: each device's own
     limits: Limits = Limits()
 
@@ -63,7 +91,8 @@ class Request(NamedTuple):
 class Event(NamedTuple):
     """Something that happened: for people who watch."""
 
-    what: str  # preparing, ready, remark, campaign, warmup, window, a companion's name, measured, failed, concluding
+    # preparing, ready, remark, campaign, start, warmup, window, a companion's name, measured, failed, concluding
+    what: str
     device: str | None = None
     workload: str | None = None
     rate_mflop_s: int | None = None
@@ -81,7 +110,8 @@ def measure_node(
         clock: this machine's clocks.
 
     Raises:
-        InputError: the campaign does not expect this node, is for another profile, or has begun.
+        InputError: the campaign does not expect this node, is for another profile, or its time has passed.
+        RefusedError: `window-invalid`, of the campaign or its T0.
     """
     node = _Node(request, tell, clock or SystemClock())
     try:
@@ -98,6 +128,16 @@ def workloads_of(request: Request) -> tuple[Workload, ...]:
     return tuple(w.workload for w in request.campaign.windows if w.precision in request.precisions)
 
 
+@contextlib.contextmanager
+def interrupt_left_to_parent() -> Iterator[None]:
+    """While this holds, processes that are started never see Ctrl-C, which reaches the whole group."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Worker:
     """One worker process, as its node sees it."""
 
@@ -109,7 +149,7 @@ class _Worker:
         self.concluded = False  # its figures have been handed over: nothing that happens to it takes them back
         self.ready: set[Workload] = set()
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, interrupt_left_to_parent():
             # The parent's own search path: what a user's folder holds must not pass for a module of ours.
             self.process = subprocess.Popen(
                 [sys.executable, "-c", START, str(theirs.fileno()), str(os.getpid()), json.dumps(sys.path)],
@@ -151,6 +191,8 @@ class _Node:
         self.switches: dict[str, str] = {}
         self.shares: dict[Workload, Shares] = {}
         self.workloads = workloads_of(request)
+        self.first_ready_ns: int | None = None  # monotonic
+        self.starts_ns = 0  # T0
 
     def run(self) -> tuple[NodeRecord, bytes]:
         """Prepare, measure each window, conclude, assemble."""
@@ -160,12 +202,13 @@ class _Node:
             check_campaign(given, request.profile, request.node_id, started_ns)
         challenge = given.challenge if given else secrets.token_hex(16)
         self.prepare(challenge)
-        if given is not None and not self.alive():
-            check_campaign(given, request.profile, request.node_id, self.clock.utc_ns())
-        campaign = given or self_issued(
-            request.profile, request.precisions, request.node_id, challenge, self.clock.utc_ns()
-        )
+        ready_ns = self.clock.utc_ns()
+        campaign = given or self_issued(request.profile, request.precisions, request.node_id, challenge, ready_ns)
         self.tell(Event("campaign", text=campaign.campaign_id))
+        start = request.start or FixedStart(utc_ns(campaign.starts_from))
+        self.starts_ns = start.wait_ns(sum(bool(worker.ready) for worker in self.alive()))
+        check_start(campaign, self.starts_ns)
+        self.tell(Event("start", text=utc_text(self.starts_ns)))
         for window in campaign.windows:
             if window.workload in self.workloads:
                 self.measure(window, campaign)
@@ -176,7 +219,9 @@ class _Node:
             signer_spki=request.signer_spki,
             profile=request.profile,
             campaign=campaign,
+            starts_ns=self.starts_ns,
             started_ns=started_ns,
+            ready_ns=ready_ns,
             ended_ns=self.clock.utc_ns(),
             clock=self.node_clock(campaign),
             libraries=self.libraries,
@@ -191,16 +236,18 @@ class _Node:
         return node_record(facts), samples_gz(self.rows)
 
     def prepare(self, challenge: str) -> None:
-        """Start all workers and wait until their operands are in place; a campaign's load does not wait for them."""
+        """Start all workers and wait until their operands are in place; an agreed start does not wait for them."""
         request = self.request
         self.workers.extend(_Worker(found) for found in request.found)
+
+        def setup(found: Found) -> messages.Setup:
+            return messages.Setup(found, request.profile, challenge, request.node_id, self.workloads, request.kernel)
+
         for worker in self.workers:
             self.tell(Event("preparing", worker.name))
-            worker.send(messages.Setup(worker.found, request.profile, challenge, self.workloads, request.kernel))
+            worker.send(setup(worker.found))
         limit_ns = request.limits.prepare_ns
-        if request.campaign is not None:
-            limit_ns = min(limit_ns, utc_ns(request.campaign.windows[0].load_at) - self.clock.utc_ns())
-        self.wait_for(self.workers, limit_ns, self.workloads, "was not ready in time")
+        self.wait_for(self.workers, limit_ns, self.workloads, "was not ready in time", hurry=self.until_load_ns)
         for worker in self.alive():
             assert isinstance(worker.answer, messages.Ready)
             worker.ready = {facts.workload for facts in worker.answer.facts}
@@ -214,16 +261,43 @@ class _Node:
                 text = f"{facts.m} x {facts.n} x {facts.k}, {facts.operand_sets} operand sets"
                 self.tell(Event("ready", worker.name, str(facts.workload), text=text))
 
+    def until_load_ns(self) -> int | None:
+        """Return how long a device that is not ready is still waited for: until the others' load, once T0 is agreed."""
+        request = self.request
+        if request.campaign is None or request.start is None:
+            return None
+        if not any(isinstance(worker.answer, messages.Ready) for worker in self.workers):
+            return None
+        now = self.clock.monotonic_ns()
+        if self.first_ready_ns is None:
+            self.first_ready_ns = now
+        if (starts_ns := request.start.known_ns()) is None:
+            return None
+        load_ns = self.own_window(request.campaign.windows[0], request.campaign, starts_ns).load_ns
+        return max(load_ns - self.clock.utc_ns(), self.first_ready_ns + GATHER_NS - now)
+
+    def own_window(self, window: Window, campaign: Campaign, starts_ns: int, place: int = 0) -> UtcWindow:
+        """Return a window as one device of this node sees it."""
+        slot_ns = campaign.slot_ns(self.request.node_id)
+        return utc_window(window, self.request.profile, starts_ns, slot_ns, place)
+
     def measure(self, window: Window, campaign: Campaign) -> None:
         """Have all devices that are ready for a workload measure it in its window, and what stands beside it."""
         request, workload = self.request, window.workload
         busy = [worker for worker in self.alive() if workload in worker.ready]
         if not busy:
             return
-        slots = {worker.name: slot for slot, worker in enumerate(self.workers)}
+        core = self.own_window(window, campaign, self.starts_ns)
+        now_ns = self.clock.utc_ns()
+        late_ns = now_ns - core.load_ns
+        if (core.opens_ns - now_ns) * 2 < request.profile.warmup_ns:  # R6: no steady state can come of what is left
+            for worker in busy:
+                self.fail(worker, (workload,), "late", f"{late_ns // SECOND_NS} s after its load was due")
+            return
+        places = {worker.name: place for place, worker in enumerate(self.workers)}
         for worker in busy:
-            worker.send(messages.Measure(workload, utc_window(window, request.profile, slots[worker.name])))
-        core = utc_window(window, request.profile, 0)
+            own = self.own_window(window, campaign, self.starts_ns, places[worker.name])
+            worker.send(messages.Measure(workload, own))
         loads: list[LoadReading | None] = []
 
         def look() -> None:
@@ -295,13 +369,25 @@ class _Node:
         workloads: Sequence[Workload],
         late: str,
         look: Callable[[], None] = lambda: None,
+        hurry: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """Wait for every worker's answer; end those that are late, and take note of those that are gone."""
+        """Wait for every worker's answer; end those that are late, and take note of those that are gone.
+
+        Args:
+            workers: to wait for.
+            limit_ns: how long.
+            workloads: what a late worker does not give.
+            late: what it is said to have failed to do.
+            look: called now and then.
+            hurry: returns how long to wait from now on where that is less, ns.
+        """
         deadline = self.clock.monotonic_ns() + limit_ns
         pending = [worker for worker in workers if worker.alive]
         while pending:
             look()
             left = deadline - self.clock.monotonic_ns()
+            if (sooner := hurry()) is not None:
+                left = min(left, sooner)
             if left <= 0:
                 for worker in pending:
                     worker.end()
@@ -363,6 +449,11 @@ class _Node:
         """Return how well this node's clock is known against the campaign's, which may be its own."""
         if campaign.self_issued:
             return NodeClock(source="self", uncertainty_ns=0)
-        kinds = sorted({found.device.device.partition(":")[0] for found in self.request.found})
-        scripted = [clock for kind in kinds if (clock := load_backend(kind).node_clock()) is not None]
-        return scripted[0] if scripted else kernel_clock()
+        return clock_of(self.request.found)
+
+
+def clock_of(found: Sequence[Found]) -> NodeClock:
+    """Return how well this node's clock is known; fakes tell what their scenario says."""
+    kinds = sorted({one.device.device.partition(":")[0] for one in found})
+    scripted = [clock for kind in kinds if (clock := load_backend(kind).node_clock()) is not None]
+    return scripted[0] if scripted else node_clock()

@@ -18,6 +18,7 @@ from bench.errors import InputError
 from bench.record import Document, Precision, read_yaml
 
 SCENARIO_VARIABLE = "PETASEAL_SCENARIO"
+NODE_VARIABLE = "PETASEAL_NODE"  # the name of this node, in a campaign
 Wrong = Literal["zero", "nan", "stale", "bf16", "element"]
 
 

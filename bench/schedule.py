@@ -8,51 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.errors import InputError, RefusedError
-from bench.record import Campaign, ExpectedNode, Precision, Profile, Window, Workload, digest
-from bench.record.plan import CompanionRole
+from bench.record import Campaign, ExpectedNode, Precision, Profile, Window, digest
+from bench.record.windows import LEAD_NS, windows
 from bench.session import UtcWindow
 from bench.units import utc_ns, utc_text
 
-LEAD_NS = 500_000_000  # from "all are ready" to the first load, and between the end of one load and the next
 SELF_POOL = "self"
-BEFORE_THE_NEXT_WINDOW: tuple[CompanionRole, ...] = ("path",)  # what else stands beside a figure runs last of all
-
-
-def workloads(profile: Profile, precisions: Sequence[Precision]) -> tuple[Workload, ...]:
-    """Return what is measured, in the order in which it is: each precision in all the profile's choices of shape."""
-    return tuple(Workload(precision, choice) for precision in precisions for choice in profile.choices)
-
-
-def windows(profile: Profile, precisions: Sequence[Precision], first_load_ns: int) -> tuple[Window, ...]:
-    """Return one window for each workload, one after another.
-
-    Args:
-        profile: with the lengths.
-        precisions: in the order in which they are measured.
-        first_load_ns: T0 of the first, UTC ns.
-    """
-    found = []
-    load_ns = first_load_ns
-    for workload in workloads(profile, precisions):
-        opens_ns = load_ns + profile.warmup_ns
-        closes_ns = opens_ns + profile.window_ns
-        found.append(
-            Window(
-                precision=workload.precision,
-                choice=workload.choice,
-                load_at=utc_text(load_ns),
-                opens_at=utc_text(opens_ns),
-                closes_at=utc_text(closes_ns),
-            )
-        )
-        load_ns = closes_ns + profile.guard_ns + profile.accompanied_ns(workload, BEFORE_THE_NEXT_WINDOW) + LEAD_NS
-    return tuple(found)
 
 
 def self_issued(
     profile: Profile, precisions: Sequence[Precision], node_id: str, challenge: str, now_ns: int
 ) -> Campaign:
-    """Return a campaign of this node alone, whose first load begins shortly after now.
+    """Return a campaign of this node alone, whose T0 is shortly after now.
 
     Args:
         profile: how to measure.
@@ -61,32 +28,45 @@ def self_issued(
         challenge: drawn by this node, lower-case hex.
         now_ns: UTC, ns.
     """
+    campaign_id = f"self-{challenge[:16]}"
+    starts_at = utc_text(now_ns + LEAD_NS)
     return Campaign(
-        campaign_id=f"self-{challenge[:16]}",
+        campaign_id=campaign_id,
         self_issued=True,
+        purpose="capacity",
         centre_id=None,
+        centre_sha256=None,
         challenge=challenge,
         challenge_source="self",
         profile=profile.profile,
         profile_sha256=digest(profile),
+        policies={},
         issued_at=utc_text(now_ns),
-        windows=windows(profile, precisions, now_ns + LEAD_NS),
+        starts_from=starts_at,
+        starts_until=starts_at,
+        ramp_ns=0,
+        windows=windows(profile, precisions),
         nodes=(ExpectedNode(node_id=node_id, pool=SELF_POOL),),
+        left_out=(),
+        series=campaign_id,
+        earlier=(),
     )
 
 
-def utc_window(window: Window, profile: Profile, slot: int) -> UtcWindow:
+def utc_window(window: Window, profile: Profile, starts_ns: int, slot_ns: int = 0, place: int = 0) -> UtcWindow:
     """Return a campaign's window with a device's ramp slot and the guard.
 
     Args:
         window: of the campaign.
         profile: with stagger and guard.
-        slot: the device's place on its node, from 0.
+        starts_ns: T0, UTC ns.
+        slot_ns: the node's ramp slot.
+        place: the device's place on its node, from 0.
     """
-    closes_ns = utc_ns(window.closes_at)
+    closes_ns = starts_ns + window.closes_ns
     return UtcWindow(
-        load_ns=utc_ns(window.load_at) + slot * profile.stagger_ns,
-        opens_ns=utc_ns(window.opens_at),
+        load_ns=starts_ns + window.load_ns + slot_ns + place * profile.stagger_ns,
+        opens_ns=starts_ns + window.opens_ns,
         closes_ns=closes_ns,
         stops_ns=closes_ns + profile.guard_ns,
     )
@@ -96,7 +76,7 @@ def check_campaign(campaign: Campaign, profile: Profile, node_id: str, now_ns: i
     """Refuse a campaign that this node cannot take part in.
 
     Raises:
-        InputError: its profile is another, it does not expect this node, it has no room for the ramp, or it has begun.
+        InputError: its profile is another, it does not expect this node, or its time has passed.
         RefusedError: `window-invalid`.
     """
     where = campaign.campaign_id
@@ -116,10 +96,20 @@ def check_campaign(campaign: Campaign, profile: Profile, node_id: str, now_ns: i
             where=where,
             fix="have the campaign opened with this node in it",
         )
-    if now_ns >= utc_ns(campaign.windows[0].load_at):
+    if now_ns >= utc_ns(campaign.starts_until) + campaign.closes_ns:
         raise InputError(
             "campaign-window-passed",
-            f"its first load was due at {campaign.windows[0].load_at}, which has passed",
+            f"was to start until {campaign.starts_until}, and its windows have passed",
             where=where,
             fix="take part in a rerun of the campaign",
         )
+
+
+def check_start(campaign: Campaign, starts_ns: int) -> None:
+    """Refuse a T0 outside the campaign's time.
+
+    Raises:
+        RefusedError: `window-invalid`.
+    """
+    if (problem := campaign.start_problem(utc_text(starts_ns))) is not None:
+        raise RefusedError("window-invalid", problem, where=campaign.campaign_id)

@@ -87,6 +87,7 @@ class Session:
         challenge: of the campaign, lower-case hex.
         clock: this machine's clocks.
         kernel: name of the kernel; None for the profile's, or where it has none for this kind, the device's own.
+        node_id: of the node: checks of equal devices on many nodes must not fall into one moment.
     """
 
     def __init__(
@@ -97,9 +98,11 @@ class Session:
         challenge: str,
         clock: Clock,
         kernel: str | None = None,
+        node_id: str = "",
     ) -> None:
         self._found = found
         self._name = found.device.device
+        self._place = f"{node_id}/{self._name}"
         self._kind = self._name.partition(":")[0]
         self._opened = opened
         self._profile = profile
@@ -159,7 +162,7 @@ class Session:
         for operand_set in range(prepared.operand_sets):
             prepared.launch(operand_set, 1)
             prepared.synchronize()
-            prepared.check(operand_set, probe_seed(self._challenge, self._name, str(workload), operand_set))
+            prepared.check(operand_set, probe_seed(self._challenge, self._place, str(workload), operand_set))
         for operand, digest in prepared.operand_sha256.items():
             self._row(workload, "prepare", f"operand_{operand}_sha256", digest)
         facts = Facts(
@@ -189,7 +192,7 @@ class Session:
         """
         facts, batch, prepared = self._ready[workload]
         profile = self._profile
-        checks = draw_checks(self._challenge, self._name, str(workload), facts.operand_sets, profile.verified_launches)
+        checks = draw_checks(self._challenge, self._place, str(workload), facts.operand_sets, profile.verified_launches)
         sampler = self._sampler()
         sleep_until_utc(self._clock, window.load_ns)
         monotonic, utc = self._clock.pair_ns()
@@ -225,7 +228,7 @@ class Session:
         measured = self._measured[workload]
         worst = Worst()
         worst.row_error_ppm, worst.rms_error_ppm = measured.figure.row_error_ppm, measured.figure.rms_error_ppm
-        worst.add(prepared.check_on_host(measured.last_set, final_seed(self._challenge, self._name, str(workload))))
+        worst.add(prepared.check_on_host(measured.last_set, final_seed(self._challenge, self._place, str(workload))))
         self.rows += measured.rows
         figure = measured.figure._replace(row_error_ppm=worst.row_error_ppm, rms_error_ppm=worst.rms_error_ppm)
         return Result(facts, figure, measured.throttle_reasons)

@@ -125,7 +125,7 @@ def show_devices(
 def show_plan(found: Sequence[Found], plan: Profile, precisions: Sequence[Precision], as_json: bool) -> None:
     """Print what would be measured, and for how long."""
     from bench.profile import counted_ns
-    from bench.schedule import LEAD_NS, workloads
+    from bench.record.windows import LEAD_NS, workloads
 
     all_workloads = workloads(plan, precisions)
     each_ns = plan.warmup_ns + plan.window_ns + plan.guard_ns + LEAD_NS

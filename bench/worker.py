@@ -21,7 +21,7 @@ from bench.clock import SystemClock
 from bench.devices import load_backend
 from bench.record import Workload
 from bench.record.plan import ROLES
-from bench.schedule import BEFORE_THE_NEXT_WINDOW
+from bench.record.windows import BEFORE_THE_NEXT_WINDOW
 from bench.session import Facts, Session, UtcWindow, failure_of
 
 PR_SET_PDEATHSIG = 1
@@ -71,7 +71,7 @@ def serve(connection: Connection[Any, Any]) -> None:
     switches: dict[str, str] = {}
     try:
         opened = load_backend(kind).open(setup.found, clock)
-        session = Session(setup.found, opened, setup.profile, setup.challenge, clock, setup.kernel)
+        session = Session(setup.found, opened, setup.profile, setup.challenge, clock, setup.kernel, setup.node_id)
     except Exception as error:
         session = None
         troubles = [trouble(workload, error) for workload in setup.workloads]

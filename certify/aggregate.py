@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from bench.errors import InputError, RefusedError
@@ -41,6 +41,7 @@ class Scope:
     centre: Centre
     campaign: Campaign
     campaign_sha256: str
+    starts_at: str  # T0, which every record names
     profile: Profile
     profile_sha256: str
     ratings: Ratings
@@ -184,17 +185,18 @@ def tally_record(record: NodeRecord, scope: Scope, tally: Tally) -> list[DeviceK
     measured: dict[str, Measured] = {name: {} for name in model_of}
     for measurement in record.measurements:
         settings: dict[int, Setting] = {}
+        workload = measurement.workload
         for figure in measurement.figures():
             index = model_of[figure.device]
             if index not in settings:
                 settings[index] = setting_of(record, measurement, record.models[index], ratings[index], scope.plan)
-            measured[figure.device].setdefault(measurement.workload, (settings[index], figure))
+            measured[figure.device].setdefault(workload, (settings[index], figure))
     beside = standing_of(record)
     failed = {(f.device, Workload(f.precision, f.choice)): f.code for f in record.failures}
     pools, keys = set(), []
     for device in record.devices:
         own = identities(device)
-        keys.append((device.device, own + _place_key(record, device), identifier(device.parent)))
+        keys.append(_device_keys(record, device, own))
         tally.simulated |= record.models[device.model].simulated
         pool = scope.centre.pool_of(record.node_id, device.device)
         if pool is None:
@@ -241,7 +243,7 @@ def _tally_device(
     model = record.models[device.model]
     tally.found[pool.pool] += 1
     tally.inventory[pool.pool, model.vendor, model.model, model.count_unit] += 1
-    existing = not scope.existing.isdisjoint([*keys, *parent_keys(identifier(device.parent))])
+    existing = bool(scope.existing) and not scope.existing.isdisjoint([*keys, *parent_keys(identifier(device.parent))])
     tally.existing += existing
     counting = scope.counting[pool.pool_class]
     counted = counting.workload
@@ -260,7 +262,7 @@ def _tally_device(
             codes.append("accumulation-not-counted")
         for code in codes:
             tally.findings[code, label] += 1
-        holds, blocking = sort_out(codes, scope.accept)
+        holds, blocking = _sorted_out(tuple(codes), scope.accept)
         if not blocking:
             key = Key(pool.pool, workload, existing, bool(holds))
             nominal = rating.nominal_mflop_s(precision) if rating else None
@@ -290,6 +292,11 @@ def _tally_device(
 
 def sort_out(codes: Iterable[str], accept: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the holds among reason codes, and the codes that make a figure count 0 (voids and unaccepted holds)."""
+    return _sorted_out(tuple(codes), accept)
+
+
+@lru_cache(maxsize=1024)  # most devices of a centre earn the same few codes
+def _sorted_out(codes: tuple[str, ...], accept: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     graver = [(code, effect) for code in codes if (effect := effect_of(code)) != "note"]
     holds = tuple(code for code, effect in graver if effect == "hold")
     return holds, tuple(code for code, effect in graver if effect != "hold" or code not in accept)
@@ -316,6 +323,7 @@ def check_belongs(record: NodeRecord, scope: Scope) -> None:
     checks = (
         ("rules-differ", record.rules == RULES_VERSION, f"follows the rules {record.rules}, not {RULES_VERSION}"),
         ("campaign-differs", record.campaign_sha256 == scope.campaign_sha256, "is of another campaign"),
+        ("start-differs", record.starts_at == scope.starts_at, f"started at {record.starts_at}, not {scope.starts_at}"),
         ("challenge-differs", record.challenge == scope.campaign.challenge, "answers another challenge"),
         ("centre-differs", record.centre_id == scope.campaign.centre_id, f"is of the centre {record.centre_id}"),
         (
@@ -335,8 +343,8 @@ def check_belongs(record: NodeRecord, scope: Scope) -> None:
         ),
         (
             "times-reversed",
-            record.started_at <= record.ended_at,  # one form of time: its text order is its order
-            f"ends at {record.ended_at}, before it starts",
+            record.started_at <= record.ready_at <= record.ended_at,  # one form of time: its text order is its order
+            f"arrives at {record.started_at}, is ready at {record.ready_at} and ends at {record.ended_at}",
         ),
     )
     for code, holds, what in checks:
@@ -362,8 +370,20 @@ def parent_keys(parent: str | None) -> list[str]:
 
 def _place_key(record: NodeRecord, device: Device) -> list[str]:
     """Return where a whole device sits: no two of one node sit in one place, whatever they are called."""
-    place = identifier(device.pci_address) if device.parent is None else None
+    place = _place(device.pci_address) if device.parent is None else None
     return [] if place is None else [f"pci_address:{record.node_id}/{place}"]
+
+
+_place = lru_cache(maxsize=1024)(identifier)  # all nodes have their devices in the same few places
+
+
+def device_keys(record: NodeRecord, device: Device) -> DeviceKeys:
+    """Return what `Uniqueness` looks at of one device."""
+    return _device_keys(record, device, identities(device))
+
+
+def _device_keys(record: NodeRecord, device: Device, own: list[str]) -> DeviceKeys:
+    return device.device, own + _place_key(record, device), identifier(device.parent)
 
 
 class Uniqueness:

@@ -15,13 +15,20 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+import bench.campaign.cli
 import bench.cli
 from bench.errors import InputError, Interrupted, PetasealError, RefusedError
 from bench.show import is_terminal, print_json, print_lines
+from certify import bundle, campaign_cli
+from certify.campaign_cli import Engines
 from certify.sealing import Sealing, nominal_rates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from bench.launchers.base import EngineNode
+    from bench.record import Profile
+    from certify.opening import Opened
 
 app = typer.Typer(
     name="petaseal",
@@ -57,6 +64,8 @@ bench.cli.mount(app, Sealing(), nominal_rates)
 app.add_typer(keys_app, name="keys")
 app.add_typer(centre_app, name="centre")
 app.add_typer(policy_app, name="policy")
+campaign_app = typer.Typer(help="Measure a whole centre in one window.", no_args_is_help=True)
+app.add_typer(campaign_app, name="campaign")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 PassphraseFile = Annotated[
@@ -108,10 +117,13 @@ class counting:
 
 @app.command(epilog="Example: petaseal certify results/run1 --centre centre.yaml --key operator.pem --out statement")
 def certify(
-    records: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the node records of one campaign.")],
-    centre: Annotated[str, typer.Option(help="Centre file, or the name of an installed one (demo).")],
+    records: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="Folder with the node records of one campaign, or of the campaign itself."),
+    ],
     key: Annotated[Path, typer.Option(help="Operator's private key (PEM).")],
     out: Annotated[Path, typer.Option(help="Folder for the statement, its records and its page.")],
+    centre: Annotated[str | None, typer.Option(help="Centre file, or the name of an installed one (demo).")] = None,
     policy: Annotated[list[str] | None, typer.Option(help="Policy name or file; may be repeated.")] = None,
     campaign: Annotated[Path | None, typer.Option(help="Signed campaign; not for self-issued runs.")] = None,
     profile: Annotated[str | None, typer.Option(help="Profile file, if the run used one of its own.")] = None,
@@ -122,16 +134,19 @@ def certify(
     as_json: Json = False,
 ) -> None:
     """Judge the records of one campaign, add them up and sign the capacity statement."""
+    from bench.record import write_atomic
+    from bench.record.folder import Folder
     from certify import issue
 
     if len(set(policy or ())) != len(policy or ()):
         raise InputError("usage", "a policy is named twice", where="--policy")
+    whole = issue.of_campaign(records, campaign, centre, profile, tuple(policy or ()))
     request = issue.Request(
-        records=records,
-        centre=centre,
-        policies=tuple(policy or issue.DEFAULT_POLICIES),
-        campaign=campaign,
-        profile=profile,
+        records=whole.records,
+        centre=whole.centre,
+        policies=whole.policies,
+        campaign=whole.campaign,
+        profile=whole.profile,
         sequence=sequence,
         previous=previous,
         valid_days=valid_days,
@@ -141,6 +156,8 @@ def certify(
     )
     with counting("judged", as_json) as tell:
         made = issue.certify(request, tell)
+    if whole.records != records:  # a campaign's folder remembers what became of it
+        write_atomic(Folder(records).submitted_file, f"{made.payload_sha256}\n".encode())
     emit(as_json, made.as_json(), made.lines())
 
 
@@ -323,6 +340,45 @@ def centre_baseline(
 
     devices = sign_baseline(inventory, key, passphrase_file, out)
     emit(as_json, {"baseline": str(out), "devices": devices}, [f"{out}: {devices} device(s) signed"])
+
+
+def _discover(engine: str, partitions: Sequence[str]) -> Sequence[EngineNode]:
+    from bench.launchers import load_launcher
+
+    return load_launcher(engine).discover(partitions)
+
+
+def _profile(name_or_file: str) -> Profile:
+    from bench.profile import load_profile
+
+    return load_profile(name_or_file)
+
+
+def _estimate(opened: Opened) -> Sequence[str]:
+    from bench.campaign.estimate import estimate
+
+    return estimate(opened.campaign, opened.profile, opened.roster).lines()
+
+
+def _coordinate(folder: Path, quiet: bool) -> bool:
+    from bench.campaign.coordinator import Plan
+    from bench.campaign.running import NOBODY, Open, run
+
+    view = run(Open(folder, Sealing()), Plan(NOBODY, ()), quiet)
+    return view.places["done"] + view.places["void"] == view.expected
+
+
+def _launch(folder: Path, on: str | None, options: Sequence[str], reservation: str | None, quiet: bool) -> bool:
+    from bench.campaign.running import Open, plan_of, run
+
+    opened = Open(folder, Sealing())
+    view = run(opened, plan_of(opened, on, list(options), reservation), quiet)
+    return view.places["done"] + view.places["void"] == view.expected
+
+
+bundle.mount(app)
+bench.campaign.cli.mount(campaign_app, Sealing())
+campaign_cli.mount(campaign_app, Engines(_discover, _profile, _estimate, _coordinate, _launch), emit, counting)
 
 
 def main() -> NoReturn:

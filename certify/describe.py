@@ -102,6 +102,7 @@ def describe_statement(statement: CapacityStatement) -> list[str]:
     lines = [
         f"{centre.centre_id} ({centre.name.zh} {centre.name.en}), statement {issue.sequence}",
         f"grade {statement.grade or 'none'}, valid until {issue.valid_until}",
+        *_campaign_lines(statement),
         *(PROVES_NOTHING[kind] for kind in warnings_of(statement)),
     ]
     for line in statement.classes:
@@ -122,6 +123,37 @@ def describe_statement(statement: CapacityStatement) -> list[str]:
     if held:
         lines.append(f"held or void: {', '.join(held)}; see petaseal explain CODE")
     return lines
+
+
+def absent_nodes(statement: CapacityStatement) -> dict[str, list[str]]:
+    """Return the nodes without a record by the reason that the operator gives."""
+    found: dict[str, list[str]] = {}
+    for entry in statement.not_counted:
+        if entry.device is None:
+            found.setdefault(entry.codes[0], []).append(entry.node_id)
+    return found
+
+
+def _campaign_lines(statement: CapacityStatement) -> list[str]:
+    campaign = statement.campaign
+    if campaign.self_issued:
+        return []
+    ramp = f", ramp {campaign.ramp_ns / 1e9:g} s" if campaign.ramp_ns else ""
+    lines = [
+        f"campaign {campaign.campaign_id}: all nodes at {statement.starts_at}{ramp}; {statement.records} of"
+        f" {len(campaign.nodes)} expected nodes have a record"
+    ]
+    for attempt in campaign.earlier:
+        lines.append(f"  attempt before: {attempt.campaign_id}, opened at {attempt.issued_at}, {attempt.outcome}")
+    for code, nodes in absent_nodes(statement).items():
+        lines.append(f"  {code}: {some(nodes)}")
+    return lines
+
+
+def some(names: list[str], shown: int = 5) -> str:
+    """Return the first of many names, and how many more there are."""
+    rest = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _totals(totals: Totals) -> list[str]:

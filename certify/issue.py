@@ -14,20 +14,32 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.errors import InputError, RefusedError
-from bench.record import Campaign, Profile, config_names, digest, read_bytes, read_config, write_atomic
+from bench.record import Campaign, NodeRecord, Profile, config_names, digest, read_bytes, write_atomic
+from bench.record.folder import Folder
 from bench.units import utc_ns, utc_text
 from certify.aggregate import Scope, accepted_holds, counting_of, identities_of
+from certify.attendance import read_absences
+from certify.baseline import baseline_facts, baseline_path, open_baseline
+from certify.campaign import (
+    check_campaign,
+    check_policies,
+    find_profile,
+    is_installed,
+    open_campaign,
+    policies_of,
+    read_campaign,
+)
 from certify.caps import CAPS
 from certify.centre import Centre, load_centre
-from certify.documents import PAYLOAD_TYPE, Baseline, Opened, make_document, open_document, parse_payload
+from certify.documents import PAYLOAD_TYPE, make_document, open_document, parse_payload
 from certify.dsse import parse_envelope, seal
 from certify.merkle import record_root
 from certify.policy import Policy, load_policy
 from certify.ratings import installed_ratings
-from certify.records import Examined, Examiner, Seen, chunks_of, envelopes, examine
+from certify.records import RECORD_SUFFIX, Examined, Examiner, Seen, chunks_of, envelopes, examine
 from certify.report import render
 from certify.sealing import load_signing_key
 from certify.statement import Basis, CapacityStatement, Issue, build
@@ -82,6 +94,58 @@ class Made:
         return [*describe_statement(self.statement), f"signed by {self.keyid}", f"written to {self.out}"]
 
 
+class Source(NamedTuple):
+    """What a statement is made of."""
+
+    records: Path
+    campaign: Path | None
+    centre: str
+    profile: str | None
+    policies: tuple[str, ...]
+
+
+def of_campaign(
+    records: Path, campaign: Path | None, centre: str | None, profile: str | None, policies: tuple[str, ...]
+) -> Source:
+    """Return what a statement is made of; of a campaign's folder all of it that was not given lies there.
+
+    Raises:
+        InputError: no centre was given, or the campaign's records were not collected.
+    """
+    folder = Folder(records)
+    if folder.campaign.exists() and folder.roster_file.exists():
+        if not folder.collected.is_dir():
+            fix = f"collect them with: petaseal campaign collect {records}"
+            raise InputError("records-not-collected", "its records were not collected", where=records, fix=fix)
+        own = next(iter(folder.own_profile), None)
+        campaign_of = read_campaign(folder)
+        check_collected(folder, campaign_of)
+        return Source(
+            folder.collected,
+            campaign or folder.campaign,
+            centre or str(folder.centre),
+            profile or own,
+            policies or policies_of(folder, campaign_of),
+        )
+    if centre is None:
+        raise InputError("centre-missing", "which centre this is was not said", where=records, fix="give --centre")
+    return Source(records, campaign, centre, profile, policies or DEFAULT_POLICIES)
+
+
+def check_collected(folder: Folder, campaign: Campaign) -> None:
+    """Refuse a collection that lacks a record which has come since.
+
+    Raises:
+        InputError: `records-not-collected`.
+    """
+    for node_id, code in read_absences(folder.collected, campaign).items():
+        late = folder.records(node_id) / f"{node_id}{RECORD_SUFFIX}"
+        if code != "record-refused" and late.exists():
+            what = f"the record of {node_id} came after the others were collected"
+            fix = f"collect them again with: petaseal campaign collect {folder.root}"
+            raise InputError("records-not-collected", what, where=folder.root, fix=fix)
+
+
 def certify(request: Request, progress: Callable[[int], None] = lambda records: None) -> Made:
     """Make, sign and write a capacity statement.
 
@@ -106,11 +170,12 @@ def certify(request: Request, progress: Callable[[int], None] = lambda records: 
     now = utc_text(time.time_ns())
     issue = _issue(request, centre, policies, trust, now)
     baseline = open_baseline(baseline_path(request.centre, centre), centre, trust, now)
-    campaign = _campaign(request, trust, now)
+    campaign, starts_at = _campaign(request, trust, now)
     scope = Scope(
         centre=centre,
         campaign=campaign,
         campaign_sha256=digest(campaign),
+        starts_at=starts_at,
         profile=_own_profile(campaign, request.profile),
         profile_sha256=campaign.profile_sha256,
         ratings=installed_ratings(),
@@ -118,11 +183,12 @@ def certify(request: Request, progress: Callable[[int], None] = lambda records: 
         accept=accepted_holds(policies),
         existing=identities_of(baseline.predicate) if baseline else frozenset(),
     )
-    check_campaign(campaign, centre, now)
+    check_campaign(campaign, centre, starts_at, now)
+    check_policies(campaign, policies)
     examined = examine(Examiner(request.records, scope, trust, now), progress)
     order = sorted(range(len(examined.seen)), key=lambda i: examined.seen[i].payload_sha256)
     root = record_root(examined.seen[i].payload_sha256 for i in order)
-    basis = Basis(scope, policies, *baseline_facts(baseline))
+    basis = Basis(scope, policies, *baseline_facts(baseline), read_absences(request.records, scope.campaign))
     statement = build(examined.tally, root, basis, issue)
     payload = make_document("capacity-statement", statement, root)
     made = Made(statement, request.out, key.public.keyid, hashlib.sha256(payload).hexdigest())
@@ -140,18 +206,14 @@ def certify(request: Request, progress: Callable[[int], None] = lambda records: 
     return made
 
 
-def _campaign(request: Request, trust: TrustedSet, now: str) -> Campaign:
-    """Return the signed campaign that was given, or that of the one record that issued its own."""
-    if request.campaign is not None:
-        content = read_bytes(request.campaign, CAPS.campaign_bytes)
-        opened: Opened[Campaign] = open_document("campaign", content, trust, now, request.campaign)
-        if opened.predicate.self_issued:
-            raise RefusedError("campaign-self-issued", "is self-issued, not the centre's", where=request.campaign)
-        return opened.predicate
+def _campaign(request: Request, trust: TrustedSet, now: str) -> tuple[Campaign, str]:
+    """Return the signed campaign that was given, or that of the one record that issued its own; and T0."""
     shares, _ = chunks_of(request.records)
     where, content = next(envelopes(request.records, shares[0]))
     envelope = parse_envelope(content, CAPS.record_bytes, where)
-    record = parse_payload("node-record", envelope.payload, where).predicate
+    record: NodeRecord = parse_payload("node-record", envelope.payload, where).predicate
+    if request.campaign is not None:
+        return open_campaign(request.campaign, trust, now), record.starts_at
     if record.campaign is None:
         raise InputError(
             "campaign-missing", f"belongs to campaign {record.campaign_id}", where=where, fix="give it with --campaign"
@@ -165,49 +227,7 @@ def _campaign(request: Request, trust: TrustedSet, now: str) -> Campaign:
         )
     if digest(record.campaign) != record.campaign_sha256 or not record.campaign.self_issued:
         raise RefusedError("campaign-differs", "binds another campaign than it holds", where=where)
-    campaign: Campaign = record.campaign
-    return campaign
-
-
-def check_campaign(campaign: Campaign, centre: Centre, issued_at: str) -> None:
-    """Refuse a campaign of another centre, or whose windows are reversed, overlap or were not over at `issued_at`.
-
-    Raises:
-        RefusedError: `centre-differs`, `campaign-invalid` or `window-invalid`.
-    """
-    if not campaign.self_issued and campaign.centre_id != centre.centre_id:
-        raise RefusedError(
-            "centre-differs", f"the campaign is of the centre {campaign.centre_id}", where=centre.centre_id
-        )
-    if campaign.self_issued and len(campaign.nodes) != 1:
-        raise RefusedError("campaign-invalid", "a self-issued campaign is of one node", where=campaign.campaign_id)
-    pools = {pool.pool for pool in centre.pools}
-    if not campaign.self_issued and not {node.pool for node in campaign.nodes} <= pools:
-        raise RefusedError("pool-differs", "the campaign names a pool that the centre has not", where=centre.centre_id)
-    nodes = [node.node_id for node in campaign.nodes]
-    if len(set(nodes)) != len(nodes):
-        raise RefusedError("campaign-invalid", "the campaign names a node twice", where=campaign.campaign_id)
-    problem = campaign.windows_problem()
-    if problem is None and campaign.windows[-1].closes_at > issued_at:
-        problem = "the campaign was not over at the time of issue"
-    if problem is not None:
-        raise RefusedError("window-invalid", problem, where=campaign.campaign_id)
-
-
-def check_windows(campaign: Campaign, profile: Profile) -> None:
-    """Refuse windows that are not as long as the profile says.
-
-    Raises:
-        RefusedError: `window-invalid`.
-    """
-    for window in campaign.windows:
-        load, opens, closes = map(utc_ns, (window.load_at, window.opens_at, window.closes_at))
-        if opens - load < profile.warmup_ns or closes - opens != profile.window_ns:
-            raise RefusedError(
-                "window-invalid",
-                f"the {window.workload} window is not as long as the profile {profile.profile} says",
-                where=campaign.campaign_id,
-            )
+    return record.campaign, record.starts_at
 
 
 def _own_profile(campaign: Campaign, file: str | None) -> Profile:
@@ -217,57 +237,6 @@ def _own_profile(campaign: Campaign, file: str | None) -> Profile:
         what = f"bears the name {profile.profile} and differs from the installed profile of that name"
         raise RefusedError("profile-altered", what, where=file, fix="give it a name of its own")
     return profile
-
-
-def is_installed(profile_sha256: str) -> bool:
-    """Return whether a profile is one of those that come with petaseal."""
-    return any(digest(read_config("profiles", name, Profile)) == profile_sha256 for name in config_names("profiles"))
-
-
-def find_profile(campaign: Campaign, files: tuple[str, ...]) -> Profile:
-    """Return the profile that a campaign binds, from the installed ones and the files given.
-
-    Raises:
-        RefusedError: none of them has the digest.
-    """
-    for name in (*files, *config_names("profiles")):
-        profile = read_config("profiles", name, Profile)
-        if digest(profile) == campaign.profile_sha256:
-            check_windows(campaign, profile)
-            return profile
-    raise RefusedError(
-        "profile-unknown",
-        f"the profile {campaign.profile!r} of the campaign is not among the known ones",
-        where=campaign.campaign_id,
-        fix="give its file with --profile",
-    )
-
-
-def baseline_path(centre_name: str, centre: Centre) -> Path | None:
-    """Return the file of the signed baseline that a centre file names, relative to itself."""
-    return Path(centre_name).parent / centre.baseline if centre.baseline is not None else None
-
-
-def open_baseline(path: Path | None, centre: Centre, trust: TrustedSet, at: str) -> Opened[Baseline] | None:
-    """Return the signed baseline inventory of a centre, if there is one.
-
-    Raises:
-        RefusedError: `centre-differs`, `baseline-differs` (another date), or a code of `open_document`.
-    """
-    if path is None:
-        return None
-    opened: Opened[Baseline] = open_document("baseline", read_bytes(path, CAPS.baseline_bytes), trust, at, path)
-    if opened.predicate.centre_id != centre.centre_id:
-        raise RefusedError("centre-differs", f"is of the centre {opened.predicate.centre_id}", where=path)
-    if opened.predicate.taken_at[:10] != centre.baseline_date:
-        what = f"was taken on {opened.predicate.taken_at[:10]}, and the centre says {centre.baseline_date}"
-        raise RefusedError("baseline-differs", what, where=path)
-    return opened
-
-
-def baseline_facts(baseline: Opened[Baseline] | None) -> tuple[str | None, int]:
-    """Return the digest and the number of devices of a baseline, as `Basis` takes them."""
-    return (baseline.payload_sha256, len(baseline.predicate.devices)) if baseline else (None, 0)
 
 
 def _issue(request: Request, centre: Centre, policies: tuple[Policy, ...], trust: TrustedSet, now: str) -> Issue:

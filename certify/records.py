@@ -8,14 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import stat
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -25,6 +20,7 @@ from certify.aggregate import DeviceKeys, Scope, Tally, Uniqueness, tally_record
 from certify.caps import CAPS
 from certify.documents import Opened, open_record
 from certify.trust import TrustedSet
+from certify.workers import spread
 
 RECORD_SUFFIX = ".record.dsse.json"
 PARALLEL_FROM_BYTES = 8 * 2**20  # below, starting processes costs more than it saves
@@ -187,46 +183,4 @@ def examine(examiner: Examiner, progress: Callable[[int], None] = lambda records
 
 
 def _parts(examiner: Examiner, shares: list[Chunk], size: int) -> Iterable[Examined]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if size < PARALLEL_FROM_BYTES or cores < 2 or len(shares) < 2:
-        yield from map(examiner, shares)
-        return
-    with ProcessPoolExecutor(
-        min(cores, len(shares)), mp_context=get_context("spawn"), initializer=_set_examiner, initargs=(examiner,)
-    ) as pool:
-        try:
-            # Ctrl-C reaches the whole group: workers that begin with it blocked leave it to the parent.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            try:
-                parts = pool.map(_examine_share, shares)
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            yield from parts
-        except BrokenProcessPool:
-            what = "a worker process was ended from outside, perhaps for want of memory"
-            raise InputError("worker-lost", what, where=examiner.source, fix="run it again") from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-_examiner: Examiner | None = None  # of this worker process: the scope travels once, not with every share
-
-
-def _set_examiner(examiner: Examiner) -> None:
-    global _examiner
-    _examiner = examiner
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent is killed: its queue would never close by itself."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _examine_share(chunk: Chunk) -> Examined:
-    assert _examiner is not None
-    return _examiner(chunk)
+    return spread(examiner, shares, parallel=size >= PARALLEL_FROM_BYTES, where=examiner.source)

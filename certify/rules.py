@@ -26,6 +26,7 @@ from bench.record import (
     NodeRecord,
     Precision,
     Profile,
+    Window,
     Workload,
     bounds_above,
     least_operand_bytes,
@@ -37,6 +38,7 @@ from certify.ratings import Rating, plain
 SECOND_NS = 10**9
 ACCUMULATION = {"fp16": "fp32", "bf16": "fp32", "fp32": "fp32", "fp64": "fp64"}  # R1
 MIN_COVERAGE_PPM = 990_000  # R10
+SLOT_NS = 2 * SECOND_NS  # R10: a launch that was going on, and a busy host, may put off a load by so much
 MAX_CLOCK_DISAGREEMENT_PPM = 10_000  # R11
 UTC_READING_NS = 50_000_000  # R11: resolution allowed to two readings of the UTC clock
 MAX_AUTOCORRELATION_PPM = 500_000  # R9
@@ -83,11 +85,13 @@ class Setting(NamedTuple):
     rating: Rating | None
     profile: Profile
     self_issued: bool
-    window_ns: int | None  # length of the campaign's core window for the precision
+    window: Window | None  # the campaign's for the workload, None where the record cannot have run in one
+    slot_ns: int  # the node's ramp slot
     wanted: Grade  # of the campaign's profile, with the cap on self-issued campaigns
     limits: ResidualLimits
     companions: Mapping[str, Codes]  # kernels that the profile wants beside the figures, by kind of device
     larger: tuple[int, ...]  # m n k of the registered shapes that are larger
+    places: Mapping[str, int]  # of the node's devices, in their order (R10)
     codes: Codes  # of the rules that look at nothing else
 
 
@@ -114,11 +118,13 @@ def setting_of(
         rating,
         plan.profile,
         plan.campaign.self_issued,
-        window_ns(record, plan.campaign, m.workload),
+        window_of(record, plan.campaign, m.workload),
+        plan.campaign.slot_ns(record.node_id),
         capped(plan.profile.grade, plan.campaign.self_issued),
         residual_limits(m.precision, m.m, m.n, m.k),
         {kind: names for kind in plan.profile.kernels if (names := plan.profile.companions_of(kind, m.workload))},
         tuple(size for s in plan.profile.registered(m.workload) if (size := s.m * s.n * s.k) > m.m * m.n * m.k),
+        {device.device: place for place, device in enumerate(record.devices)},
         (
             *r1_native_arithmetic(record, m, model),
             *r3_operands_beyond_cache(m, model),
@@ -165,11 +171,13 @@ def judge(
     return codes, case.grade
 
 
-def window_ns(record: NodeRecord, campaign: Campaign, workload: Workload) -> int | None:
-    """Return the length of a campaign's core window for a workload, None where the record cannot have run in one."""
+def window_of(record: NodeRecord, campaign: Campaign, workload: Workload) -> Window | None:
+    """Return a campaign's window for a workload, None where the record cannot have run in one."""
+    starts_ns = utc_ns(record.starts_at)
+    from_ns, until_ns = utc_ns(record.ready_at) - starts_ns, utc_ns(record.ended_at) - starts_ns
     for window in campaign.windows:
-        if window.workload == workload and record.started_at <= window.opens_at and window.closes_at <= record.ended_at:
-            return utc_ns(window.closes_at) - utc_ns(window.opens_at)
+        if window.workload == workload and from_ns <= window.opens_ns and window.closes_ns <= until_ns:
+            return window
     return None
 
 
@@ -323,8 +331,9 @@ def longest_remainder_ns(case: Case) -> int:
 
 def r10_simultaneous(case: Case) -> Codes:
     """R10: whole launches inside the core window, which they cover to 99 % even after the clock's uncertainty."""
-    f, length = case.figure, case.setting.window_ns
-    if length is None or not 0 <= f.opened_ns <= f.counted_until_ns <= f.covered_until_ns <= length:
+    f, window = case.figure, case.setting.window
+    length = window.closes_ns - window.opens_ns if window else -1
+    if not 0 <= f.opened_ns <= f.counted_until_ns <= f.covered_until_ns <= length:
         return ("outside-window",)
     clock = case.setting.record.clock
     uncertainty = clock.uncertainty_ns
@@ -334,6 +343,19 @@ def r10_simultaneous(case: Case) -> Codes:
     codes = ("clock-uncertain",) if uncertainty > SECOND_NS else ()
     covered = f.covered_until_ns - f.opened_ns - 2 * uncertainty
     return (*codes, "not-simultaneous") if covered * 10**6 < MIN_COVERAGE_PPM * length else codes
+
+
+def r10_ramp(case: Case) -> Codes:
+    """R10: loaded from its ramp slot on: before it, the step is what the ramp was to avoid; after it, it was late."""
+    setting, f = case.setting, case.figure
+    if setting.window is None:
+        return ()
+    place_ns = setting.places[f.device] * setting.profile.stagger_ns
+    due_ns = setting.window.load_ns + setting.slot_ns + place_ns
+    late_ns = setting.window.opens_ns - due_ns - f.warmup_ns
+    if abs(late_ns) <= SLOT_NS:
+        return ()
+    return ("late-load",) if late_ns > 0 else ("ramp-not-kept",)
 
 
 def r11_clocks_agree(case: Case) -> Codes:
@@ -454,6 +476,7 @@ FIGURE_RULES: tuple[Callable[[Case], Codes], ...] = (
     r7_window,
     r9_statistics,
     r10_simultaneous,
+    r10_ramp,
     r11_clocks_agree,
     r12_plausible,
     r12_energy,

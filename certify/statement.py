@@ -6,7 +6,8 @@ its records if and only if both give the same bytes. Everything but `Issue` foll
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from msgspec import Meta
@@ -34,6 +35,7 @@ from bench.record import (
 from bench.units import ratio_ppm
 from certify import verdicts
 from certify.aggregate import Scope, Sum, Tally
+from certify.attendance import MISSING, check_absences
 from certify.centre import CLASSES, Centre, Pool
 from certify.policy import Policy
 from certify.reasons import effect_of
@@ -110,7 +112,7 @@ class ClassLine(Document, frozen=True, kw_only=True):
     counted: Totals
     existing: Totals
     untested: Untested
-    nodes_missing: Count  # expected nodes without a record: their devices are unknown
+    nodes_missing: Count  # expected nodes without a record, and those left out: their devices are unknown
 
 
 class Inventory(Document, frozen=True, kw_only=True):
@@ -159,6 +161,7 @@ class CapacityStatement(Document, frozen=True, kw_only=True):
     centre_sha256: Sha256
     campaign: Campaign
     campaign_sha256: Sha256
+    starts_at: UtcTime  # T0: all nodes started together
     profile: Name
     profile_sha256: Sha256
     ratings_sha256: Sha256
@@ -182,18 +185,21 @@ class CapacityStatement(Document, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Basis:
-    """What a statement is computed from besides its records: all of it is bound by digests."""
+    """What a statement is computed from besides its records: all of it is bound by digests, or is the issuer's word."""
 
     scope: Scope
     policies: tuple[Policy, ...]
     baseline_sha256: str | None = None
     baseline_devices: int = 0
+    absent: Mapping[str, str] = field(default_factory=dict)  # node -> one of `attendance.ABSENCES`
 
 
 def build(tally: Tally, records_root: str, basis: Basis, issue: Issue) -> CapacityStatement:
     """Compute the statement of a set of judged records (docs/policies.md)."""
     scope = basis.scope
-    missing = [node for node in scope.campaign.nodes if node.node_id not in tally.node_ids]
+    absent = [node for node in scope.campaign.nodes if node.node_id not in tally.node_ids]
+    left_out = [ExpectedNode(node_id=node.node_id, pool=node.pool) for node in scope.campaign.left_out]
+    missing = absent + left_out
     pools = tuple(_pool_line(pool, tally, scope) for pool in scope.centre.pools)
     classes = tuple(
         _class_line(name, tally, scope, missing)
@@ -209,6 +215,7 @@ def build(tally: Tally, records_root: str, basis: Basis, issue: Issue) -> Capaci
         centre_sha256=digest(scope.centre),
         campaign=scope.campaign,
         campaign_sha256=scope.campaign_sha256,
+        starts_at=scope.starts_at,
         profile=scope.profile.profile,
         profile_sha256=scope.profile_sha256,
         ratings_sha256=scope.ratings.digest,
@@ -238,8 +245,11 @@ def build(tally: Tally, records_root: str, basis: Basis, issue: Issue) -> Capaci
                 for node, device, workload, codes in sorted(tally.not_counted)
             ),
             *(
-                NotCounted(node_id=node.node_id, device=None, workload=None, codes=("node-missing",))
-                for node in missing
+                NotCounted(node_id=node.node_id, device=None, workload=None, codes=(why,))
+                for node, why in (
+                    *((node, basis.absent.get(node.node_id, MISSING)) for node in absent),
+                    *((node, "node-left-out") for node in left_out),
+                )
             ),
         ),
         verdicts=tuple(verdict for policy in basis.policies for verdict in evaluate(policy, evidence)),
@@ -284,7 +294,10 @@ def _missing_in(pools: set[str], scope: Scope, missing: list[ExpectedNode]) -> i
     """Return how many nodes without a record may have devices in these pools: what is unknown is never excluded."""
     listed = [pool.nodes for pool in scope.centre.pools if pool.pool in pools]
     named = {node_id for nodes in listed if nodes != "all" for node_id in nodes}
-    return len(missing) if "all" in listed else sum(node.node_id in named for node in missing)
+    known = {node_id for pool in scope.centre.pools if pool.nodes != "all" for node_id in pool.nodes}
+    if "all" in listed:
+        return len(missing)
+    return sum(node.node_id in named or node.node_id not in known for node in missing)
 
 
 Parts = list[tuple[bool, Sum]]  # (on an accepted hold, sum)
@@ -400,3 +413,16 @@ def _class_evidence(
                 nodes_missing=_missing_in(pools, scope, missing),
             )
     return result
+
+
+def absences_of(statement: CapacityStatement) -> dict[str, str]:
+    """Return why nodes have no record, as a statement says it.
+
+    Raises:
+        RefusedError: `absence-unknown`.
+    """
+    left_out = {node.node_id for node in statement.campaign.left_out}
+    nodes = (entry for entry in statement.not_counted if entry.device is None and entry.node_id not in left_out)
+    found = {entry.node_id: entry.codes[0] for entry in nodes}
+    check_absences(found)
+    return found

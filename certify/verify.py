@@ -18,15 +18,17 @@ from bench.record import RULES_VERSION, Profile, config_names, digest, encode, r
 from bench.units import utc_ns, utc_text
 from certify import keys
 from certify.aggregate import Scope, accepted_holds, counting_of, identities_of
+from certify.baseline import baseline_facts, open_baseline
+from certify.campaign import check_campaign, check_policies, find_profile, is_installed
 from certify.caps import CAPS
 from certify.centre import centre_problem
 from certify.documents import Level, Opened, open_document
-from certify.issue import DAY_NS, baseline_facts, check_campaign, find_profile, is_installed, open_baseline
+from certify.issue import DAY_NS
 from certify.merkle import record_root
 from certify.policy import Policy, load_policy
 from certify.ratings import installed_ratings
 from certify.records import Examined, Examiner, examine
-from certify.statement import Basis, CapacityStatement, build
+from certify.statement import Basis, CapacityStatement, absences_of, build
 from certify.trust import TrustedSet, load_trust_root
 
 LEVELS: tuple[Level, ...] = get_args(Level)  # ascending
@@ -136,6 +138,14 @@ def _verify(request: Request, report: Report, progress: Callable[[int], None]) -
     report.checked += ["signature", "issue, validity and sequence", "campaign and windows"]
     report.level = trust.level
     report.not_checked.append("cross-centre duplicates: there is no registry")
+    source = statement.campaign.challenge_source
+    who = "nobody but the operator chose it" if source == "self" else f"that a {source} gave it is the operator's word"
+    report.not_checked.append(f"the challenge: {who}")
+    if not statement.campaign.self_issued:
+        told = len(statement.campaign.earlier)
+        report.not_checked.append(f"attempts before this one ({told} named): that there were no others")
+    if absent := absences_of(statement):
+        report.not_checked.append(f"why {len(absent)} expected node(s) have no record: that is the operator's word")
     if statement.issue.previous_sha256 is not None:
         report.not_checked.append("the statement before: only its digest is known")
     if request.records is None:
@@ -186,7 +196,8 @@ def check_statement(statement: CapacityStatement, root: str, at: str, request: R
         raise RefusedError("campaign-differs", "binds another campaign or centre than it holds", where=where)  # 12
     if (problem := centre_problem(statement.centre)) is not None:
         raise RefusedError(*problem, where=where)
-    check_campaign(statement.campaign, statement.centre, issue.issued_at)
+    check_campaign(statement.campaign, statement.centre, statement.starts_at, issue.issued_at)
+    check_policies(statement.campaign, _policies(statement, request))
     if not statement.measured_from <= statement.measured_until <= issue.issued_at:
         raise RefusedError("times-reversed", "is issued before its measurement ended", where=where)
     if (statement.centre.baseline is None) != (statement.baseline_sha256 is None):
@@ -223,6 +234,7 @@ def recompute(
         centre=statement.centre,
         campaign=campaign,
         campaign_sha256=statement.campaign_sha256,
+        starts_at=statement.starts_at,
         profile=profile,
         profile_sha256=campaign.profile_sha256,
         ratings=ratings,
@@ -240,7 +252,7 @@ def recompute(
         )
     if record_root(digests) != statement.records_root:
         raise RefusedError("records-root", "binds other records: the Merkle root differs", where=where)
-    basis = Basis(scope, policies, *baseline_facts(baseline))
+    basis = Basis(scope, policies, *baseline_facts(baseline), absences_of(statement))
     again = build(examined.tally, statement.records_root, basis, statement.issue)  # 16
     if encode(again) != encode(statement):
         raise RefusedError(

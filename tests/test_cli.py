@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import typer
 import yaml
@@ -22,9 +23,10 @@ from certify.policy import describe, load_policy
 from certify.reasons import reasons
 from tests.bad_input.command import Answer, petaseal
 from tests.bench.test_cli import quick
-from tests.certify.measured import Measured, measured
+from tests.certify.measured import Measured, centre_yaml, measured
 
-GROUPS = ("keys", "centre", "policy")
+TWO_NODES = {"pool": "main", "class": "intelligent", "nodes": ["n1", "n2"], "devices": "all"}
+GROUPS = ("keys", "centre", "policy", "campaign")
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +64,27 @@ def running(folder: Path, *more: object) -> tuple[object, ...]:
         *("run", "--profile", quick(folder), "--device", "fake:2", "--precision", "fp16"),
         *("--scenario", scenario, "--out", folder / "run", *more),
     )
+
+
+def campaigning(folder: Path, centre: Measured) -> dict[str, tuple[object, ...]]:
+    """Return every command of a campaign of two nodes of one fake each, in the order in which they are used."""
+    (folder / "two.yaml").write_text(yaml.safe_dump(centre_yaml(pools=[TWO_NODES])))
+    root, key = folder / "campaign", ("--key", centre.key)
+    return {
+        "campaign create": (
+            *("campaign", "create", "--centre", folder / "two.yaml", *key, "--out", root),
+            *("--profile", quick(folder), "--precision", "fp16", "--device", "main=fake:1"),
+        ),
+        "campaign check": ("campaign", "check", root),
+        "campaign status": ("campaign", "status", root),
+        "campaign launch": ("campaign", "launch", root, "--lead", 1),
+        "campaign join": ("campaign", "join", root, "--node", "n1"),
+        "campaign collect": ("campaign", "collect", root),
+        "campaign coordinate": ("campaign", "coordinate", root),
+        "campaign diagnose": ("campaign", "diagnose", root, "--public-key", centre.public_key),
+        "campaign rerun": ("campaign", "rerun", root, *key, "--out", folder / "again"),
+        "campaign abort": ("campaign", "abort", folder / "again"),
+    }
 
 
 def good(*args: object) -> Answer:
@@ -180,8 +203,10 @@ def test_json_is_one_object_and_nothing_else(centre: Measured, tmp_path: Path) -
         "policy list": ("policy", "list"),
         "policy show": ("policy", "show", "wuhan-2025"),
         "explain": ("explain", "not-steady"),
+        **campaigning(tmp_path, centre),
     }
-    assert sorted(cases) == sorted(" ".join(path) for path in commands())
+    elsewhere = ["bundle", "campaign spot-check"]  # tests/certify/test_bundle.py, which fetches; below
+    assert sorted([*cases, *elsewhere]) == sorted(" ".join(path) for path in commands())
     for name, arguments in cases.items():
         out = good(*arguments, "--json").out
         assert out.isascii()
@@ -193,6 +218,36 @@ def test_json_is_one_object_and_nothing_else(centre: Measured, tmp_path: Path) -
     assert told["verify"]["accepted"] is True
     assert told["keys new"]["keyid"] == told["keys show"]["keyid"]
     assert told["explain"]["effect"] == "hold"
+    places = told["campaign launch"]["places"]
+    assert places["done"] + places["void"] == 2  # on a busy machine a fake is not steady
+    assert told["campaign collect"]["complete"] is True
+    assert told["campaign rerun"]["campaign"]["earlier"][0]["outcome"] == "not-submitted"
+
+
+def test_a_campaign_and_its_spot_check_on_this_machine(centre: Measured, tmp_path: Path) -> None:
+    """On a busy machine fakes are neither steady nor the same twice: what counts is told, and the answer may be no."""
+    lenient = msgspec.to_builtins(load_policy("guangzhou-2000p")) | {"policy": "lenient", "accept": ["not-steady"]}
+    (tmp_path / "lenient.yaml").write_text(yaml.safe_dump(lenient, allow_unicode=True))
+    steps = campaigning(tmp_path, centre)
+    good(*steps["campaign create"], "--policy", tmp_path / "lenient.yaml")
+    for name in ("campaign launch", "campaign collect"):
+        assert petaseal(*steps[name]).status == 0, name
+    root, spot = tmp_path / "campaign", tmp_path / "spot"
+    out = root / "statement"
+    good("certify", root, "--key", centre.key, "--out", out)
+    answer = petaseal(
+        *("campaign", "spot-check", out / "statement.dsse.json", "--records", out / "records.jsonl"),
+        *("--fraction", "0.5", "--seed", "ab" * 16, "--campaign", root, "--key", centre.key, "--out", spot),
+        *("--public-key", centre.public_key, "--profile", root / "profile.yaml"),
+        *("--policy", tmp_path / "lenient.yaml", "--accept-simulated", "--json"),
+    )
+    report = json.loads(answer.out)
+    (one,) = report["classes"]
+    assert answer.status == (0 if report["passed"] else 1)
+    assert (one["check"]["nodes"], report["attempts_before"], report["refused"]) == (2, 0, [])
+    assert json.loads((spot / "spot-check.json").read_text())["seed"] == "ab" * 16
+    refused = petaseal("certify", spot, "--key", centre.key, "--out", tmp_path / "no")
+    assert (refused.code, refused.status) == ("campaign-invalid", 1)  # a spot check makes no statement
 
 
 def test_json_of_a_no(centre: Measured) -> None:
@@ -336,7 +391,11 @@ def test_completion_can_be_shown(shell: str) -> None:
 
 
 def test_completion_completes() -> None:
-    words = {"petaseal ver": ["verify"], "petaseal c": ["certify", "centre"], "petaseal keys ": ["new", "show"]}
+    words = {
+        "petaseal ver": ["verify"],
+        "petaseal c": ["certify", "centre", "campaign"],
+        "petaseal keys ": ["new", "show"],
+    }
     for typed, expected in words.items():
         done = subprocess.run(
             [sys.executable, "-m", "certify"],

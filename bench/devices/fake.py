@@ -15,7 +15,7 @@ from bench.clock import Clock, SimulatedClock
 from bench.devices.base import Found, index_of
 from bench.errors import DeviceError, InputError
 from bench.record import Device, DeviceModel, NodeClock, Precision, readable_identifier
-from bench.scenario import Noise, Scenario, Throttle, Wrong, interpolate, read_scenario
+from bench.scenario import NODE_VARIABLE, Noise, Scenario, Throttle, Wrong, interpolate, read_scenario
 from bench.telemetry import Reading
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class Fake:
         )
 
     def _device(self, index: int) -> Device:
-        made_up = hashlib.sha256(f"petaseal/fake/{index}".encode()).hexdigest()
+        parts = ("petaseal/fake", os.environ.get(NODE_VARIABLE), str(index))  # each node of a campaign has its own
+        made_up = hashlib.sha256("/".join(filter(None, parts)).encode()).hexdigest()
         told: dict[str, str | None] = {
             "uuid": f"fake-{made_up[:32]}",
             "serial": f"f{int(made_up[32:44], 16):015d}",

@@ -3,6 +3,7 @@
 Nothing in here may import numpy, torch or a device library: verifiers import it.
 """
 
+from bench.record.campaign import Attempt, Campaign, ExpectedNode, LeftOutNode, Window
 from bench.record.fields import (
     GRADES,
     Challenge,
@@ -49,13 +50,10 @@ from bench.record.plan import (
     COMPANION_ROLES,
     ITEM_BYTES,
     MINIMUM_WINDOW_NS,
-    Campaign,
-    ExpectedNode,
     Kernels,
     Profile,
     Shape,
     SteadyState,
-    Window,
 )
 
 __all__ = [
@@ -65,6 +63,7 @@ __all__ = [
     "MINIMUM_WINDOW_NS",
     "RULES_VERSION",
     "SUBWINDOWS",
+    "Attempt",
     "Bounds",
     "Campaign",
     "Challenge",
@@ -82,6 +81,7 @@ __all__ = [
     "Figure",
     "Grade",
     "Kernels",
+    "LeftOutNode",
     "Measurement",
     "Name",
     "NodeClock",

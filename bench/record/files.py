@@ -136,7 +136,11 @@ def read_config(folder: str, name_or_file: str, kind: type[T]) -> T:
         InputError: there is no such name and no such file, or the content is not acceptable.
     """
     if name_or_file in config_names(folder):
-        return read_yaml(config_path(folder, f"{name_or_file}.yaml"), kind)
+        path = config_path(folder, f"{name_or_file}.yaml")
+        known: T | None = _installed.get((path, kind))
+        if known is None:
+            known = _installed[path, kind] = read_yaml(path, kind)
+        return known
     if not (os.sep in name_or_file or name_or_file.endswith((".yaml", ".yml"))):
         raise InputError(
             "unknown-name",
@@ -145,6 +149,9 @@ def read_config(folder: str, name_or_file: str, kind: type[T]) -> T:
             fix=f"choose one of {', '.join(config_names(folder))}, or give a .yaml file",
         )
     return read_yaml(Path(name_or_file), kind)
+
+
+_installed: dict[tuple[Path, Any], Any] = {}  # frozen values, of files that do not change
 
 
 def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from msgspec import Meta
 
+from bench.record.campaign import Campaign
 from bench.record.fields import (
     Challenge,
     Choice,
@@ -30,7 +31,7 @@ from bench.record.fields import (
     Workload,
 )
 from bench.record.interval import SUBWINDOWS
-from bench.record.plan import UNKNOWN_CACHE_OPERAND_BYTES, Campaign, CompanionRole, role_of
+from bench.record.plan import UNKNOWN_CACHE_OPERAND_BYTES, CompanionRole, role_of
 
 RULES_VERSION = "petaseal-rules/0.1"
 
@@ -48,6 +49,7 @@ FailureCode = Literal[
     "unsupported-precision",
     "wrong-product",
     "no-shape",
+    "late",
 ]
 
 
@@ -304,7 +306,9 @@ class NodeRecord(Document, frozen=True, kw_only=True):
     profile: Name
     profile_sha256: Sha256
     signer_spki: Annotated[str, Meta(max_length=256)]  # base64 DER SubjectPublicKeyInfo of the record's signer
-    started_at: UtcTime
+    starts_at: UtcTime  # T0 of the campaign, the same for all its nodes
+    started_at: UtcTime  # this node's arrival
+    ready_at: UtcTime  # its operands were in place
     ended_at: UtcTime
     clock: NodeClock
     environment: Environment

@@ -1,4 +1,4 @@
-"""What is decided before anything is measured: the profile (how) and the campaign (when and where)."""
+"""The profile: how every device is measured. (When and where is the campaign's to say.)"""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import msgspec
 from msgspec import Meta
 
 from bench.record.fields import (
-    Challenge,
     Choice,
     Count,
     Document,
@@ -18,8 +17,6 @@ from bench.record.fields import (
     Positive,
     Ppm,
     Precision,
-    Sha256,
-    UtcTime,
     Workload,
 )
 
@@ -112,52 +109,3 @@ class Profile(Document, frozen=True, kw_only=True):
         """Return how long a workload's companions of some roles take on the kind of device that has most, ns."""
         beside = (self.companions_of(kind, workload) for kind in self.kernels)
         return self.companion_ns * max((sum(role_of(name) in roles for name in names) for names in beside), default=0)
-
-
-class Window(Document, frozen=True, kw_only=True):
-    """The common window of one workload (R10): load from T0, count only within the core window [Ts, Te)."""
-
-    precision: Precision
-    choice: Choice
-    load_at: UtcTime
-    opens_at: UtcTime
-    closes_at: UtcTime
-
-    @property
-    def workload(self) -> Workload:
-        """What is measured in it."""
-        return Workload(self.precision, self.choice)
-
-
-class ExpectedNode(Document, frozen=True, kw_only=True):
-    """A node that the campaign expects a record from, and the pool that its devices count in."""
-
-    node_id: Name
-    pool: Name
-
-
-class Campaign(Document, frozen=True, kw_only=True):
-    """One measurement of one centre. A self-issued campaign has one node and no centre, and its grade is capped."""
-
-    campaign_id: Name
-    self_issued: bool
-    centre_id: Name | None
-    challenge: Challenge
-    challenge_source: Literal["self", "witness", "registry"]
-    profile: Name
-    profile_sha256: Sha256
-    issued_at: UtcTime
-    windows: Annotated[tuple[Window, ...], Meta(min_length=1)]
-    nodes: Annotated[tuple[ExpectedNode, ...], Meta(max_length=200_000)]
-
-    def windows_problem(self) -> str | None:
-        """Return what is wrong with the windows: each is of another workload, and begins after the one before."""
-        if len({window.workload for window in self.windows}) != len(self.windows):
-            return "the campaign has two windows for one workload"
-        before = self.issued_at
-        for window in self.windows:
-            # one form of time: its text order is its order
-            if not before <= window.load_at <= window.opens_at < window.closes_at:
-                return f"the {window.workload} window is reversed, or begins before the campaign or the window before"
-            before = window.closes_at
-        return None

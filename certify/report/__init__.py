@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.record import PoolClass
 from bench.units import full_name, percent_text, rate_text
-from certify.describe import PROVES_NOTHING, bases_lines, warnings_of
+from certify.describe import PROVES_NOTHING, absent_nodes, bases_lines, some, warnings_of
 from certify.policy import Policy
 from certify.reasons import reasons
 from certify.statement import CapacityStatement, Totals
@@ -82,7 +82,7 @@ def render(statement: CapacityStatement, policies: tuple[Policy, ...], keyid: st
         assumptions=_assumptions(statement, policies),
         policies=[_policy(policy, statement) for policy in policies],
         findings=_findings(statement),
-        missing=sum(entry.device is None for entry in statement.not_counted),  # a node may miss in two classes
+        absent=_absent(statement),
         limitations=LIMITATIONS,
         keyid=keyid,
         payload_sha256=payload_sha256,
@@ -162,6 +162,14 @@ def _policy(policy: Policy, statement: CapacityStatement) -> dict[str, Any]:
             if v.policy == policy.policy
         ],
     }
+
+
+def _absent(statement: CapacityStatement) -> list[dict[str, Any]]:
+    table = reasons()
+    return [
+        {"code": code, "nodes": len(nodes), "names": some(nodes), "zh": table[code].zh, "en": table[code].en}
+        for code, nodes in absent_nodes(statement).items()
+    ]
 
 
 def _findings(statement: CapacityStatement) -> list[dict[str, Any]]:

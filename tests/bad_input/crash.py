@@ -62,14 +62,14 @@ def strike(name: str, step: int) -> list[int]:
 
 def child(name: str, step: int, arguments: list[str]) -> None:
     """Run one command: one of petaseal's, or the writing of a record."""
-    from bench import cli
+    from bench import output
     from certify.__main__ import main
 
     status, left = 0, strike(name, step)
     try:
         if arguments[0] == "write-record":
             out = Path(arguments[1])
-            cli.write_record(out / "n.record.dsse.json", b"record", out / "n.samples.csv.gz", b"samples")
+            output.write_record(out / "n.record.dsse.json", b"record", out / "n.samples.csv.gz", b"samples")
         else:
             sys.argv = ["petaseal", *arguments]
             main()

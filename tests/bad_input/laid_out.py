@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import hashlib
 import json
+import shutil
+import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from bench.profile import load_profile
-from bench.record import NodeRecord
+from bench.record import Figure, NodeRecord
 from certify.documents import PAYLOAD_TYPE, parse_payload
 from certify.dsse import parse_envelope, seal
 from certify.signers import PrivateKey, load_scheme
@@ -48,11 +53,58 @@ def verified(centre: Measured, *more: object, key: bool = True) -> Answer:
     return answer
 
 
-def stated(place: Path, **options: Any) -> Measured:
-    """Return a measured centre with its statement."""
-    centre = measured(place, **options)
-    assert certified(centre).status == 0
-    return centre
+def laid_out(place: Path, nodes: int = 2) -> Measured:
+    """Return a measured centre: a copy of one that is measured once."""
+    shutil.copytree(_template(nodes, False), place, dirs_exist_ok=True)
+    return Measured.at(place)
+
+
+def stated(place: Path) -> Measured:
+    """Return a measured centre with its statement: a copy of one that is made once."""
+    shutil.copytree(_template(2, True), place, dirs_exist_ok=True)
+    return Measured.at(place)
+
+
+@cache
+def _template(nodes: int, with_statement: bool) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="petaseal-laid-out-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    centre = measured(folder, nodes=nodes)
+    if with_statement:
+        assert certified(centre).status == 0
+    return folder
+
+
+@cache
+def samples() -> bytes:
+    """Return the samples of every node of `laid_out`."""
+    return m.simulated(2, "standard", ("fp16", "fp64")).samples
+
+
+def widened(devices: int) -> Callable[[int, NodeRecord], NodeRecord]:
+    """Return a change that gives the record of one device more of them, each with a figure and an identity."""
+    from msgspec.structs import replace
+
+    names = [f"fake:{place}" for place in range(devices)]
+
+    def change(index: int, record: NodeRecord) -> NodeRecord:
+        (device,) = record.devices
+        identities = [hashlib.sha256(f"{index}/{name}".encode()).hexdigest()[:32] for name in names]
+        return replace(
+            record,
+            devices=tuple(
+                replace(
+                    device, device=name, uuid=f"gpu-{identity}", serial=identity, pci_address=f"0000:{place:02x}:00.0"
+                )
+                for place, (name, identity) in enumerate(zip(names, identities, strict=True))
+            ),
+            measurements=tuple(
+                replace(one, **{field: getattr(one, field) * devices for field in Figure._fields} | {"device": names})
+                for one in record.measurements
+            ),
+        )
+
+    return change
 
 
 def payload_of(content: bytes) -> bytes:
@@ -81,8 +133,7 @@ def record_by(key: PrivateKey, index: int = 0, nodes: int = 2, **changes: Any) -
 
 def envelope_by(key: PrivateKey, index: int = 0, **changes: Any) -> bytes:
     """Return the envelope of `record_by`."""
-    samples = m.simulated(2, "standard", ("fp16", "fp64")).samples
-    return m.seal_record(record_by(key, index, **changes), key, samples)
+    return m.seal_record(record_by(key, index, **changes), key, samples())
 
 
 def resealed(index: int, change: Change) -> bytes:

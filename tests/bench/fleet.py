@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -20,6 +22,7 @@ from bench.record.node import FailureCode
 from bench.scenario import Scenario
 from bench.schedule import self_issued, utc_window
 from bench.session import Result, Session, failure_of
+from bench.units import utc_ns
 
 FIXED = replace(load_profile("standard"), choices=("fixed",))  # half the work of `standard`
 SPKI = "MCowBQYDK2VwAyEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
@@ -27,13 +30,14 @@ NODE = "node-0123456789ab"
 BEGIN_NS = 1_772_352_000_000_000_000  # 2026-03-01T08:00:00Z
 
 
-class Simulated(NamedTuple):
+@dataclass(frozen=True)
+class Simulated:
     """What a simulated node leaves: its record and its samples."""
 
     record: NodeRecord
     rows: list[Row]
 
-    @property
+    @cached_property
     def samples(self) -> bytes:
         return samples_gz(self.rows)
 
@@ -66,6 +70,7 @@ def simulate_node(
     found = backend.find(str(devices))
     challenge = campaign.challenge if campaign else hashlib.sha256(node_id.encode()).hexdigest()
     given = campaign or self_issued(plan, precisions, node_id, challenge, BEGIN_NS + 60 * 10**9)
+    starts_ns = utc_ns(given.starts_from)
     wanted = tuple(window.workload for window in given.windows)
     results: list[Result] = []
     failures: list[Failure] = []
@@ -75,8 +80,8 @@ def simulate_node(
     switches: dict[str, str] = {}
     for slot, one in enumerate(found):
         clock = SimulatedClock(BEGIN_NS, drift_ppm)
-        session = Session(one, backend.open(one, clock), plan, challenge, clock)
-        figures, troubles = _measure_device(session, plan, given, slot)
+        session = Session(one, backend.open(one, clock), plan, challenge, clock, node_id=node_id)
+        figures, troubles = _measure_device(session, plan, given, node_id, slot)
         results += figures
         failures += [
             Failure(device=one.device.device, precision=w.precision, choice=w.choice, code=code, detail=detail)
@@ -93,7 +98,9 @@ def simulate_node(
         signer_spki=SPKI,
         profile=plan,
         campaign=given,
+        starts_ns=starts_ns,
         started_ns=BEGIN_NS,
+        ready_ns=BEGIN_NS,
         ended_ns=BEGIN_NS + 3600 * 10**9,
         clock=node_clock,
         libraries=libraries,
@@ -121,22 +128,23 @@ def simulate(
 
 
 def _measure_device(
-    session: Session, plan: Profile, campaign: Campaign, slot: int
+    session: Session, plan: Profile, campaign: Campaign, node_id: str, place: int
 ) -> tuple[list[Result], dict[Workload, tuple[FailureCode, str]]]:
     """Do what a worker does; one that hangs or dies takes with it what it had not handed over."""
     wanted = tuple(window.workload for window in campaign.windows)
     troubles: dict[Workload, tuple[FailureCode, str]] = {}
-    for place, workload in enumerate(wanted):
+    for done, workload in enumerate(wanted):
         try:
-            session.prepare(workload, len(wanted) - place)
+            session.prepare(workload, len(wanted) - done)
         except Exception as error:
             troubles[workload] = failure_of(error)
     for window in campaign.windows:
         if window.workload in troubles:
             continue
         try:
-            session.measure(window.workload, utc_window(window, plan, slot))
-            session.accompany(window.workload, utc_window(window, plan, slot))
+            own = utc_window(window, plan, utc_ns(campaign.starts_from), campaign.slot_ns(node_id), place)
+            session.measure(window.workload, own)
+            session.accompany(window.workload, own)
         except Exception as error:
             code, detail = failure_of(error)
             if code in ("device-hung", "device-lost"):

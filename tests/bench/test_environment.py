@@ -137,9 +137,3 @@ def test_the_name_of_the_system(tmp_path: Path) -> None:
 def test_the_tools_digest_is_that_of_its_sources() -> None:
     assert re.fullmatch("[0-9a-f]{64}", env.tool().sha256)
     assert env.tool() is env.tool()
-
-
-def test_the_kernels_clock_is_known_or_null() -> None:
-    clock = env.kernel_clock()
-    assert clock.source == "kernel"
-    assert clock.uncertainty_ns is None or clock.uncertainty_ns >= 0

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -16,13 +16,14 @@ from msgspec.structs import replace
 
 from bench.clock import SystemClock
 from bench.devices import select_devices
-from bench.errors import InputError
+from bench.errors import InputError, RefusedError
 from bench.node import Event, Limits, Request, measure_node
 from bench.profile import load_profile
 from bench.record import Campaign, Kernels, NodeRecord, Profile, Shape
+from bench.record.windows import LEAD_NS
 from bench.scenario import SCENARIO_VARIABLE
-from bench.schedule import LEAD_NS, self_issued
-from bench.units import utc_ns
+from bench.schedule import self_issued
+from bench.units import utc_ns, utc_text
 from tests.bench.processes import children
 
 SHORT = replace(
@@ -112,7 +113,7 @@ def test_fixed_and_tuned_and_a_second_path_on_the_cpu_of_this_machine() -> None:
     ]
     assert record.campaign is not None
     first, second = record.campaign.windows
-    apart = utc_ns(second.load_at) - utc_ns(first.closes_at)
+    apart = second.load_ns - first.closes_ns
     # every path has its own time after the window, whoever needs it; ceilings and bandwidths have theirs at the end
     assert apart == both.guard_ns + 2 * both.companion_ns + LEAD_NS
     path, absent, triad = record.companions
@@ -302,8 +303,37 @@ def test_a_campaign_that_this_node_cannot_take_part_in(
     assert children() == []
 
 
-def test_a_campaign_that_begins_before_anything_is_ready(scenario: Any) -> None:
-    with pytest.raises(InputError) as refused:
-        measure_node(request("fake:1", campaign=campaign(SHORT, -450_000_000)))
-    assert refused.value.code == "campaign-window-passed"
+def test_a_node_that_is_ready_after_half_the_warm_up_misses_the_window_and_says_so(scenario: Any) -> None:
+    late_ns = SHORT.warmup_ns * 3 // 4 + LEAD_NS
+    record, _ = measure_node(request("fake:1", campaign=campaign(SHORT, -late_ns)))
+    assert failed(record) == [("fake:0", "fp16", "late")]
+    assert record.measurements == ()
+    assert record.starts_at < record.started_at <= record.ready_at <= record.ended_at
+    assert children() == []
+
+
+class Agreed(NamedTuple):
+    """A start that is agreed only once this node is ready, as a coordinator does it."""
+
+    in_ns: int
+    ready: list[int]
+
+    def known_ns(self) -> int | None:
+        return None
+
+    def wait_ns(self, devices: int) -> int:
+        self.ready.append(devices)
+        return SystemClock().utc_ns() // 1000 * 1000 + self.in_ns
+
+
+def test_the_start_is_agreed_once_the_devices_are_ready(scenario: Any) -> None:
+    given = replace(campaign(SHORT, 0), starts_until=utc_text(SystemClock().utc_ns() + 600 * 10**9))
+    agreed = Agreed(10**9, [])
+    record, _ = measure_node(request("fake:2", campaign=given)._replace(start=agreed))
+    assert agreed.ready == [2]
+    assert failed(record) == []
+    assert utc_ns(record.starts_at) - utc_ns(record.ready_at) >= 10**9
+    with pytest.raises(RefusedError) as refused:
+        measure_node(request("fake:1", campaign=given)._replace(start=Agreed(3600 * 10**9, [])))
+    assert refused.value.code == "window-invalid"
     assert children() == []

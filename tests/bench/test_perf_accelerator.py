@@ -16,7 +16,7 @@ from tests.certify.measured import measured
 from tests.perf import accelerator, adversary, beside, costs, harness, intruder, plot, search, tricks
 from tests.perf.rig import Setup, alone
 
-SETUP = Setup("cpu", "fp64", 1.5)
+SETUP = Setup("cpu", "fp64", 0.6)
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +93,7 @@ def test_the_grid_is_as_fine_as_the_time_allows(
 
 
 def test_every_trick_that_can_be_tried_on_a_cpu_is_caught() -> None:
-    found = adversary.measure(Setup("cpu", "fp64", 1.0))
+    found = adversary.measure(SETUP)
     assert not {"wrong-product", "operands-not-random"} & set(found.honest_codes)
     assert {told.name: told.outcome for told in found.told} == {
         "zeros": "caught",

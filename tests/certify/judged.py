@@ -55,6 +55,7 @@ def basis_of(
         centre=centre,
         campaign=campaign,
         campaign_sha256=digest(campaign),
+        starts_at=campaign.starts_from,
         profile=plan,
         profile_sha256=digest(plan),
         ratings=ratings or installed_ratings(),

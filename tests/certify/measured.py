@@ -19,7 +19,8 @@ from msgspec.structs import replace
 
 from bench.profile import load_profile
 from bench.record import Campaign, ExpectedNode, NodeRecord, Precision, Profile, digest
-from bench.schedule import windows
+from bench.record.windows import windows
+from bench.units import utc_text
 from certify import dsse, issue, verify
 from certify.documents import PAYLOAD_TYPE, make_document, spki_text
 from certify.keys import load_private, new_key, public_path
@@ -93,14 +94,23 @@ def test_campaign(profile: Profile, precisions: tuple[Precision, ...], nodes: in
     return Campaign(
         campaign_id="2026-03",
         self_issued=False,
+        purpose="capacity",
         centre_id=CENTRE_ID,
+        centre_sha256=None,
         challenge=CHALLENGE,
         challenge_source="witness",
         profile=profile.profile,
         profile_sha256=digest(profile),
+        policies={},
         issued_at="2026-03-01T07:00:00.000000Z",
-        windows=windows(profile, precisions, BEGIN_NS + 60 * 10**9),
+        starts_from=utc_text(BEGIN_NS + 60 * 10**9),
+        starts_until=utc_text(BEGIN_NS + 3600 * 10**9),
+        ramp_ns=0,
+        windows=windows(profile, precisions),
         nodes=tuple(ExpectedNode(node_id=node_name(i), pool="main") for i in range(nodes)),
+        left_out=(),
+        series="2026-03",
+        earlier=(),
     )
 
 

@@ -31,6 +31,7 @@ from certify.trust import Delegation, Revocation, TrustedKey, TrustedSet, TrustR
 
 NOW = "2026-03-01T12:00:00.000000Z"
 BEFORE = "2026-01-01T00:00:00.000000Z"
+STARTS = "2026-03-01T08:00:00.000000Z"
 AFTER = "2027-01-01T00:00:00.000000Z"
 CENTRE = "gz-centre"
 
@@ -50,22 +51,23 @@ def campaign(**changes: Any) -> Campaign:
     value = Campaign(
         campaign_id="c-2026-03",
         self_issued=False,
+        purpose="capacity",
         centre_id=CENTRE,
+        centre_sha256=None,
         challenge="ab" * 16,
         challenge_source="self",
         profile="certification",
         profile_sha256=sha("profile"),
+        policies={},
         issued_at=BEFORE,
-        windows=(
-            Window(
-                precision="fp16",
-                choice="fixed",
-                load_at="2026-03-01T08:00:00.000000Z",
-                opens_at="2026-03-01T08:05:00.000000Z",
-                closes_at="2026-03-01T08:16:00.000000Z",
-            ),
-        ),
+        starts_from=STARTS,
+        starts_until=STARTS,
+        ramp_ns=0,
+        windows=(Window(precision="fp16", choice="fixed", load_ns=0, opens_ns=300 * 10**9, closes_ns=960 * 10**9),),
         nodes=(ExpectedNode(node_id="node-1", pool="pool-a"),),
+        left_out=(),
+        series="c-2026-03",
+        earlier=(),
     )
     return msgspec.structs.replace(value, **changes)
 
@@ -120,7 +122,9 @@ def record(key: PrivateKey, **changes: Any) -> NodeRecord:
         profile="certification",
         profile_sha256=sha("profile"),
         signer_spki=documents.spki_text(key.public),
-        started_at="2026-03-01T08:00:00.000000Z",
+        starts_at=STARTS,
+        started_at="2026-03-01T07:50:00.000000Z",
+        ready_at="2026-03-01T07:55:00.000000Z",
         ended_at="2026-03-01T08:20:00.000000Z",
         clock=NodeClock(source="chrony", uncertainty_ns=1_000_000),
         environment=Environment(

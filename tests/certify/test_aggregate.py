@@ -163,6 +163,7 @@ def record_of(index: int, devices: list[One], campaign: Campaign = CAMPAIGN) -> 
         centre_id=campaign.centre_id,
         pool="main",
         campaign_id=campaign.campaign_id,
+        starts_at=campaign.starts_from,
         campaign_sha256=digest(campaign),
         challenge=campaign.challenge,
         profile=campaign.profile,
@@ -354,7 +355,13 @@ def check_classes(statement: CapacityStatement, oracle: Oracle, pools: list[dict
         assert line.existing == oracle.totals(names, precision, True)
         assert line.untested == oracle.rest(names)
         absent = {node_name(i) for i in range(4)} - {node_name(i) for i in fleet}
-        may = [n for n in absent if any(p["nodes"] == "all" or n in p["nodes"] for p in wanted[line.pool_class])]
+        named = {n for p in pools if p["nodes"] != "all" for n in p["nodes"]}
+        may = [
+            n
+            for n in absent  # who is in no list may have devices in any class
+            if n not in named or any(p["nodes"] == "all" or n in p["nodes"] for p in wanted[line.pool_class])
+        ]
+        may = list(absent) if any(p["nodes"] == "all" for p in wanted[line.pool_class]) else may
         assert line.nodes_missing == len(may)
     sums = {line.pool_class: line.counted.certified_mflop_s for line in statement.classes}
     whole, book = sum(sums.values()), statement.bookkeeping
@@ -461,12 +468,13 @@ BELONGS: dict[str, dict[str, Any]] = {
     "profile-differs by name": {"profile": "smoke"},
     "rules-differ": {"rules": "petaseal-rules/9.9"},
     "campaign-differs": {"campaign_sha256": "0" * 64},
+    "start-differs": {"starts_at": "2026-03-01T08:00:59.999999Z"},
     "challenge-differs": {"challenge": "ee" * 16},
     "centre-differs": {"centre_id": "other"},
     "profile-differs": {"profile_sha256": "0" * 64},
     "node-not-expected": {"node_id": "stranger"},
     "pool-differs": {"pool": "other"},
-    "times-reversed": {"ended_at": "2026-03-01T07:59:59.999999Z"},
+    "times-reversed": {"ended_at": "2026-03-01T07:54:00.000000Z"},
 }
 
 

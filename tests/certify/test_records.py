@@ -11,7 +11,7 @@ import pytest
 
 from bench.errors import PetasealError
 from bench.record import encode
-from certify import records
+from certify import records, workers
 from certify.caps import CAPS
 from certify.records import chunks_of, envelopes
 from tests.certify.measured import Measured, measured
@@ -239,7 +239,7 @@ def test_a_lost_worker_is_one_sentence(centre: Measured, monkeypatch: pytest.Mon
         def map(self, *args: Any) -> Any:
             raise BrokenProcessPool
 
-    monkeypatch.setattr(records, "ProcessPoolExecutor", Broken)
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", Broken)
     monkeypatch.setattr(records, "PARALLEL_FROM_BYTES", 0)
     monkeypatch.setattr(records, "CHUNK_FILES", 1)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)

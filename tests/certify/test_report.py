@@ -230,8 +230,8 @@ def test_a_missing_node_is_counted_once_however_many_classes_it_might_be_in() ->
     campaign = campaign_of(profile, ("fp16", "fp64"), 2)
     record = simulate({}, 2, profile, ("fp16", "fp64"), node_name(0), campaign)
     text = page(statement_of([record], basis_of(campaign, profile, centre_of(pools=pools))), OFFICIAL)
-    assert "1 expected node(s) left no record" in text
-    assert "2 expected node(s)" not in text
+    assert f"<code>node-missing</code> × 1（{node_name(1)}）" in text
+    assert "node-missing</code> × 2" not in text
 
 
 def test_where_to_look_further() -> None:

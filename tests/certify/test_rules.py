@@ -224,6 +224,12 @@ def plausible(test: str, codes: tuple[str, ...], model: Mapping[str, str], scrip
     return Broken(test, codes, script, **{**values, **more})
 
 
+def later(by_ns: int) -> Change:
+    """Return a change after which a device loaded that much later."""
+    return figure_is(warmup_ns=lambda ns: ns - by_ns)
+
+
+LATE = "2026-03-01T08:02:00.000000Z"
 WILD = tuple((float(second), 1_000_000 - 700_000 * (second % 2)) for second in range(5))
 WAVE = tuple((float(second), 1_000_000 - 200_000 * (second % 2)) for second in range(5))
 FALLING = ((-2.0, 1_000_000), (0.0, 600_000), (4.0, 600_000))
@@ -313,7 +319,7 @@ BROKEN = (
     Broken("R10 clock uncertain", ("clock-uncertain",), Scenario(clock_uncertainty_ns=S + 1), profile=FIVE_MINUTES),
     Broken("R10 clock very uncertain", ("clock-uncertain", "not-simultaneous"), Scenario(clock_uncertainty_ns=2 * S)),
     Broken("R10 clock that the node vouches for", ("clock-unknown",), change=clock_is(source="self", uncertainty_ns=0)),
-    Broken("R10 started too late", ("outside-window",), change=record_is(started_at="2026-03-01T08:02:00.000000Z")),
+    Broken("R10 started too late", ("outside-window",), change=record_is(started_at=LATE, ready_at=LATE)),
     Broken("R10 ended too early", ("outside-window",), change=record_is(ended_at="2026-03-01T08:01:00.000000Z")),
     Broken(
         "R10 clock of a fake",
@@ -323,6 +329,20 @@ BROKEN = (
     ),
     Broken("R10 before the window", ("outside-window",), change=figure_is(opened_ns=-1)),
     Broken("R10 after the window", ("outside-window",), change=figure_is(covered_until_ns=SMOKE.window_ns + 1)),
+    plausible(
+        "R10 after its ramp slot",
+        ("late-load",),
+        H100,
+        rated(fp16=700_000),
+        change=both(model_is(**H100), later(3 * S)),
+    ),
+    plausible(
+        "R10 before its ramp slot",
+        ("ramp-not-kept",),
+        H100,
+        rated(fp16=700_000),
+        change=both(model_is(**H100), later(-3 * S)),
+    ),
     # R11: the clocks agree
     Broken("R11 device time too long", ("event-clock-disagrees",), {"event_ppm": 20_000}),
     Broken("R11 device time too short", ("event-clock-disagrees",), {"event_ppm": -20_000}),
@@ -574,7 +594,7 @@ def test_the_table_yields_every_code_of_the_rules() -> None:
         if entry.effect in ("note", "hold", "void") and entry.rule in {f"R{number}" for number in range(1, 14)}
     }
     elsewhere = {"unsupported-precision", "no-shape", "plausibility-unproven", "rating-doubtful"}  # below
-    elsewhere.add("device-busy")  # tests/bench
+    elsewhere |= {"device-busy", "late"}  # tests/bench
     assert of_rules - yielded == elsewhere
 
 
@@ -823,7 +843,9 @@ def test_r10_limit_is_99_percent_of_the_window_after_the_uncertainty(
 @pytest.mark.parametrize(("uncertainty_ns", "codes"), [(S - 1, ()), (S, ()), (S + 1, ("clock-uncertain",))])
 def test_r10_limit_of_the_uncertainty(uncertainty_ns: int, codes: tuple[str, ...]) -> None:
     case = honest().case(opened_ns=0, counted_until_ns=1, covered_until_ns=300 * S)
-    case = case._replace(setting=case.setting._replace(window_ns=300 * S))
+    assert case.setting.window is not None
+    longer = replace(case.setting.window, closes_ns=case.setting.window.opens_ns + 300 * S)
+    case = case._replace(setting=case.setting._replace(window=longer))
     assert rules.r10_simultaneous(with_clock(case, uncertainty_ns)) == codes
 
 

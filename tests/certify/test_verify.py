@@ -268,19 +268,19 @@ STATED: dict[str, tuple[Edit, str | None]] = {
     "step 11 number 0": (put("issue.sequence", 0), "schema-invalid"),
     # 12: campaign, windows, centre
     "step 12 window edited": (
-        put("campaign.windows.0.closes_at", "2026-03-01T09:00:00.000000Z"),
+        put("campaign.windows.0.closes_ns", lambda n: n + 1),
         "campaign-differs",
     ),
     "step 12 window edited, digest too": (
-        rebound(put("campaign.windows.0.closes_at", "2026-03-01T07:00:00.000000Z"), "campaign"),
+        rebound(put("campaign.windows.0.closes_ns", 1), "campaign"),
         "window-invalid",
     ),
     "step 12 window longer than the profile's": (
-        rebound(put("campaign.windows.1.closes_at", "2026-03-01T09:00:00.000000Z"), "campaign"),
+        rebound(put("campaign.windows.1.closes_ns", lambda n: n + 1), "campaign"),
         "window-invalid",
     ),
     "step 12 windows not over at the issue": (
-        rebound(put("campaign.windows.1.closes_at", "2099-03-01T09:00:00.000000Z"), "campaign"),
+        rebound(put("campaign.windows.1.closes_ns", 2**53 - 1), "campaign"),
         "window-invalid",
     ),
     "step 12 precision twice": (rebound(put("campaign.windows.1.precision", "fp16"), "campaign"), "window-invalid"),
@@ -294,6 +294,13 @@ STATED: dict[str, tuple[Edit, str | None]] = {
         rebound(put("campaign.issued_at", "2099-01-01T00:00:00.000000Z"), "campaign"),
         "window-invalid",
     ),
+    "step 12 started before it might": (put("starts_at", "2026-03-01T08:00:59.999999Z"), "window-invalid"),
+    "step 12 started after it might": (put("starts_at", "2026-03-01T09:00:00.000001Z"), "window-invalid"),
+    "step 12 another policy announced": (
+        rebound(put("campaign.policies", {"guangzhou-2000p": "ab" * 32}), "campaign"),
+        "policy-unknown",
+    ),
+    "step 12 another start": (put("starts_at", "2026-03-01T08:01:01.000000Z"), "start-differs"),
     "step 12 another challenge": (rebound(put("campaign.challenge", "cd" * 16), "campaign"), "campaign-differs"),
     "step 12 a node left out": (
         rebound(lambda v: v["predicate"]["campaign"]["nodes"].pop(), "campaign"),

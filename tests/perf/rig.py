@@ -25,7 +25,7 @@ from bench.profile import load_profile
 from bench.record import Figure, NodeClock, Precision, Profile, Shape, Workload
 from bench.schedule import self_issued, utc_window
 from bench.session import Facts, Ready, Session
-from bench.units import rate_text
+from bench.units import rate_text, utc_ns
 from certify.describe import judge_record
 
 if TYPE_CHECKING:
@@ -184,7 +184,8 @@ class Rig:
         """Measure one window that begins now, and return it as the rules judge it."""
         started_ns = self.clock.utc_ns()
         campaign = self_issued(self.profile, (self.setup.precision,), "perf", CHALLENGE, started_ns)
-        window = utc_window(campaign.windows[0], self.profile, 0)
+        starts_ns = utc_ns(campaign.starts_from)
+        window = utc_window(campaign.windows[0], self.profile, starts_ns)
         self.session.beside.clear()
         self.session.measure(self.workload, window)
         self.session.accompany(self.workload, window)
@@ -195,7 +196,9 @@ class Rig:
             signer_spki="",
             profile=self.profile,
             campaign=campaign,
+            starts_ns=starts_ns,
             started_ns=started_ns,
+            ready_ns=started_ns,
             ended_ns=self.clock.utc_ns(),
             clock=NodeClock(source="self", uncertainty_ns=0),
             libraries=self.session.libraries(),

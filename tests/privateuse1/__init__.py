@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.bad_input.command import Answer, started
+
 HERE = Path(__file__).parent
 FILES = ("device.cpp", "petadev.py")
 COMPILER = "g++"
@@ -34,6 +36,25 @@ def environment(**variables: str) -> dict[str, str]:
         pytest.skip(reason)
     paths = [str(site()), os.environ.get("PYTHONPATH", "")]
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))} | variables
+
+
+def start(*arguments: object, state: Path, **variables: str) -> subprocess.Popen[str]:
+    """Start a command of petaseal with the device; several at once, since most of their time is spent importing torch.
+
+    Args:
+        arguments: of the command.
+        state: folder for what petaseal keeps.
+        variables: as of `environment`.
+    """
+    place = environment(PETASEAL_STATE=str(state), NO_COLOR="1", **variables)
+    place.pop("PETASEAL_SCENARIO", None)
+    return started(*arguments, env=place)
+
+
+def ended(running: subprocess.Popen[str]) -> Answer:
+    """Return what a started command leaves."""
+    out, err = running.communicate(timeout=240)
+    return Answer(running.returncode, out, err)
 
 
 def site() -> Path:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.bad_input.command import process
-from tests.privateuse1 import environment
+from tests.bad_input.command import Answer
+from tests.bench.test_cli import quick
+from tests.privateuse1 import ended, environment, start
 
 WORKER = """
 import json
@@ -44,10 +45,30 @@ print(json.dumps(told))
 """
 
 
-@pytest.fixture(autouse=True)
-def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PETASEAL_STATE", str(tmp_path / "state"))
-    monkeypatch.delenv("PETASEAL_SCENARIO", raising=False)
+VARIABLES: dict[str, dict[str, str]] = {
+    "all": {},
+    "no-fp64": {"PETADEV_FAULTS": "no-fp64"},
+    "fp64-cast": {"PETADEV_FAULTS": "fp64-always-as-fp32"},
+    "bare": {"PETADEV_BARE": "1", "PETADEV_FAULTS": "no-events"},
+}
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
+    """Return what every process answers; they run at the same time."""
+    place = tmp_path_factory.mktemp("torch")
+    run = ("run", "--device", "torch:0,torch:1", "--profile", quick(place), "--precision", "fp32,fp64", "--json")
+    worker = [sys.executable, "-W", "error", "-c", WORKER]
+    running = {
+        "run": start(*run, "--out", place / "out", state=place),
+        "devices": start("devices", "--json", state=place),
+        "bare devices": start("devices", "--json", state=place, PETADEV_BARE="1"),
+    }
+    for name, variables in VARIABLES.items():
+        running[name] = subprocess.Popen(
+            worker, env=environment(**variables), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+    return {name: ended(one) for name, one in running.items()}
 
 
 def predicate(record: Path) -> Any:
@@ -55,9 +76,8 @@ def predicate(record: Path) -> Any:
     return json.loads(base64.b64decode(json.loads(record.read_bytes())["payload"]))["predicate"]
 
 
-def test_devices_shows_it_with_what_it_tells() -> None:
-    answer = process("devices", "--json", env=environment())
-    shown = json.loads(answer.out)["devices"]
+def test_devices_shows_it_with_what_it_tells(answers: dict[str, Answer]) -> None:
+    shown = json.loads(answers["devices"].out)["devices"]
     assert [device["device"] for device in shown] == ["torch:0", "torch:1"]
     assert [device["uuid"][-1] for device in shown] == ["1", "2"]
     model = shown[0]["model"]
@@ -66,19 +86,16 @@ def test_devices_shows_it_with_what_it_tells() -> None:
     assert model["obtained"] == dict.fromkeys(("model", "vendor", "uuid"), "host_attested")
 
 
-def test_devices_shows_it_without_an_identity_where_it_tells_none() -> None:
-    answer = process("devices", "--json", env=environment(PETADEV_BARE="1"))
-    shown = json.loads(answer.out)["devices"]
+def test_devices_shows_it_without_an_identity_where_it_tells_none(answers: dict[str, Answer]) -> None:
+    shown = json.loads(answers["bare devices"].out)["devices"]
     assert [(device["device"], device["uuid"]) for device in shown] == [("torch:0", None), ("torch:1", None)]
     model = shown[0]["model"]
     assert (model["model"], model["vendor"], model["memory_bytes"]) == ("petadev", "unknown", None)
     assert model["obtained"] == {"model": "asserted", "vendor": "asserted"}
 
 
-def test_it_is_measured_by_worker_processes(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    arguments = ("--device", "torch:0,torch:1", "--profile", "smoke", "--precision", "fp32,fp64")
-    answer = process("run", *arguments, "--json", "--out", out, env=environment())
+def test_it_is_measured_by_worker_processes(answers: dict[str, Answer]) -> None:
+    answer = answers["run"]
     assert answer.out, answer.err
     result = json.loads(answer.out)
     assert result["failures"] == []
@@ -100,29 +117,19 @@ def test_it_is_measured_by_worker_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "fp64"),
+    ("name", "fp64"),
     [
-        ({}, None),
-        ({"PETADEV_FAULTS": "no-fp64"}, "petadev does not support Double"),
-        (
-            {"PETADEV_FAULTS": "fp64-always-as-fp32"},
-            "torch's fp64 product on petadev:{index} has another type or value",
-        ),
-        ({"PETADEV_BARE": "1", "PETADEV_FAULTS": "no-events"}, None),
+        ("all", None),
+        ("no-fp64", "petadev does not support Double"),
+        ("fp64-cast", "torch's fp64 product on petadev:{index} has another type or value"),
+        ("bare", None),
     ],
-    ids=["all", "no-fp64", "fp64-cast", "bare"],
 )
-def test_the_kernel_and_the_timer_on_it(variables: dict[str, str], fp64: str | None) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-W", "error", "-c", WORKER],
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert ended.returncode == 0, ended.stderr
-    for index, seen in json.loads(ended.stdout).items():
-        bare = "PETADEV_BARE" in variables
+def test_the_kernel_and_the_timer_on_it(answers: dict[str, Answer], name: str, fp64: str | None) -> None:
+    answer = answers[name]
+    assert answer.status == 0, answer.err
+    for index, seen in json.loads(answer.out).items():
+        bare = name == "bare"
         assert seen["timer"] is not bare
         assert bare or seen["between_ns"] > 0
         assert (seen["free"] is None) is bare

@@ -1,0 +1,214 @@
+"""What a campaign looks like just now: pure, from the latest status of every node, with the time passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from statistics import median
+from typing import Literal, get_args
+
+import msgspec
+
+from bench.record import Campaign, PoolClass
+from bench.record.folder import Published, Roster, RosterNode, Status
+from bench.units import utc_ns, utc_text
+
+SECOND_NS = 10**9
+SILENT_HEARTBEATS = 6
+LEAST_SILENT_NS = 30 * SECOND_NS
+SLOW_PERCENT = 90  # of the median rate of the pool's nodes
+MOST_READY_PERCENT = 90  # from then on those that are not ready are stragglers
+
+Place = Literal[
+    "expected", "arrived", "preparing", "ready", "measuring", "concluding", "done", "void", "failed", "aborted", "lost"
+]
+PLACES: tuple[Place, ...] = get_args(Place)
+OVER: frozenset[Place] = frozenset({"done", "void", "failed", "aborted", "lost"})
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One node."""
+
+    node_id: str
+    name: str
+    pool: str
+    place: Place
+    late: bool
+    straggler: str | None  # why it is one
+    rate_mflop_s: int | None
+    message: str | None
+    arrived_at: str | None
+    ready_at: str | None
+    ended_at: str | None
+
+
+class Against(msgspec.Struct, frozen=True):
+    """The running sum against a threshold."""
+
+    name: str
+    certified_mflop_s: int
+    threshold_mflop_s: int
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """A campaign at one moment. Sums are what the nodes say; `petaseal campaign collect` recomputes them."""
+
+    at: str
+    starts_at: str | None
+    ends_at: str | None  # the end of the last window, as far as T0 is known
+    phase: str
+    expected: int
+    places: dict[Place, int]
+    late: int
+    missing: int  # over without a record, or not heard of
+    left_out: int
+    live_mflop_s: dict[str, int]  # by workload: what the nodes that measure it do just now, sustained
+    certified_mflop_s: dict[str, int]  # by class, of the workload that counts in it
+    against: tuple[Against, ...]
+    nodes: tuple[Line, ...]
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether no node will tell anything more."""
+        return all(line.place in OVER for line in self.nodes)
+
+
+def silent_ns(roster: Roster) -> int:
+    """Return after how long without a sign of life a node is taken as lost, ns."""
+    return max(LEAST_SILENT_NS, SILENT_HEARTBEATS * roster.heartbeat_ns)
+
+
+def place_of(status: Status | None, lost: bool, workload: str) -> Place:
+    """Return where a node stands."""
+    if status is not None and status.state == "done":
+        own = status.sums.get(workload)
+        return "done" if own is not None and own.devices else "void"
+    if lost:
+        return "lost"
+    if status is None or status.state == "checked":
+        return "expected"
+    return status.state
+
+
+def overview(
+    roster: Roster,
+    campaign: Campaign,
+    published: Published | None,
+    known: Mapping[str, Status],
+    lost: Collection[str],
+    now_ns: int,
+) -> Overview:
+    """Return a campaign at one moment.
+
+    Args:
+        roster: its nodes and pools.
+        campaign: signed.
+        published: T0, where it is agreed.
+        known: node -> its latest status.
+        lost: nodes that give no sign of life any more.
+        now_ns: UTC, ns.
+    """
+    workload = {pool.pool: pool.workload for pool in roster.pools}
+    classes = {pool.pool: pool.pool_class for pool in roster.pools}
+    starts = None if published is None else utc_ns(published.starts_at)
+    slots = {} if starts is None else {n.node_id: starts + campaign.slot_ns(n.node_id) for n in roster.nodes}
+    places = {n.node_id: place_of(known.get(n.node_id), n.node_id in lost, workload[n.pool]) for n in roster.nodes}
+    slow = _slow(roster, known, places)
+    ready = sum(place not in ("expected", "arrived", "preparing") for place in places.values())
+    few_left = ready * 100 >= MOST_READY_PERCENT * len(roster.nodes)
+    counts: dict[Place, int] = dict.fromkeys(PLACES, 0)
+    sums: dict[PoolClass, int] = {}
+    lines = []
+    for node in roster.nodes:
+        status, place = known.get(node.node_id), places[node.node_id]
+        counts[place] += 1
+        if place == "done":
+            assert status is not None
+            own = status.sums[workload[node.pool]]
+            sums[classes[node.pool]] = sums.get(classes[node.pool], 0) + own.certified_mflop_s
+        lines.append(_line(node, status, place, slots.get(node.node_id), slow.get(node.node_id), few_left))
+    ends = None if starts is None else starts + campaign.closes_ns
+    return Overview(
+        at=utc_text(now_ns),
+        starts_at=published.starts_at if published else None,
+        ends_at=None if ends is None else utc_text(ends),
+        phase=_phase(campaign, starts, now_ns, places.values()),
+        expected=len(roster.nodes),
+        places=counts,
+        late=sum(line.late for line in lines),
+        missing=sum(counts[place] for place in ("expected", "failed", "aborted", "lost")),
+        left_out=len(roster.left_out),
+        live_mflop_s=_live(known, places),
+        certified_mflop_s={str(name): value for name, value in sorted(sums.items())},
+        against=tuple(
+            Against(t.name, sum(value for name, value in sums.items() if name in t.classes), t.value_mflop_s)
+            for t in roster.targets
+        ),
+        nodes=tuple(lines),
+    )
+
+
+def _line(
+    node: RosterNode, status: Status | None, place: Place, due_ns: int | None, slow: str | None, few_left: bool
+) -> Line:
+    late = (
+        due_ns is not None and status is not None and status.ready_at is not None and utc_ns(status.ready_at) > due_ns
+    )
+    waiting = place in ("arrived", "preparing") or (place == "expected" and status is None)
+    reason = "not ready, and nearly all others are" if few_left and waiting else slow
+    return Line(
+        node_id=node.node_id,
+        name=node.name,
+        pool=node.pool,
+        place=place,
+        late=late,
+        straggler=reason,
+        rate_mflop_s=status.rate_mflop_s if status else None,
+        message=status.message if status else None,
+        arrived_at=status.arrived_at if status else None,
+        ready_at=status.ready_at if status else None,
+        ended_at=status.ended_at if status else None,
+    )
+
+
+def _live(known: Mapping[str, Status], places: Mapping[str, Place]) -> dict[str, int]:
+    """Return the sum of the rates that nodes under load tell of, by workload, MFLOP/s."""
+    live: dict[str, int] = {}
+    for node_id, status in known.items():
+        if places.get(node_id) == "measuring" and status.workload is not None and status.rate_mflop_s:
+            live[status.workload] = live.get(status.workload, 0) + status.rate_mflop_s
+    return dict(sorted(live.items()))
+
+
+def _slow(roster: Roster, known: Mapping[str, Status], places: Mapping[str, Place]) -> dict[str, str]:
+    """Return the nodes that are well below the median of their pool in the same phase, and by how much."""
+    rates: dict[tuple[str, str | None, str | None], dict[str, int]] = {}
+    for node in roster.nodes:
+        status = known.get(node.node_id)
+        if places[node.node_id] == "measuring" and status is not None and status.rate_mflop_s:
+            rates.setdefault((node.pool, status.workload, status.phase), {})[node.node_id] = status.rate_mflop_s
+    slow = {}
+    for group in rates.values():
+        middle = median(group.values())
+        for node_id, rate in group.items():
+            if rate * 100 < SLOW_PERCENT * middle:
+                slow[node_id] = f"at {rate * 100 / middle:.0f} % of its pool's median"
+    return slow
+
+
+def _phase(campaign: Campaign, starts_ns: int | None, now_ns: int, places: Collection[Place]) -> str:
+    """Return what the campaign does just now, in words."""
+    if starts_ns is not None and all(place in OVER for place in places):
+        return "over: every node has ended"
+    if starts_ns is None and all(place == "expected" for place in places):
+        return "no node has told anything yet"
+    if starts_ns is None:
+        return "waiting for all nodes to be ready"
+    since = now_ns - starts_ns
+    if since < 0:
+        return f"starts in {-since // SECOND_NS + 1} s"
+    for window in campaign.windows:
+        if since < window.opens_ns:
+            return f"warming up for {window.workload}, {(window.opens_ns - since) // SECOND_NS} s left"
+        if since < window.closes_ns:
+            return f"measuring {window.workload}, {(window.closes_ns - since) // SECOND_NS} s left"
+    return "windows are over; records are being written"

@@ -1,0 +1,185 @@
+"""The commands of a campaign at work: ``launch``, ``status``, ``abort``, ``check``, and ``join``, which each node runs.
+
+Errors leave as `PetasealError`. What reads a signature is handed in as a `Sealing`, as for ``run``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.errors import RefusedError
+from bench.show import print_json, print_lines
+
+if TYPE_CHECKING:
+    from bench.cli import Sealing
+    from bench.record import NodeRecord
+    from bench.record.folder import Sums
+
+Dir = Annotated[Path, typer.Argument(metavar="DIR", help="the campaign's folder, which all nodes share")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]
+On = Annotated[
+    str | None, typer.Option("--on", help="local, slurm or kubernetes (default: where the nodes were taken from)")
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--engine-option", help="handed to the engine as it is, such as --account=x; repeatable"),
+]
+DAY_S = 86_400.0
+Reservation = Annotated[str | None, typer.Option("--reservation", help="the engine's reservation to run in")]
+
+
+def mount(app: typer.Typer, sealing: Sealing) -> None:
+    """Add the commands of this room to ``petaseal campaign``."""
+
+    @app.command(epilog="Example: petaseal campaign launch campaign --on slurm --dry-run")
+    def launch(
+        folder: Dir,
+        on: On = None,
+        reservation: Reservation = None,
+        engine_option: Options = None,
+        ready_timeout: Annotated[
+            float, typer.Option(min=1, max=DAY_S, help="seconds to wait for nodes once the first runs")
+        ] = 1800,
+        lead: Annotated[
+            float, typer.Option(min=1, max=DAY_S, help="seconds from publishing the start to the start")
+        ] = 15,
+        retries: Annotated[
+            int, typer.Option(min=0, help="how often a node that fails before the start is started again")
+        ] = 1,
+        require_all: Annotated[
+            bool, typer.Option("--require-all", help="start with every node, or not at all")
+        ] = False,
+        finish: Annotated[
+            float, typer.Option(min=1, max=DAY_S, help="seconds for the last records after the last window")
+        ] = 1800,
+        detach: Annotated[
+            bool, typer.Option("--detach", help="kubernetes: let a pod coordinate and collect, and return at once")
+        ] = False,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="print the estimate and the exact commands; start nothing")
+        ] = False,
+        as_json: Json = False,
+    ) -> None:
+        """Hand the nodes to the engine, start them all at one time, and watch until every record is there.
+
+        Killed at any moment, the same command goes on where it was. Exit status 1: not every node gave its record.
+        """
+        from bench.campaign.running import Open, hand_over, plan_of, run
+        from bench.campaign.show import show_dry_run, show_view
+
+        opened = Open(folder, sealing)
+        plan = plan_of(opened, on, engine_option, reservation)._replace(
+            ready_timeout_ns=int(ready_timeout * 1e9),
+            lead_ns=int(lead * 1e9),
+            retries=retries,
+            require_all=require_all,
+            finish_ns=int(finish * 1e9),
+        )
+        if dry_run:
+            show_dry_run(opened, plan, detach, as_json)
+            return
+        if detach:
+            hand_over(opened, plan)
+            print_lines([f"handed to {plan.engine}; watch it with: petaseal campaign status {folder}"])
+            return
+        view = run(opened, plan, as_json)
+        show_view(view, as_json)
+        done = view.places["done"] + view.places["void"]
+        if done < view.expected:
+            what = f"{view.expected - done} of {view.expected} nodes gave no record"
+            raise RefusedError("campaign-incomplete", what, where=folder, fix="see: petaseal campaign collect")
+
+    @app.command(epilog="Example: petaseal campaign check campaign --on slurm")
+    def check(
+        folder: Dir,
+        on: On = None,
+        reservation: Reservation = None,
+        engine_option: Options = None,
+        timeout: Annotated[float, typer.Option(min=1, max=DAY_S, help="seconds to wait for all nodes")] = 600,
+        as_json: Json = False,
+    ) -> None:
+        """Look at every node before anything is measured: devices, drivers, clocks, disk, permissions."""
+        from bench.campaign.preflight import fleet_problems
+        from bench.campaign.running import Open, look, plan_of
+        from bench.campaign.show import show_check
+
+        opened = Open(folder, sealing)
+        plan = plan_of(opened, on, engine_option, reservation)._replace(check_only=True)
+        known = look(opened, plan, timeout, as_json)
+        told = {node: status.facts for node, status in known.items() if status.facts is not None}
+        problems = fleet_problems(told, opened.roster)
+        for node in opened.roster.nodes:
+            status = known.get(node.node_id)
+            if status is None:
+                problems.append(f"{node.name} told nothing")
+            elif status.state != "checked":
+                problems.append(f"{node.name} {status.state}: {status.message}")
+        if as_json:
+            import msgspec
+
+            facts = {node: msgspec.to_builtins(value) for node, value in told.items()}
+            print_json({"expected": len(opened.roster.nodes), "facts": facts, "problems": problems})
+        else:
+            print_lines(show_check(problems, len(told), len(opened.roster.nodes)))
+        if problems:
+            raise RefusedError("preflight-failed", f"{len(problems)} problem(s) were found", where=folder)
+
+    @app.command(epilog="Example: petaseal campaign status campaign")
+    def status(
+        folder: Dir,
+        watch: Annotated[bool, typer.Option("--watch", help="go on until the campaign is over")] = False,
+        as_json: Json = False,
+    ) -> None:
+        """Show where every node stands, and the running sum against the thresholds."""
+        from bench.campaign.running import Open, follow
+        from bench.campaign.show import show_view
+
+        opened = Open(folder, sealing)
+        show_view(follow(opened, watch and not as_json), as_json)
+
+    @app.command(epilog="Example: petaseal campaign abort campaign")
+    def abort(folder: Dir, as_json: Json = False) -> None:
+        """End all load within seconds; records that are written stay, windows that are not over are lost."""
+        from bench.campaign.running import Open, end
+
+        opened = Open(folder, sealing)
+        problem = end(opened)
+        if as_json:
+            print_json({"aborted": str(opened.folder.root), "problem": problem})
+        else:
+            print_lines(
+                [f"{opened.folder.root}: aborted; every node ends its load within seconds", *filter(None, [problem])]
+            )
+
+    @app.command(hidden=True, epilog="Example: petaseal campaign join campaign --node gpu-node-1")
+    def join(
+        folder: Dir,
+        node: Annotated[
+            str | None, typer.Option("--node", help="the engine's name of this node (default: from the engine)")
+        ] = None,
+        check_only: Annotated[bool, typer.Option("--check", help="look at the node and measure nothing")] = False,
+        key: Annotated[Path | None, typer.Option("--key", help="key that signs (default: this node's own)")] = None,
+        passphrase_file: Annotated[Path | None, typer.Option("--passphrase-file", help="of the key")] = None,
+        as_json: Json = False,
+    ) -> None:
+        """Take part in a campaign as one of its nodes: what the engine runs on each."""
+        from bench.campaign.join import join as take_part
+        from bench.campaign.join import part_of
+        from bench.campaign.running import Open, sums_of
+        from bench.environment import machine_id, state_dir
+
+        opened = Open(folder, sealing)
+        part = part_of(opened.folder, opened.campaign, opened.profile, node)
+        signer = sealing.signer(key, passphrase_file, state_dir(), machine_id())
+
+        def sums(record: NodeRecord) -> dict[str, Sums]:
+            return sums_of(record, sealing.judge(record, opened.campaign, opened.profile))
+
+        written = take_part(part, signer, sums, check_only)
+        if as_json:
+            print_json({"node_id": part.node.node_id, "record": None if written is None else str(written)})
+        else:
+            print_lines([f"{part.node.name}: {'checked' if written is None else f'wrote {written.name}'}"])

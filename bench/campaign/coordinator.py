@@ -1,0 +1,460 @@
+"""The coordinator: hands a campaign's gangs to the engine, waits until all nodes are ready, publishes T0, watches.
+
+It keeps nothing that the folder and the engine do not: killed at any moment, it goes on where it was when it is started
+again. It ends only what it has to, and decides nothing about a figure: success is counted by records.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from bench.campaign.board import OVER, Overview, overview, silent_ns
+from bench.clock import Clock
+from bench.errors import InputError, RefusedError
+from bench.launchers.base import Gang, GangState, Launcher
+from bench.record import Campaign, Profile
+from bench.record.folder import Folder, Launched, Published, Roster, State, Status, survey
+from bench.units import utc_ns, utc_text
+
+SECOND_NS = 10**9
+ENGINE_NS = 10 * SECOND_NS  # from one question to the engine to the next
+MOST_SUBMISSIONS = 3  # of one gang by one launch: an engine that keeps ending it has a reason
+GIVEN_UP_NS = 10 * SECOND_NS  # of a node that the engine itself has given up
+
+
+class Plan(NamedTuple):
+    """How a launch is done."""
+
+    engine: str
+    command: tuple[str, ...]  # what every node runs
+    options: tuple[str, ...] = ()
+    reservation: str | None = None
+    ready_timeout_ns: int = 1800 * SECOND_NS  # from the moment when the first gang runs
+    lead_ns: int = 15 * SECOND_NS  # from publishing T0 to T0
+    retries: int = 1  # of nodes that failed before T0
+    require_all: bool = False  # start with every node or not at all
+    refresh_ns: int = 2 * SECOND_NS
+    finish_ns: int = 1800 * SECOND_NS  # after the last window, until every record must be there
+    check_only: bool = False  # look at the nodes and measure nothing
+
+
+class Coordinator:
+    """One launch of a campaign.
+
+    Args:
+        folder: of the campaign.
+        campaign: signed.
+        profile: that it names.
+        roster: its nodes.
+        plan: how to launch it.
+        launcher: the engine; None where the nodes are started by somebody else.
+        clock: this machine's clocks.
+        show: called with every overview.
+        remark: called with what happened, a sentence each.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        campaign: Campaign,
+        profile: Profile,
+        roster: Roster,
+        plan: Plan,
+        launcher: Launcher | None,
+        clock: Clock,
+        show: Callable[[Overview], None] = lambda view: None,
+        remark: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.folder, self.campaign, self.profile, self.roster, self.plan = folder, campaign, profile, roster, plan
+        self.launcher = launcher
+        self.clock = clock
+        self.show = show
+        self.remark = remark
+        self.known: dict[str, Status] = {}
+        self.ids = frozenset(node.node_id for node in roster.nodes)
+        self.names = {node.node_id: node.name for node in roster.nodes}
+        self.by_name = {node.name: node.node_id for node in roster.nodes}
+        self.changed_ns: dict[str, tuple[str, int]] = {}  # node -> its latest status' time, and when it was first seen
+        self.lost: set[str] = set()
+        self.launched = self._launched()
+        self.gangs = gangs(folder, campaign, profile, roster, plan)
+        self.states: dict[str, GangState] = {}
+        self.asked_ns = -ENGINE_NS
+        self.submitted: dict[str, int] = {}
+        self.retried: dict[str, int] = {}
+        self.first_runs_ns: int | None = None
+        self.unreachable = False
+        self.workloads = {pool.pool: pool.workload for pool in roster.pools}
+        self.told: set[str] = set()
+
+    def run(self) -> Overview:
+        """Launch or go on, until every node is over or the campaign's deadline has passed.
+
+        Raises:
+            InputError: the campaign's time has passed, the engine refuses it, or another launch is going on.
+            RefusedError: too few nodes were ready.
+        """
+        with only_launch(self.folder):
+            self.check()
+            began = self.folder.launched()
+            self.lost |= set(began.lost if began is not None and began.ended_at is None else ())  # said before
+            self.launched = began if began is not None and began.ended_at is None else self._launched()
+            self.folder.write_launched(self.launched)
+            view = self.watch()
+            self.end()
+            return view
+
+    def look(self) -> dict[str, Status]:
+        """Have every node look at itself, and return what each told before the ready timeout.
+
+        Raises:
+            InputError: the campaign has started or is being launched, its time has passed, or the engine refuses it.
+        """
+        with only_launch(self.folder):
+            self.check()
+            nodes_busy = self.launcher is not None and any(
+                self.launcher.state(gang).phase in ("queued", "running")
+                for gang in gangs(
+                    self.folder, self.campaign, self.profile, self.roster, self.plan._replace(check_only=False)
+                )
+            )
+            if nodes_busy or self.folder.started() is not None:
+                raise InputError("launch-running", "is going on already", where=self.folder.root)
+            deadline = self.clock.monotonic_ns() + self.plan.ready_timeout_ns
+            self.ask_engine()
+            self.submit_missing()
+            while True:
+                survey(self.folder, self.known, self.ids)
+                self.ask_engine()
+                told = {node for node, s in self.known.items() if s.state in ("checked", "failed", "aborted")}
+                ended = all(state.phase in ("ended", "absent") for state in self.states.values())
+                if told >= self.ids or ended or self.clock.monotonic_ns() > deadline:
+                    self.cancel()
+                    return self.known
+                self.clock.sleep_ns(self.plan.refresh_ns)
+
+    def check(self) -> None:
+        """Refuse what cannot go on, and say why.
+
+        Raises:
+            InputError: it was aborted, or its time has passed.
+        """
+        where, fix = self.campaign.campaign_id, "measure again with: petaseal campaign rerun"
+        if self.folder.aborted():
+            raise InputError("campaign-aborted", "was aborted", where=where, fix=fix)
+        if self.folder.started() is None and self.clock.utc_ns() > utc_ns(self.campaign.starts_until):
+            what = f"was to start until {self.campaign.starts_until}, and did not"
+            raise InputError("campaign-window-passed", what, where=where, fix=fix)
+
+    def watch(self) -> Overview:
+        """Follow the campaign to its end."""
+        while True:
+            survey(self.folder, self.known, self.ids)
+            published = self.folder.started()
+            self.ask_engine()
+            lost = frozenset(self.lost)
+            self.find_lost(published)
+            if self.lost != lost:
+                self.remember()  # for whoever looks from another window
+            self.tell_uncounted()
+            if published is None and not self.folder.aborted():
+                published = self.before_start()
+            now = self.clock.utc_ns()
+            view = overview(self.roster, self.campaign, published, self.known, self.lost, now)
+            self.show(view)
+            if self.is_over(view, published, now):
+                return view
+            self.clock.sleep_ns(self.plan.refresh_ns)
+
+    def is_over(self, view: Overview, published: Published | None, now_ns: int) -> bool:
+        """Return whether there is nothing more to wait for."""
+        if published is None and not self.folder.aborted():
+            return False  # what has failed is started again
+        if view.is_over:
+            return True
+        if self.folder.aborted():
+            return all(line.place in OVER or line.place == "expected" for line in view.nodes)
+        return published is not None and now_ns > self.deadline_ns(published)
+
+    def deadline_ns(self, published: Published) -> int:
+        """Return when every record must be there, UTC ns."""
+        beside = sum(self.profile.accompanied_ns(window.workload) for window in self.campaign.windows)
+        over = utc_ns(published.starts_at) + self.campaign.closes_ns + self.profile.guard_ns + beside
+        return over + self.plan.finish_ns
+
+    def ask_engine(self, at_once: bool = False) -> None:
+        """Ask the engine for all gangs, now and then; that it does not answer tells nothing about them."""
+        now = self.clock.monotonic_ns()
+        recently = now - self.asked_ns < min(ENGINE_NS, 2 * self.plan.refresh_ns)
+        if self.launcher is None or (recently and not at_once):
+            return
+        self.asked_ns = now
+        try:
+            self.states = {gang.name: self.launcher.state(gang) for gang in self.gangs}
+        except InputError as error:
+            if error.code != "engine-unreachable":
+                raise
+            if not self.unreachable:
+                self.remark(f"{self.plan.engine} does not answer; the campaign goes on without it")
+            self.unreachable = True
+            return
+        if self.unreachable:
+            self.remark(f"{self.plan.engine} answers again")
+        self.unreachable = False
+
+    def find_lost(self, published: Published | None) -> None:
+        """Take note of nodes that have told nothing for long, or that came too late for every window."""
+        now = self.clock.monotonic_ns()
+        gone = set()
+        for gang in self.gangs:
+            state = self.states.get(gang.name, _ABSENT)
+            names = gang.nodes if state.phase == "ended" else state.lost
+            gone |= {self.by_name[name] for name in names if name in self.by_name}
+        for node_id, status in self.known.items():
+            at, since = self.changed_ns.get(node_id, ("", now))
+            if status.at != at:
+                at, since = status.at, now
+                if node_id in self.lost:
+                    self.lost.discard(node_id)
+                    self.remark(f"{self.names[node_id]} is heard of again")
+            self.changed_ns[node_id] = at, since
+            silent = now - since
+            ended = status.state in ("done", "failed", "aborted", "checked")
+            if not ended and (silent > silent_ns(self.roster) or (node_id in gone and silent > GIVEN_UP_NS)):
+                self.lose(node_id, f"has told nothing for {silent // SECOND_NS} s")
+        if published is not None and self.clock.utc_ns() > utc_ns(published.starts_at) + self.campaign.closes_ns:
+            for node_id in self.ids - self.known.keys():
+                self.lose(node_id, "was never heard of")
+
+    def lose(self, node_id: str, why: str) -> None:
+        """Take a node as lost."""
+        if node_id not in self.lost:
+            self.lost.add(node_id)
+            self.remark(f"{self.names[node_id]} {why} and is taken as lost")
+
+    def tell_uncounted(self) -> None:
+        """Say once of every node with a record how many of its devices count 0."""
+        for node in self.roster.nodes:
+            status = self.known.get(node.node_id)
+            if status is not None and status.state == "done" and node.node_id not in self.told:
+                self.told.add(node.node_id)
+                own = status.sums.get(self.workloads[node.pool])
+                if own is None:
+                    self.remark(f"{node.name} has measured nothing of what counts")
+                elif idle := own.held + own.void:
+                    self.remark(f"{node.name}: {idle} of its {own.devices + idle} devices count 0")
+
+    def before_start(self) -> Published | None:
+        """Submit what is not submitted, retry what failed, and publish T0 once everything is ready.
+
+        Raises:
+            InputError: the campaign's time has passed.
+            RefusedError: `campaign-not-ready`.
+        """
+        if any(status.state in ("failed", "aborted") for status in self.known.values()):
+            self.ask_engine(at_once=True)  # did they fail, or did the engine end their gang?
+        now, utc = self.clock.monotonic_ns(), self.clock.utc_ns()
+        self.submit_missing()
+        running = {gang.pool for gang in self.gangs if self.states.get(gang.name, _ABSENT).phase == "running"}
+        if self.launcher is None or running:  # each gang's time limit counts from its own start
+            self.first_runs_ns = self.first_runs_ns or now
+        self.retry_failed(running)
+        ready = {node for node, status in self.known.items() if status.state == "ready" and node not in self.lost}
+        settled = {node for node in self.known if self.is_given_up(node)} | self.lost
+        late = self.first_runs_ns is not None and now - self.first_runs_ns > self.plan.ready_timeout_ns
+        if utc + self.plan.lead_ns > utc_ns(self.campaign.starts_until):
+            self.cancel()
+            what = f"was to start until {self.campaign.starts_until}; {len(ready)} of {len(self.ids)} nodes are ready"
+            fix = "measure again with: petaseal campaign rerun"
+            raise InputError("campaign-window-passed", what, where=self.campaign.campaign_id, fix=fix)
+        if utc + self.plan.lead_ns < utc_ns(self.campaign.starts_from) or not (ready | settled >= self.ids or late):
+            return None
+        if not ready or (self.plan.require_all and len(ready) < len(self.ids)):
+            self.cancel()
+            what = f"{len(ready)} of {len(self.ids)} nodes are ready"
+            fix = "petaseal campaign status says why; mend them and launch again"
+            raise RefusedError("campaign-not-ready", what, where=self.campaign.campaign_id, fix=fix)
+        return self.publish(len(ready))
+
+    def publish(self, ready: int) -> Published:
+        """Agree on T0: whole seconds, after the lead, not before the campaign's time."""
+        utc = self.clock.utc_ns()
+        starts = max(utc + self.plan.lead_ns, utc_ns(self.campaign.starts_from))
+        starts = -(-starts // SECOND_NS) * SECOND_NS
+        starts = min(starts, utc_ns(self.campaign.starts_until))
+        published = self.folder.publish(Published(utc_text(starts), utc_text(utc), ready))
+        self.remark(f"{ready} of {len(self.ids)} nodes are ready; all start at {published.starts_at}")
+        return published
+
+    def submit_missing(self) -> None:
+        """Submit every gang that the engine does not have and whose nodes have something left to do."""
+        if self.launcher is None or self.unreachable:
+            return
+        for gang in self.gangs:
+            phase = self.states.get(gang.name, _ABSENT).phase
+            if phase in ("queued", "running"):
+                self.submitted.setdefault(gang.name, 1)
+                continue
+            nodes = [self.by_name[name] for name in gang.nodes]
+            over = all(self.is_given_up(node) or self.state_of(node) == "done" for node in nodes)
+            if over and gang.name in self.submitted:
+                continue
+            times = self.submitted.get(gang.name, 0)
+            if times >= MOST_SUBMISSIONS:
+                reason = self.states[gang.name].reason or "without a reason"
+                what = f"the engine has ended the gang of pool {gang.pool} {times} times ({reason})"
+                raise InputError("engine-ends-gang", what, where=gang.name, fix=f"look into {gang.log_dir}")
+            if times and phase == "ended":
+                self.remark(f"the gang of pool {gang.pool} ended before the start and is launched again")
+            for node in nodes:
+                self.count_retry(node)
+            self.forget(nodes)
+            try:
+                self.launcher.submit(gang)
+            except InputError as error:
+                if error.code not in ("gang-exists", "engine-unreachable"):
+                    raise
+                self.asked_ns = -ENGINE_NS  # it may have it all the same: ask before trying again
+                return
+            self.submitted[gang.name] = times + 1
+            self.states[gang.name] = GangState("queued")
+            self.asked_ns = self.clock.monotonic_ns()
+            self.remark(f"pool {gang.pool}: {len(gang.nodes)} nodes handed to {self.plan.engine} as {gang.name}")
+
+    def retry_failed(self, running: set[str]) -> None:
+        """Start nodes once more that failed before T0; a gang that is over is for `submit_missing`."""
+        for gang in self.gangs:
+            failed = [
+                name
+                for name in gang.nodes
+                if self.state_of(node := self.by_name[name]) in ("failed", "aborted") and not self.is_given_up(node)
+            ]
+            if self.launcher is None or gang.pool not in running or not failed:
+                continue
+            try:
+                self.launcher.retry(gang, failed)
+            except InputError as error:
+                if error.code == "node-unusable":  # what the engine has lost is waited for no longer
+                    for name in failed:
+                        self.count_retry(self.by_name[name])
+                elif error.code not in ("gang-over", "engine-unreachable"):
+                    raise
+                continue
+            for name in failed:
+                self.count_retry(self.by_name[name])
+                self.remark(f"{name} failed ({self.known[self.by_name[name]].message}) and is started again")
+            self.forget([self.by_name[name] for name in failed])
+
+    def state_of(self, node_id: str) -> State | None:
+        """Return what a node last told of itself."""
+        status = self.known.get(node_id)
+        return None if status is None else status.state
+
+    def is_given_up(self, node_id: str) -> bool:
+        """Return whether a node is not started again, so often has it failed; to be ended is no fault of its own."""
+        state = self.state_of(node_id)
+        allowed = self.plan.retries + (state == "aborted") if self.launcher is not None else 0
+        return state in ("failed", "aborted") and self.retried.get(node_id, 0) >= allowed
+
+    def count_retry(self, node_id: str) -> None:
+        """Take note that a node which failed is started again."""
+        if self.state_of(node_id) in ("failed", "aborted"):
+            self.retried[node_id] = self.retried.get(node_id, 0) + 1
+
+    def forget(self, nodes: list[str]) -> None:
+        """Take away what nodes told of an attempt that is over."""
+        for node_id in nodes:
+            if node_id not in self.known or self.known[node_id].state != "done":
+                self.known.pop(node_id, None)
+                self.changed_ns.pop(node_id, None)
+                self.lost.discard(node_id)
+                with contextlib.suppress(OSError):
+                    self.folder.status_file(node_id).unlink()
+
+    def cancel(self) -> None:
+        """End all gangs, as far as the engine answers."""
+        try:
+            for gang in self.gangs:
+                if self.launcher is not None:
+                    self.launcher.cancel(gang)
+        except InputError as error:
+            self.remark(f"the gangs could not be ended: {error}")
+
+    def end(self) -> None:
+        """Free the engine's nodes, remember that it is over, and say which nodes gave no record."""
+        self.cancel()
+        self.remember(utc_text(self.clock.utc_ns()))
+        missing = sum(self.state_of(node_id) != "done" for node_id in self.ids)
+        if missing:
+            what = f"{missing} of {len(self.ids)} nodes gave no record"
+            choice = "certify what there is, or " if missing < len(self.ids) else ""
+            self.remark(f"{what}: {choice}measure everything again with: petaseal campaign rerun")
+
+    def remember(self, ended_at: str | None = None) -> None:
+        """Remember which nodes are lost."""
+        done = {node for node, status in self.known.items() if status.state == "done"}
+        lost = tuple(sorted(self.lost - done))
+        self.launched = msgspec.structs.replace(self.launched, ended_at=ended_at, lost=lost)
+        self.folder.write_launched(self.launched)
+
+    def _launched(self) -> Launched:
+        plan = self.plan
+        return Launched(plan.engine, plan.options, plan.reservation, plan.command, utc_text(self.clock.utc_ns()))
+
+
+_ABSENT = GangState("absent")
+
+
+def gangs(folder: Folder, campaign: Campaign, profile: Profile, roster: Roster, plan: Plan) -> list[Gang]:
+    """Return one gang for each pool that has a node, with the engine's limit on its time."""
+    beside = sum(profile.accompanied_ns(window.workload) for window in campaign.windows)
+    load_ns = campaign.closes_ns + profile.guard_ns + beside
+    limit_ns = plan.ready_timeout_ns + plan.lead_ns + load_ns + plan.finish_ns
+    suffix = "-check" if plan.check_only else ""
+    found = []
+    for pool in roster.pools:
+        nodes = tuple(node.name for node in roster.nodes if node.pool == pool.pool)
+        if nodes:
+            found.append(
+                Gang(
+                    name=f"petaseal-{campaign.campaign_id}-{pool.pool}{suffix}",
+                    pool=pool.pool,
+                    nodes=nodes,
+                    command=(*plan.command, "--check") if plan.check_only else plan.command,
+                    log_dir=folder.logs,
+                    time_limit_s=-(-limit_ns // SECOND_NS),
+                    partition=pool.partition,
+                    gres=pool.gres,
+                    reservation=plan.reservation,
+                    options=plan.options,
+                )
+            )
+    return found
+
+
+@contextlib.contextmanager
+def only_launch(folder: Folder) -> Iterator[None]:
+    """Keep a second launch of one campaign from this folder.
+
+    Raises:
+        InputError: `launch-running`.
+    """
+    descriptor = os.open(folder.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        fix = "watch it with: petaseal campaign status"
+        raise InputError("launch-running", "is being launched by another process", where=folder.root, fix=fix) from None
+    except OSError:  # a file system without locks: T0 is published only once all the same
+        pass
+    try:
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,95 @@
+"""What a launcher must offer: the centre's own engine, which places, starts and ends; petaseal does not.
+
+Nothing in here knows a campaign, a record or a device. Nothing is kept in memory between two calls: whoever started a
+gang may be killed, and finds it again by the gang's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+Phase = Literal["absent", "queued", "running", "ended"]
+
+
+class EngineNode(NamedTuple):
+    """A node as the centre's engine knows it."""
+
+    name: str
+    """The engine's own name: it stays at the centre and never stands in a signed document."""
+    partition: str | None
+    gres: str | None
+    """Its accelerators as the engine asks for them, such as "gpu:8"."""
+    group: str | None
+    """Switch or rack, where the engine knows it."""
+    problem: str | None
+    """Why it cannot take part, such as "drained: bad DIMM" or "down"; None where it can."""
+    reservation: str | None = None
+    """The reservation through which alone it can be used at present, if it is reserved."""
+
+
+class Gang(NamedTuple):
+    """All nodes of one pool, which start together."""
+
+    name: str
+    """Name of the job, unique for the campaign and the pool: by it a killed launcher finds its job again."""
+    pool: str
+    nodes: tuple[str, ...]
+    """The engine's names."""
+    command: tuple[str, ...]
+    """What every node runs; absolute paths."""
+    log_dir: Path
+    time_limit_s: int
+    partition: str | None = None
+    gres: str | None = None
+    """For each node, such as "gpu:8"."""
+    reservation: str | None = None
+    options: tuple[str, ...] = ()
+    """Further options for the engine, as the user gave them (account, quality of service, ...)."""
+
+
+class GangState(NamedTuple):
+    """How far a gang is, as the engine tells it."""
+
+    phase: Phase
+    """"absent": the engine knows no such job (any more)."""
+    job_id: str | None = None
+    reason: str | None = None
+    """Why it waits, or how it ended, in the engine's words."""
+    lost: tuple[str, ...] = ()
+    """Nodes of a running gang that the engine itself has given up."""
+
+
+class Launcher(Protocol):
+    """A centre's engine. Every method may raise `InputError`.
+
+    The code "engine-unreachable" says that the engine did not answer, which tells nothing about the gang: ask again.
+    """
+
+    def discover(self, partitions: Sequence[str]) -> list[EngineNode]:
+        """Return every node of some partitions (all, if none is given), each once."""
+        ...
+
+    def submit(self, gang: Gang) -> None:
+        """Hand a gang over to the engine, where it waits for its nodes and survives the death of the caller.
+
+        Returns as soon as the engine knows the gang. What could never start is refused before.
+        """
+        ...
+
+    def state(self, gang: Gang) -> GangState:
+        """Return how far a gang is; it is found by its name."""
+        ...
+
+    def retry(self, gang: Gang, nodes: Sequence[str]) -> None:
+        """Run the command once more on some nodes inside the running gang, and return at once."""
+        ...
+
+    def cancel(self, gang: Gang) -> None:
+        """End all of a gang's load within seconds; nothing happens where there is none."""
+        ...
+
+    def describe(self, gang: Gang) -> list[str]:
+        """Return the exact command lines or manifests that `submit` would use; asks the engine nothing."""
+        ...

@@ -1,0 +1,197 @@
+"""What Slurm's commands print, as values. Pure functions of text: what has another form is refused, never guessed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from bench.errors import InputError, one_line
+from bench.launchers.base import GangState, Phase
+
+NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NODE_FORMAT = "%N|%P|%a|%l|%T|%G|%E"  # the reason last: it is free text
+JOB_FORMAT = "%i|%T|%N|%r"
+STATE_FLAGS = "*~#!%$@^-+"
+USABLE = frozenset({"idle", "mixed", "allocated", "allocated+", "completing", "planned", "maint", "reserved"})
+WAITING = frozenset(
+    {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
+)
+HOLDING = frozenset({"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "STAGE_OUT"})
+SHARED = frozenset({"shard", "mps"})  # parts of a GPU: whoever asks for them does not get the GPU
+MOST_NODES = 1_000_000
+
+
+class Seen(NamedTuple):
+    """A node in a partition, as `sinfo` prints it."""
+
+    name: str
+    partition: str
+    default: bool
+    limit_s: int | None
+    """How long a job may take there; None where there is no limit."""
+    gres: str | None
+    problem: str | None
+
+
+def seen_nodes(text: str) -> list[Seen]:
+    """Return every node of every partition from ``sinfo --Node --format=NODE_FORMAT``.
+
+    Raises:
+        InputError: a line has another form, or a name has characters that no node's name has.
+    """
+    return [_seen(line) for line in text.splitlines() if line.strip()]
+
+
+def _seen(line: str) -> Seen:
+    parts = line.split("|", 6)
+    if len(parts) != 7 or not NODE_NAME.fullmatch(parts[0]):
+        raise _not_understood("sinfo", line)
+    name, partition, available, limit, state, gres, reason = parts
+    return Seen(
+        name=name,
+        partition=partition.rstrip("*"),
+        default=partition.endswith("*"),
+        limit_s=limit_s(limit),
+        gres=gres_of(gres),
+        problem=_problem(state, reason) or (None if available == "up" else f"partition is {available}"),
+    )
+
+
+def _problem(state: str, reason: str) -> str | None:
+    """Return why a node cannot take part: its state and, where there is one, the reason that was given for it."""
+    base = state.rstrip(STATE_FLAGS).lower()
+    if base in USABLE:
+        return f"{base}, does not answer" if "*" in state else None
+    told = one_line(reason.strip(), 200)
+    return base if told in ("", "none", "(null)") else f"{base}: {told}"
+
+
+def gres_of(text: str) -> str | None:
+    """Return what to ask of a node to get all its accelerators: "gpu:h100:8(S:0-1)" gives "gpu:h100:8"."""
+    wanted = []
+    for part in re.sub(r"\([^)]*\)", "", text).split(","):
+        if re.fullmatch(r"[A-Za-z_][\w-]*(:[\w.-]+)?:[1-9][0-9]*", part) and part.split(":")[0] not in SHARED:
+            wanted.append(part)
+    return ",".join(wanted) or None
+
+
+def limit_s(text: str) -> int | None:
+    """Return a time limit, s: Slurm writes [days-]hours:minutes:seconds, minutes:seconds or "infinite"."""
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text.strip())
+    if match is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+class Reservation(NamedTuple):
+    """A reservation of nodes, as `scontrol` prints it."""
+
+    nodes: frozenset[str]
+    active: bool
+    """Whether it holds them at present, or is yet to come."""
+
+
+def reservations(text: str) -> dict[str, Reservation]:
+    """Return every reservation by its name, from ``scontrol --oneliner show reservation``."""
+    found = {}
+    for fields in map(_fields, text.splitlines()):
+        if "ReservationName" in fields:
+            nodes = frozenset(expand(fields.get("Nodes", "")))
+            found[fields["ReservationName"]] = Reservation(nodes, fields.get("State") == "ACTIVE")
+    return found
+
+
+def groups(text: str) -> dict[str, str]:
+    """Return the leaf switch or block of every node from ``scontrol show topology``."""
+    found: dict[str, str] = {}
+    for fields in map(_fields, text.splitlines()):
+        name = fields.get("BlockName") or (fields.get("SwitchName") if fields.get("Level") == "0" else None)
+        if name:
+            found |= dict.fromkeys(expand(fields.get("Nodes", "")), name)
+    return found
+
+
+def _fields(line: str) -> dict[str, str]:
+    return dict(re.findall(r"(\w+)=(\S*)", line))
+
+
+def gang_state(text: str, nodes: tuple[str, ...]) -> GangState:
+    """Return how far a gang is from ``squeue --states=all --format=JOB_FORMAT`` of its name.
+
+    Of several jobs (a launcher that was killed while it submitted may have made two) one that runs is meant, else the
+    newest that has not ended, else the newest. A node that failed is no longer among those of the running job: it is
+    lost.
+    """
+    jobs = sorted((_job(line) for line in text.splitlines() if line.strip()), key=lambda job: int(job[0]))
+    if not jobs:
+        return GangState("absent")
+    running = [job for job in jobs if _phase(job[1]) == "running"]
+    alive = [job for job in jobs if _phase(job[1]) != "ended"]
+    job_id, state, holds, reason = (running or alive or jobs)[-1]
+    phase = _phase(state)
+    told = state.lower().replace("_", " ") + ("" if reason in ("", "None") else f": {one_line(reason, 200)}")
+    if phase != "running" or state == "COMPLETING":
+        return GangState(phase, job_id, told)
+    kept = set(expand(holds))
+    return GangState(phase, job_id, None if state == "RUNNING" else told, tuple(n for n in nodes if n not in kept))
+
+
+def _job(line: str) -> tuple[str, str, str, str]:
+    parts = line.split("|", 3)
+    if len(parts) != 4 or not parts[0].isascii() or not parts[0].isdigit():
+        raise _not_understood("squeue", line)
+    return parts[0], parts[1], parts[2], parts[3].strip()
+
+
+def _phase(state: str) -> Phase:
+    return "queued" if state in WAITING else "running" if state in HOLDING else "ended"
+
+
+def expand(hosts: str) -> list[str]:
+    """Return the names in a list as Slurm compresses it: "a[01-03,7],b" gives a01, a02, a03, a7, b.
+
+    Raises:
+        InputError: it is no such list, or has more than `MOST_NODES` names.
+    """
+    names: list[str] = []
+    for part in re.findall(r"(?:[^,\[\]]|\[[^\[\]]*\])+", hosts.strip()):
+        if part != "(null)":
+            for name in _expanded(part, hosts):
+                names.append(name)
+                if not NODE_NAME.fullmatch(name) or len(names) > MOST_NODES:
+                    raise _not_understood("a list of nodes", hosts)
+    return names
+
+
+def _expanded(part: str, hosts: str) -> Iterator[str]:
+    head, bracket, rest = part.partition("[")
+    if not bracket:
+        yield head
+        return
+    inside, _, tail = rest.partition("]")
+    tails = list(_expanded(tail, hosts))
+    for piece in inside.split(","):
+        first, dash, last = piece.partition("-")
+        if not re.fullmatch(r"[0-9]{1,9}(-[0-9]{1,9})?", piece):
+            raise _not_understood("a list of nodes", hosts)
+        for number in range(int(first), int(last if dash else first) + 1):
+            for end in tails:
+                yield f"{head}{number:0{len(first)}d}{end}"
+
+
+def one_of_each(seen: list[Seen], partitions: Sequence[str]) -> list[Seen]:
+    """Return each node once: in the first of the partitions that has it, or in the default one before the others."""
+    order = {name: index for index, name in enumerate(partitions)}
+    asked = [one for one in seen if not partitions or one.partition in order]
+    asked.sort(key=lambda one: order[one.partition] if partitions else not one.default)
+    first: dict[str, Seen] = {}
+    for one in asked:
+        first.setdefault(one.name, one)
+    return list(first.values())
+
+
+def _not_understood(command: str, line: str) -> InputError:
+    what = f"Slurm prints what is not understood: {one_line(line, 120)!r}"
+    return InputError("engine-failed", what, where=command, fix="report it, with the version of Slurm")

@@ -1,0 +1,85 @@
+"""How well this node's clock is known (R10): the kernel's own bound, else chrony's.
+
+The kernel keeps a bound only where whoever steers the clock tells it: ntpd and systemd-timesyncd do, chrony with
+``rtcsync``. Of PTP nothing can be told from a bare ``phc2sys``; under chrony (``refclock PHC``) it is chrony's to say.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from decimal import Decimal, InvalidOperation
+
+from bench.record import NodeClock
+
+CHRONY_S = 5
+CHRONY_FIELDS = 14  # of `chronyc -c tracking`: 4 the system's offset, 10 root delay, 11 root dispersion, 13 leap status
+
+
+def node_clock() -> NodeClock:
+    """Return the bound on this node's clock error, unknown where nothing keeps one."""
+    kernel = kernel_clock()
+    if kernel.uncertainty_ns is not None:
+        return kernel
+    bound = chrony_bound_ns(chrony_tracking())
+    return kernel if bound is None else NodeClock(source="chrony", uncertainty_ns=bound)
+
+
+def chrony_tracking() -> str:
+    """Return what chrony says of the clock, empty where there is none."""
+    try:
+        done = subprocess.run(
+            ["chronyc", "-c", "tracking"],
+            capture_output=True,
+            text=True,
+            timeout=CHRONY_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def chrony_bound_ns(tracking: str) -> int | None:
+    """Return chrony's bound: |offset| + root dispersion + root delay / 2, ns; None where it is not synchronised.
+
+    Source: chrony's manual, "tracking": the maximum error of the clock.
+    """
+    fields = tracking.strip().split(",")
+    if len(fields) != CHRONY_FIELDS or fields[13] == "Not synchronised":
+        return None
+    try:
+        offset, delay, dispersion = (Decimal(fields[i]) for i in (4, 10, 11))
+    except InvalidOperation:
+        return None
+    bound = abs(offset) + dispersion + delay / 2
+    return int(bound * 10**9) + 1 if bound.is_finite() else None
+
+
+class _Timex(ctypes.Structure):
+    # struct timex of <sys/timex.h>, as far as the fields that are read; the rest is room that the kernel may fill.
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),  # microseconds
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("room", ctypes.c_long * 32),
+    )
+
+
+STA_UNSYNC = 0x0040
+TIME_ERROR = 5
+
+
+def kernel_clock() -> NodeClock:
+    """Return the kernel's own bound on its clock error (adjtimex), unknown where the clock is not synchronised."""
+    state = _Timex()
+    try:
+        result = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(state))
+    except (OSError, AttributeError):
+        return NodeClock(source="kernel", uncertainty_ns=None)
+    unsure = result in (-1, TIME_ERROR) or state.status & STA_UNSYNC or state.maxerror < 0
+    return NodeClock(source="kernel", uncertainty_ns=None if unsure else state.maxerror * 1000)

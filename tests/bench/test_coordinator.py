@@ -1,0 +1,581 @@
+"""The coordinator under simulated time: a scripted engine, scripted nodes, and a start that is published once."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.campaign.board import Overview
+from bench.campaign.coordinator import MOST_SUBMISSIONS, Coordinator, Plan, gangs
+from bench.clock import SimulatedClock
+from bench.errors import InputError, PetasealError, RefusedError
+from bench.launchers.base import EngineNode, Gang, GangState
+from bench.record import Campaign
+from bench.record.folder import Folder, Published, State, Status, Sums
+from bench.units import utc_ns, utc_text
+from tests.bench.campaigns import PROFILE, SECOND_NS, at, campaign_of, lay, pool_of, roster_of
+from tests.bench.fleet import BEGIN_NS
+
+PLAN = Plan(
+    engine="fake",
+    command=("petaseal", "campaign", "join", "campaign"),
+    ready_timeout_ns=60 * SECOND_NS,
+    lead_ns=15 * SECOND_NS,
+    finish_ns=120 * SECOND_NS,
+)
+NEVER = 10**6
+
+
+class Killed(BaseException):
+    """The coordinator's process is killed."""
+
+
+class MortalClock(SimulatedClock):
+    """Time in which the sleeper is killed once."""
+
+    def __init__(self) -> None:
+        super().__init__(BEGIN_NS)
+        self.dies_ns: int | None = None
+
+    def sleep_ns(self, duration_ns: int) -> None:
+        super().sleep_ns(duration_ns)
+        if self.dies_ns is not None and self.monotonic_ns() >= self.dies_ns:
+            self.dies_ns = None
+            raise Killed
+
+
+@dataclass
+class Node:
+    """What one node does, in seconds after its process starts; each start takes the next of `fails`."""
+
+    ready: float = 5
+    fails: tuple[float, ...] = ()  # of the first starts, before T0
+    silent: tuple[float, float] = (NEVER, NEVER)  # seconds of the campaign in which it tells nothing
+    dies: float = NEVER  # second of the campaign from which on it is gone
+
+
+@dataclass
+class Engine:
+    """A centre's engine that does what its script says, and writes the nodes' statuses as they would."""
+
+    clock: MortalClock
+    folder: Folder
+    campaign: Campaign
+    nodes: dict[str, Node]  # by the engine's names
+    queued_s: float = 0
+    ends: tuple[float, ...] = ()  # seconds after its start at which each submission ends
+    away: tuple[float, float] = (NEVER, NEVER)  # seconds in which it does not answer
+    gives_up: tuple[str, ...] = ()  # nodes that it calls lost
+    submissions: list[str] = field(default_factory=list)
+    began: dict[str, float] = field(default_factory=dict)  # gang -> second
+    started: dict[str, float] = field(default_factory=dict)  # node -> second
+    starts: dict[str, int] = field(default_factory=dict)  # node -> times
+    states: dict[str, State] = field(default_factory=dict)
+    retried: list[str] = field(default_factory=list)
+    cancelled: int = 0
+    gangs: dict[str, Gang] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.ids = {node.name: node.node_id for node in self.folder.roster().nodes}
+        self.clock.every(SECOND_NS, self.tick)
+
+    @property
+    def now(self) -> float:
+        return self.clock.monotonic_ns() / SECOND_NS
+
+    def answer(self) -> None:
+        if self.away[0] <= self.now < self.away[1]:
+            raise InputError("engine-unreachable", "does not answer")
+
+    def discover(self, partitions: Sequence[str]) -> list[EngineNode]:
+        return []
+
+    def describe(self, gang: Gang) -> list[str]:
+        return []
+
+    def submit(self, gang: Gang) -> None:
+        self.answer()
+        if self.state(gang).phase in ("queued", "running"):
+            raise InputError("gang-exists", "is there already")
+        self.submissions.append(gang.name)
+        self.gangs[gang.name] = gang
+        self.began[gang.name] = self.now + self.queued_s
+        for name in gang.nodes:
+            self.start(name, self.now + self.queued_s)
+
+    def start(self, name: str, second: float) -> None:
+        self.started[name] = second
+        self.starts[name] = self.starts.get(name, 0) + 1
+        self.states.pop(name, None)
+
+    def state(self, gang: Gang) -> GangState:
+        self.answer()
+        if gang.name not in self.began:
+            return GangState("absent")
+        since = self.now - self.began[gang.name]
+        submission = self.submissions.count(gang.name) - 1
+        if submission < len(self.ends) and since >= self.ends[submission]:
+            return GangState("ended", reason="preempted")
+        return GangState("queued") if since < 0 else GangState("running", lost=self.gives_up)
+
+    def retry(self, gang: Gang, nodes: Sequence[str]) -> None:
+        self.answer()
+        if self.state(gang).phase != "running":
+            raise InputError("gang-over", "does not run")
+        for name in nodes:
+            self.retried.append(name)
+            self.start(name, self.now)
+
+    def cancel(self, gang: Gang) -> None:
+        self.answer()
+        self.cancelled += 1
+        for name in gang.nodes:
+            self.started.pop(name, None)
+
+    def tick(self) -> None:
+        """Let every node tell what it does just now."""
+        away, self.away = self.away, (NEVER, NEVER)  # the nodes go on whether the engine answers or not
+        ended = {name for gang in self.gangs.values() if self.state(gang).phase == "ended" for name in gang.nodes}
+        self.away = away
+        published = self.folder.started()
+        for name, since in list(self.started.items()):
+            node = self.nodes[name]
+            if name in ended or not since <= self.now < node.dies or node.silent[0] <= self.now < node.silent[1]:
+                continue
+            if self.states.get(name) in ("done", "failed", "aborted"):
+                continue
+            self.states[name] = state = self.state_of(name, node, self.now - since, published)
+            ready_at = utc_text(BEGIN_NS + int((since + node.ready) * SECOND_NS))
+            sums = {"fp16": Sums(2, 1000, 0, 0)} if state == "done" else {}
+            self.folder.write_status(
+                Status(
+                    self.ids[name],
+                    state,
+                    utc_text(self.clock.utc_ns()),
+                    at(since),
+                    ready_at=ready_at if self.now - since >= node.ready else None,
+                    sums=sums,
+                    message="out of memory" if state == "failed" else None,
+                )
+            )
+
+    def state_of(self, name: str, node: Node, since: float, published: Published | None) -> State:
+        start = self.starts[name] - 1
+        if start < len(node.fails) and since >= node.fails[start]:
+            return "failed"
+        if self.folder.aborted():
+            return "aborted"
+        if since < node.ready:
+            return "preparing"
+        if published is None or self.clock.utc_ns() < utc_ns(published.starts_at):
+            return "ready"
+        over = self.clock.utc_ns() > utc_ns(published.starts_at) + self.campaign.closes_ns
+        return "done" if over else "measuring"
+
+
+@dataclass
+class Run:
+    """A campaign with an engine, which may be launched again and again."""
+
+    folder: Folder
+    campaign: Campaign
+    engine: Engine
+    clock: MortalClock
+    plan: Plan
+    remarks: list[str] = field(default_factory=list)
+    published: list[tuple[float, Published, frozenset[str]]] = field(default_factory=list)  # when, what, who was ready
+
+    def watch(self, view: Overview) -> None:
+        """Note each T0 that is ever seen, and who was ready by then."""
+        found = self.folder.started()
+        if found is not None and (not self.published or self.published[-1][1] != found):
+            ready = frozenset(line.name for line in view.nodes if line.place == "ready")
+            self.published.append((self.clock.monotonic_ns() / SECOND_NS, found, ready))
+
+    def launch(self, launcher: Engine | None = None) -> Overview:
+        coordinator = Coordinator(
+            self.folder,
+            self.campaign,
+            PROFILE,
+            self.folder.roster(),
+            self.plan,
+            launcher or self.engine,
+            self.clock,
+            self.watch,
+            self.remarks.append,
+        )
+        return coordinator.run()
+
+    def refused(self, code: str) -> PetasealError:
+        with pytest.raises((InputError, RefusedError)) as caught:
+            self.launch()
+        assert caught.value.code == code
+        assert self.folder.started() is None
+        return caught.value
+
+
+def a_run(place: Path, nodes: int = 4, plan: Plan = PLAN, pools: str = "", **script: Any) -> Run:
+    """Return a campaign of nodes n0, n1, ...; `script` holds what the engine does, and under their names the nodes."""
+    own = {name: script.pop(name) for name in list(script) if name[0] == "n" and name[1:].isdigit()}
+    changes = {name: script.pop(name) for name in ("starts_from", "starts_until") if name in script}
+    campaign = campaign_of(nodes, pools=pools or None, **changes)
+    roster = roster_of(campaign, tuple(pool_of(name) for name in sorted(set(pools))) if pools else None)
+    folder, clock = lay(place / "campaign", campaign, roster), MortalClock()
+    behaviour = {f"n{i}": own.get(f"n{i}", Node()) for i in range(nodes)}
+    return Run(folder, campaign, Engine(clock, folder, campaign, behaviour, **script), clock, plan)
+
+
+def places(view: Overview) -> dict[str, str]:
+    return {line.name: line.place for line in view.nodes}
+
+
+# --- the start ---
+
+
+def test_all_are_ready_and_start_at_one_time(tmp_path: Path) -> None:
+    run = a_run(tmp_path, n1=Node(ready=9))
+    view = run.launch()
+    assert view.places["done"] == 4
+    ((second, published, ready),) = run.published
+    assert second >= 9
+    assert ready == {"n0", "n1", "n2", "n3"}
+    assert published.ready == 4
+    starts = utc_ns(published.starts_at)
+    assert starts % SECOND_NS == 0
+    assert starts >= utc_ns(published.published_at) + run.plan.lead_ns
+    assert run.engine.submissions == ["petaseal-c1-main"]
+    launched = run.folder.launched()
+    assert launched is not None
+    assert launched.ended_at is not None
+    assert launched.lost == ()
+
+
+def test_a_node_that_is_never_ready_is_waited_for_and_then_not(tmp_path: Path) -> None:
+    run = a_run(tmp_path, n2=Node(ready=NEVER), queued_s=100)
+    view = run.launch()
+    ((second, published, ready),) = run.published
+    assert second >= 100 + 60  # the timeout runs from when the gang runs
+    assert ready == {"n0", "n1", "n3"}
+    assert published.ready == 3
+    assert places(view)["n2"] == "preparing"
+    assert view.places["done"] == 3
+
+
+def test_with_every_node_or_not_at_all(tmp_path: Path) -> None:
+    run = a_run(tmp_path, plan=PLAN._replace(require_all=True), n2=Node(ready=NEVER))
+    assert "3 of 4 nodes are ready" in str(run.refused("campaign-not-ready"))
+    assert run.engine.cancelled
+
+
+def test_nobody_is_ready(tmp_path: Path) -> None:
+    run = a_run(tmp_path, 2, n0=Node(ready=NEVER), n1=Node(ready=NEVER))
+    run.refused("campaign-not-ready")
+
+
+def test_two_pools_start_together_when_both_run(tmp_path: Path) -> None:
+    run = a_run(tmp_path, pools="aabb")
+    view = run.launch()
+    assert run.engine.submissions == ["petaseal-c1-a", "petaseal-c1-b"]
+    assert view.places["done"] == 4
+    assert len(run.published) == 1
+
+
+@pytest.mark.parametrize(("starts_from", "earliest"), [(0, 5 + 15), (300, 300)])
+def test_not_before_the_campaign_may(tmp_path: Path, starts_from: int, earliest: int) -> None:
+    run = a_run(tmp_path, starts_from=at(starts_from))
+    run.launch()
+    ((_, published, _),) = run.published
+    starts = utc_ns(published.starts_at) - BEGIN_NS
+    assert earliest * SECOND_NS <= starts <= (earliest + 10) * SECOND_NS
+    assert run.campaign.start_problem(published.starts_at) is None
+
+
+def test_the_campaign_s_time_passes_while_all_wait(tmp_path: Path) -> None:
+    run = a_run(tmp_path, starts_until=at(50), n0=Node(ready=NEVER))
+    assert "3 of 4" in str(run.refused("campaign-window-passed"))
+    assert run.engine.cancelled
+    assert run.clock.utc_ns() <= utc_ns(at(50))
+
+
+def test_the_campaign_s_time_has_passed_before(tmp_path: Path) -> None:
+    run = a_run(tmp_path, starts_until=at(50))
+    run.clock.sleep_ns(51 * SECOND_NS)
+    run.refused("campaign-window-passed")
+    assert run.engine.submissions == []
+
+
+# --- failures ---
+
+
+def test_a_node_that_fails_once_is_started_again(tmp_path: Path) -> None:
+    run = a_run(tmp_path, n1=Node(fails=(6,)), n2=Node(ready=30))
+    view = run.launch()
+    assert run.engine.retried == ["n1"]
+    assert view.places["done"] == 4
+    assert any("n1 failed (out of memory) and is started again" in remark for remark in run.remarks)
+
+
+def test_a_node_is_not_started_again_for_ever(tmp_path: Path) -> None:
+    run = a_run(tmp_path, plan=PLAN._replace(retries=2), n1=Node(fails=(6,) * 9), n2=Node(ready=50))
+    view = run.launch()
+    assert run.engine.retried == ["n1", "n1"]
+    assert places(view)["n1"] == "failed"
+    ((_, published, _),) = run.published
+    assert published.ready == 3
+
+
+def test_without_retries_a_failed_node_is_not_waited_for(tmp_path: Path) -> None:
+    run = a_run(tmp_path, plan=PLAN._replace(retries=0), n1=Node(fails=(6,)))
+    run.launch()
+    ((second, _, ready),) = run.published
+    assert second < 60
+    assert ready == {"n0", "n2", "n3"}
+    assert run.engine.retried == []
+
+
+def test_a_node_that_falls_silent_is_lost_and_may_come_back(tmp_path: Path) -> None:
+    run = a_run(tmp_path, n1=Node(silent=(8, 50)), n2=Node(ready=55))
+    view = run.launch()
+    said = [remark for remark in run.remarks if remark.startswith("n1 ")]
+    assert "is taken as lost" in said[0]
+    assert said[1] == "n1 is heard of again"
+    assert view.places["done"] == 4
+
+
+def test_a_node_that_dies_is_lost_and_remembered(tmp_path: Path) -> None:
+    run = a_run(tmp_path, n1=Node(dies=24))
+    view = run.launch()
+    assert places(view) == {"n0": "done", "n1": "lost", "n2": "done", "n3": "done"}
+    launched = run.folder.launched()
+    assert launched is not None
+    assert launched.lost == (run.engine.ids["n1"],)
+
+
+def test_a_node_that_the_engine_gives_up_is_lost_sooner(tmp_path: Path) -> None:
+    noticed: list[float] = []
+    for gives_up in ((), ("n1", "a node of somebody else")):
+        run = a_run(tmp_path / str(len(noticed)), n1=Node(dies=8), n2=Node(ready=50), gives_up=gives_up)
+        lost: list[float] = []
+        look = run.watch
+
+        def watch(view: Overview, run: Run = run, lost: list[float] = lost, look: Any = look) -> None:
+            look(view)
+            if places(view)["n1"] == "lost":
+                lost.append(run.engine.now)
+
+        run.watch = watch  # type: ignore[method-assign]
+        run.launch()
+        noticed.append(lost[0])
+    assert noticed[1] + 10 < noticed[0]
+
+
+def test_nodes_that_never_told_anything_are_said_once_their_time_is_over(tmp_path: Path) -> None:
+    run = a_run(tmp_path, n3=Node(dies=0))
+    view = run.launch()
+    assert places(view)["n3"] == "lost"
+    assert [remark for remark in run.remarks if remark.startswith("n3 was never heard of")]
+    assert view.is_over
+
+
+def test_records_that_never_come_end_at_the_deadline(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    run.engine.state_of = lambda name, node, since, published: (  # type: ignore[method-assign]
+        "measuring" if published else "ready" if since >= 5 else "preparing"
+    )
+    view = run.launch()
+    ((_, published, _),) = run.published
+    assert view.places["measuring"] == 4
+    over = utc_ns(published.starts_at) + run.campaign.closes_ns
+    assert over + run.plan.finish_ns <= run.clock.utc_ns() <= over + run.plan.finish_ns + 60 * SECOND_NS
+
+
+def test_an_abort_ends_it(tmp_path: Path) -> None:
+    run = a_run(tmp_path, n1=Node(ready=NEVER))
+
+    def abort() -> None:
+        if run.engine.now >= 20:
+            run.folder.abort_file.write_bytes(b"aborted")
+
+    run.clock.every(20 * SECOND_NS, abort)
+    view = run.launch()
+    assert view.places["aborted"] == 4
+    assert run.clock.monotonic_ns() < 30 * SECOND_NS
+    assert run.folder.started() is None
+    run.refused("campaign-aborted")
+
+
+# --- the engine ---
+
+
+def test_an_engine_that_does_not_answer_for_a_while(tmp_path: Path) -> None:
+    run = a_run(tmp_path, away=(0, 40))
+    assert run.launch().places["done"] == 4
+    assert run.engine.submissions == ["petaseal-c1-main"]
+    assert run.remarks[:2] == ["fake does not answer; the campaign goes on without it", "fake answers again"]
+
+
+def test_an_engine_that_does_not_answer_once_the_nodes_run(tmp_path: Path) -> None:
+    run = a_run(tmp_path, away=(8, NEVER - 1), n1=Node(ready=20))
+    assert run.launch().places["done"] == 4
+    assert run.remarks[-1].startswith("the gangs could not be ended: ")
+
+
+def test_a_gang_that_ends_is_launched_again_and_not_for_ever(tmp_path: Path) -> None:
+    nodes: dict[str, Any] = {f"n{i}": Node(ready=13) for i in range(4)}
+    run = a_run(tmp_path / "1", ends=(12, 12), **nodes)
+    assert run.launch().places["done"] == 4
+    assert len(run.engine.submissions) == 3
+    assert sum("is launched again" in remark for remark in run.remarks) == 2
+    run = a_run(tmp_path / "2", ends=(3,) * 9)
+    assert "preempted" in str(run.refused("engine-ends-gang"))
+    assert len(run.engine.submissions) == MOST_SUBMISSIONS
+
+
+def test_an_engine_that_does_not_answer_when_a_node_is_to_be_started_again(tmp_path: Path) -> None:
+    run = a_run(tmp_path, away=(8, 40), n1=Node(fails=(9,)), n2=Node(ready=50))
+    assert run.launch().places["done"] == 4
+    assert run.engine.retried == ["n1"]
+
+
+def test_a_node_that_fails_at_once_is_started_again_too(tmp_path: Path) -> None:
+    nodes: dict[str, Any] = {f"n{i}": Node(ready=1) for i in range(4)} | {"n1": Node(ready=2, fails=(1,))}
+    run = a_run(tmp_path, **nodes)
+    view = run.launch()
+    assert run.engine.retried == ["n1"]
+    assert view.places["done"] == 4
+
+
+def test_a_gang_that_ends_after_the_start_is_not_launched_again(tmp_path: Path) -> None:
+    run = a_run(tmp_path, ends=(24,))  # within the window
+    view = run.launch()
+    assert view.places["lost"] == 4
+    assert run.engine.submissions == ["petaseal-c1-main"]
+
+
+def test_an_engine_that_refuses(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+
+    def refuse(gang: Gang) -> None:
+        raise InputError("unknown-reservation", "there is no reservation")
+
+    run.engine.submit = refuse  # type: ignore[method-assign]
+    run.refused("unknown-reservation")
+
+
+def test_somebody_else_starts_the_nodes(tmp_path: Path) -> None:
+    run = a_run(tmp_path, 2)
+    for name in ("n0", "n1"):
+        run.engine.start(name, 4)
+    coordinator = Coordinator(
+        run.folder, run.campaign, PROFILE, run.folder.roster(), run.plan, None, run.clock, run.watch
+    )
+    assert coordinator.run().places["done"] == 2
+    assert len(run.published) == 1
+    assert run.engine.submissions == []
+
+
+# --- killed and started again ---
+
+
+def test_a_second_launch_waits_for_nothing(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    run.launch()
+    before = run.folder.started()
+    view = run.launch()
+    assert view.places["done"] == 4
+    assert run.folder.started() == before
+    assert run.engine.submissions == ["petaseal-c1-main"]
+
+
+def test_two_launches_at_once(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    descriptor = os.open(run.folder.lock_file, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    run.refused("launch-running")
+    os.close(descriptor)
+    assert run.launch().places["done"] == 4
+
+
+SCRIPTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"n1": Node(ready=30)},
+    {"n1": Node(fails=(6,)), "n2": Node(ready=25)},
+    {"n1": Node(ready=NEVER)},
+    {"n1": Node(dies=22), "n2": Node(silent=(10, 45))},
+    {"queued_s": 20, "away": (5, 33)},
+    {"pools": "aabb", "queued_s": 7},
+)
+
+
+@settings(deadline=None, max_examples=25)
+@given(script=st.sampled_from(SCRIPTS), moments=st.lists(st.integers(0, 130), max_size=4))
+def test_killed_at_any_moment_it_goes_on(script: dict[str, Any], moments: list[int]) -> None:
+    """T0 is published once, and only when all were ready, settled or the timeout had passed."""
+    with tempfile.TemporaryDirectory() as name:
+        run = a_run(Path(name), **script)
+        view = None
+        for moment in [*sorted(moments), None]:
+            run.clock.dies_ns = None if moment is None else moment * SECOND_NS
+            try:
+                view = run.launch()
+            except Killed:
+                run.clock.sleep_ns(3 * SECOND_NS)
+        assert view is not None
+        assert len(run.published) == 1
+        ((second, published, ready),) = run.published
+        assert run.folder.started() == published
+        assert run.campaign.start_problem(published.starts_at) is None
+        nodes = run.engine.nodes
+        unready = nodes.keys() - ready
+        if any(nodes[n].ready == NEVER for n in unready):
+            assert second >= 60
+        elif "n2" in unready and nodes["n2"].silent[0] < NEVER:
+            assert second >= 40  # lost by then
+        else:
+            assert not unready - {n for n in unready if nodes[n].fails or nodes[n].dies < NEVER}
+        assert len(run.engine.submissions) == len(set(run.engine.submissions))  # no gang twice
+        good = sum(node.ready < NEVER and node.dies == NEVER for node in nodes.values())
+        assert view.places["done"] >= good - bool(moments and script.get("n1", Node()).fails)
+
+
+# --- looking at the nodes ---
+
+
+def test_a_check_measures_nothing(tmp_path: Path) -> None:
+    run = a_run(tmp_path, 3)
+    run.engine.state_of = lambda name, node, since, published: "checked"  # type: ignore[method-assign]
+    coordinator = Coordinator(
+        run.folder,
+        run.campaign,
+        PROFILE,
+        run.folder.roster(),
+        run.plan._replace(check_only=True),
+        run.engine,
+        run.clock,
+    )
+    known = coordinator.look()
+    assert {status.state for status in known.values()} == {"checked"}
+    assert len(known) == 3
+    assert run.engine.submissions == ["petaseal-c1-main-check"]
+    assert run.engine.gangs["petaseal-c1-main-check"].command[-1] == "--check"
+    assert run.folder.started() is None
+    del run.engine.state_of
+    assert run.launch().places["done"] == 3  # and what the nodes told then is not in the way
+
+
+def test_a_gang_has_time_for_everything() -> None:
+    campaign = campaign_of(2)
+    (gang,) = gangs(Folder(Path("/shared")), campaign, PROFILE, roster_of(campaign), PLAN)
+    assert gang.time_limit_s * SECOND_NS >= (
+        PLAN.ready_timeout_ns + PLAN.lead_ns + campaign.closes_ns + PROFILE.guard_ns + PLAN.finish_ns
+    )
+    assert gang.nodes == ("n0", "n1")

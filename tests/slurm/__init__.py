@@ -1,0 +1,1 @@
+"""The Slurm launcher against a real, private Slurm on this machine."""

@@ -1,0 +1,330 @@
+"""Campaigns of four nodes on a real Slurm that is made to fail: each survives, names the fault, and counts the rest."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.record.folder import Folder
+from bench.units import utc_text
+from certify.documents import PAYLOAD_TYPE
+from certify.dsse import parse_envelope, seal
+from certify.sealing import load_signing_key
+from tests.fake_nvidia import built, gpu
+from tests.slurm.cluster import Cluster
+from tests.slurm.conftest import until
+from tests.slurm.trial import BRIEF, Trial
+
+N1, N2, N3, N4 = NODES = ("node1", "node2", "node3", "node4")
+
+
+@pytest.fixture
+def trial(cluster: Cluster, tmp_path: Path) -> Iterator[Trial]:
+    """Return a centre of all nodes without a campaign; afterwards the cluster is empty and whole again."""
+    one = Trial(cluster, tmp_path)
+    yield one
+    one.end_launches()
+    for name in cluster.names:
+        cluster.hold_tasks(name, False)
+        cluster.set_environment(name, {})
+    if "slurmctld" not in cluster.daemons:
+        cluster.start_controller()
+    one.cancel_jobs()
+    for name in cluster.names:
+        if name not in cluster.daemons:
+            cluster.start_node(name)
+        if cluster.state(name).startswith("drain"):
+            cluster.resume(name)
+    until(lambda: all(cluster.state(name) == "idle" for name in cluster.names), 60)
+
+
+@pytest.fixture(scope="module")
+def whole(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Trial:
+    """Return a campaign that was launched with a ramp, and in which nothing went wrong."""
+    one = Trial(cluster, tmp_path_factory.mktemp("whole"))
+    one.create("--ramp", "4")
+    answer = one.launch().end()
+    assert answer.status == 0, answer.out
+    assert "4 of 4 nodes are ready" in answer.out
+    assert "4 done" in answer.out
+    return one
+
+
+def only(*nodes: str) -> list[tuple[str, str]]:
+    """Return the only device of each of some nodes."""
+    return [(node, "fake:0") for node in nodes]
+
+
+def test_a_campaign_of_four_nodes_from_nothing_to_a_verified_statement(whole: Trial) -> None:
+    found = whole.stated()
+    assert found.collected["complete"]
+    assert found.not_counted == {}
+    assert found.counts_exactly(only(*NODES))
+    assert {record.starts_at for record in found.records.values()} == {found.statement.starts_at}
+    assert len({record.signer_spki for record in found.records.values()}) == len(NODES)
+    assert whole.jobs("RUNNING", "PENDING") == []
+    assert whole.load() == []
+
+
+def test_a_ramp_is_kept_by_every_node_and_shows_in_its_record(whole: Trial) -> None:
+    found = whole.stated()
+    campaign = found.statement.campaign
+    for place, node in enumerate(NODES):
+        due_ns = BRIEF.warmup_ns + campaign.ramp_ns - campaign.ramp_ns * place // len(NODES)
+        (warmed_ns,) = found.records[node].measurements[0].warmup_ns
+        assert abs(warmed_ns - due_ns) < 10**9  # a second apart from node to node
+    assert {finding.code for finding in found.statement.findings}.isdisjoint({"ramp-not-kept", "late-load"})
+
+
+def flip_a_byte(folder: Folder, trial: Trial) -> None:
+    """Change one byte of what node2 signed."""
+    path = record_of(folder, N2)
+    envelope = json.loads(path.read_bytes())
+    payload = bytearray(base64.b64decode(envelope["payload"]))
+    at = payload.index(b'"launches":[') + len(b'"launches":[')
+    payload[at] = ord("9") if payload[at] != ord("9") else ord("8")
+    tampered = {**envelope, "payload": base64.b64encode(payload).decode()}
+    path.write_text(json.dumps(tampered, sort_keys=True, separators=(",", ":")))
+
+
+def copy_another(folder: Folder, trial: Trial) -> None:
+    """Put the record of node3 in the place of node2's."""
+    shutil.copyfile(record_of(folder, N3), record_of(folder, N2))
+
+
+def sign_again(folder: Folder, trial: Trial) -> None:
+    """Sign node2's record with another key than the one that it names."""
+    path = record_of(folder, N2)
+    payload = parse_envelope(path.read_bytes(), 2**26, path).payload
+    path.write_bytes(seal(payload, PAYLOAD_TYPE, [load_signing_key(trial.key, None)]))
+
+
+def record_of(folder: Folder, node: str) -> Path:
+    """Return where a node's record lies."""
+    return folder.records(node) / f"{node}.record.dsse.json"
+
+
+@pytest.mark.parametrize(
+    ("tamper", "code"),
+    [
+        (flip_a_byte, "signature-invalid"),
+        (copy_another, "file-name-differs"),
+        (sign_again, "signer-mismatch"),
+    ],
+)
+def test_a_record_that_was_tampered_with_counts_nothing(
+    whole: Trial, tmp_path: Path, tamper: Callable[[Folder, Trial], None], code: str
+) -> None:
+    one = copy.copy(whole)
+    one.root = tmp_path
+    shutil.copytree(whole.root / "c1", tmp_path / "c1", ignore=shutil.ignore_patterns("statement", "collected"))
+    tamper(one.folder(), one)
+    said = one.run("collect")
+    assert said.status == 1
+    assert re.search(rf"^refused    .*{N2}\.record\.dsse\.json: .*\[{code}\]$", said.out, re.MULTILINE)
+    assert f"absent     {N2}: record-refused" in said.out
+    found = one.stated(complete=False)
+    assert found.absent == {N2: "record-refused"}
+    assert found.not_counted == {(N2, None): ("record-refused",)}
+    assert found.counts_exactly(only(N1, N3, N4))
+
+
+def test_a_lost_node_and_a_hung_device_stop_nobody_else(trial: Trial) -> None:
+    trial.give(N1, {"1": {"hang_at_s": 1.0}})
+    trial.create(device="fake:2")
+    launch = trial.launch()
+    trial.in_window()
+    trial.cluster.kill_node(N3)
+    answer = launch.end()
+    assert answer.status == 1
+    assert f"{N3} has told nothing for" in answer.out
+    assert "3 done, 1 lost" in answer.out
+    assert f"{N1}: 1 of its 2 devices count 0" in answer.out
+    found = trial.stated(complete=False)
+    assert found.absent == {N3: "node-lost"}
+    assert found.not_counted == {(N1, "fake:1"): ("device-hung",), (N3, None): ("node-lost",)}
+    assert found.counts_exactly([(N1, "fake:0"), *((node, f"fake:{i}") for node in (N2, N4) for i in (0, 1))])
+
+
+def test_a_node_that_starts_late_says_so_and_counts_nothing(trial: Trial) -> None:
+    trial.cluster.hold_tasks(N4, True)
+    trial.create()
+    launch = trial.launch("--ready-timeout", 6)
+    trial.after_start(0.5)
+    trial.cluster.hold_tasks(N4, False)
+    answer = launch.end()
+    assert "3 of 4 nodes are ready" in answer.out
+    assert "1 void; 1 late" in answer.out
+    assert f"{N4}: 1 of its 1 devices count 0" in answer.out
+    found = trial.stated()
+    late, starts_at = found.records[N4], found.statement.starts_at
+    assert starts_at < late.ready_at < late.ended_at
+    assert late.started_at < late.ready_at
+    assert found.not_counted == {(N4, "fake:0"): ("late",)}
+    assert found.counts_exactly(only(N1, N2, N3))
+
+
+def test_the_controller_restarts_in_the_window_and_a_second_launch_is_refused(trial: Trial) -> None:
+    trial.create()
+    launch = trial.launch()
+    trial.in_window()
+    second = trial.launch().end()
+    assert second.status == 2
+    assert "is being launched by another process" in second.out
+    trial.cluster.stop_controller()
+    until(lambda: "does not answer" in launch.said, 60)
+    trial.cluster.start_controller()
+    answer = launch.end()
+    assert answer.status == 0, answer.out
+    found = trial.stated()
+    assert found.not_counted == {}
+    assert found.counts_exactly(only(*NODES))
+    until(lambda: trial.jobs("RUNNING", "PENDING") == [])
+
+
+def test_a_job_that_is_cancelled_before_the_start_is_launched_again(trial: Trial) -> None:
+    trial.create("--starts-from", utc_text(time.time_ns() + 20 * 10**9))
+    launch = trial.launch()
+    trial.reach("ready")
+    trial.cluster.hold_tasks(N4, True)
+    trial.cancel_jobs()
+    until(lambda: "ended before the start and is launched again" in launch.said, 60)
+    trial.reach("ready", nodes=NODES[:3])
+    launch.kill()
+    trial.cancel_jobs()
+    trial.cluster.hold_tasks(N4, False)
+    answer = trial.launch().end()
+    assert answer.status == 0, answer.out
+    found = trial.stated()
+    assert found.not_counted == {}
+    assert found.counts_exactly(only(*NODES))
+    assert len(trial.jobs()) == 3
+
+
+def test_a_job_that_is_cancelled_in_the_window_is_over_and_is_measured_again(trial: Trial) -> None:
+    trial.create()
+    launch = trial.launch()
+    trial.in_window()
+    trial.cancel_jobs()
+    answer = launch.end()
+    assert answer.status == 1
+    assert "4 aborted" in answer.out
+    assert "petaseal campaign rerun" in answer.out
+    again = trial.launch().end()
+    assert again.status == 1
+    assert "petaseal campaign rerun" in again.out
+    first = trial.run("collect", "--json")
+    assert first.status == 1
+    assert [one["code"] for one in json.loads(first.out)["absent"]] == ["node-aborted"] * len(NODES)
+    assert trial.certify().code == "no-records"
+    rerun = trial.run("rerun", "--key", trial.key, "--out", trial.root / "c2")
+    assert rerun.status == 0, rerun.err
+    assert trial.launch(name="c2").end().status == 0
+    found = trial.stated("c2")
+    assert [(one.campaign_id, one.outcome) for one in found.statement.campaign.earlier] == [
+        (json.loads(first.out)["campaign_id"], "not-submitted")
+    ]
+    assert found.counts_exactly(only(*NODES))
+
+
+Moment = Callable[[Trial], object]
+MOMENTS: dict[str, tuple[Moment, ...]] = {
+    "before the start": (
+        lambda trial: until(trial.folder().launch_file.exists),
+        lambda trial: until(lambda: list(trial.folder().logs.glob("*.nodes"))),
+        lambda trial: until(trial.jobs),
+        lambda trial: trial.reach("arrived", "preparing", "ready"),
+        lambda trial: trial.reach("ready"),
+        lambda trial: until(trial.folder().start_file.exists, 60),
+    ),
+    "in the window and after it": (
+        lambda trial: trial.in_window(),
+        lambda trial: trial.reach("done"),
+    ),
+}
+
+
+@pytest.mark.parametrize("moments", MOMENTS.values(), ids=MOMENTS)
+def test_a_launcher_that_is_killed_goes_on_with_the_same_command(trial: Trial, moments: tuple[Moment, ...]) -> None:
+    trial.create()
+    for moment in moments:
+        launch = trial.launch()
+        moment(trial)
+        launch.kill()
+    answer = trial.launch().end()
+    assert answer.status == 0, answer.out
+    found = trial.stated()
+    assert found.not_counted == {}
+    assert found.counts_exactly(only(*NODES))
+    wrote = [line for log in trial.folder().logs.glob("node*.log") for line in log.read_text().splitlines()]
+    assert sorted(line for line in wrote if "wrote" in line) == [f"{n}: wrote {n}.record.dsse.json" for n in NODES]
+    until(lambda: trial.jobs("RUNNING", "PENDING") == [])
+
+
+def test_abort_ends_all_load_within_seconds_and_leaves_what_was_measured(trial: Trial) -> None:
+    trial.give(N4, {"0": {"fail_at_s": -1.0}})  # its record is there before the others'
+    trial.create()
+    launch = trial.launch()
+    trial.in_window()
+    trial.reach("done", nodes=[N4])
+    assert len(trial.load()) == 3
+    began = time.monotonic()
+    assert trial.run("abort").status == 0
+    until(lambda: trial.load() == [], 15)
+    assert time.monotonic() - began < 20
+    answer = launch.end()
+    assert answer.status == 1
+    assert "3 aborted" in answer.out
+    found = trial.stated(complete=False)
+    assert found.absent == dict.fromkeys((N1, N2, N3), "node-aborted")
+    assert found.not_counted[N4, "fake:0"] == ("device-failed",)
+    assert found.counts_exactly([])
+    assert trial.jobs("RUNNING", "PENDING") == []
+
+
+def test_a_node_that_fails_before_the_start_is_started_again_and_a_drained_one_is_left_out(
+    trial: Trial, tmp_path: Path
+) -> None:
+    trial.cluster.drain(N4, "bad DIMM")
+    trial.centre("all")
+    trial.give(N2, {"0": {"no_such_thing": 1}})
+    trial.create("--nodes", "slurm")
+    roster = trial.folder().roster()
+    ids = {node.name: node.node_id for node in roster.nodes} | {node.name: node.node_id for node in roster.left_out}
+    launch = trial.launch("--retries", 3)
+    until(lambda: trial.state(ids[N2]) == "failed", 60)
+    trial.give(N2)
+    answer = launch.end()
+    assert answer.status == 0, answer.out
+    assert f"{N2} failed (" in answer.out
+    assert "no_such_thing" in answer.out
+    found = trial.stated()
+    assert found.collected["left_out"] == [f"{N4}: drained: bad DIMM"]
+    assert [(one.node_id, one.reason) for one in found.statement.campaign.left_out] == [(ids[N4], "drained: bad DIMM")]
+    assert found.not_counted == {(ids[N4], None): ("node-left-out",)}
+    assert found.counts_exactly(only(ids[N1], ids[N2], ids[N3]))
+
+
+def test_a_check_finds_an_unknown_clock_and_another_number_of_devices(trial: Trial) -> None:
+    trial.give(N2, clock_uncertainty_ns=None)
+    for node in NODES:
+        script = trial.root / f"{node}.gpus"
+        script.write_text("cuda_order 0\n" + gpu(0) if node != N3 else "cuda_order 1 0\n" + gpu(0) + gpu(1))
+        trial.set(node, LD_LIBRARY_PATH=str(built()), FAKE_NVIDIA=str(script))
+    trial.create(device="cuda,fake:1")
+    said = trial.run("check", "--on", "slurm")
+    assert said.status == 1
+    assert "4 of 4 nodes told of themselves" in said.out
+    assert f"{N2} its clock is not known to be synchronised" in said.out
+    assert f"{N3} has 3 devices, 2 are expected" in said.out
+    assert f"different numbers of devices: mostly 2; {N3}: 3" in said.out
+    assert trial.folder().started() is None
+    assert trial.jobs("RUNNING", "PENDING") == []
