@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from bench.campaign.board import OVER, Overview, overview, silent_ns
+from bench.campaign.preflight import fleet_problems
 from bench.clock import Clock
 from bench.errors import InputError, RefusedError
 from bench.launchers.base import Gang, GangState, Launcher
@@ -283,7 +284,10 @@ class Coordinator:
         return self.publish(len(ready))
 
     def publish(self, ready: int) -> Published:
-        """Agree on T0: whole seconds, after the lead, not before the campaign's time."""
+        """Agree on T0: whole seconds, after the lead, not before the campaign's time; say what is wrong before it."""
+        facts = {node_id: status.facts for node_id, status in self.known.items() if status.facts is not None}
+        for problem in fleet_problems(facts, self.roster):
+            self.remark(f"before the start: {problem}")
         utc = self.clock.utc_ns()
         starts = max(utc + self.plan.lead_ns, utc_ns(self.campaign.starts_from))
         starts = -(-starts // SECOND_NS) * SECOND_NS

@@ -20,7 +20,7 @@ from bench.clock import SimulatedClock
 from bench.errors import InputError, PetasealError, RefusedError
 from bench.launchers.base import EngineNode, Gang, GangState
 from bench.record import Campaign
-from bench.record.folder import Folder, Published, State, Status, Sums
+from bench.record.folder import Facts, Folder, Published, State, Status, Sums
 from bench.units import utc_ns, utc_text
 from tests.bench.campaigns import PROFILE, SECOND_NS, at, campaign_of, lay, pool_of, roster_of
 from tests.bench.fleet import BEGIN_NS
@@ -61,6 +61,7 @@ class Node:
     fails: tuple[float, ...] = ()  # of the first starts, before T0
     silent: tuple[float, float] = (NEVER, NEVER)  # seconds of the campaign in which it tells nothing
     dies: float = NEVER  # second of the campaign from which on it is gone
+    driver: str = "570.1"
 
 
 @dataclass
@@ -163,6 +164,7 @@ class Engine:
                     utc_text(self.clock.utc_ns()),
                     at(since),
                     ready_at=ready_at if self.now - since >= node.ready else None,
+                    facts=Facts(8, ("NVIDIA H200",), (node.driver,), "kernel", 1_000_000, 10**12, ()),
                     sums=sums,
                     message="out of memory" if state == "failed" else None,
                 )
@@ -257,6 +259,21 @@ def test_all_are_ready_and_start_at_one_time(tmp_path: Path) -> None:
     assert launched is not None
     assert launched.ended_at is not None
     assert launched.lost == ()
+
+
+def test_what_is_not_uniform_is_said_before_the_start(tmp_path: Path) -> None:
+    run = a_run(tmp_path, n2=Node(driver="565.9"))
+    run.launch()
+    (said,) = [remark for remark in run.remarks if "drivers" in remark]
+    assert said == "before the start: pool main has different drivers: mostly 570.1; n2: 565.9"
+    assert run.remarks.index(said) < run.remarks.index(next(r for r in run.remarks if "all start at" in r))
+    assert not any("before the start" in remark for remark in a_launch(tmp_path / "same").remarks)
+
+
+def a_launch(place: Path) -> Run:
+    run = a_run(place)
+    run.launch()
+    return run
 
 
 def test_a_node_that_is_never_ready_is_waited_for_and_then_not(tmp_path: Path) -> None:
