@@ -39,8 +39,9 @@ certify: $(VENV)/.base  ## measure this machine, sign a statement, verify it
 	@echo "  without petaseal  $(BIN)/python docs/independent_verifier.py $(OUT)/operator.pem.pub \\"
 	@echo "                      $(OUT)/statement.dsse.json $(OUT)/records.jsonl"
 
-test: $(VENV)/.dev lint  ## everything that is checked: style, types, tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev lint  ## everything that is checked: style, types, tests (on all cores, but for what measures in real time)
+	$(BIN)/python -m pytest -m "not realtime" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m realtime
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
