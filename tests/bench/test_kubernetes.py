@@ -761,9 +761,11 @@ def test_kubectl_cannot_be_run(engine: Kubectl) -> None:
 REAL = shutil.which("kubectl")
 
 
-@pytest.mark.skipif(REAL is None, reason="kubectl is not installed")
 def test_a_real_kubectl_understands_the_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No cluster: every call must get as far as a server that is not there, and not fail for its arguments."""
+    if REAL is None:
+        assert not os.environ.get("CI"), "kubectl is not installed (Debian: kubernetes-client)"
+        pytest.skip("kubectl is not installed")
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         server = f"http://127.0.0.1:{closed.getsockname()[1]}"
