@@ -39,9 +39,10 @@ certify: $(VENV)/.base  ## measure this machine, sign a statement, verify it
 	@echo "  without petaseal  $(BIN)/python docs/independent_verifier.py $(OUT)/operator.pem.pub \\"
 	@echo "                      $(OUT)/statement.dsse.json $(OUT)/records.jsonl"
 
-test: $(VENV)/.dev lint  ## everything that is checked: style, types, tests (on all cores, but for what measures in real time)
-	$(BIN)/python -m pytest -m "not realtime" --numprocesses auto --dist loadfile
-	$(BIN)/python -m pytest -m realtime
+test: $(VENV)/.dev lint  ## everything that is checked: style, types, tests (two at once of those that measure in real time)
+	$(BIN)/python -m pytest -m "not realtime and not alone" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m realtime --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m alone
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

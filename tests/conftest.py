@@ -1,4 +1,4 @@
-"""Tests that measure in real time run one after another: a neighbour on the same core would spoil their windows."""
+"""Tests that measure in real time run apart from the others, two at once; those that notice a neighbour, alone."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ import pytest
 ROOT = Path(__file__).parent
 REALTIME = (
     "bad_input/test_nvidia.py",
-    "bad_input/test_processes.py",
     "bad_input/test_torch_device.py",
     "bench/test_cli.py",
-    "bench/test_node.py",
     "bench/test_nvidia.py",
-    "bench/test_perf_accelerator.py",
     "bench/test_telemetry.py",
     "certify/test_perf_campaign.py",
     "privateuse1",
@@ -22,9 +19,13 @@ REALTIME = (
     "test_cli.py",
     "test_wheel.py",
 )
+ALONE = ("bad_input/test_processes.py", "bench/test_node.py", "bench/test_perf_accelerator.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.relative_to(ROOT).as_posix().startswith(REALTIME):
+        file = item.path.relative_to(ROOT).as_posix()
+        if file.startswith(ALONE):
+            item.add_marker(pytest.mark.alone)
+        elif file.startswith(REALTIME):
             item.add_marker(pytest.mark.realtime)
