@@ -39,10 +39,10 @@ certify: $(VENV)/.base  ## measure this machine, sign a statement, verify it
 	@echo "  without petaseal  $(BIN)/python docs/independent_verifier.py $(OUT)/operator.pem.pub \\"
 	@echo "                      $(OUT)/statement.dsse.json $(OUT)/records.jsonl"
 
-test: $(VENV)/.dev lint  ## everything that is checked: style, types, tests (two at once of those that measure in real time)
+test: $(VENV)/.dev lint  ## everything that is checked: style, types, tests (tests/conftest.py says in which order)
 	$(BIN)/python -m pytest -m "not realtime and not alone" --numprocesses auto --dist loadfile
-	$(BIN)/python -m pytest -m realtime --numprocesses 2 --dist loadfile
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -m realtime --numprocesses 2 --dist loadfile --reruns 1
+	$(BIN)/python -m pytest -m alone --reruns 1
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -234,17 +234,22 @@ def test_a_campaign_and_its_spot_check_on_this_machine(centre: Measured, tmp_pat
         assert petaseal(*steps[name]).status == 0, name
     root, spot = tmp_path / "campaign", tmp_path / "spot"
     out = root / "statement"
-    good("certify", root, "--key", centre.key, "--out", out)
+    made = json.loads(good("certify", root, "--key", centre.key, "--out", out, "--json").out)
+    counted = made["predicate"]["classes"][0]["counted"]["devices"]
+    assert counted + len(made["predicate"]["not_counted"]) == 2
     answer = petaseal(
         *("campaign", "spot-check", out / "statement.dsse.json", "--records", out / "records.jsonl"),
         *("--fraction", "0.5", "--seed", "ab" * 16, "--campaign", root, "--key", centre.key, "--out", spot),
         *("--public-key", centre.public_key, "--profile", root / "profile.yaml"),
         *("--policy", tmp_path / "lenient.yaml", "--accept-simulated", "--json"),
     )
+    if not counted:  # then there is nothing to re-measure, and the answer says so
+        assert (answer.code, answer.status) == ("spot-check-invalid", 2)
+        return
     report = json.loads(answer.out)
     (one,) = report["classes"]
     assert answer.status == (0 if report["passed"] else 1)
-    assert (one["check"]["nodes"], report["attempts_before"], report["refused"]) == (2, 0, [])
+    assert (one["check"]["nodes"], report["attempts_before"], report["refused"]) == (counted, 0, [])
     assert json.loads((spot / "spot-check.json").read_text())["seed"] == "ab" * 16
     refused = petaseal("certify", spot, "--key", centre.key, "--out", tmp_path / "no")
     assert (refused.code, refused.status) == ("campaign-invalid", 1)  # a spot check makes no statement
