@@ -2,12 +2,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT := results/local
+FUZZ_SECONDS ?= 20
 UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export UV_FIND_LINKS
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt Makefile
 
-.PHONY: certify test perf lint format docs clean
+.PHONY: certify test perf fuzz lint format docs clean
 .DELETE_ON_ERROR:
 
 $(BIN)/uv: constraints.txt
@@ -55,6 +56,9 @@ format: $(VENV)/.dev
 
 perf: $(VENV)/.dev  ## the project's own speed, as ratios from one interleaved run
 	$(BIN)/python -m tests.perf
+
+fuzz: $(VENV)/.dev  ## every parser under a coverage-guided fuzzer, FUZZ_SECONDS for each
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 docs: $(VENV)/.base  ## regenerate what is generated: JSON Schemas, reason codes
 	$(BIN)/python docs/generate.py

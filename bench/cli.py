@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 import typer
 
 from bench.errors import InputError, Interrupted
-from bench.output import check_output, write_record
 from bench.show import Judged, progress, show_devices, show_plan, show_result
 
 if TYPE_CHECKING:
@@ -112,7 +111,8 @@ def mount(app: typer.Typer, sealing: Sealing, nominal: Callable[[DeviceModel], d
         as_json: JsonOption = False,
     ) -> None:
         """Measure this node and write a signed record with its samples."""
-        from bench.environment import machine_id, node_id, refuse_emulation, state_dir
+        from bench.environment import machine_id, node_id, refuse_emulation
+        from bench.record.files import state_dir
 
         use_scenario(scenario)
         refuse_emulation(os.environ)
@@ -126,6 +126,8 @@ def mount(app: typer.Typer, sealing: Sealing, nominal: Callable[[DeviceModel], d
         machine = machine_id()
         name = node or node_id(machine)
         record_path, samples_path = out / f"{name}.record.dsse.json", out / f"{name}.samples.csv.gz"
+        from bench.output import check_output
+
         check_output(out, record_path)
         signer = sealing.signer(key, passphrase_file, state_dir(), machine)
         from bench.node import Request
@@ -223,6 +225,7 @@ def measure_and_write(
     import hashlib
 
     from bench.node import measure_node
+    from bench.output import write_record
 
     with progress(request, quiet) as tell:
         record, samples = measure_node(request, tell)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from bench.errors import InputError
 from bench.record import Environment, Tool, write_atomic
+from bench.record.files import state_dir
 
 PACKAGES = ("bench", "kernels", "certify")
 SOURCE_SUFFIXES = (".py", ".cu", ".cuh")
@@ -65,15 +66,6 @@ def refuse_emulation(environ: Mapping[str, str]) -> None:
                 f"the environment variable {variable.name} is set and enables {variable.effect}",
                 fix=f"unset {variable.name}",
             )
-
-
-def state_dir(environ: Mapping[str, str] | None = None) -> Path:
-    """Return where this node keeps its own key and identity: $PETASEAL_STATE, else the user's state folder."""
-    environ = os.environ if environ is None else environ
-    if environ.get("PETASEAL_STATE"):
-        return Path(environ["PETASEAL_STATE"])
-    base = environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "petaseal"
 
 
 def machine_id(etc: Path = Path("/etc/machine-id"), state: Path | None = None) -> str:

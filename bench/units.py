@@ -10,6 +10,7 @@ from functools import lru_cache
 
 MAX_INTEGER = 2**53 - 1
 MFLOP_PER_PFLOP = 10**9
+DAY_NS = 86_400 * 10**9
 MFLOP_PER_UNIT = {"EFLOPS": 10**12, "PFLOPS": 10**9, "TFLOPS": 10**6, "GFLOPS": 10**3, "MFLOPS": 1}
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)

@@ -27,11 +27,12 @@ from bench.record import (
     identifier,
 )
 from certify.centre import Centre, Pool
-from certify.documents import Baseline, BaselineDevice
+from certify.documents import Baseline, BaselineDevice, spki_bytes
 from certify.policy import Counting, Policy
 from certify.ratings import Rating, Ratings
 from certify.reasons import effect_of
 from certify.rules import Plan, Setting, Standing, identity, judge, kind, setting_of, standing_of
+from certify.signers import keyid
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Scope:
     counting: dict[str, Counting]  # pool class -> counted precision
     accept: frozenset[str]  # hold codes that the policies accept
     existing: frozenset[str]  # identities in the baseline inventory, as `identities` gives them
+    enrolled_only: bool = False  # a policy demands that every record is signed by its node's enrolled key
 
     @cached_property
     def plan(self) -> Plan:
@@ -58,6 +60,17 @@ class Scope:
     def expected(self) -> dict[str, str]:
         """The campaign's nodes and their pools."""
         return {node.node_id: node.pool for node in self.campaign.nodes}
+
+    @cached_property
+    def enrolled(self) -> dict[str, str]:
+        """The keys that the campaign names for its nodes."""
+        return {node.node_id: node.keyid for node in self.campaign.nodes if node.keyid is not None}
+
+    def key_codes(self, record: NodeRecord) -> tuple[str, ...]:
+        """Return what is wrong with the key that signed a record: it is the one that is enrolled for its node."""
+        if (enrolled := self.enrolled.get(record.node_id)) is None:
+            return ("node-key-not-enrolled",) if self.enrolled_only else ()
+        return () if keyid(spki_bytes(record.signer_spki)) == enrolled else ("node-key-differs",)
 
 
 def counting_of(policies: Iterable[Policy], centre: Centre) -> dict[str, Counting]:
@@ -83,6 +96,11 @@ def counting_of(policies: Iterable[Policy], centre: Centre) -> dict[str, Countin
                 fix="add a policy that does",
             )
     return counting
+
+
+def enrolled_only(policies: Iterable[Policy]) -> bool:
+    """Return whether a policy demands that records are signed by their nodes' enrolled keys."""
+    return any(policy.node_keys == "enrolled" for policy in policies)
 
 
 def accepted_holds(policies: Iterable[Policy]) -> frozenset[str]:
@@ -193,6 +211,7 @@ def tally_record(record: NodeRecord, scope: Scope, tally: Tally) -> list[DeviceK
             measured[figure.device].setdefault(workload, (settings[index], figure))
     beside = standing_of(record)
     failed = {(f.device, Workload(f.precision, f.choice)): f.code for f in record.failures}
+    signed = scope.key_codes(record)
     pools, keys = set(), []
     for device in record.devices:
         own = identities(device)
@@ -205,7 +224,7 @@ def tally_record(record: NodeRecord, scope: Scope, tally: Tally) -> list[DeviceK
             continue
         pools.add(pool.pool)
         _tally_device(
-            Found(record, device, own, pool, ratings[device.model]),
+            Found(record, device, own, pool, ratings[device.model], signed),
             measured[device.device],
             beside,
             failed,
@@ -229,6 +248,7 @@ class Found(NamedTuple):
     keys: list[str]
     pool: Pool
     rating: Rating | None
+    signed: tuple[str, ...]  # what is wrong with the record's key
 
 
 def _tally_device(
@@ -239,7 +259,7 @@ def _tally_device(
     scope: Scope,
     tally: Tally,
 ) -> None:
-    record, device, keys, pool, rating = found
+    record, device, keys, pool, rating, signed = found
     model = record.models[device.model]
     tally.found[pool.pool] += 1
     tally.inventory[pool.pool, model.vendor, model.model, model.count_unit] += 1
@@ -247,7 +267,7 @@ def _tally_device(
     tally.existing += existing
     counting = scope.counting[pool.pool_class]
     counted = counting.workload
-    standing = (*identity(keys, model), *_place_codes(model, device, rating, pool, scope.centre))
+    standing = (*signed, *identity(keys, model), *_place_codes(model, device, rating, pool, scope.centre))
     counts = False
     rates: dict[str, dict[Precision, int]] = {}  # of one choice of shape: figures are compared like with like
     for (precision, choice), (_, figure) in measured.items():

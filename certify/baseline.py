@@ -15,7 +15,9 @@ from certify.sealing import load_signing_key
 from certify.trust import TrustedSet
 
 
-def sign_baseline(inventory: Path, key: Path, passphrase_file: Path | None, out: Path) -> int:
+def sign_baseline(
+    inventory: Path, key: Path, passphrase_file: Path | None, out: Path, signer: str | None = None
+) -> int:
     """Sign a YAML inventory and return the number of its devices.
 
     Raises:
@@ -25,7 +27,7 @@ def sign_baseline(inventory: Path, key: Path, passphrase_file: Path | None, out:
         raise InputError("output-exists", "exists already", where=out, fix="choose another file")
     baseline = read_yaml(inventory, Baseline)
     payload = make_document("baseline", baseline)
-    write_atomic(out, seal(payload, PAYLOAD_TYPE, [load_signing_key(key, passphrase_file)]))
+    write_atomic(out, seal(payload, PAYLOAD_TYPE, [load_signing_key(key, passphrase_file, signer)]))
     return len(baseline.devices)
 
 

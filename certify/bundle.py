@@ -1,4 +1,4 @@
-"""The command ``bundle``: one archive of wheels that installs petaseal on nodes without a network.
+"""Bundles: one archive of wheels that installs petaseal on nodes without a network.
 
 pip fetches, from where the user's own configuration of pip says. torch is left out unless asked for by its own extra:
 accelerators need their vendor's.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-import json
 import os
 import re
 import secrets
@@ -19,9 +18,7 @@ import sys
 import tarfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
-
-import typer
+from typing import TYPE_CHECKING, NamedTuple
 
 from bench.errors import InputError
 from certify.fetching import fetch, own_wheel
@@ -30,7 +27,6 @@ from certify.wheels import (
     Target,
     Wheel,
     holds,
-    normalised,
     runs_on,
 )
 
@@ -85,30 +81,6 @@ class Made(NamedTuple):
             f"  sha256 {self.sha256}",
             f"On a node: tar -xf {self.path.name} && {folder_name(self.version)}/install.sh",
         ]
-
-
-def mount(app: typer.Typer) -> None:
-    """Add the command to the root."""
-
-    @app.command(epilog="Example: petaseal bundle --out petaseal-bundle.tar.gz --python 3.10 --python 3.12")
-    def bundle(
-        out: Annotated[Path, typer.Option(help="Archive to make (.tar.gz); never overwrites one.")],
-        platform: Annotated[
-            list[str] | None, typer.Option(help="x86_64 or aarch64; may be repeated (default: both).")
-        ] = None,
-        python: Annotated[
-            list[str] | None, typer.Option(help="Such as 3.10; may be repeated (default: the one that runs this).")
-        ] = None,
-        extra: Annotated[
-            list[str] | None, typer.Option(help="Such as cuda12; may be repeated. torch comes only with --extra torch.")
-        ] = None,
-        as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")] = False,
-    ) -> None:
-        """Make one archive that installs petaseal on nodes without a network."""
-        targets = targets_of(platform or MACHINES, python or [running_python()])
-        with ended_like_interrupt(), progress(as_json) as tell:
-            made = make_bundle(out, targets, [normalised(name) for name in extra or ()], tell)
-        typer.echo(json.dumps(made.as_json(), sort_keys=True) if as_json else "\n".join(made.lines()))
 
 
 def running_python() -> str:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Key = Annotated[Path, typer.Option(help="Operator's private key (PEM).")]
 PassphraseFile = Annotated[Path | None, typer.Option(help="File whose first line is the key's passphrase.")]
+SignerCommand = Annotated[
+    str | None, typer.Option("--signer", help="Command that signs for a key on a token; --key is then its public key.")
+]
 Challenge = Annotated[str | None, typer.Option(help="Challenge of a witness or registry, hex (default: drawn here).")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 Dir = Annotated[Path, typer.Argument(metavar="DIR", help="The campaign's folder.")]
@@ -77,7 +80,11 @@ def mount(
         previous: Annotated[
             Path | None, typer.Option(help="Folder of an earlier campaign: node ids stay the same.")
         ] = None,
+        node_keys: Annotated[
+            Path | None, typer.Option(help='Folder of the nodes\' public keys, NODE.pub each (see "keys node").')
+        ] = None,
         passphrase_file: PassphraseFile = None,
+        signer: SignerCommand = None,
         as_json: Json = False,
     ) -> None:
         """Open a campaign: sign which nodes are measured, how, for which policies, and when they may start."""
@@ -110,9 +117,11 @@ def mount(
             ramp_ns=int(finite(ramp, "--ramp") * 1e9),
             engine=nodes,
             previous=previous,
+            node_keys=node_keys,
         )
         found = None if nodes is None else engines.discover(nodes, sorted(set(partitions.values())))
-        show_opened(open_folder(opening, load_signing_key(key, passphrase_file), found, time.time_ns()), as_json)
+        signing = load_signing_key(key, passphrase_file, signer)
+        show_opened(open_folder(opening, signing, found, time.time_ns()), as_json)
 
     @app.command(epilog="Example: petaseal campaign rerun campaign --key operator.pem --out campaign-2")
     def rerun(
@@ -121,6 +130,7 @@ def mount(
         out: Annotated[Path, typer.Option(help="Folder to make for the next attempt.")],
         challenge: Challenge = None,
         passphrase_file: PassphraseFile = None,
+        signer: SignerCommand = None,
         as_json: Json = False,
     ) -> None:
         """Measure everything again: the next campaign of the same series, which names the attempts before it."""
@@ -132,7 +142,7 @@ def mount(
         before = Folder(folder)
         campaign = read_campaign(before)
         profile = engines.load_profile(next(iter(before.own_profile), campaign.profile))
-        signing = load_signing_key(key, passphrase_file)
+        signing = load_signing_key(key, passphrase_file, signer)
         opened = reopen(before, campaign, profile, out, signing, checked_challenge(challenge), time.time_ns())
         show_opened(opened, as_json)
 

@@ -19,11 +19,14 @@ import msgspec
 
 from bench.errors import PetasealError, RefusedError
 from bench.record import encode
+from bench.record.fields import TIME_PATTERN
 
 T = TypeVar("T")
 
+_TIME_RULE = TIME_PATTERN.partition("\\")[0]  # as the decoder words it, up to what it escapes
+TIME_FORM = "2026-03-01T08:00:00.000000Z"
 _TIME = re.compile(rb'"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6})Z"')
-_TIME_LENGTH = len('"2026-03-01T08:00:00.000000Z"')
+_TIME_LENGTH = len(TIME_FORM) + 2
 _CONTROL_ESCAPE = re.compile(r'\\[^"\\]')
 # Cc control, Cf format (bidi controls, zero-width), Cs surrogate, Co private, Cn unassigned, Zl and Zp line breaks.
 _FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -64,11 +67,15 @@ def decode_exact(payload: bytes, kind: type[T], where: object = None) -> T:
     """Return bytes as a value of `kind` of which they are the one encoding, whatever its texts hold.
 
     Raises:
-        RefusedError: `json-invalid`, `schema-invalid`, `not-canonical`, or the code that the type itself refuses with.
+        RefusedError: `json-invalid`, `schema-invalid`, `time-invalid`, `not-canonical`, or the code that the type
+            itself refuses with.
     """
     try:
         value: T = _decoder(cast(Hashable, kind)).decode(payload)
     except msgspec.ValidationError as error:
+        what, _, place = str(error).rpartition(" - at ")
+        if _TIME_RULE in what:
+            raise RefusedError("time-invalid", f"{place} is not a time as {TIME_FORM}", where=where) from None
         raise RefusedError("schema-invalid", str(error), where=where) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RefusedError("json-invalid", str(error), where=where) from None

@@ -23,13 +23,21 @@ class Caps:
     baseline_bytes: int = 64 * _MIB  # some 400,000 devices with uuid, serial and die id
     samples_bytes: int = 256 * _MIB  # compressed; ten minutes of telemetry of 8 devices take 1 MB
     samples_unpacked_bytes: int = 2048 * _MIB  # a gzip bomb unpacks to a thousand times its size
+    samples_rows: int = 4_000_000  # of one device and workload: ten readings a second for half a day; held as a whole
+    proof_bytes: int = 8 * _MIB  # a proof of inclusion: one record in base64, and 32 bytes for each level of the tree
     witness_bytes: int = 64 * _KIB  # a list of checks
     trust_bytes: int = 8 * _MIB  # `trust_keys` keys, and as many revocations
     key_bytes: int = 64 * _KIB  # a PEM key takes 400 bytes; what is larger is another file given by mistake
     passphrase_bytes: int = 4 * _KIB  # one line
+    page_bytes: int = 64 * _MIB  # the page of a statement that may be as large; two nodes take 12 KB
+    package_bytes: int = 32 * 1024 * _MIB  # `records_bytes` and as much of samples
 
     records: int = 200_000  # nodes of one centre; ten times the largest centre that is known
+    package_members: int = 200_032  # samples of `records` nodes, and what belongs to the statement
+    package_witnesses: int = 8  # beside one statement; a policy asks for one
+    package_ratio: int = 50  # of unpacked to packed: records that are all but copies reach 26, a gzip bomb 1,032
     signatures: int = 8  # on one envelope: operators up to a threshold; each costs a verification before any is trusted
+    time_skew_s: int = 120  # a document from a machine whose clock is ahead; more is a clock that nobody looks after
     trust_keys: int = 10_000  # operators, witnesses and enrolled nodes; a centre's nodes are enrolled in its campaign
 
 

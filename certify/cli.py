@@ -19,15 +19,17 @@ import bench.campaign.cli
 import bench.cli
 from bench.errors import InputError, Interrupted, PetasealError, RefusedError
 from bench.show import is_terminal, print_json, print_lines
-from certify import bundle, campaign_cli
+from certify import bundle_cli, campaign_cli, package_cli, trust_cli
+from certify.audit import cli as audit_cli
 from certify.campaign_cli import Engines
 from certify.sealing import Sealing, nominal_rates
+from certify.trust_cli import checked_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bench.launchers.base import EngineNode
-    from bench.record import Profile
+    from bench.record import Profile, Tool
     from certify.opening import Opened
 
 app = typer.Typer(
@@ -70,6 +72,9 @@ app.add_typer(campaign_app, name="campaign")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 PassphraseFile = Annotated[
     Path | None, typer.Option(help="File whose first line is the key's passphrase (never asked without a terminal).")
+]
+SignerCommand = Annotated[
+    str | None, typer.Option("--signer", help="Command that signs for a key on a token; --key is then its public key.")
 ]
 
 
@@ -121,7 +126,7 @@ def certify(
         Path,
         typer.Argument(metavar="DIR", help="Folder with the node records of one campaign, or of the campaign itself."),
     ],
-    key: Annotated[Path, typer.Option(help="Operator's private key (PEM).")],
+    key: Annotated[list[Path], typer.Option(help="Operator's private key (PEM); may be repeated, and each signs.")],
     out: Annotated[Path, typer.Option(help="Folder for the statement, its records and its page.")],
     centre: Annotated[str | None, typer.Option(help="Centre file, or the name of an installed one (demo).")] = None,
     policy: Annotated[list[str] | None, typer.Option(help="Policy name or file; may be repeated.")] = None,
@@ -131,6 +136,7 @@ def certify(
     previous: Annotated[Path | None, typer.Option(help="The statement before this one, which it supersedes.")] = None,
     valid_days: Annotated[int, typer.Option(min=1, help="Validity; at most what the policies allow.")] = 366,
     passphrase_file: PassphraseFile = None,
+    signer: SignerCommand = None,
     as_json: Json = False,
 ) -> None:
     """Judge the records of one campaign, add them up and sign the capacity statement."""
@@ -150,8 +156,9 @@ def certify(
         sequence=sequence,
         previous=previous,
         valid_days=valid_days,
-        key=key,
+        keys=tuple(key),
         passphrase_file=passphrase_file,
+        signer=signer,
         out=out,
     )
     with counting("judged", as_json) as tell:
@@ -165,9 +172,19 @@ def certify(
     epilog="Example: petaseal verify statement.dsse.json --public-key operator.pem.pub --records records.jsonl"
 )
 def verify(
-    statement: Annotated[Path, typer.Argument(metavar="STATEMENT", help="statement.dsse.json")],
+    statement: Annotated[
+        Path, typer.Argument(metavar="STATEMENT", help="statement.dsse.json, or a folder or package of its files.")
+    ],
     trust: Annotated[Path | None, typer.Option(help="Signed trust root that says whose keys count.")] = None,
     public_key: Annotated[Path | None, typer.Option(help="The operator's public key, obtained out of band.")] = None,
+    fingerprint: Annotated[
+        str | None, typer.Option(help="The trust root's fingerprint, where no version of it was accepted before.")
+    ] = None,
+    revocations: Annotated[Path | None, typer.Option(help="Revocation list of the trust root.")] = None,
+    witness: Annotated[list[Path] | None, typer.Option(help="Witness document; may be repeated.")] = None,
+    witness_key: Annotated[
+        list[Path] | None, typer.Option(help="A witness's public key, beside --public-key; may be repeated.")
+    ] = None,
     records: Annotated[Path | None, typer.Option(help="records.jsonl, or a folder of record envelopes.")] = None,
     samples: Annotated[Path | None, typer.Option(help="Folder with the records' samples (level audited).")] = None,
     at: Annotated[str | None, typer.Option(help="Answer for this UTC time, as 2026-03-01T08:00:00.000000Z.")] = None,
@@ -178,13 +195,18 @@ def verify(
     baseline: Annotated[Path | None, typer.Option(help="The signed baseline that the statement binds.")] = None,
     policy: Annotated[list[str] | None, typer.Option(help="Further policy file to recompute with.")] = None,
     profile: Annotated[list[str] | None, typer.Option(help="Further profile file to judge with.")] = None,
+    others: Annotated[
+        list[Path] | None, typer.Option(help="Other statements, or their folders, to compare with; may be repeated.")
+    ] = None,
     accept_simulated: Annotated[bool, typer.Option(help="Do not refuse a simulated statement.")] = False,
     as_json: Json = False,
 ) -> None:
     """Check a statement: signature, trust, records, rules, sums and verdicts."""
     import time
 
+    from bench.record.files import state_dir
     from bench.units import utc_ns
+    from certify import package
     from certify import verify as checking
 
     try:
@@ -195,18 +217,25 @@ def verify(
         statement=statement,
         trust=trust,
         public_key=public_key,
+        fingerprint=None if fingerprint is None else checked_digest(fingerprint, "--fingerprint"),
+        state=state_dir(),
+        revocations=revocations,
+        witnesses=tuple(witness or ()),
+        witness_keys=tuple(witness_key or ()),
         records=records,
         samples=samples,
         at_ns=moment,
+        at_present=at is None,
         now_ns=time.time_ns(),
         require=tuple(require or ()),
         baseline=baseline,
         policies=tuple(policy or ()),
         profiles=tuple(profile or ()),
         accept_simulated=accept_simulated,
+        others=tuple(others or ()),
     )
-    with counting("checked", as_json) as tell:
-        report = checking.verify(request, tell)
+    with package.opened(statement) as place, counting("checked", as_json) as tell:
+        report = checking.verify(checking.in_folder(request, place), tell)
     emit(as_json, report.as_json(), report.lines())
     if report.refusal is not None:
         raise report.refusal
@@ -217,23 +246,25 @@ def verify(
 @keys_app.command("new", epilog="Example: petaseal keys new --out operator.pem")
 def keys_new(
     out: Annotated[Path, typer.Option(help="Private key file to make (PEM, 0600); OUT.pub is made beside it.")],
+    scheme: Annotated[str, typer.Option(help="Signature algorithm: ed25519 or sm2.")] = "ed25519",
     no_passphrase: Annotated[bool, typer.Option("--no-passphrase", help="Do not encrypt the private key.")] = False,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
-    """Make an Ed25519 key pair; never overwrites one."""
+    """Make a key pair, Ed25519 or SM2; never overwrites one."""
     from certify import keys
     from certify.sealing import read_passphrase
 
     if no_passphrase and passphrase_file is not None:
         raise InputError("usage", "--no-passphrase and --passphrase-file exclude each other", fix="give one of them")
+    algorithm = keys.scheme_named(scheme, "--scheme")
     passphrase = None if no_passphrase else read_passphrase(passphrase_file, f"new passphrase for {out}", confirm=True)
-    made = keys.new_key(out, passphrase).keyid
+    made = keys.new_key(out, passphrase, algorithm)
     public = f"{out}.pub"
     emit(
         as_json,
-        {"private": str(out), "public": public, "keyid": made},
-        [f"private key {out}", f"public key  {public}", f"key id      {made}"],
+        {"private": str(out), "public": public, "keyid": made.keyid, "scheme": made.scheme},
+        [f"private key {out}", f"public key  {public}", f"key id      {made.keyid}", f"scheme      {made.scheme}"],
     )
 
 
@@ -244,6 +275,21 @@ def keys_show(public_key: Annotated[Path, typer.Argument(help="Public key (PEM).
 
     loaded = keys.load_public(public_key)
     emit(as_json, {"keyid": loaded.keyid, "scheme": loaded.scheme}, [f"{loaded.scheme} {loaded.keyid}"])
+
+
+@keys_app.command("node", epilog="Example: petaseal keys node --out /shared/node-keys/node17.pub")
+def keys_node(
+    out: Annotated[Path, typer.Option(help="Public key file to make, named after this node (NODE.pub).")],
+    as_json: Json = False,
+) -> None:
+    """Write the public half of this node's own key, which is made on first use: for "campaign create --node-keys"."""
+    from bench.environment import machine_id
+    from bench.record.files import state_dir
+    from certify import keys
+
+    public = keys.node_key(state_dir(), machine_id()).public
+    keys.write_public(out, public)
+    emit(as_json, {"public": str(out), "keyid": public.keyid}, [f"public key  {out}", f"key id      {public.keyid}"])
 
 
 @policy_app.command("list", epilog="Example: petaseal policy list --json")
@@ -333,13 +379,20 @@ def centre_baseline(
     key: Annotated[Path, typer.Option(help="Operator's private key (PEM).")],
     out: Annotated[Path, typer.Option(help="Signed baseline to make.")],
     passphrase_file: PassphraseFile = None,
+    signer: SignerCommand = None,
     as_json: Json = False,
 ) -> None:
     """Sign the inventory that stood before the project: what is in it is not newly added."""
     from certify.baseline import sign_baseline
 
-    devices = sign_baseline(inventory, key, passphrase_file, out)
+    devices = sign_baseline(inventory, key, passphrase_file, out, signer)
     emit(as_json, {"baseline": str(out), "devices": devices}, [f"{out}: {devices} device(s) signed"])
+
+
+def _tool() -> Tool:
+    from bench.environment import tool
+
+    return tool()
 
 
 def _discover(engine: str, partitions: Sequence[str]) -> Sequence[EngineNode]:
@@ -376,7 +429,11 @@ def _launch(folder: Path, on: str | None, options: Sequence[str], reservation: s
     return view.places["done"] + view.places["void"] == view.expected
 
 
-bundle.mount(app)
+bundle_cli.mount(app)
+trust_cli.mount(app, emit)
+trust_cli.mount_witness(app, emit, counting, _tool)
+audit_cli.mount(app, emit, counting)
+package_cli.mount(app, emit)
 bench.campaign.cli.mount(campaign_app, Sealing())
 campaign_cli.mount(campaign_app, Engines(_discover, _profile, _estimate, _coordinate, _launch), emit, counting)
 

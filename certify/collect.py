@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bench.errors import InputError, PetasealError, one_line
+from bench.errors import InputError, PetasealError, RefusedError, one_line
 from bench.record import Campaign, digest, read_bytes
 from bench.record.folder import Folder, Roster, Status, check_belongs, shards, survey
 from bench.units import utc_ns, utc_text
@@ -30,6 +30,7 @@ from certify.aggregate import (
     accepted_holds,
     counting_of,
     device_keys,
+    enrolled_only,
     parent_keys,
 )
 from certify.aggregate import check_belongs as check_record
@@ -91,7 +92,8 @@ class Collected(msgspec.Struct, frozen=True):
     left_out: tuple[str, ...]  # names and reasons
     samples_missing: tuple[str, ...]  # nodes whose samples are not there or not those that the record binds
     earlier: tuple[str, ...]  # attempts of the series that were opened before
-    signers: int  # distinct keys; nobody has enrolled them, so that a record shows integrity, not whose it is
+    signers: int  # distinct keys
+    enrolled: int  # records under the key that the campaign names; any other shows integrity, not whose it is
     names: dict[str, str]
 
     @property
@@ -108,7 +110,12 @@ class Collected(msgspec.Struct, frozen=True):
         """Return the result for people."""
         lines = [f"{self.campaign_id}: {self.collected} of {self.expected} records collected into {self.folder}"]
         if self.collected:
-            lines.append(f"keys       {self.signers} signed them, which nobody has vouched for (self-asserted)")
+            lines.append(
+                f"keys       {self.signers} signed them; {self.enrolled} records under enrolled keys"
+            )
+        if self.enrolled < self.collected:
+            unknown = self.collected - self.enrolled
+            lines.append(f"keys       {unknown} records under keys that nobody has vouched for (self-asserted)")
         if self.starts_at:
             lines.append(f"all nodes were to start at {self.starts_at}")
         for refused in self.refused:
@@ -173,6 +180,7 @@ def collect(
         left_out=tuple(f"{node.name}: {node.reason}" for node in roster.left_out),
         samples_missing=tuple(node_id for node_id, one in kept.items() if not one.samples),
         signers=len({one.signer for one in kept.values()}),
+        enrolled=sum(gatherer.scope.enrolled.get(node_id) == one.signer for node_id, one in kept.items()),
         earlier=tuple(f"{a.campaign_id}, opened at {a.issued_at}: {a.outcome}" for a in campaign.earlier),
         names={node.node_id: node.name for node in roster.nodes},
     )
@@ -195,6 +203,7 @@ def scope_of(folder: Folder, campaign: Campaign, starts_at: str) -> Scope:
         counting=counting_of(policies, centre),
         accept=accepted_holds(policies),
         existing=frozenset(),
+        enrolled_only=enrolled_only(policies),
     )
 
 
@@ -226,6 +235,9 @@ class Gatherer:
             opened = open_record(read_bytes(path, CAPS.record_bytes), self.trust, self.scope.campaign.issued_at, path)
             record = opened.predicate
             check_record(record, self.scope)
+            if "node-key-differs" in self.scope.key_codes(record):
+                what = "is not signed by the key that the campaign names for this node"
+                raise RefusedError("node-key-differs", what, where=path)
             if path not in self.posted:
                 check_file_name(path, opened)
             keys = tuple(device_keys(record, device) for device in record.devices)

@@ -205,11 +205,15 @@ def describe_report(report: Report) -> list[str]:
         lines.append("The figures are as claimed: NOT RECOMPUTED from their records.")
     lines += describe_statement(report.statement)
     lines.append(f"signed by {', '.join(report.signers)}")
+    if report.trust_root is not None:
+        lines.append(f"trust root {report.trust_root}")
+    lines += [f"witnessed by {one.keyid} at {one.witnessed_at}, level {one.level}" for one in report.witnesses]
     if report.self_asserted:
         lines.append(f"records under keys that nobody enrolled (self-asserted): {report.self_asserted}")
     if report.signers_of_records is not None and report.signers_of_records < report.statement.records:
         lines.append(f"{report.statement.records} records were signed with {report.signers_of_records} key(s)")
     lines.append(f"checked: {', '.join(report.checked)}")
+    lines += [f"note: {what}" for what in report.notes]
     lines += [f"NOT CHECKED: {what}" for what in report.not_checked]
     lines.append(
         "A signature proves who claims, not that the harness was unmodified: only a witness or a spot check does."

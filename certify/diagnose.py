@@ -15,6 +15,7 @@ import msgspec
 
 from bench.errors import InputError, RefusedError, one_line
 from bench.record import Campaign, Document, Name, Sha256, Text, UtcTime, digest, encode, write_atomic
+from bench.record.files import state_dir
 from bench.record.folder import Folder, Roster, check_belongs
 from bench.units import utc_text
 from certify.attendance import MISSING, Absence, read_absences
@@ -22,10 +23,11 @@ from certify.campaign import open_campaign
 from certify.centre import Centre
 from certify.collect import scope_of
 from certify.describe import PROVES_NOTHING
-from certify.figures import Figures, RefusedRecord, check_over, open_trust, read_figures
+from certify.figures import Figures, RefusedRecord, check_over, read_figures
 from certify.findings import SHOWN, Diagnosis, Reading, lines
 from certify.fleet import diagnose
 from certify.records import RECORD_SUFFIX
+from certify.root_store import Anchor, open_anchor
 from certify.statement import NotCounted
 from certify.trust import TrustedSet
 
@@ -119,7 +121,7 @@ def diagnose_campaign(
         RefusedError: the campaign is not signed by a trusted key, or the earlier one is of another centre.
     """
     at = utc_text(now_ns)
-    keys = open_trust(public_key, trust, at)
+    keys = open_anchor(Anchor(public_key=public_key, trust=trust, state=state_dir()), at).trusted
     read = _read(Folder(folder), keys, at, progress)
     before = _read(Folder(previous), keys, at, progress) if previous else None
     if before is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -245,16 +246,23 @@ def parse_payload(name: str, payload: bytes, where: object = None) -> Opened[Any
 
 
 def open_document(
-    name: str, content: bytes, trust: TrustedSet, at: str, where: object = None, caps: Caps = CAPS
+    name: str,
+    content: bytes,
+    trust: TrustedSet,
+    at: str,
+    where: object = None,
+    dated: Callable[[Opened[Any]], str | None] = lambda opened: None,
+    caps: Caps = CAPS,
 ) -> Opened[Any]:
     """Return a verified document: signed by enough keys that may sign it, for its centre, at that time.
 
     Args:
-        name: a key of `DOCUMENTS`, the kind that is expected. (Trust roots: `trust.load_trust_root`.)
+        name: a key of `DOCUMENTS`, the kind that is expected. (Trust roots: `certify.trust_root`.)
         content: the file.
         trust: the verifier's keys and their roles; none is ever taken from the document.
         at: the time that keys must be valid at, in the form of `UtcTime`.
         where: what the content is, for the error text.
+        dated: when somebody else saw the document (parsed, not yet trusted), None where nobody did.
         caps: limits.
 
     Raises:
@@ -266,7 +274,7 @@ def open_document(
         raise RefusedError("key-not-trusted", "is signed by no key that is trusted", where=where)
     check_payload_type(envelope, where)  # 6
     opened = parse_payload(name, envelope.payload, where)  # 7, 8
-    signers = trust.check(name, signers, centre_of(name, opened.predicate), at, where)  # 5, 9, 10
+    signers = trust.check(name, signers, centre_of(name, opened.predicate), at, where, dated(opened))  # 5, 9, 10
     return Opened(opened.predicate, opened.subject_digest, opened.payload, opened.payload_sha256, signers)
 
 

@@ -106,8 +106,21 @@ def seal(payload: bytes, payload_type: str, private_keys: Sequence[PrivateKey]) 
     if len(by_keyid) != len(private_keys):
         raise RefusedError("signature-duplicate", "one key is given twice")
     message = pae(payload_type, payload)
-    signatures = tuple(Signature(keyid=keyid, sig=by_keyid[keyid].sign(message)) for keyid in sorted(by_keyid))
-    return encode(Envelope(payload=payload, payload_type=payload_type, signatures=signatures)) + b"\n"
+    signatures = (Signature(keyid=keyid, sig=by_keyid[keyid].sign(message)) for keyid in by_keyid)
+    return _written(Envelope(payload=payload, payload_type=payload_type, signatures=tuple(signatures)))
+
+
+def countersign(envelope: Envelope, key: PrivateKey) -> bytes:
+    """Return the envelope file with the signature of one more key.
+
+    Raises:
+        RefusedError: `signature-duplicate`, the key has signed it already.
+    """
+    keyid = key.public.keyid
+    if any(signature.keyid == keyid for signature in envelope.signatures):
+        raise RefusedError("signature-duplicate", f"key {keyid[:16]}… has signed it already")
+    own = Signature(keyid=keyid, sig=key.sign(pae(envelope.payload_type, envelope.payload)))
+    return _written(msgspec.structs.replace(envelope, signatures=(*envelope.signatures, own)))
 
 
 def verify_signatures(envelope: Envelope, keys: Mapping[str, PublicKey], where: object = None) -> frozenset[str]:
@@ -135,6 +148,11 @@ def verify_signatures(envelope: Envelope, keys: Mapping[str, PublicKey], where: 
             )
         good.add(signature.keyid)
     return frozenset(good)
+
+
+def _written(envelope: Envelope) -> bytes:
+    ordered = tuple(sorted(envelope.signatures, key=lambda signature: signature.keyid))
+    return encode(msgspec.structs.replace(envelope, signatures=ordered)) + b"\n"
 
 
 def _is_canonical_but_for_base64(body: bytes) -> bool:

@@ -14,11 +14,10 @@ from typing import NamedTuple, get_args
 
 import msgspec
 
-from bench.errors import InputError, PetasealError, RefusedError, one_line
+from bench.errors import PetasealError, RefusedError, one_line
 from bench.record import Choice, DeviceModel, Document, Figure, Name, NodeRecord, PoolClass, Text, Workload, read_bytes
 from bench.record.campaign import Campaign, over_ns
 from bench.units import full_name, utc_ns
-from certify import keys
 from certify.aggregate import DeviceKeys, Scope, Tally, Uniqueness, device_keys, identities, tally_record
 from certify.caps import CAPS
 from certify.documents import open_record
@@ -26,7 +25,7 @@ from certify.findings import Reading
 from certify.records import PARALLEL_FROM_BYTES, RECORD_SUFFIX, check_file_name, chunks_of
 from certify.rules import ACCUMULATION
 from certify.statement import NotCounted
-from certify.trust import TrustedSet, load_trust_root
+from certify.trust import TrustedSet
 from certify.workers import spread
 
 
@@ -215,21 +214,6 @@ def read_figures(
         done += len(share)
         progress(done)
     return whole
-
-
-def open_trust(public_key: Path | None, trust: Path | None, at: str) -> TrustedSet:
-    """Return the keys that a user trusts: those of a signed trust root, or the operator's own.
-
-    Raises:
-        InputError: `trust-missing`: neither was given, or both.
-        RefusedError: a code of `load_trust_root`.
-    """
-    if (public_key is None) == (trust is None):
-        raise InputError("trust-missing", "needs exactly one of --trust and --public-key", where="trust")
-    if trust is not None:
-        return load_trust_root(read_bytes(trust, CAPS.trust_bytes), at, trust)[1]
-    assert public_key is not None
-    return TrustedSet.single(keys.load_public(public_key))
 
 
 def check_over(campaign: Campaign, centre_id: str, starts_at: str, at: str) -> None:

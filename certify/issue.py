@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 from bench.errors import InputError, RefusedError
 from bench.record import Campaign, NodeRecord, Profile, config_names, digest, read_bytes, write_atomic
 from bench.record.folder import Folder
-from bench.units import utc_ns, utc_text
-from certify.aggregate import Scope, accepted_holds, counting_of, identities_of
+from bench.units import DAY_NS, utc_ns, utc_text
+from certify.aggregate import Scope, accepted_holds, counting_of, enrolled_only, identities_of
 from certify.attendance import read_absences
 from certify.baseline import baseline_facts, baseline_path, open_baseline
 from certify.campaign import (
@@ -42,12 +42,12 @@ from certify.ratings import installed_ratings
 from certify.records import RECORD_SUFFIX, Examined, Examiner, Seen, chunks_of, envelopes, examine
 from certify.report import render
 from certify.sealing import load_signing_key
+from certify.signers import PrivateKey
 from certify.statement import Basis, CapacityStatement, Issue, build
 from certify.trust import TrustedSet
 
 DEFAULT_POLICIES = ("guangzhou-2000p",)
 OUTPUTS = ("records.jsonl", "statement.html", "statement.dsse.json")  # in the order of writing
-DAY_NS = 86_400 * 10**9
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,15 @@ class Request:
     records: Path
     centre: str
     policies: tuple[str, ...]
-    key: Path
+    keys: tuple[Path, ...]  # each signs
     out: Path
     campaign: Path | None = None
     profile: str | None = None
     sequence: int = 1
     previous: Path | None = None
     valid_days: int = 366
-    passphrase_file: Path | None = None
+    passphrase_file: Path | None = None  # of every key
+    signer: str | None = None  # command that signs for every key; the keys are then the public ones
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Made:
 
     statement: CapacityStatement
     out: Path
-    keyid: str
+    keyids: tuple[str, ...]
     payload_sha256: str
 
     def as_json(self) -> dict[str, Any]:
@@ -83,7 +84,7 @@ class Made:
         return {
             "statement": str(self.out / "statement.dsse.json"),
             "payload_sha256": self.payload_sha256,
-            "keyid": self.keyid,
+            "keyids": list(self.keyids),
             "predicate": msgspec.to_builtins(self.statement),
         }
 
@@ -91,7 +92,8 @@ class Made:
         """Return the result for people."""
         from certify.describe import describe_statement
 
-        return [*describe_statement(self.statement), f"signed by {self.keyid}", f"written to {self.out}"]
+        signed = [f"signed by {keyid}" for keyid in self.keyids]
+        return [*describe_statement(self.statement), *signed, f"written to {self.out}"]
 
 
 class Source(NamedTuple):
@@ -165,8 +167,8 @@ def certify(request: Request, progress: Callable[[int], None] = lambda records: 
     policies = tuple(load_policy(name) for name in request.policies)
     if len({policy.policy for policy in policies}) != len(policies):
         raise InputError("policy-twice", "one policy is given twice", where="--policy")
-    key = load_signing_key(request.key, request.passphrase_file)
-    trust = TrustedSet.single(key.public)
+    keys = _signing_keys(request)
+    trust = TrustedSet.named([key.public for key in keys])
     now = utc_text(time.time_ns())
     issue = _issue(request, centre, policies, trust, now)
     baseline = open_baseline(baseline_path(request.centre, centre), centre, trust, now)
@@ -182,6 +184,7 @@ def certify(request: Request, progress: Callable[[int], None] = lambda records: 
         counting=counting_of(policies, centre),
         accept=accepted_holds(policies),
         existing=identities_of(baseline.predicate) if baseline else frozenset(),
+        enrolled_only=enrolled_only(policies),
     )
     check_campaign(campaign, centre, starts_at, now)
     check_policies(campaign, policies)
@@ -191,19 +194,34 @@ def certify(request: Request, progress: Callable[[int], None] = lambda records: 
     basis = Basis(scope, policies, *baseline_facts(baseline), read_absences(request.records, scope.campaign))
     statement = build(examined.tally, root, basis, issue)
     payload = make_document("capacity-statement", statement, root)
-    made = Made(statement, request.out, key.public.keyid, hashlib.sha256(payload).hexdigest())
-    page = render(statement, policies, made.keyid, made.payload_sha256)
+    keyids = tuple(key.public.keyid for key in keys)
+    made = Made(statement, request.out, keyids, hashlib.sha256(payload).hexdigest())
+    page = render(statement, policies, " ".join(keyids), made.payload_sha256)
     there = {name for name in OUTPUTS if os.path.lexists(request.out / name)}  # left by a run that was killed
     try:
         _write_records(request, examined, order)
         write_atomic(request.out / "statement.html", page.encode())
-        write_atomic(request.out / "statement.dsse.json", seal(payload, PAYLOAD_TYPE, [key]))
+        write_atomic(request.out / "statement.dsse.json", seal(payload, PAYLOAD_TYPE, keys))
     except BaseException:
         for name in set(OUTPUTS) - there:
             with contextlib.suppress(OSError):
                 (request.out / name).unlink()
         raise
     return made
+
+
+def _signing_keys(request: Request) -> list[PrivateKey]:
+    """Return the keys that sign, which are refused before the work rather than after it.
+
+    Raises:
+        RefusedError: `signature-duplicate`, `signature-too-many`, or a code of a key.
+    """
+    if len(request.keys) > CAPS.signatures:
+        raise RefusedError("signature-too-many", f"more than {CAPS.signatures} keys are given", where="--key")
+    keys = [load_signing_key(path, request.passphrase_file, request.signer) for path in request.keys]
+    if len({key.public.keyid for key in keys}) != len(keys):
+        raise RefusedError("signature-duplicate", "one key is given twice", where="--key")
+    return keys
 
 
 def _campaign(request: Request, trust: TrustedSet, now: str) -> tuple[Campaign, str]:

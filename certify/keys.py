@@ -15,15 +15,33 @@ import stat
 import tempfile
 from pathlib import Path
 
-from bench.errors import InputError, RefusedError
+from bench.errors import InputError, PetasealError, RefusedError
 from bench.record import read_bytes
 from certify.caps import CAPS
-from certify.signers import PrivateKey, PublicKey, keyid, load_scheme, public_key, schemes
+from certify.signers import (
+    PRIVATE_LABELS,
+    SIGNERS,
+    PrivateKey,
+    PublicKey,
+    keyid,
+    load_scheme,
+    pem_text,
+    public_key,
+    schemes,
+)
 
-__all__ = ["keyid", "load_private", "load_public", "new_key", "node_key", "public_path", "read_passphrase"]
+__all__ = [
+    "keyid",
+    "load_private",
+    "load_public",
+    "new_key",
+    "node_key",
+    "public_path",
+    "read_passphrase",
+    "scheme_named",
+]
 
 _PEM_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
-_ENCRYPTED = b"ENCRYPTED PRIVATE KEY"
 _MACHINE_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -36,12 +54,14 @@ def new_key(out: Path, passphrase: bytes | None, scheme: str = "ed25519") -> Pub
         scheme: signature algorithm, a key of `certify.signers.SIGNERS`.
 
     Raises:
-        InputError: `output-exists`, `output-not-writable` or `key-passphrase-missing` (an empty passphrase).
+        InputError: `output-exists`, `output-not-writable`, `key-passphrase-missing` (an empty passphrase) or
+            `sm2-unavailable`.
+        RefusedError: `key-unsupported`, there is no such algorithm.
     """
     if passphrase == b"":
         raise InputError("key-passphrase-missing", "the passphrase is empty", where=out)
     key = load_scheme(scheme).generate()
-    _create(public_path(out), _public_pem(key.public), 0o644)
+    _create(public_path(out), pem_text(b"PUBLIC KEY", key.public.spki), 0o644)
     try:
         _create(out, key.pem(passphrase), 0o600)
     except BaseException:
@@ -49,6 +69,20 @@ def new_key(out: Path, passphrase: bytes | None, scheme: str = "ed25519") -> Pub
             public_path(out).unlink()
         raise
     return key.public
+
+
+def scheme_named(text: str, where: object = None) -> str:
+    """Return the full name of the algorithm that a full or a short name ("sm2") means.
+
+    Raises:
+        InputError: `usage`, there is none of that name.
+    """
+    name = next((name for name in SIGNERS if text == name.partition("-")[0]), text)
+    try:
+        load_scheme(name)
+    except RefusedError as error:
+        raise InputError("usage", error.what, where=where, fix=error.fix) from None
+    return name
 
 
 def public_path(private: Path) -> Path:
@@ -61,16 +95,21 @@ def load_private(path: Path, passphrase: bytes | None = None) -> PrivateKey:
 
     Raises:
         InputError: `key-file-permissions`, `key-invalid`, `key-passphrase-missing`, `key-passphrase-wrong`,
-            `key-not-encrypted`, `public-key-given`, or a code of `read_bytes`.
-        RefusedError: `key-unsupported`, the key is of an algorithm that petaseal does not sign with.
+            `key-not-encrypted`, `public-key-given`, `sm2-unavailable`, or a code of `read_bytes`.
+        RefusedError: `key-unsupported`, the key is of an algorithm that petaseal does not sign with; `key-weak`.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
     content = read_bytes(path, CAPS.key_bytes)
     label, der = _read_pem(content, path)
     if label == b"PUBLIC KEY":
         raise InputError("public-key-given", "is a public key where a private one belongs", where=path)
+    if label not in PRIVATE_LABELS:
+        raise InputError(
+            "key-invalid",
+            f"is PEM of a {label.decode().lower()}, not of a PKCS#8 private key",
+            where=path,
+            fix="convert it with: openssl pkcs8 -topk8",
+        )
+    encrypted = label == PRIVATE_LABELS[1]
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         raise InputError(
@@ -79,23 +118,29 @@ def load_private(path: Path, passphrase: bytes | None = None) -> PrivateKey:
             where=path,
             fix="chmod 600 it",
         )
-    if label == _ENCRYPTED and not passphrase:
+    if encrypted and not passphrase:
         raise InputError("key-passphrase-missing", "is encrypted", where=path, fix="give --passphrase-file")
-    if label == b"PRIVATE KEY" and passphrase:
+    if not encrypted and passphrase:
         raise InputError("key-not-encrypted", "is not encrypted, and a passphrase was given", where=path)
-    try:
-        loaded = load_pem_private_key(content, passphrase)
-    except UnsupportedAlgorithm:
-        raise _unsupported(path) from None
-    except (ValueError, TypeError):
-        if label == _ENCRYPTED and _is_whole(der):
-            raise InputError("key-passphrase-wrong", "cannot be decrypted with this passphrase", where=path) from None
-        raise InputError("key-invalid", "is not a complete private key", where=path) from None
+    damaged = False
     for scheme in schemes():
-        key = scheme.private(loaded)
-        if key is not None:
-            return key
-    raise _unsupported(path)
+        try:
+            key = scheme.private(der, passphrase if encrypted else None)
+        except ValueError:
+            damaged = True  # or encrypted in a way that only another one's library knows, such as SM4
+        except PetasealError as error:
+            if damaged and error.code == "sm2-unavailable":
+                continue
+            error.where = error.where or str(path)
+            raise
+        else:
+            if key is not None:
+                return key
+    if not damaged:
+        raise _unsupported(path)
+    if encrypted and _is_whole(der):
+        raise InputError("key-passphrase-wrong", "cannot be decrypted with this passphrase", where=path)
+    raise InputError("key-invalid", "is not a complete private key", where=path)
 
 
 def load_public(path: Path) -> PublicKey:
@@ -139,6 +184,15 @@ def node_key(state_dir: Path, machine_id: str) -> PrivateKey:
     return load_private(path)
 
 
+def write_public(out: Path, key: PublicKey) -> None:
+    """Write a public key as PEM SubjectPublicKeyInfo; never overwrites a file.
+
+    Raises:
+        InputError: `output-exists` or `output-not-writable`.
+    """
+    _create(out, pem_text(b"PUBLIC KEY", key.spki), 0o644)
+
+
 def read_passphrase(path: Path) -> bytes:
     """Return the first line of a passphrase file, without its line end.
 
@@ -176,12 +230,6 @@ def _create(path: Path, content: bytes, mode: int) -> None:
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-
-
-def _public_pem(key: PublicKey) -> bytes:
-    text = base64.b64encode(key.spki)
-    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
-    return b"\n".join([b"-----BEGIN PUBLIC KEY-----", *lines, b"-----END PUBLIC KEY-----", b""])
 
 
 def _read_pem(content: bytes, path: Path) -> tuple[bytes, bytes]:

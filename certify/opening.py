@@ -39,6 +39,7 @@ from certify.centre import Centre, load_centre
 from certify.documents import PAYLOAD_TYPE, make_document
 from certify.dsse import seal
 from certify.enlist import Counted, EngineNode, Wishes, enlist
+from certify.enrolment import enrolled_keys, read_node_keys
 from certify.policy import Policy, Threshold, load_policy
 from certify.signers import PrivateKey
 
@@ -62,8 +63,8 @@ class Opening(NamedTuple):
     starts_from: str | None = None
     within_ns: int = 24 * HOUR_NS
     ramp_ns: int = 0
-    purpose: Literal["capacity", "spot-check"] = "capacity"
     engine: str | None = None  # that knows the nodes
+    node_keys: Path | None = None  # folder of the nodes' public keys
     previous: Path | None = None  # an earlier campaign's folder: node ids stay the same
 
 
@@ -96,13 +97,16 @@ def open_folder(opening: Opening, key: PrivateKey, found: Sequence[EngineNode] |
     enlisted = enlist(centre.pools, found, opening.wishes, salt, counted)
     precisions = opening.precisions or opening.profile.precisions
     check_precisions(precisions, opening.profile, counted)
+    given = read_node_keys(opening.node_keys) if opening.node_keys else {}
+    left_out = {text for node in enlisted.left_out for text in (node.name, node.node_id)}
+    enrolled = enrolled_keys(enlisted.nodes, given, left_out, policies)
     now = utc_text(now_ns)
     starts_from = opening.starts_from or now
     campaign_id = f"c{now[:10].replace('-', '')}-{secrets.token_hex(4)}"
     campaign = Campaign(
         campaign_id=campaign_id,
         self_issued=False,
-        purpose=opening.purpose,
+        purpose="capacity",
         centre_id=centre.centre_id,
         centre_sha256=digest(centre),
         challenge=opening.challenge or secrets.token_hex(32),
@@ -115,7 +119,10 @@ def open_folder(opening: Opening, key: PrivateKey, found: Sequence[EngineNode] |
         starts_until=utc_text(max(utc_ns(starts_from), now_ns) + opening.within_ns),
         ramp_ns=opening.ramp_ns,
         windows=windows(opening.profile, precisions, opening.ramp_ns),
-        nodes=tuple(ExpectedNode(node_id=node.node_id, pool=node.pool) for node in enlisted.nodes),
+        nodes=tuple(
+            ExpectedNode(node_id=node.node_id, pool=node.pool, keyid=enrolled.get(node.node_id))
+            for node in enlisted.nodes
+        ),
         left_out=tuple(LeftOutNode(node_id=n.node_id, pool=n.pool, reason=n.reason) for n in enlisted.left_out),
         series=campaign_id,
         earlier=(),

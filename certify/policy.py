@@ -145,6 +145,8 @@ class Policy(Document, frozen=True, kw_only=True):
     valid_days_max: Annotated[int, Meta(ge=1, le=MAX_VALID_DAYS)] = MAX_VALID_DAYS
     minimum_grade: Grade
     accept: tuple[Name, ...] = ()  # hold codes that count all the same; sums that rest on them are kept apart
+    witnesses: Annotated[int, Meta(ge=0, le=8)] = 0  # how many must have recomputed a statement and signed so
+    node_keys: Literal["any", "enrolled"] = "any"  # enrolled: a record counts under the key that the campaign names
     conditions: Annotated[tuple[Condition, ...], Meta(min_length=1)]
 
 
@@ -204,6 +206,7 @@ def describe(policy: Policy) -> list[str]:
         f"  {document.title.zh}{f' {document.number}' if document.number else ''}, {document.issuer.zh}",
         f"  {document.title.en}; {status}; date {document.date or 'not issued'}; scope: {policy.scope};"
         f" minimum grade: {policy.minimum_grade}; accepted holds: {', '.join(policy.accept) or 'none'}",
+        f"  witnesses demanded: {policy.witnesses}; node keys: {policy.node_keys}",
     ]
     for name, counting in policy.counting.items():
         counts = f"{counting.precision}, accumulate {counting.accumulate}, {counting.choice} shape"

@@ -32,6 +32,7 @@ class Seen(NamedTuple):
     """What is kept of one record."""
 
     payload_sha256: str
+    samples_sha256: str  # that the record binds
     envelope_sha256: str  # of the line, so that what is copied later is what was checked
     node_id: str
     devices: list[DeviceKeys]
@@ -141,11 +142,12 @@ class Examiner:
             result.seen.append(
                 Seen(
                     opened.payload_sha256,
+                    opened.subject_digest,
                     hashlib.sha256(content).hexdigest(),
                     opened.predicate.node_id,
                     devices,
-                    next(iter(opened.signers)),
-                    opened.self_asserted,
+                    signer := next(iter(opened.signers)),
+                    opened.self_asserted and self.scope.enrolled.get(opened.predicate.node_id) != signer,
                 )
             )
         return result
@@ -157,12 +159,17 @@ def check_file_name(path: Path, opened: Opened[NodeRecord]) -> None:
         raise RefusedError("file-name-differs", f"is the record of node {opened.predicate.node_id}", where=path)
 
 
-def examine(examiner: Examiner, progress: Callable[[int], None] = lambda records: None) -> Examined:
+def examine(
+    examiner: Examiner,
+    progress: Callable[[int], None] = lambda records: None,
+    collect: Callable[[Seen], None] = lambda seen: None,
+) -> Examined:
     """Judge all records of a source and see that every node and device is there once.
 
     Args:
         examiner: what to judge, and against what.
         progress: called with the number of records done so far.
+        collect: called with each record in turn, whose devices are not kept.
 
     Raises:
         RefusedError, InputError: with the code of the first fault.
@@ -172,6 +179,7 @@ def examine(examiner: Examiner, progress: Callable[[int], None] = lambda records
     for part in _parts(examiner, shares, size):
         for seen in part.seen:
             unique.see(seen.node_id, seen.devices)
+            collect(seen)
         whole.tally.add(part.tally)
         whole.seen += [seen._replace(devices=[]) for seen in part.seen]  # the identities are kept once, in `unique`
         whole.paths += part.paths

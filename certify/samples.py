@@ -1,16 +1,18 @@
-"""Level ``audited``: the samples of each record are the ones that it binds, and they support its 30 numbers.
+"""Samples of a record: gzip-compressed CSV (``docs/formats.md``), read strictly and in bounded memory.
 
-Samples are gzip-compressed CSV (``docs/formats.md``), read in bounded memory; they stay at the centre and are fetched
-for an audit.
+Level ``audited`` of ``petaseal verify`` stands here: the samples of each record are the ones that it binds, and they
+support its 30 numbers. ``petaseal audit`` reads with the same reader, and makes everything else anew from the rows.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
+import re
 import zlib
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.errors import RefusedError
 from bench.record import SUBWINDOWS, NodeRecord, read_bytes
@@ -22,7 +24,23 @@ from certify.records import chunks_of, envelopes
 SAMPLES_SUFFIX = ".samples.csv.gz"
 LINE_MAX_BYTES = 4096  # a row takes 120; a bomb in one line is never held whole
 MAX_FIGURES = 8192  # 1,024 devices in eight workloads
-HEADER = ["device", "workload", "phase", "offset_ns", "quantity", "value"]
+HEADER = "device,workload,phase,offset_ns,quantity,value"
+PHASES = {phase: place for place, phase in enumerate(("prepare", "trial", "warmup", "window", "guard"))}
+IN_TIME = frozenset({"warmup", "window", "guard"})  # where one quantity is read once at a time
+MARK = re.compile(r"subwindow_(0[1-9]|[12][0-9]|30)_ns")
+MAX_DIGITS = 18
+_INTEGER = re.compile(rf"-?(0|[1-9][0-9]{{0,{MAX_DIGITS - 1}}})")
+
+
+class Row(NamedTuple):
+    """One line of the samples: what was read when, relative to the opening of the core window."""
+
+    device: str
+    workload: str
+    phase: str
+    offset_ns: int
+    quantity: str
+    value: str
 
 
 def audit(records: Path, samples: Path) -> int:
@@ -48,34 +66,100 @@ def audit(records: Path, samples: Path) -> int:
 def audit_record(opened: Opened[NodeRecord], samples: Path) -> None:
     """Check the samples of one record (see `audit`)."""
     path = samples / f"{opened.predicate.node_id}{SAMPLES_SUFFIX}"
+    content = bound_samples(opened, path)
+    stated = {
+        (figure.device, str(measurement.workload)): figure.subwindow_ns
+        for measurement in opened.predicate.measurements
+        for figure in measurement.figures()
+    }
+    for key, rows in figures(content, path):
+        marks = [integer(row.value, path) for row in rows if MARK.fullmatch(row.quantity)]
+        if len(marks) > SUBWINDOWS:
+            raise RefusedError("samples-invalid", "have more sub-windows than a record can", where=path)
+        if key in stated and stated.pop(key) != marks:
+            raise RefusedError("samples-differ", f"do not support the 30 numbers of {' in '.join(key)}", where=path)
+    for key in stated:
+        raise RefusedError("samples-differ", f"do not support the 30 numbers of {' in '.join(key)}", where=path)
+
+
+def bound_samples(opened: Opened[NodeRecord], path: Path) -> bytes:
+    """Return the samples in a file, which are those that a record binds.
+
+    Raises:
+        RefusedError: `samples-missing`, `samples-differ`.
+    """
     if not path.exists():
         raise RefusedError("samples-missing", "there are no samples of this record", where=path)
     content = read_bytes(path, CAPS.samples_bytes)
     if hashlib.sha256(content).hexdigest() != opened.subject_digest:
         raise RefusedError("samples-differ", "are not the samples that the record binds", where=path)
-    marks = _subwindows(content, path)
-    for measurement in opened.predicate.measurements:
-        for figure in measurement.figures():
-            if marks.get((figure.device, str(measurement.workload))) != figure.subwindow_ns:
-                what = f"do not support the 30 numbers of {figure.device} in {measurement.workload}"
-                raise RefusedError("samples-differ", what, where=path)
+    return content
 
 
-def _subwindows(content: bytes, path: Path) -> dict[tuple[str, str], list[int]]:
-    marks: dict[tuple[str, str], list[int]] = {}
-    rows = csv.reader(_lines(content, path), strict=True)
-    try:
-        if next(rows, None) != HEADER:
-            raise RefusedError("samples-invalid", "are not a table of samples", where=path)
-        for device, workload, _phase, _offset, quantity, value in rows:
-            if quantity.startswith("subwindow_"):
-                mine = marks.setdefault((device, workload), [])
-                if len(mine) == SUBWINDOWS or len(marks) > MAX_FIGURES:
-                    raise RefusedError("samples-invalid", "have more sub-windows than a record can", where=path)
-                mine.append(int(value))
-    except (csv.Error, ValueError) as error:
-        raise RefusedError("samples-invalid", f"are not a table of samples ({error})", where=path) from None
-    return marks
+def figures(content: bytes, path: Path) -> Iterator[tuple[tuple[str, str], Iterator[Row]]]:
+    """Yield ((device, workload), rows) of each, one after another, so that only one is ever held.
+
+    Raises:
+        RefusedError: as `read_rows`, and `samples-invalid` for more of them than a record can have.
+    """
+    for count, (key, rows) in enumerate(groupby(read_rows(content, path), lambda row: (row.device, row.workload))):
+        if count == MAX_FIGURES:
+            raise RefusedError("samples-invalid", f"have more than {MAX_FIGURES} devices and workloads", where=path)
+        yield key, rows
+
+
+def read_rows(content: bytes, path: Path) -> Iterator[Row]:
+    """Yield the rows of a sidecar in the one order that they have, and no reading twice.
+
+    Args:
+        content: the file.
+        path: where it lies, for the error text.
+
+    Raises:
+        RefusedError: `samples-invalid`, `samples-too-large`.
+    """
+    lines = _lines(content, path)
+    if next(lines, None) != HEADER:
+        raise RefusedError("samples-invalid", "are not a table of samples", where=path)
+    before = Row("", "", "", 0, "", "")
+    last: tuple[str, str, int, int, str, str] = ("", "", 0, 0, "", "")
+    read = offset = ""
+    at = of_figure = 0
+    for line in lines:
+        try:
+            device, workload, phase, offset, quantity, value = line.split(",")
+            order = PHASES[phase]
+            if '"' in line:  # no field needs quotes, and one in quotes would be another to other readers
+                raise ValueError
+        except (ValueError, KeyError):
+            raise RefusedError("samples-invalid", "have a row that is none", where=path) from None
+        if offset != read:  # a reading is of several quantities
+            at, read = integer(offset, path), offset
+        place = (device, workload, order, at, quantity, value)
+        if device != before.device or workload != before.workload:
+            of_figure = 0
+        elif quantity == before.quantity and place[:5] == last[:5] and phase in IN_TIME:
+            raise RefusedError("samples-invalid", f"have {quantity} of {device} twice at one time", where=path)
+        if place < last:
+            raise RefusedError("samples-invalid", "have rows out of order", where=path)
+        of_figure += 1
+        if of_figure > CAPS.samples_rows:
+            raise RefusedError("samples-too-large", f"have more than {CAPS.samples_rows} rows of {device}", where=path)
+        last, before = place, Row(device, workload, phase, at, quantity, value)
+        yield before
+
+
+def integer(text: str, path: Path) -> int:
+    """Return an integer in its one spelling, |n| < 10^18.
+
+    Raises:
+        RefusedError: `samples-invalid`.
+    """
+    if text.isdigit() and text[0] != "0" and len(text) <= MAX_DIGITS:  # nearly all: ASCII was made sure of
+        return int(text)
+    if not _INTEGER.fullmatch(text) or text == "-0":
+        raise RefusedError("samples-invalid", "hold a number that is none", where=path)
+    return int(text)
 
 
 def _lines(content: bytes, path: Path) -> Iterator[str]:
@@ -93,17 +177,20 @@ def _lines(content: bytes, path: Path) -> Iterator[str]:
             raise RefusedError(
                 "samples-too-large", f"unpack to more than {CAPS.samples_unpacked_bytes} bytes", where=path
             )
-        *whole, rest = (rest + unpacked).split(b"\n")
+        whole, newline, rest = (rest + unpacked).rpartition(b"\n")
         if len(rest) > LINE_MAX_BYTES:
             raise RefusedError("samples-invalid", f"have a line of more than {LINE_MAX_BYTES} bytes", where=path)
-        for line in whole:
-            yield _text(line, path)
+        if newline:
+            yield from _texts(whole, path)
     if not unpacker.eof or unpacker.unused_data or rest:
         raise RefusedError("samples-invalid", "are truncated, or something follows them", where=path)
 
 
-def _text(line: bytes, path: Path) -> str:
+def _texts(lines: bytes, path: Path) -> list[str]:
     try:
-        return line.decode("ascii")
+        texts = lines.decode("ascii").split("\n")
     except UnicodeDecodeError:
         raise RefusedError("samples-invalid", "hold something else than ASCII", where=path) from None
+    if max(map(len, texts)) > LINE_MAX_BYTES:
+        raise RefusedError("samples-invalid", f"have a line of more than {LINE_MAX_BYTES} bytes", where=path)
+    return texts

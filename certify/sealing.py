@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import InputError
-from bench.record import Campaign, DeviceModel, NodeRecord, Profile, read_bytes
 
 if TYPE_CHECKING:
+    from bench.record import Campaign, DeviceModel, NodeRecord, Profile
     from certify.describe import Judged
     from certify.signers import PrivateKey
 
@@ -43,6 +43,7 @@ class Sealing:
 
     def open_campaign(self, path: Path) -> Campaign:
         """Return a campaign. A node has no key to check it by: the record binds its digest, and ``certify`` checks."""
+        from bench.record import read_bytes
         from certify.caps import CAPS
         from certify.documents import check_payload_type, parse_payload
         from certify.dsse import parse_envelope
@@ -77,10 +78,26 @@ def nominal_rates(model: DeviceModel) -> dict[str, int]:
     return {precision: rate.nominal_mflop_s for precision, rate in rating.rates.items()} if rating else {}
 
 
-def load_signing_key(path: Path, passphrase_file: Path | None) -> PrivateKey:
-    """Return a private key, asking for its passphrase on a terminal where it needs one and none is given."""
+def load_signing_key(path: Path, passphrase_file: Path | None, signer: str | None = None) -> PrivateKey:
+    """Return a key to sign with, asking for its passphrase on a terminal where it needs one and none is given.
+
+    Args:
+        path: the private key; the public key where a command signs.
+        passphrase_file: its first line opens the private key.
+        signer: command line that signs with a key which is not in a file (`certify.signer_command`).
+
+    Raises:
+        InputError, RefusedError: codes of `keys.load_private`; with `signer` those of `keys.load_public`, and `usage`.
+    """
     from certify import keys
 
+    if signer is not None:
+        from certify.signer_command import command_key
+
+        if passphrase_file is not None:
+            what = "--signer and --passphrase-file exclude each other"
+            raise InputError("usage", what, fix="let the command ask for what it needs")
+        return command_key(keys.load_public(path), signer)
     if passphrase_file is not None:
         return keys.load_private(path, keys.read_passphrase(passphrase_file))
     try:

@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 from bench.errors import InputError, PetasealError, RefusedError
 from bench.record import RULES_VERSION, Campaign, PoolClass, Workload, digest, encode, read_bytes, write_atomic
+from bench.record.files import state_dir
 from bench.units import utc_text
-from certify.aggregate import Scope, accepted_holds, counting_of
+from certify.aggregate import Scope, accepted_holds, counting_of, enrolled_only
 from certify.attendance import MISSING, Absence, read_absences
 from certify.campaign import check_policies, find_profile, open_campaign
 from certify.caps import CAPS
 from certify.documents import open_record
-from certify.figures import Figures, Judged, Passed, Scopes, check_over, judge_figures, open_trust, read_figures
+from certify.figures import Figures, Judged, Passed, Scopes, check_over, judge_figures, read_figures
 from certify.merkle import record_root
 from certify.policy import Policy, load_policy
 from certify.ratings import installed_ratings
@@ -175,6 +176,7 @@ def _open(request: Request) -> _Opened:
             at_ns=request.now_ns,
             now_ns=request.now_ns,
             trust=request.trust,
+            state=state_dir(),
             public_key=request.public_key,
             records=request.records,
             require=("recomputed",),
@@ -194,8 +196,8 @@ def _open(request: Request) -> _Opened:
     if statement.campaign.self_issued:
         what = "rests on a campaign that a node issued for itself: there is nothing to draw from"
         raise RefusedError("campaign-self-issued", what, where=request.statement)
-    at = utc_text(request.now_ns)
-    trust = open_trust(request.public_key, request.trust, at)
+    assert report.trusted is not None
+    at, trust = utc_text(request.now_ns), report.trusted
     given = {policy.policy: policy for policy in map(load_policy, request.policies)}
     policies = tuple(given.get(ref.policy) or load_policy(ref.policy) for ref in statement.policies)
     scope = Scope(
@@ -209,6 +211,7 @@ def _open(request: Request) -> _Opened:
         counting=counting_of(policies, statement.centre),
         accept=accepted_holds(policies),
         existing=frozenset(),  # what stood there before counts as well
+        enrolled_only=enrolled_only(policies),
     )
     claims = _claims(Claimer(request.records, Scopes(scope), trust, at), statement)
     return _Opened(statement, sha256, policies, scope, trust, claims)

@@ -1,13 +1,14 @@
 """Who may sign what: every rule of trust in one class, without I/O, with the time passed in.
 
 A trust root is a signed document that lists keys, roles and revocations; a single public key that the user names is a
-trust root of one. Times are in the one form that documents use, whose text order is their order in time.
+trust root of one. Which root is accepted, and what follows it, is `certify.trust_root`. Times are in the one form that
+documents use, whose text order is their order in time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -15,12 +16,17 @@ from msgspec import Meta
 
 from bench.errors import RefusedError
 from bench.record import Document, Name, Positive, Sha256, Text, UtcTime
-from certify import documents, dsse
+from bench.units import utc_ns, utc_text
 from certify.caps import CAPS, Caps
 from certify.documents import DOCUMENTS, Role, spki_bytes
 from certify.signers import PublicKey, public_key
 
 CENTRE_ROLES = frozenset({"operator", "node"})  # their keys are bound to centres; the other roles speak for themselves
+
+
+def skewed(at: str) -> str:
+    """Return the latest time that a document may bear at a time: clocks differ a little (`Caps.time_skew_s`)."""
+    return utc_text(utc_ns(at) + CAPS.time_skew_s * 10**9)
 
 
 class TrustedKey(Document, frozen=True, kw_only=True):
@@ -42,9 +48,21 @@ class Delegation(Document, frozen=True, kw_only=True):
 
 
 class Revocation(Document, frozen=True, kw_only=True):
-    """A key that is refused at every time: its thief can date a signature as he likes."""
+    """A key that is refused at every time, since its thief can date a signature as he likes.
+
+    Only what a witness or a registry dates before `revoked_at` stays its owner's: that is the last moment at which the
+    key was surely in the right hands, not the one at which the theft was noticed.
+    """
 
     keyid: Sha256
+    revoked_at: UtcTime
+    reason: Text
+
+
+class Withdrawal(Document, frozen=True, kw_only=True):
+    """A statement that is refused from a time on, whoever signed it."""
+
+    payload_sha256: Sha256
     revoked_at: UtcTime
     reason: Text
 
@@ -52,6 +70,7 @@ class Revocation(Document, frozen=True, kw_only=True):
 class TrustRoot(Document, frozen=True, kw_only=True):
     """The predicate of ``trust-root.json``, consistent in itself. Its keys are checked by `TrustedSet.from_root`."""
 
+    trust_id: Name  # the same in all versions of one root
     version: Positive
     issued_at: UtcTime
     expires_at: UtcTime
@@ -80,12 +99,25 @@ class TrustRoot(Document, frozen=True, kw_only=True):
 
 
 class Revocations(Document, frozen=True, kw_only=True):
-    """The predicate of ``revocations.json``: keys revoked since the trust root was issued."""
+    """The predicate of ``revocations.json``: keys and statements that were revoked since the trust root was issued."""
 
+    trust_id: Name
     version: Positive
     issued_at: UtcTime
     expires_at: UtcTime
     revocations: tuple[Revocation, ...]
+    statements: tuple[Withdrawal, ...]
+
+    def __post_init__(self) -> None:
+        keyids = {revocation.keyid for revocation in self.revocations}
+        payloads = {withdrawal.payload_sha256 for withdrawal in self.statements}
+        for broken, what in (
+            (self.issued_at >= self.expires_at, "it expires before it is issued"),
+            (len(keyids) != len(self.revocations), "one key is revoked twice"),
+            (len(payloads) != len(self.statements), "one statement is revoked twice"),
+        ):
+            if broken:
+                raise RefusedError("revocations-invalid", f"the revocation list is inconsistent: {what}")
 
 
 @dataclass(frozen=True)
@@ -97,12 +129,28 @@ class TrustedSet:
     validity: Mapping[str, TrustedKey]  # empty for a key that the user named: it is valid when the user says so
     delegations: tuple[Delegation, ...]
     revoked: Mapping[str, Revocation]
+    withdrawn: Mapping[str, Withdrawal] = field(default_factory=dict)  # statements by payload digest
 
     @classmethod
-    def single(cls, key: PublicKey, role: Role = "operator") -> TrustedSet:
-        """Return the set of one key that the user named, for any centre and time."""
-        delegation = Delegation(role=role, centre_ids=None, threshold=1, keys=(key.keyid,))
-        return cls("signature", {key.keyid: key}, {}, (delegation,), {})
+    def single(cls, key: PublicKey, witnesses: Sequence[PublicKey] = ()) -> TrustedSet:
+        """Return the set of one operator's key that the user named, and of witnesses' keys, for any centre and time.
+
+        Raises:
+            RefusedError: `key-two-roles`, the operator's key is given as a witness's too.
+        """
+        return cls.named((key,), witnesses)
+
+    @classmethod
+    def named(cls, operators: Sequence[PublicKey], witnesses: Sequence[PublicKey] = ()) -> TrustedSet:
+        """Return the set of keys that the user named: any one of the operator's, and witnesses' (see `single`)."""
+        held = {"operator": {key.keyid: key for key in operators}, "witness": {key.keyid: key for key in witnesses}}
+        if both := sorted(held["operator"].keys() & held["witness"].keys()):
+            raise RefusedError("key-two-roles", f"key {both[0][:16]}… is given as the operator's and as a witness's")
+        roles: tuple[Role, ...] = ("operator", "witness")
+        delegations = tuple(
+            Delegation(role=role, centre_ids=None, threshold=1, keys=tuple(held[role])) for role in roles if held[role]
+        )
+        return cls("signature", {**held["operator"], **held["witness"]}, {}, delegations, {})
 
     @classmethod
     def from_root(cls, root: TrustRoot, where: object = None, caps: Caps = CAPS) -> TrustedSet:
@@ -124,9 +172,24 @@ class TrustedSet:
         revoked = {revocation.keyid: revocation for revocation in root.revocations}
         return cls("trusted", keys, root.keys, root.roles, revoked)
 
-    def with_revocations(self, revocations: Iterable[Revocation]) -> TrustedSet:
-        """Return the set with further keys revoked; nothing is ever un-revoked."""
-        return replace(self, revoked={**{r.keyid: r for r in revocations}, **self.revoked})
+    def with_revocations(self, revocations: Revocations) -> TrustedSet:
+        """Return the set with more keys and statements revoked; nothing is un-revoked, the earlier time holds."""
+        revoked = dict(self.revoked)
+        for entry in revocations.revocations:
+            known = revoked.get(entry.keyid)
+            revoked[entry.keyid] = entry if known is None else min(known, entry, key=lambda one: one.revoked_at)
+        withdrawn = {entry.payload_sha256: entry for entry in revocations.statements}
+        return replace(self, revoked=revoked, withdrawn={**withdrawn, **self.withdrawn})
+
+    def check_withdrawn(self, payload_sha256: str, at: str, where: object = None) -> None:
+        """Refuse a statement that was revoked.
+
+        Raises:
+            RefusedError: `statement-revoked`.
+        """
+        entry = self.withdrawn.get(payload_sha256)
+        if entry is not None and at >= entry.revoked_at:
+            raise RefusedError("statement-revoked", f"was revoked at {entry.revoked_at}: {entry.reason}", where=where)
 
     def role_of(self, keyid: str) -> Role | None:
         """Return the role that a key holds, if any; it never holds two."""
@@ -134,7 +197,13 @@ class TrustedSet:
         return None if delegation is None else delegation.role
 
     def check(
-        self, name: str, signers: frozenset[str], centre_id: str | None, at: str, where: object = None
+        self,
+        name: str,
+        signers: frozenset[str],
+        centre_id: str | None,
+        at: str,
+        where: object = None,
+        dated: str | None = None,
     ) -> frozenset[str]:
         """Return the signers that count, if there are enough of them.
 
@@ -144,6 +213,8 @@ class TrustedSet:
             centre_id: the centre that the document speaks for.
             at: the time that keys must be valid at.
             where: what was signed, for the error text.
+            dated: when a witness or registry saw the document, if one did: what a key signed before it was revoked
+                stays signed.
 
         Raises:
             RefusedError: `key-not-trusted`, `role-not-allowed`, `centre-not-allowed`, `key-revoked`,
@@ -163,7 +234,7 @@ class TrustedSet:
             raise RefusedError(
                 "centre-not-allowed", f"its key may not sign for centre {centre_id or '(none)'}", where=where
             )
-        faults = {keyid: self._fault(keyid, at, where) for keyid in sorted(known)}
+        faults = {keyid: self._fault(keyid, at, where, dated) for keyid in sorted(known)}
         good = frozenset(keyid for keyid, fault in faults.items() if fault is None)
         if len(good) < delegation.threshold:
             for fault in faults.values():
@@ -190,22 +261,22 @@ class TrustedSet:
         return True
 
     def check_root(self, signers: frozenset[str], at: str, where: object = None) -> frozenset[str]:
-        """Return the root keys that signed, if they meet the root's own threshold.
+        """Return this set's root keys that signed a root or a revocation list, if they meet its threshold.
 
         Raises:
             RefusedError: `trust-root-signatures`.
         """
-        delegation = self._delegation("root", None)
-        good = frozenset(
-            k for k in signers if delegation and k in delegation.keys and self._fault(k, at, where) is None
-        )
+        delegation, good = self._delegation("root", None), self.root_signers(signers, at)
         if delegation is None or len(good) < delegation.threshold:
-            raise RefusedError(
-                "trust-root-signatures",
-                f"the trust root is signed by {len(good)} valid root keys, fewer than its own threshold",
-                where=where,
-            )
+            demanded = delegation.threshold if delegation else "unknown number of"
+            what = f"is signed by {len(good)} valid key(s) of the {demanded} root keys that must sign"
+            raise RefusedError("trust-root-signatures", what, where=where)
         return good
+
+    def root_signers(self, signers: frozenset[str], at: str) -> frozenset[str]:
+        """Return those of the signers that are root keys and valid at a time."""
+        delegation = self._delegation("root", None)
+        return frozenset(k for k in signers if delegation and k in delegation.keys and self._fault(k, at, None) is None)
 
     @cached_property
     def _holders(self) -> Mapping[str, Delegation]:
@@ -215,9 +286,9 @@ class TrustedSet:
         fits = (d for d in self.delegations if d.role == role and (d.centre_ids is None or centre_id in d.centre_ids))
         return next(fits, None)
 
-    def _fault(self, keyid: str, at: str, where: object) -> RefusedError | None:
+    def _fault(self, keyid: str, at: str, where: object, dated: str | None = None) -> RefusedError | None:
         """Return why a key does not count at a time."""
-        if keyid in self.revoked:
+        if keyid in self.revoked and (dated is None or dated >= self.revoked[keyid].revoked_at):
             return self._revoked(keyid, where)
         entry = self.validity.get(keyid)
         if entry is None or entry.valid_from <= at < entry.valid_until:
@@ -231,33 +302,3 @@ class TrustedSet:
         return RefusedError(
             "key-revoked", f"key {keyid[:16]}… was revoked at {entry.revoked_at}: {entry.reason}", where=where
         )
-
-
-def load_trust_root(content: bytes, now: str, where: object = None, caps: Caps = CAPS) -> tuple[TrustRoot, TrustedSet]:
-    """Return a trust root and its set, after checking that the threshold of its own root keys signed it.
-
-    That it is the right root cannot be seen from it: the user gives the file, or its fingerprint, out of band.
-
-    Args:
-        content: the file.
-        now: the present, which the root must be fresh at, in the form of `UtcTime`. (The time at which a document's
-            keys must be valid may be another: see `TrustedSet.check`.)
-        where: what the content is, for the error text.
-        caps: limits.
-
-    Raises:
-        RefusedError: `trust-root-invalid`, `trust-root-signatures`, `trust-root-not-yet-valid`, `trust-root-expired`,
-            or a code of the envelope, the payload or a key.
-    """
-    envelope = dsse.parse_envelope(content, caps.trust_bytes, where, caps)
-    documents.check_payload_type(envelope, where)
-    root: TrustRoot = documents.parse_payload("trust-root", envelope.payload, where).predicate
-    trusted = TrustedSet.from_root(root, where, caps)
-    trusted.check_root(dsse.verify_signatures(envelope, trusted.keys, where), now, where)
-    if now < root.issued_at:
-        raise RefusedError("trust-root-not-yet-valid", f"was issued at {root.issued_at}, in the future", where=where)
-    if now >= root.expires_at:
-        raise RefusedError(
-            "trust-root-expired", f"expired at {root.expires_at}", where=where, fix="get the current trust root"
-        )
-    return root, trusted

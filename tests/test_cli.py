@@ -19,6 +19,7 @@ import typer
 import yaml
 
 from certify.cli import app
+from certify.keys import load_public, new_key
 from certify.policy import describe, load_policy
 from certify.reasons import reasons
 from tests.bad_input.command import Answer, petaseal
@@ -26,7 +27,7 @@ from tests.bench.test_cli import quick
 from tests.certify.measured import Measured, centre_yaml, measured
 
 TWO_NODES = {"pool": "main", "class": "intelligent", "nodes": ["n1", "n2"], "devices": "all"}
-GROUPS = ("keys", "centre", "policy", "campaign")
+GROUPS = ("keys", "centre", "policy", "campaign", "trust", "audit")
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +85,29 @@ def campaigning(folder: Path, centre: Measured) -> dict[str, tuple[object, ...]]
         "campaign diagnose": ("campaign", "diagnose", root, "--public-key", centre.public_key),
         "campaign rerun": ("campaign", "rerun", root, *key, "--out", folder / "again"),
         "campaign abort": ("campaign", "abort", folder / "again"),
+    }
+
+
+def trusting(folder: Path, centre: Measured) -> dict[str, tuple[object, ...]]:
+    """Return the commands of a trust root of one keeper, in the order in which they are used."""
+    keeper, second = folder / "keeper.pem", folder / "second.pem"
+    for key in (keeper, second):
+        new_key(key, None)
+    first, added, gone = (folder / f"root-{i}.json" for i in (1, 2, 3))
+    one = ("--root", f"{keeper}.pub", "--root", f"{second}.pub", "--threshold", 1, "--key", keeper)
+    return {
+        "trust init": ("trust", "init", "--id", "cn-test", *one, "--out", first),
+        "trust sign": ("trust", "sign", first, "--key", second),
+        "trust show": ("trust", "show", first),
+        "trust add": (
+            *("trust", "add", first, "--role", "operator", "--centre", "gz-test", "--key", keeper),
+            *("--public-key", centre.public_key, "--out", added),
+        ),
+        "trust revoke": (
+            *("trust", "revoke", added, load_public(centre.public_key).keyid, "--reason", "lost"),
+            *("--key", keeper, "--out", gone),
+        ),
+        "trust rotate": ("trust", "rotate", gone, "--key", keeper, "--out", folder / "root-4.json"),
     }
 
 
@@ -182,6 +206,7 @@ def test_a_passphrase_and_no_passphrase(tmp_path: Path) -> None:
 def test_json_is_one_object_and_nothing_else(centre: Measured, tmp_path: Path) -> None:
     told: dict[str, Any] = {}
     (tmp_path / "pass").write_text("secret\n")
+    new_key(tmp_path / "witness.pem", None)
     inventory = tmp_path / "inventory.yaml"
     inventory.write_text(
         "centre_id: gz-test\ntaken_at: 2025-06-30T00:00:00.000000Z\n"
@@ -194,6 +219,22 @@ def test_json_is_one_object_and_nothing_else(centre: Measured, tmp_path: Path) -
         "verify": verifying(centre),
         "keys new": ("keys", "new", "--passphrase-file", tmp_path / "pass", "--out", tmp_path / "k.pem"),
         "keys show": ("keys", "show", tmp_path / "k.pem.pub"),
+        "keys node": ("keys", "node", "--out", tmp_path / "node.pub"),
+        "witness": (
+            *("witness", centre.folder / "out", "--public-key", centre.public_key, "--accept-simulated"),
+            *("--key", tmp_path / "witness.pem", "--out", tmp_path / "witness.json"),
+        ),
+        "package": ("package", centre.folder / "out", "--samples", centre.records, "--out", tmp_path / "p.tar"),
+        "audit run": ("audit", tmp_path / "p.tar", "--public-key", centre.public_key),
+        "audit prove": (
+            *("audit", "prove", centre.folder / "out", "--node", "gpu-00000"),
+            *("--out", tmp_path / "proof.json"),
+        ),
+        "audit check": (
+            *("audit", "check", tmp_path / "proof.json", "--public-key", centre.public_key),
+            *("--statement", centre.folder / "out" / "statement.dsse.json"),
+        ),
+        **trusting(tmp_path, centre),
         "centre new": ("centre", "new", "--out", tmp_path / "new.yaml"),
         "centre check": ("centre", "check", "demo"),
         "centre baseline": (
@@ -206,6 +247,7 @@ def test_json_is_one_object_and_nothing_else(centre: Measured, tmp_path: Path) -
         **campaigning(tmp_path, centre),
     }
     elsewhere = ["bundle", "campaign spot-check"]  # tests/certify/test_bundle.py, which fetches; below
+    elsewhere += ["trust verify", "audit retest"]  # test_trust_cli, test_retest in tests/certify
     assert sorted([*cases, *elsewhere]) == sorted(" ".join(path) for path in commands())
     for name, arguments in cases.items():
         out = good(*arguments, "--json").out
@@ -399,7 +441,7 @@ def test_completion_completes() -> None:
     words = {
         "petaseal ver": ["verify"],
         "petaseal c": ["certify", "centre", "campaign"],
-        "petaseal keys ": ["new", "show"],
+        "petaseal keys ": ["new", "node", "show"],
     }
     for typed, expected in words.items():
         done = subprocess.run(

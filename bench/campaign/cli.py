@@ -169,7 +169,8 @@ def mount(app: typer.Typer, sealing: Sealing) -> None:
         from bench.campaign.join import join as take_part
         from bench.campaign.join import part_of
         from bench.campaign.running import Open, sums_of
-        from bench.environment import machine_id, state_dir
+        from bench.environment import machine_id
+        from bench.record.files import state_dir
 
         opened = Open(folder, sealing)
         part = part_of(opened.folder, opened.campaign, opened.profile, node)

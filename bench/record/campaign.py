@@ -48,6 +48,7 @@ class ExpectedNode(Document, frozen=True, kw_only=True):
 
     node_id: Name
     pool: Name
+    keyid: Sha256 | None = None  # of the key that is enrolled for it: a record under another one counts 0
 
 
 class LeftOutNode(Document, frozen=True, kw_only=True):

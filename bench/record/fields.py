@@ -29,10 +29,11 @@ Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)", description="SHA-2
 Challenge = Annotated[
     str, Meta(pattern=r"^[0-9a-f]{32,64}$(?!\n)", description="nonce, lower-case hex, at least 16 bytes")
 ]
+TIME_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$(?!\n)"
 UtcTime = Annotated[
     str,
     Meta(
-        pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$(?!\n)",
+        pattern=TIME_PATTERN,
         description=f"UTC, exactly {TIME_FORMAT}",
     ),
 ]

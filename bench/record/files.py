@@ -9,6 +9,7 @@ import contextlib
 import os
 import stat
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,6 +56,18 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
     if not content:
         raise InputError("file-empty", "is empty", where=path)
     return content
+
+
+def state_dir(environ: Mapping[str, str] | None = None) -> Path:
+    """Return where a node keeps its own key and identity, and a verifier the trust roots that it accepted.
+
+    It is $PETASEAL_STATE, else the user's state folder.
+    """
+    environ = os.environ if environ is None else environ
+    if environ.get("PETASEAL_STATE"):
+        return Path(environ["PETASEAL_STATE"])
+    base = environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "petaseal"
 
 
 def parse_yaml(content: bytes, kind: type[T], where: object) -> T:

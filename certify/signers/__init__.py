@@ -6,19 +6,21 @@ it is decided elsewhere (``certify.documents``, ``certify.trust``).
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Protocol, cast
 
 from bench.errors import RefusedError
 
 SIGNERS: dict[str, str] = {
     "ed25519": "certify.signers.ed25519:Ed25519",
+    "sm2-sm3-1234567812345678": "certify.signers.sm2:SM2",
 }
 ENTRY_POINTS = "petaseal.signers"
+PRIVATE_LABELS = (b"PRIVATE KEY", b"ENCRYPTED PRIVATE KEY")  # of PKCS#8 in PEM (RFC 7468)
 
 
 class PublicKey(Protocol):
@@ -35,11 +37,16 @@ class PublicKey(Protocol):
 
 
 class PrivateKey(Protocol):
-    """A key that signs."""
+    """A key that signs, wherever it lies."""
 
     @property
     def public(self) -> PublicKey: ...
     def sign(self, message: bytes) -> bytes: ...
+
+
+class NewKey(PrivateKey, Protocol):
+    """A private key that was just made, and can be written to a file."""
+
     def pem(self, passphrase: bytes | None) -> bytes:
         """Return PKCS#8 PEM, encrypted where a passphrase is given."""
 
@@ -53,15 +60,26 @@ class Scheme(Protocol):
     def public(self, spki: bytes, *, thorough: bool) -> PublicKey:
         """Return the key of an SPKI that is recognised, or refuse a weak one (`key-weak`)."""
 
-    def private(self, loaded: object) -> PrivateKey | None:
-        """Return a private key that ``cryptography`` loaded, or None where it is of another algorithm."""
+    def private(self, der: bytes, passphrase: bytes | None) -> PrivateKey | None:
+        """Return the key of a DER PKCS#8, encrypted where a passphrase is given; None if of another algorithm.
 
-    def generate(self) -> PrivateKey: ...
+        Raises:
+            ValueError: it is damaged, or the passphrase does not open it.
+        """
+
+    def generate(self) -> NewKey: ...
 
 
 def keyid(spki: bytes) -> str:
     """Return the hex SHA-256 of a DER SubjectPublicKeyInfo (docs/verification.md)."""
     return hashlib.sha256(spki).hexdigest()
+
+
+def pem_text(label: bytes, der: bytes) -> bytes:
+    """Return DER as a PEM file (RFC 7468)."""
+    text = base64.b64encode(der)
+    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
+    return b"\n".join([b"-----BEGIN %b-----" % label, *lines, b"-----END %b-----" % label, b""])
 
 
 @cache
@@ -74,6 +92,8 @@ def load_scheme(name: str) -> Scheme:
     if name in SIGNERS:
         module, _, symbol = SIGNERS[name].partition(":")
         return cast("Scheme", getattr(import_module(module), symbol)())
+    from importlib.metadata import entry_points
+
     for entry in entry_points(group=ENTRY_POINTS, name=name):
         return cast("Scheme", entry.load()())
     raise RefusedError("key-unsupported", f"there is no signature algorithm named {name!r}", fix=_fix())
@@ -82,7 +102,14 @@ def load_scheme(name: str) -> Scheme:
 def schemes() -> Iterator[Scheme]:
     """Return every algorithm, our own first; a plug-in can add a name and not replace one."""
     yield from map(load_scheme, SIGNERS)
-    yield from map(load_scheme, sorted({entry.name for entry in entry_points(group=ENTRY_POINTS)} - SIGNERS.keys()))
+    yield from map(load_scheme, sorted(_plugins() - SIGNERS.keys()))
+
+
+@cache
+def _plugins() -> frozenset[str]:
+    from importlib.metadata import entry_points
+
+    return frozenset(entry.name for entry in entry_points(group=ENTRY_POINTS))
 
 
 def public_key(spki: bytes, where: object = None, *, thorough: bool = True) -> PublicKey:
@@ -109,4 +136,4 @@ def public_key(spki: bytes, where: object = None, *, thorough: bool = True) -> P
 
 
 def _fix() -> str:
-    return f"use a key of {' or '.join(SIGNERS)} (petaseal keys new)"
+    return f"use a key of {' or '.join(name.partition('-')[0] for name in SIGNERS)} (petaseal keys new)"

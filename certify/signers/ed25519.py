@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -86,20 +86,30 @@ class Ed25519:
             raise RefusedError("key-weak", "is an Ed25519 key whose point is not on the curve")
         return Ed25519Public(spki, keyid(spki), Ed25519PublicKey.from_public_bytes(point))
 
-    def private(self, loaded: object) -> Ed25519Private | None:
-        """Return a private key that ``cryptography`` loaded, or None where it is of another algorithm."""
-        if not isinstance(loaded, Ed25519PrivateKey):
+    def private(self, der: bytes, passphrase: bytes | None) -> Ed25519Private | None:
+        """Return the key of a DER PKCS#8, or None where it is of another algorithm.
+
+        Raises:
+            ValueError: it is damaged, or the passphrase does not open it.
+        """
+        try:
+            loaded = serialization.load_der_private_key(der, passphrase)
+        except UnsupportedAlgorithm:
             return None
-        spki = loaded.public_key().public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        return Ed25519Private(Ed25519Public(spki, keyid(spki), loaded.public_key()), loaded)
+        except (TypeError, InternalError) as error:
+            # Encrypted and no passphrase was given, or the reverse; or of another length than its algorithm demands.
+            raise ValueError from error
+        return _private(loaded) if isinstance(loaded, Ed25519PrivateKey) else None
 
     def generate(self) -> Ed25519Private:
         """Return a new private key from the system's randomness."""
-        key = self.private(Ed25519PrivateKey.generate())
-        assert key is not None
-        return key
+        return _private(Ed25519PrivateKey.generate())
+
+
+def _private(key: Ed25519PrivateKey) -> Ed25519Private:
+    public = key.public_key()
+    spki = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return Ed25519Private(Ed25519Public(spki, keyid(spki), public), key)
 
 
 def _on_curve(y: int) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from bench import environment as env
 from bench.errors import InputError
 from bench.record import encode
+from bench.record.files import state_dir
 from tests.bench.test_devices import tree
 
 ENABLING = {
@@ -108,9 +109,9 @@ def test_a_state_folder_that_is_a_file(tmp_path: Path) -> None:
 
 
 def test_the_state_folder(tmp_path: Path) -> None:
-    assert env.state_dir({"PETASEAL_STATE": "/a", "XDG_STATE_HOME": "/b"}) == Path("/a")
-    assert env.state_dir({"XDG_STATE_HOME": "/b"}) == Path("/b/petaseal")
-    assert env.state_dir({}) == Path.home() / ".local/state/petaseal"
+    assert state_dir({"PETASEAL_STATE": "/a", "XDG_STATE_HOME": "/b"}) == Path("/a")
+    assert state_dir({"XDG_STATE_HOME": "/b"}) == Path("/b/petaseal")
+    assert state_dir({}) == Path.home() / ".local/state/petaseal"
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ class Measured:
             records=self.records,
             centre=str(self.centre),
             policies=("guangzhou-2000p",),
-            key=self.key,
+            keys=(self.key,),
             campaign=self.campaign,
             out=out or self.folder / "out",
         )

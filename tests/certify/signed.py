@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -212,6 +213,11 @@ def rewritten(value: dict[str, Any]) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
 
 
+def fingerprint(trust_root: Path) -> str:
+    """Return what the owner of a trust root tells verifiers by another way than the file."""
+    return hashlib.sha256(base64.b64decode(envelope(trust_root.read_bytes())["payload"])).hexdigest()
+
+
 def b64(data: bytes) -> str:
     """Return standard base64."""
     return base64.b64encode(data).decode()
@@ -241,6 +247,7 @@ class Cast:
     def root(self, **changes: Any) -> TrustRoot:
         """Return the trust root: two of three root keys, two operators who must both sign, one elsewhere."""
         values: dict[str, Any] = {
+            "trust_id": "cn-test",
             "version": 1,
             "issued_at": BEFORE,
             "expires_at": AFTER,

@@ -25,13 +25,15 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bench.errors import InputError, RefusedError
-from bench.record import NodeRecord
+from bench.record import NodeRecord, digest, encode
 from bench.record.folder import SHARDS, Folder, shard_of
+from certify import dsse
 from certify.attendance import FILE, Attendance, read_absences
 from certify.collect import SAMPLES_SUFFIX, Collected, collect
-from certify.documents import spki_text
+from certify.documents import PAYLOAD_TYPE, make_document, spki_text
 from certify.keys import load_private
 from certify.records import RECORD_SUFFIX
+from certify.signers import PrivateKey, load_scheme
 from tests.bad_input.command import contents
 from tests.bad_input.crash import NOT_REACHED, crashing
 from tests.certify.laid_campaign import (
@@ -43,7 +45,9 @@ from tests.certify.laid_campaign import (
     edit_json,
     envelope_of,
     lay,
+    node_key,
     record_of,
+    roster_of,
     sealed,
     sealed_by_another,
     simulated,
@@ -518,6 +522,36 @@ def test_a_record_signed_by_the_operator_is_refused_here_already(tmp_path: Path)
     (line,) = laid.centre.certify().statement.pools
     assert line.nodes_recorded == 1
     laid.centre.verify(require=("recomputed",))
+
+
+def test_a_record_that_somebody_replaced_under_a_key_of_his_own(tmp_path: Path) -> None:
+    """The campaign names the nodes' keys: of two records of a node, the one under its key is the node's."""
+    laid = lay(tmp_path, 2, measured=False)
+    named = tuple(replace(node, keyid=node_key().public.keyid) for node in campaign_of(2).nodes)
+    enrolled = replace(campaign_of(2), nodes=named)
+    sha256 = digest(enrolled)
+    laid.folder.campaign.write_bytes(
+        dsse.seal(make_document("campaign", enrolled), PAYLOAD_TYPE, [load_private(laid.key)])
+    )
+    laid.folder.roster_file.write_bytes(encode(roster_of(enrolled)))
+    thief = load_scheme("ed25519").generate()
+
+    def record(index: int, key: PrivateKey) -> bytes:
+        own = replace(record_of(index, 2, key), campaign_sha256=sha256)
+        return sealed(own, index, key)
+
+    for index, key in ((0, node_key()), (1, thief)):
+        laid.record_file(index).parent.mkdir(parents=True, exist_ok=True)
+        laid.record_file(index).write_bytes(record(index, key))
+    result = collect(laid.folder)
+    assert (result.collected, result.enrolled) == (1, 1)
+    assert [(a.node_id, a.code) for a in result.absent] == [(node_name(1), "record-refused")]
+    assert "node-key-differs" in result.refused[0].why
+    honest = tmp_path / "posted"
+    honest.mkdir()
+    (honest / laid.record_file(1).name).write_bytes(record(1, node_key()))
+    result = collect(laid.folder, [honest])
+    assert (result.collected, result.enrolled, len(result.refused)) == (2, 2, 1)
 
 
 # --- killed while it writes ---

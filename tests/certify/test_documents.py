@@ -38,7 +38,14 @@ MADE: dict[str, tuple[Any, str | None, tuple[str, ...]]] = {  # predicate, subje
         ("witness",),
     ),
     "revocations": (
-        Revocations(version=1, issued_at=BEFORE, expires_at=AFTER, revocations=CAST.revoked("node")),
+        Revocations(
+            trust_id="cn-test",
+            version=1,
+            issued_at=BEFORE,
+            expires_at=AFTER,
+            revocations=CAST.revoked("node"),
+            statements=(),
+        ),
         None,
         ("root1", "root2"),
     ),
@@ -204,7 +211,7 @@ def test_a_statement_that_the_table_does_not_know(case: str) -> None:
 
 
 def test_what_a_verifier_would_refuse_is_not_made() -> None:
-    assert refusal(lambda: documents.make_document("campaign", campaign(issued_at="2026-13-01"))) == "schema-invalid"
+    assert refusal(lambda: documents.make_document("campaign", campaign(issued_at="2026-13-01"))) == "time-invalid"
     bad = record(CAST["node"], rules="a\u200bb")
     assert refusal(lambda: documents.make_document("node-record", bad, sha(""))) == "text-forbidden-character"
     assert refusal(lambda: documents.make_document("node-record", bad, "not hex")) == "schema-invalid"

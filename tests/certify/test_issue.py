@@ -54,7 +54,7 @@ def test_three_files_that_verify(centre: Measured, tmp_path: Path) -> None:
     report = centre.verify(tmp_path / "out", samples=centre.records)
     assert (report.refusal, report.level) == (None, "audited")
     assert report.payload_sha256 == made.payload_sha256
-    assert report.signers == (made.keyid,)
+    assert report.signers == made.keyids
     assert report.statement == made.statement
     lines = (tmp_path / "out" / "records.jsonl").read_bytes().splitlines(keepends=True)
     digests = [hashlib.sha256(dsse.parse_envelope(line, CAPS.record_bytes).payload).hexdigest() for line in lines]
@@ -345,7 +345,7 @@ def test_a_killed_run_leaves_no_statement_or_a_whole_one(
 
 def test_a_key_that_is_not_one_leaves_nothing(centre: Measured, tmp_path: Path) -> None:
     with pytest.raises(InputError):
-        centre.certify(tmp_path / "out", key=centre.public_key)
+        centre.certify(tmp_path / "out", keys=(centre.public_key,))
     assert names(tmp_path / "out") == set()
 
 
@@ -357,4 +357,4 @@ def test_the_result_for_people_and_for_machines(centre: Measured, tmp_path: Path
     text = "\n".join(made.lines())
     assert "SIMULATED" in text
     assert "SMOKE" in text
-    assert made.keyid in text
+    assert made.keyids[0] in text

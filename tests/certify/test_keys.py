@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+from base64 import b64decode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from bench.errors import InputError, PetasealError, RefusedError
 from certify import keys, signers
-from certify.signers import ed25519
+from certify.signers import ed25519, pem_text, sm2
 from tests.certify.signed import b64
 
 P = 2**255 - 19
@@ -171,6 +172,11 @@ PRIVATE_FILES = {
     "empty": (b"", "file-empty"),
     "huge": (PEM + b"\n" * 70_000, "file-too-large"),
     "another label": (PEM.replace(b"PRIVATE KEY", b"CERTIFICATE"), "key-invalid"),
+    "not PKCS#8": (PEM.replace(b"PRIVATE KEY", b"EC PRIVATE KEY"), "key-invalid"),
+    "encrypted, says its label": (PEM.replace(b"PRIVATE KEY", b"ENCRYPTED PRIVATE KEY"), "key-passphrase-wrong"),
+    "encrypted, its label does not say": (LOCKED.replace(b"ENCRYPTED ", b""), "key-invalid"),
+    "RSA, encrypted": (private_pem(rsa.generate_private_key(65537, 2048), b"right"), "key-unsupported"),
+    "trailing byte": (pem_text(b"PRIVATE KEY", b64decode(PEM.splitlines()[1]) + b"\0"), "key-invalid"),
 }
 
 
@@ -306,6 +312,16 @@ def test_table_and_files_of_the_algorithms_agree() -> None:
         assert signers.load_scheme(name).generate().public.scheme == name
 
 
+@pytest.mark.parametrize(("text", "name"), [("ed25519", "ed25519"), ("sm2", sm2.NAME), (sm2.NAME, sm2.NAME)])
+def test_an_algorithm_has_a_short_name(text: str, name: str) -> None:
+    assert keys.scheme_named(text) == name
+
+
+@pytest.mark.parametrize("text", ["", "sm", "sm2-", "sm2-sm3", "SM2", "rot13"])
+def test_nothing_else_names_an_algorithm(text: str) -> None:
+    assert refusal(lambda: keys.scheme_named(text)) == "usage"
+
+
 def test_an_unknown_algorithm() -> None:
     assert refusal(lambda: signers.load_scheme("rot13")) == "key-unsupported"
     with pytest.raises(RefusedError) as refused:
@@ -325,13 +341,19 @@ class PlugIn:
 
 def test_a_plug_in_adds_an_algorithm_and_replaces_none(monkeypatch: pytest.MonkeyPatch) -> None:
     there = [PlugIn("ed25519"), PlugIn("test-scheme")]
-    monkeypatch.setattr(signers, "entry_points", lambda group, name=None: [e for e in there if name in (None, e.name)])
+
+    def entry_points(group: str, name: str | None = None) -> list[PlugIn]:
+        return [entry for entry in there if name in (None, entry.name)]
+
+    monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
     signers.load_scheme.cache_clear()
+    signers._plugins.cache_clear()
     try:
-        assert [type(scheme) for scheme in signers.schemes()] == [ed25519.Ed25519] * (len(signers.SIGNERS) + 1)
+        assert [type(scheme) for scheme in signers.schemes()] == [ed25519.Ed25519, sm2.SM2, ed25519.Ed25519]
         assert isinstance(signers.load_scheme("test-scheme"), ed25519.Ed25519)
     finally:
         signers.load_scheme.cache_clear()
+        signers._plugins.cache_clear()
 
 
 def test_a_node_makes_its_key_once(tmp_path: Path) -> None:

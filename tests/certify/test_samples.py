@@ -102,6 +102,10 @@ def first_mark(found: list[list[str]]) -> list[str]:
     return next(row for row in found if row[4] == "subwindow_01_ns")
 
 
+def last_reading(found: list[list[str]]) -> list[str]:
+    return found[-1]
+
+
 def swap_marks(found: list[list[str]]) -> None:
     marks = [row for row in found if row[4].startswith("subwindow_") and row[0] == "fake:0" and row[1] == "fp16"]
     a = marks[0]
@@ -110,6 +114,7 @@ def swap_marks(found: list[list[str]]) -> None:
 
 
 TRUE = gzip.decompress(MADE.samples)
+TRUE_QUOTED = packed(TRUE.replace(b"fake:0", b'"fake:0"'))
 BOUND: dict[str, tuple[bytes, str | None]] = {
     "true": (MADE.samples, None),
     "another compression": (gzip.compress(TRUE, 1), None),
@@ -128,6 +133,21 @@ BOUND: dict[str, tuple[bytes, str | None]] = {
     "no newline at the end": (packed(TRUE[:-1]), "samples-invalid"),
     "not ASCII": (packed(TRUE + "fake:0,fp16,window,0,rate,１\n".encode()), "samples-invalid"),
     "a quote that never closes": (packed(TRUE + b'"fake:0\n'), "samples-invalid"),
+    "a row twice": (rows(lambda r: r.insert(r.index(last_reading(r)), list(last_reading(r)))), "samples-invalid"),
+    "two readings at one time": (
+        rows(lambda r: r.insert(r.index(last_reading(r)), [*last_reading(r)[:5], "0"])),
+        "samples-invalid",
+    ),
+    "rows out of order": (rows(lambda r: r.append(r.pop(-2))), "samples-invalid"),
+    "another phase": (rows(lambda r: last_reading(r).__setitem__(2, "after")), "samples-invalid"),
+    "a number with a sign": (rows(lambda r: first_mark(r).__setitem__(3, f"+{first_mark(r)[3]}")), "samples-invalid"),
+    "a number with zeros": (rows(lambda r: first_mark(r).__setitem__(5, f"0{first_mark(r)[5]}")), "samples-invalid"),
+    "a number with a gap": (rows(lambda r: first_mark(r).__setitem__(5, "131_876_136")), "samples-invalid"),
+    "a number with spaces": (rows(lambda r: first_mark(r).__setitem__(5, f" {first_mark(r)[5]}")), "samples-invalid"),
+    "minus nothing": (rows(lambda r: last_reading(r).__setitem__(3, "-0")), "samples-invalid"),
+    "a number beyond all": (rows(lambda r: first_mark(r).__setitem__(5, "9" * 19)), "samples-invalid"),
+    "quotes": (TRUE_QUOTED, "samples-invalid"),
+    "a carriage return": (packed(TRUE.replace(b"value\n", b"value\r\n", 1)), "samples-invalid"),
     "not gzip": (b"device,precision", "samples-invalid"),
     "gzip cut": (MADE.samples[:-1], "samples-invalid"),
     "gzip cut in the middle": (MADE.samples[: len(MADE.samples) // 2], "samples-invalid"),
@@ -149,6 +169,28 @@ def test_a_bomb_is_never_unpacked_beyond_the_cap(tmp_path: Path, monkeypatch: py
     assert audit(tmp_path, MADE.samples) is None
     monkeypatch.setattr(samples, "CAPS", replace(CAPS, samples_unpacked_bytes=len(TRUE) - 1))
     assert audit(tmp_path, MADE.samples) == "samples-too-large"
+
+
+def test_rows_of_one_figure_have_a_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = max(TRUE.count(f"fake:{i},{w},".encode()) for i in range(2) for w in ("fp16", "fp64"))
+    monkeypatch.setattr(samples, "CAPS", replace(CAPS, samples_rows=most))
+    assert audit(tmp_path, MADE.samples) is None
+    monkeypatch.setattr(samples, "CAPS", replace(CAPS, samples_rows=most - 1))
+    assert audit(tmp_path, MADE.samples) == "samples-too-large"
+
+
+def test_figures_have_a_cap(tmp_path: Path) -> None:
+    lines = sorted(f"fake:{i:05d},fp16,window,0,power_mw,1" for i in range(samples.MAX_FIGURES + 1))
+    content = packed(HEAD + b"".join(f"{line}\n".encode() for line in lines))
+    assert audit(tmp_path, content) == "samples-invalid"
+    assert audit(tmp_path, packed(gzip.decompress(content).rsplit(b"\n", 2)[0] + b"\n")) == "samples-differ"
+
+
+def test_the_rows_are_those_that_were_written(tmp_path: Path) -> None:
+    read = list(samples.read_rows(MADE.samples, tmp_path))
+    assert [",".join(map(str, row)) for row in read] == TRUE.decode().splitlines()[1:]
+    keys = [key for key, group in samples.figures(MADE.samples, tmp_path) if list(group)]
+    assert keys == [(f"fake:{i}", w) for i in range(2) for w in ("fp16", "fp64")]
 
 
 def test_a_bomb_in_one_line_takes_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

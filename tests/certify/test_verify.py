@@ -549,7 +549,9 @@ class People:
         operator_until: str = "2099-01-01T00:00:00.000000Z",
         expires_at: str = "2099-01-01T00:00:00.000000Z",
         signers: int = 2,
-        **changes: Any,
+        more: tuple[Delegation, ...] = (),
+        more_keys: tuple[PrivateKey, ...] = (),
+        revocations: tuple[Revocation, ...] = (),
     ) -> Path:
         """Sign a trust root: two root keys must sign, and the operators hold `role`."""
         start, end = "2020-01-01T00:00:00.000000Z", "2099-01-01T00:00:00.000000Z"
@@ -565,18 +567,22 @@ class People:
             Delegation(role="root", centre_ids=None, threshold=2, keys=ids(self.roots)),
             Delegation(role=role, centre_ids=centres, threshold=threshold, keys=ids(self.operators)),
         ]
-        keys = {key.public.keyid: entry(key) for key in self.roots}
+        keys = {key.public.keyid: entry(key) for key in (*self.roots, *more_keys)}
         keys |= {key.public.keyid: entry(key, operator_until) for key in self.operators}
         if self.node is not None:
             held.append(Delegation(role="node", centre_ids=(CENTRE_ID,), threshold=1, keys=ids([self.node])))
             keys[self.node.public.keyid] = entry(self.node)
         root = TrustRoot(
+            trust_id="cn-test",
             version=1,
             issued_at=start,
             expires_at=expires_at,
             keys=keys,
-            roles=tuple(held),
-            revocations=tuple(Revocation(keyid=key.public.keyid, revoked_at=start, reason="stolen") for key in revoked),
+            roles=(*held, *more),
+            revocations=(
+                *revocations,
+                *(Revocation(keyid=key.public.keyid, revoked_at=start, reason="stolen") for key in revoked),
+            ),
         )
         path = self.folder / "trust-root.json"
         path.write_bytes(dsse.seal(make_document("trust-root", root), PAYLOAD_TYPE, self.roots[:signers]))
@@ -589,7 +595,7 @@ def people(centre: Measured, tmp_path: Path) -> People:
 
 
 def trusted(centre: Measured, root: Path, **more: Any) -> Report:
-    return centre.verify(**{"public_key": None, "trust": root, **more})
+    return centre.verify(**{"public_key": None, "trust": root, "fingerprint": signed.fingerprint(root), **more})
 
 
 def test_a_trust_root_that_names_the_operator(centre: Measured, people: People) -> None:

@@ -4,6 +4,7 @@ python -m tests.perf commands
 python -m tests.perf harness
 python -m tests.perf records 100000
 python -m tests.perf campaign 10000 100000
+python -m tests.perf verify 10000
 python -m tests.perf accelerator --device cuda:0 --seconds 60 --out results/local
 python -m tests.perf plot RECORD SAMPLES --out FILE.svg
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.perf import accelerator, campaign, commands, harness, plot, records
+from tests.perf import accelerator, campaign, commands, harness, plot, records, verify
 from tests.perf.rig import Setup, alone
 
 
@@ -23,7 +24,7 @@ def main(arguments: list[str]) -> int:
         return accelerator.main(rest)
     if wanted == "plot":
         return plot.main(rest)
-    if wanted not in ("all", "commands", "harness", "records", "campaign"):
+    if wanted not in ("all", "commands", "harness", "records", "campaign", "verify"):
         print(__doc__, file=sys.stderr)
         return 2
     if wanted in ("all", "commands"):
@@ -33,6 +34,8 @@ def main(arguments: list[str]) -> int:
             print(*alone(harness.measure, Setup("cpu", "fp64", 4.0), n).lines, sep="\n")
     if wanted in ("all", "records"):
         records.measure(int(rest[0]) if rest else 10_000, runs=3)
+    if wanted in ("all", "verify"):
+        verify.measure(int(rest[0]) if rest else 10_000, runs=3)
     if wanted in ("all", "campaign"):
         campaign.measure([int(nodes) for nodes in rest] or [campaign.NODES])
     return 0

@@ -118,7 +118,7 @@ def certify(root: Path) -> None:
 
     folder = Folder(root / "campaign")
     source = issue.of_campaign(folder.root, None, None, None, ())
-    request = issue.Request(**source._asdict(), key=root / "operator.pem", out=folder.root / "statement")
+    request = issue.Request(**source._asdict(), keys=(root / "operator.pem",), out=folder.root / "statement")
     assert issue.certify(request).statement.records
 
 

@@ -1,0 +1,344 @@
+"""The audit of one record: its samples against its figures, the rules anew, and whether each device counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.errors import InputError, RefusedError
+from bench.record import RULES_VERSION, Device, Figure, Measurement, NodeRecord, Workload, identifier
+from certify.audit.bounds import Interval, N, interval
+from certify.audit.ground import Added, Chain, Ground, Group, Part, Standing
+from certify.audit.judging import CODES, Case, flop_per_clock, judge
+from certify.audit.observed import Observed, Watched, observe, watched
+from certify.audit.telemetry import About, implausible, prints
+from certify.centre import Pool
+from certify.documents import Opened
+from certify.ratings import Rating, installed_ratings
+from certify.reasons import effect_of
+from certify.samples import SAMPLES_SUFFIX, bound_samples, figures
+
+# Columns of a figure that its samples give whole. The others of its telemetry also rest on a reading before the load.
+COLUMNS = (
+    "samples",
+    "coverage_ppm",
+    "power_mean_mw",
+    "power_counter_mw",
+    "temperature_max_c",
+    "clock_mean_mhz",
+    "clock_max_mhz",
+    "throttled_ppm",
+)
+UTC_READING_NS = 50_000_000  # as R11; and 1 in 1,000 of the warm-up, before which the clocks were tied together
+LOAD_SLACK_NS = 2 * 10**9  # between the start of a load and the first reading or rate of it
+
+Key = tuple[str, str]  # device, workload
+
+
+class Row(NamedTuple):
+    """A figure, what it is of, and what its samples say."""
+
+    measurement: Measurement
+    figure: Figure
+    seen: Observed | None = None
+    watched: Watched | None = None
+
+
+def audit_record(opened: Opened[NodeRecord], folders: tuple[Path, ...], ground: Ground, part: Part) -> None:
+    """Audit one record whose seal was verified, and add it to `part`.
+
+    Args:
+        opened: the record.
+        folders: where its samples may lie.
+        ground: what it is audited against.
+        part: takes what is found.
+    """
+    record = opened.predicate
+    node = record.node_id
+    part.records += 1
+    part.digests.append(opened.payload_sha256)
+    part.nodes.append(node)
+    for code, what in _foreign(record, ground):
+        part.tell(code, node, what)
+    rows = {
+        (figure.device, str(measurement.workload)): Row(measurement, figure)
+        for measurement in record.measurements
+        for figure in measurement.figures()
+    }
+    part.figures += len(rows)
+    path = next((found for folder in folders if (found := folder / f"{node}{SAMPLES_SUFFIX}").exists()), None)
+    try:
+        if path is None:
+            raise RefusedError("samples-missing", "there are no samples of this record")
+        rows |= _observed(rows, bound_samples(opened, path), path, ground)
+        part.with_samples += 1
+        for code, what in _against_samples(rows, ground):
+            part.tell(code, node, what)
+    except (RefusedError, InputError) as error:  # one node's files: the others are audited all the same
+        rows = {key: Row(row.measurement, row.figure) for key, row in rows.items()}
+        part.tell(error.code, node, error.what)
+        part.not_checked["records without samples of theirs: judged by their own numbers"] += 1
+    _Node(opened, rows, ground, part).audit()
+
+
+def _foreign(record: NodeRecord, ground: Ground) -> Iterator[tuple[str, str]]:
+    """Yield what shows that a record is of another campaign."""
+    s = ground.statement
+    for code, mine, wanted in (
+        ("rules-differ", record.rules, RULES_VERSION),
+        ("campaign-differs", (record.campaign_id, record.campaign_sha256), (s.campaign.campaign_id, s.campaign_sha256)),
+        ("start-differs", record.starts_at, s.starts_at),
+        ("challenge-differs", record.challenge, s.campaign.challenge),
+        ("profile-differs", record.profile_sha256, s.profile_sha256),
+        ("centre-differs", record.centre_id, s.campaign.centre_id),
+    ):
+        if mine != wanted:
+            yield code, f"holds {mine}, and the statement {wanted}"
+    if record.node_id not in ground.places:
+        yield "node-not-expected", "is of a node that the campaign does not name"
+
+
+def _observed(rows: dict[Key, Row], content: bytes, path: Path, ground: Ground) -> dict[Key, Row]:
+    """Return the figures with what their samples say; one device's rows are held at a time."""
+    found = {}
+    for key, lines in figures(content, path):
+        seen = observe(lines, path)
+        if (row := rows.get(key)) is None:
+            if seen.marks:
+                raise RefusedError("samples-differ", f"hold a window of {' in '.join(key)} that the record has not")
+            continue
+        length = ground.length_ns(row.measurement.workload)
+        found[key] = Row(row.measurement, row.figure, seen, watched(seen, length or 0))
+    return found
+
+
+def _against_samples(rows: dict[Key, Row], ground: Ground) -> Iterator[tuple[str, str]]:
+    """Yield where a record says something else than its samples."""
+    reasons: dict[int, set[str]] = {}
+    for (device, workload), row in rows.items():
+        where = f"{device} in {workload}"
+        if row.seen is None or row.watched is None:
+            yield "samples-differ", f"the samples hold nothing of {where}"
+            continue
+        reasons.setdefault(id(row.measurement), set()).update(row.watched.reasons)
+        yield from ((code, f"{where}: {what}") for code, what in _times(row, row.seen))
+        yield from (("telemetry-differs", f"{where}: {what}") for what in _telemetry(row.figure, row.watched))
+        if (late := _load(row.figure, row.seen, ground)) is not None:
+            yield "telemetry-differs", f"{where}: {late}"
+    for measurement in {id(row.measurement): row.measurement for row in rows.values()}.values():
+        if id(measurement) in reasons and reasons[id(measurement)] != set(measurement.throttle_reasons):
+            stated = "+".join(measurement.throttle_reasons) or "none"
+            what = f"{measurement.workload}: throttle reasons {stated}, and the samples have others"
+            yield "telemetry-differs", what
+
+
+def _times(row: Row, seen: Observed) -> Iterator[tuple[str, str]]:
+    f = row.figure
+    if (gap := seen.gap()) is not None:
+        yield "samples-differ", gap
+    elif list(seen.times_ns) != f.subwindow_ns:
+        i = next(i for i, (a, b) in enumerate(zip(seen.times_ns, f.subwindow_ns, strict=True)) if a != b)
+        yield (
+            "samples-differ",
+            f"sub-window {i + 1} took {seen.times_ns[i]} ns, and the record says {f.subwindow_ns[i]}",
+        )
+    elif abs(f.opened_ns - seen.opened_ns) > UTC_READING_NS + f.warmup_ns // 1000:  # R11 looks at what comes after
+        yield "samples-differ", f"opened at {f.opened_ns} ns by the record, at {seen.opened_ns} ns by the samples"
+
+
+def _telemetry(f: Figure, w: Watched) -> Iterator[str]:
+    exposed = any(getattr(f, column) is not None for column in COLUMNS if column not in ("samples", "coverage_ppm"))
+    if not w.samples and not exposed:
+        return  # a device that exposes nothing leaves readings without a row
+    for column in COLUMNS:
+        told, made = getattr(f, column), getattr(w, column)
+        if told != made:
+            yield f"{column} is {told}, and the samples give {made}"
+    # These also rest on a reading from before the load, which the samples do not hold: they may say more, never less.
+    for column, least in (("ecc_uncorrected", w.ecc_seen), ("foreign_processes", w.others_seen)):
+        told = getattr(f, column)
+        if least and least > 0 and (told is None or told < least):
+            yield f"{column} is {told}, and the samples show at least {least}"
+
+
+def _load(f: Figure, seen: Observed, ground: Ground) -> str | None:
+    """Return what is wrong with a warm-up of which the samples hold no rates from its begin on."""
+    first = min((at for at, _ in seen.warmup_rates), default=0)
+    loaded = f.opened_ns - f.warmup_ns
+    if first <= loaded + f.warmup_ns // 4 + LOAD_SLACK_NS + 2 * ground.profile.telemetry_interval_ns:
+        return None
+    return f"the load began {-loaded} ns before the window by the record, and its rates {-first} ns before it"
+
+
+class _Node:
+    """One record's devices: judged, counted, added up."""
+
+    def __init__(self, opened: Opened[NodeRecord], rows: dict[Key, Row], ground: Ground, part: Part) -> None:
+        self.record = opened.predicate
+        self.rows, self.ground, self.part = rows, ground, part
+        campaign = ground.statement.campaign
+        place = ground.places.get(self.record.node_id, 0)
+        self.slot_ns = campaign.ramp_ns * place // len(campaign.nodes) if campaign.nodes else 0
+        self.rates = {key: self._rates(row) for key, row in rows.items()}
+        self.failed = {(f.device, str(Workload(f.precision, f.choice))): f.code for f in self.record.failures}
+
+    def audit(self) -> None:
+        """Audit every device."""
+        pools = set()
+        for place, device in enumerate(self.record.devices):
+            where = f"{self.record.node_id}/{device.device}"
+            self.part.identities.append((where, _identities(device), identifier(device.parent)))
+            self.part.simulated |= self.record.models[device.model].simulated
+            pool = self.ground.pool_of(self.record.node_id, device.device)
+            if pool is None:
+                self.part.findings["no-pool", "-"] += 1
+                self._compare(where, ["no-pool"], frozenset({"no-pool"}))
+                continue
+            pools.add(pool.pool)
+            self._device(device, place, pool, where)
+        for name in pools:
+            self.part.nodes_in[name] += 1
+
+    def _rates(self, row: Row) -> Interval | None:
+        m, f = row.measurement, row.figure
+        times = f.subwindow_ns if row.seen is None else row.seen.times_ns
+        if len(times) != N or min(times) <= 0:
+            return None
+        return interval(2 * m.m * m.n * m.k * f.launches // 10**6, times)
+
+    def _device(self, device: Device, place: int, pool: Pool, where: str) -> None:
+        part, ground = self.part, self.ground
+        model = self.record.models[device.model]
+        rating = installed_ratings().match(model.vendor, model.model, model.memory_bytes, model.count_unit)
+        part.found[pool.pool] += 1
+        existing = self._existing(device)
+        part.existing += existing
+        counted = ground.counting[pool.pool_class].workload
+        counts = False
+        for row in (row for (name, _), row in self.rows.items() if name == device.device):
+            case = self._case(row, device, place, rating)
+            codes, grade = judge(case)
+            workload = row.measurement.workload
+            self._plausible(where, str(workload), case, row)
+            part.findings.update((code, str(workload)) for code in codes)
+            said: tuple[str, ...] = ()
+            if workload == counted:
+                holds = [code for code in codes if effect_of(code) == "hold"]
+                blocking = [code for code in codes if effect_of(code) == "void"]
+                blocking += [code for code in holds if code not in ground.accept]
+                said = self._compare(where, blocking, CODES)
+                counts = not blocking and not said
+                if counts:
+                    self._count(pool, where, row, bool(holds), existing, rating)
+                    fallback = model.kind == "cpu" and pool.pool_class == "intelligent"
+                    part.grades.add("smoke" if grade is None or fallback else grade)
+            if self.record.node_id in ground.nodes:
+                part.chains.append(
+                    Chain(where, pool.pool, workload == counted, case, row.watched, tuple(codes), said, grade, counts)
+                )
+        failed = {workload: code for (name, workload), code in self.failed.items() if name == device.device}
+        part.findings.update((code, workload) for workload, code in failed.items())
+        if (device.device, str(counted)) not in self.rows:
+            code = failed.get(str(counted), "untested")
+            part.findings["untested", str(counted)] += code == "untested"
+            self._compare(where, [code], frozenset({code}))
+        if not counts:
+            nominal = rating.nominal_mflop_s(counted.precision) if rating else None
+            untested = Added(devices=1, nominal_mflop_s=nominal or 0, without_rating=nominal is None)
+            part.sums.setdefault(Group(pool.pool, False, False, existing), Added()).add(untested)
+
+    def _case(self, row: Row, device: Device, place: int, rating: Rating | None) -> Case:
+        ground, figure, key = self.ground, row.figure, (device.device, str(row.measurement.workload))
+        if row.watched is not None and row.watched.samples:
+            figure = figure._replace(**{column: getattr(row.watched, column) for column in COLUMNS})
+        others = {
+            other.measurement.precision: rates.sustained_mflop_s
+            for (name, workload), other in self.rows.items()
+            if name == device.device
+            and other.measurement.choice == row.measurement.choice
+            and (rates := self.rates[name, workload]) is not None
+        }
+        return Case(
+            record=self.record,
+            measurement=row.measurement,
+            figure=figure,
+            rates=self.rates[key],
+            device=device,
+            model=self.record.models[device.model],
+            rating=rating,
+            campaign=ground.statement.campaign,
+            profile=ground.profile,
+            slot_ns=self.slot_ns,
+            place=place,
+            other_rates=others,
+        )
+
+    def _plausible(self, where: str, workload: str, case: Case, row: Row) -> None:
+        """Look for telemetry that no honest device gives, and keep what shows copies."""
+        part, rates = self.part, case.rates
+        length = self.ground.length_ns(row.measurement.workload)
+        if case.model.simulated:
+            part.not_checked["plausibility of telemetry: the device is simulated"] += 1
+            return
+        if row.seen is None or rates is None or length is None:
+            return
+        about = About(
+            accelerator=case.model.kind != "cpu",
+            length_ns=length,
+            first=self.ground.statement.campaign.windows[0].workload == row.measurement.workload,
+            work_mflop=rates.work_mflop,
+            sustained_mflop_s=rates.sustained_mflop_s,
+            flop_per_clock=flop_per_clock(case),
+        )
+        if about.flop_per_clock is None:
+            part.not_checked["each sub-window against its clock: FLOP per clock of the device is not known"] += 1
+        if not row.seen.inside("power_mw", length):
+            part.not_checked["power against energy, smoothness, copies: the device exposes no power"] += 1
+        for found in implausible(row.seen, about):
+            part.tell(found.code, f"{where} {workload}", found.detail)
+        share = case.model.count_unit in ("die", "slice")
+        part.prints.append((f"{where} {workload}", prints(row.seen, length), self.record.node_id if share else None))
+
+    def _compare(self, where: str, mine: list[str], judged: frozenset[str]) -> tuple[str, ...]:
+        """Compare why a device counts 0 with the statement's reasons; return those that are not recomputed."""
+        node, _, device = where.partition("/")
+        entry = self.ground.excluded.get((node, device))
+        told = entry.codes if entry else ()
+        if set(mine) != {code for code in told if code in judged}:
+            what = f"counts 0 for {', '.join(mine)}" if mine else "nothing speaks against it"
+            says = f"for {', '.join(told)}" if told else "that it counts"
+            self.part.tell("codes-differ", where, f"{what} by the samples, and the statement says {says}")
+        return tuple(code for code in told if code not in judged)
+
+    def _count(self, pool: Pool, where: str, row: Row, on_hold: bool, existing: bool, rating: Rating | None) -> None:
+        rates = self.rates[row.figure.device, str(row.measurement.workload)]
+        assert rates is not None  # else it would be void
+        nominal = rating.nominal_mflop_s(row.measurement.precision) if rating else None
+        here = Standing(rates.certified_mflop_s, where)
+        mine = Added(
+            devices=1,
+            certified_mflop_s=rates.certified_mflop_s,
+            sustained_mflop_s=rates.sustained_mflop_s,
+            upper_mflop_s=rates.upper_mflop_s or 0,
+            unbounded=rates.upper_mflop_s is None,
+            nominal_mflop_s=nominal or 0,
+            without_rating=nominal is None,
+            smallest=here,
+            largest=here,
+        )
+        self.part.sums.setdefault(Group(pool.pool, True, on_hold, existing), Added()).add(mine)
+
+    def _existing(self, device: Device) -> bool:
+        known = self.ground.existing
+        if not known:
+            return False
+        names = ("uuid", "serial", "die_id")
+        own = {(name, found) for name in names if (found := identifier(getattr(device, name))) is not None}
+        parent = identifier(device.parent)
+        return not known.isdisjoint(own | ({(name, parent) for name in names} if parent else set()))
+
+
+def _identities(device: Device) -> list[str]:
+    pairs = ((name, identifier(getattr(device, name))) for name in ("uuid", "serial", "die_id"))
+    return [f"{name} {text}" for name, text in pairs if text is not None]

@@ -1,0 +1,154 @@
+"""From the rows of one device and workload to what they say: 30 times, telemetry, load. Pure.
+
+Everything is made from the rows alone; nothing of the record is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from certify.samples import IN_TIME, MARK, Row, integer
+
+SECOND_NS = 10**9
+READINGS = frozenset(
+    {"power_mw", "temperature_c", "clock_mhz", "utilisation_ppm", "ecc_uncorrected", "processes", "energy_mj"}
+)
+Series = Sequence[tuple[int, int]]  # offset ns from the opening of the core window, value
+
+
+class Mark(NamedTuple):
+    """The end of a sub-window, ns after the opening of the core window, and how long it was."""
+
+    name: str
+    ends_ns: int
+    elapsed_ns: int
+
+
+class Watched(NamedTuple):
+    """What the readings within the core window come to, under the names that a figure gives them."""
+
+    samples: int
+    coverage_ppm: int
+    power_mean_mw: int | None
+    power_counter_mw: int | None
+    temperature_max_c: int | None
+    clock_mean_mhz: int | None
+    clock_max_mhz: int | None
+    throttled_ppm: int | None
+    ecc_seen: int | None  # new errors from the first reading under load on; a figure may know of earlier ones
+    others_seen: int | None  # processes besides one; a figure may know of some that were there before
+    reasons: frozenset[str]  # of throttling
+
+
+class Observed(NamedTuple):
+    """One device in one workload, as its rows have it."""
+
+    marks: tuple[Mark, ...]
+    readings: Mapping[str, Series]  # by quantity, all phases
+    throttled: Sequence[tuple[int, str]]
+    warmup_rates: Series  # MFLOP/s
+    operands: int  # digests of operands: they are made anew with the kernels only
+
+    @property
+    def times_ns(self) -> tuple[int, ...]:
+        """The 30 sub-window times."""
+        return tuple(mark.elapsed_ns for mark in self.marks)
+
+    @property
+    def opened_ns(self) -> int:
+        """When the first sub-window began."""
+        return self.marks[0].ends_ns - self.marks[0].elapsed_ns
+
+    def inside(self, quantity: str, length_ns: int) -> Series:
+        """Return the readings of a quantity within a core window of that length."""
+        return [(at, value) for at, value in self.readings.get(quantity, ()) if 0 <= at < length_ns]
+
+    def gap(self) -> str | None:
+        """Return what is wrong with the marks: each is named in turn and begins where the one before ends."""
+        if [mark.name for mark in self.marks] != [f"subwindow_{i:02d}_ns" for i in range(1, 31)]:
+            return f"there are {len(self.marks)} marks of sub-windows, or not in their order"
+        for before, mark in pairwise(self.marks):
+            if mark.ends_ns - mark.elapsed_ns != before.ends_ns:
+                return f"{mark.name} does not begin where the one before it ends"
+        return None
+
+
+def observe(rows: Iterable[Row], path: Path) -> Observed:
+    """Return what the rows of one device and workload say.
+
+    Raises:
+        RefusedError: `samples-invalid`.
+    """
+    marks: list[Mark] = []
+    readings: dict[str, list[tuple[int, int]]] = {}
+    throttled: list[tuple[int, str]] = []
+    rates: list[tuple[int, int]] = []
+    operands = 0
+    for row in rows:
+        if row.phase not in IN_TIME:
+            operands += row.quantity.startswith("operand_")
+        elif row.quantity in READINGS:
+            readings.setdefault(row.quantity, []).append((row.offset_ns, integer(row.value, path)))
+        elif row.quantity == "throttled":
+            throttled.append((row.offset_ns, row.value))
+        elif row.quantity == "rate_mflop_s" and row.phase == "warmup":
+            rates.append((row.offset_ns, integer(row.value, path)))
+        elif MARK.fullmatch(row.quantity):
+            marks.append(Mark(row.quantity, row.offset_ns, integer(row.value, path)))
+    return Observed(tuple(marks), {k: tuple(v) for k, v in readings.items()}, throttled, rates, operands)
+
+
+def watched(seen: Observed, length_ns: int) -> Watched:
+    """Return what the readings within the core window come to (R13).
+
+    Args:
+        seen: the rows.
+        length_ns: of the campaign's core window.
+    """
+
+    def values(quantity: str) -> list[int]:
+        return [value for _, value in seen.inside(quantity, length_ns)]
+
+    states = [text for at, text in seen.throttled if 0 <= at < length_ns]
+    times = {at for series in seen.readings.values() for at, _ in series if 0 <= at < length_ns}
+    times |= {at for at, _ in seen.throttled if 0 <= at < length_ns}
+    seconds = max(1, length_ns // SECOND_NS)
+    covered = {min(at // SECOND_NS, seconds - 1) for at in times}
+    clocks, others = values("clock_mhz"), values("processes")
+    errors = [value for at, value in seen.readings.get("ecc_uncorrected", ()) if at < length_ns]
+    energy = seen.inside("energy_mj", length_ns)
+    return Watched(
+        samples=len(times),
+        coverage_ppm=len(covered) * 10**6 // seconds,
+        power_mean_mw=_mean(values("power_mw")),
+        power_counter_mw=_slope(energy),
+        temperature_max_c=max(values("temperature_c"), default=None),
+        clock_mean_mhz=_mean(clocks),
+        clock_max_mhz=max(clocks, default=None),
+        throttled_ppm=sum(text != "none" for text in states) * 10**6 // len(states) if states else None,
+        ecc_seen=sum(b - a if b >= a else b for a, b in pairwise(errors)) if len(errors) > 1 else None,
+        others_seen=max(others) - 1 if others else None,
+        reasons=frozenset(reason for text in states if text != "none" for reason in text.split("+")),
+    )
+
+
+def power_by_area_mw(power: Series) -> int | None:
+    """Return the mean power under the line through the readings (trapezoids), mW; None below two readings."""
+    if len(power) < 2 or power[-1][0] <= power[0][0]:
+        return None
+    area = sum((b[1] + a[1]) * (b[0] - a[0]) for a, b in pairwise(power))
+    return area // (2 * (power[-1][0] - power[0][0]))
+
+
+def _mean(values: Sequence[int]) -> int | None:
+    return sum(values) // len(values) if values else None
+
+
+def _slope(energy: Series) -> int | None:
+    """Return the mean power by an energy counter in mJ, mW; None where it fell: it began anew."""
+    if len(energy) < 2 or energy[-1][0] <= energy[0][0] or any(b[1] < a[1] for a, b in pairwise(energy)):
+        return None
+    return (energy[-1][1] - energy[0][1]) * SECOND_NS // (energy[-1][0] - energy[0][0])

@@ -1,0 +1,130 @@
+"""The sums of an audit against those of the statement: pools, classes, findings, grade, the tree of records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from bench.record import GRADES
+from certify.audit.ground import Added, Ground, Group, Part
+from certify.audit.judging import CODES
+from certify.centre import CLASSES
+from certify.merkle import record_root
+from certify.statement import Totals
+
+FAILED = frozenset({"no-pool", "untested"})  # and the codes of failures, which the records name
+
+
+def added(part: Part, wanted: Callable[[Group], bool]) -> Added:
+    """Return the sum over the groups that are wanted."""
+    whole = Added()
+    for group, value in part.sums.items():
+        if wanted(group):
+            whole.add(value)
+    return whole
+
+
+def holds_not_split(ground: Ground) -> list[str]:
+    """Return the accepted holds that a statement has and an audit does not recompute."""
+    found = {finding.code for finding in ground.statement.findings}
+    return sorted(code for code in ground.accept - CODES if code in found)
+
+
+def compare(part: Part, ground: Ground) -> Iterator[tuple[str, str, str]]:
+    """Yield (code, where, what) of everything in which a statement differs from the sums of its records."""
+    s = ground.statement
+    digests = sorted(part.digests)
+    if len(digests) != s.records:
+        yield "records-count", "the records", f"the statement counts {s.records}, and there are {len(digests)}"
+    elif len(set(digests)) < len(digests) or record_root(digests) != s.records_root:
+        yield "records-root", "the records", "the statement binds others: the Merkle root differs"
+    for pool in s.pools:
+        where = f"pool {pool.pool}"
+        facts = (pool.nodes_recorded, pool.devices_found, pool.untested.devices, pool.untested.nominal_mflop_s)
+        rest = added(part, lambda g, name=pool.pool: g.pool == name and not g.counted)  # type: ignore[misc]
+        made = (part.nodes_in[pool.pool], part.found[pool.pool], rest.devices, rest.nominal_mflop_s)
+        for name, told, mine in zip(
+            ("nodes", "devices", "untested devices", "their nominal"), facts, made, strict=True
+        ):
+            if told != mine:
+                yield "sums-differ", where, f"{name}: the statement says {told:,}, its records give {mine:,}"
+        yield from _totals(where, pool.counted, pool.existing, part, ground, {pool.pool})
+    for line in s.classes:
+        names = {pool.pool for pool in s.centre.pools if pool.pool_class == line.pool_class}
+        yield from _totals(f"class {line.pool_class}", line.counted, line.existing, part, ground, names)
+    if [line.pool_class for line in s.classes] != [
+        name for name in CLASSES if any(pool.pool_class == name for pool in s.centre.pools)
+    ] or [pool.pool for pool in s.pools] != [pool.pool for pool in s.centre.pools]:
+        yield "sums-differ", "the classes", "are not those of the centre's pools"
+    yield from _bookkeeping(part, ground)
+    yield from _findings(part, ground)
+
+
+def _totals(
+    where: str, counted: Totals, existing: Totals, part: Part, ground: Ground, pools: set[str]
+) -> Iterator[tuple[str, str, str]]:
+    whole = added(part, lambda g: g.pool in pools and g.counted)
+    held = added(part, lambda g: g.pool in pools and g.counted and g.on_hold)
+    old = added(part, lambda g: g.pool in pools and g.counted and g.existing)
+    told = [(name, getattr(counted, name), value) for name, value in totals(whole).items()]
+    if not holds_not_split(ground):
+        told.append(("on accepted holds", counted.on_accepted_hold_mflop_s, held.certified_mflop_s))
+    if ground.existing is not None:
+        told += [(f"existing {name}", getattr(existing, name), value) for name, value in totals(old).items()]
+    for name, stated, made in told:
+        if stated != made:
+            yield "sums-differ", where, f"{name}: the statement says {stated}, its records add up to {made}"
+
+
+def totals(whole: Added) -> dict[str, int | None]:
+    """Return a sum under the names that a statement gives it."""
+    return {
+        "devices": whole.devices,
+        "certified_mflop_s": whole.certified_mflop_s,
+        "sustained_mflop_s": whole.sustained_mflop_s,
+        "upper_mflop_s": None if whole.unbounded else whole.upper_mflop_s,
+        "nominal_mflop_s": whole.nominal_mflop_s,
+        "devices_without_rating": whole.without_rating,
+    }
+
+
+def _bookkeeping(part: Part, ground: Ground) -> Iterator[tuple[str, str, str]]:
+    s = ground.statement
+    whole = added(part, lambda g: g.counted)
+    names = {pool.pool for pool in s.centre.pools if pool.pool_class == "intelligent"}
+    part_of = added(part, lambda g: g.counted and g.pool in names).certified_mflop_s
+    share = part_of * 10**6 // whole.certified_mflop_s if whole.certified_mflop_s else None
+    grade = min(part.grades, key=GRADES.index, default=None)
+    for name, told, made in (
+        ("certified", s.bookkeeping.certified_mflop_s, whole.certified_mflop_s),
+        ("sustained", s.bookkeeping.sustained_mflop_s, whole.sustained_mflop_s),
+        ("nominal", s.bookkeeping.nominal_mflop_s, whole.nominal_mflop_s),
+        ("share of intelligent", s.bookkeeping.intelligent_share_ppm, share),
+        ("grade", s.grade, grade),
+        ("simulated", s.simulated, part.simulated),
+    ):
+        if told != made:
+            yield "sums-differ", "the whole", f"{name}: the statement says {told}, its records give {made}"
+
+
+def _findings(part: Part, ground: Ground) -> Iterator[tuple[str, str, str]]:
+    told = {(f.code, f.workload): f.devices for f in ground.statement.findings}
+    failed = {code for code, _ in part.findings} | FAILED
+    for code, workload in sorted({key for key in told if key[0] in CODES | failed} | set(part.findings)):
+        stated, made = told.get((code, workload), 0), part.findings[code, workload]
+        if stated != made:
+            what = f"the statement finds {code} on {stated} device(s), and its records on {made}"
+            yield "findings-differ", f"workload {workload}", what
+
+
+def nodes_missing(ground: Ground, part: Part, pools: set[str]) -> int:
+    """Return how many expected nodes without a record, or left out, may have devices in some pools."""
+    s = ground.statement
+    there = set(part.nodes)
+    missing = [node.node_id for node in s.campaign.nodes if node.node_id not in there]
+    missing += [node.node_id for node in s.campaign.left_out]
+    mine = [pool.nodes for pool in s.centre.pools if pool.pool in pools]
+    if any(isinstance(nodes, str) for nodes in mine):
+        return len(missing)
+    own = {node for nodes in mine for node in nodes}
+    placed = {node for pool in s.centre.pools if not isinstance(pool.nodes, str) for node in pool.nodes}
+    return sum(node in own or node not in placed for node in missing)

@@ -1,0 +1,125 @@
+"""Whom a verifier trusts: what the user named, and the newest root and revocation list that it accepted before.
+
+I/O only; what is accepted is decided in `certify.trust_root`. Without this memory somebody who keeps an old root, or
+an old revocation list, back from a verifier could bring a revoked key to life again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.errors import InputError
+from bench.record import read_bytes, write_atomic
+from certify import documents, dsse, keys
+from certify.caps import CAPS
+from certify.trust import Revocations, TrustedSet
+from certify.trust_root import Root, accept, accept_revocations, open_revocations, read_root
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """Where a user's trust begins: exactly one of an operator's key and a trust root."""
+
+    public_key: Path | None = None
+    trust: Path | None = None
+    fingerprint: str | None = None  # of the trust root, where none of its versions was accepted before
+    revocations: Path | None = None
+    witness_keys: tuple[Path, ...] = ()  # beside an operator's key; a trust root names its witnesses
+    state: Path | None = None  # the verifier's state folder; None to neither know nor remember anything
+
+    def __post_init__(self) -> None:
+        if (self.public_key is None) == (self.trust is None):
+            raise InputError("trust-missing", "give exactly one of --trust and --public-key")
+        if self.trust is not None and self.witness_keys:
+            raise InputError("trust-missing", "is for --public-key: a trust root names its own", where="--witness-key")
+        for option, value in (("--fingerprint", self.fingerprint), ("--revocations", self.revocations)):
+            if self.trust is None and value is not None:
+                raise InputError("trust-missing", "is for a trust root", where=option, fix="give it with --trust")
+
+
+class Accepted(NamedTuple):
+    """What is trusted now."""
+
+    trusted: TrustedSet  # the root's, with the revocation list applied
+    root: Root | None = None  # None: a key that the user named
+    not_checked: tuple[str, ...] = ()
+
+
+def open_anchor(anchor: Anchor, now: str) -> Accepted:
+    """Return the keys that a user trusts now.
+
+    Raises:
+        RefusedError: `key-two-roles`, or a code of `accept_files`.
+    """
+    if anchor.trust is not None:
+        return accept_files((anchor.trust,), now, anchor.state, anchor.fingerprint, anchor.revocations)
+    assert anchor.public_key is not None
+    trusted = TrustedSet.single(keys.load_public(anchor.public_key), [keys.load_public(k) for k in anchor.witness_keys])
+    told = "trust: the key was given by --public-key; its role, centre and validity are yours"
+    return Accepted(trusted, None, (told,))
+
+
+def accept_files(
+    roots: Sequence[Path], now: str, state: Path | None, fingerprint: str | None = None, revocations: Path | None = None
+) -> Accepted:
+    """Return the trust that some versions of a root give, and remember the newest.
+
+    Args:
+        roots: files of trust roots of one id, in ascending order of version; usually one.
+        now: the present.
+        state: the verifier's state folder; None to neither know nor remember anything.
+        fingerprint: of one of them, obtained out of band; None where one was accepted before.
+        revocations: file of a revocation list.
+
+    Raises:
+        RefusedError: with the code of the first fault (`certify.trust_root`).
+        InputError: a file cannot be read.
+    """
+    read = [read_root(read_bytes(path, CAPS.trust_bytes), path) for path in roots]
+    store = None if state is None else state / "trust" / f"{read[0].root.trust_id}.dsse.json"
+    lists = None if store is None else store.with_name(store.name.replace(".dsse.json", ".revocations.dsse.json"))
+    known = read_root(read_bytes(store, CAPS.trust_bytes), store) if store is not None and store.exists() else None
+    root = accept(read, known, fingerprint, now, roots)
+    remembered = _remember(store, root.content, None if known is None else known.content)
+    not_checked = []
+    before = None if lists is None or not lists.exists() else read_bytes(lists, CAPS.trust_bytes)
+    listed = None if before is None else _parsed(before, lists)
+    trusted = root.trusted
+    if listed is not None:  # what was revoked once stays revoked, though the list itself may have expired
+        trusted = trusted.with_revocations(listed)
+    if revocations is not None:
+        content = read_bytes(revocations, CAPS.trust_bytes)
+        new = open_revocations(content, root, revocations)
+        accept_revocations(new, listed, now, revocations)
+        listed = new
+        trusted = trusted.with_revocations(listed)
+        remembered = _remember(lists, content, before) and remembered
+    elif listed is None or now >= listed.expires_at:
+        since = root.root.issued_at if listed is None else listed.issued_at
+        not_checked.append(f"what was revoked since {since}: give --revocations")
+    if not remembered:
+        not_checked.append("a rollback of the trust root: the state folder cannot be written, so it is not remembered")
+    return Accepted(trusted, root, tuple(not_checked))
+
+
+def _parsed(content: bytes, where: object) -> Revocations:
+    envelope = dsse.parse_envelope(content, CAPS.trust_bytes, where)
+    listed: Revocations = documents.parse_payload("revocations", envelope.payload, where).predicate
+    return listed
+
+
+def _remember(path: Path | None, content: bytes, known: bytes | None) -> bool:
+    """Keep what was accepted; tell whether it is kept."""
+    if path is None:
+        return False
+    if content == known:
+        return True
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomic(path, content)
+    except (OSError, InputError):
+        return False
+    return True

@@ -1,0 +1,495 @@
+"""``petaseal trust`` and ``petaseal witness``: whom a verifier trusts, and who recomputed a statement."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.errors import InputError, RefusedError
+
+if TYPE_CHECKING:
+    from bench.record import Tool
+    from certify.signers import PrivateKey, PublicKey
+    from certify.trust import Revocations, TrustRoot
+    from certify.trust_edit import Span
+    from certify.trust_root import Root
+
+Keys = Annotated[list[Path], typer.Option("--key", help="Private key that signs (PEM); may be repeated.")]
+RootFile = Annotated[Path, typer.Argument(metavar="ROOT", help="Signed trust root (trust-root.json).")]
+Out = Annotated[Path, typer.Option(help="File to make; never overwrites one.")]
+PassphraseFile = Annotated[Path | None, typer.Option(help="File whose first line is the keys' passphrase.")]
+SignerCommand = Annotated[
+    str | None, typer.Option("--signer", help="Command that signs for a key on a token; --key is then its public key.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
+Days = Annotated[int, typer.Option(min=1, max=3660, help="How many days the new version is valid.")]
+KeyDays = Annotated[int, typer.Option(min=1, max=3660, help="How many days the key is valid.")]
+Emit = Callable[[bool, Any, list[str]], None]
+Counting = Callable[[str, bool], Any]
+ROLES = ("operator", "witness", "node", "registry")
+
+
+def mount(app: typer.Typer, emit: Emit) -> None:
+    """Add ``petaseal trust``."""
+    trust = typer.Typer(help="Say whose keys count: make, change and accept a trust root.", no_args_is_help=True)
+    app.add_typer(trust, name="trust")
+
+    @trust.command(
+        epilog="Example: petaseal trust init --id cn-gz --root a.pem.pub --root b.pem.pub --threshold 2"
+        " --key a.pem --key b.pem --out trust-root.json"
+    )
+    def init(
+        trust_id: Annotated[str, typer.Option("--id", help="Name of the trust root, the same in all its versions.")],
+        root: Annotated[list[Path], typer.Option(help="Public key of a root role holder; may be repeated.")],
+        key: Keys,
+        out: Out,
+        threshold: Annotated[int, typer.Option(min=1, help="How many root keys must sign each version.")] = 1,
+        days: Days = 366,
+        key_days: KeyDays = 1830,
+        passphrase_file: PassphraseFile = None,
+        signer: SignerCommand = None,
+        as_json: Json = False,
+    ) -> None:
+        """Make version 1 of a trust root; tell its fingerprint to verifiers by another way than the file."""
+        from certify import trust_edit
+
+        valid, own = _spans(days, key_days)
+        made = trust_edit.first(_name(trust_id), _public(root), threshold, valid, own)
+        _write("trust-root", made, _private(key, passphrase_file, signer), out, None, emit, as_json)
+
+    @trust.command(
+        epilog="Example: petaseal trust add trust-root.json --role operator --centre gz-park-1"
+        " --public-key operator.pem.pub --key a.pem --key b.pem --out trust-root-2.json"
+    )
+    def add(
+        file: RootFile,
+        role: Annotated[str, typer.Option(help=", ".join(ROLES))],
+        public_key: Annotated[Path, typer.Option(help="Public key that is added.")],
+        key: Keys,
+        out: Out,
+        centre: Annotated[
+            list[str] | None, typer.Option(help="Centre that an operator or node speaks for; may be repeated.")
+        ] = None,
+        threshold: Annotated[
+            int | None, typer.Option(min=1, help="How many keys of this role and these centres must sign.")
+        ] = None,
+        days: Days = 366,
+        key_days: KeyDays = 1098,
+        passphrase_file: PassphraseFile = None,
+        signer: SignerCommand = None,
+        as_json: Json = False,
+    ) -> None:
+        """Give one more key a role, in the next version of the root."""
+        from certify import trust_edit
+
+        if role not in ROLES:
+            fix = "root keys are changed with: petaseal trust rotate" if role == "root" else None
+            raise InputError("usage", f"is one of {', '.join(ROLES)}", where="--role", fix=fix)
+        before = _signed_root(file)
+        valid, own = _spans(days, key_days)
+        (added,) = _public([public_key])
+        centres = [_name(name) for name in centre or ()]
+        changed = trust_edit.following(before.root, valid)
+        made = trust_edit.with_key(changed, added, role, centres, threshold, own)  # type: ignore[arg-type]
+        _write("trust-root", made, _private(key, passphrase_file, signer), out, before, emit, as_json)
+
+    @trust.command(
+        epilog='Example: petaseal trust revoke trust-root.json KEYID --reason "laptop stolen"'
+        " --revoked-at 2026-03-01T08:00:00.000000Z --key a.pem --key b.pem --out trust-root-3.json"
+    )
+    def revoke(
+        file: RootFile,
+        key: Keys,
+        out: Out,
+        reason: Annotated[str, typer.Option(help="Why, in one line: it stands in the document.")],
+        keyid: Annotated[list[str] | None, typer.Argument(metavar="[KEYID]...", help="Ids of keys to revoke.")] = None,
+        statement: Annotated[
+            list[str] | None, typer.Option(help="Payload digest of a statement to revoke (needs --list).")
+        ] = None,
+        as_list: Annotated[
+            bool, typer.Option("--list", help="Make a revocation list beside the root, not its next version.")
+        ] = False,
+        previous: Annotated[Path | None, typer.Option(help="The revocation list before this one.")] = None,
+        revoked_at: Annotated[
+            str | None, typer.Option(help="Last moment at which the key was surely its owner's, UTC (default: now).")
+        ] = None,
+        days: Days = 31,
+        passphrase_file: PassphraseFile = None,
+        signer: SignerCommand = None,
+        as_json: Json = False,
+    ) -> None:
+        """Revoke keys in the next version of the root, or keys and statements in a revocation list."""
+        from bench.units import utc_text
+        from certify import trust_edit
+
+        keyids = [checked_digest(text, "KEYID") for text in keyid or ()]
+        statements = [checked_digest(text, "--statement") for text in statement or ()]
+        if not (keyids or statements):
+            raise InputError("usage", "needs the id of a key, or --statement", where="trust revoke")
+        if not as_list and (statements or previous is not None):
+            what = "belongs to a revocation list"
+            raise InputError("usage", what, where="--statement" if statements else "--previous", fix="add --list")
+        before = _signed_root(file)
+        valid, _ = _spans(days if as_list else max(days, 366), 1)
+        at = utc_text(time.time_ns()) if revoked_at is None else _time(revoked_at)
+        signing = _private(key, passphrase_file, signer)
+        if not as_list:
+            unknown = [text for text in keyids if text not in before.root.keys]
+            if unknown:
+                fix = "a key that no root lists, such as a node's, is revoked with --list"
+                raise InputError("key-unknown", f"{unknown[0]} is not in the trust root", where=file, fix=fix)
+            made = trust_edit.without_keys(trust_edit.following(before.root, valid), keyids, at, reason)
+            _write("trust-root", made, signing, out, before, emit, as_json)
+            return
+        earlier = None if previous is None else _list(previous, before)
+        listed = trust_edit.listed(before.root, earlier, keyids, statements, at, reason, valid)
+        _write("revocations", listed, signing, out, before, emit, as_json)
+
+    @trust.command(
+        epilog="Example: petaseal trust rotate trust-root.json --add c.pem.pub --remove KEYID"
+        " --key a.pem --key c.pem --out trust-root-4.json"
+    )
+    def rotate(
+        file: RootFile,
+        key: Keys,
+        out: Out,
+        new: Annotated[list[Path] | None, typer.Option("--add", help="Public key of a new root key.")] = None,
+        remove: Annotated[list[str] | None, typer.Option(help="Id of a root key that goes.")] = None,
+        threshold: Annotated[int | None, typer.Option(min=1, help="How many root keys must sign from now on.")] = None,
+        days: Days = 366,
+        key_days: KeyDays = 1830,
+        passphrase_file: PassphraseFile = None,
+        signer: SignerCommand = None,
+        as_json: Json = False,
+    ) -> None:
+        """Change the root keys, or only renew the root's validity: signed by the old threshold and the new."""
+        from certify import trust_edit
+
+        before = _signed_root(file)
+        valid, own = _spans(days, key_days)
+        removed = [checked_digest(text, "--remove") for text in remove or ()]
+        made = trust_edit.rotated(trust_edit.following(before.root, valid), _public(new or []), removed, threshold, own)
+        _write("trust-root", made, _private(key, passphrase_file, signer), out, before, emit, as_json)
+
+    @trust.command(epilog="Example: petaseal trust sign trust-root-2.json --key b.pem")
+    def sign(
+        file: Annotated[Path, typer.Argument(metavar="FILE", help="Trust root or list that lacks signatures.")],
+        key: Keys,
+        passphrase_file: PassphraseFile = None,
+        signer: SignerCommand = None,
+        as_json: Json = False,
+    ) -> None:
+        """Add a signature to a trust root or revocation list that somebody else made: read it first with show."""
+        from bench.record import read_bytes, write_atomic
+        from certify import dsse
+        from certify.caps import CAPS
+
+        content = read_bytes(file, CAPS.trust_bytes)
+        _kind(content, file)  # nothing else is signed here
+        for one in _private(key, passphrase_file, signer):
+            content = dsse.countersign(dsse.parse_envelope(content, CAPS.trust_bytes, file), one)
+        write_atomic(file, content)
+        shown, lines = _shown(content, file)
+        emit(as_json, shown, lines)
+
+    @trust.command(epilog="Example: petaseal trust show trust-root.json")
+    def show(file: RootFile, as_json: Json = False) -> None:
+        """Print a trust root or revocation list: what it says and who signed it; accepts nothing."""
+        from bench.record import read_bytes
+        from certify.caps import CAPS
+
+        shown, lines = _shown(read_bytes(file, CAPS.trust_bytes), file)
+        emit(as_json, shown, lines)
+
+    @trust.command(epilog="Example: petaseal trust verify trust-root.json --fingerprint 3f1c...")
+    def verify(
+        files: Annotated[list[Path], typer.Argument(metavar="ROOT...", help="Versions of a trust root, in order.")],
+        fingerprint: Annotated[
+            str | None, typer.Option(help="Fingerprint of the first root, obtained by another way than the file.")
+        ] = None,
+        revocations: Annotated[Path | None, typer.Option(help="Revocation list of the root.")] = None,
+        as_json: Json = False,
+    ) -> None:
+        """Accept a trust root and remember it: the first by its fingerprint, a later one by the one before."""
+        from bench.record.files import state_dir
+        from bench.units import utc_text
+        from certify.root_store import accept_files
+
+        now = utc_text(time.time_ns())
+        given = None if fingerprint is None else checked_digest(fingerprint, "--fingerprint")
+        accepted = accept_files(files, now, state_dir(), given, revocations)
+        root = accepted.root
+        assert root is not None
+        shown: dict[str, Any] = {
+            "accepted": True,
+            "trust_id": root.root.trust_id,
+            "version": root.root.version,
+            "fingerprint": root.fingerprint,
+            "expires_at": root.root.expires_at,
+            "not_checked": list(accepted.not_checked),
+        }
+        lines = [
+            f"ACCEPTED: {root.root.trust_id}, version {root.root.version}, until {root.root.expires_at}",
+            f"fingerprint {root.fingerprint}",
+            *(f"NOT CHECKED: {what}" for what in accepted.not_checked),
+        ]
+        emit(as_json, shown, lines)
+
+
+def mount_witness(app: typer.Typer, emit: Emit, counting: Counting, tool: Callable[[], Tool]) -> None:
+    """Add ``petaseal witness``."""
+
+    @app.command(
+        epilog="Example: petaseal witness statement.dsse.json --records records.jsonl --trust trust-root.json"
+        " --key witness.pem --out witness.dsse.json"
+    )
+    def witness(
+        statement: Annotated[
+            Path, typer.Argument(metavar="STATEMENT", help="statement.dsse.json, or a folder or package of its files.")
+        ],
+        key: Annotated[Path, typer.Option(help="The witness's private key (PEM): another than the operator's.")],
+        out: Out,
+        records: Annotated[Path | None, typer.Option(help="records.jsonl, or a folder of record envelopes.")] = None,
+        trust: Annotated[Path | None, typer.Option(help="Signed trust root.")] = None,
+        public_key: Annotated[Path | None, typer.Option(help="The operator's public key.")] = None,
+        fingerprint: Annotated[str | None, typer.Option(help="Fingerprint of the trust root.")] = None,
+        revocations: Annotated[Path | None, typer.Option(help="Revocation list of the trust root.")] = None,
+        samples: Annotated[Path | None, typer.Option(help="Folder with the samples (level audited).")] = None,
+        baseline: Annotated[Path | None, typer.Option(help="The signed baseline that the statement binds.")] = None,
+        policy: Annotated[list[str] | None, typer.Option(help="Further policy file to recompute with.")] = None,
+        profile: Annotated[list[str] | None, typer.Option(help="Further profile file to judge with.")] = None,
+        accept_simulated: Annotated[bool, typer.Option(help="Do not refuse a simulated statement.")] = False,
+        passphrase_file: PassphraseFile = None,
+        signer: SignerCommand = None,
+        as_json: Json = False,
+    ) -> None:
+        """Recompute a statement from its records, and sign what was checked and when."""
+        from bench.record.files import state_dir
+        from bench.units import utc_text
+        from certify import package
+        from certify import verify as checking
+        from certify.witness import make_witness
+
+        _refuse_existing(out)
+        (signing,) = _private([key], passphrase_file, signer)
+        now_ns = time.time_ns()
+        request = checking.Request(
+            statement=statement,
+            at_ns=now_ns,
+            now_ns=now_ns,
+            trust=trust,
+            public_key=public_key,
+            fingerprint=None if fingerprint is None else checked_digest(fingerprint, "--fingerprint"),
+            state=state_dir(),
+            revocations=revocations,
+            records=records,
+            samples=samples,
+            baseline=baseline,
+            policies=tuple(policy or ()),
+            profiles=tuple(profile or ()),
+            accept_simulated=accept_simulated,
+            demand_witnesses=False,
+        )
+        with package.opened(statement) as place, counting("recomputed", as_json) as tell:
+            report = checking.verify(checking.in_folder(request, place), tell)
+        if report.refusal is not None:
+            raise report.refusal
+        assert report.statement is not None
+        assert report.payload_sha256 is not None
+        assert report.trusted is not None
+        keyid = signing.public.keyid
+        held = report.trusted.role_of(keyid)
+        if keyid in report.signers or held not in (None, "witness"):
+            what = f"is the key of a {held}: a witness is somebody else"
+            raise RefusedError("key-two-roles", what, where=key)
+        if held is None and trust is not None:
+            fix = "petaseal trust add --role witness"
+            raise RefusedError("key-not-trusted", "is no witness's in the trust root", where=key, fix=fix)
+        now = utc_text(time.time_ns())
+        checks = checking.steps_of(report)
+        content = make_witness(report.statement, report.payload_sha256, report.level, checks, tool(), signing, now)
+        _create(out, content)
+        shown = {
+            "witness": str(out),
+            "payload_sha256": report.payload_sha256,
+            "level": report.level,
+            "checks": list(checks),
+            "not_checked": report.not_checked,
+            "keyid": keyid,
+            "witnessed_at": now,
+        }
+        lines = [
+            f"{out}: witnessed at {now}, level {report.level}",
+            f"statement {report.payload_sha256}",
+            f"checked: {', '.join(report.checked)}",
+            *(f"NOT CHECKED: {what}" for what in report.not_checked),
+        ]
+        emit(as_json, shown, lines)
+
+
+def _write(
+    name: str,
+    document: TrustRoot | Revocations,
+    keys: Sequence[PrivateKey],
+    out: Path,
+    before: Root | None,
+    emit: Emit,
+    as_json: bool,
+) -> None:
+    """Sign and write a new document, and say what it still lacks."""
+    from certify.trust_edit import lacking, sealed
+    from certify.trust_root import read_root
+
+    content = sealed(name, document, keys)
+    _create(out, content)
+    shown, lines = _shown(content, out)
+    if name == "trust-root":
+        missing = lacking(read_root(content, out), None if before is None else before.trusted)
+        shown["signatures_lacking"] = missing
+        if missing:
+            lines.append(f"LACKS {missing} signature(s): petaseal trust sign {out} --key KEY")
+    emit(as_json, {"out": str(out), **shown}, [f"{out}:", *lines])
+
+
+def _shown(content: bytes, file: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return what a trust root or revocation list says, for machines and for people."""
+    import hashlib
+
+    import msgspec
+
+    from certify import documents, dsse
+    from certify.caps import CAPS
+    from certify.trust_root import read_root
+
+    kind, envelope = _kind(content, file), dsse.parse_envelope(content, CAPS.trust_bytes, file)
+    opened = documents.parse_payload(kind, envelope.payload, file)
+    fingerprint = hashlib.sha256(envelope.payload).hexdigest()
+    signers = [signature.keyid for signature in envelope.signatures]
+    value = opened.predicate
+    shown = {
+        "kind": kind,
+        "fingerprint": fingerprint,
+        "signers": signers,
+        "predicate": msgspec.to_builtins(value),
+    }
+    lines = [
+        f"{kind} {value.trust_id}, version {value.version}, {value.issued_at} until {value.expires_at}",
+        f"fingerprint {fingerprint}",
+    ]
+    if kind == "trust-root":
+        root = read_root(content, file)
+        signers = sorted(root.signers(root.trusted, file))
+        shown["signers"] = signers
+        for held in value.roles:
+            centres = f" for {', '.join(held.centre_ids)}" if held.centre_ids else ""
+            lines.append(f"{held.role}{centres}: {held.threshold} of {len(held.keys)}")
+            for keyid in held.keys:
+                entry = value.keys[keyid]
+                lines.append(f"  {keyid} {entry.scheme}, {entry.valid_from} until {entry.valid_until}")
+    lines += [f"revoked {entry.keyid} from {entry.revoked_at}: {entry.reason}" for entry in value.revocations]
+    for entry in getattr(value, "statements", ()):
+        lines.append(f"revoked statement {entry.payload_sha256} from {entry.revoked_at}: {entry.reason}")
+    return shown, [*lines, *(f"signed by {keyid}" for keyid in signers)]
+
+
+def _kind(content: bytes, file: Path) -> str:
+    """Return which of the two documents of this room a file holds."""
+    from certify import documents, dsse
+    from certify.caps import CAPS
+
+    envelope = dsse.parse_envelope(content, CAPS.trust_bytes, file)
+    documents.check_payload_type(envelope, file)
+    try:
+        documents.parse_payload("revocations", envelope.payload, file)
+    except RefusedError as error:
+        if error.code != "predicate-type-wrong":
+            raise
+        documents.parse_payload("trust-root", envelope.payload, file)
+        return "trust-root"
+    return "revocations"
+
+
+def _signed_root(file: Path) -> Root:
+    """Return the root that a change begins with: whole, and signed by its own threshold."""
+    from bench.record import read_bytes
+    from certify.caps import CAPS
+    from certify.trust_root import check_own, read_root
+
+    root = read_root(read_bytes(file, CAPS.trust_bytes), file)
+    check_own(root, root.root.issued_at, file)
+    return root
+
+
+def _list(file: Path, root: Root) -> Revocations:
+    from bench.record import read_bytes
+    from certify.caps import CAPS
+    from certify.trust_root import open_revocations
+
+    return open_revocations(read_bytes(file, CAPS.trust_bytes), root, file)
+
+
+def _spans(days: int, key_days: int) -> tuple[Span, Span]:
+    from bench.units import utc_text
+    from certify.trust_edit import Span
+
+    now = utc_text(time.time_ns())
+    return Span(now, days), Span(now, key_days)
+
+
+def _private(files: Sequence[Path], passphrase_file: Path | None, signer: str | None) -> list[PrivateKey]:
+    from certify.sealing import load_signing_key
+
+    return [load_signing_key(path, passphrase_file, signer) for path in files]
+
+
+def _public(files: Sequence[Path]) -> list[PublicKey]:
+    from certify import keys
+
+    return [keys.load_public(path) for path in files]
+
+
+def _name(text: str) -> str:
+    import msgspec
+
+    from bench.record import Name
+
+    try:
+        return msgspec.convert(text, Name)
+    except msgspec.ValidationError:
+        what = f"{text!r} is not a name: lower case letters, digits, dots, dashes and underscores"
+        raise InputError("usage", what, where="trust") from None
+
+
+def checked_digest(text: str, where: str) -> str:
+    """Return a SHA-256 that somebody typed, in lower case."""
+    flat = text.strip().lower()
+    if len(flat) != 64 or not set(flat) <= set("0123456789abcdef"):
+        raise InputError("usage", f"{text[:80]!r} is not 64 hex digits", where=where)
+    return flat
+
+
+def _time(text: str) -> str:
+    from bench.units import utc_ns
+
+    try:
+        utc_ns(text)
+    except ValueError as error:
+        raise InputError("time-invalid", str(error), where="--revoked-at") from None
+    return text
+
+
+def _refuse_existing(out: Path) -> None:
+    if os.path.lexists(out):
+        raise InputError("output-exists", "exists already", where=out, fix="choose another name")
+
+
+def _create(out: Path, content: bytes) -> None:
+    from bench.record import write_atomic
+
+    _refuse_existing(out)
+    write_atomic(out, content)

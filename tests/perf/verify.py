@@ -1,0 +1,106 @@
+"""Verifying a statement with its records, against the plain loop that reads, hashes, parses and checks signatures.
+
+One core and all cores, run by run in turn; then a statement alone, against the interpreter's own start.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from tests.certify.golden.test_golden import HERE
+from tests.certify.measured import Measured, measured
+
+DEVICES = 8
+ROUNDS = 15
+VERIFY = """
+import sys, time
+from pathlib import Path
+from tests.certify.measured import Measured
+centre = Measured.at(Path(sys.argv[1]))
+begin = time.perf_counter()
+report = centre.verify(at_ns=time.time_ns())
+assert not report.refused, report.refusal
+print(time.perf_counter() - begin)
+"""
+ALONE = """
+import sys, time
+from pathlib import Path
+from certify.verify import Request, verify
+folder, at_ns = Path(sys.argv[1]), 1772438400000000000
+request = Request(folder / "statement.dsse.json", at_ns, public_key=folder / "operator.pem.pub", accept_simulated=True)
+verify(request)  # imports what it needs
+begin = time.perf_counter()
+report = verify(request)
+assert not report.refused, report.refusal
+print(time.perf_counter() - begin)
+"""
+
+
+def bare_loop(records: Path) -> float:
+    """Return the seconds that it takes to read, hash, parse and signature-check every record, and nothing else."""
+    begin = time.perf_counter()
+    with records.open("rb") as lines:
+        for line in lines:
+            envelope = json.loads(line)
+            payload = base64.b64decode(envelope["payload"])
+            hashlib.sha256(payload).hexdigest()
+            spki = json.loads(payload)["predicate"]["signer_spki"]
+            kind = envelope["payloadType"].encode()
+            message = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+            key = load_der_public_key(base64.b64decode(spki))
+            key.verify(base64.b64decode(envelope["signatures"][0]["sig"]), message)  # type: ignore[union-attr, call-arg]
+    return time.perf_counter() - begin
+
+
+def measure(nodes: int, runs: int) -> None:
+    """Print the ratios for so many nodes."""
+    cores = os.sched_getaffinity(0)
+    with tempfile.TemporaryDirectory() as name:
+        centre: Measured = measured(Path(name), nodes, DEVICES, "smoke", ("fp16",))
+        centre.certify()
+        lines = centre.folder / "out" / "records.jsonl"
+        print(f"{nodes} records of {DEVICES} devices, one workload: {lines.stat().st_size // nodes} bytes each")
+        for run in range(runs):
+            bare = bare_loop(lines)
+            one, all_cores = timed(VERIFY, name, {min(cores)}), timed(VERIFY, name, cores)
+            print(
+                f"  run {run + 1}: bare loop {bare:.2f} s; verify on one core {one:.2f} s,"
+                f" on {len(cores)} {all_cores:.2f} s; one core / bare = {one / bare:.2f} (limit 1.3);"
+                f" one / all = {one / all_cores:.2f} (limit 1.7 on two)"
+            )
+    inside, whole, bare_start = [], [], []
+    for _ in range(ROUNDS):
+        begin = time.perf_counter()
+        inside.append(timed(ALONE, str(HERE), cores))
+        whole.append(time.perf_counter() - begin)
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        bare_start.append(time.perf_counter() - begin)
+    start = median(whole) - median(bare_start)
+    print(
+        f"a statement alone: {1e3 * median(inside):.1f} ms (limit 20) where everything is imported,"
+        f" {1e3 * start:.0f} ms with all imports, beside the interpreter's own {1e3 * median(bare_start):.0f} ms"
+    )
+
+
+def timed(code: str, argument: str, cores: set[int]) -> float:
+    """Return the seconds that a process says it took, on some cores."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, argument],
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+    )
+    return float(done.stdout)
