@@ -21,7 +21,10 @@ def mount(app: typer.Typer, emit: Callable[[bool, Any, list[str]], None]) -> Non
         ] = None,
         as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")] = False,
     ) -> None:
-        """Pack a statement, its records and what belongs to them into one file, for sending it."""
+        """Pack a statement and its files into one archive.
+
+        "verify", "witness" and "audit" take it in place of the files.
+        """
         from certify.package import pack
 
         made = pack(folder, out, samples)

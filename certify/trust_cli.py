@@ -55,7 +55,10 @@ def mount(app: typer.Typer, emit: Emit) -> None:
         signer: SignerCommand = None,
         as_json: Json = False,
     ) -> None:
-        """Make version 1 of a trust root; tell its fingerprint to verifiers by another way than the file."""
+        """Make version 1 of a trust root.
+
+        Tell its fingerprint to verifiers by another way than the file.
+        """
         from certify import trust_edit
 
         valid, own = _spans(days, key_days)
@@ -84,7 +87,7 @@ def mount(app: typer.Typer, emit: Emit) -> None:
         signer: SignerCommand = None,
         as_json: Json = False,
     ) -> None:
-        """Give one more key a role, in the next version of the root."""
+        """Give one more key a role, in the next version."""
         from certify import trust_edit
 
         if role not in ROLES:
@@ -123,7 +126,10 @@ def mount(app: typer.Typer, emit: Emit) -> None:
         signer: SignerCommand = None,
         as_json: Json = False,
     ) -> None:
-        """Revoke keys in the next version of the root, or keys and statements in a revocation list."""
+        """Revoke keys, or statements.
+
+        Keys are revoked in the next version of the root; with --list, keys and statements in a revocation list.
+        """
         from bench.units import utc_text
         from certify import trust_edit
 
@@ -167,7 +173,10 @@ def mount(app: typer.Typer, emit: Emit) -> None:
         signer: SignerCommand = None,
         as_json: Json = False,
     ) -> None:
-        """Change the root keys, or only renew the root's validity: signed by the old threshold and the new."""
+        """Change the root keys, or renew the root.
+
+        The next version must be signed by the old threshold and the new.
+        """
         from certify import trust_edit
 
         before = _signed_root(file)
@@ -184,7 +193,10 @@ def mount(app: typer.Typer, emit: Emit) -> None:
         signer: SignerCommand = None,
         as_json: Json = False,
     ) -> None:
-        """Add a signature to a trust root or revocation list that somebody else made: read it first with show."""
+        """Add a signature to a root or revocation list.
+
+        Somebody else made it: read it with "trust show" before.
+        """
         from bench.record import read_bytes, write_atomic
         from certify import dsse
         from certify.caps import CAPS
@@ -199,7 +211,10 @@ def mount(app: typer.Typer, emit: Emit) -> None:
 
     @trust.command(epilog="Example: petaseal trust show trust-root.json")
     def show(file: RootFile, as_json: Json = False) -> None:
-        """Print a trust root or revocation list: what it says and who signed it; accepts nothing."""
+        """Print a trust root or revocation list.
+
+        It shows what the file says and who signed it; nothing is accepted.
+        """
         from bench.record import read_bytes
         from certify.caps import CAPS
 
@@ -215,7 +230,10 @@ def mount(app: typer.Typer, emit: Emit) -> None:
         revocations: Annotated[Path | None, typer.Option(help="Revocation list of the root.")] = None,
         as_json: Json = False,
     ) -> None:
-        """Accept a trust root and remember it: the first by its fingerprint, a later one by the one before."""
+        """Accept a trust root and remember it.
+
+        The first is accepted by its fingerprint, a later one by the keys of the one before.
+        """
         from bench.record.files import state_dir
         from bench.units import utc_text
         from certify.root_store import accept_files
@@ -268,7 +286,10 @@ def mount_witness(app: typer.Typer, emit: Emit, counting: Counting, tool: Callab
         signer: SignerCommand = None,
         as_json: Json = False,
     ) -> None:
-        """Recompute a statement from its records, and sign what was checked and when."""
+        """Recompute a statement, and sign what was checked.
+
+        The document says how far it was recomputed, and when; "verify --witness" takes it.
+        """
         from bench.record.files import state_dir
         from bench.units import utc_text
         from certify import package

@@ -1,6 +1,5 @@
 // The second verifier: one module without packages, for Node (18 or later) and browsers (WebCrypto with Ed25519).
 //     node certify/verifier.mjs PUBLIC_KEY STATEMENT [RECORDS] [--at TIME] [--accept-simulated]
-//     import { verify } from "./verifier.mjs"
 // Written from the documents (formats, verification, run rules), whose JSON Schemas it reads. It shares no code with
 // `petaseal verify` and refuses with the same reason codes. What it leaves out stands in NOT_CHECKED.
 const { subtle } = globalThis.crypto ?? (await import("node:crypto")).webcrypto;
@@ -29,15 +28,17 @@ const encode = (value) => (value === null || typeof value !== "object" ? JSON.st
     : `{${Object.keys(value).sort().map((key) => `${JSON.stringify(key)}:${encode(value[key])}`)}}`);
 const TOKEN = new RegExp(String.raw`[ \t\r\n]*("[^"\\\x00-\x1f]*(?:\\[^][^"\\\x00-\x1f]*)*"|true|false|null|[[\]{},:]|`
   + String.raw`$|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\d.eE]))`, "y");
-const known = new Map(); // patterns and types that were compiled before
+const known = new Map(), DIGEST = { pattern: "^(?:rfc6962-)?sha256$" }; // known: what was compiled before
 const compiled = (key, make) => known.get(key) ?? known.set(key, make(key)).get(key);
 const isText = (text, { pattern = "", minLength = 0, maxLength = MANY, quads = 1, enum: words = [text] }) =>
   words.includes(text) && compiled(pattern, (one) => new RegExp(one, "u")).test(text) && text.length >= minLength
   && !(text.length % quads) && (text.length <= maxLength || [...text.slice(0, 2 * maxLength + 1)].length <= maxLength);
 function decode(bytes, root) {
-  let input, now, late = null; // now: the token that is read; late: refused unless there is more
+  let input, now, late = null, broken = false; // now: the token that is read; late: refused unless there is more
   const wrong = (code = "schema-invalid") => refuse(late ? "schema-invalid" : code), json = () => wrong("json-invalid");
-  try { input = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes); } catch { json(); }
+  const utf8 = (fatal) => new TextDecoder("utf-8", { fatal, ignoreBOM: true }).decode(bytes);
+  try { input = utf8(true); } catch { [input, broken] = [utf8(false), true]; } // refused where it is met
+  const half = (text) => broken && text.includes("\ufffd");
   const read = () => ([, now] = TOKEN.exec(input) ?? json(), now);
   const flat = (one) => (one.$ref ? flat(root.$defs[one.$ref.split("/")[2]]) : one.anyOf?.flatMap(flat) ?? [one]);
   const kinds = (schema) => Object.fromEntries(flat(schema).map((one) => [one.type ?? "string", one]));
@@ -49,10 +50,11 @@ function decode(bytes, root) {
     const found = now === "{" ? {} : now === "[" ? [] : scalar(), integer = /^-?\d+$/.test(now) && "integer";
     const type = { "{": "object", "[": "array", null: "null" }[now] ?? (integer || typeof found); // a float is of none
     const rule = compiled(schema, kinds)[type] ?? wrong(), { properties: fields, minItems = 0, maxItems = MANY } = rule;
+    if (type === "string" && half(found)) wrong(rule.quads ? undefined : "json-invalid");
     if (type === "object") {
       items("}", () => {
-        const key = now[0] === '"' ? scalar() : json();
-        const fits = fields ? Object.hasOwn(fields, key) : isText(key, rule.propertyNames ?? {});
+        const key = now[0] === '"' && !half(now) ? scalar() : json();
+        const fits = fields ? Object.hasOwn(fields, key) : isText(key, rule.propertyNames ?? DIGEST);
         if (read() !== ":") json();
         found[key] = fits ? (read(), value(fields ? fields[key] : rule.additionalProperties)) : wrong();
       });
@@ -81,7 +83,6 @@ function checkText(input) {
   const times = input.matchAll(/"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d{6}Z"/g); // 30 February is read as 2 March
   for (const [, time] of times) need(read(time).startsWith(time), "time-invalid", `${time} is not a time`);
 }
-// Keys, envelopes and documents.
 const struct = (properties) => ({ type: "object", properties, required: Object.keys(properties) });
 const BASE64 = { type: "string", pattern: "^[A-Za-z0-9+/]*(?:[AQgw]==|[AEIMQUYcgkosw048]=)?$", quads: 4 };
 const ENVELOPE = struct({ payload: BASE64, payloadType: { type: "string", maxLength: 256 }, signatures: {
@@ -117,7 +118,7 @@ async function openPayload(name, { payload, payloadType }, schemas) {
   const [, subjectOf, kind] = DOCUMENTS[name];
   need(payloadType === "application/vnd.in-toto+json", "payload-type-wrong");
   let header = null;
-  try { header = JSON.parse(new TextDecoder().decode(payload)); } catch { /* decode says why */ }
+  try { header = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(payload)); } catch { /* see decode */ }
   if (typeof header?._type === "string" && typeof header.predicateType === "string") { // the cause of all that follows
     need(header._type === "https://in-toto.io/Statement/v1", "statement-type-wrong");
     need(header.predicateType === `urn:petaseal:${name}/v0.1`, "predicate-type-wrong");
@@ -142,7 +143,6 @@ export async function openDocument(name, content, publicKey, schemas) {
   need(key.keyid !== given.keyid, "role-not-allowed");
   return { ...opened, keyid: key.keyid };
 }
-// What the records add up to.
 const label = (line) => (line.choice === "fixed" ? line.precision : `${line.precision}-${line.choice}`);
 const rowsOf = (parts) => parts.flatMap((m) => [m.device].flat().map((name, i) => [`${name} ${label(m)}`, m, i]));
 function isWhole({ devices, models, measurements, failures }) {
