@@ -143,7 +143,7 @@ def samples_gz(rows: Iterable[Row]) -> bytes:
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    ordered: list[Row] = sorted(rows, key=_place)
+    ordered: list[Row] = sorted(set(rows), key=_place)  # a trial that ran again may have read the same once more
     writer.writerow(Row._fields)
     writer.writerows(ordered)
     deflate = zlib.compressobj(6, zlib.DEFLATED, 31)  # 31: a gzip header without name or time

@@ -63,7 +63,9 @@ class Scope:
 
     @cached_property
     def enrolled(self) -> dict[str, str]:
-        """The keys that the campaign names for its nodes."""
+        """The keys that the campaign names for its nodes; what a node issues for itself afterwards names nobody."""
+        if self.campaign.self_issued:
+            return {}
         return {node.node_id: node.keyid for node in self.campaign.nodes if node.keyid is not None}
 
     def key_codes(self, record: NodeRecord) -> tuple[str, ...]:

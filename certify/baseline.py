@@ -36,15 +36,20 @@ def baseline_path(centre_name: str, centre: Centre) -> Path | None:
     return Path(centre_name).parent / centre.baseline if centre.baseline is not None else None
 
 
-def open_baseline(path: Path | None, centre: Centre, trust: TrustedSet, at: str) -> Opened[Baseline] | None:
+def open_baseline(
+    path: Path | None, centre: Centre, trust: TrustedSet, at: str, dated: str | None = None
+) -> Opened[Baseline] | None:
     """Return the signed baseline inventory of a centre, if there is one.
+
+    `dated` is when somebody else saw the statement that binds it (see `TrustedSet.check`).
 
     Raises:
         RefusedError: `centre-differs`, `baseline-differs` (another date), or a code of `open_document`.
     """
     if path is None:
         return None
-    opened: Opened[Baseline] = open_document("baseline", read_bytes(path, CAPS.baseline_bytes), trust, at, path)
+    content = read_bytes(path, CAPS.baseline_bytes)
+    opened: Opened[Baseline] = open_document("baseline", content, trust, at, path, lambda opened: dated)
     if opened.predicate.centre_id != centre.centre_id:
         raise RefusedError("centre-differs", f"is of the centre {opened.predicate.centre_id}", where=path)
     if opened.predicate.taken_at[:10] != centre.baseline_date:

@@ -78,6 +78,10 @@ def check_campaign(campaign: Campaign, centre: Centre, starts_at: str, issued_at
         raise RefusedError("campaign-invalid", what, where=campaign.campaign_id)
     if len(set(nodes)) != len(nodes):
         raise RefusedError("campaign-invalid", "the campaign names a node twice", where=campaign.campaign_id)
+    keyids = [node.keyid for node in campaign.nodes if node.keyid is not None]
+    if len(set(keyids)) != len(keyids):
+        what = "the campaign names one key for two nodes: every node has a key of its own"
+        raise RefusedError("campaign-invalid", what, where=campaign.campaign_id)
     problem = campaign.windows_problem() or campaign.start_problem(starts_at)
     if problem is None and utc_ns(starts_at) + campaign.closes_ns > utc_ns(issued_at):
         problem = "the campaign was not over at the time of issue"

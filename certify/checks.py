@@ -58,6 +58,8 @@ def check_statement(
         raise RefusedError(*problem, where=where)
     check_campaign(statement.campaign, statement.centre, statement.starts_at, issue.issued_at)
     check_policies(statement.campaign, policies)
+    if {verdict.policy for verdict in statement.verdicts} != {policy.policy for policy in policies}:
+        raise RefusedError("verdict-differs", "gives verdicts of other policies than it names", where=where)
     if not statement.measured_from <= statement.measured_until <= issue.issued_at:
         raise RefusedError("times-reversed", "is issued before its measurement ended", where=where)
     if (statement.centre.baseline is None) != (statement.baseline_sha256 is None):

@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 from bench.errors import PetasealError, RefusedError
-from bench.record import NodeRecord, digest, read_bytes
-from bench.units import utc_ns
+from bench.record import RULES_VERSION, NodeRecord, config_names, digest, read_bytes
+from bench.units import DAY_NS, utc_ns
 from certify.aggregate import DeviceKeys, device_keys, parent_keys
+from certify.campaign import check_campaign
 from certify.caps import CAPS
-from certify.centre import Centre
+from certify.centre import Centre, centre_problem
 from certify.documents import Opened, open_document, open_record
 from certify.merkle import record_root
+from certify.policy import MAX_VALID_DAYS, Policy, load_policy
 from certify.records import PARALLEL_FROM_BYTES, Chunk, chunks_of, envelopes
 from certify.statement import CapacityStatement, Issue
 from certify.trust import TrustedSet
+from certify.witness import dated_by, most_witnesses, open_witnesses
 from certify.workers import spread
 
 T = TypeVar("T")
@@ -50,7 +55,7 @@ class Holdings:
         self._centre = centre
         self._signed: dict[str, str | None] = {}  # key id -> its one node, or None where it signed for several
         self.devices: dict[str, str] = {}  # identity -> node/device
-        self.parents: dict[str, str] = {}  # identity that a whole device may go by -> node/device of its part
+        self.parents: dict[str, str] = {}  # identity that a whole may go by -> node/device of a part, a claimed one
         self.claimed: set[str] = set()  # node/device
         self.samples: dict[str, set[str]] = {}  # digest of a record's samples -> the records that bind it
 
@@ -63,9 +68,11 @@ class Holdings:
             place = f"{node_id}/{name}"
             # where a device sits tells devices of one node apart, and nothing about another centre's
             self.devices.update((key, place) for key in keys if not key.startswith("pci_address:"))
-            self.parents.update((key, place) for key in parent_keys(parent))
             if self._centre.pool_of(node_id, name) is not None:
                 self.claimed.add(place)
+                self.parents.update((key, place) for key in parent_keys(parent))
+            for key in parent_keys(parent):
+                self.parents.setdefault(key, place)
 
     @cached_property
     def machines(self) -> dict[str, str]:
@@ -129,6 +136,7 @@ class Reader(Generic[T]):
     trust: TrustedSet
     at: str
     keep: Callable[[Opened[NodeRecord]], T]  # can be pickled
+    dated: str | None = None  # when a witness saw the statement that binds the records
 
     def __call__(self, chunk: Chunk) -> list[T]:
         """Return what is kept of a share.
@@ -137,7 +145,7 @@ class Reader(Generic[T]):
             RefusedError: a record is not whole, or `keep` refuses it.
         """
         found = envelopes(self.source, chunk)
-        return [self.keep(open_record(content, self.trust, self.at, where)) for where, content in found]
+        return [self.keep(open_record(content, self.trust, self.at, where, self.dated)) for where, content in found]
 
 
 def read_all(reader: Reader[T]) -> Iterator[T]:
@@ -171,26 +179,124 @@ def read_claim(path: Path, trust: TrustedSet, at: str) -> Claim:
         RefusedError: it is not signed by who may sign it, was revoked, or contradicts itself.
     """
     file = path / "statement.dsse.json" if path.is_dir() else path
-    content = read_bytes(file, CAPS.statement_bytes)
-    opened: Opened[CapacityStatement] = open_document("capacity-statement", content, trust, at, path)
-    trust.check_withdrawn(opened.payload_sha256, at, path)
+    opened, dated = open_dated(file, trust, at, where=path)
     statement = opened.predicate
-    if digest(statement.campaign) != statement.campaign_sha256:
-        raise RefusedError("campaign-differs", "binds another campaign than it holds", where=path)
+    _check_alone(opened, path)
     claim = Claim(str(path), statement, opened.payload_sha256)
     records = file.parent / "records.jsonl"
     if not os.path.lexists(records):
         return claim
     try:
-        holdings = _read_holdings(records, statement, trust, at)
+        holdings = _read_holdings(records, statement, trust, at, dated)
     except PetasealError as error:
         return Claim(claim.where, statement, claim.payload_sha256, unread=f"its records are refused: {error}")
     return Claim(claim.where, statement, claim.payload_sha256, holdings)
 
 
-def _read_holdings(records: Path, statement: CapacityStatement, trust: TrustedSet, at: str) -> Holdings:
+def open_dated(
+    file: Path,
+    trust: TrustedSet,
+    at: str,
+    witnesses: Sequence[Path] = (),
+    policies: Sequence[Policy] = (),
+    where: Path | None = None,
+) -> tuple[Opened[CapacityStatement], str | None]:
+    """Return a statement that is signed, trusted and not revoked, and when witnesses saw it; None where nobody did.
+
+    A witness document that lies beside it and is bad is passed over, as nobody vouched for it.
+
+    Args:
+        file: the statement.
+        trust: the verifier's keys.
+        at: the time that keys must be valid at.
+        witnesses: witness documents that the user gave.
+        policies: that it may have been judged by, beside the installed ones.
+        where: what it is called in error texts; its file by default.
+
+    Raises:
+        InputError: a file cannot be read.
+        RefusedError: with the code of the first fault of the statement, or of a document in `witnesses`.
+    """
+    dates: list[str | None] = []
+
+    def dated(parsed: Opened[CapacityStatement]) -> str | None:
+        seen = {one.keyid: one for one in open_witnesses(witnesses, parsed, trust, at)}
+        for path in sorted(file.parent.glob("witness*.dsse.json"))[: CAPS.package_witnesses]:
+            with suppress(PetasealError):
+                for one in open_witnesses([path], parsed, trust, at):
+                    seen[one.keyid] = min(seen.get(one.keyid, one), one, key=attrgetter("witnessed_at"))
+        demanded = most_witnesses(known_policies(parsed.predicate, policies)) if seen else 0
+        dates.append(dated_by(tuple(seen.values()), demanded))
+        return dates[0]
+
+    content = read_bytes(file, CAPS.statement_bytes)
+    opened: Opened[CapacityStatement] = open_document("capacity-statement", content, trust, at, where or file, dated)
+    trust.check_withdrawn(opened.payload_sha256, at, where or file)
+    return opened, dates[0]
+
+
+def known_policies(statement: CapacityStatement, policies: Sequence[Policy] = ()) -> Iterator[Policy]:
+    """Yield the policies of a statement that are installed or given; what else it names is not known here."""
+    given, installed = {digest(policy): policy for policy in policies}, config_names("policies")
+    for ref in statement.policies:
+        policy = given.get(ref.sha256)
+        if policy is None and ref.policy in installed:
+            policy = load_policy(str(ref.policy))
+        if policy is not None and (digest(policy), policy.policy) == (ref.sha256, ref.policy):
+            yield policy
+
+
+def _check_alone(opened: Opened[CapacityStatement], where: Path) -> None:
+    """Refuse a statement that contradicts itself, as `certify.checks` does, whose answer depends on the time too.
+
+    Raises:
+        RefusedError: with the code of the first fault.
+    """
+    statement, issue = opened.predicate, opened.predicate.issue
+    days = min((policy.valid_days_max for policy in known_policies(statement)), default=MAX_VALID_DAYS)
+    for holds, code, what in (
+        (statement.rules == RULES_VERSION, "rules-differ", f"follows the rules {statement.rules}"),
+        (
+            utc_ns(issue.valid_until) - utc_ns(issue.issued_at) <= days * DAY_NS,
+            "validity-too-long",
+            f"is valid for more than the {days} days allowed",
+        ),
+        (
+            (issue.sequence == 1) == (issue.previous_sha256 is None)
+            and set(issue.supersedes) <= {issue.previous_sha256},
+            "sequence-invalid",
+            "names another statement before it than it can have",
+        ),
+        (
+            digest(statement.campaign) == statement.campaign_sha256
+            and digest(statement.centre) == statement.centre_sha256,
+            "campaign-differs",
+            "binds another campaign or centre than it holds",
+        ),
+        (
+            statement.measured_from <= statement.measured_until <= issue.issued_at <= issue.valid_until,
+            "times-reversed",
+            "is issued before its measurement ended, or after its validity",
+        ),
+        (
+            opened.subject_digest == statement.records_root,
+            "records-root",
+            "names one Merkle root as its subject and another inside",
+        ),
+    ):
+        if not holds:
+            raise RefusedError(code, what, where=where)
+    if (problem := centre_problem(statement.centre)) is not None:
+        raise RefusedError(*problem, where=where)
+    check_campaign(statement.campaign, statement.centre, statement.starts_at, issue.issued_at)
+
+
+def _read_holdings(
+    records: Path, statement: CapacityStatement, trust: TrustedSet, at: str, dated: str | None = None
+) -> Holdings:
     holdings, payloads = Holdings(statement.centre), []
-    for shown in read_all(Reader(records, trust, at, partial(_show, statement.campaign_sha256, statement.starts_at))):
+    keep = partial(_show, statement.campaign_sha256, statement.starts_at)
+    for shown in read_all(Reader(records, trust, at, keep, dated)):
         holdings.see(shown)
         payloads.append(shown.payload_sha256)
     check_root(payloads, statement, records)

@@ -19,7 +19,7 @@ import bench.campaign.cli
 import bench.cli
 from bench.errors import InputError, Interrupted, PetasealError, RefusedError
 from bench.show import is_terminal, print_json, print_lines
-from certify import bundle_cli, campaign_cli, package_cli, trust_cli
+from certify import bundle_cli, campaign_cli, package_cli, trust_cli, witness_cli
 from certify.audit import cli as audit_cli
 from certify.campaign_cli import Engines
 from certify.sealing import Sealing, nominal_rates
@@ -431,7 +431,7 @@ def _launch(folder: Path, on: str | None, options: Sequence[str], reservation: s
 
 bundle_cli.mount(app)
 trust_cli.mount(app, emit)
-trust_cli.mount_witness(app, emit, counting, _tool)
+witness_cli.mount(app, emit, counting, _tool)
 audit_cli.mount(app, emit, counting)
 package_cli.mount(app, emit)
 bench.campaign.cli.mount(campaign_app, Sealing())

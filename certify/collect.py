@@ -110,9 +110,7 @@ class Collected(msgspec.Struct, frozen=True):
         """Return the result for people."""
         lines = [f"{self.campaign_id}: {self.collected} of {self.expected} records collected into {self.folder}"]
         if self.collected:
-            lines.append(
-                f"keys       {self.signers} signed them; {self.enrolled} records under enrolled keys"
-            )
+            lines.append(f"keys       {self.signers} signed them; {self.enrolled} records under enrolled keys")
         if self.enrolled < self.collected:
             unknown = self.collected - self.enrolled
             lines.append(f"keys       {unknown} records under keys that nobody has vouched for (self-asserted)")
@@ -149,6 +147,10 @@ def collect(
     if published is None:
         fix = "launch it with: petaseal campaign launch"
         raise InputError("campaign-not-started", "has not started: no start was published", where=folder.root, fix=fix)
+    if (problem := campaign.start_problem(published.starts_at)) is not None:
+        raise RefusedError(
+            "window-invalid", f"the published start is not the campaign's: it {problem}", where=folder.root
+        )
     launched, over = folder.launched(), utc_ns(published.starts_at) + campaign.closes_ns
     if launched is not None and launched.ended_at is None and time.time_ns() < over:
         what = f"is still measuring, until {utc_text(over)}"

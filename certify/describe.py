@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench.errors import one_line
 from bench.record import Campaign, Companion, CompanionFigure, Figure, NodeRecord, Profile, Workload
 from bench.units import efficiency, percent_text, rate_text, truncated
 from certify.aggregate import identities
@@ -203,7 +204,9 @@ def describe_report(report: Report) -> list[str]:
     lines = [f"{answer}: level {report.level}, at {report.at}"]
     if report.level in ("signature", "trusted"):
         lines.append("The figures are as claimed: NOT RECOMPUTED from their records.")
+    lines += [one_line(f"NOTE: {what}", 1000) for what in report.notes]  # file names are anybody's words
     lines += describe_statement(report.statement)
+    lines.append(f"statement {report.payload_sha256}")
     lines.append(f"signed by {', '.join(report.signers)}")
     if report.trust_root is not None:
         lines.append(f"trust root {report.trust_root}")
@@ -213,8 +216,7 @@ def describe_report(report: Report) -> list[str]:
     if report.signers_of_records is not None and report.signers_of_records < report.statement.records:
         lines.append(f"{report.statement.records} records were signed with {report.signers_of_records} key(s)")
     lines.append(f"checked: {', '.join(report.checked)}")
-    lines += [f"note: {what}" for what in report.notes]
-    lines += [f"NOT CHECKED: {what}" for what in report.not_checked]
+    lines += [one_line(f"NOT CHECKED: {what}", 1000) for what in report.not_checked]
     lines.append(
         "A signature proves who claims, not that the harness was unmodified: only a witness or a spot check does."
     )

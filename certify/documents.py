@@ -11,7 +11,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from operator import attrgetter
@@ -190,6 +190,7 @@ class Opened(Generic[P]):
     payload: bytes
     payload_sha256: str
     signers: frozenset[str]  # ids of the keys whose signatures hold and are trusted
+    named: frozenset[str] = frozenset()  # ids of all keys that the envelope names, known or not
     self_asserted: bool = False  # a record under a key that nobody enrolled: integrity, not identity
 
 
@@ -274,12 +275,19 @@ def open_document(
         raise RefusedError("key-not-trusted", "is signed by no key that is trusted", where=where)
     check_payload_type(envelope, where)  # 6
     opened = parse_payload(name, envelope.payload, where)  # 7, 8
+    named = frozenset(signature.keyid for signature in envelope.signatures)
+    opened = replace(opened, named=named)
     signers = trust.check(name, signers, centre_of(name, opened.predicate), at, where, dated(opened))  # 5, 9, 10
-    return Opened(opened.predicate, opened.subject_digest, opened.payload, opened.payload_sha256, signers)
+    return replace(opened, signers=signers)
 
 
 def open_record(
-    content: bytes, trust: TrustedSet, at: str, where: object = None, caps: Caps = CAPS
+    content: bytes,
+    trust: TrustedSet,
+    at: str,
+    where: object = None,
+    dated: str | None = None,
+    caps: Caps = CAPS,
 ) -> Opened[NodeRecord]:
     """Return a verified node record. Its key may be one that nobody enrolled: then the record says so.
 
@@ -290,6 +298,7 @@ def open_record(
         trust: the verifier's keys: one that has another role, is revoked or belongs to another centre is refused.
         at: the time that an enrolled key must be valid at, in the form of `UtcTime`.
         where: what the content is, for the error text.
+        dated: when somebody else saw the statement that binds the record, None where nobody did.
         caps: limits.
 
     Raises:
@@ -302,8 +311,8 @@ def open_record(
     if any(signature.keyid != key.keyid for signature in envelope.signatures):
         raise RefusedError("signer-mismatch", "is signed by another key than the one it names", where=where)
     signers = dsse.verify_signatures(envelope, {key.keyid: key}, where)  # 5
-    enrolled = trust.check_record_key(key.keyid, opened.predicate.centre_id, at, where)  # 9, 10
-    return Opened(opened.predicate, opened.subject_digest, opened.payload, opened.payload_sha256, signers, not enrolled)
+    enrolled = trust.check_record_key(key.keyid, opened.predicate.centre_id, at, where, dated)  # 9, 10
+    return replace(opened, signers=signers, self_asserted=not enrolled)
 
 
 def check_payload_type(envelope: dsse.Envelope, where: object = None) -> None:

@@ -119,6 +119,8 @@ def countersign(envelope: Envelope, key: PrivateKey) -> bytes:
     keyid = key.public.keyid
     if any(signature.keyid == keyid for signature in envelope.signatures):
         raise RefusedError("signature-duplicate", f"key {keyid[:16]}… has signed it already")
+    if len(envelope.signatures) >= CAPS.signatures:
+        raise RefusedError("signature-too-many", f"has {len(envelope.signatures)} signatures, and no more are allowed")
     own = Signature(keyid=keyid, sig=key.sign(pae(envelope.payload_type, envelope.payload)))
     return _written(msgspec.structs.replace(envelope, signatures=(*envelope.signatures, own)))
 

@@ -93,7 +93,8 @@ class Made:
         from certify.describe import describe_statement
 
         signed = [f"signed by {keyid}" for keyid in self.keyids]
-        return [*describe_statement(self.statement), *signed, f"written to {self.out}"]
+        told = (f"statement {self.payload_sha256}", *signed, f"written to {self.out}")
+        return [*describe_statement(self.statement), *told]
 
 
 class Source(NamedTuple):

@@ -94,20 +94,26 @@ def _campaigns(mine: Claim, other: Claim) -> Iterator[Conflict]:
 def _devices(mine: Claim, other: Claim, at: str, known: Known) -> Iterator[Conflict]:
     if mine.holdings is None or other.holdings is None:
         return
-    shared = dict(_shared(mine.holdings, other.holdings))
-    if not shared:
-        return
+    same = list(_shared(mine.holdings, other.holdings))
+    one, two = mine.holdings.parents, other.holdings.parents
+    parts = [(one[key], two[key]) for key in one.keys() & two.keys()]  # of one card
+    shared = dict(same)
     refused = False
-    if _at_once(mine, other):
+    if shared and _at_once(mine, other):
         refused = True
         what = f"measured {_some(shared)} while {other.name} measured the same"
         yield Conflict("device-in-two-windows", what)
-    twice = {a: b for a, b in shared.items() if a in mine.holdings.claimed and b in other.holdings.claimed}
-    if twice and _both_hold(mine, other, at, known):
+    # A card that is cut anew has slices with new identities: what cannot be told apart is not counted twice.
+    twice, cut = (
+        {a: b for a, b in pairs if a in mine.holdings.claimed and b in other.holdings.claimed}
+        for pairs in (same, parts)
+    )
+    if (twice or cut) and _both_hold(mine, other, at, known):
         refused = True
-        yield Conflict("device-claimed-twice", f"claims {_some(twice)} that {other.name} claims in the same time")
-    if not refused and mine.chain[0] != other.chain[0]:
-        yield Conflict("device-moved", f"{_some(shared)} stood in another centre too: {other.name}")
+        what = f"{_some(twice)} that" if twice else f"parts of {_some(cut, 'card')}, parts of which"
+        yield Conflict("device-claimed-twice", f"claims {what} {other.name} claims in the same time")
+    if (moved := shared or dict(parts)) and not refused and mine.chain[0] != other.chain[0]:
+        yield Conflict("device-moved", f"{_some(moved)} stood in another centre too: {other.name}")
 
 
 def _machines(mine: Claim, other: Claim) -> Iterator[Conflict]:

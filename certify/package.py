@@ -61,6 +61,7 @@ class Packed(NamedTuple):
             *(f"  {name}" for name in self.members if not name.startswith(f"{SAMPLES}/")),
             f"  samples of {samples} node(s)" if samples else "  no samples: they stay at the centre",
             f"  sha256 {self.sha256}",
+            f"check it with: petaseal verify {self.path} --public-key OPERATOR.pem.pub",
         ]
 
 
@@ -97,11 +98,14 @@ def pack(folder: Path, out: Path, samples: Path | None = None) -> Packed:
         samples: see `members`.
 
     Raises:
-        InputError: `output-exists`, `output-not-writable`, or a file cannot be read.
+        InputError: `output-exists`, `output-not-writable`, `package-name-invalid`, or a file cannot be read.
         RefusedError: `archive-member-missing`, `archive-member-too-large` or `archive-too-many`.
     """
     if os.path.lexists(out):
         raise _exists(out)
+    if not out.name.endswith(SUFFIXES):
+        fix = f"end its name with {', '.join(SUFFIXES)}"
+        raise InputError("package-name-invalid", "is not named as a package", where=out, fix=fix)
     found = members(folder, samples)
     try:
         descriptor, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp")

@@ -32,6 +32,7 @@ def recompute(
     at: str,
     progress: Callable[[int], None],
     holdings: Holdings | None = None,
+    dated: str | None = None,
 ) -> Examined:
     """Open, judge and add up all records, build the statement anew and compare: steps 13 to 16.
 
@@ -43,6 +44,7 @@ def recompute(
         at: the moment of the answer.
         progress: called with the number of records done so far.
         holdings: what the records show is added to it.
+        dated: when a witness saw the statement, which binds its records and its baseline.
 
     Raises:
         RefusedError: with the code of the first fault.
@@ -53,7 +55,7 @@ def recompute(
     ratings = installed_ratings()
     if statement.ratings_sha256 != ratings.digest:
         raise RefusedError("ratings-unknown", "was computed with other ratings than this verifier's", where=where)
-    baseline = open_baseline(request.baseline, statement.centre, trust, at)
+    baseline = open_baseline(request.baseline, statement.centre, trust, at, dated)
     if statement.baseline_sha256 != (baseline.payload_sha256 if baseline else None):
         wanted = statement.baseline_sha256
         raise RefusedError(
@@ -80,7 +82,7 @@ def recompute(
         if holdings is not None:
             holdings.see(Shown(seen.payload_sha256, seen.samples_sha256, seen.node_id, seen.signer, seen.devices))
 
-    examined = examine(Examiner(request.records, scope, trust, at), progress, collect)  # 13, 14, 15
+    examined = examine(Examiner(request.records, scope, trust, at, dated), progress, collect)  # 13, 14, 15
     digests = [seen.payload_sha256 for seen in examined.seen]
     if request.records.is_dir():
         digests.sort()  # a folder has no order of its own

@@ -125,6 +125,7 @@ class Examiner:
     scope: Scope
     trust: TrustedSet
     at: str
+    dated: str | None = None  # when somebody else saw the statement that binds them
 
     def __call__(self, chunk: Chunk) -> Examined:
         """Return the judged share.
@@ -134,7 +135,7 @@ class Examiner:
         """
         result = Examined()
         for where, content in envelopes(self.source, chunk):
-            opened = open_record(content, self.trust, self.at, where)
+            opened = open_record(content, self.trust, self.at, where, self.dated)
             if isinstance(where, Path):
                 check_file_name(where, opened)
                 result.paths.append(where)

@@ -7,7 +7,7 @@ a trigger, after which the statement must be measured anew; ``note`` is for the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from bench.errors import InputError, one_line
 from bench.record import Device, DeviceModel, DeviceName, Document, NodeRecord, Text, identifier
 from certify.aggregate import identities, parent_keys
 from certify.reasons import effect_of
+from certify.spot_check_run import same_device
 
 # A fact of the model -> the code of its change.
 FACTS = {
@@ -136,16 +137,16 @@ def changes(before: NodeState, now: NodeState, counted: Counted = lambda node_id
         counted: which devices are the statement's; the others may change as they like.
     """
     node_id = before.node_id
-    known = {key for part in before.parts for key in part.keys}
-    today = {key: part for part in now.parts for key in part.keys}
-    strangers = _Strangers(part for part in now.parts if known.isdisjoint(part.keys))
-    for part in before.parts:
+    there, strangers = _matched(before.parts, now.parts)
+    for part, found in zip(before.parts, there, strict=True):
         name = part.device.device
         if not counted(node_id, name):
             continue
-        there = next((today[key] for key in part.keys if key in today), None)
-        if there is not None:
-            yield from _facts(node_id, part, there)
+        if found is not None:
+            yield from _facts(node_id, part, found)
+        elif other := strangers.contradicting(part):
+            known, today = (" ".join(sorted(one.keys)) for one in (part, other))
+            yield Change("device-replaced", node_id, name, known, today)
         elif related := strangers.related(part):
             yield Change("partition-changed", node_id, name, _unit([part]), _unit(related))
         elif other := strangers.in_place_of(part):
@@ -161,35 +162,70 @@ def changes(before: NodeState, now: NodeState, counted: Counted = lambda node_id
         yield Change("kernel-changed", node_id, "-", before.kernel, now.kernel)
 
 
+def _matched(before: Sequence[Part], now: Sequence[Part]) -> tuple[list[Part | None], _Strangers]:
+    """Return for each device of the record the one of today that it is, each of today's once; and all that are left.
+
+    Two are one where they share an identity and none contradicts: a serial number that went to another card under the
+    uuid of this one is no sight of either.
+    """
+    by_key: dict[str, list[int]] = {}
+    for index, part in enumerate(now):
+        for key in part.keys:
+            by_key.setdefault(key, []).append(index)
+    taken: set[int] = set()
+    found: list[Part | None] = []
+    for part in before:
+        fits = (i for key in part.keys for i in by_key.get(key, ()))
+        index = next((i for i in fits if i not in taken and same_device(part.keys, now[i].keys)), -1)
+        taken.add(index)
+        found.append(None if index < 0 else now[index])
+    return found, _Strangers(part for index, part in enumerate(now) if index not in taken)
+
+
 class _Strangers:
     """The devices of today that the record does not have, until they are told what they came in the place of."""
 
     def __init__(self, parts: Iterable[Part]) -> None:
         self._all = list(parts)
-        self._taken: set[str] = set()
-        self._families: dict[str, dict[str, Part]] = {}
-        self._places: dict[str, Part] = {}
-        for part in self._all:
+        self._taken: set[int] = set()  # by place in the list: two may bear one name
+        self._cut: set[int] = set()  # told as parts of a whole; every other part of it may tell of them too
+        self._keys: dict[str, list[int]] = {}
+        self._families: dict[str, list[int]] = {}
+        self._places: dict[str, list[int]] = {}
+        for index, part in enumerate(self._all):
+            for key in part.keys:
+                self._keys.setdefault(key, []).append(index)
             for key in part.family:
-                self._families.setdefault(key, {})[part.device.device] = part
-            self._places[_place(part)] = part
+                self._families.setdefault(key, []).append(index)
+            self._places.setdefault(_place(part), []).append(index)
+
+    def contradicting(self, part: Part) -> Part | None:
+        """Return and take the device that bears an identity of another, and contradicts it in the rest."""
+        sharing = (index for key in part.keys for index in self._keys.get(key, ()))
+        unit = part.model.count_unit  # of another unit it is the same card, cut or made whole
+        return self._take(index for index in sharing if self._all[index].model.count_unit == unit)
 
     def related(self, part: Part) -> list[Part]:
         """Return and take the other parts of a whole that a device was, or was a part of."""
-        found = {name: one for key in part.family for name, one in self._families.get(key, {}).items()}
-        self._taken |= found.keys()
-        return list(found.values())
+        found = {index for key in part.family for index in self._families.get(key, ())} - self._taken
+        self._cut |= found
+        return [self._all[index] for index in sorted(found)]
 
     def in_place_of(self, part: Part) -> Part | None:
         """Return and take the device that sits where another sat."""
-        found = self._places.get(_place(part))
-        if found is not None:
-            self._taken.add(found.device.device)
-        return found
+        return self._take(self._places.get(_place(part), ()))
 
     def left(self) -> list[Part]:
         """Return those that nobody took."""
-        return [part for part in self._all if part.device.device not in self._taken]
+        gone = self._taken | self._cut
+        return [part for index, part in enumerate(self._all) if index not in gone]
+
+    def _take(self, indices: Iterable[int]) -> Part | None:
+        index = next((index for index in indices if index not in self._taken and index not in self._cut), None)
+        if index is None:
+            return None
+        self._taken.add(index)
+        return self._all[index]
 
 
 def _place(part: Part) -> str:
@@ -291,6 +327,9 @@ def parse_listing(node_id: str, content: bytes, where: object = None) -> NodeSta
         raise InputError("devices-file-invalid", what, where=where) from None
     usable = [_part(one) for one in listing.devices]
     broken = [_part(one, problem.code) for problem in listing.problems for one in problem.devices]
+    for name, count in Counter(one.device.device for one in (*usable, *broken)).items():
+        if count > 1:
+            raise InputError("devices-file-invalid", f"lists the device {name} {count} times", where=where)
     return NodeState(node_id, (*usable, *broken))
 
 

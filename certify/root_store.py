@@ -6,7 +6,10 @@ an old revocation list, back from a verifier could bring a revoked key to life a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -63,7 +66,12 @@ def open_anchor(anchor: Anchor, now: str) -> Accepted:
 
 
 def accept_files(
-    roots: Sequence[Path], now: str, state: Path | None, fingerprint: str | None = None, revocations: Path | None = None
+    roots: Sequence[Path],
+    now: str,
+    state: Path | None,
+    fingerprint: str | None = None,
+    revocations: Path | None = None,
+    fresh: bool = True,
 ) -> Accepted:
     """Return the trust that some versions of a root give, and remember the newest.
 
@@ -73,53 +81,94 @@ def accept_files(
         state: the verifier's state folder; None to neither know nor remember anything.
         fingerprint: of one of them, obtained out of band; None where one was accepted before.
         revocations: file of a revocation list.
+        fresh: whether an expired root is refused; False for the one that its keepers renew.
 
     Raises:
         RefusedError: with the code of the first fault (`certify.trust_root`).
         InputError: a file cannot be read.
     """
     read = [read_root(read_bytes(path, CAPS.trust_bytes), path) for path in roots]
-    store = None if state is None else state / "trust" / f"{read[0].root.trust_id}.dsse.json"
-    lists = None if store is None else store.with_name(store.name.replace(".dsse.json", ".revocations.dsse.json"))
-    known = read_root(read_bytes(store, CAPS.trust_bytes), store) if store is not None and store.exists() else None
-    root = accept(read, known, fingerprint, now, roots)
-    remembered = _remember(store, root.content, None if known is None else known.content)
-    not_checked = []
-    before = None if lists is None or not lists.exists() else read_bytes(lists, CAPS.trust_bytes)
-    listed = None if before is None else _parsed(before, lists)
-    trusted = root.trusted
-    if listed is not None:  # what was revoked once stays revoked, though the list itself may have expired
-        trusted = trusted.with_revocations(listed)
-    if revocations is not None:
-        content = read_bytes(revocations, CAPS.trust_bytes)
-        new = open_revocations(content, root, revocations)
-        accept_revocations(new, listed, now, revocations)
-        listed = new
-        trusted = trusted.with_revocations(listed)
-        remembered = _remember(lists, content, before) and remembered
-    elif listed is None or now >= listed.expires_at:
-        since = root.root.issued_at if listed is None else listed.issued_at
-        not_checked.append(f"what was revoked since {since}: give --revocations")
-    if not remembered:
+    memory = Memory(None if state is None else state / "trust", read[0].root.trust_id)
+    with memory.alone() as locked:
+        known, listed = memory.root(), memory.revocations()
+        root = accept(read, known, fingerprint, now, roots, fresh)
+        kept = memory.keep(memory.root_file, root.content)
+        trusted, not_checked = root.trusted, []
+        if listed is not None:  # what was revoked once stays revoked, though the list itself may have expired
+            trusted = trusted.with_revocations(listed)
+        if revocations is not None:
+            content = read_bytes(revocations, CAPS.trust_bytes)
+            new = open_revocations(content, root, revocations)
+            accept_revocations(new, listed, now, revocations)
+            trusted = trusted.with_revocations(new)
+            kept = memory.keep(memory.list_file, content) and kept
+        elif listed is None or now >= listed.expires_at:
+            since = root.root.issued_at if listed is None else listed.issued_at
+            not_checked.append(f"what was revoked since {since}: give --revocations")
+    if not kept:
         not_checked.append("a rollback of the trust root: the state folder cannot be written, so it is not remembered")
+    elif not locked:
+        not_checked.append("a rollback by another process at the same time: the state folder has no locks")
     return Accepted(trusted, root, tuple(not_checked))
 
 
-def _parsed(content: bytes, where: object) -> Revocations:
-    envelope = dsse.parse_envelope(content, CAPS.trust_bytes, where)
-    listed: Revocations = documents.parse_payload("revocations", envelope.payload, where).predicate
-    return listed
+@dataclass(frozen=True)
+class Memory:
+    """What was accepted of one trust root; nothing at all where there is no folder for it."""
 
+    folder: Path | None
+    trust_id: str
 
-def _remember(path: Path | None, content: bytes, known: bytes | None) -> bool:
-    """Keep what was accepted; tell whether it is kept."""
-    if path is None:
-        return False
-    if content == known:
+    @property
+    def root_file(self) -> Path | None:
+        """The newest root."""
+        return None if self.folder is None else self.folder / "roots" / f"{self.trust_id}.dsse.json"
+
+    @property
+    def list_file(self) -> Path | None:
+        """The newest revocation list."""
+        return None if self.folder is None else self.folder / "revocations" / f"{self.trust_id}.dsse.json"
+
+    def root(self) -> Root | None:
+        """Return the newest root that was accepted."""
+        path = self.root_file
+        return read_root(read_bytes(path, CAPS.trust_bytes), path) if path and os.path.lexists(path) else None
+
+    def revocations(self) -> Revocations | None:
+        """Return the newest revocation list that was accepted."""
+        path = self.list_file
+        if path is None or not os.path.lexists(path):
+            return None
+        envelope = dsse.parse_envelope(read_bytes(path, CAPS.trust_bytes), CAPS.trust_bytes, path)
+        listed: Revocations = documents.parse_payload("revocations", envelope.payload, path).predicate
+        return listed
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Keep other processes out, so that none brings an older version back; yield whether that was possible."""
+        descriptor, locked = None, False
+        with contextlib.suppress(OSError):  # a file system without locks, or one that cannot be written
+            if self.folder is not None:
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+                descriptor = os.open(self.folder / f".{self.trust_id}.lock", flags, 0o600)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                locked = True
+        try:
+            yield locked
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def keep(self, path: Path | None, content: bytes) -> bool:
+        """Keep what was accepted; tell whether it is kept."""
+        if path is None:
+            return False
+        try:
+            if os.path.lexists(path) and path.read_bytes() == content:
+                return True
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_atomic(path, content)
+        except (OSError, InputError):
+            return False
         return True
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomic(path, content)
-    except (OSError, InputError):
-        return False
-    return True

@@ -23,6 +23,7 @@ from certify.records import chunks_of, envelopes
 
 SAMPLES_SUFFIX = ".samples.csv.gz"
 LINE_MAX_BYTES = 4096  # a row takes 120; a bomb in one line is never held whole
+FLOOR_BYTES = 1 << 20  # unpacked; below, no ratio is looked at, as with a package
 MAX_FIGURES = 8192  # 1,024 devices in eight workloads
 HEADER = "device,workload,phase,offset_ns,quantity,value"
 PHASES = {phase: place for place, phase in enumerate(("prepare", "trial", "warmup", "window", "guard"))}
@@ -30,6 +31,8 @@ IN_TIME = frozenset({"warmup", "window", "guard"})  # where one quantity is read
 MARK = re.compile(r"subwindow_(0[1-9]|[12][0-9]|30)_ns")
 MAX_DIGITS = 18
 _INTEGER = re.compile(rf"-?(0|[1-9][0-9]{{0,{MAX_DIGITS - 1}}})")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_STRANGE = re.compile(rb"[^A-Za-z0-9_.:/+,\n-]")  # no field has any of these: quotes, spaces, control characters
 
 
 class Row(NamedTuple):
@@ -123,30 +126,51 @@ def read_rows(content: bytes, path: Path) -> Iterator[Row]:
         raise RefusedError("samples-invalid", "are not a table of samples", where=path)
     before = Row("", "", "", 0, "", "")
     last: tuple[str, str, int, int, str, str] = ("", "", 0, 0, "", "")
-    read = offset = ""
+    read: str | None = None
     at = of_figure = 0
     for line in lines:
         try:
             device, workload, phase, offset, quantity, value = line.split(",")
             order = PHASES[phase]
-            if '"' in line:  # no field needs quotes, and one in quotes would be another to other readers
+            if not (device and workload and quantity and value):
                 raise ValueError
         except (ValueError, KeyError):
             raise RefusedError("samples-invalid", "have a row that is none", where=path) from None
         if offset != read:  # a reading is of several quantities
             at, read = integer(offset, path), offset
+        _check_value(phase, quantity, value, path)
         place = (device, workload, order, at, quantity, value)
         if device != before.device or workload != before.workload:
             of_figure = 0
         elif quantity == before.quantity and place[:5] == last[:5] and phase in IN_TIME:
             raise RefusedError("samples-invalid", f"have {quantity} of {device} twice at one time", where=path)
-        if place < last:
-            raise RefusedError("samples-invalid", "have rows out of order", where=path)
+        if place <= last:
+            raise RefusedError("samples-invalid", "have rows out of order, or one row twice", where=path)
         of_figure += 1
         if of_figure > CAPS.samples_rows:
             raise RefusedError("samples-too-large", f"have more than {CAPS.samples_rows} rows of {device}", where=path)
         last, before = place, Row(device, workload, phase, at, quantity, value)
         yield before
+
+
+def _check_value(phase: str, quantity: str, value: str, path: Path) -> None:
+    """Refuse a value in another spelling than its only one: an integer, a digest, the reasons of throttling.
+
+    Raises:
+        RefusedError: `samples-invalid`.
+    """
+    if quantity == "throttled":
+        reasons = value.split("+")
+        good = value == "none" or ("none" not in reasons and all(reasons) and reasons == sorted(set(reasons)))
+    elif quantity.endswith("_sha256"):
+        good = _DIGEST.fullmatch(value) is not None
+    elif phase == "trial" and value == "out-of-memory":
+        return
+    else:
+        integer(value, path)
+        return
+    if not good:
+        raise RefusedError("samples-invalid", f"have a value of {quantity} that is none", where=path)
 
 
 def integer(text: str, path: Path) -> int:
@@ -163,7 +187,8 @@ def integer(text: str, path: Path) -> int:
 
 
 def _lines(content: bytes, path: Path) -> Iterator[str]:
-    """Yield the lines of a gzip file, never unpacking more than the cap: a small file may hold a large one."""
+    """Yield the lines of a gzip file, never unpacking more than the caps: a small file may hold a large one."""
+    most = min(CAPS.samples_unpacked_bytes, max(CAPS.package_ratio * len(content), FLOOR_BYTES))
     unpacker = zlib.decompressobj(wbits=31)
     total, data, rest = 0, content, b""
     while data:
@@ -173,10 +198,8 @@ def _lines(content: bytes, path: Path) -> Iterator[str]:
             raise RefusedError("samples-invalid", f"are not gzip ({error})", where=path) from None
         data = unpacker.unconsumed_tail
         total += len(unpacked)
-        if total > CAPS.samples_unpacked_bytes:
-            raise RefusedError(
-                "samples-too-large", f"unpack to more than {CAPS.samples_unpacked_bytes} bytes", where=path
-            )
+        if total > most:
+            raise RefusedError("samples-too-large", f"unpack to more than {most} bytes", where=path)
         whole, newline, rest = (rest + unpacked).rpartition(b"\n")
         if len(rest) > LINE_MAX_BYTES:
             raise RefusedError("samples-invalid", f"have a line of more than {LINE_MAX_BYTES} bytes", where=path)
@@ -187,10 +210,9 @@ def _lines(content: bytes, path: Path) -> Iterator[str]:
 
 
 def _texts(lines: bytes, path: Path) -> list[str]:
-    try:
-        texts = lines.decode("ascii").split("\n")
-    except UnicodeDecodeError:
-        raise RefusedError("samples-invalid", "hold something else than ASCII", where=path) from None
+    if _STRANGE.search(lines):
+        raise RefusedError("samples-invalid", "hold a character that no row has", where=path)
+    texts = lines.decode("ascii").split("\n")
     if max(map(len, texts)) > LINE_MAX_BYTES:
         raise RefusedError("samples-invalid", f"have a line of more than {LINE_MAX_BYTES} bytes", where=path)
     return texts

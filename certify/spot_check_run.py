@@ -184,6 +184,7 @@ def _open(request: Request) -> _Opened:
             policies=request.policies,
             profiles=request.profiles,
             accept_simulated=request.accept_simulated,
+            demand_witnesses=False,  # a spot check shows more than a witness does
         )
     )
     if report.refusal is not None:
@@ -296,6 +297,8 @@ def check_spot_campaign(campaign: Campaign, statement: CapacityStatement, wanted
         RefusedError: `centre-differs`, `challenge-differs`, `profile-differs`, `pool-differs`, `spot-check-differs`.
     """
     places = {node.node_id: node.pool for node in statement.campaign.nodes}
+    enrolled = {node.node_id: node.keyid for node in statement.campaign.nodes}
+    own_keys = all(node.keyid == enrolled.get(node.node_id) for node in campaign.nodes)
     nodes = [(node.node_id, node.pool) for node in campaign.nodes]
     nodes += [(node.node_id, node.pool) for node in campaign.left_out]
     named = Counter(node_id for node_id, _ in nodes)
@@ -323,6 +326,11 @@ def check_spot_campaign(campaign: Campaign, statement: CapacityStatement, wanted
             "pool-differs",
             all(pool == places.get(node_id) for node_id, pool in nodes),
             "puts a node into another pool than the statement's campaign",
+        ),
+        (
+            "spot-check-differs",
+            own_keys,
+            "names other node keys than the statement's campaign: other machines may answer",
         ),
         ("spot-check-differs", not unmeasured, f"does not measure {', '.join(unmeasured)}, which the claim counts"),
     ):

@@ -21,12 +21,14 @@ from certify.caps import CAPS, Caps
 from certify.documents import DOCUMENTS, Role, spki_bytes
 from certify.signers import PublicKey, public_key
 
+LAST_TIME = "9999-12-31T23:59:59.999999Z"
+_LAST_NS = utc_ns(LAST_TIME)
 CENTRE_ROLES = frozenset({"operator", "node"})  # their keys are bound to centres; the other roles speak for themselves
 
 
 def skewed(at: str) -> str:
     """Return the latest time that a document may bear at a time: clocks differ a little (`Caps.time_skew_s`)."""
-    return utc_text(utc_ns(at) + CAPS.time_skew_s * 10**9)
+    return min(utc_text(min(utc_ns(at) + CAPS.time_skew_s * 10**9, _LAST_NS)), LAST_TIME)
 
 
 class TrustedKey(Document, frozen=True, kw_only=True):
@@ -89,6 +91,10 @@ class TrustRoot(Document, frozen=True, kw_only=True):
             (not set(holders) <= self.keys.keys(), "a role names a key that is not listed"),
             (len(set(holders)) != len(holders), "one key holds two roles, or one role twice"),
             (any(d.threshold > len(d.keys) for d in self.roles), "a threshold is higher than the number of its keys"),
+            (
+                any(d.threshold > CAPS.signatures for d in self.roles),
+                f"more than {CAPS.signatures} keys would have to sign",
+            ),
             (len(set(served)) != len(served), "a role is given twice, or twice for one centre"),
             (misplaced, "operators and nodes, and no other role, are bound to centres"),
             (("root", None) not in served, "there is no root role"),
@@ -178,8 +184,11 @@ class TrustedSet:
         for entry in revocations.revocations:
             known = revoked.get(entry.keyid)
             revoked[entry.keyid] = entry if known is None else min(known, entry, key=lambda one: one.revoked_at)
-        withdrawn = {entry.payload_sha256: entry for entry in revocations.statements}
-        return replace(self, revoked=revoked, withdrawn={**withdrawn, **self.withdrawn})
+        withdrawn = dict(self.withdrawn)
+        for one in revocations.statements:
+            before = withdrawn.get(one.payload_sha256)
+            withdrawn[one.payload_sha256] = one if before is None else min(before, one, key=lambda w: w.revoked_at)
+        return replace(self, revoked=revoked, withdrawn=withdrawn)
 
     def check_withdrawn(self, payload_sha256: str, at: str, where: object = None) -> None:
         """Refuse a statement that was revoked.
@@ -247,17 +256,21 @@ class TrustedSet:
             )
         return good
 
-    def check_record_key(self, keyid: str, centre_id: str | None, at: str, where: object = None) -> bool:
+    def check_record_key(
+        self, keyid: str, centre_id: str | None, at: str, where: object = None, dated: str | None = None
+    ) -> bool:
         """Return whether a record's key is enrolled as a node's; False for a key that nobody knows.
+
+        `dated` is when somebody else saw the statement that binds the record (see `check`).
 
         Raises:
             RefusedError: the key is known, and may not sign this record (codes of `check`).
         """
         if self.role_of(keyid) is None:
-            if keyid in self.revoked:
-                raise self._revoked(keyid, where)
+            if (fault := self._revoked_fault(keyid, where, dated)) is not None:
+                raise fault
             return False
-        self.check("node-record", frozenset({keyid}), centre_id, at, where)
+        self.check("node-record", frozenset({keyid}), centre_id, at, where, dated)
         return True
 
     def check_root(self, signers: frozenset[str], at: str, where: object = None) -> frozenset[str]:
@@ -288,8 +301,8 @@ class TrustedSet:
 
     def _fault(self, keyid: str, at: str, where: object, dated: str | None = None) -> RefusedError | None:
         """Return why a key does not count at a time."""
-        if keyid in self.revoked and (dated is None or dated >= self.revoked[keyid].revoked_at):
-            return self._revoked(keyid, where)
+        if (fault := self._revoked_fault(keyid, where, dated)) is not None:
+            return fault
         entry = self.validity.get(keyid)
         if entry is None or entry.valid_from <= at < entry.valid_until:
             return None
@@ -297,8 +310,10 @@ class TrustedSet:
             return RefusedError("key-not-yet-valid", f"key {keyid[:16]}… is valid from {entry.valid_from}", where=where)
         return RefusedError("key-expired", f"key {keyid[:16]}… was valid until {entry.valid_until}", where=where)
 
-    def _revoked(self, keyid: str, where: object) -> RefusedError:
-        entry = self.revoked[keyid]
-        return RefusedError(
-            "key-revoked", f"key {keyid[:16]}… was revoked at {entry.revoked_at}: {entry.reason}", where=where
-        )
+    def _revoked_fault(self, keyid: str, where: object, dated: str | None) -> RefusedError | None:
+        entry = self.revoked.get(keyid)
+        if entry is None or (dated is not None and dated < entry.revoked_at):
+            return None
+        what = f"key {keyid[:16]}… was revoked at {entry.revoked_at}: {entry.reason}"
+        fix = "only what a witness dates before that holds (--witness)"
+        return RefusedError("key-revoked", what, where=where, fix=fix)

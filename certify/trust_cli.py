@@ -1,7 +1,8 @@
-"""``petaseal trust`` and ``petaseal witness``: whom a verifier trusts, and who recomputed a statement."""
+"""``petaseal trust``: whom a verifier trusts."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,6 @@ import typer
 from bench.errors import InputError, RefusedError
 
 if TYPE_CHECKING:
-    from bench.record import Tool
     from certify.signers import PrivateKey, PublicKey
     from certify.trust import Revocations, TrustRoot
     from certify.trust_edit import Span
@@ -29,6 +29,9 @@ SignerCommand = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 Days = Annotated[int, typer.Option(min=1, max=3660, help="How many days the new version is valid.")]
 KeyDays = Annotated[int, typer.Option(min=1, max=3660, help="How many days the key is valid.")]
+Fingerprint = Annotated[
+    str | None, typer.Option(help="ROOT's fingerprint, where no version of it was accepted here before.")
+]
 Emit = Callable[[bool, Any, list[str]], None]
 Counting = Callable[[str, bool], Any]
 ROLES = ("operator", "witness", "node", "registry")
@@ -63,7 +66,7 @@ def mount(app: typer.Typer, emit: Emit) -> None:
 
         valid, own = _spans(days, key_days)
         made = trust_edit.first(_name(trust_id), _public(root), threshold, valid, own)
-        _write("trust-root", made, _private(key, passphrase_file, signer), out, None, emit, as_json)
+        _write("trust-root", made, private_keys(key, passphrase_file, signer), out, None, emit, as_json)
 
     @trust.command(
         epilog="Example: petaseal trust add trust-root.json --role operator --centre gz-park-1"
@@ -83,6 +86,7 @@ def mount(app: typer.Typer, emit: Emit) -> None:
         ] = None,
         days: Days = 366,
         key_days: KeyDays = 1098,
+        fingerprint: Fingerprint = None,
         passphrase_file: PassphraseFile = None,
         signer: SignerCommand = None,
         as_json: Json = False,
@@ -93,13 +97,13 @@ def mount(app: typer.Typer, emit: Emit) -> None:
         if role not in ROLES:
             fix = "root keys are changed with: petaseal trust rotate" if role == "root" else None
             raise InputError("usage", f"is one of {', '.join(ROLES)}", where="--role", fix=fix)
-        before = _signed_root(file)
+        before = _signed_root(file, fingerprint)
         valid, own = _spans(days, key_days)
         (added,) = _public([public_key])
         centres = [_name(name) for name in centre or ()]
         changed = trust_edit.following(before.root, valid)
         made = trust_edit.with_key(changed, added, role, centres, threshold, own)  # type: ignore[arg-type]
-        _write("trust-root", made, _private(key, passphrase_file, signer), out, before, emit, as_json)
+        _write("trust-root", made, private_keys(key, passphrase_file, signer), out, before, emit, as_json)
 
     @trust.command(
         epilog='Example: petaseal trust revoke trust-root.json KEYID --reason "laptop stolen"'
@@ -112,7 +116,7 @@ def mount(app: typer.Typer, emit: Emit) -> None:
         reason: Annotated[str, typer.Option(help="Why, in one line: it stands in the document.")],
         keyid: Annotated[list[str] | None, typer.Argument(metavar="[KEYID]...", help="Ids of keys to revoke.")] = None,
         statement: Annotated[
-            list[str] | None, typer.Option(help="Payload digest of a statement to revoke (needs --list).")
+            list[str] | None, typer.Option(help="Statement to revoke: its file, or its payload digest (needs --list).")
         ] = None,
         as_list: Annotated[
             bool, typer.Option("--list", help="Make a revocation list beside the root, not its next version.")
@@ -122,6 +126,7 @@ def mount(app: typer.Typer, emit: Emit) -> None:
             str | None, typer.Option(help="Last moment at which the key was surely its owner's, UTC (default: now).")
         ] = None,
         days: Days = 31,
+        fingerprint: Fingerprint = None,
         passphrase_file: PassphraseFile = None,
         signer: SignerCommand = None,
         as_json: Json = False,
@@ -133,17 +138,19 @@ def mount(app: typer.Typer, emit: Emit) -> None:
         from bench.units import utc_text
         from certify import trust_edit
 
+        if not reason.isprintable() or not reason.strip():
+            raise InputError("usage", "is not one line of printable text", where="--reason")
         keyids = [checked_digest(text, "KEYID") for text in keyid or ()]
-        statements = [checked_digest(text, "--statement") for text in statement or ()]
+        statements = [_payload_digest(text) for text in statement or ()]
         if not (keyids or statements):
             raise InputError("usage", "needs the id of a key, or --statement", where="trust revoke")
         if not as_list and (statements or previous is not None):
             what = "belongs to a revocation list"
             raise InputError("usage", what, where="--statement" if statements else "--previous", fix="add --list")
-        before = _signed_root(file)
+        before = _signed_root(file, fingerprint)
         valid, _ = _spans(days if as_list else max(days, 366), 1)
         at = utc_text(time.time_ns()) if revoked_at is None else _time(revoked_at)
-        signing = _private(key, passphrase_file, signer)
+        signing = private_keys(key, passphrase_file, signer)
         if not as_list:
             unknown = [text for text in keyids if text not in before.root.keys]
             if unknown:
@@ -152,7 +159,7 @@ def mount(app: typer.Typer, emit: Emit) -> None:
             made = trust_edit.without_keys(trust_edit.following(before.root, valid), keyids, at, reason)
             _write("trust-root", made, signing, out, before, emit, as_json)
             return
-        earlier = None if previous is None else _list(previous, before)
+        earlier = _list_before(previous, before)
         listed = trust_edit.listed(before.root, earlier, keyids, statements, at, reason, valid)
         _write("revocations", listed, signing, out, before, emit, as_json)
 
@@ -169,6 +176,7 @@ def mount(app: typer.Typer, emit: Emit) -> None:
         threshold: Annotated[int | None, typer.Option(min=1, help="How many root keys must sign from now on.")] = None,
         days: Days = 366,
         key_days: KeyDays = 1830,
+        fingerprint: Fingerprint = None,
         passphrase_file: PassphraseFile = None,
         signer: SignerCommand = None,
         as_json: Json = False,
@@ -179,11 +187,11 @@ def mount(app: typer.Typer, emit: Emit) -> None:
         """
         from certify import trust_edit
 
-        before = _signed_root(file)
+        before = _signed_root(file, fingerprint)
         valid, own = _spans(days, key_days)
         removed = [checked_digest(text, "--remove") for text in remove or ()]
         made = trust_edit.rotated(trust_edit.following(before.root, valid), _public(new or []), removed, threshold, own)
-        _write("trust-root", made, _private(key, passphrase_file, signer), out, before, emit, as_json)
+        _write("trust-root", made, private_keys(key, passphrase_file, signer), out, before, emit, as_json)
 
     @trust.command(epilog="Example: petaseal trust sign trust-root-2.json --key b.pem")
     def sign(
@@ -203,7 +211,7 @@ def mount(app: typer.Typer, emit: Emit) -> None:
 
         content = read_bytes(file, CAPS.trust_bytes)
         _kind(content, file)  # nothing else is signed here
-        for one in _private(key, passphrase_file, signer):
+        for one in private_keys(key, passphrase_file, signer):
             content = dsse.countersign(dsse.parse_envelope(content, CAPS.trust_bytes, file), one)
         write_atomic(file, content)
         shown, lines = _shown(content, file)
@@ -259,100 +267,6 @@ def mount(app: typer.Typer, emit: Emit) -> None:
         emit(as_json, shown, lines)
 
 
-def mount_witness(app: typer.Typer, emit: Emit, counting: Counting, tool: Callable[[], Tool]) -> None:
-    """Add ``petaseal witness``."""
-
-    @app.command(
-        epilog="Example: petaseal witness statement.dsse.json --records records.jsonl --trust trust-root.json"
-        " --key witness.pem --out witness.dsse.json"
-    )
-    def witness(
-        statement: Annotated[
-            Path, typer.Argument(metavar="STATEMENT", help="statement.dsse.json, or a folder or package of its files.")
-        ],
-        key: Annotated[Path, typer.Option(help="The witness's private key (PEM): another than the operator's.")],
-        out: Out,
-        records: Annotated[Path | None, typer.Option(help="records.jsonl, or a folder of record envelopes.")] = None,
-        trust: Annotated[Path | None, typer.Option(help="Signed trust root.")] = None,
-        public_key: Annotated[Path | None, typer.Option(help="The operator's public key.")] = None,
-        fingerprint: Annotated[str | None, typer.Option(help="Fingerprint of the trust root.")] = None,
-        revocations: Annotated[Path | None, typer.Option(help="Revocation list of the trust root.")] = None,
-        samples: Annotated[Path | None, typer.Option(help="Folder with the samples (level audited).")] = None,
-        baseline: Annotated[Path | None, typer.Option(help="The signed baseline that the statement binds.")] = None,
-        policy: Annotated[list[str] | None, typer.Option(help="Further policy file to recompute with.")] = None,
-        profile: Annotated[list[str] | None, typer.Option(help="Further profile file to judge with.")] = None,
-        accept_simulated: Annotated[bool, typer.Option(help="Do not refuse a simulated statement.")] = False,
-        passphrase_file: PassphraseFile = None,
-        signer: SignerCommand = None,
-        as_json: Json = False,
-    ) -> None:
-        """Recompute a statement, and sign what was checked.
-
-        The document says how far it was recomputed, and when; "verify --witness" takes it.
-        """
-        from bench.record.files import state_dir
-        from bench.units import utc_text
-        from certify import package
-        from certify import verify as checking
-        from certify.witness import make_witness
-
-        _refuse_existing(out)
-        (signing,) = _private([key], passphrase_file, signer)
-        now_ns = time.time_ns()
-        request = checking.Request(
-            statement=statement,
-            at_ns=now_ns,
-            now_ns=now_ns,
-            trust=trust,
-            public_key=public_key,
-            fingerprint=None if fingerprint is None else checked_digest(fingerprint, "--fingerprint"),
-            state=state_dir(),
-            revocations=revocations,
-            records=records,
-            samples=samples,
-            baseline=baseline,
-            policies=tuple(policy or ()),
-            profiles=tuple(profile or ()),
-            accept_simulated=accept_simulated,
-            demand_witnesses=False,
-        )
-        with package.opened(statement) as place, counting("recomputed", as_json) as tell:
-            report = checking.verify(checking.in_folder(request, place), tell)
-        if report.refusal is not None:
-            raise report.refusal
-        assert report.statement is not None
-        assert report.payload_sha256 is not None
-        assert report.trusted is not None
-        keyid = signing.public.keyid
-        held = report.trusted.role_of(keyid)
-        if keyid in report.signers or held not in (None, "witness"):
-            what = f"is the key of a {held}: a witness is somebody else"
-            raise RefusedError("key-two-roles", what, where=key)
-        if held is None and trust is not None:
-            fix = "petaseal trust add --role witness"
-            raise RefusedError("key-not-trusted", "is no witness's in the trust root", where=key, fix=fix)
-        now = utc_text(time.time_ns())
-        checks = checking.steps_of(report)
-        content = make_witness(report.statement, report.payload_sha256, report.level, checks, tool(), signing, now)
-        _create(out, content)
-        shown = {
-            "witness": str(out),
-            "payload_sha256": report.payload_sha256,
-            "level": report.level,
-            "checks": list(checks),
-            "not_checked": report.not_checked,
-            "keyid": keyid,
-            "witnessed_at": now,
-        }
-        lines = [
-            f"{out}: witnessed at {now}, level {report.level}",
-            f"statement {report.payload_sha256}",
-            f"checked: {', '.join(report.checked)}",
-            *(f"NOT CHECKED: {what}" for what in report.not_checked),
-        ]
-        emit(as_json, shown, lines)
-
-
 def _write(
     name: str,
     document: TrustRoot | Revocations,
@@ -367,14 +281,38 @@ def _write(
     from certify.trust_root import read_root
 
     content = sealed(name, document, keys)
-    _create(out, content)
+    create(out, content)
     shown, lines = _shown(content, out)
     if name == "trust-root":
         missing = lacking(read_root(content, out), None if before is None else before.trusted)
         shown["signatures_lacking"] = missing
         if missing:
             lines.append(f"LACKS {missing} signature(s): petaseal trust sign {out} --key KEY")
+        elif before is None:  # who made the first version needs nobody to tell him its fingerprint
+            from bench.record.files import state_dir
+            from bench.units import utc_text
+            from certify.root_store import accept_files
+
+            accept_files([out], utc_text(time.time_ns()), state_dir(), shown["fingerprint"])
+    elif before is not None:
+        _remember_list(out, before)
     emit(as_json, {"out": str(out), **shown}, [f"{out}:", *lines])
+
+
+def _remember_list(file: Path, root: Root) -> None:
+    """Remember a revocation list that is whole, so that the next one goes on from it."""
+    from bench.record import read_bytes
+    from bench.record.files import state_dir
+    from certify.caps import CAPS
+    from certify.root_store import Memory
+    from certify.trust_root import open_revocations
+
+    content = read_bytes(file, CAPS.trust_bytes)
+    with contextlib.suppress(RefusedError):  # it lacks signatures
+        open_revocations(content, root, file)
+        memory = Memory(state_dir() / "trust", root.root.trust_id)
+        with memory.alone():
+            memory.keep(memory.list_file, content)
 
 
 def _shown(content: bytes, file: Path) -> tuple[dict[str, Any], list[str]]:
@@ -404,8 +342,10 @@ def _shown(content: bytes, file: Path) -> tuple[dict[str, Any], list[str]]:
     ]
     if kind == "trust-root":
         root = read_root(content, file)
-        signers = sorted(root.signers(root.trusted, file))
-        shown["signers"] = signers
+        good = root.signers(root.trusted, file)
+        known = value.keys.keys() & {keyid for held in value.roles if held.role == "root" for keyid in held.keys}
+        shown["signers"] = signers = sorted(good & known)
+        others = sorted({signature.keyid for signature in envelope.signatures} - set(signers))
         for held in value.roles:
             centres = f" for {', '.join(held.centre_ids)}" if held.centre_ids else ""
             lines.append(f"{held.role}{centres}: {held.threshold} of {len(held.keys)}")
@@ -415,7 +355,20 @@ def _shown(content: bytes, file: Path) -> tuple[dict[str, Any], list[str]]:
     lines += [f"revoked {entry.keyid} from {entry.revoked_at}: {entry.reason}" for entry in value.revocations]
     for entry in getattr(value, "statements", ()):
         lines.append(f"revoked statement {entry.payload_sha256} from {entry.revoked_at}: {entry.reason}")
-    return shown, [*lines, *(f"signed by {keyid}" for keyid in signers)]
+    if kind == "revocations":
+        return shown, [*lines, *(f"NOT CHECKED without its root: a signature under {keyid}" for keyid in signers)]
+    lines += [f"signed by {keyid}" for keyid in signers]
+    lines += [f"NOT CHECKED: a signature under {keyid}, no root key of this version" for keyid in others]
+    if (lacking := root_lacks(root)) > 0:
+        lines.append(f"LACKS {lacking} of the signatures of this version's own root keys")
+    return shown, lines
+
+
+def root_lacks(root: Root) -> int:
+    """Return how many of a root's own keys have yet to sign it."""
+    from certify.trust_edit import lacking
+
+    return lacking(root, None)
 
 
 def _kind(content: bytes, file: Path) -> str:
@@ -435,23 +388,40 @@ def _kind(content: bytes, file: Path) -> str:
     return "revocations"
 
 
-def _signed_root(file: Path) -> Root:
-    """Return the root that a change begins with: whole, and signed by its own threshold."""
-    from bench.record import read_bytes
-    from certify.caps import CAPS
-    from certify.trust_root import check_own, read_root
+def _signed_root(file: Path, fingerprint: str | None) -> Root:
+    """Return the root that a change begins with: accepted here before, or by its fingerprint, and whole.
 
-    root = read_root(read_bytes(file, CAPS.trust_bytes), file)
-    check_own(root, root.root.issued_at, file)
+    A keeper who changed whatever file he is handed would sign for root keys that a stranger put into it.
+    """
+    from bench.record.files import state_dir
+    from bench.units import utc_text
+    from certify.root_store import accept_files
+
+    given = None if fingerprint is None else checked_digest(fingerprint, "--fingerprint")
+    root = accept_files([file], utc_text(time.time_ns()), state_dir(), given, fresh=False).root
+    assert root is not None
     return root
 
 
-def _list(file: Path, root: Root) -> Revocations:
+def _list_before(file: Path | None, root: Root) -> Revocations | None:
+    """Return the list that a new one goes on from: the one given, else the one that was accepted here.
+
+    One that was accepted here holds though its root keys have changed hands since.
+    """
     from bench.record import read_bytes
+    from bench.record.files import state_dir
     from certify.caps import CAPS
+    from certify.root_store import Memory
     from certify.trust_root import open_revocations
 
-    return open_revocations(read_bytes(file, CAPS.trust_bytes), root, file)
+    memory = Memory(state_dir() / "trust", root.root.trust_id)
+    known = memory.revocations()
+    if file is None:
+        return known
+    content = read_bytes(file, CAPS.trust_bytes)
+    if known is not None and memory.list_file is not None and content == memory.list_file.read_bytes():
+        return known
+    return open_revocations(content, root, file)
 
 
 def _spans(days: int, key_days: int) -> tuple[Span, Span]:
@@ -462,7 +432,8 @@ def _spans(days: int, key_days: int) -> tuple[Span, Span]:
     return Span(now, days), Span(now, key_days)
 
 
-def _private(files: Sequence[Path], passphrase_file: Path | None, signer: str | None) -> list[PrivateKey]:
+def private_keys(files: Sequence[Path], passphrase_file: Path | None, signer: str | None) -> list[PrivateKey]:
+    """Return the keys that a command signs with."""
     from certify.sealing import load_signing_key
 
     return [load_signing_key(path, passphrase_file, signer) for path in files]
@@ -494,6 +465,20 @@ def checked_digest(text: str, where: str) -> str:
     return flat
 
 
+def _payload_digest(text: str) -> str:
+    """Return the payload digest of a statement that is named by its file or by the digest."""
+    import hashlib
+
+    from bench.record import read_bytes
+    from certify.caps import CAPS
+    from certify.dsse import parse_envelope
+
+    if not os.path.lexists(text):
+        return checked_digest(text, "--statement")
+    content = read_bytes(Path(text), CAPS.statement_bytes)
+    return hashlib.sha256(parse_envelope(content, CAPS.statement_bytes, text).payload).hexdigest()
+
+
 def _time(text: str) -> str:
     from bench.units import utc_ns
 
@@ -504,13 +489,15 @@ def _time(text: str) -> str:
     return text
 
 
-def _refuse_existing(out: Path) -> None:
+def refuse_existing(out: Path) -> None:
+    """Refuse a file that is there."""
     if os.path.lexists(out):
         raise InputError("output-exists", "exists already", where=out, fix="choose another name")
 
 
-def _create(out: Path, content: bytes) -> None:
+def create(out: Path, content: bytes) -> None:
+    """Write a new file whole."""
     from bench.record import write_atomic
 
-    _refuse_existing(out)
+    refuse_existing(out)
     write_atomic(out, content)

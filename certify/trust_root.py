@@ -8,7 +8,7 @@ an older one nor another one of the same number.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from bench.errors import RefusedError
@@ -78,12 +78,25 @@ def check_follows(before: Root, root: Root, where: object = None) -> None:
         raise RefusedError("trust-root-skipped", what, where=where, fix=fix)
     if new.issued_at < known.issued_at:
         raise RefusedError("trust-root-rollback", "was issued before the version that it follows", where=where)
+    before_at, after_at = ({r.keyid: r.revoked_at for r in one.revocations} for one in (known, new))
+    if lost := forgotten(before_at, after_at):
+        raise RefusedError("trust-root-rollback", f"no longer revokes the key {lost[:16]}…", where=where)
     # When it was issued: a verifier that was away may meet it after the old keys have ended. Its own keys hold now.
     before.trusted.check_root(root.signers(before.trusted, where), new.issued_at, where)
 
 
+def forgotten(before: Mapping[str, str], after: Mapping[str, str]) -> str | None:
+    """Return what was revoked before and no longer is, or only later; None where nothing is forgotten."""
+    return next((name for name, at in sorted(before.items()) if name not in after or after[name] > at), None)
+
+
 def accept(
-    roots: Sequence[Root], known: Root | None, fingerprint: str | None, now: str, where: Sequence[object] = ()
+    roots: Sequence[Root],
+    known: Root | None,
+    fingerprint: str | None,
+    now: str,
+    where: Sequence[object] = (),
+    fresh: bool = True,
 ) -> Root:
     """Return the newest of some versions of a trust root, if it is to be trusted now.
 
@@ -93,6 +106,7 @@ def accept(
         fingerprint: SHA-256 of a root's payload, obtained out of band; None where there is none.
         now: the present, in the form of `UtcTime`.
         where: what each of the roots is, for the error text.
+        fresh: whether an expired one is refused; False for the one that its keepers renew.
 
     Raises:
         RefusedError: `trust-root-unpinned`, `trust-root-fingerprint`, `trust-root-expired`,
@@ -112,11 +126,12 @@ def accept(
             check_follows(known, root, place)
         else:
             continue  # an older one at the beginning of a list that leads on
-        last = root is roots[-1]
+        last = fresh and root is roots[-1]
         check_own(root, now if last else root.root.issued_at, place)
         known = root
     assert known is not None
-    check_fresh(known.root, ("trust-root-not-yet-valid", "trust-root-expired"), now, places[-1])
+    if fresh:
+        check_fresh(known.root, ("trust-root-not-yet-valid", "trust-root-expired"), now, places[-1])
     return known
 
 
@@ -162,4 +177,14 @@ def accept_revocations(listed: Revocations, known: Revocations | None, now: str,
     if known is not None and (listed.version < known.version or (listed.version == known.version and listed != known)):
         what = f"is version {listed.version}, and another version {known.version} was accepted before"
         raise RefusedError("revocations-rollback", what, where=where, fix="get the current revocation list")
+    if known is not None:
+        for before, after in (
+            ({r.keyid: r.revoked_at for r in known.revocations}, {r.keyid: r.revoked_at for r in listed.revocations}),
+            (
+                {s.payload_sha256: s.revoked_at for s in known.statements},
+                {s.payload_sha256: s.revoked_at for s in listed.statements},
+            ),
+        ):
+            if lost := forgotten(before, after):
+                raise RefusedError("revocations-rollback", f"no longer revokes {lost[:16]}…", where=where)
     check_fresh(listed, ("revocations-not-yet-valid", "revocations-expired"), now, where)

@@ -9,10 +9,10 @@ const NOT_CHECKED = ["trust: the key was given; its role, centre, validity and r
   "centre file, campaign, absent nodes, and what policies, profile and ratings say; witnesses, samples, others' claims",
   "rules but R8 and R9: believed is what does not count, the grade, findings, nominal rates, and that devices differ"];
 const DOCUMENTS = { // largest file in MiB, name of the subject, and the name of its digest if not the predicate's own
-  "node-record": [4, (record) => `${record.node_id}.samples.csv.gz`, "sha256"],
-  "capacity-statement": [64, () => "records.jsonl", "rfc6962-sha256"], witness: [1, () => "statement.json", "sha256"],
+  "node-record": [4, (of) => `${of.node_id}.samples.csv.gz`, "sha256"],
+  "capacity-statement": [64, () => "records.jsonl", "rfc6962-sha256"], "trust-root": [8, () => "trust-root.json"],
   campaign: [32, (of) => `${of.campaign_id}.campaign.json`], baseline: [64, (of) => `${of.centre_id}.baseline.json`],
-  "trust-root": [8, () => "trust-root.json"], revocations: [8, () => "revocations.json"],
+  witness: [1 / 16, () => "statement.json", "sha256"], revocations: [8, () => "revocations.json"],
 };
 const refuse = (code, why = code.replaceAll("-", " ")) => { throw Object.assign(new Error(why), { refusal: code }); };
 const need = (holds, code, why) => holds || refuse(code, why);
@@ -68,8 +68,7 @@ function decode(bytes, root) {
     read();
     return found;
   };
-  TOKEN.lastIndex = 0;
-  const found = (read(), value(root)), written = encode(found);
+  const found = (TOKEN.lastIndex = 0, read(), value(root)), written = encode(found);
   if (now !== "" || /\\ud/.test(written.replaceAll("\\\\", ""))) json(); // escaped is only what is half a character
   if (written !== input) wrong("not-canonical");
   return late ? refuse(late) : [found, input];
@@ -91,7 +90,7 @@ const unbase64 = (text) => (globalThis.Buffer ? new Uint8Array(Buffer.from(text,
   : Uint8Array.from(atob(text), (character) => character.charCodeAt(0)));
 function readPem(pem) {
   need(!pem.includes("PRIVATE KEY"), "private-key-given");
-  const text = /^\s*-{5}BEGIN PUBLIC KEY-{5}\s+([^-]+)\s-{5}END PUBLIC KEY-{5}\s*$/.exec(pem)?.[1].replace(/\s/g, "");
+  const text = /^\s*-{5}BEGIN PUBLIC KEY-{5}\s+(\S[^-]*)\s-{5}END PUBLIC KEY-{5}\s*$/.exec(pem)?.[1].replace(/\s/g, "");
   return text && isText(text, BASE64) ? unbase64(text) : refuse("key-invalid");
 }
 async function loadKey(given) {
@@ -99,7 +98,8 @@ async function loadKey(given) {
   need(spki.length === 44 && hex(spki.slice(0, 12)) === "302a300506032b6570032100", "key-unsupported");
   const y = BigInt(`0x${hex(spki.slice(12).reverse())}`) & (2n ** 255n - 1n);
   need(y < P && ![0n, 1n, P - 1n, ORDER_8, P - ORDER_8].includes(y), "key-weak");
-  return { keyid: hex(await sha256(spki)), key: await subtle.importKey("raw", point, "Ed25519", false, ["verify"]) };
+  const key = subtle.importKey("raw", point, "Ed25519", false, ["verify"]).catch(() => refuse("key-unsupported"));
+  return { keyid: hex(await sha256(spki)), key: await key };
 }
 function openEnvelope(content, mebibytes) {
   need(content.length <= mebibytes * 2 ** 20, "document-too-large");
@@ -151,8 +151,7 @@ function isWhole({ devices, models, measurements, failures }) {
     && devices.every((d) => d.model < models.length) && measurements.every(({ throttle_reasons: _, device, ...m }) =>
       Object.values(m).every((column) => !Array.isArray(column) || column.length === device.length));
 }
-// The least integer from `low` on that a condition holds for; it holds for `high` and all between.
-const least = (low, high, holds, mid = (low + high) / 2n) =>
+const least = (low, high, holds, mid = (low + high) / 2n) => // that a condition holds for, as it does for `high`
   (low === high ? low : holds(mid) ? least(low, mid, holds) : least(mid + 1n, high, holds));
 /** R8 and R9: throughput in MFLOP/s, from work in MFLOP and the 30 times in ns. */
 export function bounds(work, times) {
@@ -173,13 +172,14 @@ async function merkleRoot(leaves) { // RFC 6962, 2.1
 }
 async function checkStatement(s, root, at, skew, acceptSimulated) {
   const { issued_at: issued, valid_until: until, previous_sha256: before, supersedes, sequence } = s.issue;
+  const [judged, named] = [s.verdicts, s.policies].map((of) => encode([...new Set(of.map((v) => v.policy))].sort()));
   for (const [code, holds] of [["rules-differ", s.rules === "petaseal-rules/0.1"],
     ["simulated", !s.simulated || acceptSimulated], ["not-yet-valid", ns(at) + skew * SECOND >= ns(issued)],
     ["expired", at < until], ["validity-too-long", ns(until) - ns(issued) <= 366n * 86_400n * SECOND],
     ["sequence-invalid", (sequence === 1) === (before === null) && supersedes.every((one) => one === before)],
     ["campaign-differs", s.campaign_sha256 === await digest(s.campaign) && s.centre_sha256 === await digest(s.centre)],
     ["times-reversed", s.measured_from <= s.measured_until && s.measured_until <= issued],
-    ["records-root", root === s.records_root]]) need(holds, code);
+    ["verdict-differs", judged === named], ["records-root", root === s.records_root]]) need(holds, code);
 }
 function checkBelongs(record, { campaign, ...s }, node) {
   for (const [code, field, wanted] of [["rules-differ", "rules", s.rules], ["start-differs", "starts_at", s.starts_at],
@@ -250,11 +250,11 @@ async function recompute(s, bytes, publicKey, schemas) {
     const lines = classes.filter((line) => v.classes.includes(line.pool_class)), whole = one.whole_mflop_s ?? 0;
     const of = (part) => lines.reduce((a, line) => a + line[part][`${one.basis}_mflop_s`], 0);
     const observed = of("counted") - (v.counted === "newly_added" ? of("existing") : 0);
-    const limit = v.threshold_mflop_s ?? v.threshold_ppm * whole / 1e6;
-    const over = v.operator === ">" ? observed > limit : observed >= limit, sound = { met: over, not_met: !over };
+    const [rate, limit] = v.threshold_ppm === null ? [BigInt(observed), BigInt(v.threshold_mflop_s ?? 0)]
+      : [BigInt(observed) * 1_000_000n, BigInt(v.threshold_ppm) * BigInt(whole)]; // of a share
+    const over = v.operator === ">" ? rate > limit : rate >= limit, sound = { met: over, not_met: !over };
     same(`the numbers of ${v.condition}`, [one.observed_mflop_s, one.observed_ppm], [observed, ppm(observed, whole)]);
-    const decided = [v.verdict, one.verdict].filter((verdict) => verdict in sound);
-    same(`the verdict on ${v.condition}`, decided.every((verdict) => sound[verdict] && !s.simulated), true);
+    same(`${v.condition}`, [v, one].every(({ verdict: w }) => !(w in sound) || (sound[w] && !s.simulated)), true);
   }
   need(!wrong.length, "statement-differs", `says something else than its records: ${wrong[0]}`);
   return "records, their Merkle root, R8 and R9, sums, the numbers of verdicts";

@@ -26,7 +26,7 @@ from certify.documents import Level, Opened, open_document
 from certify.root_store import Anchor, open_anchor
 from certify.statement import CapacityStatement, absences_of
 from certify.trust import TrustedSet
-from certify.witness import Witnessed, check_witnesses, open_witnesses
+from certify.witness import Witnessed, check_witnesses, dated_by, most_witnesses, open_witnesses
 
 if TYPE_CHECKING:
     from certify.claim import Holdings
@@ -51,6 +51,7 @@ class Request:
     state: Path | None = None  # where accepted trust roots are remembered
     revocations: Path | None = None
     witnesses: tuple[Path, ...] = ()
+    witnesses_beside: tuple[Path, ...] = ()  # documents that lie in the statement's folder: nobody vouched for them
     witness_keys: tuple[Path, ...] = ()
     demand_witnesses: bool = True  # False: for the witness itself
     require: tuple[str, ...] = ()
@@ -86,7 +87,7 @@ def in_folder(request: Request, place: Path) -> Request:
         records=there(request.records, "records.jsonl"),
         samples=there(request.samples, "samples"),
         baseline=there(request.baseline, "baseline.dsse.json"),
-        witnesses=request.witnesses or tuple(sorted(place.glob("witness*.dsse.json"))),
+        witnesses_beside=tuple(sorted(place.glob("witness*.dsse.json"))[: CAPS.package_witnesses]),
     )
 
 
@@ -98,6 +99,7 @@ class Report:
     statement: CapacityStatement | None = None
     payload_sha256: str | None = None
     signers: tuple[str, ...] = ()
+    named: frozenset[str] = frozenset()  # ids of all keys that the statement's envelope names, known or not
     trusted: TrustedSet | None = None
     trust_root: str | None = None  # id, version and fingerprint
     witnesses: tuple[Witnessed, ...] = ()
@@ -106,7 +108,7 @@ class Report:
     signers_of_records: int | None = None  # distinct keys; fewer than records means that nodes shared one
     checked: list[str] = field(default_factory=list)
     not_checked: list[str] = field(default_factory=list)
-    notes: tuple[str, ...] = ()  # what the others say that refuses nothing
+    notes: tuple[str, ...] = ()  # what refuses nothing and must be known
     unmet: list[str] = field(default_factory=list)  # what was required and is not so
     refusal: PetasealError | None = None
 
@@ -179,8 +181,18 @@ def _verify(request: Request, anchor: Anchor, report: Report, progress: Callable
         report.trust_root = f"{root.root.trust_id}, version {root.root.version}, fingerprint {root.fingerprint}"
 
     def dated(opened: Opened[CapacityStatement]) -> str | None:
-        report.witnesses = open_witnesses(request.witnesses, opened, trust, at)
-        return min((witness.witnessed_at for witness in report.witnesses), default=None)
+        if not request.witnesses and not request.witnesses_beside:
+            return None
+        good = []
+        for path in request.witnesses_beside:
+            try:
+                open_witnesses([path], opened, trust, at)
+            except PetasealError as error:
+                report.not_checked.append(f"the witness document {path.name}, which lies there: {error.code}")
+            else:
+                good.append(path)
+        report.witnesses = open_witnesses([*request.witnesses, *good], opened, trust, at)
+        return dated_by(report.witnesses, most_witnesses(own_policies(opened.predicate, request)))
 
     # 1, 2, 3, 5, 6, 7, 8, 9, and the key's part of 10
     opened: Opened[CapacityStatement] = open_document(
@@ -189,8 +201,13 @@ def _verify(request: Request, anchor: Anchor, report: Report, progress: Callable
     statement = opened.predicate
     trust.check_withdrawn(opened.payload_sha256, at, request.statement)  # 10
     report.statement, report.payload_sha256 = statement, opened.payload_sha256
-    report.signers = tuple(sorted(opened.signers))
+    report.signers, report.named = tuple(sorted(opened.signers)), opened.named
+    for keyid in report.signers:
+        if (entry := trust.revoked.get(keyid)) is not None:
+            saved = f"accepted only because witnesses saw the statement before, at {report.witnesses[0].witnessed_at}"
+            report.notes += (f"key {keyid} was revoked at {entry.revoked_at} ({entry.reason}): {saved}",)
     policies = tuple(own_policies(statement, request))
+    seen = dated_by(report.witnesses, most_witnesses(policies))
     check_statement(statement, opened.subject_digest, at, policies, request)
     report.checked += ["signature", "issue, validity and sequence", "campaign and windows"]
     if request.demand_witnesses:
@@ -203,6 +220,9 @@ def _verify(request: Request, anchor: Anchor, report: Report, progress: Callable
     report.not_checked.append(f"the challenge: {who}")
     if not statement.campaign.self_issued:
         told = len(statement.campaign.earlier)
+        if statement.campaign.centre_sha256 is None or not statement.campaign.policies:
+            what = "for which centre file and policies the campaign was opened: they may have been chosen afterwards"
+            report.not_checked.append(what)
         report.not_checked.append(f"attempts before this one ({told} named): that there were no others")
     if absent := absences_of(statement):
         report.not_checked.append(f"why {len(absent)} expected node(s) have no record: that is the operator's word")
@@ -214,7 +234,7 @@ def _verify(request: Request, anchor: Anchor, report: Report, progress: Callable
         from certify.recompute import recompute
 
         holdings = Holdings(statement.centre) if request.others else None
-        examined = recompute(request, statement, policies, trust, at, progress, holdings)
+        examined = recompute(request, statement, policies, trust, at, progress, holdings, seen)
         report.self_asserted = sum(seen.self_asserted for seen in examined.seen)
         report.signers_of_records = len({seen.signer for seen in examined.seen})
         report.checked += ["records", "run rules", "devices", "sums and verdicts"]
@@ -251,7 +271,7 @@ def _compare(
     if outcome.refusal is not None:
         raise outcome.refusal
     report.checked.append("other statements")
-    report.notes = outcome.notes
+    report.notes += outcome.notes
     report.not_checked += outcome.not_checked
 
 

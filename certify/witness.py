@@ -61,10 +61,30 @@ def open_witnesses(
         if not issue.issued_at <= skewed(witness.witnessed_at) or witness.witnessed_at > skewed(at):
             what = f"was signed at {witness.witnessed_at}, and the statement issued at {issue.issued_at}"
             raise RefusedError("witness-time", what, where=path)
+        trust.check(
+            "witness", opened.signers, witness.centre_id, witness.witnessed_at, path
+        )  # no date before its key's
+        if both := sorted(opened.signers & statement.named):
+            raise RefusedError("key-two-roles", f"key {both[0][:16]}… signed the statement too", where=path)
         for keyid in opened.signers:
             one = Witnessed(keyid, witness.witnessed_at, witness.level)
             found[keyid] = min(found.get(keyid, one), one, key=lambda seen: seen.witnessed_at)
     return tuple(found[keyid] for keyid in sorted(found))
+
+
+def most_witnesses(policies: Iterable[Policy]) -> int:
+    """Return how many witnesses the policies of a statement demand."""
+    return max((policy.witnesses for policy in policies), default=0)
+
+
+def dated_by(witnesses: Sequence[Witnessed], demanded: int) -> str | None:
+    """Return when a statement was surely seen: by as many distinct witnesses as are demanded, and by one at least.
+
+    One stolen witness key alone then dates nothing early where a policy demands two.
+    """
+    times = sorted(witness.witnessed_at for witness in witnesses)
+    needed = max(1, demanded)
+    return times[needed - 1] if len(times) >= needed else None
 
 
 def check_witnesses(witnesses: Sequence[Witnessed], policies: Iterable[Policy], where: object = None) -> None:

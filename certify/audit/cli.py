@@ -45,6 +45,10 @@ Fingerprint = Annotated[
     str | None, typer.Option(help="The trust root's fingerprint, where no version of it was accepted before.")
 ]
 Revoked = Annotated[Path | None, typer.Option("--revocations", help="Revocation list of the trust root.")]
+Witnesses = Annotated[
+    list[Path] | None,
+    typer.Option("--witness", help="Witness document that dates the statement; repeatable. Those beside it are read."),
+]
 At = Annotated[str | None, typer.Option(help="Answer for this UTC time, as 2026-03-01T08:00:00.000000Z.")]
 Records = Annotated[Path | None, typer.Option(help="records.jsonl or a folder (default: those in DIR).")]
 Statement = Annotated[Path | None, typer.Option(help="Default: statement.dsse.json in DIR.")]
@@ -81,6 +85,7 @@ def mount(app: typer.Typer, emit: Emit, counting: Counting) -> None:
         policy: Annotated[list[str] | None, typer.Option(help="Further policy file to judge with.")] = None,
         profile: Annotated[list[str] | None, typer.Option(help="Further profile file to judge with.")] = None,
         node: Annotated[list[str] | None, typer.Option(help="Print the whole chain for this node; repeatable.")] = None,
+        witness: Witnesses = None,
         at: At = None,
         as_json: Json = False,
     ) -> None:
@@ -103,6 +108,7 @@ def mount(app: typer.Typer, emit: Emit, counting: Counting) -> None:
             policies=tuple(policy or ()),
             profiles=tuple(profile or ()),
             nodes=tuple(node or ()),
+            witnesses=tuple(witness or ()),
         )
         with package.opened(folder) as place, counting("audited", as_json) as tell:
             report = auditing.audit(replace(request, folder=place), tell)
@@ -144,6 +150,7 @@ def mount(app: typer.Typer, emit: Emit, counting: Counting) -> None:
         public_key: PublicKey = None,
         fingerprint: Fingerprint = None,
         revocations: Revoked = None,
+        witness: Witnesses = None,
         at: At = None,
         as_json: Json = False,
     ) -> None:
@@ -154,7 +161,7 @@ def mount(app: typer.Typer, emit: Emit, counting: Counting) -> None:
 
         anchor = Anchor(public_key, trust, fingerprint, revocations, (), state_dir())
         moment, now = utc_text(_moment(at)), utc_text(time.time_ns())
-        proven = proof.check_proof(proof_file, statement, anchor, moment, now)
+        proven = proof.check_proof(proof_file, statement, anchor, moment, now, tuple(witness or ()))
         emit(as_json, proof.as_json(proven), proof.describe(proven))
 
 

@@ -16,6 +16,7 @@ from certify.policy import Counting, Policy
 from certify.reasons import effect_of
 from certify.statement import CapacityStatement, NotCounted
 
+KEY_CODES = frozenset({"node-key-differs", "node-key-not-enrolled"})  # of a record, and so of all its figures
 MOST_ISSUES = 1000  # kept with their text; the others are counted
 
 
@@ -59,6 +60,20 @@ class Ground:
     def places(self) -> dict[str, int]:
         """Each expected node's place in the ramp."""
         return {node.node_id: place for place, node in enumerate(self.statement.campaign.nodes)}
+
+    @cached_property
+    def _enrolled(self) -> dict[str, str | None]:
+        """Each node's key by the campaign. A campaign that a node issued for itself vouches for nobody's key."""
+        campaign = self.statement.campaign
+        return {} if campaign.self_issued else {node.node_id: node.keyid for node in campaign.nodes}
+
+    def key_codes(self, node_id: str, keyid: str) -> tuple[str, ...]:
+        """Return what is wrong with the key that sealed a node's record."""
+        enrolled = self._enrolled.get(node_id)
+        if enrolled is None:
+            demanded = any(policy.node_keys == "enrolled" for policy in self.policies)
+            return ("node-key-not-enrolled",) if demanded else ()
+        return () if keyid == enrolled else ("node-key-differs",)
 
     @cached_property
     def excluded(self) -> dict[tuple[str, str], NotCounted]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from bench.errors import InputError, RefusedError
 from bench.record import RULES_VERSION, Device, Figure, Measurement, NodeRecord, Workload, identifier
 from certify.audit.bounds import Interval, N, interval
-from certify.audit.ground import Added, Chain, Ground, Group, Part, Standing
+from certify.audit.ground import KEY_CODES, Added, Chain, Ground, Group, Part, Standing
 from certify.audit.judging import CODES, Case, flop_per_clock, judge
 from certify.audit.observed import Observed, Watched, observe, watched
 from certify.audit.telemetry import About, implausible, prints
@@ -177,6 +177,7 @@ class _Node:
     def __init__(self, opened: Opened[NodeRecord], rows: dict[Key, Row], ground: Ground, part: Part) -> None:
         self.record = opened.predicate
         self.rows, self.ground, self.part = rows, ground, part
+        self.key_codes = ground.key_codes(self.record.node_id, next(iter(opened.signers)))
         campaign = ground.statement.campaign
         place = ground.places.get(self.record.node_id, 0)
         self.slot_ns = campaign.ramp_ns * place // len(campaign.nodes) if campaign.nodes else 0
@@ -219,6 +220,7 @@ class _Node:
         for row in (row for (name, _), row in self.rows.items() if name == device.device):
             case = self._case(row, device, place, rating)
             codes, grade = judge(case)
+            codes = [*self.key_codes, *codes]
             workload = row.measurement.workload
             self._plausible(where, str(workload), case, row)
             part.findings.update((code, str(workload)) for code in codes)
@@ -227,7 +229,7 @@ class _Node:
                 holds = [code for code in codes if effect_of(code) == "hold"]
                 blocking = [code for code in codes if effect_of(code) == "void"]
                 blocking += [code for code in holds if code not in ground.accept]
-                said = self._compare(where, blocking, CODES)
+                said = self._compare(where, blocking, CODES | KEY_CODES)
                 counts = not blocking and not said
                 if counts:
                     self._count(pool, where, row, bool(holds), existing, rating)

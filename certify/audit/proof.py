@@ -107,7 +107,9 @@ class Proven(NamedTuple):
     not_checked: tuple[str, ...]
 
 
-def check_proof(path: Path, statement: Path, anchor: Anchor, at: str, now: str) -> Proven:
+def check_proof(
+    path: Path, statement: Path, anchor: Anchor, at: str, now: str, witnesses: tuple[Path, ...] = ()
+) -> Proven:
     """Return the record in a proof, after every check that needs no other record.
 
     Args:
@@ -116,17 +118,18 @@ def check_proof(path: Path, statement: Path, anchor: Anchor, at: str, now: str) 
         anchor: whose keys count.
         at: the time that keys must be valid at.
         now: the present, at which a trust root must be fresh.
+        witnesses: documents that date the statement, beside those that lie with it.
 
     Raises:
         RefusedError: `proof-invalid`, `proof-differs`, or a code of the statement or the record.
         InputError: a file cannot be read.
     """
-    trust, opened, untold = open_statement(statement, anchor, at, now)
+    trust, opened, untold, dated = open_statement(statement, anchor, at, now, witnesses)
     content = read_bytes(path, CAPS.proof_bytes)
     proof = _parse(content, path)
     if proof.statement_sha256 != opened.payload_sha256:
         raise RefusedError("proof-differs", "is of a record of another statement", where=path)
-    record = open_record(proof.record, trust, at, path)
+    record = open_record(proof.record, trust, at, path, dated)
     if record.predicate.node_id != proof.node_id:
         raise RefusedError("proof-invalid", "holds the record of another node than it names", where=path)
     s = opened.predicate

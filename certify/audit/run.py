@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.errors import InputError, RefusedError
-from bench.record import digest, identifier, read_bytes
+from bench.record import digest, identifier
 from bench.units import utc_text
 from certify.audit.ground import MOST_ISSUES, Ground, Issue, Part
 from certify.audit.judging import NOT_RECOMPUTED
 from certify.audit.node import audit_record
-from certify.audit.sums import compare, holds_not_split
+from certify.audit.sums import binding, compare, holds_not_split
 from certify.audit.telemetry import Copies
 from certify.audit.thresholds import Judged, judged
 from certify.baseline import open_baseline
 from certify.campaign import find_profile
-from certify.caps import CAPS
-from certify.documents import Baseline, Opened, open_document, open_record
+from certify.claim import open_dated
+from certify.documents import Baseline, Opened, open_record
 from certify.policy import Policy, load_policy
 from certify.ratings import installed_ratings
 from certify.records import Chunk, chunks_of, envelopes
@@ -52,6 +52,7 @@ class Request:
     policies: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
+    witnesses: tuple[Path, ...] = ()  # beside those that lie with the statement
 
 
 @dataclass
@@ -83,9 +84,17 @@ class Verified(NamedTuple):
     trust: TrustedSet
     opened: Opened[CapacityStatement]
     not_checked: tuple[str, ...]
+    dated: str | None = None  # when witnesses saw it
 
 
-def open_statement(path: Path, anchor: Anchor, at: str, now: str) -> Verified:
+def open_statement(
+    path: Path,
+    anchor: Anchor,
+    at: str,
+    now: str,
+    witnesses: tuple[Path, ...] = (),
+    policies: tuple[Policy, ...] = (),
+) -> Verified:
     """Return a statement after its signatures, form and revocation were checked; its numbers are not looked at.
 
     Raises:
@@ -93,10 +102,8 @@ def open_statement(path: Path, anchor: Anchor, at: str, now: str) -> Verified:
         RefusedError: with the code of the first fault.
     """
     trust, _, untold = open_anchor(anchor, now)
-    content = read_bytes(path, CAPS.statement_bytes)
-    opened: Opened[CapacityStatement] = open_document("capacity-statement", content, trust, at, path)
-    trust.check_withdrawn(opened.payload_sha256, at, path)
-    return Verified(trust, opened, untold)
+    opened, dated = open_dated(path, trust, at, witnesses, policies)
+    return Verified(trust, opened, untold, dated)
 
 
 def audit(request: Request, progress: Callable[[int], None] = lambda records: None) -> Report:
@@ -110,12 +117,13 @@ def audit(request: Request, progress: Callable[[int], None] = lambda records: No
     now = at if request.now_ns is None else utc_text(request.now_ns)
     if not request.folder.is_dir():
         raise InputError("records-not-folder", "is not a folder", where=request.folder)
-    trust, opened, untold = open_statement(request.statement or request.folder / STATEMENT, request.anchor, at, now)
-    ground = _ground(request, opened.predicate, trust, at)
+    file, given = request.statement or request.folder / STATEMENT, tuple(map(load_policy, request.policies))
+    trust, opened, untold, dated = open_statement(file, request.anchor, at, now, request.witnesses, given)
+    ground = _ground(request, opened.predicate, trust, at, dated)
     if unknown := set(request.nodes) - ground.places.keys():
         raise InputError("unknown-name", f"the campaign has no node {min(unknown)}", where="--node")
     report = Report(at, opened.predicate, opened.payload_sha256, tuple(sorted(opened.signers)))
-    examiner = Auditor(find_records(request.folder, request.records), _folders(request), ground, trust, at)
+    examiner = Auditor(find_records(request.folder, request.records), _folders(request), ground, trust, at, dated)
     part = report.part
     copies, seen = Copies(), _Identities(part)
     for one in examiner.parts():
@@ -128,7 +136,7 @@ def audit(request: Request, progress: Callable[[int], None] = lambda records: No
     if not part.records:
         raise InputError("no-records", "there is no record", where=request.folder)
     seen.check_parents()
-    for code, where, what in compare(part, ground):
+    for code, where, what in (*binding(ground), *compare(part, ground)):
         part.tell(code, where, what)
     report.judged = tuple(judged(ground, part))
     sure = not holds_not_split(ground)
@@ -145,11 +153,11 @@ def _answer(answer: tuple[str, str | None]) -> str:
     return answer[0] + (f" ({answer[1]})" if answer[1] else "")
 
 
-def _ground(request: Request, s: CapacityStatement, trust: TrustedSet, at: str) -> Ground:
+def _ground(request: Request, s: CapacityStatement, trust: TrustedSet, at: str, dated: str | None) -> Ground:
     where = request.statement or request.folder
     if s.ratings_sha256 != installed_ratings().digest:
         raise RefusedError("ratings-unknown", "was computed with other ratings than this auditor's", where=where)
-    baseline = open_baseline(request.baseline, s.centre, trust, at)
+    baseline = open_baseline(request.baseline, s.centre, trust, at, dated)
     existing: frozenset[tuple[str, str]] | None = frozenset()
     if baseline is not None:
         if baseline.payload_sha256 != s.baseline_sha256:
@@ -230,6 +238,7 @@ class Auditor:
     ground: Ground
     trust: TrustedSet
     at: str
+    dated: str | None = None  # when witnesses saw the statement
 
     def __call__(self, chunk: Chunk) -> Part:
         """Return what was found in a share.
@@ -239,7 +248,8 @@ class Auditor:
         """
         part = Part()
         for where, content in envelopes(self.source, chunk):
-            audit_record(open_record(content, self.trust, self.at, where), self.folders, self.ground, part)
+            opened = open_record(content, self.trust, self.at, where, self.dated)
+            audit_record(opened, self.folders, self.ground, part)
         return part
 
     def parts(self) -> Iterable[Part]:
@@ -299,6 +309,9 @@ def _not_checked(ground: Ground, part: Part) -> Iterator[str]:
         yield "what is newly added: give the signed inventory with --baseline"
     if holds := holds_not_split(ground):
         yield f"which devices are on the accepted holds {', '.join(holds)}, and verdicts that may rest on them"
+    for policy in ground.policies:
+        if policy.witnesses:
+            yield f"witnesses: the policy {policy.policy} demands {policy.witnesses}; petaseal verify looks for them"
     if ground.statement.shown:
         yield "sums of workloads that are shown and do not count"
     if part.issue_counts.total() > MOST_ISSUES:

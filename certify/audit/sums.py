@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from bench.record import GRADES
-from certify.audit.ground import Added, Ground, Group, Part
+from bench.record import GRADES, digest
+from certify.audit.ground import KEY_CODES, Added, Ground, Group, Part
 from certify.audit.judging import CODES
 from certify.centre import CLASSES
 from certify.merkle import record_root
@@ -27,6 +27,21 @@ def holds_not_split(ground: Ground) -> list[str]:
     """Return the accepted holds that a statement has and an audit does not recompute."""
     found = {finding.code for finding in ground.statement.findings}
     return sorted(code for code in ground.accept - CODES if code in found)
+
+
+def binding(ground: Ground) -> Iterator[tuple[str, str, str]]:
+    """Yield (code, where, what) of a campaign or centre that is not the bound one, and of keys that nodes share."""
+    s = ground.statement
+    if digest(s.campaign) != s.campaign_sha256 or digest(s.centre) != s.centre_sha256:
+        yield "campaign-differs", "the statement", "binds another campaign or centre than it holds"
+    shared: dict[str, list[str]] = {}
+    for node in s.campaign.nodes:
+        if node.keyid is not None:
+            shared.setdefault(node.keyid, []).append(node.node_id)
+    for keyid, nodes in shared.items():
+        if len(nodes) > 1:
+            what = f"the campaign enrols key {keyid[:16]}… for {len(nodes)} nodes, {nodes[1]} among them"
+            yield "campaign-invalid", nodes[0], what
 
 
 def compare(part: Part, ground: Ground) -> Iterator[tuple[str, str, str]]:
@@ -109,7 +124,7 @@ def _bookkeeping(part: Part, ground: Ground) -> Iterator[tuple[str, str, str]]:
 def _findings(part: Part, ground: Ground) -> Iterator[tuple[str, str, str]]:
     told = {(f.code, f.workload): f.devices for f in ground.statement.findings}
     failed = {code for code, _ in part.findings} | FAILED
-    for code, workload in sorted({key for key in told if key[0] in CODES | failed} | set(part.findings)):
+    for code, workload in sorted({key for key in told if key[0] in CODES | KEY_CODES | failed} | set(part.findings)):
         stated, made = told.get((code, workload), 0), part.findings[code, workload]
         if stated != made:
             what = f"the statement finds {code} on {stated} device(s), and its records on {made}"

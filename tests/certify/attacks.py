@@ -451,7 +451,10 @@ INDEX: dict[str, tuple[str, ...]] = {
     "ISO-time variants": ("attacks:TIMES",),
     "duplicate devices in every disguise, MIG and parent": ("attacks:DISGUISES", "test_others:CASES"),
     "witnesses": ("test_witness:FORGED",),
-    "archives": ("test_package:ATTACKS", "test_package:FOLDERS",),
+    "archives": (
+        "test_package:ATTACKS",
+        "test_package:FOLDERS",
+    ),
     "extra and missing records": ("attacks:RECORDS", "test_verify:RECORDS"),
 }
 

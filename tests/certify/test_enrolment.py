@@ -17,6 +17,7 @@ from bench.profile import load_profile
 from bench.record import Campaign, ExpectedNode, NodeRecord
 from bench.record.folder import RosterNode
 from certify import dsse
+from certify.aggregate import Scope
 from certify.documents import PAYLOAD_TYPE, make_document
 from certify.enrolment import enrolled_keys, read_node_keys
 from certify.keys import load_private, new_key
@@ -88,11 +89,27 @@ def test_enrolment_is_the_campaigns_and_cannot_be_added_later(tmp_path: Path) ->
     own = {i: fresh_key() for i in range(3)}
     centre = laid(tmp_path, own, {})
     campaign: Campaign = m.test_campaign(load_profile("standard"), ("fp16",), 3)
-    nodes = tuple(replace(node, keyid=own[0].public.keyid) for node in campaign.nodes)
+    nodes = tuple(replace(node, keyid=own[i].public.keyid) for i, node in enumerate(campaign.nodes))
     other = make_document("campaign", replace(campaign, nodes=nodes))
     centre.campaign.write_bytes(dsse.seal(other, PAYLOAD_TYPE, [load_private(centre.key)]))
     with pytest.raises(RefusedError, match="campaign-differs"):
         centre.certify()
+
+
+def test_one_key_for_two_nodes_is_no_enrolment(tmp_path: Path) -> None:
+    key = fresh_key()
+    centre = laid(tmp_path, {0: key, 1: key, 2: fresh_key()}, {0: key.public.keyid, 1: key.public.keyid})
+    with pytest.raises(RefusedError, match="campaign-invalid"):
+        centre.certify()
+
+
+def test_what_a_node_issues_for_itself_enrols_nobody() -> None:
+    campaign = m.test_campaign(load_profile("standard"), ("fp16",), 1)
+    own = replace(campaign.nodes[0], keyid=fresh_key().public.keyid)
+    for self_issued, expected in ((False, {own.node_id: own.keyid}), (True, {})):
+        scope: Any = Scope.__new__(Scope)
+        object.__setattr__(scope, "campaign", replace(campaign, self_issued=self_issued, nodes=(own,)))
+        assert scope.enrolled == expected
 
 
 # --- gathering the keys ---

@@ -6,6 +6,7 @@ import dataclasses
 import pickle
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,8 +17,8 @@ from msgspec.structs import replace
 
 from bench.errors import InputError, RefusedError
 from bench.profile import load_profile
-from bench.record import digest
-from bench.units import utc_text
+from bench.record import Tool, digest
+from bench.units import utc_ns, utc_text
 from certify import dsse
 from certify.claim import Claim, Holdings, Reader, Shown, _read_holdings, _show, read_claim
 from certify.documents import PAYLOAD_TYPE, make_document
@@ -25,13 +26,17 @@ from certify.keys import load_private, load_public
 from certify.others import compare, conflicts
 from certify.reasons import effect_of
 from certify.statement import CapacityStatement
-from certify.trust import TrustedSet, Withdrawal
+from certify.trust import Revocation, TrustedSet, Withdrawal
+from certify.witness import make_witness
 from tests.certify.judged import basis_of, statement_of
 from tests.certify.measured import CENTRE_ID, Measured, measured, of_node, simulated, test_campaign
 from tests.certify.signed import new_key, sha
 
 NOON = "2026-06-01T12:00:00.000000Z"  # of the answer
 CARD, SLICE = ("cuda:0", ["uuid:card1"], None), ("mig:0", ["uuid:slice1"], "card1")
+SLICES = tuple((f"mig:{i}", [f"uuid:old{i}"], "card1") for i in range(7))
+CUT_ANEW = tuple((f"mig:{i}", [f"uuid:new{i}"], "card1") for i in range(7))
+MOVED = ("device-moved",)
 OTHER_CARD = ("cuda:1", ["uuid:card2", "serial:77777"], None)
 
 
@@ -206,7 +211,21 @@ CASES = {
     "two slices of one whole": Case(
         Made(devices=(SLICE,)),
         Made(project="P-2", **LATER, devices=(("mig:1", ["uuid:slice2"], "card1"),)),
-        (),
+        ("device-claimed-twice",),
+    ),
+    "a card cut anew": (
+        Case(Made(devices=SLICES), Made(project="P-2", **LATER, devices=CUT_ANEW), ("device-claimed-twice",))
+    ),
+    "a card cut anew, and superseded": Case(Made(number=2, before="other", **LATER, devices=CUT_ANEW), Made(), ()),
+    "a card cut anew after the validity": Case(
+        Made(devices=SLICES), Made(**APART | {"centre": "gz-centre", "project": "P-2"}, devices=CUT_ANEW), ()
+    ),
+    "a card that moved and was cut anew": Case(Made(devices=SLICES), Made(**APART, devices=CUT_ANEW), MOVED),
+    "slices that nobody claims": Case(
+        Made(devices=SLICES), Made(project="P-2", **LATER, devices=CUT_ANEW, pools=("node-9",)), ()
+    ),
+    "slices of two cards": Case(
+        Made(devices=SLICES), Made(project="P-2", **LATER, devices=(("mig:0", ["uuid:x"], "card2"),)), ()
     ),
     "a device that is in no pool of the other": Case(Made(), Made(project="P-2", **LATER, pools=("node-9",)), ()),
     "a device that is in no pool of this one": Case(Made(pools=("node-9",)), Made(project="P-2", **LATER), ()),
@@ -451,6 +470,86 @@ def test_a_statement_that_binds_another_campaign_than_it_holds(centre: Measured,
     with pytest.raises(RefusedError) as refused:
         read_claim(tmp_path / "lie.json", trust_of(centre), utc_text(time.time_ns()))
     assert refused.value.code == "campaign-differs"
+
+
+# A statement that contradicts itself: what it would say against an honest one must not count.
+CONTRADICTIONS: dict[str, tuple[Callable[[CapacityStatement], CapacityStatement], str]] = {
+    "another rules": (lambda s: replace(s, rules="petaseal-rules/9"), "rules-differ"),
+    "another centre": (lambda s: replace(s, centre_sha256=sha("another")), "campaign-differs"),
+    "a campaign of another centre": (lambda s: with_campaign(s, centre_id="wh-centre"), "centre-differs"),
+    "a spot check's campaign": (lambda s: with_campaign(s, purpose="spot-check"), "campaign-invalid"),
+    "a campaign that names a node twice": (
+        lambda s: with_campaign(s, nodes=(*s.campaign.nodes, s.campaign.nodes[0])),
+        "campaign-invalid",
+    ),
+    "windows that were not over": (
+        lambda s: replace(
+            s,
+            measured_from=s.starts_at,
+            measured_until=s.starts_at,
+            issue=replace(s.issue, issued_at=s.starts_at, valid_until=s.measured_until),
+        ),
+        "window-invalid",
+    ),
+    "measured after its issue": (lambda s: replace(s, measured_until=s.issue.valid_until), "times-reversed"),
+    "valid for a century": (
+        lambda s: replace(s, issue=replace(s.issue, valid_until="2126-01-01T00:00:00.000000Z")),
+        "validity-too-long",
+    ),
+    "a first that names another": (
+        lambda s: replace(s, issue=replace(s.issue, previous_sha256=sha("one"))),
+        "sequence-invalid",
+    ),
+    "supersedes a stranger": (lambda s: replace(s, issue=replace(s.issue, supersedes=(sha("x"),))), "sequence-invalid"),
+    "another root": (lambda s: s, "records-root"),
+}
+
+
+def with_campaign(statement: CapacityStatement, **changes: Any) -> CapacityStatement:
+    campaign = replace(statement.campaign, **changes)
+    return replace(statement, campaign=campaign, campaign_sha256=digest(campaign))
+
+
+@pytest.mark.parametrize("how", CONTRADICTIONS)
+def test_a_statement_that_contradicts_itself_voids_no_honest_one(centre: Measured, tmp_path: Path, how: str) -> None:
+    change, code = CONTRADICTIONS[how]
+    stated = change(claim_of(centre, "fork").statement)  # as it was it would be a fork
+    root = sha("another") if how == "another root" else stated.records_root
+    payload = make_document("capacity-statement", stated, root)
+    evil = tmp_path / "evil.json"
+    evil.write_bytes(dsse.seal(payload, PAYLOAD_TYPE, [load_private(centre.key)]))
+    now, trust = utc_text(time.time_ns()), trust_of(centre)
+    found = compare(claim_of(centre, "one"), [evil], trust, now, accept_simulated=True)
+    assert (found.refusal, found.conflicts) == (None, ())
+    assert any("refused itself" in what and code in what for what in found.not_checked), found.not_checked
+
+
+def test_a_statement_under_a_revoked_key_that_a_witness_dated_still_claims(centre: Measured, tmp_path: Path) -> None:
+    """Its key was stolen afterwards: the statement holds by itself, and so it claims its devices."""
+    shutil.copytree(centre.folder / "fork", tmp_path / "fork")
+    fork, now = claim_of(centre, "fork"), utc_text(time.time_ns())
+    witness, stolen = new_key(), load_public(centre.public_key)
+    gone = Revocation(keyid=stolen.keyid, revoked_at=utc_text(utc_ns(fork.issue.issued_at) + 10**9), reason="stolen")
+    trust = dataclasses.replace(TrustedSet.single(stolen, [witness.public]), revoked={stolen.keyid: gone})
+    with pytest.raises(RefusedError) as refused:
+        read_claim(tmp_path / "fork", trust, now)
+    assert refused.value.code == "key-revoked"
+    (tmp_path / "fork" / "witness-a.dsse.json").write_bytes(b"{}")  # passed over
+    with pytest.raises(RefusedError):
+        read_claim(tmp_path / "fork", trust, now)
+    for key, holds in ((new_key(), False), (witness, True)):  # a stranger's word is passed over as well
+        tool = Tool(version="0.1.0", sha256=sha("tool"))
+        dated_at = fork.issue.issued_at
+        sealed = make_witness(fork.statement, fork.payload_sha256, "recomputed", ("records",), tool, key, dated_at)
+        (tmp_path / "fork" / "witness-b.dsse.json").write_bytes(sealed)
+        if holds:
+            assert read_claim(tmp_path / "fork", trust, now).payload_sha256 == fork.payload_sha256
+        else:
+            with pytest.raises(RefusedError):
+                read_claim(tmp_path / "fork", trust, now)
+    found = compare(claim_of(centre, "one"), [tmp_path / "fork"], trust, now, accept_simulated=True)
+    assert found.refusal is not None
+    assert found.refusal.code == "sequence-forked"
 
 
 def test_holes_in_the_numbers_are_said(centre: Measured) -> None:

@@ -107,6 +107,33 @@ CASES: dict[str, tuple[Before, Before, list[tuple[str, str]]]] = {
         [("device-gone", "cuda:0"), ("device-new", "cuda:0")],
     ),
     "new": (TWO, (*TWO, part(2)), [("device-new", "cuda:2")]),
+    "one card under the uuid of one and the serial number of the other": (
+        TWO,
+        (part(0, serial="165401"),),
+        [("device-replaced", "cuda:0"), ("device-gone", "cuda:1")],
+    ),
+    "identities exchanged": (
+        TWO,
+        (part(0, serial="165401"), part(1, serial="165400")),
+        [("device-replaced", "cuda:0"), ("device-replaced", "cuda:1")],
+    ),
+    "another serial number under its uuid": (TWO, (part(0, serial="99999"), part(1)), [("device-replaced", "cuda:0")]),
+    "a serial number that is not told today": (TWO, (part(0, serial=None), part(1)), []),
+    "two cards of one uuid": (
+        (part(0),),
+        (part(0), part(0, device="cuda:7", serial=None)),
+        [("device-new", "cuda:7")],
+    ),
+    "two strangers of one name": (
+        TWO,
+        (part(1), STRANGER, part(0, uuid="GPU-dddd-8", serial="88888", pci_address="0000:7f:00.0")),
+        [("device-replaced", "cuda:0"), ("device-new", "cuda:0")],
+    ),
+    "one stranger in the place of two": (
+        (part(0), part(1, pci_address="0000:01:00.0")),
+        (STRANGER,),
+        [("device-replaced", "cuda:0"), ("device-gone", "cuda:1")],
+    ),
     "a new CPU beside a measured one": (
         (CPU,),
         (CPU, part(1, of=model(kind="cpu"), device="cpu:1")),
@@ -356,6 +383,17 @@ def test_files_that_are_none(today: Today, content: bytes) -> None:
         run(today.statement, [today.folder])
     assert refused.value.code == "devices-file-invalid"
     assert str(refused.value).isprintable()
+
+
+def test_a_device_that_is_listed_twice(today: Today, capsys: pytest.CaptureFixture[str]) -> None:
+    record = today.record(0)
+    found = [Found(record.models[device.model], device) for device in record.devices]
+    for usable, broken in (([*found, found[0]], []), (found, [UnusableError(InputError("x", "is"), found[1:])])):
+        show_devices(usable, broken, lambda model: {}, True)
+        today.put(0, capsys.readouterr().out.encode())
+        with pytest.raises(InputError) as refused:
+            run(today.statement, [today.folder])
+        assert (refused.value.code, "2 times" in str(refused.value)) == ("devices-file-invalid", True)
 
 
 def test_no_devices_is_all_gone() -> None:

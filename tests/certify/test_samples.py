@@ -106,6 +106,10 @@ def last_reading(found: list[list[str]]) -> list[str]:
     return found[-1]
 
 
+def reading(found: list[list[str]], quantity: str) -> list[str]:
+    return next(row for row in found if row[4] == quantity)
+
+
 def swap_marks(found: list[list[str]]) -> None:
     marks = [row for row in found if row[4].startswith("subwindow_") and row[0] == "fake:0" and row[1] == "fp16"]
     a = marks[0]
@@ -114,6 +118,7 @@ def swap_marks(found: list[list[str]]) -> None:
 
 
 TRUE = gzip.decompress(MADE.samples)
+SPELLED = "samples-invalid"  # one spelling for one value
 TRUE_QUOTED = packed(TRUE.replace(b"fake:0", b'"fake:0"'))
 BOUND: dict[str, tuple[bytes, str | None]] = {
     "true": (MADE.samples, None),
@@ -147,6 +152,28 @@ BOUND: dict[str, tuple[bytes, str | None]] = {
     "minus nothing": (rows(lambda r: last_reading(r).__setitem__(3, "-0")), "samples-invalid"),
     "a number beyond all": (rows(lambda r: first_mark(r).__setitem__(5, "9" * 19)), "samples-invalid"),
     "quotes": (TRUE_QUOTED, "samples-invalid"),
+    "a row twice before the warm-up": (rows(lambda r: r.insert(1, list(r[1]))), "samples-invalid"),
+    "an empty offset": (rows(lambda r: r[1].__setitem__(3, "")), "samples-invalid"),
+    "an empty device": (packed(HEAD + b",fp16,prepare,0,launch_1x1x1_ns,1\n"), "samples-invalid"),
+    "an empty workload": (packed(HEAD + b"fake:0,,prepare,0,launch_1x1x1_ns,1\n"), "samples-invalid"),
+    "an empty quantity": (rows(lambda r: last_reading(r).__setitem__(4, "")), "samples-invalid"),
+    "an empty value": (rows(lambda r: last_reading(r).__setitem__(5, "")), "samples-invalid"),
+    "a terminal's escape": (rows(lambda r: r[1].__setitem__(4, "\x1b[31moperand_sha256")), "samples-invalid"),
+    "a zero byte": (rows(lambda r: last_reading(r).__setitem__(5, "0\x00")), "samples-invalid"),
+    "a reading in another spelling": (rows(lambda r: reading(r, "power_mw").__setitem__(5, "0650000")), SPELLED),
+    "a reading as a fraction": (rows(lambda r: reading(r, "power_mw").__setitem__(5, "650000.0")), SPELLED),
+    "a digest in capitals": (rows(lambda r: r[1].__setitem__(5, r[1][5].upper())), SPELLED),
+    "a digest cut short": (rows(lambda r: r[1].__setitem__(5, r[1][5][:-1])), SPELLED),
+    "reasons out of order": (rows(lambda r: reading(r, "throttled").__setitem__(5, "thermal+power")), SPELLED),
+    "a reason twice": (rows(lambda r: reading(r, "throttled").__setitem__(5, "power+power")), SPELLED),
+    "a reason and none": (rows(lambda r: reading(r, "throttled").__setitem__(5, "none+power")), SPELLED),
+    "no reason at all": (rows(lambda r: reading(r, "throttled").__setitem__(5, "+power")), SPELLED),
+    "reasons in order": (rows(lambda r: reading(r, "throttled").__setitem__(5, "power+thermal")), None),
+    "out of memory in a trial": (
+        rows(lambda r: next(row for row in r if row[2] == "trial").__setitem__(5, "out-of-memory")),
+        None,
+    ),
+    "out of memory in a window": (rows(lambda r: last_reading(r).__setitem__(5, "out-of-memory")), SPELLED),
     "a carriage return": (packed(TRUE.replace(b"value\n", b"value\r\n", 1)), "samples-invalid"),
     "not gzip": (b"device,precision", "samples-invalid"),
     "gzip cut": (MADE.samples[:-1], "samples-invalid"),
@@ -169,6 +196,22 @@ def test_a_bomb_is_never_unpacked_beyond_the_cap(tmp_path: Path, monkeypatch: py
     assert audit(tmp_path, MADE.samples) is None
     monkeypatch.setattr(samples, "CAPS", replace(CAPS, samples_unpacked_bytes=len(TRUE) - 1))
     assert audit(tmp_path, MADE.samples) == "samples-too-large"
+
+
+def test_a_small_file_does_not_unpack_to_a_large_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """100 kB of rows that are all but copies would keep a verifier busy for minutes."""
+    monkeypatch.setattr(samples, "FLOOR_BYTES", 0)
+    padded = packed(HEAD + b"".join(b"%s:%02d,fp16,window,0,power_mw,1\n" % (b"z" * 4000, i) for i in range(99)))
+    assert len(gzip.decompress(padded)) > CAPS.package_ratio * len(padded)
+    assert audit(tmp_path, padded) == "samples-too-large"
+    monkeypatch.setattr(samples, "FLOOR_BYTES", 1 << 20)
+    assert audit(tmp_path, padded) == "samples-differ"
+
+
+def test_honest_samples_are_far_below_the_ratio() -> None:
+    for profile in ("smoke", "standard"):
+        made = simulate_node({}, 1, profile, ("fp16",)).samples
+        assert 4 * len(gzip.decompress(made)) < CAPS.package_ratio * len(made)
 
 
 def test_rows_of_one_figure_have_a_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 
 from bench.errors import InputError, RefusedError
 from certify import documents, dsse
-from certify.root_store import Anchor, accept_files, open_anchor
+from certify.root_store import Anchor, Memory, accept_files, open_anchor
 from certify.trust import Revocations, Withdrawal
 from certify.trust_edit import Span, first, following, lacking, listed, rotated, with_key, without_keys
 from certify.trust_root import Root, accept, accept_revocations, open_revocations, read_root
@@ -120,10 +121,16 @@ CASES = {
     ),
     "one key too few": Case((made("root1"),), None, made("root1"), "trust-root-signatures"),
     "one key under the old root is revoked there": Case(
-        (made("root1", "root2", version=2, issued_at=SECOND_ISSUED),),
+        (made("root1", "root2", version=2, issued_at=SECOND_ISSUED, revocations=CAST.revoked("root2")),),
         made("root1", "root3", revocations=CAST.revoked("root2")),
         None,
         "trust-root-signatures",
+    ),
+    "what was revoked is no longer": Case(
+        (made("root1", "root2", version=2, issued_at=SECOND_ISSUED),),
+        made("root1", "root2", revocations=CAST.revoked("node")),
+        None,
+        "trust-root-rollback",
     ),
     "signed by a key that the root itself revokes": Case(
         (made("root1", "root2", version=2, issued_at=SECOND_ISSUED, revocations=CAST.revoked("root2")),),
@@ -166,7 +173,7 @@ def test_what_was_accepted_is_remembered(tmp_path: Path) -> None:
     one, two, three = (write(tmp_path, root, f"{i}.json") for i, root in enumerate((V1, V2, V3)))
     with pytest.raises(RefusedError, match="trust-root-unpinned"):
         accept_files([one], NOW, state)
-    assert not state.exists()
+    assert not (state / "trust" / "roots").exists()
     assert accept_files([one], NOW, state, V1.fingerprint).not_checked == (
         f"what was revoked since {BEFORE}: give --revocations",
     )
@@ -192,7 +199,7 @@ def test_a_state_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 def test_a_memory_that_is_damaged_is_never_taken_for_none(tmp_path: Path) -> None:
     state, one = tmp_path / "state", write(tmp_path, V1)
     accept_files([one], NOW, state, V1.fingerprint)
-    (kept,) = (state / "trust").iterdir()
+    (kept,) = (state / "trust" / "roots").iterdir()
     kept.write_bytes(kept.read_bytes()[:100])
     with pytest.raises(RefusedError):
         accept_files([one], NOW, state, V1.fingerprint)
@@ -212,6 +219,36 @@ def test_what_does_not_belong_together(given: dict[str, Any]) -> None:
     with pytest.raises(InputError) as refused:
         Anchor(**given)
     assert refused.value.code == "trust-missing"
+
+
+def accepting(root: Path, state: str) -> None:
+    """Accept a root, in a process of its own."""
+    accept_files([root], NOW, Path(state))
+
+
+def test_two_that_accept_at_once_leave_the_newer(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    one, two, three = (write(tmp_path, root, f"{i}.json") for i, root in enumerate((V1, V2, V3)))
+    accept_files([one, two], NOW, state, V1.fingerprint)
+    holds = Memory(state / "trust", "cn-test")
+    with holds.alone() as locked:
+        assert locked
+        later = get_context("spawn").Process(target=accepting, args=(three, str(state)))
+        later.start()
+        later.join(1)
+        assert later.is_alive()  # it waits for whoever is at it
+    later.join(60)
+    assert later.exitcode == 0
+    with pytest.raises(RefusedError, match="trust-root-rollback"):
+        accept_files([two], NOW, state)
+
+
+def test_one_id_never_hides_behind_another(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    for trust_id in ("cn-test", "cn-test.revocations", "cn-test.dsse.json"):
+        root = made("root1", "root2", trust_id=trust_id)
+        accept_files([write(tmp_path, root, "r.json")], NOW, state, root.fingerprint)
+    accept_files([write(tmp_path, V2)], NOW, state)
 
 
 # --- revocation lists ---
@@ -237,6 +274,7 @@ def loaded(content: bytes, known: bytes | None = None, now: str = NOW) -> Revoca
     return listed
 
 
+LATER_REVOKED = tuple(replace(one, revoked_at="2026-06-01T00:00:00.000000Z") for one in CAST.revoked("operator1"))
 LISTS: dict[str, tuple[Callable[[], object], str]] = {
     "one key of two": (lambda: loaded(revoking("root1")), "revocations-signatures"),
     "by operators": (lambda: loaded(revoking("operator1", "operator2")), "revocations-signatures"),
@@ -259,6 +297,18 @@ LISTS: dict[str, tuple[Callable[[], object], str]] = {
     "a key twice": (
         lambda: revoking("root1", "root2", revocations=CAST.revoked("node", "node")),
         "revocations-invalid",
+    ),
+    "a key that is no longer revoked": (
+        lambda: loaded(revoking("root1", "root2", version=2, revocations=()), revoking("root1", "root2")),
+        "revocations-rollback",
+    ),
+    "a statement that is no longer revoked": (
+        lambda: loaded(revoking("root1", "root2", version=2, statements=()), revoking("root1", "root2")),
+        "revocations-rollback",
+    ),
+    "a key that is revoked later than before": (
+        lambda: loaded(revoking("root1", "root2", version=2, revocations=LATER_REVOKED), revoking("root1", "root2")),
+        "revocations-rollback",
     ),
     "reversed": (lambda: revoking("root1", "root2", expires_at=BEFORE), "revocations-invalid"),
     "a trust root": (lambda: loaded(V1.content), "predicate-type-wrong"),

@@ -27,6 +27,8 @@ from certify.signers import PrivateKey
 from certify.trust import Delegation, Revocation, TrustedKey, TrustRoot
 from certify.verify import Report
 from tests.certify import signed
+from tests.certify.attacks import canonical
+from tests.certify.attacks import field as put
 from tests.certify.measured import CENTRE_ID, Measured, measured
 
 DAY_NS = 86_400 * 10**9
@@ -55,10 +57,6 @@ def payload_of(envelope: Path) -> dict[str, Any]:
     return value
 
 
-def canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
 def edit(centre: Measured, out: Path, change: Edit, key: PrivateKey | None = None) -> None:
     """Change the statement's payload and sign it anew, by the operator if nobody else is named."""
     value = payload_of(out / "statement.dsse.json")
@@ -82,19 +80,6 @@ def code(report: Report) -> str | None:
     assert report.refusal.code in text
     assert "ACCEPTED" not in text
     return report.refusal.code
-
-
-def put(path: str, new: Any) -> Edit:
-    """Return a change of one place in the predicate, named as ``classes.0.counted``; a callable gets the old value."""
-
-    def change(value: dict[str, Any]) -> None:
-        *steps, last = (int(step) if step.isdigit() else step for step in path.split("."))
-        place: Any = value["predicate"]
-        for step in steps:
-            place = place[step]
-        place[last] = new(place[last]) if callable(new) else new
-
-    return change
 
 
 def several(*changes: Edit) -> Edit:
@@ -299,6 +284,10 @@ STATED: dict[str, tuple[Edit, str | None]] = {
     "step 12 another policy announced": (
         rebound(put("campaign.policies", {"guangzhou-2000p": "ab" * 32}), "campaign"),
         "policy-unknown",
+    ),
+    "step 12 verdicts of a policy that it does not name": (
+        lambda v: v["predicate"]["verdicts"][0].update(policy="generous"),
+        "verdict-differs",
     ),
     "step 12 another start": (put("starts_at", "2026-03-01T08:01:01.000000Z"), "start-differs"),
     "step 12 another challenge": (rebound(put("campaign.challenge", "cd" * 16), "campaign"), "campaign-differs"),
@@ -551,6 +540,7 @@ class People:
         signers: int = 2,
         more: tuple[Delegation, ...] = (),
         more_keys: tuple[PrivateKey, ...] = (),
+        more_from: str | None = None,
         revocations: tuple[Revocation, ...] = (),
     ) -> Path:
         """Sign a trust root: two root keys must sign, and the operators hold `role`."""
@@ -568,6 +558,11 @@ class People:
             Delegation(role=role, centre_ids=centres, threshold=threshold, keys=ids(self.operators)),
         ]
         keys = {key.public.keyid: entry(key) for key in (*self.roots, *more_keys)}
+        if more_from is not None:
+            later = {
+                k.public.keyid: msgspec.structs.replace(keys[k.public.keyid], valid_from=more_from) for k in more_keys
+            }
+            keys |= later
         keys |= {key.public.keyid: entry(key, operator_until) for key in self.operators}
         if self.node is not None:
             held.append(Delegation(role="node", centre_ids=(CENTRE_ID,), threshold=1, keys=ids([self.node])))

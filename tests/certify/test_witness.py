@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from certify.policy import load_policy
 from certify.signers import PrivateKey
 from certify.trust import Delegation, Revocation, TrustedSet
 from certify.verify import Report
-from certify.witness import RECOMPUTED, make_witness
+from certify.witness import RECOMPUTED, Witnessed, dated_by, make_witness
 from tests.bad_input.command import petaseal
 from tests.certify import signed
 from tests.certify.measured import CENTRE_ID, Measured, measured
@@ -215,6 +217,78 @@ def test_a_revoked_witness_dates_nothing(centre: Measured, people: People, tmp_p
     given: dict[str, Any] = {"public_key": None, "trust": root, "fingerprint": signed.fingerprint(root)}
     at_ns = utc_ns(later) + SECOND_NS
     assert code(checked(centre, witnesses=files, at_ns=at_ns, **given)) == "key-revoked"
+
+
+def test_one_witness_alone_dates_nothing_where_two_are_demanded() -> None:
+    early, late = Witnessed("a", "2026-03-01T08:00:00.000000Z", "audited"), Witnessed("b", signed.NOW, "audited")
+    assert dated_by((), 0) is None
+    assert dated_by((late, early), 0) == dated_by((late, early), 1) == early.witnessed_at
+    assert dated_by((early,), 2) is None  # a thief of one witness's key says what he likes
+    assert dated_by((early, late), 2) == late.witnessed_at
+
+
+def test_a_witness_dates_nothing_before_its_key_was_valid(centre: Measured, people: People, tmp_path: Path) -> None:
+    witness = load_private(centre.folder / "witness.pem")
+    statement = checked(centre, demand_witnesses=False).statement
+    assert statement is not None
+    issued_ns = utc_ns(statement.issue.issued_at)
+    root = people.write(
+        more=(Delegation(role="witness", centre_ids=None, threshold=1, keys=(witness.public.keyid,)),),
+        more_keys=(witness,),
+        more_from=utc_text(issued_ns + 3600 * SECOND_NS),
+    )
+    given: dict[str, Any] = {"public_key": None, "trust": root, "fingerprint": signed.fingerprint(root)}
+    files = (witnessed(centre, tmp_path / "w.json"),)
+    report = checked(centre, witnesses=files, at_ns=issued_ns + 7200 * SECOND_NS, **given)
+    assert code(report) == "key-not-yet-valid"
+
+
+def test_that_only_a_witness_saves_a_statement_is_said(centre: Measured, people: People, tmp_path: Path) -> None:
+    statement = checked(centre, demand_witnesses=False).statement
+    assert statement is not None
+    root = root_with(centre, people, utc_text(utc_ns(statement.issue.issued_at) + 60 * SECOND_NS))
+    files = (witnessed(centre, tmp_path / "w.json"),)
+    given: dict[str, Any] = {"public_key": None, "trust": root, "fingerprint": signed.fingerprint(root)}
+    report = checked(centre, witnesses=files, **given)
+    assert code(report) is None
+    (note,) = report.as_json()["notes"]
+    assert "was revoked at" in note
+    assert "accepted only because witnesses saw" in note
+    assert any(line.startswith("NOTE: key ") for line in report.lines())
+
+
+def test_a_document_that_merely_lies_there_refuses_nothing(centre: Measured, tmp_path: Path) -> None:
+    shutil.copytree(centre.folder / "out", tmp_path / "out")
+    witnessed(centre, tmp_path / "out" / "witness.dsse.json", key=signed.new_key())
+    report = verify.verify(
+        verify.in_folder(
+            verify.Request(
+                statement=tmp_path / "out",
+                at_ns=time.time_ns(),
+                public_key=centre.public_key,
+                accept_simulated=True,
+                policies=(str(centre.folder / "witnessed.yaml"),),
+                demand_witnesses=False,
+            ),
+            tmp_path / "out",
+        )
+    )
+    assert code(report) is None
+    assert report.level == "recomputed"
+    assert any("witness.dsse.json, which lies there: key-not-trusted" in what for what in report.not_checked)
+
+
+def test_names_of_files_write_nothing_on_a_terminal(centre: Measured, tmp_path: Path) -> None:
+    evil = tmp_path / "\x1b]0;pwned\x07\nACCEPTED: level audited.json"
+    evil.write_bytes(b"{}")
+    report = checked(centre, demand_witnesses=False, others=(evil,))
+    assert all(line.isprintable() for line in report.lines())
+    assert not any(line.startswith("ACCEPTED: level audited") for line in report.lines())
+
+
+def test_a_moment_at_the_end_of_time(centre: Measured, tmp_path: Path) -> None:
+    path = witnessed(centre, tmp_path / "w.json", witnessed_at="9999-12-31T23:59:59.999999Z")
+    assert code(checked(centre, witnesses=(path,), **known(centre))) == "witness-time"
 
 
 def test_keys_that_the_user_names_have_one_role_each() -> None:
