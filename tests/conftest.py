@@ -1,7 +1,7 @@
 """Tests that measure in real time run apart from the others, two at once; those that notice a neighbour, alone.
 
-Both are tried once more where they fail (``--reruns 1``): a burst of somebody else's load spoils a real measurement,
-but not twice. A test that was tried again is shown as R in pytest's line. No other test is.
+Both are tried again where they fail, twice at most and some seconds later: a burst of somebody else's load spoils a
+real measurement, but not three. A test that was tried again is shown as R in pytest's line. No other test is.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def test_a_foreign_process_is_found_where_the_device_tells_of_it(
 ) -> None:
     told = iter((0, 0))  # when the session begins, and when it is asked whether processes are told at all
     monkeypatch.setattr(CpuSource, "read", lambda self: Reading(processes=next(told, 2)))
-    assert code in trick(SETUP).codes
+    assert code in trick(SETUP._replace(seconds=2.4)).codes  # a neighbour's load makes even the smallest launch long
 
 
 def test_a_trick_that_worked_and_was_not_caught_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from bench.devices import load_backend
 from bench.errors import RefusedError
@@ -31,6 +31,7 @@ from bench.record import (
     Profile,
     Shape,
     columns,
+    encode,
     throughput_bounds,
 )
 from bench.scenario import Scenario, Script
@@ -950,4 +951,4 @@ def test_every_figure_of_the_table_is_a_valid_record() -> None:
     """A change of facts that a record's own type would refuse would test nothing."""
     for broken in BROKEN:
         record = judged(broken).record
-        assert msgspec.convert(msgspec.to_builtins(asdict(record)), NodeRecord) == record
+        assert msgspec.json.decode(encode(record), type=NodeRecord) == record
