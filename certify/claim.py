@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
-from operator import attrgetter
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -28,7 +26,7 @@ from certify.policy import MAX_VALID_DAYS, Policy, load_policy
 from certify.records import PARALLEL_FROM_BYTES, Chunk, chunks_of, envelopes
 from certify.statement import CapacityStatement, Issue
 from certify.trust import TrustedSet
-from certify.witness import dated_by, most_witnesses, open_witnesses
+from certify.witness import dated_by, documents_in, gather_witnesses, most_witnesses
 from certify.workers import spread
 
 T = TypeVar("T")
@@ -220,13 +218,9 @@ def open_dated(
     dates: list[str | None] = []
 
     def dated(parsed: Opened[CapacityStatement]) -> str | None:
-        seen = {one.keyid: one for one in open_witnesses(witnesses, parsed, trust, at)}
-        for path in sorted(file.parent.glob("witness*.dsse.json"))[: CAPS.package_witnesses]:
-            with suppress(PetasealError):
-                for one in open_witnesses([path], parsed, trust, at):
-                    seen[one.keyid] = min(seen.get(one.keyid, one), one, key=attrgetter("witnessed_at"))
+        seen, _ = gather_witnesses(witnesses, documents_in(file.parent), parsed, trust, at)
         demanded = most_witnesses(known_policies(parsed.predicate, policies)) if seen else 0
-        dates.append(dated_by(tuple(seen.values()), demanded))
+        dates.append(dated_by(seen, demanded))
         return dates[0]
 
     content = read_bytes(file, CAPS.statement_bytes)

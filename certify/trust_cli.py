@@ -323,6 +323,7 @@ def _shown(content: bytes, file: Path) -> tuple[dict[str, Any], list[str]]:
 
     from certify import documents, dsse
     from certify.caps import CAPS
+    from certify.trust_edit import lacking
     from certify.trust_root import read_root
 
     kind, envelope = _kind(content, file), dsse.parse_envelope(content, CAPS.trust_bytes, file)
@@ -359,16 +360,9 @@ def _shown(content: bytes, file: Path) -> tuple[dict[str, Any], list[str]]:
         return shown, [*lines, *(f"NOT CHECKED without its root: a signature under {keyid}" for keyid in signers)]
     lines += [f"signed by {keyid}" for keyid in signers]
     lines += [f"NOT CHECKED: a signature under {keyid}, no root key of this version" for keyid in others]
-    if (lacking := root_lacks(root)) > 0:
-        lines.append(f"LACKS {lacking} of the signatures of this version's own root keys")
+    if missing := lacking(root, None):
+        lines.append(f"LACKS {missing} of the signatures of this version's own root keys")
     return shown, lines
-
-
-def root_lacks(root: Root) -> int:
-    """Return how many of a root's own keys have yet to sign it."""
-    from certify.trust_edit import lacking
-
-    return lacking(root, None)
 
 
 def _kind(content: bytes, file: Path) -> str:

@@ -26,7 +26,7 @@ from certify.documents import Level, Opened, open_document
 from certify.root_store import Anchor, open_anchor
 from certify.statement import CapacityStatement, absences_of
 from certify.trust import TrustedSet
-from certify.witness import Witnessed, check_witnesses, dated_by, most_witnesses, open_witnesses
+from certify.witness import Witnessed, check_witnesses, dated_by, documents_in, gather_witnesses, most_witnesses
 
 if TYPE_CHECKING:
     from certify.claim import Holdings
@@ -87,7 +87,7 @@ def in_folder(request: Request, place: Path) -> Request:
         records=there(request.records, "records.jsonl"),
         samples=there(request.samples, "samples"),
         baseline=there(request.baseline, "baseline.dsse.json"),
-        witnesses_beside=tuple(sorted(place.glob("witness*.dsse.json"))[: CAPS.package_witnesses]),
+        witnesses_beside=documents_in(place),
     )
 
 
@@ -183,15 +183,10 @@ def _verify(request: Request, anchor: Anchor, report: Report, progress: Callable
     def dated(opened: Opened[CapacityStatement]) -> str | None:
         if not request.witnesses and not request.witnesses_beside:
             return None
-        good = []
-        for path in request.witnesses_beside:
-            try:
-                open_witnesses([path], opened, trust, at)
-            except PetasealError as error:
-                report.not_checked.append(f"the witness document {path.name}, which lies there: {error.code}")
-            else:
-                good.append(path)
-        report.witnesses = open_witnesses([*request.witnesses, *good], opened, trust, at)
+        given, beside = request.witnesses, request.witnesses_beside
+        report.witnesses, passed_over = gather_witnesses(given, beside, opened, trust, at)
+        for path, code in passed_over:
+            report.not_checked.append(f"the witness document {path.name}, which lies there: {code}")
         return dated_by(report.witnesses, most_witnesses(own_policies(opened.predicate, request)))
 
     # 1, 2, 3, 5, 6, 7, 8, 9, and the key's part of 10

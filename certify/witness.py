@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.errors import RefusedError
+from bench.errors import PetasealError, RefusedError
 from bench.record import Tool, read_bytes
 from certify.caps import CAPS
 from certify.documents import PAYLOAD_TYPE, Opened, Witness, make_document, open_document
@@ -70,6 +70,39 @@ def open_witnesses(
             one = Witnessed(keyid, witness.witnessed_at, witness.level)
             found[keyid] = min(found.get(keyid, one), one, key=lambda seen: seen.witnessed_at)
     return tuple(found[keyid] for keyid in sorted(found))
+
+
+def documents_in(folder: Path) -> tuple[Path, ...]:
+    """Return the witness documents that lie in a statement's folder or package, as many as a package may hold."""
+    return tuple(sorted(folder.glob("witness*.dsse.json"))[: CAPS.package_witnesses])
+
+
+def gather_witnesses(
+    given: Sequence[Path], beside: Sequence[Path], statement: Opened[CapacityStatement], trust: TrustedSet, at: str
+) -> tuple[tuple[Witnessed, ...], tuple[tuple[Path, str], ...]]:
+    """Return who witnessed a statement, and the documents that were passed over, each with its reason code.
+
+    Args:
+        given: documents that the user named: a bad one refuses.
+        beside: documents that merely lie there: nobody vouched for them, and a bad one is passed over.
+        statement: see `open_witnesses`.
+        trust: see `open_witnesses`.
+        at: see `open_witnesses`.
+
+    Raises:
+        RefusedError: with the code of the first fault of a document in `given`.
+    """
+    found = {one.keyid: one for one in open_witnesses(given, statement, trust, at)}
+    passed_over = []
+    for path in beside:
+        try:
+            more = open_witnesses([path], statement, trust, at)
+        except PetasealError as error:
+            passed_over.append((path, error.code))
+            continue
+        for one in more:
+            found[one.keyid] = min(found.get(one.keyid, one), one, key=lambda seen: seen.witnessed_at)
+    return tuple(found[keyid] for keyid in sorted(found)), tuple(passed_over)
 
 
 def most_witnesses(policies: Iterable[Policy]) -> int:
