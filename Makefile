@@ -42,7 +42,7 @@ certify: $(VENV)/.base  ## measure this machine, sign a statement, verify it
 
 test: $(VENV)/.dev lint  ## everything that is checked: style, types, tests (tests/conftest.py says in which order)
 	$(BIN)/python -m pytest -m "not realtime and not alone" --numprocesses auto --dist loadfile
-	$(BIN)/python -m pytest -m realtime --numprocesses 2 --dist loadfile --reruns 2 --reruns-delay 3
+	$(BIN)/python -m pytest -m realtime --numprocesses 3 --dist loadfile --reruns 2 --reruns-delay 3
 	$(BIN)/python -m pytest -m alone --reruns 2 --reruns-delay 3
 
 lint: $(VENV)/.dev

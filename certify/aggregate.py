@@ -24,6 +24,7 @@ from bench.record import (
     Precision,
     Profile,
     Workload,
+    digest,
     identifier,
 )
 from certify.centre import Centre, Pool
@@ -238,6 +239,16 @@ def tally_record(record: NodeRecord, scope: Scope, tally: Tally) -> list[DeviceK
     return keys
 
 
+def counted_sums(tally: Tally, scope: Scope) -> tuple[tuple[str, Sum], ...]:
+    """Return what a tally counts in each pool, in the workload of the pool's class."""
+    sums: dict[str, Sum] = {pool: Sum() for pool in tally.nodes}
+    classes = {pool.pool: pool.pool_class for pool in scope.centre.pools}
+    for key, value in tally.sums.items():
+        if key.workload == scope.counting[classes[key.pool]].workload:
+            sums[key.pool].add(value)
+    return tuple(sums.items())
+
+
 DeviceKeys = tuple[str, list[str], str | None]  # name, identities, parent's uuid
 Measured = dict[Workload, tuple[Setting, Figure]]
 
@@ -406,6 +417,11 @@ def device_keys(record: NodeRecord, device: Device) -> DeviceKeys:
 
 def _device_keys(record: NodeRecord, device: Device, own: list[str]) -> DeviceKeys:
     return device.device, own + _place_key(record, device), identifier(device.parent)
+
+
+def devices_digest(keys: Iterable[str]) -> str:
+    """Return the digest of a node's devices: of all that they are known by, sorted, without where they sit."""
+    return digest(sorted({key for key in keys if not key.startswith("pci_address:")}))
 
 
 class Uniqueness:

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Hashable
 from datetime import datetime
 from functools import cache
+from itertools import accumulate
 from typing import Any, NoReturn, TypeVar, cast
 
 import msgspec
@@ -27,6 +28,10 @@ _TIME_RULE = TIME_PATTERN.partition("\\")[0]  # as the decoder words it, up to w
 TIME_FORM = "2026-03-01T08:00:00.000000Z"
 _TIME = re.compile(rb'"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6})Z"')
 _TIME_LENGTH = len(TIME_FORM) + 2
+DEEPEST = 64  # brackets that may be open at once; beyond that, parsers differ in what they can read
+_STRING = re.compile(rb'"[^"]*"')  # once no quote in it is escaped
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: one bracket more is open, or one less
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
 _CONTROL_ESCAPE = re.compile(r'\\[^"\\]')
 # Cc control, Cf format (bidi controls, zero-width), Cs surrogate, Co private, Cn unassigned, Zl and Zp line breaks.
 _FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -67,12 +72,14 @@ def decode_exact(payload: bytes, kind: type[T], where: object = None) -> T:
     """Return bytes as a value of `kind` of which they are the one encoding, whatever its texts hold.
 
     Raises:
-        RefusedError: `json-invalid`, `schema-invalid`, `time-invalid`, `not-canonical`, or the code that the type
-            itself refuses with.
+        RefusedError: `json-invalid` if the bytes are not JSON, whatever else is wrong with them; of JSON
+            `schema-invalid`, `time-invalid`, or the code that the type itself refuses with, whichever the decoder
+            meets first; then `not-canonical`.
     """
     try:
         value: T = _decoder(cast(Hashable, kind)).decode(payload)
     except msgspec.ValidationError as error:
+        _check_json(payload, where)  # the decoder has not seen all of it
         what, _, place = str(error).rpartition(" - at ")
         if _TIME_RULE in what:
             raise RefusedError("time-invalid", f"{place} is not a time as {TIME_FORM}", where=where) from None
@@ -80,6 +87,7 @@ def decode_exact(payload: bytes, kind: type[T], where: object = None) -> T:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RefusedError("json-invalid", str(error), where=where) from None
     except PetasealError as error:  # a type's own rule, which does not know what it was read from
+        _check_json(payload, where)
         error.where = error.where or (None if where is None else str(where))
         raise
     canonical = encode(value)
@@ -108,6 +116,19 @@ def check_text(canonical: bytes, where: object = None) -> None:
 @cache
 def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
+
+
+def _check_json(payload: bytes, where: object) -> None:
+    """Refuse what is not JSON at all: UTF-8, the grammar, whole characters, at most `DEEPEST` brackets open."""
+    try:
+        payload.decode()
+        msgspec.json.decode(payload, type=msgspec.Raw)  # reads the grammar, and makes nothing of it
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RefusedError("json-invalid", str(error), where=where) from None
+    unescaped = payload.replace(rb"\\", b"").replace(rb"\"", b"")
+    steps = _STRING.sub(b"", unescaped).translate(_STEPS, _NO_BRACKETS)
+    if max(accumulate(memoryview(steps).cast("b")), default=0) > DEEPEST:
+        raise RefusedError("json-invalid", f"nests deeper than {DEEPEST} levels", where=where)
 
 
 def _refuse_difference(payload: bytes, canonical: bytes, where: object) -> NoReturn:

@@ -35,6 +35,7 @@ class Caps:
     records: int = 200_000  # nodes of one centre; ten times the largest centre that is known
     package_members: int = 200_032  # samples of `records` nodes, and what belongs to the statement
     package_witnesses: int = 8  # beside one statement; a policy asks for one
+    package_receipts: int = 8  # of registries beside one statement; a platform has one
     package_ratio: int = 50  # of unpacked to packed: records that are all but copies reach 26, a gzip bomb 1,032
     signatures: int = 8  # on one envelope: operators up to a threshold; each costs a verification before any is trusted
     time_skew_s: int = 120  # a document from a machine whose clock is ahead; more is a clock that nobody looks after

@@ -7,7 +7,7 @@ claims say against each other is `certify.others`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from certify.centre import Centre, centre_problem
 from certify.documents import Opened, open_document, open_record
 from certify.merkle import record_root
 from certify.policy import MAX_VALID_DAYS, Policy, load_policy
+from certify.receipt import earliest_receipt, receipts_in
 from certify.records import PARALLEL_FROM_BYTES, Chunk, chunks_of, envelopes
 from certify.statement import CapacityStatement, Issue
 from certify.trust import TrustedSet
@@ -56,6 +57,22 @@ class Holdings:
         self.parents: dict[str, str] = {}  # identity that a whole may go by -> node/device of a part, a claimed one
         self.claimed: set[str] = set()  # node/device
         self.samples: dict[str, set[str]] = {}  # digest of a record's samples -> the records that bind it
+
+    @classmethod
+    def of(
+        cls,
+        centre: Centre,
+        devices: Mapping[str, str],
+        parents: Mapping[str, str],
+        claimed: Iterable[str],
+        machines: Mapping[str, str],
+        samples: Mapping[str, set[str]],
+    ) -> Holdings:
+        """Return holdings, or a part of them, whose records were read before."""
+        held = cls(centre)
+        held.devices, held.parents, held.claimed = dict(devices), dict(parents), set(claimed)
+        held.samples, held._signed = dict(samples), dict(machines)
+        return held
 
     def see(self, record: Shown) -> None:
         """Add one record."""
@@ -198,10 +215,11 @@ def open_dated(
     witnesses: Sequence[Path] = (),
     policies: Sequence[Policy] = (),
     where: Path | None = None,
+    receipts: Sequence[Path] = (),
 ) -> tuple[Opened[CapacityStatement], str | None]:
-    """Return a statement that is signed, trusted and not revoked, and when witnesses saw it; None where nobody did.
+    """Return a statement that is signed, trusted and not revoked, and when a witness or registry saw it, if one did.
 
-    A witness document that lies beside it and is bad is passed over, as nobody vouched for it.
+    A witness document or receipt that lies beside it and is bad is passed over, as nobody vouched for it.
 
     Args:
         file: the statement.
@@ -210,17 +228,20 @@ def open_dated(
         witnesses: witness documents that the user gave.
         policies: that it may have been judged by, beside the installed ones.
         where: what it is called in error texts; its file by default.
+        receipts: registries' receipts that the user gave.
 
     Raises:
         InputError: a file cannot be read.
-        RefusedError: with the code of the first fault of the statement, or of a document in `witnesses`.
+        RefusedError: with the code of the first fault of the statement, or of a document that was given.
     """
     dates: list[str | None] = []
 
     def dated(parsed: Opened[CapacityStatement]) -> str | None:
         seen, _ = gather_witnesses(witnesses, documents_in(file.parent), parsed, trust, at)
         demanded = most_witnesses(known_policies(parsed.predicate, policies)) if seen else 0
-        dates.append(dated_by(seen, demanded))
+        receipt, _ = earliest_receipt(receipts, receipts_in(file.parent), parsed, trust, at)
+        found = [dated_by(seen, demanded), None if receipt is None else receipt.received_at]
+        dates.append(min((date for date in found if date is not None), default=None))
         return dates[0]
 
     content = read_bytes(file, CAPS.statement_bytes)

@@ -19,7 +19,7 @@ import bench.campaign.cli
 import bench.cli
 from bench.errors import InputError, Interrupted, PetasealError, RefusedError
 from bench.show import is_terminal, print_json, print_lines
-from certify import bundle_cli, campaign_cli, package_cli, trust_cli, witness_cli
+from certify import bundle_cli, campaign_cli, package_cli, registry_cli, trust_cli, witness_cli
 from certify.audit import cli as audit_cli
 from certify.campaign_cli import Engines
 from certify.sealing import Sealing, nominal_rates
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bench.launchers.base import EngineNode
-    from bench.record import Profile, Tool
+    from bench.record import Device, Profile, Tool
     from certify.opening import Opened
 
 app = typer.Typer(
@@ -185,6 +185,7 @@ def verify(
     witness_key: Annotated[
         list[Path] | None, typer.Option(help="A witness's public key, beside --public-key; may be repeated.")
     ] = None,
+    receipt: Annotated[list[Path] | None, typer.Option(help="A registry's receipt; may be repeated.")] = None,
     records: Annotated[Path | None, typer.Option(help="records.jsonl, or a folder of record envelopes.")] = None,
     samples: Annotated[Path | None, typer.Option(help="Folder with the records' samples (level audited).")] = None,
     at: Annotated[str | None, typer.Option(help="Answer for this UTC time, as 2026-03-01T08:00:00.000000Z.")] = None,
@@ -222,6 +223,7 @@ def verify(
         revocations=revocations,
         witnesses=tuple(witness or ()),
         witness_keys=tuple(witness_key or ()),
+        receipts=tuple(receipt or ()),
         records=records,
         samples=samples,
         at_ns=moment,
@@ -429,11 +431,25 @@ def _launch(folder: Path, on: str | None, options: Sequence[str], reservation: s
     return view.places["done"] + view.places["void"] == view.expected
 
 
+def _machine_id() -> str:
+    from bench.environment import machine_id
+
+    return machine_id()
+
+
+def _devices(wanted: str) -> list[Device]:
+    from bench.devices import survey_devices
+
+    found, _ = survey_devices(wanted)
+    return [one.device for one in found]
+
+
 bundle_cli.mount(app)
 trust_cli.mount(app, emit)
 witness_cli.mount(app, emit, counting, _tool)
 audit_cli.mount(app, emit, counting)
 package_cli.mount(app, emit)
+registry_cli.mount(app, emit, _machine_id, _devices)
 bench.campaign.cli.mount(campaign_app, Sealing())
 campaign_cli.mount(campaign_app, Engines(_discover, _profile, _estimate, _coordinate, _launch), emit, counting)
 

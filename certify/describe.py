@@ -211,6 +211,8 @@ def describe_report(report: Report) -> list[str]:
     if report.trust_root is not None:
         lines.append(f"trust root {report.trust_root}")
     lines += [f"witnessed by {one.keyid} at {one.witnessed_at}, level {one.level}" for one in report.witnesses]
+    if (receipt := report.receipt) is not None:
+        lines.append(f"received by registry {receipt.keyid} at {receipt.received_at}, level {receipt.level}")
     if report.self_asserted:
         lines.append(f"records under keys that nobody enrolled (self-asserted): {report.self_asserted}")
     if report.signers_of_records is not None and report.signers_of_records < report.statement.records:

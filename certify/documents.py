@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 import msgspec
 from msgspec import Meta
@@ -97,6 +97,24 @@ DOCUMENTS: dict[str, DocumentKind] = {
         centre="centre_id",
         cap="witness_bytes",
     ),
+    "receipt": DocumentKind(
+        predicate_type="urn:petaseal:receipt/v0.1",
+        predicate="certify.documents:Receipt",
+        role="registry",
+        subject="statement.json",
+        digest="sha256",
+        centre="centre_id",
+        cap="witness_bytes",
+    ),
+    "heartbeat": DocumentKind(
+        predicate_type="urn:petaseal:heartbeat/v0.1",
+        predicate="certify.documents:Heartbeat",
+        role="node",
+        subject="{0.node_id}.heartbeat.json",
+        digest="predicate",
+        centre="centre_id",
+        cap="witness_bytes",
+    ),
     "trust-root": DocumentKind(
         predicate_type="urn:petaseal:trust-root/v0.1",
         predicate="certify.trust:TrustRoot",
@@ -136,7 +154,7 @@ class Statement(
     predicate: P
 
 
-class _Header(msgspec.Struct, rename={"type": "_type", "predicate_type": "predicateType"}):
+class _Header(NamedTuple):
     """The types of a statement, whatever its predicate."""
 
     type: str
@@ -179,6 +197,31 @@ class Witness(Document, frozen=True, kw_only=True):
     level: Level
     checks: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=64)]
     tool: Tool
+
+
+class Receipt(Document, frozen=True, kw_only=True):
+    """What a registry decided about a statement that came to it, and when; the subject is the statement's payload."""
+
+    centre_id: Name
+    received_at: UtcTime
+    decision: Literal["accepted", "refused"]
+    code: Name | None  # of a refusal
+    level: Level | None  # that the registry itself reached; null where it refused
+
+    def __post_init__(self) -> None:
+        if (self.decision == "accepted") != (self.code is None) or (self.code is None) != (self.level is not None):
+            raise ValueError("the receipt contradicts itself: a refusal has a code, and only what is accepted a level")
+
+
+class Heartbeat(Document, frozen=True, kw_only=True):
+    """That a node whose record was certified is there: signed by the key of its record, under the registry's nonce."""
+
+    centre_id: Name
+    node_id: Name
+    nonce: Sha256  # from the registry, good once
+    sent_at: UtcTime  # by the node's clock
+    devices_sha256: Sha256  # of the identities of all its devices, as they are now
+    signer_spki: Annotated[str, Meta(min_length=1, max_length=512)]  # base64 DER SubjectPublicKeyInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +274,9 @@ def parse_payload(name: str, payload: bytes, where: object = None) -> Opened[Any
     kind = DOCUMENTS[name]
     try:
         statement = canonical.decode(payload, _statement_type(name), where)  # 7
-    except RefusedError:
-        _check_types(_header(payload), kind, name, where)  # the cause, where it is another document
+    except RefusedError as error:
+        if error.code != "json-invalid":  # the cause, where it is another document
+            _check_types(_header(payload), kind, name, where)
         raise
     _check_types(statement, kind, name, where)  # 8
     (subject,) = statement.subject
@@ -289,11 +333,25 @@ def open_record(
     dated: str | None = None,
     caps: Caps = CAPS,
 ) -> Opened[NodeRecord]:
-    """Return a verified node record. Its key may be one that nobody enrolled: then the record says so.
+    """Return a verified node record: `open_own` of a ``node-record``."""
+    return open_own("node-record", content, trust, at, where, dated, caps)
 
-    A record names its signer's key in the payload, so that it can be checked alone; that key signs it, and no other.
+
+def open_own(
+    name: str,
+    content: bytes,
+    trust: TrustedSet,
+    at: str,
+    where: object = None,
+    dated: str | None = None,
+    caps: Caps = CAPS,
+) -> Opened[Any]:
+    """Return a verified document of a node. Its key may be one that nobody enrolled: then the document says so.
+
+    It names its signer's key in the payload, so that it can be checked alone; that key signs it, and no other.
 
     Args:
+        name: ``node-record`` or ``heartbeat``.
         content: the file, or a line of ``records.jsonl``.
         trust: the verifier's keys: one that has another role, is revoked or belongs to another centre is refused.
         at: the time that an enrolled key must be valid at, in the form of `UtcTime`.
@@ -304,9 +362,9 @@ def open_record(
     Raises:
         RefusedError: `signer-mismatch`, or with the code of the step that fails.
     """
-    envelope = dsse.parse_envelope(content, caps.record_bytes, where, caps)  # 1, 2, 3
+    envelope = dsse.parse_envelope(content, getattr(caps, DOCUMENTS[name].cap), where, caps)  # 1, 2, 3
     check_payload_type(envelope, where)  # 6
-    opened: Opened[NodeRecord] = parse_payload("node-record", envelope.payload, where)  # 7, 8
+    opened = parse_payload(name, envelope.payload, where)  # 7, 8
     key = public_key(spki_bytes(opened.predicate.signer_spki, where), where, thorough=False)
     if any(signature.keyid != key.keyid for signature in envelope.signatures):
         raise RefusedError("signer-mismatch", "is signed by another key than the one it names", where=where)
@@ -368,8 +426,9 @@ def _statement_type(name: str) -> type[Statement[Any]]:
 
 def _header(payload: bytes) -> _Header | None:
     try:
-        return msgspec.json.decode(payload, type=_Header)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        fields = msgspec.json.decode(payload, type=dict[str, msgspec.Raw])  # of a field that stands twice, the last
+        return _Header(*(msgspec.json.decode(fields[name], type=str) for name in ("_type", "predicateType")))
+    except (msgspec.ValidationError, KeyError):
         return None
 
 

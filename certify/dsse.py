@@ -77,11 +77,10 @@ def parse_envelope(content: bytes, max_bytes: int, where: object = None, caps: C
     try:
         envelope = canonical.decode_exact(body, Envelope, where)  # its only free text is compared with a constant later
     except RefusedError:
-        if _is_canonical_but_for_base64(body):
-            raise RefusedError(
-                "base64-not-canonical", "has base64 other than the standard form with padding", where=where
-            ) from None
-        raise
+        canonical.decode_exact(body, _TextEnvelope, where)  # what else is wrong is said first
+        raise RefusedError(
+            "base64-not-canonical", "has base64 other than the standard form with padding", where=where
+        ) from None
     keyids = [signature.keyid for signature in envelope.signatures]
     if not keyids:
         raise RefusedError("signature-missing", "has no signature", where=where)
@@ -155,10 +154,3 @@ def verify_signatures(envelope: Envelope, keys: Mapping[str, PublicKey], where: 
 def _written(envelope: Envelope) -> bytes:
     ordered = tuple(sorted(envelope.signatures, key=lambda signature: signature.keyid))
     return encode(msgspec.structs.replace(envelope, signatures=ordered)) + b"\n"
-
-
-def _is_canonical_but_for_base64(body: bytes) -> bool:
-    try:
-        return encode(msgspec.json.decode(body, type=_TextEnvelope)) == body
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return False

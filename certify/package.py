@@ -27,7 +27,10 @@ REQUIRED = (STATEMENT, RECORDS)
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _FLOOR_BYTES = 1 << 20  # below, no ratio is looked at: a tar of little files is mostly zeros
 _SAMPLES = re.compile(SAMPLES + r"/[a-z0-9][a-z0-9._-]{0,62}\.samples\.csv\.gz")
-_WITNESS = re.compile(r"witness[a-z0-9._-]{0,32}\.dsse\.json")
+_DATING = {  # documents that date the statement, and the field of `Caps` that says how many
+    re.compile(r"witness[a-z0-9._-]{0,32}\.dsse\.json"): "package_witnesses",
+    re.compile(r"receipt[a-z0-9._-]{0,32}\.dsse\.json"): "package_receipts",
+}
 _CAPS = {  # of a member: the field of `Caps`
     STATEMENT: "statement_bytes",
     RECORDS: "records_bytes",
@@ -220,7 +223,7 @@ def cap_of(name: str, caps: Caps = CAPS) -> int | None:
     """Return how many bytes a member of that name may have; None where there is no such member."""
     if name in _CAPS:
         return min(cast("int", getattr(caps, _CAPS[name])), MAX_SIZE)
-    if _WITNESS.fullmatch(name):
+    if any(pattern.fullmatch(name) for pattern in _DATING):
         return caps.witness_bytes
     return min(caps.samples_bytes, MAX_SIZE) if _SAMPLES.fullmatch(name) else None
 
@@ -239,7 +242,7 @@ def check_size(name: str, size: int, cap: int, where: object) -> None:
 
 
 def check_whole(names: Collection[str], where: object) -> None:
-    """Refuse a set of members that lacks one, or has too many witnesses.
+    """Refuse a set of members that lacks one, or has too many witnesses or receipts.
 
     Raises:
         RefusedError: `archive-member-missing` or `archive-too-many`.
@@ -247,9 +250,11 @@ def check_whole(names: Collection[str], where: object) -> None:
     for name in REQUIRED:
         if name not in names:
             raise RefusedError("archive-member-missing", f"has no {name}", where=where)
-    if sum(_WITNESS.fullmatch(name) is not None for name in names) > CAPS.package_witnesses:
-        what = f"has the documents of more than {CAPS.package_witnesses} witnesses"
-        raise RefusedError("archive-too-many", what, where=where)
+    for pattern, cap in _DATING.items():
+        most = cast("int", getattr(CAPS, cap))
+        if sum(pattern.fullmatch(name) is not None for name in names) > most:
+            what = f"has more than {most} documents of {cap.removeprefix('package_')}"
+            raise RefusedError("archive-too-many", what, where=where)
 
 
 def file_sha256(path: Path) -> tuple[str, int]:

@@ -81,8 +81,11 @@ def recompute(
     def collect(seen: Seen) -> None:
         if holdings is not None:
             holdings.see(Shown(seen.payload_sha256, seen.samples_sha256, seen.node_id, seen.signer, seen.devices))
+        if request.collect is not None:
+            request.collect(seen)
 
-    examined = examine(Examiner(request.records, scope, trust, at, dated), progress, collect)  # 13, 14, 15
+    examiner = Examiner(request.records, scope, trust, at, dated, by_node=request.collect is not None)
+    examined = examine(examiner, progress, collect)  # 13, 14, 15
     digests = [seen.payload_sha256 for seen in examined.seen]
     if request.records.is_dir():
         digests.sort()  # a folder has no order of its own

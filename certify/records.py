@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 from bench.errors import InputError, RefusedError
 from bench.record import NodeRecord, read_bytes
-from certify.aggregate import DeviceKeys, Scope, Tally, Uniqueness, tally_record
+from certify.aggregate import DeviceKeys, Scope, Sum, Tally, Uniqueness, counted_sums, tally_record
 from certify.caps import CAPS
 from certify.documents import Opened, open_record
 from certify.trust import TrustedSet
@@ -38,6 +38,7 @@ class Seen(NamedTuple):
     devices: list[DeviceKeys]
     signer: str  # key id
     self_asserted: bool
+    sums: tuple[tuple[str, Sum], ...] = ()  # by pool, in the workload that it counts; only where asked for
 
 
 @dataclass
@@ -126,6 +127,7 @@ class Examiner:
     trust: TrustedSet
     at: str
     dated: str | None = None  # when somebody else saw the statement that binds them
+    by_node: bool = False  # whether each record's own sums are wanted
 
     def __call__(self, chunk: Chunk) -> Examined:
         """Return the judged share.
@@ -139,7 +141,10 @@ class Examiner:
             if isinstance(where, Path):
                 check_file_name(where, opened)
                 result.paths.append(where)
-            devices = tally_record(opened.predicate, self.scope, result.tally)
+            tally = Tally() if self.by_node else result.tally
+            devices = tally_record(opened.predicate, self.scope, tally)
+            if self.by_node:
+                result.tally.add(tally)
             result.seen.append(
                 Seen(
                     opened.payload_sha256,
@@ -149,6 +154,7 @@ class Examiner:
                     devices,
                     signer := next(iter(opened.signers)),
                     opened.self_asserted and self.scope.enrolled.get(opened.predicate.node_id) != signer,
+                    counted_sums(tally, self.scope) if self.by_node else (),
                 )
             )
         return result
@@ -182,7 +188,8 @@ def examine(
             unique.see(seen.node_id, seen.devices)
             collect(seen)
         whole.tally.add(part.tally)
-        whole.seen += [seen._replace(devices=[]) for seen in part.seen]  # the identities are kept once, in `unique`
+        # the identities are kept once, in `unique`
+        whole.seen += [seen._replace(devices=[], sums=()) for seen in part.seen]
         whole.paths += part.paths
         if len(whole.seen) > CAPS.records:
             raise RefusedError("records-too-many", f"has more than {CAPS.records} records", where=examiner.source)

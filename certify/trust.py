@@ -315,5 +315,5 @@ class TrustedSet:
         if entry is None or (dated is not None and dated < entry.revoked_at):
             return None
         what = f"key {keyid[:16]}… was revoked at {entry.revoked_at}: {entry.reason}"
-        fix = "only what a witness dates before that holds (--witness)"
+        fix = "only what a witness or registry dates before that holds (--witness, --receipt)"
         return RefusedError("key-revoked", what, where=where, fix=fix)

@@ -9,11 +9,11 @@ const NOT_CHECKED = ["trust: the key was given; its role, centre, validity and r
   "centre file, campaign, absent nodes, and what policies, profile and ratings say; witnesses, samples, others' claims",
   "rules but R8 and R9: believed is what does not count, the grade, findings, nominal rates, and that devices differ"];
 const DOCUMENTS = { // largest file in MiB, name of the subject, and the name of its digest if not the predicate's own
-  "node-record": [4, (of) => `${of.node_id}.samples.csv.gz`, "sha256"],
+  "node-record": [4, (of) => `${of.node_id}.samples.csv.gz`, "sha256"], revocations: [8, () => "revocations.json"],
   "capacity-statement": [64, () => "records.jsonl", "rfc6962-sha256"], "trust-root": [8, () => "trust-root.json"],
   campaign: [32, (of) => `${of.campaign_id}.campaign.json`], baseline: [64, (of) => `${of.centre_id}.baseline.json`],
-  witness: [1 / 16, () => "statement.json", "sha256"], revocations: [8, () => "revocations.json"],
-};
+  witness: [1 / 16, () => "statement.json", "sha256"], receipt: [1 / 16, () => "statement.json", "sha256"],
+  heartbeat: [1 / 16, (of) => `${of.node_id}.heartbeat.json`] };
 const refuse = (code, why = code.replaceAll("-", " ")) => { throw Object.assign(new Error(why), { refusal: code }); };
 const need = (holds, code, why) => holds || refuse(code, why);
 const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -22,44 +22,56 @@ const digest = async (value) => hex(await sha256(new TextEncoder().encode(encode
 const sum = (values) => values.reduce((whole, value) => whole + value, 0n);
 const distinct = (values) => new Set(values).size === values.length;
 const ns = (time) => BigInt(Date.parse(`${time.slice(0, 19)}Z`)) * 1_000_000n + BigInt(time.slice(20, 26)) * 1000n;
+// Bytes that are not JSON are refused as that, whatever else is wrong. JSON is UTF-8, the grammar of RFC 8259, without
+// halves of characters, and at most 64 brackets are open at once.
+function parse(bytes) {
+  try {
+    const input = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    const bare = input.replace(/\\ud[89ab]..\\ud[c-f]..|\\[^u]/gi, ""); // of escapes, but for halves of characters
+    let depth = need(!/\\ud[89a-f]/i.test(bare)) && 0;
+    for (const sign of bare.replace(/"[^"]*"|[^[\]{}"]+/g, "")) need((depth += "[{".includes(sign) ? 1 : -1) <= 64);
+    return [input, JSON.parse(input)];
+  } catch { return refuse("json-invalid"); }
+}
+const label = (line) => (line.choice === "fixed" ? line.precision : `${line.precision}-${line.choice}`);
+const rowsOf = (parts) => parts.flatMap((m) => [m.device].flat().map((name, i) => [`${name} ${label(m)}`, m, i]));
+const WHOLE = { // whether what has the title of a type does not contradict itself
+  Measurement: ({ throttle_reasons: _, device, ...columns }) =>
+    Object.values(columns).every((column) => !Array.isArray(column) || column.length === device.length),
+  NodeRecord: ({ devices, models, measurements, failures }) => {
+    const names = devices.map((one) => one.device), rows = rowsOf([...measurements, ...failures]).map(([key]) => key);
+    return distinct(names) && distinct(rows) && rows.every((row) => names.includes(row.split(" ")[0]))
+      && devices.every((one) => one.model < models.length);
+  } };
 // Canonical JSON: read into a type (a JSON Schema), written again, and compared with what was read.
 const encode = (value) => (value === null || typeof value !== "object" ? JSON.stringify(value)
   : Array.isArray(value) ? `[${value.map(encode)}]`
     : `{${Object.keys(value).sort().map((key) => `${JSON.stringify(key)}:${encode(value[key])}`)}}`);
-const TOKEN = new RegExp(String.raw`[ \t\r\n]*("[^"\\\x00-\x1f]*(?:\\[^][^"\\\x00-\x1f]*)*"|true|false|null|[[\]{},:]|`
-  + String.raw`$|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\d.eE]))`, "y");
+const TOKEN = /[ \t\r\n]*("(?:[^"\\]|\\[^])*?"|[[\]{},:]|[^ \t\r\n[\]{},:"]*)/y;
 const known = new Map(), DIGEST = { pattern: "^(?:rfc6962-)?sha256$" }; // known: what was compiled before
 const compiled = (key, make) => known.get(key) ?? known.set(key, make(key)).get(key);
 const isText = (text, { pattern = "", minLength = 0, maxLength = MANY, quads = 1, enum: words = [text] }) =>
   words.includes(text) && compiled(pattern, (one) => new RegExp(one, "u")).test(text) && text.length >= minLength
   && !(text.length % quads) && (text.length <= maxLength || [...text.slice(0, 2 * maxLength + 1)].length <= maxLength);
-function decode(bytes, root) {
-  let input, now, late = null, broken = false; // now: the token that is read; late: refused unless there is more
-  const wrong = (code = "schema-invalid") => refuse(late ? "schema-invalid" : code), json = () => wrong("json-invalid");
-  const utf8 = (fatal) => new TextDecoder("utf-8", { fatal, ignoreBOM: true }).decode(bytes);
-  try { input = utf8(true); } catch { [input, broken] = [utf8(false), true]; } // refused where it is met
-  const half = (text) => broken && text.includes("\ufffd");
-  const read = () => ([, now] = TOKEN.exec(input) ?? json(), now);
+function decode(input, root) { // input: text that is JSON
+  let now, late = null; // now: the token that is read; late: refused if nothing else is wrong
+  const wrong = (code = "schema-invalid") => refuse(code);
+  const read = () => ([, now] = TOKEN.exec(input), now);
   const flat = (one) => (one.$ref ? flat(root.$defs[one.$ref.split("/")[2]]) : one.anyOf?.flatMap(flat) ?? [one]);
   const kinds = (schema) => Object.fromEntries(flat(schema).map((one) => [one.type ?? "string", one]));
-  const scalar = () => { try { return JSON.parse(now); } catch { return json(); } };
-  const items = (close, one) => {
-    for (read(); now !== close;) if (one(), now !== close && (now !== "," || read() === close)) json();
-  };
+  const items = (close, one) => { for (read(); now !== close;) if (one(), now === ",") read(); };
   const value = (schema) => {
-    const found = now === "{" ? {} : now === "[" ? [] : scalar(), integer = /^-?\d+$/.test(now) && "integer";
+    const found = now === "{" ? {} : now === "[" ? [] : JSON.parse(now), integer = /^-?\d+$/.test(now) && "integer";
     const type = { "{": "object", "[": "array", null: "null" }[now] ?? (integer || typeof found); // a float is of none
-    const rule = compiled(schema, kinds)[type] ?? wrong(), { properties: fields, minItems = 0, maxItems = MANY } = rule;
-    if (type === "string" && half(found)) wrong(rule.quads ? undefined : "json-invalid");
+    const rule = compiled(schema, kinds)[type] ?? wrong();
+    const { properties: fields, required: needed, propertyNames: names = DIGEST, minItems = 0, maxItems = MANY } = rule;
     if (type === "object") {
       items("}", () => {
-        const key = now[0] === '"' && !half(now) ? scalar() : json();
-        const fits = fields ? Object.hasOwn(fields, key) : isText(key, rule.propertyNames ?? DIGEST);
-        if (read() !== ":") json();
-        found[key] = fits ? (read(), value(fields ? fields[key] : rule.additionalProperties)) : wrong();
+        const key = JSON.parse(now), fits = fields ? Object.hasOwn(fields, key) : isText(key, names);
+        found[key] = fits ? (read(), read(), value(fields ? fields[key] : rule.additionalProperties)) : wrong();
       });
-      const absent = Object.keys(fields ?? {}).filter((key) => !Object.hasOwn(found, key));
-      for (const key of absent) found[key] = rule.required.includes(key) ? wrong() : fields[key].default;
+      for (const key in fields) if (!(key in found)) found[key] = needed.includes(key) ? wrong() : fields[key].default;
+      if (WHOLE[rule.title]?.(found) === false) wrong();
     } else if (type === "array") items("]", () => found.push(value(rule.items)));
     if (type === "string" && !isText(found, rule)) late = rule.quads ? "base64-not-canonical"
       : wrong(rule.pattern?.includes("T[0-9]") ? "time-invalid" : undefined);
@@ -68,10 +80,8 @@ function decode(bytes, root) {
     read();
     return found;
   };
-  const found = (TOKEN.lastIndex = 0, read(), value(root)), written = encode(found);
-  if (now !== "" || /\\ud/.test(written.replaceAll("\\\\", ""))) json(); // escaped is only what is half a character
-  if (written !== input) wrong("not-canonical");
-  return late ? refuse(late) : [found, input];
+  const found = (TOKEN.lastIndex = 0, read(), value(root));
+  return encode(found) !== input ? wrong("not-canonical") : late ? refuse(late) : found;
 }
 const HIDDEN = new RegExp(String.raw`[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}\u034f\u115f\u1160\u17b4\u17b5\u180b-`
   + String.raw`\u180f\u3164\ufe00-\ufe0f\uffa0\u{e0100}-\u{e01ef}]`, "u"); // what is not seen, or not assigned
@@ -103,7 +113,7 @@ async function loadKey(given) {
 }
 function openEnvelope(content, mebibytes) {
   need(content.length <= mebibytes * 2 ** 20, "document-too-large");
-  const [envelope] = decode(content.at(-1) === 10 ? content.subarray(0, -1) : content, ENVELOPE);
+  const [text] = parse(content.at(-1) === 10 ? content.subarray(0, -1) : content), envelope = decode(text, ENVELOPE);
   const keyids = envelope.signatures.map((signature) => signature.keyid);
   need(keyids.length, "signature-missing");
   need(keyids.length <= 8 && distinct(keyids), keyids.length > 8 ? "signature-too-many" : "signature-duplicate");
@@ -117,13 +127,12 @@ async function checkSignature({ payload, payloadType: type, signatures }, { keyi
 async function openPayload(name, { payload, payloadType }, schemas) {
   const [, subjectOf, kind] = DOCUMENTS[name];
   need(payloadType === "application/vnd.in-toto+json", "payload-type-wrong");
-  let header = null;
-  try { header = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(payload)); } catch { /* see decode */ }
+  const [input, header] = parse(payload);
   if (typeof header?._type === "string" && typeof header.predicateType === "string") { // the cause of all that follows
     need(header._type === "https://in-toto.io/Statement/v1", "statement-type-wrong");
     need(header.predicateType === `urn:petaseal:${name}/v0.1`, "predicate-type-wrong");
   }
-  const [{ subject: [subject], predicate }, input] = decode(payload, schemas[name]);
+  const { subject: [subject], predicate } = decode(input, schemas[name]);
   checkText(input);
   const root = subject.digest[kind ?? "sha256"], alone = root && Object.keys(subject.digest).length === 1;
   need(alone && subject.name === subjectOf(predicate) && (kind || root === await digest(predicate)), "subject-wrong");
@@ -135,21 +144,12 @@ export async function openDocument(name, content, publicKey, schemas) {
   if (name !== "node-record") await checkSignature(envelope, given);
   const opened = await openPayload(name, envelope, schemas), spki = opened.predicate.signer_spki;
   if (name !== "node-record") return opened;
-  need(isWhole(opened.predicate), "schema-invalid", "contradicts itself");
   need(spki && isText(spki, BASE64), "base64-not-canonical");
   const key = await loadKey(unbase64(spki)); // a record's own: integrity, not identity
   need(envelope.signatures.every((one) => one.keyid === key.keyid), "signer-mismatch");
   await checkSignature(envelope, key);
   need(key.keyid !== given.keyid, "role-not-allowed");
   return { ...opened, keyid: key.keyid };
-}
-const label = (line) => (line.choice === "fixed" ? line.precision : `${line.precision}-${line.choice}`);
-const rowsOf = (parts) => parts.flatMap((m) => [m.device].flat().map((name, i) => [`${name} ${label(m)}`, m, i]));
-function isWhole({ devices, models, measurements, failures }) {
-  const names = devices.map((one) => one.device), rows = rowsOf([...measurements, ...failures]).map(([key]) => key);
-  return distinct(names) && distinct(rows) && rows.every((row) => names.includes(row.split(" ")[0]))
-    && devices.every((d) => d.model < models.length) && measurements.every(({ throttle_reasons: _, device, ...m }) =>
-      Object.values(m).every((column) => !Array.isArray(column) || column.length === device.length));
 }
 const least = (low, high, holds, mid = (low + high) / 2n) => // that a condition holds for, as it does for `high`
   (low === high ? low : holds(mid) ? least(low, mid, holds) : least(mid + 1n, high, holds));

@@ -23,6 +23,7 @@ from certify.campaign import is_installed
 from certify.caps import CAPS
 from certify.checks import check_statement, own_policies
 from certify.documents import Level, Opened, open_document
+from certify.receipt import Received, earliest_receipt, receipts_in
 from certify.root_store import Anchor, open_anchor
 from certify.statement import CapacityStatement, absences_of
 from certify.trust import TrustedSet
@@ -30,6 +31,7 @@ from certify.witness import Witnessed, check_witnesses, dated_by, documents_in, 
 
 if TYPE_CHECKING:
     from certify.claim import Holdings
+    from certify.records import Seen
 
 LEVELS: tuple[Level, ...] = get_args(Level)  # ascending
 
@@ -54,11 +56,15 @@ class Request:
     witnesses_beside: tuple[Path, ...] = ()  # documents that lie in the statement's folder: nobody vouched for them
     witness_keys: tuple[Path, ...] = ()
     demand_witnesses: bool = True  # False: for the witness itself
+    receipts: tuple[Path, ...] = ()  # of registries
+    receipts_beside: tuple[Path, ...] = ()  # that lie in the statement's folder
+    seen_at: str | None = None  # when the verifier itself, a registry, saw the statement first
     require: tuple[str, ...] = ()
     policies: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()
     accept_simulated: bool = False
     others: tuple[Path, ...] = ()  # other statements, or folders of them, to compare with
+    collect: Callable[[Seen], None] | None = None  # called with each record that was judged, its node's sums with it
 
     @property
     def anchor(self) -> Anchor:
@@ -88,6 +94,7 @@ def in_folder(request: Request, place: Path) -> Request:
         samples=there(request.samples, "samples"),
         baseline=there(request.baseline, "baseline.dsse.json"),
         witnesses_beside=documents_in(place),
+        receipts_beside=receipts_in(place),
     )
 
 
@@ -103,6 +110,8 @@ class Report:
     trusted: TrustedSet | None = None
     trust_root: str | None = None  # id, version and fingerprint
     witnesses: tuple[Witnessed, ...] = ()
+    receipt: Received | None = None  # the earliest
+    dated: str | None = None  # when somebody who is trusted saw the statement
     level: Level | None = None
     self_asserted: int | None = None  # records under a key that nobody enrolled
     signers_of_records: int | None = None  # distinct keys; fewer than records means that nodes shared one
@@ -132,6 +141,7 @@ class Report:
             "self_asserted_records": self.self_asserted,
             "signers_of_records": self.signers_of_records,
             "signers": list(self.signers),
+            "receipt": None if self.receipt is None else self.receipt._asdict(),
             "trust_root": self.trust_root,
             "witnesses": [{"keyid": one.keyid, "witnessed_at": one.witnessed_at} for one in self.witnesses],
             "predicate": None if self.statement is None or self.refusal else msgspec.to_builtins(self.statement),
@@ -181,13 +191,21 @@ def _verify(request: Request, anchor: Anchor, report: Report, progress: Callable
         report.trust_root = f"{root.root.trust_id}, version {root.root.version}, fingerprint {root.fingerprint}"
 
     def dated(opened: Opened[CapacityStatement]) -> str | None:
-        if not request.witnesses and not request.witnesses_beside:
-            return None
-        given, beside = request.witnesses, request.witnesses_beside
-        report.witnesses, passed_over = gather_witnesses(given, beside, opened, trust, at)
-        for path, code in passed_over:
-            report.not_checked.append(f"the witness document {path.name}, which lies there: {code}")
-        return dated_by(report.witnesses, most_witnesses(own_policies(opened.predicate, request)))
+        dates = [request.seen_at]
+        if request.witnesses or request.witnesses_beside:
+            given, beside = request.witnesses, request.witnesses_beside
+            report.witnesses, passed_over = gather_witnesses(given, beside, opened, trust, at)
+            for path, code in passed_over:
+                report.not_checked.append(f"the witness document {path.name}, which lies there: {code}")
+            dates.append(dated_by(report.witnesses, most_witnesses(own_policies(opened.predicate, request))))
+        if request.receipts or request.receipts_beside:
+            given, beside = request.receipts, request.receipts_beside
+            report.receipt, passed_over = earliest_receipt(given, beside, opened, trust, at)
+            for path, code in passed_over:
+                report.not_checked.append(f"the receipt {path.name}, which lies there: {code}")
+            dates.append(report.receipt.received_at if report.receipt else None)
+        report.dated = min((date for date in dates if date is not None), default=None)
+        return report.dated
 
     # 1, 2, 3, 5, 6, 7, 8, 9, and the key's part of 10
     opened: Opened[CapacityStatement] = open_document(
@@ -199,16 +217,17 @@ def _verify(request: Request, anchor: Anchor, report: Report, progress: Callable
     report.signers, report.named = tuple(sorted(opened.signers)), opened.named
     for keyid in report.signers:
         if (entry := trust.revoked.get(keyid)) is not None:
-            saved = f"accepted only because witnesses saw the statement before, at {report.witnesses[0].witnessed_at}"
+            saved = f"accepted only because somebody who is trusted saw the statement before, at {report.dated}"
             report.notes += (f"key {keyid} was revoked at {entry.revoked_at} ({entry.reason}): {saved}",)
     policies = tuple(own_policies(statement, request))
-    seen = dated_by(report.witnesses, most_witnesses(policies))
     check_statement(statement, opened.subject_digest, at, policies, request)
     report.checked += ["signature", "issue, validity and sequence", "campaign and windows"]
     if request.demand_witnesses:
         check_witnesses(report.witnesses, policies, request.statement)
     if report.witnesses:
         report.checked.append(f"{len(report.witnesses)} witness(es)")
+    if report.receipt is not None:
+        report.checked.append("receipt of a registry")
     report.level = trust.level
     source = statement.campaign.challenge_source
     who = "nobody but the operator chose it" if source == "self" else f"that a {source} gave it is the operator's word"
@@ -229,7 +248,7 @@ def _verify(request: Request, anchor: Anchor, report: Report, progress: Callable
         from certify.recompute import recompute
 
         holdings = Holdings(statement.centre) if request.others else None
-        examined = recompute(request, statement, policies, trust, at, progress, holdings, seen)
+        examined = recompute(request, statement, policies, trust, at, progress, holdings, report.dated)
         report.self_asserted = sum(seen.self_asserted for seen in examined.seen)
         report.signers_of_records = len({seen.signer for seen in examined.seen})
         report.checked += ["records", "run rules", "devices", "sums and verdicts"]

@@ -58,10 +58,10 @@ _work: Callable[[Any], Any] | None = None  # of this worker process
 def _set_work(work: Callable[[Any], Any]) -> None:
     global _work
     _work = work
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this worker when its parent is killed: its queue would never close by itself."""
     parent = parent_process()
     assert parent is not None

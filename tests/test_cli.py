@@ -10,6 +10,7 @@ import select
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ import pytest
 import typer
 import yaml
 
+from bench.campaign import coordinator
+from bench.campaign.coordinator import Plan
 from certify.cli import app
 from certify.keys import load_public, new_key
 from certify.policy import describe, load_policy
@@ -27,7 +30,8 @@ from tests.bench.test_cli import quick
 from tests.certify.measured import Measured, centre_yaml, measured
 
 TWO_NODES = {"pool": "main", "class": "intelligent", "nodes": ["n1", "n2"], "devices": "all"}
-GROUPS = ("keys", "centre", "policy", "campaign", "trust", "audit")
+GROUPS = ("keys", "centre", "policy", "campaign", "trust", "audit", "registry")
+SERVICES = [("registry", "serve")]  # that speak over a network
 
 
 @pytest.fixture(autouse=True)
@@ -150,7 +154,7 @@ def test_every_command_has_help_with_an_example_and_speaks_to_machines(path: tup
     for option in ("--help", "-h"):
         told = good(*path, option).out
         assert f"Example: petaseal {' '.join(path)}" in " ".join(told.split())
-        assert "--json" in told
+        assert path in SERVICES or "--json" in told
         assert f"Usage: petaseal {' '.join(path)}" in told
         assert "\x1b" not in told
         assert max(map(len, told.splitlines())) <= 80
@@ -248,6 +252,7 @@ def test_json_is_one_object_and_nothing_else(centre: Measured, tmp_path: Path) -
     }
     elsewhere = ["bundle", "campaign spot-check"]  # tests/certify/test_bundle.py, which fetches; below
     elsewhere += ["trust verify", "audit retest"]  # test_trust_cli, test_retest in tests/certify
+    elsewhere += [" ".join(path) for path in commands() if path[0] == "registry"]  # tests/registry/test_registry_cli.py
     assert sorted([*cases, *elsewhere]) == sorted(" ".join(path) for path in commands())
     for name, arguments in cases.items():
         out = good(*arguments, "--json").out
@@ -266,8 +271,11 @@ def test_json_is_one_object_and_nothing_else(centre: Measured, tmp_path: Path) -
     assert told["campaign rerun"]["campaign"]["earlier"][0]["outcome"] == "not-submitted"
 
 
-def test_a_campaign_and_its_spot_check_on_this_machine(centre: Measured, tmp_path: Path) -> None:
+def test_a_campaign_and_its_spot_check_on_this_machine(
+    centre: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a busy machine fakes are neither steady nor the same twice: what counts is told, and the answer may be no."""
+    monkeypatch.setattr(coordinator, "Plan", partial(Plan, lead_ns=10**9))  # a spot check has no --lead
     lenient = msgspec.to_builtins(load_policy("guangzhou-2000p")) | {"policy": "lenient", "accept": ["not-steady"]}
     (tmp_path / "lenient.yaml").write_text(yaml.safe_dump(lenient, allow_unicode=True))
     steps = campaigning(tmp_path, centre)

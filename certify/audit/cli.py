@@ -49,6 +49,10 @@ Witnesses = Annotated[
     list[Path] | None,
     typer.Option("--witness", help="Witness document that dates the statement; repeatable. Those beside it are read."),
 ]
+Receipts = Annotated[
+    list[Path] | None,
+    typer.Option("--receipt", help="A registry's receipt that dates the statement, likewise."),
+]
 At = Annotated[str | None, typer.Option(help="Answer for this UTC time, as 2026-03-01T08:00:00.000000Z.")]
 Records = Annotated[Path | None, typer.Option(help="records.jsonl or a folder (default: those in DIR).")]
 Statement = Annotated[Path | None, typer.Option(help="Default: statement.dsse.json in DIR.")]
@@ -86,6 +90,7 @@ def mount(app: typer.Typer, emit: Emit, counting: Counting) -> None:
         profile: Annotated[list[str] | None, typer.Option(help="Further profile file to judge with.")] = None,
         node: Annotated[list[str] | None, typer.Option(help="Print the whole chain for this node; repeatable.")] = None,
         witness: Witnesses = None,
+        receipt: Receipts = None,
         at: At = None,
         as_json: Json = False,
     ) -> None:
@@ -109,6 +114,7 @@ def mount(app: typer.Typer, emit: Emit, counting: Counting) -> None:
             profiles=tuple(profile or ()),
             nodes=tuple(node or ()),
             witnesses=tuple(witness or ()),
+            receipts=tuple(receipt or ()),
         )
         with package.opened(folder) as place, counting("audited", as_json) as tell:
             report = auditing.audit(replace(request, folder=place), tell)
@@ -151,6 +157,7 @@ def mount(app: typer.Typer, emit: Emit, counting: Counting) -> None:
         fingerprint: Fingerprint = None,
         revocations: Revoked = None,
         witness: Witnesses = None,
+        receipt: Receipts = None,
         at: At = None,
         as_json: Json = False,
     ) -> None:
@@ -161,7 +168,9 @@ def mount(app: typer.Typer, emit: Emit, counting: Counting) -> None:
 
         anchor = Anchor(public_key, trust, fingerprint, revocations, (), state_dir())
         moment, now = utc_text(_moment(at)), utc_text(time.time_ns())
-        proven = proof.check_proof(proof_file, statement, anchor, moment, now, tuple(witness or ()))
+        proven = proof.check_proof(
+            proof_file, statement, anchor, moment, now, tuple(witness or ()), tuple(receipt or ())
+        )
         emit(as_json, proof.as_json(proven), proof.describe(proven))
 
 

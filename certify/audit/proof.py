@@ -108,7 +108,13 @@ class Proven(NamedTuple):
 
 
 def check_proof(
-    path: Path, statement: Path, anchor: Anchor, at: str, now: str, witnesses: tuple[Path, ...] = ()
+    path: Path,
+    statement: Path,
+    anchor: Anchor,
+    at: str,
+    now: str,
+    witnesses: tuple[Path, ...] = (),
+    receipts: tuple[Path, ...] = (),
 ) -> Proven:
     """Return the record in a proof, after every check that needs no other record.
 
@@ -119,12 +125,13 @@ def check_proof(
         at: the time that keys must be valid at.
         now: the present, at which a trust root must be fresh.
         witnesses: documents that date the statement, beside those that lie with it.
+        receipts: registries' receipts, likewise.
 
     Raises:
         RefusedError: `proof-invalid`, `proof-differs`, or a code of the statement or the record.
         InputError: a file cannot be read.
     """
-    trust, opened, untold, dated = open_statement(statement, anchor, at, now, witnesses)
+    trust, opened, untold, dated = open_statement(statement, anchor, at, now, witnesses, receipts=receipts)
     content = read_bytes(path, CAPS.proof_bytes)
     proof = _parse(content, path)
     if proof.statement_sha256 != opened.payload_sha256:

@@ -53,6 +53,7 @@ class Request:
     profiles: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
     witnesses: tuple[Path, ...] = ()  # beside those that lie with the statement
+    receipts: tuple[Path, ...] = ()  # likewise
 
 
 @dataclass
@@ -84,7 +85,7 @@ class Verified(NamedTuple):
     trust: TrustedSet
     opened: Opened[CapacityStatement]
     not_checked: tuple[str, ...]
-    dated: str | None = None  # when witnesses saw it
+    dated: str | None = None  # when witnesses or a registry saw it
 
 
 def open_statement(
@@ -94,6 +95,7 @@ def open_statement(
     now: str,
     witnesses: tuple[Path, ...] = (),
     policies: tuple[Policy, ...] = (),
+    receipts: tuple[Path, ...] = (),
 ) -> Verified:
     """Return a statement after its signatures, form and revocation were checked; its numbers are not looked at.
 
@@ -102,7 +104,7 @@ def open_statement(
         RefusedError: with the code of the first fault.
     """
     trust, _, untold = open_anchor(anchor, now)
-    opened, dated = open_dated(path, trust, at, witnesses, policies)
+    opened, dated = open_dated(path, trust, at, witnesses, policies, receipts=receipts)
     return Verified(trust, opened, untold, dated)
 
 
@@ -118,7 +120,9 @@ def audit(request: Request, progress: Callable[[int], None] = lambda records: No
     if not request.folder.is_dir():
         raise InputError("records-not-folder", "is not a folder", where=request.folder)
     file, given = request.statement or request.folder / STATEMENT, tuple(map(load_policy, request.policies))
-    trust, opened, untold, dated = open_statement(file, request.anchor, at, now, request.witnesses, given)
+    trust, opened, untold, dated = open_statement(
+        file, request.anchor, at, now, request.witnesses, given, request.receipts
+    )
     ground = _ground(request, opened.predicate, trust, at, dated)
     if unknown := set(request.nodes) - ground.places.keys():
         raise InputError("unknown-name", f"the campaign has no node {min(unknown)}", where="--node")
@@ -238,7 +242,7 @@ class Auditor:
     ground: Ground
     trust: TrustedSet
     at: str
-    dated: str | None = None  # when witnesses saw the statement
+    dated: str | None = None  # when witnesses or a registry saw the statement
 
     def __call__(self, chunk: Chunk) -> Part:
         """Return what was found in a share.

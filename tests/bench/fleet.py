@@ -27,6 +27,7 @@ from bench.units import utc_ns
 FIXED = replace(load_profile("standard"), choices=("fixed",))  # half the work of `standard`
 SPKI = "MCowBQYDK2VwAyEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 NODE = "node-0123456789ab"
+CACHE_BYTES = 2**20  # so that a small shape has few operand sets, each of which is verified with real products
 BEGIN_NS = 1_772_352_000_000_000_000  # 2026-03-01T08:00:00Z
 
 
@@ -64,7 +65,7 @@ def simulate_node(
         drift_ppm: how much faster UTC runs than the monotonic clock.
     """
     if not isinstance(scenario, Scenario):
-        scenario = msgspec.convert({"default": dict(scenario or {})}, Scenario)
+        scenario = msgspec.convert({"default": dict(scenario or {}), "cache_bytes": CACHE_BYTES}, Scenario)
     plan = profile if isinstance(profile, Profile) else load_profile(profile)
     backend = Fake(scenario)
     found = backend.find(str(devices))

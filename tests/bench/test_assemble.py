@@ -11,7 +11,7 @@ from bench.profile import load_profile
 from bench.record import NodeRecord, encode
 from bench.scenario import Scenario, Script
 from bench.session import failure_of
-from tests.bench.fleet import simulate
+from tests.bench.fleet import CACHE_BYTES, simulate
 
 CANONICAL_LIMIT = 12_050  # so that the envelope, base64 and signature included, stays within 16 KiB
 
@@ -20,7 +20,7 @@ def test_a_record_of_eight_devices_and_two_precisions_is_small() -> None:
     noisy = Script(noise_ppm=3_000, temperature_rise_c=1, telemetry_interval_s=0.7)
     fixed = replace(load_profile("certification"), choices=("fixed",))
     for profile, windows in ((fixed, 2), (load_profile("certification"), 4)):
-        record = simulate(Scenario(default=noisy), 8, profile)
+        record = simulate(Scenario(default=noisy, cache_bytes=CACHE_BYTES), 8, profile)
         payload = encode(replace(record, campaign=None))  # a centre's campaign is a file of its own
         assert record.failures == ()
         assert len(record.measurements) == windows

@@ -231,7 +231,7 @@ AMBIGUITIES: dict[str, Attack] = {
     "a sum with an exponent": (text('"sequence":1', '"sequence":1e0'), "schema-invalid"),
     "minus zero": (text('"existing":{"certified_mflop_s":0', '"existing":{"certified_mflop_s":-0'), "not-canonical"),
     "a plus sign": (text('"sequence":1', '"sequence":+1'), "json-invalid"),
-    "hexadecimal": (text('"sequence":1', '"sequence":0x1'), "schema-invalid"),
+    "hexadecimal": (text('"sequence":1', '"sequence":0x1'), "json-invalid"),
     "a comment": (text('"sequence":1', '"sequence":1/**/'), "json-invalid"),
     "a trailing comma": (text('"sequence":1', '"sequence":1,'), "json-invalid"),
     "single quotes": (text('"sequence":1', "'sequence':1"), "json-invalid"),
@@ -451,6 +451,8 @@ INDEX: dict[str, tuple[str, ...]] = {
     "ISO-time variants": ("attacks:TIMES",),
     "duplicate devices in every disguise, MIG and parent": ("attacks:DISGUISES", "test_others:CASES"),
     "witnesses": ("test_witness:FORGED",),
+    "registries' receipts": ("test_receipt:FORGED", "test_documents:WRONG"),
+    "heartbeats": ("test_heartbeat:ATTACKS",),
     "archives": (
         "test_package:ATTACKS",
         "test_package:FOLDERS",

@@ -27,6 +27,7 @@ from bench.record import (
 )
 from bench.units import gemm_mflop
 from certify import documents, dsse
+from certify.documents import Heartbeat, Receipt
 from certify.signers import PrivateKey, load_scheme
 from certify.trust import Delegation, Revocation, TrustedKey, TrustedSet, TrustRoot
 
@@ -192,6 +193,25 @@ def record(key: PrivateKey, **changes: Any) -> NodeRecord:
     return msgspec.structs.replace(value, **changes)
 
 
+def heartbeat(key: PrivateKey, **changes: Any) -> Heartbeat:
+    """Return the heartbeat of the node, which names `key` as its signer."""
+    value = Heartbeat(
+        centre_id=CENTRE,
+        node_id="node-1",
+        nonce=sha("nonce"),
+        sent_at=NOW,
+        devices_sha256=sha("devices"),
+        signer_spki=documents.spki_text(key.public),
+    )
+    return msgspec.structs.replace(value, **changes)
+
+
+def receipt(**changes: Any) -> Receipt:
+    """Return a registry's receipt of a statement that it accepted."""
+    value = Receipt(centre_id=CENTRE, received_at=NOW, decision="accepted", code=None, level="recomputed")
+    return msgspec.structs.replace(value, **changes)
+
+
 def record_payload(key: PrivateKey, **changes: Any) -> bytes:
     """Return the payload of a record document."""
     return documents.make_document("node-record", record(key, **changes), sha("samples"))
@@ -227,7 +247,18 @@ class Cast:
     """A trust root's people: keys by name, and the root that lists them."""
 
     def __init__(self) -> None:
-        names = ("root1", "root2", "root3", "operator1", "operator2", "other", "witness", "node", "outsider")
+        names = (
+            "root1",
+            "root2",
+            "root3",
+            "operator1",
+            "operator2",
+            "other",
+            "witness",
+            "node",
+            "registry",
+            "outsider",
+        )
         self.private = {name: new_key() for name in names}
         self.ids = {name: key.public.keyid for name, key in self.private.items()}
 
@@ -258,6 +289,7 @@ class Cast:
                 self.holds("operator", "other", centres=("wh-centre",)),
                 self.holds("witness", "witness"),
                 self.holds("node", "node", centres=(CENTRE,)),
+                self.holds("registry", "registry"),
             ),
             "revocations": (),
         }

@@ -30,7 +30,16 @@ from bench.record import (
     throughput_bounds,
 )
 from bench.units import gemm_mflop
-from certify.aggregate import Sum, Tally, Uniqueness, accepted_holds, counting_of, identities, tally_record
+from certify.aggregate import (
+    Sum,
+    Tally,
+    Uniqueness,
+    accepted_holds,
+    counted_sums,
+    counting_of,
+    identities,
+    tally_record,
+)
 from certify.documents import Baseline, BaselineDevice
 from certify.policy import Policy
 from certify.statement import Basis, CapacityStatement, Totals, Untested, build
@@ -393,6 +402,29 @@ def test_the_order_and_the_shares_of_the_records_do_not_matter(
     for part in data.draw(st.permutations(parts)):
         whole.add(part)
     assert build(whole, ROOT, base, ISSUE) == statement_of(records, base)
+
+
+@settings(deadline=None, max_examples=50)
+@given(fleets, pools_strategy(), st.sampled_from(["in_operation"] * 4 + ["planned"]))
+def test_what_the_nodes_count_adds_up_to_the_pools(fleet: Fleet, pools: list[dict[str, Any]], lifecycle: str) -> None:
+    """Each node's own sums, of the counted workload only, whatever is void, held, accepted or stood there before."""
+    base = basis(fleet, pools, lifecycle)
+    whole: dict[str, Sum] = {}
+    recorded: Counter[str] = Counter()
+    records = [record_of(node, devices) for node, devices in fleet.items()]
+    for record in records:
+        tally = Tally()
+        tally_record(record, base.scope, tally)
+        for pool, value in counted_sums(tally, base.scope):
+            whole.setdefault(pool, Sum()).add(value)
+            recorded[pool] += 1
+    for line in statement_of(records, base).pools:
+        total, counted = whole.get(line.pool, Sum()), line.counted
+        assert recorded[line.pool] == line.nodes_recorded
+        assert (total.devices, total.without_rating) == (counted.devices, counted.devices_without_rating)
+        assert (None if total.unbounded else total.upper_mflop_s) == counted.upper_mflop_s
+        for name in ("certified_mflop_s", "sustained_mflop_s", "nominal_mflop_s"):
+            assert getattr(total, name) == getattr(counted, name)
 
 
 def test_an_unbounded_device_leaves_every_sum_over_it_unbounded() -> None:

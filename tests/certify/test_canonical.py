@@ -62,10 +62,27 @@ REFUSED = {
     "omitted default": (swapped('"flag":false,', ""), "not-canonical"),
     "missing field": (swapped('"count":1,', ""), "schema-invalid"),
     "unknown field": (swapped('"count":1', '"count":1,"countt":1'), "schema-invalid"),
-    "unknown field with 100,000 brackets": (swapped('"count":1', '"a":' + "[" * 100_000), "schema-invalid"),
-    "100,000 brackets": (b"[" * 100_000, "schema-invalid"),
-    "100,000 brackets in a field": (swapped('"many":[]', '"many":' + "[" * 100_000), "schema-invalid"),
+    "unknown field with 100,000 brackets": (swapped('"count":1', '"a":' + "[" * 100_000), "json-invalid"),
+    "100,000 brackets": (b"[" * 100_000, "json-invalid"),
+    "100,000 brackets in a field": (swapped('"many":[]', '"many":' + "[" * 100_000), "json-invalid"),
+    "64 brackets, closed": (b"[" * 64 + b"]" * 64, "schema-invalid"),
+    "65 brackets, closed": (b"[" * 65 + b"]" * 65, "json-invalid"),
+    "64 brackets around brackets in text": (b'[{"[\\"{":' * 32 + b'"[{\\\\"' + b"}]" * 32, "schema-invalid"),
+    "65 brackets in all, few open": (b"[[" + b",".join([b"[]"] * 63) + b"]]", "schema-invalid"),
+    "100,000 brackets, closed": (b"[" * 100_000 + b"]" * 100_000, "json-invalid"),
     "not an object": (b"[]", "schema-invalid"),
+    "wrong type before trailing bytes": (swapped('"count":1', '"count":true') + b"}", "json-invalid"),
+    "wrong type before broken UTF-8": (
+        swapped('"count":1', '"count":true').replace(b'"x"', b'"\xff"'),
+        "json-invalid",
+    ),
+    "wrong type before a lone surrogate": (
+        swapped('"count":1', '"count":true').replace(b'"x"', b'"\\udc00"'),
+        "json-invalid",
+    ),
+    "unknown field before a trailing comma": (b'{"a":1,"b":[1,]}', "json-invalid"),
+    "no time before a missing bracket": (swapped("2026", "x")[:-1], "json-invalid"),
+    "wrong type before a space": (swapped('"count":1', '"count":true '), "schema-invalid"),
     "NaN": (swapped('"count":1', '"count":NaN'), "json-invalid"),
     "Infinity": (swapped('"count":1', '"count":Infinity'), "json-invalid"),
     "float": (swapped('"count":1', '"count":1.5'), "schema-invalid"),
@@ -195,6 +212,12 @@ def test_a_type_refuses_with_its_own_code_and_place() -> None:
     with pytest.raises(RefusedError) as refused:
         canonical.decode(b'{"count":0}', Picky, "a file")
     assert (refused.value.code, refused.value.where) == ("nothing-there", "a file")
+
+
+def test_a_type_refuses_json_only() -> None:
+    with pytest.raises(RefusedError) as refused:
+        canonical.decode(b'{"count":0}}', Picky)
+    assert refused.value.code == "json-invalid"
 
 
 def test_the_first_difference_is_named() -> None:

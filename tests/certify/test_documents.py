@@ -15,7 +15,20 @@ from certify import documents
 from certify.caps import CAPS, Caps
 from certify.documents import DOCUMENTS, Baseline, BaselineDevice, Witness
 from certify.trust import Revocations, TrustedSet
-from tests.certify.signed import AFTER, BEFORE, CENTRE, NOW, Cast, campaign, new_key, record, sealed, sha
+from tests.certify.signed import (
+    AFTER,
+    BEFORE,
+    CENTRE,
+    NOW,
+    Cast,
+    campaign,
+    heartbeat,
+    new_key,
+    receipt,
+    record,
+    sealed,
+    sha,
+)
 
 CAST = Cast()
 DEVICE = BaselineDevice(uuid="gpu-1a2b3c", serial=None, die_id=None)
@@ -50,6 +63,8 @@ MADE: dict[str, tuple[Any, str | None, tuple[str, ...]]] = {  # predicate, subje
         ("root1", "root2"),
     ),
     "node-record": (record(CAST["node"]), sha("samples"), ("node",)),
+    "receipt": (receipt(), sha("statement"), ("registry",)),
+    "heartbeat": (heartbeat(CAST["node"]), None, ("node",)),
 }
 
 
@@ -161,6 +176,39 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
         "predicate-type-wrong",
     ),
     "statement with a further field": ("campaign", {"extra": 1}, "schema-invalid"),
+    "heartbeat of another node": (
+        "heartbeat",
+        {"subject": [{"name": "node-2.heartbeat.json", "digest": {"sha256": digest(heartbeat(CAST["node"]))}}]},
+        "subject-wrong",
+    ),
+    "receipt of a file of another name": (
+        "receipt",
+        {"subject": [{"name": "statement.dsse.json", "digest": {"sha256": sha("statement")}}]},
+        "subject-wrong",
+    ),
+    "receipt of a Merkle root": (
+        "receipt",
+        {"subject": [{"name": "statement.json", "digest": {"rfc6962-sha256": sha("statement")}}]},
+        "subject-wrong",
+    ),
+    **{
+        f"receipt that is {' and '.join(f'{key} {value}' for key, value in changes.items())}": (
+            "receipt",
+            {"predicate": {**msgspec.to_builtins(receipt()), **changes}},
+            "schema-invalid",
+        )
+        for changes in (
+            {"code": "expired"},
+            {"level": None},
+            {"level": "certain"},
+            {"decision": "refused"},
+            {"decision": "refused", "code": "expired"},
+            {"decision": "refused", "level": None},
+            {"decision": "perhaps"},
+            {"decision": "accepted", "code": "expired", "level": None},
+            {"centre_id": None},
+        )
+    },
     "empty baseline": (
         "baseline",
         {"predicate": {"centre_id": CENTRE, "devices": [], "taken_at": BEFORE}},

@@ -95,9 +95,9 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "pretty-printed": (json.dumps(json.loads(SIGNED), indent=1, sort_keys=True).encode(), "not-canonical"),
     "keys reversed": (json.dumps(dict(reversed(json.loads(SIGNED).items()))).encode(), "not-canonical"),
     "too large": (SIGNED + b" " * CAPS.campaign_bytes, "document-too-large"),
-    "100,000 brackets": (MUCH.encode(), "schema-invalid"),
-    "100,000 brackets as payload": (SIGNED.replace(b'"payload":"', b'"payload":' + MUCH.encode()), "schema-invalid"),
-    "100,000 brackets as a further field": (b'{"a":' + MUCH.encode() + SIGNED[1:], "schema-invalid"),
+    "100,000 brackets": (MUCH.encode(), "json-invalid"),
+    "100,000 brackets as payload": (SIGNED.replace(b'"payload":"', b'"payload":' + MUCH.encode()), "json-invalid"),
+    "100,000 brackets as a further field": (b'{"a":' + MUCH.encode() + SIGNED[1:], "json-invalid"),
     # the envelope's JSON
     "unknown field": (edited(lambda value: value.update(zzz=1)), "schema-invalid"),
     "unknown field in a signature": (with_signature(alg="none"), "schema-invalid"),
@@ -131,6 +131,12 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "set bits below the padding": (with_signature(sig=SIG[:-3] + chr(ord(SIG[-3]) + 1) + "=="), "base64-not-canonical"),
     "signature without padding": (with_signature(sig=SIG.rstrip("=")), "base64-not-canonical"),
     "payload type escaped": (SIGNED.replace(b"vnd.in-toto", b"vnd.in\\u002dtoto"), "not-canonical"),
+    "base64 broken, and a space": (b" " + with_base64("*" + B64), "not-canonical"),
+    "base64 broken, and an unknown field": (
+        edited(lambda value: value.update(payload="*", zzz=1)),
+        "schema-invalid",
+    ),
+    "base64 broken, and no JSON": (with_base64("*")[:-2], "json-invalid"),
     # signatures
     "no signature": (with_signatures(), "signature-missing"),
     "nine signatures": (
@@ -186,10 +192,24 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "sealed nothing": (sealed(b"", OPERATOR), "json-invalid"),
     "sealed text": (sealed(b"PFLOPS", OPERATOR), "json-invalid"),
     "sealed list": (sealed(b"[]", OPERATOR), "schema-invalid"),
-    "sealed 100,000 brackets": (sealed(MUCH.encode(), OPERATOR), "schema-invalid"),
+    "sealed 100,000 brackets": (sealed(MUCH.encode(), OPERATOR), "json-invalid"),
     "sealed 100,000 brackets within": (
         resealed(b'"self_issued":false', b'"self_issued":' + MUCH.encode()),
-        "schema-invalid",
+        "json-invalid",
+    ),
+    "sealed 65 brackets, closed": (resealed(b'"self_issued":false', b'"a":' + b"[" * 63 + b"]" * 63), "json-invalid"),
+    "sealed 64 brackets, closed": (resealed(b'"self_issued":false', b'"a":' + b"[" * 62 + b"]" * 62), "schema-invalid"),
+    "sealed bool for text, and no JSON": (
+        sealed(CAMPAIGN.replace(b'"pool":"pool-a"', b'"pool":true')[:-1], OPERATOR),
+        "json-invalid",
+    ),
+    "sealed as something else, and no JSON": (
+        sealed(CAMPAIGN.replace(b"urn:petaseal:campaign", b"urn:other").replace(b"node-1", b"\xff"), OPERATOR),
+        "json-invalid",
+    ),
+    "sealed with two types": (
+        sealed(b'{"_type":1,"_type":"x"' + CAMPAIGN[CAMPAIGN.index(b",") :], OPERATOR),
+        "statement-type-wrong",
     ),
     "sealed with a byte order mark": (sealed(b"\xef\xbb\xbf" + CAMPAIGN, OPERATOR), "json-invalid"),
     "sealed with a trailing newline": (sealed(CAMPAIGN + b"\n", OPERATOR), "not-canonical"),
@@ -299,7 +319,7 @@ RECORD_ATTACKS: dict[str, tuple[bytes, str]] = {
     "10^400": (number("1" + "0" * 400), "schema-invalid"),
     "10^100,000": (number("1" + "0" * 100_000), "schema-invalid"),
     "full-width digits": (number("８１９２"), "json-invalid"),
-    "100,000 brackets": (number(MUCH), "schema-invalid"),
+    "100,000 brackets": (number(MUCH), "json-invalid"),
     "duplicate number": (number('8192,"m":16384'), "not-canonical"),
     "29 sub-windows": (
         sealed(RECORD.replace(b'"subwindow_over_ns":[[0,', b'"subwindow_over_ns":[[', 1), NODE),

@@ -50,6 +50,7 @@ def folder(tmp_path: Path) -> Path:
     (made / "statement.html").write_text("<!doctype html>")
     (made / "baseline.dsse.json").write_text("{}\n")
     (made / "witness-1.dsse.json").write_text("{}\n")
+    (made / "receipt.dsse.json").write_text("{}\n")
     (made / "operator.pem").write_text("a private key lies beside it")
     (made / "samples" / "notes.txt").write_text("nobody else's business")
     (made / "state").mkdir()
@@ -83,7 +84,7 @@ def test_what_is_packed_comes_out_again(folder: Path, tmp_path: Path) -> None:
         content = made.path.read_bytes()
         assert (made.size_bytes, made.sha256) == (len(content), hashlib.sha256(content).hexdigest())
         assert made.members == (
-            *("baseline.dsse.json", "records.jsonl", NODE, "samples/gpu-00001.samples.csv.gz"),
+            *("baseline.dsse.json", "receipt.dsse.json", "records.jsonl", NODE, "samples/gpu-00001.samples.csv.gz"),
             *("statement.dsse.json", "statement.html", "witness-1.dsse.json"),
         )
         with opened(made.path) as place:
@@ -173,11 +174,14 @@ def test_what_cannot_be_packed(folder: Path, tmp_path: Path) -> None:
     (folder / "statement.html").symlink_to(folder / "operator.pem")
     assert code() == "not-regular-file"
     (folder / "statement.html").unlink()
-    (folder / "witness-1.dsse.json").write_bytes(bytes(CAPS.witness_bytes + 1))
-    assert code() == "archive-member-too-large"
-    for number in range(1, 10):
-        (folder / f"witness-{number}.dsse.json").write_text("{}\n")
-    assert code() == "archive-too-many"
+    for kind in ("witness", "receipt"):
+        (folder / f"{kind}-1.dsse.json").write_bytes(bytes(CAPS.witness_bytes + 1))
+        assert code() == "archive-member-too-large"
+        for number in range(1, 10):
+            (folder / f"{kind}-{number}.dsse.json").write_text("{}\n")
+        assert code() == "archive-too-many"
+        for number in range(1, 10):
+            (folder / f"{kind}-{number}.dsse.json").unlink()
     (folder / "records.jsonl").unlink()
     assert code() == "archive-member-missing"
     shutil.rmtree(folder)
@@ -339,6 +343,18 @@ ATTACKS: dict[str, tuple[Callable[[], bytes], str | None]] = {
     "nothing in it": (lambda: bytes(RECORD), "archive-member-missing"),
     "no statement": (lambda: tar()[BLOCK + len(STATEMENT) + -len(STATEMENT) % BLOCK :], "archive-member-missing"),
     "nine witnesses": (lambda: whole(f"witness-{n}.dsse.json" for n in range(9)), "archive-too-many"),
+    "nine receipts": (lambda: whole(f"receipt-{n}.dsse.json" for n in range(9)), "archive-too-many"),
+    "eight witnesses and eight receipts": (
+        lambda: whole(f"{kind}-{n}.dsse.json" for kind in ("witness", "receipt") for n in range(8)),
+        None,
+    ),
+    "a receipt in capitals": (lambda: whole(["Receipt.dsse.json"]), "archive-member-unknown"),
+    "a receipt of a long name": (lambda: whole([f"receipt{'x' * 33}.dsse.json"]), "archive-member-unknown"),
+    "a receipt in a folder": (lambda: whole(["samples/receipt.dsse.json"]), "archive-member-unknown"),
+    "a receipt larger than one can be": (
+        lambda: tar(member("receipt.dsse.json", bytes(CAPS.witness_bytes + 1))),
+        "archive-member-too-large",
+    ),
     "a sparse member": (lambda: special(b"S"), "archive-sparse"),
     "a sparse member in pax": (lambda: pax(("GNU.sparse.major", "1"), ("GNU.sparse.name", "x")), "archive-sparse"),
     "pax renames": (lambda: pax(("path", "/etc/passwd")), "archive-extension"),

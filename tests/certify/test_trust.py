@@ -38,6 +38,8 @@ CASES = {
     "operator of another centre, for it": Case("campaign", ("other",), None, centre="wh-centre"),
     "witness, for any centre": Case("witness", ("witness",), None, centre="wh-centre"),
     "enrolled node": Case("node-record", ("node",), None),
+    "enrolled node, alive": Case("heartbeat", ("node",), None),
+    "registry, for any centre": Case("receipt", ("registry",), None, centre="wh-centre"),
     "two of three roots": Case("revocations", ("root1", "root3"), None, centre=None),
     "first valid moment": Case("witness", ("witness",), None, at=BEFORE),
     "last valid moment": Case("witness", ("witness",), None, at=JUST_BEFORE_EXPIRY),
@@ -53,12 +55,23 @@ CASES = {
     "node signs a statement": Case("capacity-statement", ("node",), "role-not-allowed"),
     "witness signs a statement": Case("capacity-statement", ("witness",), "role-not-allowed"),
     "operator witnesses itself": Case("witness", ("operator1", "operator2"), "role-not-allowed"),
+    "registry signs a statement": Case("capacity-statement", ("registry",), "role-not-allowed"),
+    "registry witnesses": Case("witness", ("registry",), "role-not-allowed"),
+    "registry revokes": Case("revocations", ("registry",), "role-not-allowed", centre=None),
+    "registry speaks for a node": Case("heartbeat", ("registry",), "role-not-allowed"),
+    "operator receives its own": Case("receipt", ("operator1", "operator2"), "role-not-allowed"),
+    "operator speaks for a node": Case("heartbeat", ("operator1",), "role-not-allowed"),
+    "witness receives": Case("receipt", ("witness",), "role-not-allowed"),
+    "node receives": Case("receipt", ("node",), "role-not-allowed"),
+    "registry and operator receive": Case("receipt", ("operator1", "registry"), "role-not-allowed"),
+    "somebody unknown receives": Case("receipt", ("outsider",), "key-not-trusted"),
     "root signs a statement": Case("capacity-statement", ("root1", "root2"), "role-not-allowed"),
     "operator revokes": Case("revocations", ("operator1", "operator2"), "role-not-allowed", centre=None),
     "operators and a witness": Case("campaign", ("operator1", "operator2", "witness"), "role-not-allowed"),
     "operators for another centre": Case("campaign", ("operator1", "operator2"), "centre-not-allowed", "wh-centre"),
     "operators for an unknown centre": Case("campaign", ("operator1", "operator2"), "centre-not-allowed", "xx"),
     "operators for no centre": Case("campaign", ("operator1", "operator2"), "centre-not-allowed", None),
+    "node alive in another centre": Case("heartbeat", ("node",), "centre-not-allowed", "wh-centre"),
     "node for another centre": Case("node-record", ("node",), "centre-not-allowed", "wh-centre"),
     "operators of two centres": Case("campaign", ("operator1", "operator2", "other"), "centre-not-allowed"),
     "before validity": Case("witness", ("witness",), "key-not-yet-valid", at=EARLIER),
@@ -66,6 +79,9 @@ CASES = {
     "long after": Case("witness", ("witness",), "key-expired", at=LATER),
     "revoked": Case("witness", ("witness",), "key-revoked", revoked=("witness",)),
     "revoked, before it was": Case("witness", ("witness",), "key-revoked", at=BEFORE, revoked=("witness",)),
+    "registry before validity": Case("receipt", ("registry",), "key-not-yet-valid", at=EARLIER),
+    "registry at the end of validity": Case("receipt", ("registry",), "key-expired", at=AFTER),
+    "registry revoked, before it was": Case("receipt", ("registry",), "key-revoked", at=BEFORE, revoked=("registry",)),
     "revoked and expired": Case("witness", ("witness",), "key-revoked", at=LATER, revoked=("witness",)),
     "one operator revoked": Case("campaign", ("operator1", "operator2"), "key-revoked", revoked=("operator2",)),
     "the other revoked and absent": Case("campaign", ("operator1",), "threshold-not-met", revoked=("operator2",)),
@@ -128,7 +144,7 @@ def test_a_single_key_has_one_role_for_any_centre_and_time() -> None:
     assert trusted.role_of(CAST.ids["outsider"]) == "operator"
     for centre, at in ((CENTRE, NOW), (None, EARLIER), ("wh-centre", LATER)):
         assert trusted.check("capacity-statement", signed, centre, at) == signed
-    for document in ("node-record", "witness", "trust-root", "revocations"):
+    for document in ("node-record", "witness", "receipt", "heartbeat", "trust-root", "revocations"):
         with pytest.raises(RefusedError) as refused:
             trusted.check(document, signed, None, NOW)
         assert refused.value.code == "role-not-allowed"
@@ -139,7 +155,7 @@ INCONSISTENT: dict[str, dict[str, Any]] = {
     "expires as it is issued": {"issued_at": NOW, "expires_at": NOW},
     "reversed validity": {"keys": {**CAST.root().keys, CAST.ids["node"]: CAST.entry("node", AFTER, BEFORE)}},
     "unlisted key": {"keys": {k: v for k, v in CAST.root().keys.items() if k != CAST.ids["witness"]}},
-    "one key in two roles": {"roles": (*CAST.root().roles, CAST.holds("registry", "operator1"))},
+    "one key in two roles": {"roles": (*CAST.root().roles[:-1], CAST.holds("registry", "registry", "operator1"))},
     "one key for two centres in two entries": {
         "roles": (*CAST.root().roles, CAST.holds("operator", "operator1", centres=("sz",)))
     },
@@ -159,6 +175,9 @@ INCONSISTENT: dict[str, dict[str, Any]] = {
     },
     "operator of every centre": {"roles": (CAST.holds("root", "root1"), CAST.holds("operator", "operator1"))},
     "node of every centre": {"roles": (CAST.holds("root", "root1"), CAST.holds("node", "node"))},
+    "registry of one centre": {
+        "roles": (CAST.holds("root", "root1"), CAST.holds("registry", "registry", centres=(CENTRE,)))
+    },
     "root of one centre": {"roles": (CAST.holds("root", "root1", centres=(CENTRE,)),)},
     "key revoked twice": {"revocations": CAST.revoked("node", "node")},
 }

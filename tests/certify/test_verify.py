@@ -541,6 +541,7 @@ class People:
         more: tuple[Delegation, ...] = (),
         more_keys: tuple[PrivateKey, ...] = (),
         more_from: str | None = None,
+        more_until: str | None = None,
         revocations: tuple[Revocation, ...] = (),
     ) -> Path:
         """Sign a trust root: two root keys must sign, and the operators hold `role`."""
@@ -557,12 +558,10 @@ class People:
             Delegation(role="root", centre_ids=None, threshold=2, keys=ids(self.roots)),
             Delegation(role=role, centre_ids=centres, threshold=threshold, keys=ids(self.operators)),
         ]
-        keys = {key.public.keyid: entry(key) for key in (*self.roots, *more_keys)}
-        if more_from is not None:
-            later = {
-                k.public.keyid: msgspec.structs.replace(keys[k.public.keyid], valid_from=more_from) for k in more_keys
-            }
-            keys |= later
+        keys = {key.public.keyid: entry(key) for key in self.roots}
+        for key in more_keys:
+            validity = {"valid_from": more_from or start, "valid_until": more_until or end}
+            keys[key.public.keyid] = msgspec.structs.replace(entry(key), **validity)
         keys |= {key.public.keyid: entry(key, operator_until) for key in self.operators}
         if self.node is not None:
             held.append(Delegation(role="node", centre_ids=(CENTRE_ID,), threshold=1, keys=ids([self.node])))

@@ -253,7 +253,7 @@ def test_that_only_a_witness_saves_a_statement_is_said(centre: Measured, people:
     assert code(report) is None
     (note,) = report.as_json()["notes"]
     assert "was revoked at" in note
-    assert "accepted only because witnesses saw" in note
+    assert "accepted only because somebody who is trusted saw" in note
     assert any(line.startswith("NOTE: key ") for line in report.lines())
 
 

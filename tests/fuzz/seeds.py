@@ -26,7 +26,7 @@ from certify.signers import pem_text
 from certify.trust import Revocation, Revocations
 from tests.certify.judged import basis_of, statement_of
 from tests.certify.measured import centre_yaml, node_name, of_node, simulated, test_campaign
-from tests.certify.signed import AFTER, BEFORE, CENTRE, NOW, campaign, record, sha
+from tests.certify.signed import AFTER, BEFORE, CENTRE, NOW, campaign, heartbeat, receipt, record, sha
 from tests.fuzz.fixed import CORPUS, MESSAGE, SM2_PKCS8, SM2_SIGNATURE, SM2_SPKI, fixed_key, fixed_root, write
 from tests.fuzz.targets import TARGETS
 
@@ -65,6 +65,7 @@ def seeds() -> Iterator[tuple[str, str, bytes]]:
     yield "canonical", "campaign", encode(campaign(nodes=(ExpectedNode(node_id="n", pool="p"),)))
     yield "canonical", "window", encode(campaign().windows[0])
     yield "sealed-record", "record", made["node-record"]
+    yield "sealed-heartbeat", "heartbeat", made["heartbeat"]
     yield "sealed-root", "root", made["trust-root"]
     yield "sealed-revocations", "list", made["revocations"]
     yield "record-list", "lines", b"\x07{}\n\n[1]\nlast"
@@ -143,6 +144,8 @@ def payloads() -> dict[str, bytes]:
         "capacity-statement": statement(),
         "baseline": make_document("baseline", BASELINE),
         "witness": make_document("witness", WITNESS, sha("statement")),
+        "receipt": make_document("receipt", receipt(), sha("statement")),
+        "heartbeat": make_document("heartbeat", heartbeat(fixed_key("node"))),
         "trust-root": make_document("trust-root", fixed_root()),
         "revocations": make_document("revocations", revocations),
     }

@@ -28,7 +28,7 @@ from certify import canonical, documents, dsse, keys, package, samples, trust_ro
 from certify.audit.proof import Proof, check_proof
 from certify.caps import CAPS
 from certify.centre import load_centre
-from certify.documents import DOCUMENTS, PAYLOAD_TYPE, Baseline, make_document, open_record, parse_payload
+from certify.documents import DOCUMENTS, PAYLOAD_TYPE, Baseline, make_document, open_own, parse_payload
 from certify.merkle import leaf_hash, node_hash, prove, verify_inclusion
 from certify.policy import load_policy
 from certify.records import Chunk, chunks_of, envelopes
@@ -86,11 +86,11 @@ def canonical_value(data: bytes) -> None:
         raise refusals[0]
 
 
-def sealed_record(data: bytes) -> None:
-    """A payload that a node itself sealed, opened as its record."""
+def sealed_own(name: str, data: bytes) -> None:
+    """A payload that a node itself sealed, opened as its record or heartbeat."""
     key = fixed_key("node")
     content = dsse.seal(data, PAYLOAD_TYPE, [key])
-    opened = open_record(content, TrustedSet.single(fixed_key("operator").public), NOW)
+    opened = open_own(name, content, TrustedSet.single(fixed_key("operator").public), NOW)
     assert (opened.payload, set(opened.signers), opened.self_asserted) == (data, {key.public.keyid}, True)
 
 
@@ -303,7 +303,8 @@ TARGETS: dict[str, Target] = {
     "envelope": envelope,
     **{f"payload-{name}": partial(payload, name) for name in DOCUMENTS},
     "canonical": canonical_value,
-    "sealed-record": sealed_record,
+    "sealed-record": partial(sealed_own, "node-record"),
+    "sealed-heartbeat": partial(sealed_own, "heartbeat"),
     "sealed-root": sealed_root,
     "sealed-revocations": sealed_revocations,
     "record-list": record_list,

@@ -5,6 +5,7 @@ python -m tests.perf harness
 python -m tests.perf records 100000
 python -m tests.perf campaign 10000 100000
 python -m tests.perf verify 10000
+python -m tests.perf registry
 python -m tests.perf accelerator --device cuda:0 --seconds 60 --out results/local
 python -m tests.perf plot RECORD SAMPLES --out FILE.svg
 """
@@ -24,7 +25,7 @@ def main(arguments: list[str]) -> int:
         return accelerator.main(rest)
     if wanted == "plot":
         return plot.main(rest)
-    if wanted not in ("all", "commands", "harness", "records", "campaign", "verify"):
+    if wanted not in ("all", "commands", "harness", "records", "campaign", "verify", "registry"):
         print(__doc__, file=sys.stderr)
         return 2
     if wanted in ("all", "commands"):
@@ -36,6 +37,10 @@ def main(arguments: list[str]) -> int:
         records.measure(int(rest[0]) if rest else 10_000, runs=3)
     if wanted in ("all", "verify"):
         verify.measure(int(rest[0]) if rest else 10_000, runs=3)
+    if wanted in ("all", "registry"):
+        from tests.perf import registry  # needs petaseal[registry], which a machine with an accelerator may lack
+
+        registry.measure(*map(int, rest))
     if wanted in ("all", "campaign"):
         campaign.measure([int(nodes) for nodes in rest] or [campaign.NODES])
     return 0

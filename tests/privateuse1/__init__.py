@@ -6,6 +6,7 @@ processes of their own do so: a device type is registered for good.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -69,13 +70,13 @@ def site() -> Path:
         return folder
     folder.parent.mkdir(mode=0o700, exist_ok=True)
     assert folder.parent.stat().st_uid == os.getuid()
-    with tempfile.TemporaryDirectory(dir=folder.parent) as made:
-        whole = Path(made) / "site"
-        _make(whole, Path(torch.__file__).parent)
-        try:
-            whole.rename(folder)
-        except OSError:  # another test process was faster
-            assert folder.is_dir()
+    with (folder.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another test process may be at it
+        if not folder.is_dir():
+            with tempfile.TemporaryDirectory(dir=folder.parent) as made:
+                whole = Path(made) / "site"
+                _make(whole, Path(torch.__file__).parent)
+                whole.rename(folder)
     return folder
 
 

@@ -17,7 +17,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from tempfile import mkdtemp
@@ -61,6 +61,7 @@ TopologyPlugin=topology/tree
 ReturnToService=2
 SlurmdTimeout={slurmd_timeout_s}
 SlurmctldTimeout=30
+MessageTimeout=4
 InactiveLimit=0
 KillWait=30
 MinJobAge=300
@@ -289,6 +290,14 @@ def free_ports(count: int) -> Sequence[int]:
 
 def _program(name: str) -> str | None:
     return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+
+
+def until(holds: Callable[[], object], limit_s: float = 30) -> None:
+    """Wait until something holds."""
+    ends = time.monotonic() + limit_s
+    while not holds():
+        assert time.monotonic() < ends, f"did not come true within {limit_s:g} s"
+        time.sleep(0.1)
 
 
 def _until(what: str, holds: object, limit_s: float = READY_S) -> None:

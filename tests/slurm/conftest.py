@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bench.launchers.base import Gang, GangState, Phase
 from bench.launchers.slurm import SlurmLauncher
-from tests.slurm.cluster import Cluster, require, short_folder
+from tests.slurm.cluster import Cluster, require, short_folder, until
+from tests.slurm.trial import Trial
 
 # Tells where it runs, waits for the file "go", and tells that it is done.
 TASK = """\
@@ -72,14 +72,6 @@ class Try:
         return self.state()
 
 
-def until(holds: Callable[[], object], limit_s: float = 30) -> None:
-    """Wait until something holds."""
-    ends = time.monotonic() + limit_s
-    while not holds():
-        assert time.monotonic() < ends, f"did not come true within {limit_s:g} s"
-        time.sleep(0.1)
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """Return a cluster of four nodes with eight GPUs each."""
@@ -105,4 +97,24 @@ def attempt(cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest) ->
         if name not in cluster.daemons:
             cluster.start_node(name)
     cluster.run("scancel", f"--user={os.getuid()}")
+    until(lambda: all(cluster.state(name) == "idle" for name in cluster.names), 60)
+
+
+@pytest.fixture
+def trial(cluster: Cluster, tmp_path: Path) -> Iterator[Trial]:
+    """Return a centre of all nodes without a campaign; afterwards the cluster is empty and whole again."""
+    one = Trial(cluster, tmp_path)
+    yield one
+    one.end_launches()
+    for name in cluster.names:
+        cluster.hold_tasks(name, False)
+        cluster.set_environment(name, {})
+    if "slurmctld" not in cluster.daemons:
+        cluster.start_controller()
+    one.cancel_jobs()
+    for name in cluster.names:
+        if name not in cluster.daemons:
+            cluster.start_node(name)
+        if cluster.state(name).startswith("drain"):
+            cluster.resume(name)
     until(lambda: all(cluster.state(name) == "idle" for name in cluster.names), 60)

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.cluster import Cluster, free_ports, missing, require, short_folder
-from tests.slurm.conftest import until
+from tests.slurm.cluster import Cluster, free_ports, missing, require, short_folder, until
 
 OWNER = """\
 import sys, time

@@ -16,8 +16,8 @@ import pytest
 from bench.errors import InputError
 from bench.launchers.base import Gang
 from bench.launchers.slurm import SlurmLauncher, hold_command, start
-from tests.slurm.cluster import Cluster
-from tests.slurm.conftest import STUBBORN, Try, until
+from tests.slurm.cluster import Cluster, until
+from tests.slurm.conftest import STUBBORN, Try
 
 ALL = {"node1", "node2", "node3", "node4"}
 
@@ -181,7 +181,7 @@ def test_the_controller_restarts_in_the_middle(cluster: Cluster, attempt: Try, k
         until(lambda: (cluster.folder / "state/job_state").stat().st_mtime > since)
     cluster.stop_controller(kill=kill)
     try:
-        if not kill:  # asking takes 9 s
+        if not kill:  # asking takes as long as MessageTimeout
             with pytest.raises(InputError) as caught:
                 attempt.state()
             assert caught.value.code == "engine-unreachable"

@@ -23,9 +23,9 @@ from certify.dsse import parse_envelope
 from certify.statement import CapacityStatement
 from tests.bad_input.command import Answer, petaseal, process, started
 from tests.bench.processes import workers
-from tests.slurm.cluster import Cluster
-from tests.slurm.conftest import until
+from tests.slurm.cluster import Cluster, until
 
+N1, N2, N3, N4 = NODES = ("node1", "node2", "node3", "node4")
 LEAD_S = 3
 # As short as the rules allow (R7), with steady-state limits that a busy machine keeps.
 BRIEF = msgspec.structs.replace(
@@ -116,7 +116,12 @@ class Trial:
         assert petaseal("keys", "new", "--no-passphrase", "--out", self.key).status == 0
         self.script("all")
         self.centre(list(cluster.names))
-        self.profile.write_text(yaml.safe_dump(msgspec.to_builtins(BRIEF)))
+        self.lasts(BRIEF.window_ns / 1e9)
+
+    def lasts(self, seconds: float) -> None:
+        """Write the profile, with a window of so many seconds."""
+        profile = msgspec.structs.replace(BRIEF, window_ns=int(seconds * 1e9))
+        self.profile.write_text(yaml.safe_dump(msgspec.to_builtins(profile)))
 
     def centre(self, nodes: str | list[str]) -> None:
         """Write the centre file with the nodes of its only pool, "all" for what the engine has."""
@@ -244,3 +249,8 @@ def figure(record: NodeRecord, device: str) -> int:
     """Return the certified rate of one device, MFLOP/s."""
     (found,) = (f for m in record.measurements for f in m.figures() if f.device == device)
     return found.certified_mflop_s
+
+
+def only(*nodes: str) -> list[tuple[str, str]]:
+    """Return the only device of each of some nodes."""
+    return [(node, "fake:0") for node in nodes]

@@ -1,12 +1,14 @@
 """One of every signed document in every algorithm, as of v0.1: these files stay verifiable for ever.
 
-A change of a format makes v0.2 beside them; whoever has to remake these has broken what is out there. (Before v0.1 was
-given to anybody: ``.venv/bin/python -m tests.certify.golden.test_documents``.)
+A change of a format makes v0.2 beside them; whoever has to remake these has broken what is out there. What came later
+lies in a part of its own, with its own trust root. (Before a part was given to anybody:
+``.venv/bin/python -m tests.certify.golden.test_documents PART``.)
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,41 +21,51 @@ from certify.signers import SIGNERS, PrivateKey, load_scheme
 from certify.trust import TrustedSet
 from certify.trust_root import accept, open_revocations, read_root
 from tests.certify.golden.test_golden import HERE as STATEMENT
-from tests.certify.signed import CENTRE, NOW, Cast, record
+from tests.certify.signed import CENTRE, NOW, Cast, heartbeat, record
 from tests.certify.test_documents import MADE
 
-HERE = Path(__file__).resolve().parent / "v0.1"
+HERE = Path(__file__).resolve().parent
 SCHEMES = {name.partition("-")[0]: name for name in SIGNERS}
 ROOT = "trust-root"
+PARTS: dict[str, tuple[str, ...]] = {  # the documents of each, beside a trust root
+    "v0.1": ("node-record", "campaign", "capacity-statement", "baseline", "witness", "revocations"),
+    "v0.1-registry": ("receipt", "heartbeat"),
+}
+WHERE = {name: part for part, names in PARTS.items() for name in names}
+AT_ITS_TIME = {"capacity-statement": "2026-03-02T08:00:00.000000Z"}
 
 
-def folder(scheme: str) -> Path:
-    return HERE / scheme
+def folder(part: str, scheme: str) -> Path:
+    return HERE / part / scheme
 
 
-def trusted(scheme: str) -> TrustedSet:
+def files(scheme: str) -> list[Path]:
+    """Return every golden document of an algorithm."""
+    return [file for part in PARTS for file in sorted(folder(part, scheme).glob("*.dsse.json"))]
+
+
+def trusted(part: str, scheme: str) -> TrustedSet:
     """Accept the root by the fingerprint that was told when it was made."""
-    root = read_root((folder(scheme) / f"{ROOT}.dsse.json").read_bytes())
-    told = (folder(scheme) / "fingerprint.txt").read_text().strip()
+    root = read_root((folder(part, scheme) / f"{ROOT}.dsse.json").read_bytes())
+    told = (folder(part, scheme) / "fingerprint.txt").read_text().strip()
     accepted = accept([root], None, told, NOW)
-    listed = open_revocations((folder(scheme) / "revocations.dsse.json").read_bytes(), accepted)
-    assert len(listed.revocations) == 1
+    if "revocations" in PARTS[part]:
+        listed = open_revocations((folder(part, scheme) / "revocations.dsse.json").read_bytes(), accepted)
+        assert len(listed.revocations) == 1
     return accepted.trusted
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("name", sorted(DOCUMENTS.keys() - {ROOT}))
+@pytest.mark.parametrize("name", sorted(WHERE))
 def test_every_document_is_still_accepted(scheme: str, name: str) -> None:
-    content = (folder(scheme) / f"{name}.dsse.json").read_bytes()
-    trust = trusted(scheme)
+    content = (folder(WHERE[name], scheme) / f"{name}.dsse.json").read_bytes()
+    trust = trusted(WHERE[name], scheme)
     opened: documents.Opened[Any]
-    if name == "node-record":
-        opened = documents.open_record(content, trust, NOW)
+    if name in ("node-record", "heartbeat"):
+        opened = documents.open_own(name, content, trust, NOW)
         assert not opened.self_asserted
-    elif name == "capacity-statement":
-        opened = documents.open_document(name, content, trust, "2026-03-02T08:00:00.000000Z")
     else:
-        opened = documents.open_document(name, content, trust, NOW)
+        opened = documents.open_document(name, content, trust, AT_ITS_TIME.get(name, NOW))
     predicate_type = json.loads(opened.payload)["predicateType"]
     assert predicate_type == f"urn:petaseal:{name}/v0.1"
     assert {trust.keys[keyid].scheme for keyid in opened.signers} == {SCHEMES[scheme]}
@@ -61,9 +73,9 @@ def test_every_document_is_still_accepted(scheme: str, name: str) -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_last_byte_of_every_signature_matters(scheme: str) -> None:
-    trust = trusted(scheme)
-    for name in DOCUMENTS.keys() - {ROOT}:
-        envelope = dsse.parse_envelope((folder(scheme) / f"{name}.dsse.json").read_bytes(), 2**24)
+    for name, part in WHERE.items():
+        trust = trusted(part, scheme)
+        envelope = dsse.parse_envelope((folder(part, scheme) / f"{name}.dsse.json").read_bytes(), 2**24)
         for signature in envelope.signatures:
             key = trust.keys[signature.keyid]
             message = dsse.pae(envelope.payload_type, envelope.payload)
@@ -72,10 +84,13 @@ def test_the_last_byte_of_every_signature_matters(scheme: str) -> None:
 
 
 def test_nothing_is_missing_and_nothing_else_lies_here() -> None:
-    files = {f"{name}.dsse.json" for name in DOCUMENTS} | {"fingerprint.txt"}
-    assert {path.name for path in HERE.iterdir()} == SCHEMES.keys()
-    for scheme in SCHEMES:
-        assert {path.name for path in folder(scheme).iterdir()} == files
+    assert sorted([*(name for names in PARTS.values() for name in names), ROOT]) == sorted(DOCUMENTS)
+    assert {path.name for path in HERE.glob("v*")} == PARTS.keys()
+    for part, names in PARTS.items():
+        lying = {f"{name}.dsse.json" for name in (*names, ROOT)} | {"fingerprint.txt"}
+        assert {path.name for path in (HERE / part).iterdir()} == SCHEMES.keys()
+        for scheme in SCHEMES:
+            assert {path.name for path in folder(part, scheme).iterdir()} == lying
 
 
 class Schemed(Cast):
@@ -91,10 +106,10 @@ class Schemed(Cast):
         return replace(super().entry(name, *times, **validity), scheme=self.scheme)
 
 
-def remake(scheme: str) -> None:
-    """Sign one of every document with new keys, which are then thrown away."""
+def remake(part: str, scheme: str) -> None:
+    """Sign one of every document of a part with new keys, which are then thrown away."""
     cast = Schemed(SCHEMES[scheme])
-    folder(scheme).mkdir(parents=True, exist_ok=True)
+    folder(part, scheme).mkdir(parents=True)  # what is there stays
     roles = list(cast.root().roles)
     statement = dsse.parse_envelope((STATEMENT / "statement.dsse.json").read_bytes(), 2**24)
     root = cast.root(
@@ -103,21 +118,26 @@ def remake(scheme: str) -> None:
         ),
         expires_at="2027-01-01T00:00:00.000000Z",
     )
+    made = MADE | {
+        "node-record": (record(cast["node"]), *MADE["node-record"][1:]),
+        "heartbeat": (heartbeat(cast["node"]), *MADE["heartbeat"][1:]),
+        "revocations": (
+            replace(MADE["revocations"][0], revocations=cast.revoked("outsider")),
+            *MADE["revocations"][1:],
+        ),
+    }
     sealed: dict[str, bytes] = {}
-    for name, (predicate, subject, signed_by) in MADE.items():
-        value = record(cast["node"]) if name == "node-record" else predicate
-        value = replace(value, revocations=cast.revoked("outsider")) if name == "revocations" else value
-        payload = documents.make_document(name, value, subject)
+    for name in PARTS[part]:
+        predicate, subject, signed_by = made.get(name, (None, None, ("operator1", "operator2")))
+        payload = documents.make_document(name, predicate, subject) if predicate else statement.payload
         sealed[name] = dsse.seal(payload, documents.PAYLOAD_TYPE, [cast[who] for who in signed_by])
-    operators = [cast["operator1"], cast["operator2"]]
-    sealed["capacity-statement"] = dsse.seal(statement.payload, documents.PAYLOAD_TYPE, operators)
     payload = documents.make_document(ROOT, root)
     sealed[ROOT] = dsse.seal(payload, documents.PAYLOAD_TYPE, [cast["root1"], cast["root2"]])
     for name, content in sealed.items():
-        (folder(scheme) / f"{name}.dsse.json").write_bytes(content)
-    (folder(scheme) / "fingerprint.txt").write_text(f"{read_root(sealed[ROOT]).fingerprint}\n")
+        (folder(part, scheme) / f"{name}.dsse.json").write_bytes(content)
+    (folder(part, scheme) / "fingerprint.txt").write_text(f"{read_root(sealed[ROOT]).fingerprint}\n")
 
 
 if __name__ == "__main__":
-    for made in SCHEMES:
-        remake(made)
+    for made_in in SCHEMES:
+        remake(sys.argv[1], made_in)

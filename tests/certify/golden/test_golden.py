@@ -73,7 +73,7 @@ def test_the_independent_script_accepts_the_golden_statement() -> None:
 
 
 def test_nothing_else_lies_here() -> None:
-    code = {"__init__.py", "test_golden.py", "test_documents.py", "v0.1", "__pycache__"}
+    code = {"__init__.py", "test_golden.py", "test_documents.py", "v0.1", "v0.1-registry", "__pycache__"}
     assert {path.name for path in HERE.iterdir()} - code == {*FILES, *SAMPLES}
 
 

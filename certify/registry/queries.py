@@ -1,0 +1,273 @@
+"""What the registry tells of one thing, a statement, a centre, a device, and of what was decided and looks wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, and_, or_, select
+
+from bench.errors import RefusedError
+from bench.record import identifier
+from certify.caps import CAPS
+from certify.centre import Bilingual
+from certify.dsse import parse_envelope
+from certify.reasons import reasons
+from certify.registry import campaigns
+from certify.registry.cursors import by_id_page
+from certify.registry.heads import FACTS
+from certify.registry.listing import ROWS, WantedStatements, identifier_of, next_of, statements_page, summaries
+from certify.registry.present import View
+from certify.registry.store import Objects
+from certify.registry.tables import (
+    alarms,
+    decisions,
+    external_ids,
+    identities,
+    signers,
+    statements,
+    verifications,
+)
+from certify.registry.types import (
+    REACHED,
+    Alarm,
+    CentreDetail,
+    Decision,
+    DeviceHistory,
+    DeviceSighting,
+    Page,
+    StatementDetail,
+)
+from certify.verdicts import Verdict
+
+MOST = 100  # decisions of a statement, statements of a centre
+
+
+def statement_detail(
+    connection: Connection, view: View, objects: Objects, payload_sha256: str, *, all_of_it: bool
+) -> StatementDetail:
+    """Return one statement, with what was decided of it.
+
+    Args:
+        all_of_it: whether its operator or the platform asks: sentences of decisions may name devices.
+
+    Raises:
+        RefusedError: `statement-unknown`.
+    """
+    wanted = statements.c.payload_sha256 == payload_sha256
+    found = connection.execute(ROWS.where(wanted)).one_or_none()
+    if found is None:
+        raise unknown_statement()
+    (summary,) = summaries(connection, view, [found])
+    row = connection.execute(select(statements).where(wanted)).one()
+    of_it = select(decisions).where(decisions.c.payload_sha256 == payload_sha256).order_by(decisions.c.id.desc())
+    place = f"/v1/statements/{payload_sha256}"
+    links = {"envelope": f"{place}/envelope", "receipt": f"{place}/receipt", "page": f"/en/statements/{payload_sha256}"}
+    if all_of_it and summary.level == "recomputed":
+        links |= {"records": f"{place}/records", "nodes": f"{place}/nodes"}
+    keys = select(signers.c.keyid).where(signers.c.statement == payload_sha256).order_by(signers.c.keyid)
+    return StatementDetail(
+        summary=summary,
+        operator=row.operator,
+        measured_from=row.measured_from,
+        measured_until=row.measured_until,
+        campaign_id=row.campaign_id,
+        challenge_source=row.challenge_source,
+        records=row.records,
+        signers=tuple(connection.scalars(keys)),
+        verdicts=verdicts_of(objects, row.envelope_sha256),
+        decisions=tuple(_decision(one, all_of_it) for one in connection.execute(of_it.limit(MOST))),
+        superseded_by=connection.scalar(select(next_of("payload_sha256")).where(wanted)),
+        links=links,
+    )
+
+
+class _Predicate(msgspec.Struct):
+    verdicts: tuple[Verdict, ...]
+
+
+class _Payload(msgspec.Struct):
+    predicate: _Predicate
+
+
+def verdicts_of(objects: Objects, envelope_sha256: str) -> tuple[Verdict, ...]:
+    """Return the verdicts of a stored statement, which was verified before it was stored."""
+    envelope = parse_envelope(objects.read(envelope_sha256), CAPS.statement_bytes)
+    return msgspec.json.decode(envelope.payload, type=_Payload).predicate.verdicts
+
+
+def unknown_statement() -> RefusedError:
+    """Return what is said of a digest that no accepted statement has."""
+    return RefusedError("statement-unknown", "there is no such statement here")
+
+
+def statement_row(connection: Connection, payload_sha256: str) -> Row[Any]:
+    """Return the row of a statement.
+
+    Raises:
+        RefusedError: `statement-unknown`.
+    """
+    row = connection.execute(select(statements).where(statements.c.payload_sha256 == payload_sha256)).one_or_none()
+    if row is None:
+        raise unknown_statement()
+    return row
+
+
+def receipt_of(connection: Connection, payload_sha256: str) -> bytes:
+    """Return the newest receipt that a statement was accepted.
+
+    Raises:
+        RefusedError: `statement-unknown`.
+    """
+    mine = and_(decisions.c.payload_sha256 == payload_sha256, decisions.c.decision == "accepted")
+    query = select(decisions.c.receipt).where(mine, decisions.c.receipt.is_not(None)).order_by(decisions.c.id.desc())
+    receipt = connection.scalar(query.limit(1))
+    if receipt is None:
+        raise unknown_statement()
+    return bytes(receipt)
+
+
+def records_of(connection: Connection, payload_sha256: str) -> str:
+    """Return which object holds the records of a statement.
+
+    Raises:
+        RefusedError: `not-found`.
+    """
+    query = select(verifications.c.records_sha256).where(
+        verifications.c.statement == payload_sha256, verifications.c.level == "recomputed"
+    )
+    found = connection.scalar(query)
+    if found is None:
+        raise RefusedError("not-found", "the records of this statement were not submitted")
+    return str(found)
+
+
+# --- centres ----------------------------------------------------------------------------------------------------------
+
+
+def centre_detail(connection: Connection, view: View, centre_id: str, at: str) -> CentreDetail:
+    """Return one centre.
+
+    Raises:
+        RefusedError: `centre-unknown`.
+    """
+    if centre_id not in view.centres:
+        raise RefusedError("centre-unknown", "no statement of this centre was accepted here")
+    ids = external_ids.c.centre_id == centre_id
+    in_force = [head.facts.payload_sha256 for head in view.parts[centre_id].heads]
+    named = or_(external_ids.c.statement.is_(None), external_ids.c.statement.in_(in_force))
+    return CentreDetail(
+        summary=view.centres[centre_id],
+        pools=tuple(pool.shown for head in view.parts[centre_id].heads for pool in head.pools),
+        statements=statements_page(connection, view, WantedStatements(centre=centre_id), MOST).items,
+        attempts=tuple(campaigns.attempts(connection, at, centre_id, MOST)),
+        external_ids=tuple(map(identifier_of, connection.execute(select(external_ids).where(ids, named)))),
+    )
+
+
+# --- further lists ----------------------------------------------------------------------------------------------------
+
+
+def alarms_page(
+    connection: Connection, limit: int, cursor: str | None = None, centre: str | None = None, code: str | None = None
+) -> Page[Alarm]:
+    """Return alarms, newest first."""
+    query = select(alarms)
+    if centre is not None:
+        query = query.where(or_(alarms.c.centre_id == centre, alarms.c.other_centre_id == centre))
+    if code is not None:
+        query = query.where(alarms.c.code == code)
+    return by_id_page(connection, query, alarms, _alarm, limit, cursor)
+
+
+def _alarm(row: Row[Any]) -> Alarm:
+    reason = reasons()[row.code]
+    told = {name: getattr(row, name) for name in Alarm.__struct_fields__ if name != "title"}
+    return Alarm(title=Bilingual(zh=reason.zh, en=reason.en), **told)
+
+
+def decisions_page(
+    connection: Connection,
+    sees: Callable[[str], bool],
+    limit: int,
+    cursor: str | None = None,
+    *,
+    decision: str | None = None,
+    centre: str | None = None,
+    kind: str | None = None,
+) -> Page[Decision]:
+    """Return decisions, newest first.
+
+    Args:
+        sees: whether the sentences of a centre's decisions are the asker's to see: they may name devices.
+    """
+    query = select(decisions)
+    for column, value in (
+        (decisions.c.decision, decision),
+        (decisions.c.centre_id, centre),
+        (decisions.c.kind, kind),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    return by_id_page(connection, query, decisions, lambda row: _decision(row, sees(row.centre_id)), limit, cursor)
+
+
+def _decision(row: Row[Any], all_of_it: bool) -> Decision:
+    return Decision(
+        id=row.id,
+        at=row.at,
+        kind=row.kind,
+        decision=row.decision,
+        code=row.code,
+        detail=row.detail if all_of_it else None,
+        level=row.level,
+        payload_sha256=row.payload_sha256,
+        centre_id=row.centre_id,
+    )
+
+
+def device_history(connection: Connection, view: View, device: str) -> DeviceHistory:
+    """Return where a device was counted.
+
+    Args:
+        device: uuid, serial or die id as anybody spells it, with or without which of them it is.
+
+    Raises:
+        RefusedError: `device-unknown`.
+    """
+    kind, _, rest = device.partition(":")
+    kinds, text = ((kind,), rest) if kind in _KINDS else (_KINDS, device)
+    known = identifier(text)
+    own = and_(identities.c.kind.in_(("device", "parent")), identities.c.value.in_([f"{one}:{known}" for one in kinds]))
+    columns = (identities.c.value, identities.c.place, identities.c.kind, identities.c.claimed)
+    rows = connection.execute(
+        select(*columns, *FACTS).join(statements, statements.c.payload_sha256 == identities.c.statement).where(own)
+    ).all()
+    if known is None or not rows:
+        raise RefusedError("device-unknown", "no record that was read here shows this device")
+    sightings = [_sighting(view, row) for row in rows]
+    now = [one.statement for one in sightings if one.claimed and one.state in REACHED]
+    return DeviceHistory(
+        id=rows[0].value,
+        counted_in=min(now, default=None),
+        sightings=tuple(sorted(sightings, key=lambda one: (one.issued_at, one.statement, one.place), reverse=True)),
+    )
+
+
+_KINDS = ("uuid", "serial", "die_id")
+
+
+def _sighting(view: View, row: Row[Any]) -> DeviceSighting:
+    head = view.by_statement.get(row.payload_sha256)
+    return DeviceSighting(
+        statement=row.payload_sha256,
+        centre_id=row.centre_id,
+        project_id=row.project_id or None,
+        place=row.place,
+        kind=row.kind,
+        claimed=row.claimed,
+        state="superseded" if head is None else head.state,
+        issued_at=row.issued_at,
+        valid_until=row.valid_until,
+    )

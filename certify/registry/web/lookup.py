@@ -1,0 +1,153 @@
+"""What pages are made of, through the same functions as the API's routes: one snapshot for one page.
+
+A page shows what anybody may see; sentences of decisions, which may name devices, to those alone whose they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from sqlalchemy import Connection
+
+from bench.record import config_names
+from certify.caps import CAPS
+from certify.documents import parse_payload
+from certify.dsse import parse_envelope
+from certify.policy import Policy, load_policy
+from certify.registry import campaigns, queries, rollup
+from certify.registry.auth import may_see
+from certify.registry.present import View
+from certify.registry.service import Registry
+from certify.registry.tokens import Token
+from certify.registry.types import (
+    Alarm,
+    AttemptLine,
+    CentreDetail,
+    CentreSummary,
+    City,
+    Decision,
+    Lifecycle,
+    Page,
+    PoolCapacity,
+    StatementDetail,
+)
+from certify.registry.view import viewer
+from certify.statement import CapacityStatement
+
+LINES = 100  # of a list on a page
+ATTEMPTS = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup:
+    """One snapshot of a registry."""
+
+    registry: Registry
+    connection: Connection
+    at: str
+    token: Token | None
+
+    @classmethod
+    @contextlib.contextmanager
+    def of(cls, registry: Registry, at: str, token: Token | None) -> Iterator[Lookup]:
+        """Yield the registry as it stands at this moment."""
+        with registry.store.reading() as connection:
+            yield cls(registry, connection, at, token)
+
+    @property
+    def view(self) -> View:
+        """The present state."""
+        return viewer(self.registry.store).present(self.connection, self.at, self.registry.settings.stale_after_s)
+
+    def cities(self) -> tuple[City, ...]:
+        """Return the roll-up of each city."""
+        named = (self.policies.get(name) or load_policy(name) for name in self.registry.settings.cities)
+        return tuple(rollup.roll_up(policy, self.view.heads, self.at) for policy in named)
+
+    def lifecycle(self) -> Lifecycle:
+        """Return the sums of all states."""
+        totals = viewer(self.registry.store).totals(self.connection)
+        return rollup.lifecycle(self.view.heads, totals, self.at)
+
+    @cached_property
+    def policies(self) -> dict[str, Policy]:
+        """The policies that are installed and those of the settings, by name."""
+        place = self.registry.place
+        files = (str(place.path(name)) for name in place.settings.policies)
+        return {policy.policy: policy for policy in map(load_policy, (*config_names("policies"), *files))}
+
+    def centres(self) -> tuple[CentreSummary, ...]:
+        """Return all centres."""
+        return tuple(self.view.centres.values())
+
+    def pools(self) -> tuple[PoolCapacity, ...]:
+        """Return all pools now."""
+        return self.view.pools
+
+    def centre(self, centre_id: str) -> CentreDetail:
+        """Return one centre.
+
+        Raises:
+            RefusedError: `centre-unknown`.
+        """
+        return queries.centre_detail(self.connection, self.view, centre_id, self.at)
+
+    def alarms_of(self, centre_id: str) -> tuple[Alarm, ...]:
+        """Return the newest alarms that name a centre."""
+        return queries.alarms_page(self.connection, LINES, centre=centre_id).items
+
+    def statement(self, payload_sha256: str) -> StatementDetail:
+        """Return one statement.
+
+        Raises:
+            RefusedError: `statement-unknown`.
+        """
+        objects = self.registry.store.objects
+        return queries.statement_detail(self.connection, self.view, objects, payload_sha256, all_of_it=False)
+
+    def envelope(self, payload_sha256: str) -> bytes:
+        """Return a statement as it was signed.
+
+        Raises:
+            RefusedError: `statement-unknown`.
+        """
+        row = queries.statement_row(self.connection, payload_sha256)
+        return self.registry.store.objects.read(row.envelope_sha256)
+
+    def receipt(self, payload_sha256: str) -> bytes:
+        """Return the newest receipt that a statement was accepted.
+
+        Raises:
+            RefusedError: `statement-unknown`.
+        """
+        return queries.receipt_of(self.connection, payload_sha256)
+
+    def stated(self, payload_sha256: str) -> CapacityStatement:
+        """Return what was signed; it was verified before it was stored.
+
+        Raises:
+            RefusedError: `statement-unknown`.
+        """
+        envelope = parse_envelope(self.envelope(payload_sha256), CAPS.statement_bytes)
+        statement = parse_payload("capacity-statement", envelope.payload).predicate
+        assert isinstance(statement, CapacityStatement)
+        return statement
+
+    def alarms(self, cursor: str | None) -> Page[Alarm]:
+        """Return alarms, the newest first."""
+        return queries.alarms_page(self.connection, LINES, cursor)
+
+    def refused(self, cursor: str | None) -> Page[Decision]:
+        """Return refused submissions, the newest first."""
+
+        def sees(centre_id: str | None) -> bool:
+            return centre_id is not None and may_see(self.token, centre_id)
+
+        return queries.decisions_page(self.connection, sees, LINES, cursor, decision="refused")
+
+    def attempts(self) -> list[AttemptLine]:
+        """Return the newest attempts."""
+        return campaigns.attempts(self.connection, self.at, limit=ATTEMPTS)
