@@ -8,11 +8,11 @@ encoded again and compared with the bytes received. No file is read here, and no
 from __future__ import annotations
 
 import re
+import threading
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Hashable
 from datetime import datetime
-from functools import cache
 from itertools import accumulate
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -113,9 +113,26 @@ def check_text(canonical: bytes, where: object = None) -> None:
         at = canonical.find(b"Z", at + 1)
 
 
-@cache
+def prepare(*kinds: Any) -> None:
+    """Make what `decode` needs of some types; a service does that before it has threads.
+
+    msgspec keeps what it knows of a struct on the class, as it comes to know it: a thread that decodes meanwhile
+    crashes the process.
+    """
+    for kind in kinds:
+        _decoder(kind)
+
+
 def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)
+    found = _decoders.get(kind)
+    if found is None:
+        with _making:
+            found = _decoders.get(kind) or _decoders.setdefault(kind, msgspec.json.Decoder(kind))
+    return found
+
+
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+_making = threading.Lock()
 
 
 def _check_json(payload: bytes, where: object) -> None:

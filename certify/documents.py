@@ -237,6 +237,12 @@ class Opened(Generic[P]):
     self_asserted: bool = False  # a record under a key that nobody enrolled: integrity, not identity
 
 
+def prepare() -> None:
+    """Make what opening a document of any kind needs, before there are threads (`canonical.prepare`)."""
+    canonical.prepare(*(_statement_type(name) for name in DOCUMENTS))
+    dsse.prepare()
+
+
 def make_document(name: str, predicate: Any, subject_digest: str | None = None) -> bytes:
     """Return the canonical payload of a new document, which `dsse.seal(payload, PAYLOAD_TYPE, keys)` signs.
 

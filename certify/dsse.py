@@ -50,6 +50,11 @@ class _TextEnvelope(Document, frozen=True, kw_only=True, rename=_RENAME):
     signatures: tuple[_TextSignature, ...]
 
 
+def prepare() -> None:
+    """Make what parsing needs, before there are threads (`canonical.prepare`)."""
+    canonical.prepare(Envelope, _TextEnvelope)
+
+
 def pae(payload_type: str, payload: bytes) -> bytes:
     """Return the pre-authentication encoding, which is what is signed (DSSE 1.0, protocol)."""
     kind = payload_type.encode()

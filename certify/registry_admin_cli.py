@@ -141,7 +141,7 @@ def _mount_keeping(registry: typer.Typer, emit: Emit) -> None:
 
             with contextlib.closing(open_registry(folder)) as there, telling(as_json) as tell:
                 kept = copy(there, out, tell)
-        emit(as_json, *_kept(kept, "petaseal registry restore"))
+        emit(as_json, *_kept(kept, f"petaseal registry restore {out} DIR"))
 
     @registry.command(epilog="Example: petaseal registry restore backups/2026-03-01 registry")
     def restore(

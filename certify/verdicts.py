@@ -171,15 +171,20 @@ def _line(policy: Policy, condition: Condition, verdict: Outcome, reason: str | 
     )
 
 
-def _elsewhere(policy: Policy, evidence: Evidence) -> str | None:
-    """Return `outside-jurisdiction` unless the centre declares that it lies where the policy holds.
+def lies_within(area: str | None, jurisdiction: str | None) -> bool:
+    """Return whether a centre declares that it lies where a policy holds; None is everywhere, and nowhere declared.
 
     GB/T 2260 codes nest: CN-440100 (a city) holds CN-440115 (a district of it).
     """
-    area = policy.jurisdiction or ""
+    area = area or ""
     while area.endswith("00"):
         area = area[:-2]
-    return None if (evidence.jurisdiction or "").startswith(area) else "outside-jurisdiction"
+    return (jurisdiction or "").startswith(area)
+
+
+def _elsewhere(policy: Policy, evidence: Evidence) -> str | None:
+    """Return `outside-jurisdiction` unless the centre declares that it lies where the policy holds."""
+    return None if lies_within(policy.jurisdiction, evidence.jurisdiction) else "outside-jurisdiction"
 
 
 def _blocked(policy: Policy, evidence: Evidence) -> str | None:

@@ -268,7 +268,7 @@ def _verify(request: Request, anchor: Anchor, report: Report, progress: Callable
     if request.others:
         _compare(opened, holdings, request, trust, report)
         return
-    report.not_checked.append("cross-centre duplicates: there is no registry")
+    report.not_checked.append("cross-centre duplicates: no other statement was given, and no registry asked")
     if statement.issue.previous_sha256 is not None:
         report.not_checked.append("the statement before: only its digest is known")
 

@@ -23,6 +23,7 @@ REALTIME = (
     "bench/test_telemetry.py",
     "certify/test_perf_campaign.py",
     "privateuse1",
+    "registry/test_guide.py",
     "slurm",
     "test_cli.py",
     "test_wheel.py",

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 import anyio
+import msgspec
 from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,8 +17,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from bench.errors import PetasealError
-from certify.registry import openapi, routes_read, routes_submit, web
+from bench.record import config_names
+from certify import documents
+from certify.policy import load_policy
+from certify.reasons import reasons
+from certify.registry import cursors, feed, openapi, queries, routes_read, routes_submit, sums, web
 from certify.registry.http import Json, handle
+from certify.registry.kept import Answers, Keeping
 from certify.registry.limits import Gate
 from certify.registry.rim import Rim
 from certify.registry.service import Registry
@@ -38,6 +44,7 @@ def create_app(
         max_requests: that are answered at once; more are told to come again.
         clock_s: for rate limits.
     """
+    _prepare(registry)
     settings = registry.settings
     app = FastAPI(
         title="petaseal registry",
@@ -52,6 +59,8 @@ def create_app(
     app.state.registry = registry
     app.state.gate = gate = Gate(settings.limits, clock_s)
     app.state.checks = CapacityLimiter(2)
+    app.state.answers = kept = Answers(registry)
+    app.add_middleware(Keeping, answers=kept)
     app.add_middleware(Rim, registry=registry, gate=gate, max_requests=max_requests)
     app.add_api_route("/healthz", healthz, responses=HEALTH, response_class=Response, tags=["service"])
     app.add_api_route("/readyz", readyz, responses=HEALTH, response_class=Response, tags=["service"])
@@ -67,6 +76,17 @@ def create_app(
     app.add_api_route("/v1/openapi.json", described, include_in_schema=False)
     web.mount(app, registry)
     return app
+
+
+def _prepare(registry: Registry) -> None:
+    """Make all decoders while there is one thread: two that make one at once crash it (`canonical.prepare`)."""
+    documents.prepare()
+    for kind in (*openapi.KINDS, *cursors.KINDS, *queries.KINDS, feed.Place):
+        msgspec.json.Decoder(kind)
+    reasons()
+    sums.city_policies(registry.place)
+    for name in config_names("policies"):
+        load_policy(name)
 
 
 async def healthz() -> Response:

@@ -1,4 +1,7 @@
-"""Who asks: the dependencies of routes. `certify.registry.rim` finds a token; here is decided what it is good for."""
+"""Who asks: the dependencies of routes. `certify.registry.rim` finds a token; here is decided what it is good for.
+
+They wait for nothing, and are coroutines so that no thread is asked for each.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +17,27 @@ from certify.registry.types import Scope
 BEARER = HTTPBearer(auto_error=False, scheme_name="token", description="A token of the registry")  # for OpenAPI alone
 
 
-def reader(request: Request) -> Token | None:
-    """Whoever may read: everybody where the registry is public, else every token but one of metrics."""
+def reading(request: Request) -> Token | None:
+    """Return the token of whoever may read: everybody where the registry is public, else all but one of metrics."""
     return _reading(request, ("reader", "operator", "platform"))
 
 
-def scraper(request: Request) -> Token | None:
+async def reader(request: Request) -> Token | None:
+    """Whoever may read, see `reading`."""
+    return reading(request)
+
+
+async def scraper(request: Request) -> Token | None:
     """Whoever may read metrics: everybody where the registry is public, else every token."""
     return _reading(request, ("metrics", "reader", "operator", "platform"))
 
 
-def holder(request: Request, _: Annotated[object, Security(BEARER)]) -> Token:
+async def holder(request: Request, _: Annotated[object, Security(BEARER)]) -> Token:
     """Whoever has a right of their own: the platform, or the operator of some centre; see `operator_of`."""
     return _of_scope(request, ("operator", "platform"))
 
 
-def platform(request: Request, _: Annotated[object, Security(BEARER)]) -> Token:
+async def platform(request: Request, _: Annotated[object, Security(BEARER)]) -> Token:
     """The platform."""
     return _of_scope(request, ("platform",))
 

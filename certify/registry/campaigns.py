@@ -21,7 +21,7 @@ from certify.registry.service import Registry
 from certify.registry.tables import campaign_records, campaigns, challenges, statements
 from certify.registry.tokens import Token
 from certify.registry.types import AttemptLine, Decided, Drawn
-from certify.trust import skewed
+from certify.trust import LAST_TIME, skewed
 
 CHALLENGE_BYTES = 32
 
@@ -58,10 +58,10 @@ def challenge_fault(connection: Connection, campaign: Campaign, campaign_sha256:
     other = connection.execute(query).scalar()
     if other is not None and other != campaign_sha256:
         return "challenge-reused", f"answers the challenge of another campaign, {other[:16]}…"
-    if campaign.challenge_source != "registry":
-        return None
     row = connection.execute(select(challenges).where(challenges.c.challenge == challenge)).one_or_none()
-    if row is None or row.centre_id != campaign.centre_id:
+    if row is None and campaign.challenge_source != "registry":
+        return None
+    if row is None or row.centre_id != campaign.centre_id:  # whatever it says of its source: nobody burns another's
         return "challenge-unknown", "answers a challenge that this registry did not draw for its centre"
     if not row.issued_at <= skewed(campaign.issued_at) or campaign.issued_at > row.expires_at:
         told = f"between {row.issued_at} and {row.expires_at}"
@@ -91,11 +91,12 @@ def submit_campaign(registry: Registry, content: bytes, token: Token) -> Decided
         if (before := accepted(connection, "campaign", opened.payload_sha256)) is not None:
             return answer(before, repeated=True)
         fault = challenge_fault(connection, campaign, campaign_sha256)
+        if fault is None and (what := campaign.windows_problem()) is not None:
+            fault = ("campaign-invalid", what)
         if fault is None and campaign.self_issued:
             fault = ("self-issued-combined", "is a node's own campaign: its record stands alone")
         if fault is not None:
             return decide(registry, connection, submission, code=fault[0], detail=fault[1])
-        closes_ns = utc_ns(campaign.starts_until) + campaign.windows[-1].closes_ns
         row = {
             "campaign_sha256": campaign_sha256,
             "campaign_id": campaign.campaign_id,
@@ -105,12 +106,18 @@ def submit_campaign(registry: Registry, content: bytes, token: Token) -> Decided
             "challenge_source": campaign.challenge_source,
             "issued_at": campaign.issued_at,
             "received_at": at,
-            "expires_at": utc_text(closes_ns),
+            "expires_at": _closes_at(campaign),
             "nodes": len(campaign.nodes),
             "envelope_sha256": sha256,
         }
         connection.execute(campaigns.insert(), row)
         return decide(registry, connection, submission, level="trusted", notes=(f"campaign_sha256 {campaign_sha256}",))
+
+
+def _closes_at(campaign: Campaign) -> str:
+    """Return the last moment at which a campaign's windows can close; the end of all time where it is later."""
+    closes_ns = utc_ns(campaign.starts_until) + campaign.windows[-1].closes_ns
+    return utc_text(min(closes_ns, utc_ns(LAST_TIME)))
 
 
 def submit_record(registry: Registry, campaign_sha256: str, content: bytes, token: Token) -> Decided:
@@ -248,8 +255,12 @@ def attempts(
         .where(campaigns.c.challenge.not_in(select(challenges.c.challenge)))
     )
     found: list[AttemptLine] = []
-    for query, table in ((drawn, challenges), (shown, campaigns)):
+    for query, table, opened in (
+        (drawn, challenges, challenges.c.issued_at),
+        (shown, campaigns, campaigns.c.received_at),
+    ):
         wanted = query if centre_id is None else query.where(table.c.centre_id == centre_id)
+        wanted = wanted.order_by(opened.desc()).limit(limit)
         found += [_attempt(row, at) for row in connection.execute(wanted)]
     return sorted(found, key=lambda one: (one.opened_at, one.challenge), reverse=True)[:limit]
 

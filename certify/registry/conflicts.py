@@ -51,7 +51,8 @@ def raised(store: Store, connection: Connection, mine: Claim, at: str) -> list[A
         at: the present.
     """
     found = []
-    others = list(_others(store, connection, mine))
+    mine = _in_registry_time(mine, at)
+    others = [_in_registry_time(other, at) for other in _others(store, connection, mine)]
     known = {other.payload_sha256: other for other in others}
     for other in others:
         shared = 0
@@ -62,6 +63,15 @@ def raised(store: Store, connection: Connection, mine: Claim, at: str) -> list[A
                 found.append(Alarm(code, other.payload_sha256, other.chain[0], shared, what))
     found += _related(connection, mine, others)
     return sorted(found, key=lambda alarm: not alarm.refuses)
+
+
+def _in_registry_time(claim: Claim, at: str) -> Claim:
+    """Return a claim that holds from now at the latest: it does here, though its own clock may be ahead a little."""
+    issue = claim.issue
+    if issue.issued_at <= at:
+        return claim
+    statement = replace(claim.statement, issue=replace(issue, issued_at=at))
+    return Claim(claim.where, statement, claim.payload_sha256, claim.holdings)
 
 
 def keep(connection: Connection, mine: Claim, found: list[Alarm], at: str) -> None:
@@ -108,6 +118,8 @@ def _others(store: Store, connection: Connection, mine: Claim) -> Iterator[Claim
             parts.setdefault(part.statement, []).append(part)
         for row in connection.execute(select(statements).where(statements.c.payload_sha256.in_(parts))):
             same = (row.centre_id, row.project_id) == (centre_id, project_id or "")
+            if row.simulated != mine.statement.simulated:
+                continue  # a simulated device is no device
             if not same or _overlap(row, mine):  # of its own chain a later number simply replaces an earlier one
                 rows[row.payload_sha256] = row
     for row in rows.values():
@@ -141,7 +153,7 @@ def _claim(store: Store, connection: Connection, row: Row[Any], parts: list[Any]
     envelope = parse_envelope(content, CAPS.statement_bytes)
     opened: Opened[CapacityStatement] = parse_payload("capacity-statement", envelope.payload)
     statement = opened.predicate
-    later = select(func.min(statements.c.issued_at)).where(
+    later = select(func.min(statements.c.received_at)).where(
         statements.c.centre_id == row.centre_id,
         statements.c.project_id == row.project_id,
         statements.c.sequence > row.sequence,

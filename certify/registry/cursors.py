@@ -58,6 +58,9 @@ class ById(NamedTuple):
     id: Count
 
 
+KINDS = (ByTwo, ByOne, ById)
+
+
 def by_id_page(
     connection: Connection,
     query: Select[Any],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -60,7 +61,7 @@ class Fed(NamedTuple):
         return msgspec.json.encode({"at": self.at, "next": self.next, "changed": self.changed, "items": items})
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """What a cursor holds."""
 
     change: Count
@@ -104,8 +105,8 @@ def feed(
     return Fed(at, _cursor(view, at), tuple(named), _content(pools, as_csv), None)
 
 
-def _place(since: str, stale_ns: int) -> _Place:
-    place = unwrap(since, _Place)
+def _place(since: str, stale_ns: int) -> Place:
+    place = unwrap(since, Place)
     try:
         utc_text(utc_ns(place.at) - stale_ns)
     except (ValueError, OverflowError):
@@ -114,7 +115,7 @@ def _place(since: str, stale_ns: int) -> _Place:
 
 
 def _cursor(view: View, at: str) -> str:
-    return wrap(_Place(*view.mark, at, view.trace))
+    return wrap(Place(*view.mark, at, view.trace))
 
 
 def _whole(view: View, wanted: Wanted, as_csv: bool) -> tuple[bytes, str]:
@@ -122,18 +123,26 @@ def _whole(view: View, wanted: Wanted, as_csv: bool) -> tuple[bytes, str]:
     key = (wanted, as_csv)
     found = view.answers.get(key)
     if found is None:
-        content = _content([pool for pool in view.pools if wanted.fits(pool)], as_csv)
+        content = _content([pool for pool in _pools(view, wanted.centre) if wanted.fits(pool)], as_csv)
         found = content, hashlib.sha256(content).hexdigest()[:32]
-        if len(view.answers) < _KEPT:
+        if wanted.centre is None and len(view.answers) < _KEPT:  # of one centre it is soon made again
             view.answers[key] = found
     return found
+
+
+def _pools(view: View, centre_id: str | None) -> Sequence[PoolCapacity]:
+    """Return the pools of a centre; None: of all."""
+    if centre_id is None:
+        return view.pools
+    part = view.parts.get(centre_id)
+    return [] if part is None else [pool.shown for head in part.heads for pool in head.pools]
 
 
 def _content(pools: list[PoolCapacity], as_csv: bool) -> bytes:
     return csv_of(pools) if as_csv else msgspec.json.encode(pools)
 
 
-def _changed(connection: Connection, view: View, place: _Place, at: str, stale_after_s: int) -> set[str]:
+def _changed(connection: Connection, view: View, place: Place, at: str, stale_after_s: int) -> set[str]:
     """Return the centres where anything may have changed since."""
     change, alarm, then, trace = place
     if change > view.mark.change or alarm > view.mark.alarm or trace_of(connection, change) != trace:

@@ -71,9 +71,12 @@ POOL_COLUMNS = tuple(
 SUMMED = ("devices", "certified_mflop_s", "sustained_mflop_s", "nominal_mflop_s")
 
 
+_MARK = "SELECT (SELECT max(id) FROM changes), (SELECT max(id) FROM alarms)"
+
+
 def mark_of(connection: Connection) -> Mark:
     """Return up to where changes and alarms are written."""
-    row = connection.execute(select(*(select(func.max(t.c.id)).scalar_subquery() for t in (changes, alarms)))).one()
+    row = connection.exec_driver_sql(_MARK).one()  # before every answer: as it stands, on both databases
     return Mark(*(number or 0 for number in row))
 
 
@@ -327,7 +330,7 @@ def _pool(facts: Facts, row: tuple[Any, ...], level: Level, end: End | None, row
         schedulable_mflop_s=online.certified_mflop_s,
         schedulable_pflops=pflops(online.certified_mflop_s),
         nodes=nodes,
-        nodes_online=heard.nodes,
+        nodes_online=0 if end else heard.nodes,
         external_ids=tuple(sorted({name for of, name in ids if of in (None, pool)})) if ids else (),
         alarms=alarms,
     )

@@ -21,6 +21,7 @@ from certify.policy import load_policy
 from certify.registry import conflicts, tables
 from certify.registry.campaigns import challenge_fault
 from certify.registry.decisions import Submission, accepted, answer, check_token, decide
+from certify.registry.endings import end_revoked, refresh_trust
 from certify.registry.rows import store_records, store_statement
 from certify.registry.service import Registry, record_change
 from certify.registry.store import Staged
@@ -29,6 +30,8 @@ from certify.registry.types import Decided
 from certify.registry.verifying import Job
 from certify.root_store import accept_files
 from certify.statement import CapacityStatement
+
+MOST_MFLOP_S = 10**14  # of one class of one statement: 100 EFLOPS, what a whole city wants by 2027
 
 
 def submit_statement(registry: Registry, content: bytes, token: Token) -> Decided:
@@ -66,7 +69,10 @@ def submit_statement(registry: Registry, content: bytes, token: Token) -> Decide
         if outcome.code is not None:
             return decide(registry, connection, submission, code=outcome.code, detail=outcome.detail)
         statement = parsed.predicate
-        if (fault := challenge_fault(connection, statement.campaign, statement.campaign_sha256)) is not None:
+        fault = challenge_fault(connection, statement.campaign, statement.campaign_sha256)
+        if fault is None and (what := _implausible(statement)) is not None:
+            fault = ("statement-differs", what)
+        if fault is not None:
             return decide(registry, connection, submission, code=fault[0], detail=fault[1])
         claim = Claim(f"{parsed.payload_sha256[:16]}…", statement, parsed.payload_sha256)
         found = conflicts.raised(registry.store, connection, claim, at)
@@ -75,6 +81,8 @@ def submit_statement(registry: Registry, content: bytes, token: Token) -> Decide
             return decide(registry, connection, submission, code=found[0].code, detail=found[0].what)
         own = [load_policy(name) for name in _files(registry, registry.settings.policies)]
         store_statement(connection, submission, claim, outcome, own)
+        # what was revoked meanwhile, or will be
+        end_revoked(connection, registry.trust().trusted, at, claim.payload_sha256)
         return decide(registry, connection, submission, level="trusted", notes=outcome.not_checked)
 
 
@@ -123,6 +131,7 @@ def submit_records(registry: Registry, payload_sha256: str, staged: Staged, toke
         trial.commit()
         conflicts.keep(connection, claim, found, at)
         record_change(connection, at, "verification", row.centre_id, row.project_id, payload_sha256)
+        end_revoked(connection, registry.trust().trusted, at, payload_sha256)  # its machines are known now
         return decide(registry, connection, submission, level="recomputed", notes=outcome.not_checked)
 
 
@@ -203,48 +212,20 @@ def submit_revocations(registry: Registry, content: bytes, token: Token) -> Deci
         return decide(registry, connection, submission, level="trusted", notes=told)
 
 
-def refresh_trust(registry: Registry) -> int:
-    """End every statement that the trust of now does not carry any more, and return how many there were.
-
-    Raises:
-        RefusedError, InputError: the trust root is refused or cannot be read.
-    """
-    trust, at = registry.trust().trusted, registry.now
-    if not trust.revoked and not trust.withdrawn:
-        return 0
-    statements, signers, identities = tables.statements, tables.signers, tables.identities
-    ended = select(tables.endings.c.statement)
-    ends: dict[str, tuple[str, str, str]] = {}
-    with registry.store.writing() as connection:
-        signed = select(signers.c.statement).where(signers.c.keyid.in_(trust.revoked))
-        shown = select(identities.c.statement).where(
-            identities.c.kind == "machine", identities.c.value.in_(trust.revoked)
-        )
-        of_keys = statements.c.payload_sha256.in_(signed.union(shown))
-        withdrawn = statements.c.payload_sha256.in_(trust.withdrawn)
-        query = select(statements).where(of_keys | withdrawn, statements.c.payload_sha256.not_in(ended))
-        for row in connection.execute(query).all():
-            sha256, received_at = row.payload_sha256, row.received_at
-            if (entry := trust.withdrawn.get(sha256)) is not None:
-                ends[sha256] = ("statement-revoked", max(at, entry.revoked_at), entry.reason)
-                continue
-            keys = connection.execute(select(signers.c.keyid).where(signers.c.statement == sha256)).scalars()
-            machines = connection.execute(
-                shown.with_only_columns(identities.c.value).where(identities.c.statement == sha256)
-            ).scalars()
-            try:
-                trust.check("capacity-statement", frozenset(keys), row.centre_id, received_at, dated=received_at)
-                for keyid in machines:
-                    trust.check_record_key(keyid, row.centre_id, received_at, dated=received_at)
-            except RefusedError as error:
-                if error.code == "key-revoked":  # what expired or left the root since was good when it was received
-                    ends[sha256] = (error.code, at, error.what)
-        for sha256, (code, effective_at, reason) in ends.items():
-            end = {"statement": sha256, "at": at, "effective_at": effective_at, "code": code, "reason": reason}
-            connection.execute(tables.endings.insert(), end)
-            of = connection.execute(select(statements).where(statements.c.payload_sha256 == sha256)).one()
-            record_change(connection, at, "ending", of.centre_id, of.project_id, sha256)
-    return len(ends)
+def _implausible(statement: CapacityStatement) -> str | None:
+    """Return what no statement can say of itself: nobody has recomputed it yet, and its sums are shown already."""
+    for line in statement.classes:
+        pools = [pool for pool in statement.pools if pool.pool_class == line.pool_class]
+        for part in ("counted", "existing", "untested"):
+            for field in ("devices", "certified_mflop_s", "sustained_mflop_s", "nominal_mflop_s"):
+                whole = getattr(getattr(line, part), field, 0)
+                if whole != sum(getattr(getattr(pool, part), field, 0) for pool in pools):
+                    return f"the {part} {field} of {line.pool_class} is not the sum over its pools"
+                if field != "devices" and whole > MOST_MFLOP_S:
+                    return f"claims {whole} MFLOP/s of {line.pool_class}, more than {MOST_MFLOP_S}"
+    if {line.pool_class for line in statement.classes} != {pool.pool_class for pool in statement.pools}:
+        return "has pools of other classes than it adds up"
+    return None
 
 
 def _parse(content: bytes) -> Opened[CapacityStatement]:

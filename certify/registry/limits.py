@@ -20,6 +20,7 @@ from certify.registry.tokens import Token
 
 MOST_CLIENTS = 65_536  # that are remembered; the one not heard of for longest is forgotten, which fills its bucket
 TURNS = 4  # submissions of one token at once: a statement is held as a whole, and others want their turn
+BEATS = 4  # heartbeats at once
 THREADS = 16  # that submissions may block; reads have threads of their own
 
 
@@ -65,6 +66,7 @@ class Gate:
     limits: Limits
     clock_s: Callable[[], float]
     threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(THREADS))
+    beats: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(BEATS))  # no verification delays them
     writers: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(THREADS))  # of bodies onto the disk
     _turns: dict[int, CapacityLimiter] = field(default_factory=dict)
 

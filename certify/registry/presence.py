@@ -61,7 +61,9 @@ def beat(registry: Registry, content: bytes) -> Beat:
     with registry.store.writing() as connection:
         lines = [line for line in _lines(connection, told.centre_id, told.node_id) if line.keyid == keyid]
         if not lines:
-            raise RefusedError("signer-mismatch", "is signed by another key than the node's record", where=told.node_id)
+            fix = "sign it as the user, and with the PETASEAL_STATE, that measured, or give --key"
+            what = "is signed by another key than the node's record"
+            raise RefusedError("signer-mismatch", what, where=told.node_id, fix=fix)
         row = _present(connection, told.centre_id, told.node_id)
         if row is None or not secrets.compare_digest(row.nonce, told.nonce):
             fix = "ask for the nonce of this node, and sign it"
@@ -71,19 +73,22 @@ def beat(registry: Registry, content: bytes) -> Beat:
             raise RefusedError("heartbeat-time", what, where=told.node_id, fix="set the node's clock")
         stale_ns = registry.settings.stale_after_s * 10**9
         whole = all(line.devices_sha256 == told.devices_sha256 for line in lines)
+        seen_at = max(at, row.seen_at or at)  # a clock that was set back takes nothing back
         was_fresh = row.seen_at is not None and now_ns < utc_ns(row.seen_at) + stale_ns
+        # What comes late may be seen by nobody before the node was silent: followers are told a little too often.
+        in_time = row.seen_at is not None and now_ns < utc_ns(row.seen_at) + stale_ns - stale_ns // 10
         fresh = secrets.token_hex(NONCE_BYTES)
         this = (presence.c.centre_id == told.centre_id) & (presence.c.node_id == told.node_id)
         changed = {
             "keyid": keyid,
             "nonce": fresh,
-            "seen_at": at,
+            "seen_at": seen_at,
             "beats": row.beats + 1 if was_fresh else 1,
             "devices_sha256": told.devices_sha256,
             "heartbeat_sha256": opened.payload_sha256,
         }
         connection.execute(presence.update().where(this).values(**changed))
-        if not was_fresh or (row.devices_sha256, row.keyid) != (told.devices_sha256, keyid):
+        if not in_time or (row.devices_sha256, row.keyid) != (told.devices_sha256, keyid):
             for project in {line.project_id for line in lines}:
                 record_change(connection, at, "presence", told.centre_id, project)
     return Beat(
@@ -91,9 +96,9 @@ def beat(registry: Registry, content: bytes) -> Beat:
         node_id=told.node_id,
         online=whole,
         code=None if whole else "devices-differ",
-        seen_at=at,
+        seen_at=seen_at,
         nonce=fresh,
-        stale_at=utc_text(now_ns + stale_ns),
+        stale_at=utc_text(utc_ns(seen_at) + stale_ns),
     )
 
 

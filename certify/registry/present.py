@@ -109,8 +109,8 @@ class Head(NamedTuple):
 
     @property
     def in_sums(self) -> bool:
-        """Whether it is in any sum of what is in force."""
-        return self.end is None and not self.facts.simulated
+        """Whether it is in any sum of what is in force: what is only declared is the centre's word."""
+        return self.end is None and not self.facts.simulated and self.level == "recomputed"
 
     def summary(self) -> StatementSummary:
         """Return it as the API tells it."""

@@ -191,10 +191,14 @@ def _checked(decided: Decided, payload_sha256: str, path: Path) -> Decided:
 
 
 def _kept(sent: Sent, file: Path) -> Sent:
-    """Write the receipt beside what was sent. That of a refusal never replaces that of an acceptance."""
+    """Write the receipt beside what was sent, and never in the place of another: an earlier one dates it better."""
     if sent.decided.receipt is None or sent.kind in BESIDE:
         return sent
     if sent.decided.decision == "refused":
         file = file.with_name(f"refused.{file.name}")
-    write_atomic(file, base64.b64decode(sent.decided.receipt))
+    content = base64.b64decode(sent.decided.receipt)
+    if file.exists() and file.read_bytes() != content:
+        name = file.name.removesuffix(".dsse.json")
+        file = file.with_name(f"{name}-{hashlib.sha256(content).hexdigest()[:16]}.dsse.json")
+    write_atomic(file, content)
     return sent._replace(receipt=file)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, or_, select
+from sqlalchemy import BindParameter, Connection, Row, and_, bindparam, or_, select, text
 
 from bench.errors import RefusedError
 from bench.record import identifier
@@ -32,6 +32,7 @@ from certify.registry.tables import (
 from certify.registry.types import (
     REACHED,
     Alarm,
+    AttemptLine,
     CentreDetail,
     Decision,
     DeviceHistory,
@@ -42,31 +43,43 @@ from certify.registry.types import (
 from certify.verdicts import Verdict
 
 MOST = 100  # decisions of a statement, statements of a centre
+# Queries that many ask are built once: that takes longer than what the database does with them.
+_IT: BindParameter[Any] = bindparam("it")
+_MORE = ("measured_from", "measured_until", "campaign_id", "challenge_source", "records", "envelope_sha256")
+_DETAIL = ROWS.add_columns(
+    *(statements.c[name] for name in _MORE), next_of("payload_sha256").label("superseded_by")
+).where(statements.c.payload_sha256 == _IT)
+_DECISION = tuple(decisions.c[name] for name in Decision.__struct_fields__)
+_DECIDED = select(*_DECISION).where(decisions.c.payload_sha256 == _IT).order_by(decisions.c.id.desc()).limit(MOST)
+_SIGNERS = select(signers.c.keyid).where(signers.c.statement == _IT).order_by(signers.c.keyid)
+_STATEMENT = select(statements).where(statements.c.payload_sha256 == _IT)
+_IDS = select(external_ids).where(
+    external_ids.c.centre_id == _IT,
+    or_(external_ids.c.statement.is_(None), external_ids.c.statement.in_(bindparam("in_force", expanding=True))),
+)
 
 
 def statement_detail(
-    connection: Connection, view: View, objects: Objects, payload_sha256: str, *, all_of_it: bool
+    connection: Connection, view: View, objects: Objects, payload_sha256: str, sees: Callable[[str], bool]
 ) -> StatementDetail:
     """Return one statement, with what was decided of it.
 
     Args:
-        all_of_it: whether its operator or the platform asks: sentences of decisions may name devices.
+        sees: whether the sentences of a centre's decisions are the asker's to see: they may name devices.
 
     Raises:
         RefusedError: `statement-unknown`.
     """
-    wanted = statements.c.payload_sha256 == payload_sha256
-    found = connection.execute(ROWS.where(wanted)).one_or_none()
-    if found is None:
+    row = connection.execute(_DETAIL, {"it": payload_sha256}).one_or_none()
+    if row is None:
         raise unknown_statement()
-    (summary,) = summaries(connection, view, [found])
-    row = connection.execute(select(statements).where(wanted)).one()
-    of_it = select(decisions).where(decisions.c.payload_sha256 == payload_sha256).order_by(decisions.c.id.desc())
+    all_of_it = sees(row.centre_id)
+    (summary,) = summaries(connection, view, [row])
     place = f"/v1/statements/{payload_sha256}"
     links = {"envelope": f"{place}/envelope", "receipt": f"{place}/receipt", "page": f"/en/statements/{payload_sha256}"}
     if all_of_it and summary.level == "recomputed":
         links |= {"records": f"{place}/records", "nodes": f"{place}/nodes"}
-    keys = select(signers.c.keyid).where(signers.c.statement == payload_sha256).order_by(signers.c.keyid)
+    decided = connection.execute(_DECIDED, {"it": payload_sha256}).all()
     return StatementDetail(
         summary=summary,
         operator=row.operator,
@@ -75,10 +88,10 @@ def statement_detail(
         campaign_id=row.campaign_id,
         challenge_source=row.challenge_source,
         records=row.records,
-        signers=tuple(connection.scalars(keys)),
+        signers=tuple(connection.scalars(_SIGNERS, {"it": payload_sha256})),
         verdicts=verdicts_of(objects, row.envelope_sha256),
-        decisions=tuple(_decision(one, all_of_it) for one in connection.execute(of_it.limit(MOST))),
-        superseded_by=connection.scalar(select(next_of("payload_sha256")).where(wanted)),
+        decisions=tuple(_decision(one, all_of_it) for one in decided),
+        superseded_by=row.superseded_by,
         links=links,
     )
 
@@ -89,6 +102,9 @@ class _Predicate(msgspec.Struct):
 
 class _Payload(msgspec.Struct):
     predicate: _Predicate
+
+
+KINDS = (_Payload,)
 
 
 def verdicts_of(objects: Objects, envelope_sha256: str) -> tuple[Verdict, ...]:
@@ -108,20 +124,20 @@ def statement_row(connection: Connection, payload_sha256: str) -> Row[Any]:
     Raises:
         RefusedError: `statement-unknown`.
     """
-    row = connection.execute(select(statements).where(statements.c.payload_sha256 == payload_sha256)).one_or_none()
+    row = connection.execute(_STATEMENT, {"it": payload_sha256}).one_or_none()
     if row is None:
         raise unknown_statement()
     return row
 
 
 def receipt_of(connection: Connection, payload_sha256: str) -> bytes:
-    """Return the newest receipt that a statement was accepted.
+    """Return the first receipt that a statement was accepted: it dates it best.
 
     Raises:
         RefusedError: `statement-unknown`.
     """
     mine = and_(decisions.c.payload_sha256 == payload_sha256, decisions.c.decision == "accepted")
-    query = select(decisions.c.receipt).where(mine, decisions.c.receipt.is_not(None)).order_by(decisions.c.id.desc())
+    query = select(decisions.c.receipt).where(mine, decisions.c.receipt.is_not(None)).order_by(decisions.c.id)
     receipt = connection.scalar(query.limit(1))
     if receipt is None:
         raise unknown_statement()
@@ -152,39 +168,62 @@ def centre_detail(connection: Connection, view: View, centre_id: str, at: str) -
     Raises:
         RefusedError: `centre-unknown`.
     """
-    if centre_id not in view.centres:
+    if centre_id not in view.parts:
         raise RefusedError("centre-unknown", "no statement of this centre was accepted here")
-    ids = external_ids.c.centre_id == centre_id
-    in_force = [head.facts.payload_sha256 for head in view.parts[centre_id].heads]
-    named = or_(external_ids.c.statement.is_(None), external_ids.c.statement.in_(in_force))
+    part = view.parts[centre_id]
+    in_force = [head.facts.payload_sha256 for head in part.heads]
+    ids = connection.execute(_IDS, {"it": centre_id, "in_force": in_force}).all()
     return CentreDetail(
-        summary=view.centres[centre_id],
-        pools=tuple(pool.shown for head in view.parts[centre_id].heads for pool in head.pools),
+        summary=part.summary,
+        pools=tuple(pool.shown for head in part.heads for pool in head.pools),
         statements=statements_page(connection, view, WantedStatements(centre=centre_id), MOST).items,
-        attempts=tuple(campaigns.attempts(connection, at, centre_id, MOST)),
-        external_ids=tuple(map(identifier_of, connection.execute(select(external_ids).where(ids, named)))),
+        attempts=attempts_of(connection, centre_id, at),
+        external_ids=tuple(map(identifier_of, ids)),
     )
+
+
+_OPENED = text(
+    "SELECT EXISTS (SELECT 1 FROM challenges WHERE centre_id = :it)"
+    " OR EXISTS (SELECT 1 FROM campaigns WHERE centre_id = :it)"
+)
+
+
+def attempts_of(connection: Connection, centre_id: str, at: str) -> tuple[AttemptLine, ...]:
+    """Return the newest measurements that a centre opened."""
+    opened = connection.execute(_OPENED, {"it": centre_id}).scalar_one()
+    return tuple(campaigns.attempts(connection, at, centre_id, MOST)) if opened else ()
 
 
 # --- further lists ----------------------------------------------------------------------------------------------------
 
 
 def alarms_page(
-    connection: Connection, limit: int, cursor: str | None = None, centre: str | None = None, code: str | None = None
+    connection: Connection,
+    limit: int,
+    cursor: str | None = None,
+    centre: str | None = None,
+    code: str | None = None,
+    sees: Callable[[str], bool] = lambda centre_id: False,
 ) -> Page[Alarm]:
-    """Return alarms, newest first."""
+    """Return alarms, newest first.
+
+    Args:
+        sees: whether the sentences of a centre's alarms are the asker's to see: they name nodes.
+    """
     query = select(alarms)
     if centre is not None:
         query = query.where(or_(alarms.c.centre_id == centre, alarms.c.other_centre_id == centre))
     if code is not None:
         query = query.where(alarms.c.code == code)
-    return by_id_page(connection, query, alarms, _alarm, limit, cursor)
 
+    def alarm(row: Row[Any]) -> Alarm:
+        reason = reasons()[row.code]
+        told = {name: getattr(row, name) for name in Alarm.__struct_fields__ if name != "title"}
+        if not sees(row.centre_id) and not sees(row.other_centre_id or row.centre_id):
+            told["what"] = None
+        return Alarm(title=Bilingual(zh=reason.zh, en=reason.en), **told)
 
-def _alarm(row: Row[Any]) -> Alarm:
-    reason = reasons()[row.code]
-    told = {name: getattr(row, name) for name in Alarm.__struct_fields__ if name != "title"}
-    return Alarm(title=Bilingual(zh=reason.zh, en=reason.en), **told)
+    return by_id_page(connection, query, alarms, alarm, limit, cursor)
 
 
 def decisions_page(

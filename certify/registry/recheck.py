@@ -14,12 +14,10 @@ from sqlalchemy import Connection, Row, Table, create_engine, select
 
 from bench.errors import PetasealError, RefusedError
 from bench.units import utc_ns
-from certify.aggregate import devices_digest
-from certify.claim import Claim, Holdings, Shown, known_policies
+from certify.claim import Claim, known_policies
 from certify.documents import Opened, open_document
 from certify.dsse import parse_envelope
 from certify.policy import load_policy
-from certify.records import Seen
 from certify.registry import tables
 from certify.registry.decisions import Submission
 from certify.registry.ingest import beside
@@ -27,10 +25,9 @@ from certify.registry.rows import store_records, store_statement
 from certify.registry.service import Registry
 from certify.registry.streaming import STREAMED
 from certify.registry.tokens import Token
-from certify.registry.verifying import Line, NodeSum, Outcome
+from certify.registry.verifying import Job, Outcome, run
 from certify.statement import CapacityStatement
 from certify.trust import TrustedSet
-from certify.verify import Request, verify
 
 OF_STATEMENT = (tables.signers, tables.class_lines, tables.pool_lines, tables.verifications, tables.external_ids)
 OF_RECORDS = (tables.node_lines, tables.record_lines, tables.identities)
@@ -116,49 +113,28 @@ class Recheck:
             found = beside(self.connection, "baseline", wanted)
             baseline = next((objects.path(one.object_sha256) for one in found), None)
         witnesses = beside(self.connection, "witness", row.payload_sha256)
-        seen: list[Seen] = []
-        request = Request(
+        job = Job(
             statement=objects.path(row.envelope_sha256),
-            at_ns=utc_ns(verified.at),
-            at_present=True,  # a clock may have been a little late then, as it may be now
-            now_ns=self.registry.clock_ns(),
             trust=place.path(settings.trust),
             state=place.state,
-            records=records,
-            baseline=baseline,
-            witnesses_beside=tuple(objects.path(one.object_sha256) for one in witnesses),
-            seen_at=row.received_at,
+            at_ns=utc_ns(verified.at),
+            now_ns=self.registry.clock_ns(),
             policies=self.policies,
             profiles=self.profiles,
             accept_simulated=True,
-            collect=seen.append,
+            records=records,
+            baseline=baseline,
+            witnesses=tuple(objects.path(one.object_sha256) for one in witnesses),
+            seen_at=row.received_at,
         )
         try:
-            report = verify(request)
+            outcome = run(job)
         except PetasealError as error:  # a file that cannot be read, which is a finding of its own
             return "stored-document-refused", str(error)
-        if report.refusal is not None:
-            return self._refused(report.refusal, row.payload_sha256)
-        self.records += len(seen)
-        holdings, nodes, lines, position = Holdings(opened.predicate.centre), [], [], 0
-        with records.open("rb") as file:
-            for one in seen:
-                holdings.see(Shown(one.payload_sha256, one.samples_sha256, one.node_id, one.signer, one.devices))
-                of_node = devices_digest(identity for _, keys, _ in one.devices for identity in keys)
-                nodes += [NodeSum(pool, one.node_id, one.signer, counted, of_node) for pool, counted in one.sums]
-                length = len(file.readline())
-                lines.append(Line(one.payload_sha256, one.node_id, position, length))
-                position += length
-        return Outcome(
-            None,
-            None,
-            "recomputed",
-            row.payload_sha256,
-            opened.predicate,
-            holdings=holdings,
-            nodes=tuple(nodes),
-            lines=tuple(lines),
-        )
+        if outcome.code is not None:
+            return self._refused(RefusedError(outcome.code, outcome.detail or ""), row.payload_sha256)
+        self.records += len(outcome.lines)
+        return outcome
 
     def _refused(self, error: PetasealError, sha256: str) -> Fault:
         """Return what a refusal amounts to: a note where the statement ended, or where today's verifier is another."""

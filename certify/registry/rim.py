@@ -42,6 +42,7 @@ PROTECTING = {
 HSTS = "max-age=31536000"
 UNCOUNTED = "/healthz"  # asked by what watches the process
 WITHOUT_TOKEN = (UNCOUNTED, "/readyz", "/v1/heartbeats")
+READERS = 4  # threads: reading is work of this process, and more of them would only hinder each other
 MAX_PATH = 300  # characters of a path in the log
 _SECRET = re.compile(rf"{tokens.PREFIX}[\w-]+")
 
@@ -73,6 +74,7 @@ class Rim:
         inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         logged: dict[str, Any] = {}
         self.running += 1
+        to_thread.current_default_thread_limiter().total_tokens = READERS  # the event loop's own: it is there by now
         try:
             await self._admit(scope)
             await self.app(inner, receive, answer)

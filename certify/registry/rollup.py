@@ -29,7 +29,7 @@ from certify.registry.types import (
     Rates,
     State,
 )
-from certify.verdicts import BasisVerdict, ClassEvidence, Evidence, Sums, evaluate
+from certify.verdicts import BasisVerdict, ClassEvidence, Evidence, Sums, evaluate, lies_within
 
 EXAMPLES = 20  # centres that are named for a reason
 COULD_ADD = ("declared-only", "grade-too-low", "precision-differs")  # in force, and not known to be worth nothing
@@ -146,14 +146,6 @@ def roll_up(policy: Policy, heads: Iterable[Head], at: str) -> City:
         domestic_ppm=_domestic(counted),
         devices_contested=sum(_contested(head) for head in active),
     )
-
-
-def lies_within(area: str | None, jurisdiction: str | None) -> bool:
-    """Return whether a centre lies where a policy holds: codes of GB/T 2260 nest (`certify.verdicts`)."""
-    area = area or ""
-    while area.endswith("00"):
-        area = area[:-2]
-    return (jurisdiction or "").startswith(area)
 
 
 def not_counted(policy: Policy, head: Head, pool: Pool) -> str | None:

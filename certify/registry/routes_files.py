@@ -13,6 +13,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from bench.errors import InputError
 from certify.registry import campaigns, queries
 from certify.registry.auth import Holder, operator_of
+from certify.registry.kept import had
 from certify.registry.openapi import files
 from certify.registry.service import Registry
 
@@ -29,13 +30,6 @@ def registry_of(request: Request) -> Registry:
     registry = request.app.state.registry
     assert isinstance(registry, Registry)
     return registry
-
-
-def had(request: Request, headers: dict[str, str]) -> Response | None:
-    """Return 304 where the asker names the ETag that is in `headers`."""
-    asked = [one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")]
-    had = "*" in asked or headers["ETag"].removeprefix("W/") in asked
-    return Response(status_code=304, headers=headers) if had else None
 
 
 @router.get("/statements/{sha256}/envelope", responses=files(DSSE, "As it was signed"), response_class=Response)

@@ -7,13 +7,17 @@ told so, and nothing more.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import version
 from typing import Annotated, Literal
 
 import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request
 from prometheus_client import CONTENT_TYPE_LATEST
+from sqlalchemy import Connection
 from starlette.responses import Response
 
 from bench.errors import RefusedError
@@ -23,11 +27,12 @@ from certify.registry import listing, presence, queries, routes_files
 from certify.registry.auth import Holder, Platform, Reader, may_see, operator_of, reader, scraper
 from certify.registry.feed import Wanted, feed
 from certify.registry.http import Json
+from certify.registry.kept import DECIDED, OPENED, Basis, had, numbers_of, stands_on
 from certify.registry.listing import WantedCentres, WantedStatements
 from certify.registry.metrics import Metrics
 from certify.registry.openapi import answers, files
 from certify.registry.present import View
-from certify.registry.routes_files import Digest, had, registry_of
+from certify.registry.routes_files import Digest, registry_of
 from certify.registry.service import Registry
 from certify.registry.sums import city_of, city_policies, lifecycle_of
 from certify.registry.types import (
@@ -73,15 +78,26 @@ def _view(registry: Registry) -> View:
     return current(registry.store, registry.now, registry.settings)
 
 
-def _answer(request: Request, value: object, tagged: object = None) -> Response:
+@contextlib.contextmanager
+def _snapshot(registry: Registry, at: str) -> Iterator[tuple[Connection, View]]:
+    """Yield a connection and the present state of what it sees."""
+    with registry.store.reading() as connection:
+        yield connection, viewer(registry.store).present(connection, at, registry.settings.stale_after_s)
+
+
+def _answer(request: Request, value: object, tagged: object = None, basis: Basis | None = None) -> Response:
     """Return a value as JSON, or that the asker has it already.
 
     Args:
         tagged: what its ETag is of, where the value itself bears the present time.
+        basis: what the answer stands on, where it is kept for others.
     """
-    tag = hashlib.sha256(msgspec.json.encode(value if tagged is None else tagged)).hexdigest()[:32]
+    content = msgspec.json.encode(value)
+    tag = hashlib.sha256(content if tagged is None else msgspec.json.encode(tagged)).hexdigest()[:32]
     headers = {"ETag": f'W/"{tag}"', "Cache-Control": "no-cache"}
-    return had(request, headers) or Json(value, 200, headers)
+    if basis is not None:
+        request.app.state.answers.keep(request, content, headers, basis)
+    return had(request, headers) or Response(content, 200, headers, "application/json")
 
 
 # --- what stands now --------------------------------------------------------------------------------------------------
@@ -149,8 +165,7 @@ def lifecycle(request: Request) -> Response:
     """Tell the sums of all states, each on its own."""
     registry = registry_of(request)
     at = registry.now
-    with registry.store.reading() as connection:
-        view = viewer(registry.store).present(connection, at, registry.settings.stale_after_s)
+    with _snapshot(registry, at) as (connection, view):
         sums = lifecycle_of(registry.store, connection, view, at)
     return _answer(request, sums, sums.lines)
 
@@ -187,16 +202,20 @@ def centres(
 ) -> Response:
     """List centres, by their ids."""
     view = _view(registry_of(request))
-    return _answer(request, listing.centres_page(view, WantedCentres(q, district, pool_class, state), limit, cursor))
+    found = listing.centres_page(view, WantedCentres(q, district, pool_class, state), limit, cursor)
+    return _answer(request, found, basis=stands_on(view))
 
 
 @v1.get("/centres/{centre_id}", responses=answers(CentreDetail), response_class=Response)
 def centre(request: Request, centre_id: NamePart) -> Response:
     """Tell one centre: its pools now, its statements, its attempts."""
     registry = registry_of(request)
-    view = _view(registry)
-    with registry.store.reading() as connection:
-        return _answer(request, queries.centre_detail(connection, view, centre_id, registry.now))
+    at = registry.now
+    with _snapshot(registry, at) as (connection, view):
+        told = queries.centre_detail(connection, view, centre_id, at)
+        opened = numbers_of(connection, OPENED, centre_id)
+    closing = min((end for one in told.attempts if (end := one.expires_at) is not None and end > at), default=None)
+    return _answer(request, told, basis=stands_on(view, centre_id, opened, at, closing))
 
 
 # --- statements -------------------------------------------------------------------------------------------------------
@@ -217,21 +236,19 @@ def statements(
     """List statements, the newest received first."""
     registry = registry_of(request)
     wanted = WantedStatements(centre, project, pool_class, district, state, level)
-    view = _view(registry)
-    with registry.store.reading() as connection:
-        return _answer(request, listing.statements_page(connection, view, wanted, limit, cursor))
+    with _snapshot(registry, registry.now) as (connection, view):
+        found = listing.statements_page(connection, view, wanted, limit, cursor)
+    return _answer(request, found, basis=stands_on(view, centre))
 
 
 @v1.get("/statements/{sha256}", responses=answers(StatementDetail), response_class=Response)
 def statement(request: Request, sha256: Digest, token: Reader) -> Response:
     """Tell one statement, with what was decided of it."""
     registry = registry_of(request)
-    view = _view(registry)
-    with registry.store.reading() as connection:
-        centre_id = queries.statement_row(connection, sha256).centre_id
-        seen = may_see(token, centre_id)
-        told = queries.statement_detail(connection, view, registry.store.objects, sha256, all_of_it=seen)
-    return _answer(request, told)
+    with _snapshot(registry, registry.now) as (connection, view):
+        told = queries.statement_detail(connection, view, registry.store.objects, sha256, partial(may_see, token))
+        decided = numbers_of(connection, DECIDED, sha256)
+    return _answer(request, told, basis=stands_on(view, told.summary.centre_id, decided))
 
 
 @v1.get("/statements/{sha256}/nodes", responses=answers(Page[NodeCapacity]), response_class=Response)
@@ -250,11 +267,17 @@ def nodes(request: Request, sha256: Digest, token: Holder, limit: Limit = 50, cu
 
 @v1.get("/alarms", responses=answers(Page[Alarm]), response_class=Response)
 def alarms(
-    request: Request, centre: Centre = None, code: Centre = None, limit: Limit = 50, cursor: Cursor = None
+    request: Request,
+    token: Reader,
+    centre: Centre = None,
+    code: Centre = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
 ) -> Response:
-    """List alarms, newest first."""
+    """List alarms, newest first; their sentences name nodes, and are not everybody's to read."""
     with registry_of(request).store.reading() as connection:
-        return _answer(request, queries.alarms_page(connection, limit, cursor, centre, code))
+        found = queries.alarms_page(connection, limit, cursor, centre, code, partial(may_see, token))
+    return _answer(request, found)
 
 
 @v1.get("/decisions", responses=answers(Page[Decision]), response_class=Response)

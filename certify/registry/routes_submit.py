@@ -6,12 +6,14 @@ call leaves a line in the audit log, whatever became of it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 from anyio import to_thread
 from fastapi import APIRouter, Path, Request
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
 from bench.errors import PetasealError, RefusedError
@@ -55,10 +57,10 @@ async def submit_records(request: Request, sha256: Digest, token: Holder) -> Res
     """Submit the records of a statement (``records.jsonl``): the registry recomputes the statement from them."""
     registry, gate = _registry(request), _gate(request)
     async with gate.turn(token):
-        centre_id = await to_thread.run_sync(_centre_of, registry, sha256)
+        centre_id, records = await to_thread.run_sync(_about, registry, sha256)
         operator_of(token, centre_id)  # before gigabytes are read
         limits = registry.settings.limits
-        how = Reading(LINES, limits.upload_bytes, limits.body_idle_s)
+        how = Reading(LINES, min(limits.upload_bytes, records * CAPS.record_bytes), limits.body_idle_s)
         with registry.store.objects.staging() as staged:
             await read_into(request, how, staged.write, gate.writers)
             decision = await _call(request, token, "records", _submit_records, sha256, staged, token)
@@ -152,7 +154,7 @@ async def beat(request: Request) -> Response:
     registry, gate = _registry(request), _gate(request)
     idle_s = registry.settings.limits.body_idle_s
     content = await read(request, Reading(ENVELOPE, HEARTBEAT_BYTES, idle_s, idle_s), gate.writers)
-    return Json(await to_thread.run_sync(presence.beat, registry, content, limiter=gate.threads))
+    return Json(await to_thread.run_sync(presence.beat, registry, content, limiter=gate.beats))
 
 
 def _registry(request: Request) -> Registry:
@@ -189,8 +191,11 @@ async def _call(request: Request, token: Token, action: str, service: Callable[.
     path = request.url.path
 
     def write(outcome: str, target: str) -> None:
-        with registry.store.writing() as connection:
-            audit(connection, registry.now, token.id, action, target, outcome, request.state.request_id)
+        try:
+            with registry.store.writing() as connection:
+                audit(connection, registry.now, token.id, action, target, outcome, request.state.request_id)
+        except (OSError, SQLAlchemyError) as error:  # what was done is done, and is answered so
+            logging.getLogger("petaseal.registry").error("no line in the audit log: %s", type(error).__name__)
 
     def called() -> T:
         try:
@@ -213,15 +218,16 @@ def _submit_records(registry: Registry, sha256: str, staged: Staged, token: Toke
     return ingest.submit_records(registry, sha256, staged, token)
 
 
-def _centre_of(registry: Registry, sha256: str) -> str:
-    """Return whose statement it is.
+def _about(registry: Registry, sha256: str) -> tuple[str, int]:
+    """Return whose statement it is, and how many records it has.
 
     Raises:
         RefusedError: `statement-unknown`.
     """
     wanted = tables.statements.c.payload_sha256 == sha256
     with registry.store.reading() as connection:
-        found = connection.execute(select(tables.statements.c.centre_id).where(wanted)).scalar()
+        columns = tables.statements.c.centre_id, tables.statements.c.records
+        found = connection.execute(select(*columns).where(wanted)).one_or_none()
     if found is None:
         raise RefusedError("statement-unknown", "there is no such statement here", fix="submit the statement first")
-    return str(found)
+    return found.centre_id, found.records

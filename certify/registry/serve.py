@@ -19,15 +19,18 @@ import msgspec
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from bench.errors import InputError
+from bench.errors import InputError, PetasealError
 from certify.reasons import reasons
 from certify.registry.app import MAX_REQUESTS, create_app
+from certify.registry.endings import refresh_trust
 from certify.registry.http import PROBLEM
 from certify.registry.rim import PROTECTING, JsonLines
 from certify.registry.service import Registry
 from certify.registry.types import Problem
+from certify.registry.view import current
 
 LINGER_S = 5  # for which the rest of a body is thrown away after an early answer: closing at once could lose the answer
+TRUST_S = 60  # between two looks at the trust root
 SHUTDOWN_S = 120  # for which requests that are running may run on when the service ends
 
 
@@ -39,6 +42,7 @@ class Protocol(H11Protocol):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._timer: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None  # until a client takes something of its answer
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -48,6 +52,8 @@ class Protocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""
         self._stop()
+        if self._unread is not None:
+            self._unread.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -64,6 +70,18 @@ class Protocol(H11Protocol):
         if self.conn.their_state is h11.SEND_BODY:
             self._wait(LINGER_S)
         super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """Wait for a client that takes nothing of its answer, but not for ever."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(self.header_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: it took something."""
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+        super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, as everything else that is wrong is answered."""
@@ -164,11 +182,29 @@ def run(
         config.load()
     except OSError as error:  # ssl.SSLError is one
         raise InputError("tls-invalid", f"the certificate or its key cannot be used ({error.strerror})") from None
+    registry.store.objects.sweep()
+    current(registry.store, registry.now, registry.settings)  # the first reader does not wait for it
+    ended = threading.Event()
+    threading.Thread(target=_watch_trust, args=(registry, ended), name="trust", daemon=True).start()
     try:
         with _ending_well():
             Server(config).run()
     except SystemExit:  # uvicorn could not listen, and has said why
         raise InputError("address-in-use", "cannot be listened on", where=f"{host}:{port}") from None
+    finally:
+        ended.set()
+
+
+def _watch_trust(registry: Registry, ended: threading.Event) -> None:
+    """End what the trust root revokes, now and every minute: its keepers may have put the next version in its place."""
+    while True:
+        try:
+            refresh_trust(registry)
+        except Exception as error:  # told, and tried again: /readyz says that the root is refused
+            code = error.code if isinstance(error, PetasealError) else type(error).__name__
+            logging.getLogger("petaseal.registry").warning("the trust root could not be looked at: %s", code)
+        if ended.wait(TRUST_S):
+            return
 
 
 @contextlib.contextmanager

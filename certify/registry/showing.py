@@ -128,5 +128,7 @@ def _attempts(attempts: Sequence[AttemptLine]) -> list[str]:
 
 
 def _alarms(alarms: Sequence[Alarm]) -> list[str]:
-    rows = [(one.at, one.code, one.other_centre_id or "-", str(one.devices), one.what) for one in alarms]
+    rows = [
+        (one.at, one.code, one.other_centre_id or "-", str(one.devices), one.what or one.title.en) for one in alarms
+    ]
     return table("alarms", ("at", "code", "other centre", "devices", "what"), rows, right=(3,)) if rows else []

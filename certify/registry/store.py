@@ -11,6 +11,8 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from certify.registry import tables
 
 LOCK = 0x70657461  # of PostgreSQL's advisory locks: the one writer
 BUSY_MS = 60_000  # SQLite: how long a writer waits for another
+LEFT_S = 86_400  # no body takes a day
 POOL = 20  # connections of PostgreSQL; SQLite takes as many as there are threads
 
 
@@ -57,7 +60,9 @@ class Staged:
             self.close()
             self._kept = self._hash.hexdigest()
             target = self._objects.path(self._kept)
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not target.parent.exists():
+                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _sync(self._objects.folder)
             self.path.chmod(0o400)
             os.replace(self.path, target)  # the same name means the same bytes
             _sync(target.parent)
@@ -114,11 +119,11 @@ class Objects:
             staged.discard()
 
     def sweep(self) -> int:
-        """Remove what a killed process left half-written; only its one server may do that, when it starts."""
-        left = list(self.temporary.iterdir())
-        for path in left:
+        """Remove what a killed process left half-written a day ago or earlier; what is younger may still be written."""
+        old = [path for path in self.temporary.iterdir() if path.stat().st_mtime < time.time() - LEFT_S]
+        for path in old:
             path.unlink(missing_ok=True)
-        return len(left)
+        return len(old)
 
 
 class Store:
@@ -126,6 +131,7 @@ class Store:
 
     def __init__(self, url: str, objects: Path) -> None:
         self.engine = make_engine(url)
+        self._writer = threading.Lock()
         try:
             self.objects = Objects(objects)
         except OSError as error:
@@ -148,7 +154,7 @@ class Store:
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
         """Yield the one writer's connection; everything is committed at the end, or nothing."""
-        with self.engine.connect() as connection:
+        with self._writer, self.engine.connect() as connection:  # who waits here holds no connection
             if self.is_sqlite:
                 connection.exec_driver_sql("ROLLBACK")  # the reader's BEGIN of `make_engine`
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -178,7 +184,9 @@ def make_engine(url: str) -> Engine:
         raise InputError("settings-invalid", "names no database that can be read", where="database") from None
     if parsed.get_backend_name() != "sqlite":
         return create_engine(parsed, pool_size=POOL, max_overflow=POOL, pool_pre_ping=True)
-    engine = create_engine(parsed, connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False})
+    engine = create_engine(
+        parsed, pool_size=POOL, max_overflow=POOL, connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False}
+    )
 
     def opened(connection: Any, record: object) -> None:
         connection.isolation_level = None  # pysqlite's own BEGIN comes too late for a snapshot

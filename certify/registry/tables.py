@@ -117,6 +117,7 @@ statements = Table(
     Column("claims_2000p", Boolean, nullable=False),  # it holds a verdict on the 2000P threshold
     _sha("envelope_sha256"),  # an object
     UniqueConstraint("centre_id", "project_id", "sequence"),
+    Index("ix_statements_received_at_payload_sha256", "received_at", "payload_sha256"),
 )
 
 signers = Table(

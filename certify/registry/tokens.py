@@ -125,7 +125,7 @@ def _known(connection: Connection, token_id: int) -> Row[tuple[object, ...]]:
     row = connection.execute(select(tables.tokens).where(tables.tokens.c.id == token_id)).one_or_none()
     if row is None:
         raise InputError(
-            "token-unknown", f"there is no token {token_id}", fix="list them with: petaseal registry token"
+            "token-unknown", f"there is no token {token_id}", fix="list them with: petaseal registry token list DIR"
         )
     return row
 

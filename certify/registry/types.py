@@ -375,7 +375,7 @@ class Alarm(Api, frozen=True, kw_only=True):
     other_centre_id: str | None
     other_sha256: Sha256 | None
     devices: Count
-    what: str
+    what: str | None  # names nodes: for the platform, and the operators of both centres
 
 
 class ChallengeAsk(Ask, frozen=True, kw_only=True):

@@ -38,6 +38,7 @@ class Job:
     baseline: Path | None = None
     witnesses: tuple[Path, ...] = ()  # that were submitted for it; a bad one is passed over
     seen_at: str | None = None  # when the registry accepted the statement first
+    now_ns: int | None = None  # the present, where the question is about an earlier moment
 
 
 class NodeSum(NamedTuple):
@@ -86,7 +87,8 @@ def run(job: Job) -> Outcome:
         Request(
             statement=job.statement,
             at_ns=job.at_ns,
-            at_present=True,
+            at_present=True,  # clocks differ a little; then too, where it is about an earlier moment
+            now_ns=job.now_ns,
             trust=job.trust,
             state=job.state,
             records=job.records,

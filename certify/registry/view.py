@@ -60,6 +60,9 @@ class Viewer:
     def present(self, connection: Connection, at: str, stale_after_s: int) -> View:
         """Return the present state as one snapshot has it, for who compares it with more of that snapshot."""
         mark = mark_of(connection)
+        kept = self._kept
+        if kept is not None and kept.holds(mark, at):
+            return kept
         with self._lock:
             kept = self._kept
             if kept is not None and kept.holds(mark, at):

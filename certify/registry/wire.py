@@ -90,7 +90,14 @@ class Wire:
         except OSError as error:  # ssl.SSLError is one
             what = f"holds no certificates that can be read ({error.strerror or type(error).__name__})"
             raise InputError("ca-invalid", what, where=ca) from None
-        self._client = httpx.Client(headers=headers, timeout=timeout_s, verify=verify, transport=transport)
+        # a proxy of the environment would take what is meant for this machine to another one
+        self._client = httpx.Client(
+            headers=headers,
+            timeout=timeout_s,
+            verify=verify,
+            transport=transport,
+            trust_env=parsed.scheme == "https",
+        )
 
     def close(self) -> None:
         """Close all connections."""

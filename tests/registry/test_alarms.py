@@ -67,12 +67,29 @@ def test_the_registry_says_what_verify_says(registry: Registry) -> None:
         mine, other = case.mine.claim("mine"), case.other.claim("other")
         if mine.payload_sha256 == other.payload_sha256:
             continue
+        if max(mine.issue.issued_at, other.issue.issued_at) > case.at:
+            continue  # what is not yet valid was not accepted
         expected = OTHERWISE.get(name, tuple(code for code in case.codes if code not in conflicts.HISTORY))
         found = [alarm.code for alarm in raised(registry, mine, other, at=case.at) if alarm.code not in RELATED]
         if mine.chain == other.chain and mine.issue.sequence == other.issue.sequence:
             assert expected[0] in found, name  # a number that is taken is refused before its records are looked at
         else:
             assert sorted(found) == sorted(expected), name
+
+
+def test_a_clock_that_is_ahead_makes_no_room(registry: Registry) -> None:
+    """What was accepted holds from then on, though it was issued by a clock that is ahead of this one."""
+    other = Made(**{**LATER, "issued": "2026-06-01T12:01:30.000000Z"}).claim("other")
+    mine = Made(centre="wh-centre", signers=("key2",), **{**LATER, "issued": "2026-05-20T00:00:00.000000Z"}).claim(
+        "mine"
+    )
+    assert "device-claimed-twice" in [one.code for one in raised(registry, mine, other)]
+    assert "device-claimed-twice" in [one.code for one in raised(registry, other, mine)]
+    late = Made(centre="wh-centre", signers=("key2",), **{**LATER, "issued": "2026-06-01T12:01:00.000000Z"}).claim(
+        "late"
+    )
+    ending = Made(until="2026-06-01T12:00:30.000000Z").claim("ending")
+    assert "device-claimed-twice" in [one.code for one in raised(registry, late, ending)]
 
 
 def test_a_device_that_left_a_chain_may_stand_elsewhere(registry: Registry) -> None:

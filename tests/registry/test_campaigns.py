@@ -82,12 +82,17 @@ def test_challenges_that_are_not_the_registrys(registry: Registry, centre: Measu
     assert (decided.decision, decided.code) == ("refused", "challenge-unknown")
     others = campaigns.draw_challenge(registry, OTHER, OTHERS)
     stolen = structs.replace(base, challenge=others.challenge)
-    assert campaigns.submit_campaign(registry, sealed(place, stolen), OPERATOR).code == "challenge-unknown"
+    for source in ("registry", "self"):  # nobody burns another centre's challenge, whatever he calls it
+        told = structs.replace(stolen, challenge_source=source)
+        assert campaigns.submit_campaign(registry, sealed(place, told), OPERATOR).code == "challenge-unknown"
+    late = structs.replace(campaign_of(centre), starts_until="9999-12-31T23:59:59.999999Z")
+    assert campaigns.submit_campaign(registry, sealed(place, late), OPERATOR).decision == "accepted"
     own = campaigns.draw_challenge(registry, CENTRE, OPERATOR)
     early = structs.replace(base, challenge=own.challenge)  # was opened before the challenge was drawn
     assert campaigns.submit_campaign(registry, sealed(place, early), OPERATOR).code == "challenge-expired"
     assert refused(lambda: campaigns.draw_challenge(registry, OTHER, OPERATOR)) == "token-centre-differs"
-    assert not rows(registry, tables.campaigns)
+    (shown,) = rows(registry, tables.campaigns)
+    assert shown.campaign_sha256 == digest(late)
 
 
 @SQLITE

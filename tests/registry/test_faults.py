@@ -29,9 +29,9 @@ from certify.registry.backup import check
 from certify.registry.service import open_registry
 from tests.certify.measured import Measured
 from tests.registry.laid import Laid, certified
+from tests.registry.listening import Served, new_token, served
 from tests.registry.lives import STEPS, Lives
 from tests.registry.postgres import Postgres
-from tests.registry.running import Served, new_token, served
 
 KILLS = {"sqlite": 50, "postgresql": 15}
 LIFE_S = 0.5  # within which a life is killed from outside: about as long as it takes to take two statements in
@@ -203,11 +203,12 @@ def test_a_hundred_submissions_at_once_are_one(place: Laid, centre: Measured) ->
     content = (centre.folder / "out" / "statement.dsse.json").read_bytes()
     barrier = threading.Barrier(100)
 
-    with served(place.root) as service, service.client(secret) as client, ThreadPoolExecutor(100) as pool:
+    with served(place.root) as service, ThreadPoolExecutor(100) as pool:
 
         def submit(_: int) -> httpx.Response:
-            barrier.wait(60)
-            return client.post("/v1/statements", content=content, headers=JSON)
+            with service.client(secret) as client:  # each its own: none meets a connection that another left to end
+                barrier.wait(60)
+                return client.post("/v1/statements", content=content, headers=JSON)
 
         answers = list(pool.map(submit, range(100)))
     statuses = sorted(answer.status_code for answer in answers)

@@ -10,18 +10,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import structs
 from sqlalchemy import Integer, Table, func, select
 from sqlalchemy.exc import DBAPIError
 
 from bench.errors import RefusedError
 from bench.record import digest
 from bench.units import utc_text
-from certify.documents import open_document
+from certify import dsse
+from certify.documents import PAYLOAD_TYPE, make_document, open_document, parse_payload
 from certify.registry import ingest, tables
+from certify.registry.endings import refresh_trust
 from certify.registry.tokens import Token
 from certify.registry.types import Decided
+from certify.trust import Revocation
+from certify.trust_root import read_root
 from tests.certify.measured import Measured
-from tests.registry.laid import CENTRE, OTHER, Laid, certified
+from tests.registry.laid import CENTRE, OTHER, SINCE, Laid, certified
 
 if TYPE_CHECKING:
     from certify.registry.service import Registry
@@ -269,7 +274,7 @@ def test_what_came_before_its_key_was_revoked_stays(registry: Registry, place: L
     third = one.certify(tmp_path / "third", sequence=2, previous=one.folder / "out" / "statement.dsse.json")
     decided = ingest.submit_statement(registry, (third.out / "statement.dsse.json").read_bytes(), OPERATOR)
     assert (decided.decision, decided.code) == ("refused", "key-revoked")
-    assert not ingest.refresh_trust(registry)
+    assert not refresh_trust(registry)
 
 
 @SQLITE
@@ -323,3 +328,96 @@ def _any_row(registry: Registry, table: Table) -> dict[str, Any]:
     if table is tables.campaign_records:
         made["campaign_sha256"] = "x"
     return made
+
+
+def new_root(place: Laid, **changes: Any) -> None:
+    """Put the next version of the trust root in its place."""
+    root = read_root(place.trust.read_bytes()).root
+    now = utc_text(time.time_ns())
+    place.new_root(structs.replace(root, version=root.version + 1, issued_at=now, **changes))
+
+
+@SQLITE
+def test_the_next_root_revokes_too(registry: Registry, place: Laid, tmp_path: Path) -> None:
+    """Also a key that it does not list any more."""
+    begin = utc_text(time.time_ns())
+    one, made = certified(tmp_path / "one", place.keys)
+    assert submit_whole(registry, one).decision == "accepted"
+    root = read_root(place.trust.read_bytes()).root
+    keyid = place.keyid("operator")
+    revoked = Revocation(keyid=keyid, revoked_at=begin, reason="stolen")
+    keys = {name: key for name, key in root.keys.items() if name != keyid}
+    roles = tuple(role for role in root.roles if keyid not in role.keys)
+    new_root(place, keys=keys, roles=roles, revocations=(revoked,))
+    assert refresh_trust(registry) == 1
+    (ending,) = rows(registry, tables.endings)
+    assert (ending.statement, ending.code) == (made.payload_sha256, "key-revoked")
+
+
+@SQLITE
+def test_a_machine_that_signed_for_several_nodes_can_be_revoked(
+    registry: Registry, place: Laid, tmp_path: Path
+) -> None:
+    begin = utc_text(time.time_ns())
+    one, _ = certified(tmp_path / "one", place.keys, nodes=2)
+    assert submit_whole(registry, one).decision == "accepted"
+    listed = place.revocations(keyids=(place.keyid("node"),), at=begin)
+    assert ingest.submit_revocations(registry, listed, PLATFORM).decision == "accepted"
+    assert [ending.code for ending in rows(registry, tables.endings)] == ["key-revoked"]
+
+
+@SQLITE
+def test_what_ends_later_can_end_earlier(registry: Registry, place: Laid, tmp_path: Path) -> None:
+    one, made = certified(tmp_path / "one", place.keys)
+    assert submit_whole(registry, one).decision == "accepted"
+    later = place.revocations(statements=(made.payload_sha256,), at=UNTIL)
+    assert ingest.submit_revocations(registry, later, PLATFORM).decision == "accepted"
+    (ending,) = rows(registry, tables.endings)
+    assert ending.effective_at == UNTIL
+    new_root(place, revocations=(Revocation(keyid=place.keyid("operator"), revoked_at=SINCE, reason="stolen"),))
+    assert refresh_trust(registry) == 1
+    assert min(row.effective_at for row in rows(registry, tables.endings)) < UNTIL
+    assert not refresh_trust(registry)
+
+
+@SQLITE
+def test_a_statement_that_is_revoked_before_it_comes(registry: Registry, place: Laid, tmp_path: Path) -> None:
+    one, made = certified(tmp_path / "one", place.keys)
+    later = place.revocations(statements=(made.payload_sha256,), at=UNTIL)
+    assert ingest.submit_revocations(registry, later, PLATFORM).decision == "accepted"
+    assert submit(registry, one).decision == "accepted"
+    (ending,) = rows(registry, tables.endings)
+    assert (ending.statement, ending.effective_at) == (made.payload_sha256, UNTIL)
+
+
+@SQLITE
+def test_other_records_of_a_recomputed_statement_are_refused(
+    registry: Registry, centre: Measured, other_centre: Measured
+) -> None:
+    whole = submit_whole(registry, centre)
+    assert whole.payload_sha256 is not None
+    decided = submit_records(registry, whole.payload_sha256, other_centre.folder / "out" / "records.jsonl")
+    assert (decided.decision, decided.code) == ("refused", "records-differ")
+
+
+@SQLITE
+def test_a_statement_that_no_sum_can_hold(registry: Registry, place: Laid, centre: Measured) -> None:
+    """Its sums are shown before anybody recomputed it: they hold together, and stay within what can be."""
+    parsed = dsse.parse_envelope(statement_of(centre), 2**24)
+    statement = parse_payload("capacity-statement", parsed.payload).predicate
+    huge = 2**53 - 1
+
+    def signed(pool: int, whole: int) -> bytes:
+        (line,), (of_class,) = statement.pools, statement.classes
+        changed = structs.replace(
+            statement,
+            pools=(structs.replace(line, counted=structs.replace(line.counted, certified_mflop_s=pool)),),
+            classes=(structs.replace(of_class, counted=structs.replace(of_class.counted, certified_mflop_s=whole)),),
+        )
+        payload = make_document("capacity-statement", changed, statement.records_root)
+        return dsse.seal(payload, PAYLOAD_TYPE, [place.key("operator")])
+
+    for content in (signed(huge, 1), signed(huge, huge)):
+        decided = ingest.submit_statement(registry, content, OPERATOR)
+        assert (decided.decision, decided.code) == ("refused", "statement-differs")
+    assert not rows(registry, tables.pool_lines)

@@ -11,13 +11,12 @@ from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from certify.policy import Policy, Share, Threshold, load_policy
-from certify.registry.rollup import lies_within, roll_up
+from certify.registry.rollup import roll_up
 from certify.registry.settings import Place, Settings
 from certify.registry.store import Store
 from certify.registry.sums import city_policies, lifecycle_of
 from certify.registry.types import City, CityCondition, Rates
 from certify.registry.view import viewer
-from certify.verdicts import Evidence, evaluate
 from tests.registry import rows
 from tests.registry.rows import PFLOPS, T0, PoolOf, add_statement, after, open_store
 
@@ -227,27 +226,6 @@ def test_who_and_where(connection: Connection, store: Store) -> None:
     assert told.operators == 2
     assert told.domestic_ppm == 500_000
     assert told.devices_contested == 5
-
-
-@pytest.mark.parametrize(
-    ("area", "jurisdiction"),
-    [
-        ("CN-440100", "CN-440115"),
-        ("CN-440100", "CN-440300"),
-        ("CN-440000", "CN-440300"),
-        ("CN", "CN-420100"),
-        ("CN-440100", None),
-        (None, None),
-        (None, "SG"),
-        ("CN-440100", "CN-44010"),
-    ],
-)
-def test_where_a_policy_holds_is_what_verdicts_say(area: str | None, jurisdiction: str | None) -> None:
-    fact = load_policy("guangzhou-2000p").conditions[0]
-    policy = replace(GUANGZHOU, jurisdiction=area, conditions=(fact,))
-    park = frozenset({"park"})
-    (verdict,) = evaluate(policy, Evidence({}, None, False, jurisdiction, park, None, {}))  # type: ignore[arg-type]
-    assert lies_within(area, jurisdiction) == (verdict.verdict == "declared")
 
 
 def test_thresholds_stand_in_policies_only(connection: Connection, store: Store) -> None:

@@ -128,7 +128,7 @@ def _answer(registry: Registry, site: Site, build: Build, request: Request) -> R
     """Return a page, or the page of what failed."""
     frame = _frame(request, site, registry.now)
     try:
-        token = auth.reader(request)
+        token = auth.reading(request)
         with Lookup.of(registry, frame.at, token) as lookup:
             made = build(lookup, frame, request)
     except Exception as error:  # told to its reader as a page, and to the log as everywhere

@@ -17,7 +17,7 @@ from certify.caps import CAPS
 from certify.documents import parse_payload
 from certify.dsse import parse_envelope
 from certify.policy import Policy, load_policy
-from certify.registry import campaigns, queries, rollup
+from certify.registry import campaigns, queries, sums
 from certify.registry.auth import may_see
 from certify.registry.present import View
 from certify.registry.service import Registry
@@ -64,13 +64,12 @@ class Lookup:
 
     def cities(self) -> tuple[City, ...]:
         """Return the roll-up of each city."""
-        named = (self.policies.get(name) or load_policy(name) for name in self.registry.settings.cities)
-        return tuple(rollup.roll_up(policy, self.view.heads, self.at) for policy in named)
+        named = sums.city_policies(self.registry.place).values()
+        return tuple(sums.city_of(policy, self.view, self.at) for policy in named)
 
     def lifecycle(self) -> Lifecycle:
         """Return the sums of all states."""
-        totals = viewer(self.registry.store).totals(self.connection)
-        return rollup.lifecycle(self.view.heads, totals, self.at)
+        return sums.lifecycle_of(self.registry.store, self.connection, self.view, self.at)
 
     @cached_property
     def policies(self) -> dict[str, Policy]:
@@ -106,7 +105,7 @@ class Lookup:
             RefusedError: `statement-unknown`.
         """
         objects = self.registry.store.objects
-        return queries.statement_detail(self.connection, self.view, objects, payload_sha256, all_of_it=False)
+        return queries.statement_detail(self.connection, self.view, objects, payload_sha256, lambda _: False)
 
     def envelope(self, payload_sha256: str) -> bytes:
         """Return a statement as it was signed.

@@ -188,6 +188,7 @@ def upgrade() -> None:
     op.create_index("ix_statements_campaign_sha256", "statements", ["campaign_sha256"])
     op.create_index("ix_statements_challenge", "statements", ["challenge"])
     op.create_index("ix_statements_previous_sha256", "statements", ["previous_sha256"])
+    op.create_index("ix_statements_received_at_payload_sha256", "statements", ["received_at", "payload_sha256"])
     op.create_table(
         "tokens",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
