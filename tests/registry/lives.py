@@ -80,16 +80,20 @@ def main() -> None:
 
 
 def _live(root: Path, death: Any) -> None:
-    from certify.registry import serve, service, verifying
+    from certify.registry import serve, service, verifying, view
 
     registry = service.open_registry(root)
     # The process that verifies is forked as well, while there is one thread: to start it afresh takes a second.
     vars(verifying)["get_context"] = lambda method: get_context("fork")
     registry.verifier._started().submit(os.getpid).result()
+    view.current(registry.store, registry.now, registry.settings)  # `serve` does it: not all lives should end there
     if death is not None:
         Death(*death).lie_in_wait(registry.store)
     print(os.getpid(), flush=True)
     serve.run(registry, port=0)
+
+
+NOWHERE = "http://127.0.0.1:9"  # nothing listens there
 
 
 class Lives:
@@ -119,12 +123,19 @@ class Lives:
 
     @contextlib.contextmanager
     def life(self, death: tuple[str, int, bool] | None = None) -> Iterator[tuple[int, str]]:
-        """Yield a life's process id and URL; it is killed at the end if it is not dead before."""
+        """Yield a life's process id and URL; it is killed at the end if it is not dead before.
+
+        One that dies while it starts is reached at no URL.
+        """
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([str(self._root), death]) + "\n")
         self._process.stdin.flush()
         pid, line = self._line(), self._line()
-        assert " at http" in line, (line, self.log.read_text()[-2000:])
+        stillborn = line.split() == ["ended", str(-signal.SIGKILL)]
+        assert stillborn or " at http" in line, (line, self.log.read_text()[-2000:])
+        if stillborn:
+            yield int(pid), NOWHERE
+            return
         try:
             yield int(pid), line.split()[-1]
         finally:
