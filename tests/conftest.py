@@ -40,6 +40,10 @@ LONGEST = (
     "bad_input/test_torch_device.py",
     "privateuse1",
     "certify/test_rules.py",
+    "registry/test_faults.py",
+    "registry/test_browser.py",
+    "registry/test_client.py",
+    "registry/test_app.py",
 )
 
 
