@@ -222,17 +222,20 @@ def attempts(
         .group_by(statements.c.challenge)
         .subquery()
     )
+    about = (
+        campaigns.c.campaign_id,
+        campaigns.c.campaign_sha256,
+        campaigns.c.expires_at.label("closes_at"),
+        posted.c.records,
+        first.c.statement,
+    )
     drawn = (
         select(
             challenges.c.challenge,
             challenges.c.centre_id,
             challenges.c.issued_at.label("opened_at"),
             challenges.c.expires_at,
-            campaigns.c.campaign_id,
-            campaigns.c.campaign_sha256,
-            campaigns.c.expires_at.label("closes_at"),
-            posted.c.records,
-            first.c.statement,
+            *about,
         )
         .outerjoin(campaigns, campaigns.c.challenge == challenges.c.challenge)
         .outerjoin(posted, posted.c.campaign_sha256 == campaigns.c.campaign_sha256)
@@ -244,11 +247,7 @@ def attempts(
             campaigns.c.centre_id,
             campaigns.c.received_at.label("opened_at"),
             campaigns.c.expires_at,
-            campaigns.c.campaign_id,
-            campaigns.c.campaign_sha256,
-            campaigns.c.expires_at.label("closes_at"),
-            posted.c.records,
-            first.c.statement,
+            *about,
         )
         .outerjoin(posted, posted.c.campaign_sha256 == campaigns.c.campaign_sha256)
         .outerjoin(first, first.c.challenge == campaigns.c.challenge)

@@ -17,7 +17,6 @@ from certify.caps import CAPS
 from certify.claim import Claim
 from certify.documents import PAYLOAD_TYPE, Opened, open_document, parse_payload
 from certify.dsse import parse_envelope
-from certify.policy import load_policy
 from certify.registry import conflicts, tables
 from certify.registry.campaigns import challenge_fault
 from certify.registry.decisions import Submission, accepted, answer, check_token, decide
@@ -79,8 +78,7 @@ def submit_statement(registry: Registry, content: bytes, token: Token) -> Decide
         conflicts.keep(connection, claim, found, at)
         if found and found[0].refuses:
             return decide(registry, connection, submission, code=found[0].code, detail=found[0].what)
-        own = [load_policy(name) for name in _files(registry, registry.settings.policies)]
-        store_statement(connection, submission, claim, outcome, own)
+        store_statement(connection, submission, claim, outcome)
         # what was revoked meanwhile, or will be
         end_revoked(connection, registry.trust().trusted, at, claim.payload_sha256)
         return decide(registry, connection, submission, level="trusted", notes=outcome.not_checked)
@@ -159,14 +157,12 @@ def submit_beside(registry: Registry, name: str, content: bytes, token: Token) -
     """
     at = registry.now
     check_token(token, token.centre_id)
-    submission = Submission(name, at, None, token, _payload_digest(content), token.centre_id)
-    trust = registry.trust().trusted
     try:
-        opened: Opened[Any] = open_document(name, content, trust, at)
+        opened: Opened[Any] = open_document(name, content, registry.trust().trusted, at)
     except RefusedError as error:
         sha256 = registry.store.objects.put(content)
         with registry.store.writing() as connection:
-            refused = Submission(name, at, sha256, token, submission.payload_sha256, token.centre_id)
+            refused = Submission(name, at, sha256, token, _payload_digest(content), token.centre_id)
             return decide(registry, connection, refused, code=error.code, detail=error.what)
     check_token(token, opened.predicate.centre_id)
     # a witness's document is looked up by the statement that it is about

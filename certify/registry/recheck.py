@@ -14,10 +14,9 @@ from sqlalchemy import Connection, Row, Table, create_engine, select
 
 from bench.errors import PetasealError, RefusedError
 from bench.units import utc_ns
-from certify.claim import Claim, known_policies
+from certify.claim import Claim
 from certify.documents import Opened, open_document
 from certify.dsse import parse_envelope
-from certify.policy import load_policy
 from certify.registry import tables
 from certify.registry.decisions import Submission
 from certify.registry.ingest import beside
@@ -51,7 +50,6 @@ class Recheck:
         settings, place = registry.settings, registry.place
         self.policies = tuple(str(place.path(name)) for name in settings.policies)
         self.profiles = tuple(str(place.path(name)) for name in settings.profiles)
-        self.own = [load_policy(name) for name in self.policies]
 
     def __enter__(self) -> Recheck:
         return self
@@ -86,7 +84,7 @@ class Recheck:
         submission = Submission("statement", at, row.envelope_sha256, _NOBODY, opened.payload_sha256)
         checked: tuple[Table, ...] = (tables.statements, *OF_STATEMENT)
         with self.scratch.connect() as again:
-            store_statement(again, submission, claim, outcome, self.own)
+            store_statement(again, submission, claim, outcome)
             verified = self._verified(sha256)
             if verified is not None:
                 found = self._records(row, verified, opened)
@@ -99,7 +97,7 @@ class Recheck:
                     yield found
                     checked = tuple(table for table in checked if table is not tables.verifications)
             for table in checked:
-                if (count := self._differing(again, table, sha256, opened.predicate)) > 0:
+                if (count := self._differing(again, table, sha256)) > 0:
                     yield "stored-rows-differ", f"{count} row(s) of {table.name} are not what its documents say"
             again.rollback()
 
@@ -147,13 +145,10 @@ class Recheck:
             return "stored-key-left", "the trust root of today no longer lists its key: its signature was not checked"
         return "stored-document-refused", str(error)
 
-    def _differing(self, again: Connection, table: Any, sha256: str, statement: CapacityStatement) -> int:
+    def _differing(self, again: Connection, table: Any, sha256: str) -> int:
         """Return how many rows of a statement are not there, or are there and should not be."""
         key = table.c.payload_sha256 if table is tables.statements else table.c.statement
-        ignored = {"id"}
-        if len(list(known_policies(statement, self.own))) < len(statement.policies):
-            ignored.add("claims_2000p")  # a policy of then is not here any more
-        query = select(*(column for column in table.c if column.name not in ignored)).where(key == sha256)
+        query = select(*(column for column in table.c if column.name != "id")).where(key == sha256)
         rows = Counter(tuple(row) for row in again.execute(query))
         for part in self.connection.execute(query, execution_options=STREAMED).partitions():
             rows.subtract(tuple(row) for row in part)

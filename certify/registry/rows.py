@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
 from bench.units import utc_text
-from certify.claim import Claim, Holdings, known_policies
-from certify.policy import Policy, Threshold
+from certify.claim import Claim, Holdings
 from certify.registry import tables
 from certify.registry.decisions import Submission
 from certify.registry.service import project_key, record_change
@@ -20,9 +19,7 @@ from certify.statement import ClassLine, PoolLine, Totals
 BATCH = 5_000  # rows of one INSERT
 
 
-def store_statement(
-    connection: Connection, submission: Submission, claim: Claim, outcome: Outcome, own: Sequence[Policy]
-) -> None:
+def store_statement(connection: Connection, submission: Submission, claim: Claim, outcome: Outcome) -> None:
     """Store a statement that was accepted.
 
     Args:
@@ -30,11 +27,9 @@ def store_statement(
         submission: that brought it.
         claim: the statement.
         outcome: of its verification.
-        own: policies that it may be judged by, beside the installed ones.
     """
     statement, issue, centre = claim.statement, claim.issue, claim.statement.centre
     project, sha256, at = project_key(centre.project_id), claim.payload_sha256, submission.at
-    judged = known_policies(statement, own)
     row = {
         "payload_sha256": sha256,
         "centre_id": centre.centre_id,
@@ -67,10 +62,6 @@ def store_statement(
         "domestic": centre.domestic,
         "park": None if centre.park is None else centre.park.name,
         "facility": None if centre.facility is None else centre.facility.id,
-        "claims_2000p": any(
-            policy.scope == "centre" and any(isinstance(one, Threshold) for one in policy.conditions)
-            for policy in judged
-        ),
         "envelope_sha256": submission.object_sha256,
     }
     connection.execute(tables.statements.insert(), row)

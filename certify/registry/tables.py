@@ -78,6 +78,17 @@ def _rates() -> list[Column[Any]]:
     ]
 
 
+def _figures() -> list[Column[Any]]:
+    """What counts of a pool or class, and what of it was not tested."""
+    return [
+        *_rates(),
+        Column("on_accepted_hold_mflop_s", BigInteger, nullable=False),
+        Column("untested_devices", Integer, nullable=False),
+        Column("untested_nominal_mflop_s", BigInteger, nullable=False),
+        Column("untested_without_rating", Integer, nullable=False),
+    ]
+
+
 # --- what was taken in
 
 statements = Table(
@@ -114,7 +125,6 @@ statements = Table(
     Column("domestic", Boolean),
     Column("park", Text),
     Column("facility", Text),
-    Column("claims_2000p", Boolean, nullable=False),  # it holds a verdict on the 2000P threshold
     _sha("envelope_sha256"),  # an object
     UniqueConstraint("centre_id", "project_id", "sequence"),
     Index("ix_statements_received_at_payload_sha256", "received_at", "payload_sha256"),
@@ -134,11 +144,7 @@ class_lines = Table(
     Column("pool_class", String(16), primary_key=True),
     Column("precision", String(8), nullable=False),
     Column("choice", String(8), nullable=False),
-    *_rates(),
-    Column("on_accepted_hold_mflop_s", BigInteger, nullable=False),
-    Column("untested_devices", Integer, nullable=False),
-    Column("untested_nominal_mflop_s", BigInteger, nullable=False),
-    Column("untested_without_rating", Integer, nullable=False),
+    *_figures(),
     Column("nodes_missing", Integer, nullable=False),
 )
 
@@ -151,11 +157,7 @@ pool_lines = Table(
     Column("precision", String(8), nullable=False),
     Column("choice", String(8), nullable=False),
     Column("accumulate", String(8), nullable=False),
-    *_rates(),
-    Column("on_accepted_hold_mflop_s", BigInteger, nullable=False),
-    Column("untested_devices", Integer, nullable=False),
-    Column("untested_nominal_mflop_s", BigInteger, nullable=False),
-    Column("untested_without_rating", Integer, nullable=False),
+    *_figures(),
     Column("nodes_recorded", Integer, nullable=False),
 )
 

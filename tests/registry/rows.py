@@ -121,7 +121,6 @@ def add_statement(
         "domestic": None,
         "park": None,
         "facility": None,
-        "claims_2000p": False,
         "envelope_sha256": sha(statement, "envelope"),
     }
     connection.execute(tables.statements.insert(), row | columns)

@@ -38,7 +38,7 @@ def put(registry: Registry, connection: Connection, claim: Claim) -> None:
     sha256 = registry.store.objects.put(sealed(payload, KEY))
     submission = Submission("statement", NOON, sha256, PLATFORM, claim.payload_sha256, claim.chain[0])
     signed = Outcome(None, None, "recomputed", claim.payload_sha256, claim.statement, (KEY.public.keyid,))
-    store_statement(connection, submission, claim, signed, [])
+    store_statement(connection, submission, claim, signed)
     if claim.holdings is not None:
         read = Outcome(**{**signed.__dict__, "holdings": claim.holdings})
         store_records(connection, submission, read, 1)

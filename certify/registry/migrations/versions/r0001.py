@@ -180,7 +180,6 @@ def upgrade() -> None:
         sa.Column("domestic", sa.Boolean(), nullable=True),
         sa.Column("park", sa.Text(), nullable=True),
         sa.Column("facility", sa.Text(), nullable=True),
-        sa.Column("claims_2000p", sa.Boolean(), nullable=False),
         sa.Column("envelope_sha256", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("payload_sha256", name="pk_statements"),
         sa.UniqueConstraint("centre_id", "project_id", "sequence", name="uq_statements_centre_id_project_id_sequence"),
