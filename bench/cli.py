@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bench.devices.base import Found
-    from bench.node import Request, Start
+    from bench.engine.node import Request, Start
     from bench.record import Campaign, DeviceModel, NodeRecord, Precision, Profile
 
 DeviceOption = Annotated[
@@ -130,7 +130,7 @@ def mount(app: typer.Typer, sealing: Sealing, nominal: Callable[[DeviceModel], d
 
         check_output(out, record_path)
         signer = sealing.signer(key, passphrase_file, state_dir(), machine)
-        from bench.node import Request
+        from bench.engine.node import Request
 
         request = Request(found, plan, precisions, name, signer.spki_b64, given, agreed, kernel)
         try:
@@ -151,7 +151,7 @@ def start_of(campaign: Campaign | None, node: str | None, start: str | None) -> 
     Raises:
         InputError: there is no campaign to name a node or a start of, or the time is not of the form.
     """
-    from bench.node import FixedStart
+    from bench.engine.node import FixedStart
     from bench.units import utc_ns
 
     if campaign is None:
@@ -224,7 +224,7 @@ def measure_and_write(
     """Measure, sign, and write the samples and then the record: a record that exists has its samples."""
     import hashlib
 
-    from bench.node import measure_node
+    from bench.engine.node import measure_node
     from bench.output import write_record
 
     with progress(request, quiet) as tell:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bench.devices.base import Found
+    from bench.engine.node import Event, Request
     from bench.errors import PetasealError
-    from bench.node import Event, Request
     from bench.record import DeviceModel, NodeRecord, Precision, Profile
 
 Judged = dict[tuple[str, str], dict[str, str]]  # device, workload -> reason code -> effect

@@ -32,7 +32,7 @@ def main() -> NoReturn:
     if (problem := foreign_package()) is not None:
         sys.exit(refused(problem, "foreign-package"))
     try:
-        from certify.cli import main as command
+        from certify.commands.root import main as command
     except KeyboardInterrupt:
         print("petaseal: interrupted; nothing was done [interrupted]", file=sys.stderr)  # noqa: T201
         sys.exit(130)
@@ -40,7 +40,7 @@ def main() -> NoReturn:
 
 
 def refused(sentence: str, code: str) -> int:
-    """Print a sentence as `certify.cli` does, which cannot be imported yet, and return the exit status."""
+    """Print a sentence as `certify.commands.root` does, which cannot be imported yet, and return the exit status."""
     flat = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in sentence)
     print(f"petaseal: {flat} [{code}]", file=sys.stderr)  # noqa: T201
     return 2

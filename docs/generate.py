@@ -12,8 +12,8 @@ from typing import Any, get_args
 
 import msgspec
 
-from certify.documents import DOCUMENTS, Statement, predicate_type_of
-from certify.reasons import Effect, reasons
+from certify.documents.kinds import DOCUMENTS, Statement, predicate_type_of
+from certify.policy.reasons import Effect, reasons
 
 DOCS = Path(__file__).resolve().parent
 EFFECTS = {

@@ -23,12 +23,12 @@ REALTIME = (
     "bench/test_telemetry.py",
     "certify/test_perf_campaign.py",
     "privateuse1",
-    "registry/test_guide.py",
+    "certify/registry/test_guide.py",
     "slurm",
     "test_cli.py",
     "test_wheel.py",
 )
-ALONE = ("bench/test_node.py", "bench/test_perf_accelerator.py")
+ALONE = ("bench/engine/test_node.py", "bench/test_perf_accelerator.py")
 LONGEST = (
     "slurm/test_campaign.py",
     "slurm/test_campaign_again.py",
@@ -39,11 +39,11 @@ LONGEST = (
     "bench/test_nvidia.py",
     "bad_input/test_torch_device.py",
     "privateuse1",
-    "certify/test_rules.py",
-    "registry/test_faults.py",
-    "registry/test_browser.py",
-    "registry/test_client.py",
-    "registry/test_app.py",
+    "certify/judge/test_rules.py",
+    "certify/registry/test_faults.py",
+    "certify/registry/web/test_browser.py",
+    "certify/registry/client/test_client.py",
+    "certify/registry/service/test_app.py",
 )
 
 

@@ -21,10 +21,10 @@ import yaml
 
 from bench.campaign import coordinator
 from bench.campaign.coordinator import Plan
-from certify.cli import app
-from certify.keys import load_public, new_key
-from certify.policy import describe, load_policy
-from certify.reasons import reasons
+from certify.commands.root import app
+from certify.keys.files import load_public, new_key
+from certify.policy.policies import describe, load_policy
+from certify.policy.reasons import reasons
 from tests.bad_input.command import Answer, petaseal
 from tests.bench.test_cli import quick
 from tests.certify.measured import Measured, centre_yaml, measured
@@ -250,9 +250,9 @@ def test_json_is_one_object_and_nothing_else(centre: Measured, tmp_path: Path) -
         "explain": ("explain", "not-steady"),
         **campaigning(tmp_path, centre),
     }
-    elsewhere = ["bundle", "campaign spot-check"]  # tests/certify/test_bundle.py, which fetches; below
-    elsewhere += ["trust verify", "audit retest"]  # test_trust_cli, test_retest in tests/certify
-    elsewhere += [" ".join(path) for path in commands() if path[0] == "registry"]  # tests/registry/test_registry_cli.py
+    elsewhere = ["bundle", "campaign spot-check"]  # tests/certify/offline/test_bundle.py, which fetches; below
+    elsewhere += ["trust verify", "audit retest"]  # test_trust in tests/certify/commands, test_retest in fleet
+    elsewhere += [" ".join(path) for path in commands() if path[0] == "registry"]  # tests/certify/registry
     assert sorted([*cases, *elsewhere]) == sorted(" ".join(path) for path in commands())
     for name, arguments in cases.items():
         out = good(*arguments, "--json").out

@@ -19,12 +19,12 @@ import jsonschema
 import pytest
 import typer.main
 
-from certify import dsse
-from certify.caps import CAPS
-from certify.cli import app
-from certify.documents import DOCUMENTS, PAYLOAD_TYPE
-from certify.keys import load_private, new_key, public_path
-from certify.reasons import reasons
+from certify.commands.root import app
+from certify.documents import dsse
+from certify.documents.caps import CAPS
+from certify.documents.kinds import DOCUMENTS, PAYLOAD_TYPE
+from certify.keys.files import load_private, new_key, public_path
+from certify.policy.reasons import reasons
 from tests.certify.measured import Measured, measured
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -127,7 +127,7 @@ def test_every_path_in_the_architecture_exists() -> None:
     text = (DOCS / "architecture.md").read_text()
     names = re.findall(r"`((?:[\w.-]+/)+[\w.*-]+)`", text)
     assert len(names) >= 30
-    placeholders = {"bench/devices/x.py", "kernels/x.py", "certify/signers/x.py", "bench/launchers/x.py"}
+    placeholders = {"bench/devices/x.py", "kernels/x.py", "certify/keys/signers/x.py", "bench/launchers/x.py"}
     missing = [name for name in names if name not in placeholders and not list(ROOT.glob(name))]
     assert not missing
 
@@ -167,7 +167,7 @@ def test_the_steps_of_verification_have_the_same_numbers_in_the_code() -> None:
     steps = [int(n) for n in re.findall(r"^\| (\d+) \|", text, re.M)]
     assert steps == list(range(1, 19))
     marked: set[int] = set()
-    for name in ("verify.py", "checks.py", "recompute.py", "documents.py"):
+    for name in ("verify/verifier.py", "verify/statement_checks.py", "verify/recompute.py", "documents/kinds.py"):
         source = (ROOT / "certify" / name).read_text()
         for comment in re.findall(r"# (\d[^\n]*)$", source, re.M):
             marked |= {int(n) for n in re.findall(r"\b\d+\b", comment)}
@@ -178,7 +178,7 @@ def test_the_steps_of_verification_have_the_same_numbers_in_the_code() -> None:
 
 
 def test_the_levels_on_the_page_are_those_of_the_code() -> None:
-    from certify.verify import LEVELS
+    from certify.verify.verifier import LEVELS
 
     text = (DOCS / "verification.md").read_text()
     assert " < ".join(f"`{level}`" for level in LEVELS) in text
@@ -199,7 +199,7 @@ def payload(content: bytes) -> dict[str, Any]:
 
 def documents(centre: Measured) -> dict[str, dict[str, Any]]:
     """Return the payloads of a chain run, by kind."""
-    from certify.baseline import sign_baseline
+    from certify.statement.baseline import sign_baseline
 
     inventory = centre.folder / "inventory.yaml"
     inventory.write_text(
@@ -377,8 +377,8 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Measured:
 @pytest.mark.parametrize("lie", RECORD_LIES)
 def test_the_script_refuses_a_record_that_its_node_signed(tuned: Measured, tmp_path: Path, lie: str) -> None:
     """The liar holds the node's key and the operator's, and seals all again; only the figures cannot be made good."""
-    from certify.documents import spki_text
-    from certify.merkle import record_root
+    from certify.documents.kinds import spki_text
+    from certify.documents.merkle import record_root
     from tests.certify.signed import new_key as fresh
 
     lines = (tuned.folder / "out" / "records.jsonl").read_bytes().splitlines(keepends=True)
@@ -405,7 +405,7 @@ def test_the_script_refuses_a_record_that_its_node_signed(tuned: Measured, tmp_p
 def test_the_script_refuses_another_x_i_whose_record_is_sealed_again(centre: Measured, tmp_path: Path) -> None:
     import msgspec
 
-    from certify.documents import make_document, parse_payload, spki_text
+    from certify.documents.kinds import make_document, parse_payload, spki_text
     from tests.certify.signed import new_key as fresh
 
     lines = (centre.folder / "out" / "records.jsonl").read_bytes().splitlines(keepends=True)

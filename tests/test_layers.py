@@ -1,4 +1,8 @@
-"""kernels <- bench <- certify: nothing imports against the arrow, and nothing heavy is imported at module level."""
+"""kernels <- bench <- certify: nothing imports against the arrow, and nothing heavy is imported at module level.
+
+The rooms of `certify` stand in one order (`ROOMS`), and an import leads downwards only: late imports and those under
+``TYPE_CHECKING`` count. What still leads upwards is listed by name, and an entry that nothing needs fails.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,59 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("kernels", "bench", "certify")
 CERTIFY_MAY_IMPORT = {"bench.record", "bench.units", "bench.errors"}
-ROOT_COMMAND = "certify/cli.py"
+COMMANDS = "certify/commands/"
+ROOMS = (
+    "commands",
+    "registry",
+    "fleet",
+    "audit",
+    "campaign",
+    "verify",
+    "statement",
+    "trust",
+    "judge",
+    "documents",
+    "policy",
+    "keys",
+    "offline",
+    "workers",
+)
+REGISTRY_ROOMS = ("service", "web", "intake", "state", "storage", "client", "api")
+MOST_FILES = 16  # of one folder, `__init__.py` left out
+UPWARDS = {  # module -> what it imports against the order; each goes with the split of a room
+    "certify.documents.kinds": {"certify.trust.trusted_set"},
+    "certify.keys.files": {"certify.documents.caps"},
+    "certify.statement.baseline": {"certify.commands.signing"},
+    "certify.statement.describe": {"certify.verify.verifier"},
+    "certify.statement.issue": {"certify.commands.signing"},
+    "certify.trust.receipt": {"certify.statement.build"},
+    "certify.trust.witness": {"certify.statement.build"},
+    "certify.registry.service.init": {"certify.commands.signing"},
+    "certify.registry.service.registry": {"certify.commands.signing"},
+}
+EVERYWHERE_IN_REGISTRY = {  # what a running registry consists of: the service is given it, and so is all below
+    "certify.registry.service.registry",
+    "certify.registry.service.settings",
+    "certify.registry.service.tokens",
+}
+UPWARDS_IN_REGISTRY = {
+    "certify.registry.state.listing": {"certify.registry.intake.campaigns"},
+    "certify.registry.state.queries": {"certify.registry.intake.campaigns"},
+    "certify.registry.storage.integrity": {"certify.registry.intake.decisions"},
+    "certify.registry.storage.replay": {
+        "certify.registry.intake.decisions",
+        "certify.registry.intake.ingest",
+        "certify.registry.intake.verifying",
+    },
+    "certify.registry.storage.rows": {"certify.registry.intake.decisions", "certify.registry.intake.verifying"},
+    "certify.registry.web": {"certify.registry.service.auth", "certify.registry.service.problems"},
+    "certify.registry.web.lookup": {"certify.registry.service.auth"},
+}
 HEAVY = {"torch", "cupy", "pynvml"}
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Yield (module, whether at module level) of every import in a file."""
+    """Yield (module or name in it, whether at module level) of every import in a file, wherever it stands."""
     tree = ast.parse(path.read_text())
     top = {id(node) for node in tree.body}
     for node in ast.walk(tree):
@@ -26,20 +77,34 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
             yield from ((alias.name, id(node) in top) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield node.module or "", id(node) in top
+            yield from ((f"{node.module}.{alias.name}", id(node) in top) for alias in node.names)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
             for argument in node.args[:1]:
                 if isinstance(argument, ast.Constant):
                     yield str(argument.value), False
 
 
+def module_of(path: Path) -> str:
+    """Return the import name of a file."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for room in OURS for path in sorted((ROOT / room).rglob("*.py"))}
+
+
+def imported(path: Path) -> set[str]:
+    """Return which of our own modules a file imports."""
+    names = {name for name, _ in imports(path)}
+    return {name if name in MODULES else name.rpartition(".")[0] for name in names if name.split(".")[0] in OURS}
+
+
 def allowed(room: str, file: str, module: str) -> bool:
     target = module.split(".")[0]
-    if target not in OURS or target == room or file == ROOT_COMMAND:
+    if target not in OURS or target == room or file.startswith(COMMANDS):
         return True
     if room == "bench":
         return target == "kernels"
-    return room == "certify" and (module in CERTIFY_MAY_IMPORT or module.startswith("bench.record."))
+    return room == "certify" and any(f"{module}.".startswith(f"{name}.") for name in CERTIFY_MAY_IMPORT)
 
 
 @pytest.mark.parametrize("room", OURS)
@@ -52,6 +117,57 @@ def test_imports_follow_the_arrow(room: str) -> None:
             assert allowed(room, file, module), f"{file} imports {module}"
 
 
+def floor(module: str, rooms: tuple[str, ...], depth: int) -> int | None:
+    """Return how far down a module's room stands, or None for what belongs to no room."""
+    parts = module.split(".")
+    return rooms.index(parts[depth]) if len(parts) > depth and parts[depth] in rooms else None
+
+
+def upwards(prefix: str, rooms: tuple[str, ...]) -> dict[str, set[str]]:
+    """Return each module under a package with what it imports from a room above its own."""
+    depth = len(prefix.split("."))
+    found: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        if module.startswith(f"{prefix}.") and (own := floor(module, rooms, depth)) is not None:
+            for other in imported(path):
+                there = floor(other, rooms, depth) if other.startswith(f"{prefix}.") else None
+                if there is not None and there < own:
+                    found.setdefault(module, set()).add(other)
+    return found
+
+
+def test_the_rooms_of_certify_stand_in_their_order() -> None:
+    assert upwards("certify", ROOMS) == UPWARDS
+
+
+def test_the_rooms_of_the_registry_stand_in_their_order() -> None:
+    found = upwards("certify.registry", REGISTRY_ROOMS)
+    rest = {module: names - EVERYWHERE_IN_REGISTRY for module, names in found.items()}
+    assert {module: names for module, names in rest.items() if names} == UPWARDS_IN_REGISTRY
+    assert set().union(*found.values()) >= EVERYWHERE_IN_REGISTRY
+
+
+def test_every_module_of_certify_stands_in_a_room() -> None:
+    outside = {module for module in MODULES if module.startswith("certify.") and floor(module, ROOMS, 1) is None}
+    assert outside == {"certify.__main__"}
+    inside = [module for module in MODULES if module.startswith("certify.registry.")]
+    assert all(floor(module, REGISTRY_ROOMS, 2) is not None for module in inside)
+
+
+def test_no_folder_of_certify_is_crowded() -> None:
+    folders = [path for path in (ROOT / "certify").rglob("*") if path.is_dir() and path.name != "__pycache__"]
+    assert folders
+    for folder in folders:
+        files = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
+        assert len(files) <= MOST_FILES, f"{folder.relative_to(ROOT)} holds {len(files)} modules"
+
+
+def test_tests_stand_where_their_modules_stand() -> None:
+    rooms = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests" / "certify").rglob("test_*.py")}
+    missing = {room for room in rooms if room.name != "golden" and not (ROOT / room).is_dir()}
+    assert not missing
+
+
 @pytest.mark.parametrize("room", OURS)
 def test_heavy_libraries_are_imported_where_they_are_needed(room: str) -> None:
     for path in sorted((ROOT / room).rglob("*.py")):
@@ -62,11 +178,17 @@ def test_heavy_libraries_are_imported_where_they_are_needed(room: str) -> None:
 def test_the_check_would_notice() -> None:
     assert not allowed("kernels", "kernels/x.py", "bench.units")
     assert not allowed("bench", "bench/x.py", "certify.keys")
-    assert not allowed("certify", "certify/x.py", "bench.node")
+    assert not allowed("certify", "certify/x.py", "bench.engine.node")
     assert not allowed("certify", "certify/x.py", "kernels.gemm_numpy")
+    assert floor("certify.trust.root", ROOMS, 1) == ROOMS.index("trust")
+    assert floor("certify.keys.signers.sm2", ROOMS, 1) == ROOMS.index("keys")
+    assert {"bench.record", "certify.policy.ratings"} <= imported(MODULES["certify.judge.rules"])
 
 
-@pytest.mark.parametrize("module", ["certify.verify", "certify.statement", "certify.records", "certify.cli"])
+@pytest.mark.parametrize(
+    "module",
+    ["certify.verify.verifier", "certify.statement.build", "certify.statement.records", "certify.commands.root"],
+)
 def test_a_verifier_never_imports_numpy_or_torch(module: str) -> None:
     code = f"import sys, {module}; print([m for m in ('numpy', 'torch', 'cupy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

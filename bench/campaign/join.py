@@ -29,7 +29,7 @@ from bench.record.folder import Folder, Roster, RosterNode, State, Status, Sums,
 from bench.units import utc_ns, utc_text
 
 if TYPE_CHECKING:
-    from bench.node import Event
+    from bench.engine.node import Event
 
 SECOND_NS = 10**9
 POLL_NS = SECOND_NS  # for T0 and for the end: one look at one file
@@ -145,7 +145,7 @@ class Reporter:
 
 
 class AgreedStart:
-    """T0 as the coordinator publishes it in the folder (`bench.node.Start`)."""
+    """T0 as the coordinator publishes it in the folder (`bench.engine.node.Start`)."""
 
     def __init__(self, part: Part, reporter: Reporter, clock: Clock) -> None:
         self._part = part
@@ -229,8 +229,8 @@ def _measure(
     own: Path,
 ) -> Path | None:
     from bench.devices import select_devices
+    from bench.engine.node import Request, clock_of, measure_node
     from bench.environment import refuse_emulation
-    from bench.node import Request, clock_of, measure_node
     from bench.output import write_record
 
     refuse_emulation(os.environ)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from bench.clock import Clock
+from bench.engine.measure import EventTimer
 from bench.errors import DeviceError, InputError
-from bench.measure import EventTimer
 from bench.record import Device, DeviceModel, NodeClock, Precision
 from bench.telemetry import Source
 

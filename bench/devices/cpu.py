@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from bench.clock import Clock
 from bench.devices.base import Found, parse_index
+from bench.engine.measure import EventTimer
 from bench.environment import derived_id, machine_id
-from bench.measure import EventTimer
 from bench.record import Device, DeviceModel, NodeClock, Precision
 from bench.sensors import CpuSource
 

@@ -19,8 +19,8 @@ from bench.devices.cuda_visible import VISIBLE, Entry, arrange, cuda_name, look_
 from bench.devices.libcuda import CudaError, Visible
 from bench.devices.nvml import Gpu, Nvml, NvmlSource, loaded_library, normal_address
 from bench.devices.torch_device import OpenedTorch
+from bench.engine.measure import EventTimer
 from bench.errors import DeviceError, InputError, MissingLibraryError
-from bench.measure import EventTimer
 from bench.record import Device, DeviceModel, NodeClock, Precision
 from bench.telemetry import Source
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bench.measure import EventTimer
+from bench.engine.measure import EventTimer
 from bench.record import Precision
 from bench.telemetry import Reading, Source
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TorchTimer:
-    """Time by torch's events of one device (`bench.measure.EventTimer`).
+    """Time by torch's events of one device (`bench.engine.measure.EventTimer`).
 
     Args:
         target: torch's name of the device, such as "cuda:0".

@@ -61,7 +61,8 @@ def encode(value: Any) -> bytes:
     """Return the canonical JSON of a document or of plain values: RFC 8785 limited to integers and ASCII keys.
 
     Keys are sorted, nothing is omitted, text is UTF-8 and unescaped but for ``"`` and ``\\``. The strictness of what
-    may be inside (no floats, no control characters, NFC) is enforced where documents are read: ``certify.canonical``.
+    may be inside (no floats, no control characters, NFC) is enforced where documents are read:
+    ``certify.documents.canonical``.
     """
     return msgspec.json.encode(value, order="sorted")
 

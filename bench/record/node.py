@@ -1,4 +1,4 @@
-"""NodeRecord: everything that one node measured, as facts. What the facts are worth is judged in ``certify.rules``.
+"""NodeRecord: everything that one node measured, as facts. Their worth is judged in ``certify.judge.rules``.
 
 Measurements are columnar (one column a quantity, one place a device), so that the record of a node of eight devices
 stays below 16 KB and every quantity keeps its full name and unit.

@@ -13,8 +13,8 @@ from certify.audit.judging import RECOMPUTED
 from certify.audit.run import Report
 from certify.audit.sums import added, totals
 from certify.audit.thresholds import Judged
-from certify.policy import Share, Threshold, demand
-from certify.reasons import effect_of
+from certify.policy.policies import Share, Threshold, demand
+from certify.policy.reasons import effect_of
 
 SHOWN = 30  # findings of one code for people; all that are kept are in the JSON
 

@@ -11,10 +11,10 @@ from bench.record import Grade, Profile, Workload
 from certify.audit.judging import Case
 from certify.audit.observed import Watched
 from certify.audit.telemetry import Prints
-from certify.centre import Pool
-from certify.policy import Counting, Policy
-from certify.reasons import effect_of
-from certify.statement import CapacityStatement, NotCounted
+from certify.policy.centre import Pool
+from certify.policy.policies import Counting, Policy
+from certify.policy.reasons import effect_of
+from certify.statement.build import CapacityStatement, NotCounted
 
 KEY_CODES = frozenset({"node-key-differs", "node-key-not-enrolled"})  # of a record, and so of all its figures
 MOST_ISSUES = 1000  # kept with their text; the others are counted

@@ -23,7 +23,7 @@ from bench.record import (
 )
 from bench.units import utc_ns
 from certify.audit.bounds import Interval
-from certify.ratings import Rating
+from certify.policy.ratings import Rating
 
 SECOND_NS = 10**9
 GRADES: tuple[tuple[Grade, int], ...] = (

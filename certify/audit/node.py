@@ -13,11 +13,11 @@ from certify.audit.ground import KEY_CODES, Added, Chain, Ground, Group, Part, S
 from certify.audit.judging import CODES, Case, flop_per_clock, judge
 from certify.audit.observed import Observed, Watched, observe, watched
 from certify.audit.telemetry import About, implausible, prints
-from certify.centre import Pool
-from certify.documents import Opened
-from certify.ratings import Rating, installed_ratings
-from certify.reasons import effect_of
-from certify.samples import SAMPLES_SUFFIX, bound_samples, figures
+from certify.documents.kinds import Opened
+from certify.policy.centre import Pool
+from certify.policy.ratings import Rating, installed_ratings
+from certify.policy.reasons import effect_of
+from certify.statement.samples import SAMPLES_SUFFIX, bound_samples, figures
 
 # Columns of a figure that its samples give whole. The others of its telemetry also rest on a reading before the load.
 COLUMNS = (

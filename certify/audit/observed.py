@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from certify.samples import IN_TIME, MARK, Row, integer
+from certify.statement.samples import IN_TIME, MARK, Row, integer
 
 SECOND_NS = 10**9
 READINGS = frozenset(

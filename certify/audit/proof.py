@@ -15,15 +15,15 @@ from msgspec import Meta
 from bench.errors import InputError, RefusedError
 from bench.record import Count, Document, Name, NodeRecord, Positive, Sha256, encode, read_bytes, write_atomic
 from bench.units import rate_text
-from certify import canonical
 from certify.audit.run import open_statement
-from certify.caps import CAPS
-from certify.documents import Opened, check_payload_type, open_record, parse_payload
-from certify.dsse import parse_envelope
-from certify.merkle import prove, record_root, verify_inclusion
-from certify.records import chunks_of, envelopes
-from certify.root_store import Anchor
-from certify.statement import CapacityStatement
+from certify.documents import canonical
+from certify.documents.caps import CAPS
+from certify.documents.dsse import parse_envelope
+from certify.documents.kinds import Opened, check_payload_type, open_record, parse_payload
+from certify.documents.merkle import prove, record_root, verify_inclusion
+from certify.statement.build import CapacityStatement
+from certify.statement.records import chunks_of, envelopes
+from certify.trust.store import Anchor
 
 KIND: Literal["urn:petaseal:record-proof/v0.1"] = "urn:petaseal:record-proof/v0.1"
 MOST_LEVELS = 64

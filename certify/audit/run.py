@@ -19,16 +19,16 @@ from certify.audit.node import audit_record
 from certify.audit.sums import binding, compare, holds_not_split
 from certify.audit.telemetry import Copies
 from certify.audit.thresholds import Judged, judged
-from certify.baseline import open_baseline
-from certify.campaign import find_profile
-from certify.claim import open_dated
-from certify.documents import Baseline, Opened, open_record
-from certify.policy import Policy, load_policy
-from certify.ratings import installed_ratings
-from certify.records import Chunk, chunks_of, envelopes
-from certify.root_store import Anchor, open_anchor
-from certify.statement import CapacityStatement
-from certify.trust import TrustedSet
+from certify.documents.kinds import Baseline, Opened, open_record
+from certify.policy.policies import Policy, load_policy
+from certify.policy.ratings import installed_ratings
+from certify.statement.baseline import open_baseline
+from certify.statement.build import CapacityStatement
+from certify.statement.campaign import find_profile
+from certify.statement.claim import open_dated
+from certify.statement.records import Chunk, chunks_of, envelopes
+from certify.trust.store import Anchor, open_anchor
+from certify.trust.trusted_set import TrustedSet
 from certify.workers import spread
 
 STATEMENT, RECORDS = "statement.dsse.json", "records.jsonl"

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from bench.record import GRADES, digest
 from certify.audit.ground import KEY_CODES, Added, Ground, Group, Part
 from certify.audit.judging import CODES
-from certify.centre import CLASSES
-from certify.merkle import record_root
-from certify.statement import Totals
+from certify.documents.merkle import record_root
+from certify.policy.centre import CLASSES
+from certify.statement.build import Totals
 
 FAILED = frozenset({"no-pool", "untested"})  # and the codes of failures, which the records name
 

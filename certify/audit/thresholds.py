@@ -9,8 +9,8 @@ from typing import NamedTuple
 from bench.record import GRADES
 from certify.audit.ground import Added, Ground, Part
 from certify.audit.sums import added, nodes_missing
-from certify.policy import Basis, Policy, Share, Threshold
-from certify.verdicts import Verdict
+from certify.policy.policies import Basis, Policy, Share, Threshold
+from certify.policy.verdicts import Verdict
 
 Answer = tuple[str, str | None]  # verdict and reason
 INSUFFICIENT = "insufficient_evidence"

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from certify.cli import main
+from certify.commands.root import main
 
 SENTENCE = re.compile(r"petaseal: [^\n]+ \[([a-z0-9-]+)\]\n")
 

@@ -85,11 +85,11 @@ def serve() -> None:
     """Answer each line on standard input."""
     import jinja2  # noqa: F401
 
-    import certify.cli
-    import certify.issue
-    import certify.verify  # noqa: F401
-    from certify.ratings import installed_ratings
-    from certify.reasons import effect_of
+    import certify.commands.root
+    import certify.statement.issue
+    import certify.verify.verifier  # noqa: F401
+    from certify.policy.ratings import installed_ratings
+    from certify.policy.reasons import effect_of
 
     installed_ratings()
     effect_of("upcast")

@@ -14,9 +14,9 @@ from typing import Any
 
 from bench.profile import load_profile
 from bench.record import Figure, NodeRecord
-from certify.documents import PAYLOAD_TYPE, parse_payload
-from certify.dsse import parse_envelope, seal
-from certify.signers import PrivateKey, load_scheme
+from certify.documents.dsse import parse_envelope, seal
+from certify.documents.kinds import PAYLOAD_TYPE, parse_payload
+from certify.keys.signers import PrivateKey, load_scheme
 from tests.bad_input.command import Answer, contents, petaseal
 from tests.certify import measured as m
 from tests.certify.measured import Measured, measured

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa, x25519
 
 from bench.record import config_path
-from certify.keys import load_public, new_key, public_path
+from certify.keys.files import load_public, new_key, public_path
 from tests.bad_input.command import Answer, contents, petaseal, process
 from tests.bad_input.laid_out import certified, stated, verified
 from tests.certify.measured import Measured, centre_yaml, measured

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-import certify.records
+import certify.statement.records
 from tests.bad_input.command import Answer, contents, petaseal, started
 from tests.bad_input.crash import NOT_REACHED, crashing
 from tests.bad_input.laid_out import certified, laid_out, verified, widened
@@ -83,7 +83,7 @@ def test_a_signal_at_any_moment_ends_every_worker(many: Path, place: Path, name:
     centre = Measured.at(shutil.copytree(many, place / "many"))
     place = centre.folder
     size = sum(path.stat().st_size for path in centre.records.iterdir() if path.name.endswith(".dsse.json"))
-    assert size > certify.records.PARALLEL_FROM_BYTES
+    assert size > certify.statement.records.PARALLEL_FROM_BYTES
     arguments = certifying(centre)
     if command == "verify":
         assert certified(centre).status == 0

@@ -14,11 +14,11 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
-import certify.samples
+import certify.statement.samples
 from bench.profile import load_profile
 from bench.record import NodeRecord, Window, digest
-from certify.caps import CAPS
-from certify.keys import load_private
+from certify.documents.caps import CAPS
+from certify.keys.files import load_private
 from tests.bad_input.command import petaseal
 from tests.bad_input.laid_out import (
     as_lines,
@@ -150,7 +150,7 @@ def test_samples_that_are_a_gzip_bomb(place: Path, monkeypatch: pytest.MonkeyPat
     (centre.records / "gpu-00000.samples.csv.gz").write_bytes(samples)
     assert certified(centre).status == 0
     assert len(samples) < 2**20
-    monkeypatch.setattr(certify.samples, "CAPS", replace_caps(samples_unpacked_bytes=2**20))
+    monkeypatch.setattr(certify.statement.samples, "CAPS", replace_caps(samples_unpacked_bytes=2**20))
     answer = verified(centre, "--samples", centre.records)
     assert (answer.code, answer.status) == ("samples-too-large", 1)
 
@@ -696,7 +696,7 @@ def test_a_profile_that_bears_an_installed_name_or_is_nobodys(place: Path) -> No
 
 
 def write_campaign(centre: Measured, campaign: object) -> None:
-    from certify.documents import make_document
+    from certify.documents.kinds import make_document
 
     centre.campaign.write_bytes(sealed(make_document("campaign", campaign), load_private(centre.key)))
 
@@ -742,8 +742,8 @@ def test_a_statement_from_the_future(place: Path) -> None:
 
 def trust_root(centre: Measured) -> Path:
     """Write a trust root that knows the operator, and return its file."""
-    from certify.documents import make_document, spki_text
-    from certify.trust import Delegation, TrustedKey, TrustRoot
+    from certify.documents.kinds import make_document, spki_text
+    from certify.trust.trusted_set import Delegation, TrustedKey, TrustRoot
 
     root, operator = new_key(), load_private(centre.key)
     valid = {"valid_from": "2026-01-01T00:00:00.000000Z", "valid_until": "2999-01-01T00:00:00.000000Z"}

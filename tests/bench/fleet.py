@@ -11,17 +11,17 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from bench.assemble import NodeFacts, Shares, node_record, samples_gz
 from bench.clock import SimulatedClock
-from bench.companions import Beside
 from bench.devices.fake import Fake
-from bench.measure import Row
+from bench.engine.assemble import NodeFacts, Shares, node_record, samples_gz
+from bench.engine.measure import Row
+from bench.engine.schedule import self_issued, utc_window
+from bench.engine.session import Result, Session, failure_of
 from bench.profile import load_profile
 from bench.record import Campaign, Failure, NodeClock, NodeRecord, Precision, Profile, Workload
 from bench.record.node import FailureCode
+from bench.reference.companions import Beside
 from bench.scenario import Scenario
-from bench.schedule import self_issued, utc_window
-from bench.session import Result, Session, failure_of
 from bench.units import utc_ns
 
 FIXED = replace(load_profile("standard"), choices=("fixed",))  # half the work of `standard`

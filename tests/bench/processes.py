@@ -12,7 +12,7 @@ def children(parent: int | None = None) -> list[int]:
     return [pid for pid in workers() if _parent(pid) == own]
 
 
-def workers(marker: str = "bench.worker") -> list[int]:
+def workers(marker: str = "bench.engine.worker") -> list[int]:
     """Return all processes with a text in their command line or environment, except zombies."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):

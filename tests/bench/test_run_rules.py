@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bench.measure import worse
+from bench.engine.measure import worse
+from bench.engine.schedule import self_issued
 from bench.profile import load_profile
 from bench.record import Figure, Measurement, NodeRecord, Shape, throughput_bounds
 from bench.scenario import Scenario, Script
-from bench.schedule import self_issued
 from bench.units import gemm_mflop
 from tests.bench.fleet import BEGIN_NS, NODE, simulate, simulate_node
 

@@ -17,11 +17,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from bench.record import Device, NodeRecord
-from certify import dsse
-from certify.documents import PAYLOAD_TYPE, make_document, parse_payload, spki_text
-from certify.keys import load_private
-from certify.merkle import record_root
-from certify.signers import PrivateKey, load_scheme
+from certify.documents import dsse
+from certify.documents.kinds import PAYLOAD_TYPE, make_document, parse_payload, spki_text
+from certify.documents.merkle import record_root
+from certify.keys.files import load_private
+from certify.keys.signers import PrivateKey, load_scheme
 from tests.certify.measured import Measured
 from tests.certify.signed import b64, envelope, new_key, rewritten
 
@@ -437,27 +437,31 @@ DISGUISES: dict[str, Disguise] = {
 
 # Where the attacks of every kind stand: the kind -> "module:table" or "module:test".
 INDEX: dict[str, tuple[str, ...]] = {
-    "field edits, unit swaps, sums": ("attacks:FIELDS", "test_verify:STATED"),
-    "JSON ambiguities": ("attacks:AMBIGUITIES", "test_envelope_attacks:ATTACKS"),
-    "Unicode look-alikes": ("attacks:LOOK_ALIKES", "test_envelope_attacks:ATTACKS"),
-    "envelope confusions": ("attacks:ENVELOPES", "test_envelope_attacks:ATTACKS"),
+    "field edits, unit swaps, sums": ("attacks:FIELDS", "verify.test_verifier:STATED"),
+    "JSON ambiguities": ("attacks:AMBIGUITIES", "documents.test_envelope_attacks:ATTACKS"),
+    "Unicode look-alikes": ("attacks:LOOK_ALIKES", "documents.test_envelope_attacks:ATTACKS"),
+    "envelope confusions": ("attacks:ENVELOPES", "documents.test_envelope_attacks:ATTACKS"),
     "algorithm confusion": ("attacks:ENVELOPES", "attacks:KEYS"),
-    "key substitution": ("attacks:RECORDS", "test_envelope_attacks:RECORD_ATTACKS", "test_enrolment:laid"),
-    "one key under two ids": ("attacks:KEYS", "test_trust:INCONSISTENT"),
-    "threshold games": ("test_trust:CASES", "test_trust:INCONSISTENT", "test_trust_root:CASES"),
-    "root rollback, skip and freeze": ("test_trust_root:CASES", "test_trust_root:LISTS"),
-    "replays and reused nonces": ("attacks:RECORDS", "test_others:CASES"),
-    "windows": ("test_verify:STATED", "test_others:CASES"),
-    "ISO-time variants": ("attacks:TIMES",),
-    "duplicate devices in every disguise, MIG and parent": ("attacks:DISGUISES", "test_others:CASES"),
-    "witnesses": ("test_witness:FORGED",),
-    "registries' receipts": ("test_receipt:FORGED", "test_documents:WRONG"),
-    "heartbeats": ("test_heartbeat:ATTACKS",),
-    "archives": (
-        "test_package:ATTACKS",
-        "test_package:FOLDERS",
+    "key substitution": (
+        "attacks:RECORDS",
+        "documents.test_envelope_attacks:RECORD_ATTACKS",
+        "campaign.test_enrolment:laid",
     ),
-    "extra and missing records": ("attacks:RECORDS", "test_verify:RECORDS"),
+    "one key under two ids": ("attacks:KEYS", "trust.test_trusted_set:INCONSISTENT"),
+    "threshold games": ("trust.test_trusted_set:CASES", "trust.test_trusted_set:INCONSISTENT", "trust.test_root:CASES"),
+    "root rollback, skip and freeze": ("trust.test_root:CASES", "trust.test_root:LISTS"),
+    "replays and reused nonces": ("attacks:RECORDS", "statement.test_conflicts:CASES"),
+    "windows": ("verify.test_verifier:STATED", "statement.test_conflicts:CASES"),
+    "ISO-time variants": ("attacks:TIMES",),
+    "duplicate devices in every disguise, MIG and parent": ("attacks:DISGUISES", "statement.test_conflicts:CASES"),
+    "witnesses": ("trust.test_witness:FORGED",),
+    "registries' receipts": ("trust.test_receipt:FORGED", "documents.test_kinds:WRONG"),
+    "heartbeats": ("documents.test_heartbeat:ATTACKS",),
+    "archives": (
+        "statement.test_package:ATTACKS",
+        "statement.test_package:FOLDERS",
+    ),
+    "extra and missing records": ("attacks:RECORDS", "verify.test_verifier:RECORDS"),
 }
 
 

@@ -10,12 +10,12 @@ import msgspec
 from bench.profile import load_profile
 from bench.record import Campaign, NodeRecord, Profile, digest
 from bench.units import utc_text
-from certify.aggregate import Scope, Tally, accepted_holds, counting_of, identities_of, tally_record
-from certify.centre import Centre
-from certify.documents import Baseline
-from certify.policy import Policy, load_policy
-from certify.ratings import Ratings, installed_ratings
-from certify.statement import Basis, CapacityStatement, Issue, build
+from certify.documents.kinds import Baseline
+from certify.judge.aggregate import Scope, Tally, accepted_holds, counting_of, identities_of, tally_record
+from certify.policy.centre import Centre
+from certify.policy.policies import Policy, load_policy
+from certify.policy.ratings import Ratings, installed_ratings
+from certify.statement.build import Basis, CapacityStatement, Issue, build
 from tests.bench.fleet import BEGIN_NS
 from tests.certify.measured import centre_yaml
 

@@ -21,10 +21,12 @@ from bench.profile import load_profile
 from bench.record import Campaign, ExpectedNode, NodeRecord, Precision, Profile, digest
 from bench.record.windows import windows
 from bench.units import utc_text
-from certify import dsse, issue, verify
-from certify.documents import PAYLOAD_TYPE, make_document, spki_text
-from certify.keys import load_private, new_key, public_path
-from certify.signers import PrivateKey, load_scheme
+from certify.documents import dsse
+from certify.documents.kinds import PAYLOAD_TYPE, make_document, spki_text
+from certify.keys.files import load_private, new_key, public_path
+from certify.keys.signers import PrivateKey, load_scheme
+from certify.statement import issue
+from certify.verify import verifier as verify
 from tests.bench.fleet import BEGIN_NS, Simulated, simulate_node
 
 CHALLENGE = "5eed" * 8

@@ -26,10 +26,11 @@ from bench.record import (
     throughput_bounds,
 )
 from bench.units import gemm_mflop
-from certify import documents, dsse
-from certify.documents import Heartbeat, Receipt
-from certify.signers import PrivateKey, load_scheme
-from certify.trust import Delegation, Revocation, TrustedKey, TrustedSet, TrustRoot
+from certify.documents import dsse
+from certify.documents import kinds as documents
+from certify.documents.kinds import Heartbeat, Receipt
+from certify.keys.signers import PrivateKey, load_scheme
+from certify.trust.trusted_set import Delegation, Revocation, TrustedKey, TrustedSet, TrustRoot
 
 NOW = "2026-03-01T12:00:00.000000Z"
 BEFORE = "2026-01-01T00:00:00.000000Z"

@@ -11,12 +11,12 @@ import pytest
 
 from bench.errors import PetasealError, RefusedError
 from bench.record import NodeRecord
-from certify import signers
-from certify.reasons import reasons
+from certify.keys import signers
+from certify.policy.reasons import reasons
 from tests.certify import attacks
 from tests.certify.attacks import DISGUISES, INDEX, KEYS, PACKAGES, package
 from tests.certify.measured import Measured, measured
-from tests.certify.test_verify import code
+from tests.certify.verify.test_verifier import code
 
 NAMED = [(kind, name) for kind, table in PACKAGES.items() for name in table]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from certify.collect import collect
+from certify.campaign.collect import collect
 from tests.perf import campaign, plot
 
 

@@ -10,10 +10,12 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from certify import documents, dsse, keys
-from certify.documents import PAYLOAD_TYPE
-from certify.signers import PrivateKey, pem_text
-from certify.trust import Delegation, TrustedKey, TrustRoot
+from certify.documents import dsse
+from certify.documents import kinds as documents
+from certify.documents.kinds import PAYLOAD_TYPE
+from certify.keys import files as keys
+from certify.keys.signers import PrivateKey, pem_text
+from certify.trust.trusted_set import Delegation, TrustedKey, TrustRoot
 from tests.certify.signed import AFTER, BEFORE, CENTRE
 
 MESSAGE = b"petaseal"

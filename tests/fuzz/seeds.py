@@ -19,11 +19,11 @@ from msgspec.structs import replace
 from bench.profile import load_profile
 from bench.record import Campaign, ExpectedNode, NodeRecord, Tool, config_path, encode
 from certify.audit.proof import make_proof
-from certify.documents import PAYLOAD_TYPE, Baseline, BaselineDevice, Witness, make_document
-from certify.dsse import seal
-from certify.merkle import prove, record_root
-from certify.signers import pem_text
-from certify.trust import Revocation, Revocations
+from certify.documents.dsse import seal
+from certify.documents.kinds import PAYLOAD_TYPE, Baseline, BaselineDevice, Witness, make_document
+from certify.documents.merkle import prove, record_root
+from certify.keys.signers import pem_text
+from certify.trust.trusted_set import Revocation, Revocations
 from tests.certify.judged import basis_of, statement_of
 from tests.certify.measured import centre_yaml, node_name, of_node, simulated, test_campaign
 from tests.certify.signed import AFTER, BEFORE, CENTRE, NOW, campaign, heartbeat, receipt, record, sha

@@ -24,17 +24,21 @@ from bench.errors import InputError, PetasealError, RefusedError
 from bench.profile import load_profile
 from bench.record import Campaign, Profile, Tool, Window, encode, parse_yaml
 from bench.units import utc_ns, utc_text
-from certify import canonical, documents, dsse, keys, package, samples, trust_root
 from certify.audit.proof import Proof, check_proof
-from certify.caps import CAPS
-from certify.centre import load_centre
-from certify.documents import DOCUMENTS, PAYLOAD_TYPE, Baseline, make_document, open_own, parse_payload
-from certify.merkle import leaf_hash, node_hash, prove, verify_inclusion
-from certify.policy import load_policy
-from certify.records import Chunk, chunks_of, envelopes
-from certify.root_store import Anchor
-from certify.signers import keyid, pem_text, public_key
-from certify.trust import TrustedSet
+from certify.documents import canonical, dsse
+from certify.documents import kinds as documents
+from certify.documents.caps import CAPS
+from certify.documents.kinds import DOCUMENTS, PAYLOAD_TYPE, Baseline, make_document, open_own, parse_payload
+from certify.documents.merkle import leaf_hash, node_hash, prove, verify_inclusion
+from certify.keys import files as keys
+from certify.keys.signers import keyid, pem_text, public_key
+from certify.policy.centre import load_centre
+from certify.policy.policies import load_policy
+from certify.statement import package, samples
+from certify.statement.records import Chunk, chunks_of, envelopes
+from certify.trust import root as trust_root
+from certify.trust.store import Anchor
+from certify.trust.trusted_set import TrustedSet
 from tests.certify.signed import NOW
 from tests.fuzz.fixed import (
     MESSAGE,

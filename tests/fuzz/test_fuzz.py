@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certify.documents import DOCUMENTS
+from certify.documents.kinds import DOCUMENTS
 from tests.fuzz.fixed import CORPUS
 from tests.fuzz.large import large_inputs
 from tests.fuzz.mutate import mutated

@@ -7,7 +7,7 @@ from typing import Any
 from bench.profile import load_profile
 from bench.record import CompanionFigure, Kernels
 from bench.units import rate_text
-from certify.ratings import installed_ratings
+from certify.policy.ratings import installed_ratings
 from kernels.base import COMPANIONS
 from tests.perf.rig import Part, Rig, Setup, profile_of
 

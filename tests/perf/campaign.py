@@ -28,11 +28,11 @@ from bench.launchers.base import EngineNode
 from bench.profile import load_profile
 from bench.record.folder import SHARDS, Folder, Published, Status
 from bench.units import utc_ns, utc_text
-from certify.collect import SAMPLES_SUFFIX
-from certify.keys import load_private, new_key, public_path
-from certify.opening import Opened, Opening, open_folder
-from certify.records import RECORD_SUFFIX
-from certify.signers import load_scheme
+from certify.campaign.collect import SAMPLES_SUFFIX
+from certify.campaign.opening import Opened, Opening, open_folder
+from certify.keys.files import load_private, new_key, public_path
+from certify.keys.signers import load_scheme
+from certify.statement.records import RECORD_SUFFIX
 from tests.bench.fleet import BEGIN_NS, simulate_node
 from tests.certify.measured import centre_yaml, of_node, seal_record
 from tests.perf import plot
@@ -107,14 +107,14 @@ def bare(root: Path) -> None:
 
 def collect(root: Path) -> None:
     """Do what ``petaseal campaign collect`` does."""
-    from certify.collect import collect
+    from certify.campaign.collect import collect
 
     assert collect(Folder(root / "campaign")).complete
 
 
 def certify(root: Path) -> None:
     """Do what ``petaseal certify`` does with a campaign's folder."""
-    from certify import issue
+    from certify.statement import issue
 
     folder = Folder(root / "campaign")
     source = issue.of_campaign(folder.root, None, None, None, ())
@@ -124,7 +124,7 @@ def certify(root: Path) -> None:
 
 def verify(root: Path) -> None:
     """Do what ``petaseal verify`` does with a statement and its records."""
-    from certify import verify
+    from certify.verify import verifier as verify
 
     folder = Folder(root / "campaign")
     report = verify.verify(
@@ -147,7 +147,7 @@ def refresher(root: Path) -> Callable[[], None]:
     """Return what one refresh of ``petaseal campaign status --json`` does, in a process that has begun."""
     from bench.campaign.running import Open, follow
     from bench.campaign.show import show_view
-    from certify.sealing import Sealing
+    from certify.commands.signing import Sealing
 
     opened = Open(root / "campaign", Sealing())
 

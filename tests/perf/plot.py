@@ -12,12 +12,12 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.measure import Row
+from bench.engine.measure import Row
 from bench.record import SUBWINDOWS, Measurement, NodeRecord, read_bytes, write_atomic
 from bench.units import gemm_mflop
-from certify.caps import CAPS
-from certify.documents import Opened, parse_payload
-from certify.dsse import parse_envelope
+from certify.documents.caps import CAPS
+from certify.documents.dsse import parse_envelope
+from certify.documents.kinds import Opened, parse_payload
 
 WIDTH, PANEL, LEFT, RIGHT, TOP, GAP = 900, 130, 80, 16, 44, 26
 SECOND_NS = 10**9

@@ -26,13 +26,13 @@ from urllib.parse import urlsplit
 from sqlalchemy import Table, create_engine, select
 
 from bench.units import DAY_NS, utc_text
-from certify.registry import tables
-from certify.registry.service import open_registry
+from certify.registry.service.registry import open_registry
+from certify.registry.storage import tables
 from tests.certify.golden.test_golden import HERE as GOLDEN
+from tests.certify.registry import rows
+from tests.certify.registry.laid import Laid, lay_centre, lay_keys, lay_registry
+from tests.certify.registry.listening import Served, new_token, served
 from tests.perf.verify import VERIFY, timed
-from tests.registry import rows
-from tests.registry.laid import Laid, lay_centre, lay_keys, lay_registry
-from tests.registry.listening import Served, new_token, served
 
 CENTRES, STATEMENTS = 1000, 100
 NODES, DEVICES = 4, 8  # of each statement of the history

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from bench.assemble import NodeFacts, node_record
 from bench.clock import Clock, SystemClock
-from bench.companions import Beside
 from bench.devices import load_backend, select_devices
 from bench.devices.base import Found, Opened
+from bench.engine.assemble import NodeFacts, node_record
+from bench.engine.schedule import self_issued, utc_window
+from bench.engine.session import Facts, Ready, Session
 from bench.profile import load_profile
 from bench.record import Figure, NodeClock, Precision, Profile, Shape, Workload
-from bench.schedule import self_issued, utc_window
-from bench.session import Facts, Ready, Session
+from bench.reference.companions import Beside
 from bench.units import rate_text, utc_ns
-from certify.describe import judge_record
+from certify.statement.describe import judge_record
 
 if TYPE_CHECKING:
     from kernels.base import Prepared

@@ -32,7 +32,7 @@ print(time.perf_counter() - begin)
 ALONE = """
 import sys, time
 from pathlib import Path
-from certify.verify import Request, verify
+from certify.verify.verifier import Request, verify
 folder, at_ns = Path(sys.argv[1]), 1772438400000000000
 request = Request(folder / "statement.dsse.json", at_ns, public_key=folder / "operator.pem.pub", accept_simulated=True)
 verify(request)  # imports what it needs

@@ -18,9 +18,9 @@ from bench.profile import load_profile
 from bench.record import NodeRecord, Shape
 from bench.record.folder import Folder, State
 from bench.units import utc_ns
-from certify.documents import parse_payload
-from certify.dsse import parse_envelope
-from certify.statement import CapacityStatement
+from certify.documents.dsse import parse_envelope
+from certify.documents.kinds import parse_payload
+from certify.statement.build import CapacityStatement
 from tests.bad_input.command import Answer, petaseal, process, started
 from tests.bench.processes import workers
 from tests.slurm.cluster import Cluster, until
@@ -206,7 +206,7 @@ class Trial:
 
     def load(self) -> list[int]:
         """Return the processes that put load on a device of this trial's nodes."""
-        return sorted(set(workers(str(self.root))) & set(workers("bench.worker")))
+        return sorted(set(workers(str(self.root))) & set(workers("bench.engine.worker")))
 
     def certify(self, name: str = "c1") -> Answer:
         """Make a statement of what was collected."""

@@ -19,9 +19,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from bench.errors import RefusedError
-from certify.registry import auth
-from certify.registry.http import failure_of
-from certify.registry.service import Registry
+from certify.registry.service import auth
+from certify.registry.service.problems import failure_of
+from certify.registry.service.registry import Registry
 from certify.registry.web import pages
 from certify.registry.web.files import assets
 from certify.registry.web.lookup import Lookup

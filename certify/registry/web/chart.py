@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bench.record import PoolClass, Precision
 from bench.units import utc_ns
-from certify.registry.types import StatementSummary
+from certify.registry.api import StatementSummary
 from certify.registry.web.wording import proves_nothing
 
 WIDTH, HEIGHT, EDGE = 360, 120, 6  # EDGE: room for half a dot

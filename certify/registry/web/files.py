@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import certify
-from certify.reasons import reasons
+from certify.policy.reasons import reasons
 from certify.registry.web.wording import LANGS
 
 _TYPES = {

@@ -13,16 +13,11 @@ from functools import cached_property
 from sqlalchemy import Connection
 
 from bench.record import config_names
-from certify.caps import CAPS
-from certify.documents import parse_payload
-from certify.dsse import parse_envelope
-from certify.policy import Policy, load_policy
-from certify.registry import campaigns, queries, sums
-from certify.registry.auth import may_see
-from certify.registry.present import View
-from certify.registry.service import Registry
-from certify.registry.tokens import Token
-from certify.registry.types import (
+from certify.documents.caps import CAPS
+from certify.documents.dsse import parse_envelope
+from certify.documents.kinds import parse_payload
+from certify.policy.policies import Policy, load_policy
+from certify.registry.api import (
     Alarm,
     AttemptLine,
     CentreDetail,
@@ -34,8 +29,14 @@ from certify.registry.types import (
     PoolCapacity,
     StatementDetail,
 )
-from certify.registry.view import viewer
-from certify.statement import CapacityStatement
+from certify.registry.intake import campaigns
+from certify.registry.service.auth import may_see
+from certify.registry.service.registry import Registry
+from certify.registry.service.tokens import Token
+from certify.registry.state import queries, sums
+from certify.registry.state.model import View
+from certify.registry.state.snapshot import viewer
+from certify.statement.build import CapacityStatement
 
 LINES = 100  # of a list on a page
 ATTEMPTS = 1000

@@ -17,10 +17,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bench.record import PoolClass
 from bench.units import truncated
-from certify.centre import CLASSES, Bilingual
-from certify.describe import absent_nodes
-from certify.policy import Policy
-from certify.registry.types import (
+from certify.policy.centre import CLASSES, Bilingual
+from certify.policy.policies import Policy
+from certify.policy.verdicts import Verdict
+from certify.registry.api import (
     ENDED,
     REACHED,
     Alarm,
@@ -40,8 +40,8 @@ from certify.registry.types import (
 from certify.registry.web import wording
 from certify.registry.web.chart import charts
 from certify.registry.web.wording import Frame, Lang
-from certify.statement import CapacityStatement
-from certify.verdicts import Verdict
+from certify.statement.build import CapacityStatement
+from certify.statement.describe import absent_nodes
 
 ROWS = 200  # centres on a page
 STATES = (*REACHED, *ENDED)

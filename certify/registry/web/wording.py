@@ -13,8 +13,8 @@ from typing import Literal, get_args
 
 from bench.record import Grade, read_yaml
 from bench.units import MFLOP_PER_PFLOP, percent_text, rate_text, truncated
-from certify.centre import Bilingual
-from certify.reasons import reasons
+from certify.policy.centre import Bilingual
+from certify.policy.reasons import reasons
 
 Lang = Literal["zh", "en"]
 LANGS: tuple[Lang, ...] = get_args(Lang)

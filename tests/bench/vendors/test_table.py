@@ -14,8 +14,8 @@ from bench.devices.base import Found
 from bench.devices.smi import Tool
 from bench.devices.smi_backend import SmiBackend
 from bench.record.node import identifier
-from certify.aggregate import identities
-from certify.ratings import installed_ratings
+from certify.judge.aggregate import identities
+from certify.policy.ratings import installed_ratings
 from tests.bench.vendors.tools import (
     ASCEND_910C,
     SAMPLES,

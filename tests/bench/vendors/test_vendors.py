@@ -15,7 +15,7 @@ from bench.devices.amd import Amd
 from bench.devices.smi_backend import OpenedSmi, SmiBackend, Told
 from bench.errors import DeviceError, InputError
 from bench.telemetry import read
-from certify.aggregate import identities
+from certify.judge.aggregate import identities
 from tests.bench.vendors.tools import (
     READINGS,
     VENDORS,

@@ -15,14 +15,15 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from certify import documents, dsse
-from certify.documents import DOCUMENTS
-from certify.signers import SIGNERS, PrivateKey, load_scheme
-from certify.trust import TrustedSet
-from certify.trust_root import accept, open_revocations, read_root
+from certify.documents import dsse
+from certify.documents import kinds as documents
+from certify.documents.kinds import DOCUMENTS
+from certify.keys.signers import SIGNERS, PrivateKey, load_scheme
+from certify.trust.root import accept, open_revocations, read_root
+from certify.trust.trusted_set import TrustedSet
+from tests.certify.documents.test_kinds import MADE
 from tests.certify.golden.test_golden import HERE as STATEMENT
 from tests.certify.signed import CENTRE, NOW, Cast, heartbeat, record
-from tests.certify.test_documents import MADE
 
 HERE = Path(__file__).resolve().parent
 SCHEMES = {name.partition("-")[0]: name for name in SIGNERS}

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from bench.record import Environment, NodeRecord
 from bench.units import utc_ns, utc_text
-from certify import verify
+from certify.verify import verifier as verify
 from tests.bench.fleet import BEGIN_NS
 from tests.certify.measured import measured
 

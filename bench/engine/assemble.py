@@ -1,0 +1,154 @@
+"""From facts to documents: the samples' bytes and the node record. Pure; the same facts always give the same bytes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from bench.devices.base import Found
+from bench.engine.measure import Row
+from bench.engine.session import Facts, Result
+from bench.environment import environment, tool
+from bench.record import (
+    RULES_VERSION,
+    Campaign,
+    Companion,
+    CompanionFigure,
+    Device,
+    DeviceModel,
+    Failure,
+    Measurement,
+    NodeClock,
+    NodeRecord,
+    Precision,
+    Profile,
+    Workload,
+    columns,
+    digest,
+)
+from bench.record.plan import CompanionRole
+from bench.reference.companions import Beside
+from bench.units import utc_text
+
+PHASES = ("prepare", "trial", "warmup", "window", "guard")
+
+# No environment variable that enables emulation was set: `bench.environment.refuse_emulation` ran before anything else.
+ENVIRONMENT_SWITCH = "environment"
+
+
+class Shares(NamedTuple):
+    """The node's CPU time in one window, ppm: taken by the hypervisor, and used by others."""
+
+    steal_ppm: int | None
+    other_load_ppm: int | None
+
+
+class NodeFacts(NamedTuple):
+    """Everything that a node's record is made of."""
+
+    node_id: str
+    signer_spki: str
+    profile: Profile
+    campaign: Campaign
+    starts_ns: int  # T0
+    started_ns: int
+    ready_ns: int
+    ended_ns: int
+    clock: NodeClock
+    libraries: Mapping[str, str]
+    switches: Mapping[str, str]
+    found: Sequence[Found]
+    results: Sequence[Result]
+    beside: Sequence[Beside]
+    failures: Sequence[Failure]
+    shares: Mapping[Workload, Shares]
+    rows: Sequence[Row]
+
+
+def node_record(facts: NodeFacts) -> NodeRecord:
+    """Return the record of one node: devices in their order, one measurement for each workload and shape."""
+    campaign = facts.campaign
+    pools = {node.node_id: node.pool for node in campaign.nodes}
+    models, devices = _models(facts.found)
+    return NodeRecord(
+        rules=RULES_VERSION,
+        tool=tool(),
+        node_id=facts.node_id,
+        centre_id=campaign.centre_id,
+        pool=pools.get(facts.node_id),
+        campaign_id=campaign.campaign_id,
+        campaign_sha256=digest(campaign),
+        challenge=campaign.challenge,
+        campaign=campaign if campaign.self_issued else None,
+        profile=facts.profile.profile,
+        profile_sha256=digest(facts.profile),
+        signer_spki=facts.signer_spki,
+        starts_at=utc_text(facts.starts_ns),
+        started_at=utc_text(facts.started_ns),
+        ready_at=utc_text(facts.ready_ns),
+        ended_at=utc_text(facts.ended_ns),
+        clock=facts.clock,
+        environment=environment(facts.libraries, {ENVIRONMENT_SWITCH: "off", **facts.switches}),
+        models=models,
+        devices=devices,
+        measurements=tuple(_measurements(facts, [d.device for d in devices])),
+        companions=tuple(_companions(facts.beside, [d.device for d in devices])),
+        failures=tuple(facts.failures),
+    )
+
+
+def _models(found: Iterable[Found]) -> tuple[tuple[DeviceModel, ...], tuple[Device, ...]]:
+    models: list[DeviceModel] = []
+    devices = []
+    for model, device in found:
+        if model not in models:
+            models.append(model)
+        devices.append(msgspec.structs.replace(device, model=models.index(model)))
+    return tuple(models), tuple(devices)
+
+
+def _measurements(facts: NodeFacts, order: list[str]) -> Iterable[Measurement]:
+    groups: dict[Facts, list[Result]] = {}
+    for result in sorted(facts.results, key=lambda r: order.index(r.figure.device)):
+        groups.setdefault(result.facts, []).append(result)
+    windows = [window.workload for window in facts.campaign.windows]
+    for problem, results in sorted(groups.items(), key=lambda item: windows.index(item[0].workload)):
+        shares = facts.shares.get(problem.workload, Shares(None, None))
+        yield Measurement(
+            **msgspec.structs.asdict(problem),
+            steal_ppm=shares.steal_ppm,
+            other_load_ppm=shares.other_load_ppm,
+            throttle_reasons=tuple(sorted({reason for r in results for reason in r.throttle_reasons})),
+            **columns(r.figure for r in results),
+        )
+
+
+def _companions(beside: Iterable[Beside], order: list[str]) -> Iterable[Companion]:
+    groups: dict[tuple[str, CompanionRole, Precision], list[CompanionFigure]] = {}
+    for one in sorted(beside, key=lambda b: order.index(b.figure.device)):
+        groups.setdefault((one.kernel, one.role, one.precision), []).append(one.figure)
+    for (kernel, role, precision), figures in groups.items():
+        yield Companion(kernel=kernel, role=role, precision=precision, **columns(figures))
+
+
+def samples_gz(rows: Iterable[Row]) -> bytes:
+    """Return samples as gzip-compressed CSV, one reading a line, the same bytes for the same readings in any order.
+
+    Columns: device, workload, phase, offset_ns (from the opening of the core window), quantity, value.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    ordered: list[Row] = sorted(set(rows), key=_place)  # a trial that ran again may have read the same once more
+    writer.writerow(Row._fields)
+    writer.writerows(ordered)
+    deflate = zlib.compressobj(6, zlib.DEFLATED, 31)  # 31: a gzip header without name or time
+    return deflate.compress(text.getvalue().encode()) + deflate.flush()
+
+
+def _place(row: Row) -> tuple[str, str, int, int, str, str]:
+    return row.device, row.workload, PHASES.index(row.phase), row.offset_ns, row.quantity, str(row.value)

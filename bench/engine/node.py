@@ -1,0 +1,459 @@
+"""All devices of this node at once: a worker process for each, a watchdog over them, and the record at the end.
+
+R10 and R14. A worker that hangs is killed after its deadline; one that dies is recorded; its neighbours finish.
+Whatever happens, no worker outlives `measure_node`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple, Protocol
+
+from bench.clock import Clock, SystemClock
+from bench.devices import load_backend
+from bench.devices.base import Found
+from bench.engine import messages
+from bench.engine.assemble import NodeFacts, Shares, node_record, samples_gz
+from bench.engine.measure import Row
+from bench.engine.schedule import check_campaign, check_start, self_issued, utc_window
+from bench.engine.session import Result, UtcWindow
+from bench.node_clock import node_clock
+from bench.record import Campaign, Failure, NodeClock, NodeRecord, Precision, Profile, Window, Workload
+from bench.record.node import FailureCode
+from bench.record.plan import role_of
+from bench.record.windows import BEFORE_THE_NEXT_WINDOW, workloads
+from bench.reference.companions import Beside, absent
+from bench.telemetry import LoadReading, load_between, read_load
+from bench.units import utc_ns, utc_text
+
+SECOND_NS = 10**9
+TICK_NS = 200_000_000
+GATHER_NS = 10 * SECOND_NS  # of a node that is late: how long its first ready device waits for the others
+START = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from bench.engine.worker import main; main()"
+
+
+class Limits(NamedTuple):
+    """How long a worker may take before it counts as hung, ns."""
+
+    prepare_ns: int = 1800 * SECOND_NS
+    grace_ns: int = 15 * SECOND_NS  # after the end of its load
+    conclude_ns: int = 1800 * SECOND_NS  # a large product is checked on the host, in FP64
+    accompany_ns: int = 60 * SECOND_NS  # beside the time of the companions themselves
+
+
+class Start(Protocol):
+    """When all nodes of a campaign start: T0, which is agreed once they are ready."""
+
+    def known_ns(self) -> int | None:
+        """Return T0, UTC ns, where it is agreed already."""
+        ...
+
+    def wait_ns(self, devices: int) -> int:
+        """Tell that so many devices of this node are ready, wait, and return T0, UTC ns."""
+        ...
+
+
+class FixedStart(NamedTuple):
+    """A T0 that was agreed before."""
+
+    at_ns: int
+
+    def known_ns(self) -> int | None:
+        return self.at_ns
+
+    def wait_ns(self, devices: int) -> int:
+        return self.at_ns
+
+
+class Request(NamedTuple):
+    """What to measure on this node."""
+
+    found: Sequence[Found]
+    profile: Profile
+    precisions: tuple[Precision, ...]
+    node_id: str
+    signer_spki: str
+    campaign: Campaign | None = None  # None: one that this node issues itself
+    start: Start | None = None  # of the campaign
+    kernel: str | None = None  # None: each device's own
+    limits: Limits = Limits()
+
+
+class Event(NamedTuple):
+    """Something that happened: for people who watch."""
+
+    # preparing, ready, remark, campaign, start, warmup, window, a companion's name, measured, failed, concluding
+    what: str
+    device: str | None = None
+    workload: str | None = None
+    rate_mflop_s: int | None = None
+    text: str | None = None
+
+
+def measure_node(
+    request: Request, tell: Callable[[Event], None] = lambda event: None, clock: Clock | None = None
+) -> tuple[NodeRecord, bytes]:
+    """Measure all devices at once and return the record and the samples' bytes.
+
+    Args:
+        request: what to measure.
+        tell: called with every event, from this thread.
+        clock: this machine's clocks.
+
+    Raises:
+        InputError: the campaign does not expect this node, is for another profile, or its time has passed.
+        RefusedError: `window-invalid`, of the campaign or its T0.
+    """
+    node = _Node(request, tell, clock or SystemClock())
+    try:
+        return node.run()
+    finally:
+        for worker in node.workers:
+            worker.end()
+
+
+def workloads_of(request: Request) -> tuple[Workload, ...]:
+    """Return what a request measures, in order: its precisions in the campaign's windows, else in its profile's."""
+    if request.campaign is None:
+        return workloads(request.profile, request.precisions)
+    return tuple(w.workload for w in request.campaign.windows if w.precision in request.precisions)
+
+
+@contextlib.contextmanager
+def interrupt_left_to_parent() -> Iterator[None]:
+    """While this holds, processes that are started never see Ctrl-C, which reaches the whole group."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Worker:
+    """One worker process, as its node sees it."""
+
+    def __init__(self, found: Found) -> None:
+        self.found = found
+        self.name = found.device.device
+        self.alive = True
+        self.answer: messages.Answer | None = None
+        self.concluded = False  # its figures have been handed over: nothing that happens to it takes them back
+        self.ready: set[Workload] = set()
+        ours, theirs = socket.socketpair()
+        with theirs, interrupt_left_to_parent():
+            # The parent's own search path: what a user's folder holds must not pass for a module of ours.
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", START, str(theirs.fileno()), str(os.getpid()), json.dumps(sys.path)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+        self.connection: Connection[Any, Any] = Connection(ours.detach())
+
+    def send(self, message: messages.Order) -> None:
+        """Tell the worker something; one that is gone is found out while waiting for its answer."""
+        self.answer = None
+        with contextlib.suppress(OSError):
+            self.connection.send_bytes(messages.encode(message))
+
+    def end(self) -> int | None:
+        """Kill the worker, if it still runs, and return its exit status."""
+        self.alive = False
+        self.connection.close()
+        if self.process.poll() is None:
+            self.process.kill()
+        try:
+            return self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:  # stuck in a driver: it goes when the driver lets it
+            return None
+
+
+class _Node:
+    def __init__(self, request: Request, tell: Callable[[Event], None], clock: Clock) -> None:
+        self.request = request
+        self.tell = tell
+        self.clock = clock
+        self.workers: list[_Worker] = []
+        self.failures: list[Failure] = []
+        self.results: list[Result] = []
+        self.beside: list[Beside] = []
+        self.rows: list[Row] = []
+        self.libraries: dict[str, str] = {}
+        self.switches: dict[str, str] = {}
+        self.shares: dict[Workload, Shares] = {}
+        self.workloads = workloads_of(request)
+        self.first_ready_ns: int | None = None  # monotonic
+        self.starts_ns = 0  # T0
+
+    def run(self) -> tuple[NodeRecord, bytes]:
+        """Prepare, measure each window, conclude, assemble."""
+        request, started_ns = self.request, self.clock.utc_ns()
+        given = request.campaign
+        if given is not None:
+            check_campaign(given, request.profile, request.node_id, started_ns)
+        challenge = given.challenge if given else secrets.token_hex(16)
+        self.prepare(challenge)
+        ready_ns = self.clock.utc_ns()
+        campaign = given or self_issued(request.profile, request.precisions, request.node_id, challenge, ready_ns)
+        self.tell(Event("campaign", text=campaign.campaign_id))
+        start = request.start or FixedStart(utc_ns(campaign.starts_from))
+        self.starts_ns = start.wait_ns(sum(bool(worker.ready) for worker in self.alive()))
+        check_start(campaign, self.starts_ns)
+        self.tell(Event("start", text=utc_text(self.starts_ns)))
+        for window in campaign.windows:
+            if window.workload in self.workloads:
+                self.measure(window, campaign)
+        self.conclude()
+        self.accompany()
+        facts = NodeFacts(
+            node_id=request.node_id,
+            signer_spki=request.signer_spki,
+            profile=request.profile,
+            campaign=campaign,
+            starts_ns=self.starts_ns,
+            started_ns=started_ns,
+            ready_ns=ready_ns,
+            ended_ns=self.clock.utc_ns(),
+            clock=self.node_clock(campaign),
+            libraries=self.libraries,
+            switches=self.switches,
+            found=request.found,
+            results=self.results,
+            beside=self.beside,
+            failures=sorted(self.failures, key=lambda f: (f.device, f.precision, f.choice)),
+            shares=self.shares,
+            rows=self.rows,
+        )
+        return node_record(facts), samples_gz(self.rows)
+
+    def prepare(self, challenge: str) -> None:
+        """Start all workers and wait until their operands are in place; an agreed start does not wait for them."""
+        request = self.request
+        self.workers.extend(_Worker(found) for found in request.found)
+
+        def setup(found: Found) -> messages.Setup:
+            return messages.Setup(found, request.profile, challenge, request.node_id, self.workloads, request.kernel)
+
+        for worker in self.workers:
+            self.tell(Event("preparing", worker.name))
+            worker.send(setup(worker.found))
+        limit_ns = request.limits.prepare_ns
+        self.wait_for(self.workers, limit_ns, self.workloads, "was not ready in time", hurry=self.until_load_ns)
+        for worker in self.alive():
+            assert isinstance(worker.answer, messages.Ready)
+            worker.ready = {facts.workload for facts in worker.answer.facts}
+            self.libraries |= worker.answer.libraries
+            self.switches |= worker.answer.switches
+            for trouble in worker.answer.troubles:
+                self.fail(worker, (trouble.workload,), trouble.code, trouble.detail)
+            for remark in worker.answer.remarks:
+                self.tell(Event("remark", worker.name, text=remark))
+            for facts in worker.answer.facts:
+                text = f"{facts.m} x {facts.n} x {facts.k}, {facts.operand_sets} operand sets"
+                self.tell(Event("ready", worker.name, str(facts.workload), text=text))
+
+    def until_load_ns(self) -> int | None:
+        """Return how long a device that is not ready is still waited for: until the others' load, once T0 is agreed."""
+        request = self.request
+        if request.campaign is None or request.start is None:
+            return None
+        if not any(isinstance(worker.answer, messages.Ready) for worker in self.workers):
+            return None
+        now = self.clock.monotonic_ns()
+        if self.first_ready_ns is None:
+            self.first_ready_ns = now
+        if (starts_ns := request.start.known_ns()) is None:
+            return None
+        load_ns = self.own_window(request.campaign.windows[0], request.campaign, starts_ns).load_ns
+        return max(load_ns - self.clock.utc_ns(), self.first_ready_ns + GATHER_NS - now)
+
+    def own_window(self, window: Window, campaign: Campaign, starts_ns: int, place: int = 0) -> UtcWindow:
+        """Return a window as one device of this node sees it."""
+        slot_ns = campaign.slot_ns(self.request.node_id)
+        return utc_window(window, self.request.profile, starts_ns, slot_ns, place)
+
+    def measure(self, window: Window, campaign: Campaign) -> None:
+        """Have all devices that are ready for a workload measure it in its window, and what stands beside it."""
+        request, workload = self.request, window.workload
+        busy = [worker for worker in self.alive() if workload in worker.ready]
+        if not busy:
+            return
+        core = self.own_window(window, campaign, self.starts_ns)
+        now_ns = self.clock.utc_ns()
+        late_ns = now_ns - core.load_ns
+        if (core.opens_ns - now_ns) * 2 < request.profile.warmup_ns:  # R6: no steady state can come of what is left
+            for worker in busy:
+                self.fail(worker, (workload,), "late", f"{late_ns // SECOND_NS} s after its load was due")
+            return
+        places = {worker.name: place for place, worker in enumerate(self.workers)}
+        for worker in busy:
+            own = self.own_window(window, campaign, self.starts_ns, places[worker.name])
+            worker.send(messages.Measure(workload, own))
+        loads: list[LoadReading | None] = []
+
+        def look() -> None:
+            """Read the node's load at the opening and at the end of the core window."""
+            now = self.clock.utc_ns()
+            if len(loads) < 2 and now >= (core.opens_ns, core.closes_ns)[len(loads)]:
+                loads.append(read_load(w.process.pid for w in self.workers))
+
+        limit_ns = core.stops_ns - self.clock.utc_ns() + request.limits.grace_ns
+        limit_ns += request.profile.accompanied_ns(workload, BEFORE_THE_NEXT_WINDOW)
+        later = self.workloads[self.workloads.index(workload) :]
+        self.wait_for(busy, limit_ns, later, "did not end its load in time", look)
+        self.shares[workload] = Shares(*load_between(*loads)) if len(loads) == 2 else Shares(None, None)
+        for worker in busy:
+            if worker.alive and isinstance(worker.answer, messages.Measured):
+                trouble = worker.answer.trouble
+                if trouble is not None:
+                    self.fail(worker, (workload,), trouble.code, trouble.detail)
+                else:
+                    self.tell(Event("measured", worker.name, str(workload)))
+
+    def conclude(self) -> None:
+        """Have all workers check their last outputs on the host and hand over their figures."""
+        failed = {(f.device, Workload(f.precision, f.choice)) for f in self.failures}
+        busy = [w for w in self.alive() if any((w.name, one) not in failed for one in w.ready)]
+        for worker in busy:
+            self.tell(Event("concluding", worker.name))
+            worker.send(messages.Conclude())
+        self.wait_for(busy, self.request.limits.conclude_ns, self.workloads, "did not end its check in time")
+        for worker in busy:
+            if worker.alive and isinstance(worker.answer, messages.Concluded):
+                self.results += worker.answer.results
+                self.beside += worker.answer.beside
+                self.rows += worker.answer.rows
+                worker.concluded = True
+                for trouble in worker.answer.troubles:
+                    self.fail(worker, (trouble.workload,), trouble.code, trouble.detail)
+
+    def accompany(self) -> None:
+        """Have all workers measure what of our own stands beside their figures, which by now nothing can take away."""
+        profile, expected = self.request.profile, {}
+        given = {(result.figure.device, result.facts.workload) for result in self.results}
+        for worker in self.alive():
+            kind = worker.name.partition(":")[0]
+            wanted = [
+                (one, workload)
+                for workload in self.workloads
+                if (worker.name, workload) in given
+                for one in profile.companions_of(kind, workload)
+                if role_of(one) not in BEFORE_THE_NEXT_WINDOW
+            ]
+            if wanted:
+                expected[worker] = wanted
+                worker.send(messages.Accompany())
+        most = max(map(len, expected.values()), default=0)
+        limit_ns = most * profile.companion_ns + self.request.limits.accompany_ns
+        self.wait_for(list(expected), limit_ns, (), "did not end what stands beside its figures in time")
+        for worker, wanted in expected.items():
+            if isinstance(worker.answer, messages.Accompanied):
+                self.beside += worker.answer.beside
+            else:
+                text = "the process that measured it was lost or ended"
+                self.beside += [absent(one, w.precision, worker.name, text) for one, w in wanted]
+
+    def wait_for(
+        self,
+        workers: Sequence[_Worker],
+        limit_ns: int,
+        workloads: Sequence[Workload],
+        late: str,
+        look: Callable[[], None] = lambda: None,
+        hurry: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        """Wait for every worker's answer; end those that are late, and take note of those that are gone.
+
+        Args:
+            workers: to wait for.
+            limit_ns: how long.
+            workloads: what a late worker does not give.
+            late: what it is said to have failed to do.
+            look: called now and then.
+            hurry: returns how long to wait from now on where that is less, ns.
+        """
+        deadline = self.clock.monotonic_ns() + limit_ns
+        pending = [worker for worker in workers if worker.alive]
+        while pending:
+            look()
+            left = deadline - self.clock.monotonic_ns()
+            if (sooner := hurry()) is not None:
+                left = min(left, sooner)
+            if left <= 0:
+                for worker in pending:
+                    worker.end()
+                    self.fail(worker, workloads, "device-hung", f"the worker {late} and was ended")
+                return
+            for connection in wait([w.connection for w in pending], timeout=min(left, TICK_NS) / SECOND_NS):
+                worker = next(w for w in pending if w.connection is connection)
+                try:
+                    message = messages.answer(worker.connection.recv_bytes())
+                except (EOFError, OSError):
+                    pending.remove(worker)
+                    self.lost(worker, workloads)
+                    continue
+                if isinstance(message, messages.Progress):
+                    self.tell(Event(message.phase, worker.name, str(message.workload), message.rate_mflop_s))
+                else:
+                    worker.answer = message
+                    pending.remove(worker)
+        look()
+
+    def lost(self, worker: _Worker, workloads: Sequence[Workload]) -> None:
+        """Take note of a worker that is gone."""
+        try:
+            status: int | None = worker.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            status = None
+        worker.end()
+        if status is None or status >= 0:
+            self.fail(worker, workloads, "device-failed", f"the worker ended with status {status}")
+        else:
+            self.fail(worker, workloads, "device-lost", f"the worker was ended by signal {-status}")
+
+    def fail(self, worker: _Worker, workloads: Sequence[Workload], code: FailureCode, detail: str) -> None:
+        """Record that a device gives no figure; what was recorded before stands."""
+        if worker.concluded and not worker.alive:
+            self.tell(Event("remark", worker.name, text=f"{code}: {detail}"))
+            return
+        if not worker.alive:  # with it goes what it had measured but not handed over
+            workloads = self.workloads
+        known = {(f.device, Workload(f.precision, f.choice)) for f in self.failures}
+        for workload in workloads:
+            if (worker.name, workload) not in known:
+                self.failures.append(
+                    Failure(
+                        device=worker.name,
+                        precision=workload.precision,
+                        choice=workload.choice,
+                        code=code,
+                        detail=detail,
+                    )
+                )
+                self.tell(Event("failed", worker.name, str(workload), text=f"{code}: {detail}"))
+
+    def alive(self) -> list[_Worker]:
+        """Return the workers that still run."""
+        return [worker for worker in self.workers if worker.alive]
+
+    def node_clock(self, campaign: Campaign) -> NodeClock:
+        """Return how well this node's clock is known against the campaign's, which may be its own."""
+        if campaign.self_issued:
+            return NodeClock(source="self", uncertainty_ns=0)
+        return clock_of(self.request.found)
+
+
+def clock_of(found: Sequence[Found]) -> NodeClock:
+    """Return how well this node's clock is known; fakes tell what their scenario says."""
+    kinds = sorted({one.device.device.partition(":")[0] for one in found})
+    scripted = [clock for kind in kinds if (clock := load_backend(kind).node_clock()) is not None]
+    return scripted[0] if scripted else node_clock()

@@ -1,0 +1,332 @@
+"""One device from its first trial to its figures: what a worker process does, and a test does in its own process.
+
+No process, pipe or file in here. An error in one precision is the caller's to record; the next can still be measured.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, NamedTuple, get_args
+
+import msgspec
+
+from bench.clock import Clock, sleep_until_utc
+from bench.devices.base import Found, Opened
+from bench.engine.measure import Measured, Row, Span, Task, Worst, measure
+from bench.environment import normal_switches
+from bench.errors import DeviceError, PetasealError, one_line, public_text
+from bench.profile import Trial, batch_of, choose_fixed, choose_tuned, longest_launch_ns, needed_bytes
+from bench.record import Choice, Figure, Precision, Profile, Shape, Workload, least_operand_bytes
+from bench.record.node import FailureCode, Method
+from bench.record.plan import ROLES, CompanionRole, role_of
+from bench.reference.checks import draw_checks, final_seed, probe_seed
+from bench.reference.companions import Beside, Stand, run_beside, seed_beside, try_path
+from bench.telemetry import Sampler, read
+from bench.trials import Trials, is_out_of_memory
+
+if TYPE_CHECKING:
+    from kernels.base import Kernel, Prepared
+
+LIBRARIES: tuple[str, ...] = ("numpy", "torch", "cupy")
+FAILURES: tuple[str, ...] = get_args(FailureCode)
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What a measurement is of: devices that agree in all of it share one `Measurement`."""
+
+    kernel: str
+    precision: Precision
+    choice: Choice
+    accumulate: Precision
+    method: Method
+    m: int
+    n: int
+    k: int
+    operand_sets: int
+    operand_bytes: int
+
+    @property
+    def workload(self) -> Workload:
+        """What is measured."""
+        return Workload(self.precision, self.choice)
+
+
+class UtcWindow(msgspec.Struct, frozen=True):
+    """A campaign's window of one workload as one device sees it: its own ramp slot included. UTC, ns."""
+
+    load_ns: int
+    opens_ns: int
+    closes_ns: int
+    stops_ns: int
+
+
+class Ready(NamedTuple):
+    """A prepared workload: operands on the device, and how many launches are stamped together."""
+
+    facts: Facts
+    batch: int
+    prepared: Prepared
+
+
+class Result(NamedTuple):
+    """A finished workload."""
+
+    facts: Facts
+    figure: Figure
+    throttle_reasons: tuple[str, ...]
+
+
+class Session:
+    """The measurement of one device.
+
+    Args:
+        found: the device.
+        opened: the same, opened by this process.
+        profile: how to measure.
+        challenge: of the campaign, lower-case hex.
+        clock: this machine's clocks.
+        kernel: name of the kernel; None for the profile's, or where it has none for this kind, the device's own.
+        node_id: of the node: checks of equal devices on many nodes must not fall into one moment.
+    """
+
+    def __init__(
+        self,
+        found: Found,
+        opened: Opened,
+        profile: Profile,
+        challenge: str,
+        clock: Clock,
+        kernel: str | None = None,
+        node_id: str = "",
+    ) -> None:
+        self._found = found
+        self._name = found.device.device
+        self._place = f"{node_id}/{self._name}"
+        self._kind = self._name.partition(":")[0]
+        self._opened = opened
+        self._profile = profile
+        self._challenge = challenge
+        self._clock = clock
+        self._source = opened.source()
+        self._before = read(self._source)  # before our own context is on the device
+        named = profile.kernels.get(self._kind)
+        self._kernel = self._kernel_named(kernel or (named.figure if named else None))
+        self._least_bytes = least_operand_bytes(found.model)
+        self._switches = self._kernel.switches()
+        self._seen: dict[Precision, Trial] = {}
+        self._ready: dict[Workload, Ready] = {}
+        self._measured: dict[Workload, Measured] = {}
+        self._stands: dict[Workload, list[Stand]] = {}
+        self.beside: list[Beside] = []
+        self.rows: list[Row] = []
+        self.remarks: list[str] = []
+
+    def switches(self) -> dict[str, str]:
+        """Set every reduced-precision switch off and return how each reads; libraries are told elsewhere.
+
+        To be asked once the operands are in place: a library tells of itself only when it has been used.
+        """
+        self._switches |= self._kernel.switches()
+        return normal_switches({k: v for k, v in self._switches.items() if not k.endswith(".blas")})
+
+    def libraries(self) -> dict[str, str]:
+        """Return the libraries that compute, with their versions: those that this process has imported."""
+        imported = {name: sys.modules[name] for name in LIBRARIES if name in sys.modules}
+        found = {name: str(getattr(module, "__version__", "")) for name, module in imported.items()}
+        found |= {name: value for name, value in self._switches.items() if name.endswith(".blas")}
+        return {name: one_line(value, 200) for name, value in found.items() if value}
+
+    def prepare(self, workload: Workload, shared_by: int = 1) -> Facts:
+        """Choose a shape by trial (R4), put the operands on the device (R3) and compute the checks' references.
+
+        Args:
+            workload: to prepare.
+            shared_by: how many workloads, this one among them, have still to find room in the device's memory.
+
+        Raises:
+            DeviceError: somebody else uses the device, the precision is not supported, or no shape fits.
+        """
+        precision = workload.precision
+        if self._profile.busy == "refuse" and self._before is not None and self._before.processes:
+            raise DeviceError(
+                "device-busy", f"{self._before.processes} other process(es) have a context on it", where=self._name
+            )
+        reason = self._opened.unsupported(precision) or self._kernel.supports(precision, self._opened.target)
+        if reason is not None:
+            raise DeviceError("unsupported-precision", reason, where=self._name)
+        names = self._profile.companions_of(self._kind, workload)
+        memory = self._opened.memory_bytes()
+        share = None if memory is None else memory // (shared_by + len(names))
+        chosen, prepared = self._choose(workload, share)
+        for operand_set in range(prepared.operand_sets):
+            prepared.launch(operand_set, 1)
+            prepared.synchronize()
+            prepared.check(operand_set, probe_seed(self._challenge, self._place, str(workload), operand_set))
+        for operand, digest in prepared.operand_sha256.items():
+            self._row(workload, "prepare", f"operand_{operand}_sha256", digest)
+        facts = Facts(
+            kernel=prepared.problem.kernel,
+            precision=precision,
+            choice=workload.choice,
+            accumulate=prepared.accumulate,
+            method=prepared.method,
+            m=prepared.problem.m,
+            n=prepared.problem.n,
+            k=prepared.problem.k,
+            operand_sets=prepared.operand_sets,
+            operand_bytes=prepared.operand_bytes,
+        )
+        assert chosen.launch_ns is not None
+        self._ready[workload] = Ready(facts, batch_of(self._profile, chosen.launch_ns), prepared)
+        self._stands[workload] = [self._stand(name, workload, chosen.shape) for name in names]
+        return facts
+
+    def measure(
+        self, workload: Workload, window: UtcWindow, tell: Callable[[str, int], None] = lambda p, r: None
+    ) -> None:
+        """Wait for the device's ramp slot and measure one workload in its window.
+
+        Raises:
+            DeviceError: too few launches were finished in the window, or telemetry tells of a fault.
+        """
+        facts, batch, prepared = self._ready[workload]
+        profile = self._profile
+        checks = draw_checks(self._challenge, self._place, str(workload), facts.operand_sets, profile.verified_launches)
+        sampler = self._sampler()
+        sleep_until_utc(self._clock, window.load_ns)
+        monotonic, utc = self._clock.pair_ns()
+        apart = monotonic - utc
+        span = Span(
+            load_ns=window.load_ns + apart,
+            opens_ns=window.opens_ns + apart,
+            closes_ns=window.closes_ns + apart,
+            stops_ns=window.stops_ns + apart,
+            opens_utc_ns=window.opens_ns,
+        )
+        self._opened.begin(workload.precision, span.opens_ns)
+        task = Task(self._name, workload, profile, span, batch, checks)
+        self._measured[workload] = measure(prepared, task, self._clock, sampler, self._opened.timer(), tell)
+
+    def accompany(
+        self,
+        workload: Workload,
+        window: UtcWindow,
+        tell: Callable[[str, int], None] = lambda p, r: None,
+        roles: Collection[CompanionRole] = ROLES,
+    ) -> None:
+        """Measure what stands beside a workload, one after another from the end of a window's guard on."""
+        for slot, stand in enumerate(s for s in self._stands[workload] if s.role in roles):
+            ends_utc_ns = window.stops_ns + (slot + 1) * self._profile.companion_ns
+            tell(stand.kernel, 0)
+            beside = run_beside(stand, self._name, self._challenge, self._clock, self._sampler(), ends_utc_ns)
+            self.beside.append(beside)
+
+    def conclude(self, workload: Workload) -> Result:
+        """Check the last output on the host (R5), after all windows, and return the figure."""
+        facts, _, prepared = self._ready[workload]
+        measured = self._measured[workload]
+        worst = Worst()
+        worst.row_error_ppm, worst.rms_error_ppm = measured.figure.row_error_ppm, measured.figure.rms_error_ppm
+        worst.add(prepared.check_on_host(measured.last_set, final_seed(self._challenge, self._place, str(workload))))
+        self.rows += measured.rows
+        figure = measured.figure._replace(row_error_ppm=worst.row_error_ppm, rms_error_ppm=worst.rms_error_ppm)
+        return Result(facts, figure, measured.throttle_reasons)
+
+    def _choose(self, workload: Workload, memory_bytes: int | None) -> tuple[Trial, Prepared]:
+        """Return the chosen shape with operands in place: as many sets as R3 asks for."""
+        profile, precision, least = self._profile, workload.precision, self._least_bytes
+        longest_ns = longest_launch_ns(profile)
+
+        def make(shape: Shape) -> Prepared:
+            return self._prepare(shape, precision, 0)
+
+        tuned = workload.choice == "tuned"
+        while True:
+            trials = Trials(make, self._clock, longest_ns, reuse=tuned)
+            if tuned:
+                seen = self._seen.get(precision)
+                if seen is None:
+                    first = Trials(make, self._clock, longest_ns, reuse=False)
+                    seen = choose_fixed(profile, workload, least, memory_bytes, first)
+                    first.close()
+                chosen = choose_tuned(profile, workload, least, memory_bytes, trials, seen, trials.longer)
+            else:
+                chosen = choose_fixed(profile, workload, least, memory_bytes, trials)
+                self._seen[precision] = chosen
+            for shape, launch_ns in trials.times.items():
+                name = f"launch_{shape.m}x{shape.n}x{shape.k}_ns"
+                self._row(workload, "trial", name, "out-of-memory" if launch_ns is None else launch_ns)
+                if launch_ns is None:
+                    self._too_large(workload, shape)
+            prepared = trials.take(chosen.shape)
+            if prepared is not None and prepared.operand_bytes >= least:
+                return chosen, prepared
+            if prepared is not None:
+                prepared.close()
+            try:
+                return chosen, self._prepare(chosen.shape, precision, least)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # All its operand sets together did not fit: as if the device had less memory, without this shape.
+            self._too_large(workload, chosen.shape)
+            memory_bytes = needed_bytes(chosen.shape, precision, least) - 1
+
+    def _stand(self, name: str, workload: Workload, shape: Shape) -> Stand:
+        """Return what stands beside a workload, prepared, or the reason why it cannot be."""
+        from kernels.base import load_companion
+
+        role, precision, target = role_of(name), workload.precision, self._opened.target
+        try:
+            if role != "path":
+                companion = load_companion(name)
+                if (reason := companion.supports(precision, target)) is not None:
+                    return Stand(name, role, precision, None, reason)
+                seed = probe_seed(self._challenge, self._name, f"{workload}/{name}", 0)
+                return Stand(name, role, precision, companion.prepare(precision, target, seed), None)
+            kernel = self._kernel_named(name)
+            if (reason := kernel.supports(precision, target)) is not None:
+                return Stand(name, role, precision, None, reason)
+            self._switches = kernel.switches() | self._switches
+            prepared = self._prepare(shape, precision, self._least_bytes, kernel)
+            try_path(prepared, seed_beside(self._challenge, self._name, precision, name))
+            return Stand(name, role, precision, prepared, None)
+        except Exception as error:
+            return Stand(name, role, precision, None, failure_of(error)[1])
+
+    def _prepare(self, shape: Shape, precision: Precision, least_bytes: int, kernel: Kernel | None = None) -> Prepared:
+        from kernels.base import Problem
+
+        kernel = kernel or self._kernel
+        problem = Problem(kernel.name, precision, shape.m, shape.n, shape.k)
+        return kernel.prepare(problem, self._challenge, self._name, self._opened.target, least_bytes)
+
+    def _kernel_named(self, name: str | None) -> Kernel:
+        own = self._opened.kernel()
+        if name is None or name == own.name:
+            return own
+        from kernels.base import load_kernel
+
+        return load_kernel(name)
+
+    def _sampler(self) -> Sampler:
+        return Sampler(self._source, self._clock, self._profile.telemetry_interval_ns, self._before)
+
+    def _too_large(self, workload: Workload, shape: Shape) -> None:
+        self.remarks.append(f"{workload}: {shape.m} x {shape.n} x {shape.k} does not fit into the memory")
+
+    def _row(self, workload: Workload, phase: str, quantity: str, value: int | str) -> None:
+        self.rows.append(Row(self._name, str(workload), phase, 0, quantity, value))
+
+
+def failure_of(error: BaseException) -> tuple[FailureCode, str]:
+    """Return the code and a short text for an error on a device, without paths: a record names no place of a node."""
+    kind = type(error).__name__
+    text = error.what if isinstance(error, PetasealError) else f"{kind}: {error}" if str(error) else kind
+    text = public_text(text)
+    if isinstance(error, DeviceError) and error.code in FAILURES:
+        return error.code, text  # type: ignore[return-value]
+    if is_out_of_memory(error):
+        return "out-of-memory", text
+    return "device-failed", text

@@ -1,0 +1,152 @@
+"""The process that measures one device. It dies with its parent, ignores Ctrl-C (the parent ends it), writes no file.
+
+Started by ``bench.engine.node`` as ``python -c "..." FD PARENT``, with a socket on descriptor FD.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from bench.clock import SystemClock
+from bench.devices import load_backend
+from bench.engine import messages
+from bench.engine.session import Facts, Session, UtcWindow, failure_of
+from bench.record import Workload
+from bench.record.plan import ROLES
+from bench.record.windows import BEFORE_THE_NEXT_WINDOW
+
+PR_SET_PDEATHSIG = 1
+PROGRESS_NS = 500_000_000
+AT_THE_END = frozenset(ROLES) - frozenset(BEFORE_THE_NEXT_WINDOW)
+
+
+def main() -> None:
+    """Serve the node on the descriptor named first, as long as the process named second lives."""
+    descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with(parent)
+    connection: Connection[Any, Any] = Connection(descriptor)
+    try:
+        serve(connection)
+    except (EOFError, OSError):  # the node is gone, or wants no more
+        os._exit(0)
+
+
+def die_with(parent: int) -> None:
+    """End this process when its parent ends, at once where the kernel offers it, else within half a second."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def serve(connection: Connection[Any, Any]) -> None:
+    """Answer the node's orders until it closes the connection.
+
+    Raises:
+        EOFError: the node closed the connection.
+    """
+    setup = messages.order(connection.recv_bytes())
+    assert isinstance(setup, messages.Setup)
+    kind = setup.found.device.device.partition(":")[0]
+    clock = SystemClock()
+    ready: list[Facts] = []
+    troubles: list[messages.Trouble] = []
+    session: Session | None = None
+    libraries: dict[str, str] = {}
+    switches: dict[str, str] = {}
+    try:
+        opened = load_backend(kind).open(setup.found, clock)
+        session = Session(setup.found, opened, setup.profile, setup.challenge, clock, setup.kernel, setup.node_id)
+    except Exception as error:
+        session = None
+        troubles = [trouble(workload, error) for workload in setup.workloads]
+    for place, workload in enumerate(setup.workloads if session else ()):
+        assert session is not None
+        try:
+            ready.append(session.prepare(workload, len(setup.workloads) - place))
+        except Exception as error:
+            troubles.append(trouble(workload, error))
+    if session:
+        libraries, switches = session.libraries(), session.switches()
+    remarks = tuple(session.remarks) if session else ()
+    connection.send_bytes(messages.encode(messages.Ready(tuple(ready), remarks, tuple(troubles), libraries, switches)))
+    measured: list[Workload] = []
+    while session is not None:
+        order = messages.order(connection.recv_bytes())
+        if isinstance(order, messages.Measure):
+            connection.send_bytes(messages.encode(measure(session, order, measured, connection)))
+        elif isinstance(order, messages.Accompany):
+            connection.send_bytes(messages.encode(accompany(session, measured, clock, connection)))
+        else:
+            connection.send_bytes(messages.encode(conclude(session, measured)))
+    connection.recv_bytes()  # nothing to do but to wait for the end
+
+
+def measure(
+    session: Session, order: messages.Measure, measured: list[Workload], connection: Connection[Any, Any]
+) -> messages.Measured:
+    """Measure one workload; add it to those that were measured."""
+    tell = teller(order.workload, connection)
+    try:
+        session.measure(order.workload, order.window, tell)
+    except Exception as error:
+        return messages.Measured(order.workload, trouble(order.workload, error))
+    measured.append(order.workload)
+    session.accompany(order.workload, order.window, tell, BEFORE_THE_NEXT_WINDOW)
+    return messages.Measured(order.workload, None)
+
+
+def accompany(
+    session: Session, measured: list[Workload], clock: SystemClock, connection: Connection[Any, Any]
+) -> messages.Accompanied:
+    """Measure ceilings and bandwidths beside what was measured: our own code, which may take the process with it."""
+    known = len(session.beside)
+    for workload in measured:
+        now = clock.utc_ns()
+        session.accompany(workload, UtcWindow(now, now, now, now), teller(workload, connection), AT_THE_END)
+    return messages.Accompanied(tuple(session.beside[known:]))
+
+
+def teller(workload: Workload, connection: Connection[Any, Any]) -> Callable[[str, int], None]:
+    """Return what tells the node, now and then, what is done for a workload and at which rate in MFLOP/s."""
+    told_ns = 0
+
+    def tell(phase: str, rate_mflop_s: int) -> None:
+        nonlocal told_ns
+        now = time.monotonic_ns()
+        if now - told_ns >= PROGRESS_NS:
+            told_ns = now
+            connection.send_bytes(messages.encode(messages.Progress(workload, phase, rate_mflop_s)))
+
+    return tell
+
+
+def conclude(session: Session, measured: list[Workload]) -> messages.Concluded:
+    """Check the last outputs on the host and return everything."""
+    results, troubles = [], []
+    for workload in measured:
+        try:
+            results.append(session.conclude(workload))
+        except Exception as error:
+            troubles.append(trouble(workload, error))
+    return messages.Concluded(tuple(results), tuple(troubles), tuple(session.beside), tuple(session.rows))
+
+
+def trouble(workload: Workload, error: BaseException) -> messages.Trouble:
+    """Return an error as what is recorded of it."""
+    return messages.Trouble(workload, *failure_of(error))

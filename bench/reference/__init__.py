@@ -1,0 +1,1 @@
+"""Reference measurements beside a figure, and the checks of its products."""

@@ -1,0 +1,146 @@
+"""The command ``audit retest``: reads a statement's records and the files of today, and compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from bench.errors import InputError, RefusedError
+
+if TYPE_CHECKING:
+    from bench.record import NodeRecord
+    from certify.documents.kinds import Opened
+    from certify.fleet.retest import Counted, NodeState, Retest
+
+Emit = Callable[[bool, Any, list[str]], None]
+
+
+def mount_retest(app: typer.Typer, emit: Emit) -> None:
+    """Add ``retest`` to a group of commands.
+
+    Args:
+        app: the group.
+        emit: prints a result for machines or for people.
+    """
+
+    @app.command(epilog="Example: petaseal audit retest statement --devices today")
+    def retest(
+        folder: Annotated[
+            Path, typer.Argument(metavar="DIR", help="Folder of a statement and its records, or of node records.")
+        ],
+        devices: Annotated[
+            list[Path],
+            typer.Option(
+                help="NODE.json from petaseal devices --json, a folder of them, or newer records; repeatable."
+            ),
+        ],
+        as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")] = False,
+    ) -> None:
+        """Say whether the nodes are still as they were measured; exit 1 where a statement must be tested anew."""
+        found = run(folder, devices)
+        emit(as_json, found.as_json(), found.lines())
+        if found.needed:
+            raise typer.Exit(1)
+
+
+def run(folder: Path, devices: Sequence[Path]) -> Retest:
+    """Return what has changed since a folder's records were made, by files of today.
+
+    Raises:
+        InputError, RefusedError: with the code of the first fault.
+    """
+    from dataclasses import replace
+
+    from certify.fleet.retest import retest
+
+    before = _read_before(folder)
+    found = retest(before.states, _read_today(devices), before.counted)
+    return replace(found, not_checked=(*found.not_checked, *before.not_checked))
+
+
+class _Before(NamedTuple):
+    states: list[NodeState]
+    counted: Counted
+    not_checked: tuple[str, ...]
+
+
+def _read_before(folder: Path) -> _Before:
+    """Return the nodes of a statement or of a folder of records as they were measured."""
+    from bench.record import read_bytes
+    from certify.documents.caps import CAPS
+    from certify.documents.dsse import parse_envelope
+    from certify.documents.kinds import parse_payload
+    from certify.statement.claim import check_root
+
+    if not folder.is_dir():
+        raise InputError("records-not-folder", "is not a folder", where=folder)
+    lines, file = folder / "records.jsonl", folder / "statement.dsse.json"
+    read = list(_read_records(lines if lines.exists() else folder))
+    states = [state for state, _ in read]
+    if not file.exists():
+        return _Before(states, lambda node_id, device: True, ("which devices are claimed: there is no statement",))
+    envelope = parse_envelope(read_bytes(file, CAPS.statement_bytes), CAPS.statement_bytes, file)
+    statement = parse_payload("capacity-statement", envelope.payload, file).predicate
+    payloads = [payload for _, payload in read]
+    check_root(payloads if lines.exists() else sorted(payloads), statement, folder)
+    centre = statement.centre
+    return _Before(
+        states,
+        lambda node_id, device: centre.pool_of(node_id, device) is not None,
+        ("who signed the statement, and whether it holds: petaseal verify says so",),
+    )
+
+
+def _read_today(paths: Sequence[Path]) -> dict[str, NodeState]:
+    """Return the nodes as they are, by node id."""
+    today: dict[str, NodeState] = {}
+    for path in paths:
+        for state in _read_path(path):
+            if state.node_id in today:
+                raise RefusedError("node-twice", f"holds node {state.node_id}, which was given before", where=path)
+            today[state.node_id] = state
+    return today
+
+
+def _read_path(path: Path) -> Iterator[NodeState]:
+    """Yield the node states of a folder or of a file."""
+    from bench.record import read_bytes
+    from certify.documents.caps import CAPS
+    from certify.fleet.retest import parse_listing
+    from certify.statement.records import RECORD_SUFFIX
+
+    if path.is_dir():
+        if (path / "records.jsonl").exists():
+            yield from _read_path(path / "records.jsonl")
+            return
+        names = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
+        listings = [name for name in names if name.endswith(".json") and not name.endswith(".dsse.json")]
+        records = [name for name in names if name.endswith(RECORD_SUFFIX)]
+        if not listings and not records:
+            raise InputError("devices-file-invalid", f"holds no NODE.json and no NODE{RECORD_SUFFIX}", where=path)
+        for name in listings:
+            yield from _read_path(path / name)
+        if records:
+            yield from (state for state, _ in _read_records(path))
+    elif path.name.endswith(RECORD_SUFFIX) or path.name.endswith(".jsonl"):
+        yield from (state for state, _ in _read_records(path))
+    else:
+        yield parse_listing(path.name.removesuffix(".json"), read_bytes(path, CAPS.record_bytes), path)
+
+
+def _read_records(source: Path) -> Iterator[tuple[NodeState, str]]:
+    """Yield the state and the payload digest of every record, each opened by its own seal."""
+    from certify.statement.claim import Reader, read_all
+    from certify.trust.trusted_set import TrustedSet
+
+    nobody = TrustedSet("signature", {}, {}, (), {})  # the records' own seals are checked, and nobody's identity
+    yield from read_all(Reader(source, nobody, "9999-12-31T23:59:59.999999Z", _keep))
+
+
+def _keep(opened: Opened[NodeRecord]) -> tuple[NodeState, str]:
+    from certify.fleet.retest import state_of
+
+    return state_of(opened.predicate), opened.payload_sha256

@@ -1,0 +1,1 @@
+"""The commands of ``petaseal registry``: of who talks to a registry, and of who runs one."""

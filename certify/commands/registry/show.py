@@ -1,0 +1,134 @@
+"""What a registry tells, for people at a terminal: tables of plain text; every word in them is somebody else's."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.errors import one_line
+from bench.units import rate_text
+from certify.registry.api import Alarm, AttemptLine, CentreDetail, Lifecycle, PoolCapacity, Service, StatementSummary
+
+WIDE = 200  # columns, where nobody looks at a terminal
+CELL = 80  # characters
+
+
+def service_lines(url: str, service: Service, lifecycle: Lifecycle) -> list[str]:
+    """Return what a registry is, and the sums of all states."""
+    lines = [
+        f"{service.name.zh} {service.name.en} at {url}",
+        f"version    {service.version}, API {service.api}",
+        f"receipts   signed by {service.registry_keyid}",
+        f"trust root {service.trust_root}",
+        f"reading    {'public' if service.public_read else 'by token'}",
+        f"on-line    a node that was heard of within {service.stale_after_s} s",
+    ]
+    if service.accepts_simulated:
+        lines.append("simulated  statements are accepted, marked, and in no sum")
+    shown = [line for line in lifecycle.lines if line.pools or line.reached.devices]
+    if not shown:
+        return [*(one_line(line) for line in lines), f"at {lifecycle.at}: no pool counts yet"]
+    rows = [
+        (
+            line.state,
+            line.pool_class,
+            line.precision,
+            f"{line.pools:,}",
+            rate_text(line.own.certified_mflop_s),
+            rate_text(line.reached.certified_mflop_s),
+            rate_text(line.reached.sustained_mflop_s),
+            rate_text(line.reached.nominal_mflop_s),
+        )
+        for line in shown
+    ]
+    heads = ("state", "class", "precision", "pools", "certified here", "certified, reached", "sustained", "nominal")
+    return [*(one_line(line) for line in lines), *table(f"capacity at {lifecycle.at}", heads, rows, right=range(3, 8))]
+
+
+def centre_lines(detail: CentreDetail, attempts: Sequence[AttemptLine], alarms: Sequence[Alarm]) -> list[str]:
+    """Return a centre's pools, statements, attempts and alarms."""
+    centre = detail.summary
+    until = f", valid until {centre.valid_until}" if centre.valid_until else ""
+    return [
+        one_line(f"{centre.centre_id}: {centre.name.zh} {centre.name.en}, {centre.operator}"),
+        one_line(f"{centre.state}; {centre.in_force} of {centre.statements} statement(s) in force{until}"),
+        *_pools(detail.pools),
+        *_statements(detail.statements),
+        *_attempts(attempts),
+        *_alarms(alarms),
+    ]
+
+
+def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
+    """Return a table as lines of text, as wide as the terminal where there is one."""
+    shown = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="", title_style="")
+    flush = set(right)
+    for index, head in enumerate(heads):
+        shown.add_column(head, justify="right" if index in flush else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(one_line(cell, CELL)) for cell in row))
+    console = Console(file=io.StringIO(), width=None if sys.stdout.isatty() else WIDE, color_system=None)
+    with console.capture() as capture:
+        console.print(shown)
+    return ["", *(line.rstrip() for line in capture.get().splitlines())]
+
+
+def _pools(pools: Sequence[PoolCapacity]) -> list[str]:
+    rows = [
+        (
+            f"{pool.pool} (simulated)" if pool.simulated else pool.pool,
+            pool.pool_class,
+            f"{pool.precision} {pool.choice}",
+            pool.state,
+            f"{pool.devices:,}",
+            rate_text(pool.certified_mflop_s),
+            rate_text(pool.sustained_mflop_s),
+            rate_text(pool.nominal_mflop_s),
+            rate_text(pool.schedulable_mflop_s),
+            f"{pool.nodes_online}/{pool.nodes}",
+            pool.valid_until,
+        )
+        for pool in pools
+    ]
+    heads = ("pool", "class", "workload", "state", "devices", "certified", "sustained", "nominal", "schedulable")
+    return table("pools", (*heads, "on-line", "valid until"), rows, right=range(4, 10)) if rows else []
+
+
+def _statements(statements: Sequence[StatementSummary]) -> list[str]:
+    rows = [
+        (
+            str(one.sequence),
+            one.payload_sha256[:16],
+            one.project_id or "-",
+            one.state,
+            one.level,
+            one.grade or "-",
+            one.received_at,
+            one.ended_code or "-",
+        )
+        for one in statements
+    ]
+    heads = ("no.", "statement", "project", "state", "level", "grade", "received at", "ended by")
+    return table("statements", heads, rows, right=(0,)) if rows else []
+
+
+def _attempts(attempts: Sequence[AttemptLine]) -> list[str]:
+    rows = [
+        (one.campaign_id or "-", one.state, one.opened_at, str(one.records), (one.statement or "-")[:16])
+        for one in attempts
+    ]
+    return (
+        table("attempts", ("campaign", "state", "opened at", "records", "statement"), rows, right=(3,)) if rows else []
+    )
+
+
+def _alarms(alarms: Sequence[Alarm]) -> list[str]:
+    rows = [
+        (one.at, one.code, one.other_centre_id or "-", str(one.devices), one.what or one.title.en) for one in alarms
+    ]
+    return table("alarms", ("at", "code", "other centre", "devices", "what"), rows, right=(3,)) if rows else []

@@ -1,0 +1,1 @@
+"""Documents as bytes and types: canonical JSON, DSSE envelopes, the table of kinds, Merkle trees, caps."""

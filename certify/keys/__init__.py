@@ -1,0 +1,1 @@
+"""Keys and signatures: key files, signature algorithms, keys that another program holds."""

@@ -1,0 +1,1 @@
+"""Bundles that install petaseal on nodes without a network."""

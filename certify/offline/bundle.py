@@ -1,0 +1,267 @@
+"""Bundles: one archive of wheels that installs petaseal on nodes without a network.
+
+pip fetches, from where the user's own configuration of pip says. torch is left out unless asked for by its own extra:
+accelerators need their vendor's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import signal
+import sys
+import tarfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from bench.errors import InputError
+from certify.offline.fetching import fetch, own_wheel
+from certify.offline.wheels import (
+    Requirement,
+    Target,
+    Wheel,
+    holds,
+    runs_on,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    Tell = Callable[[str], None]
+
+SCRIPT = Path(__file__).with_name("install.sh")
+MACHINES = ("x86_64", "aarch64")
+FIXED_TIME_S = 1_580_601_600  # 2020-02-02: the same wheels make the same archive
+CHUNK_BYTES = 1 << 20
+README = """\
+{name}: petaseal for nodes without a network.
+
+    ./install.sh                    # with python3; --help shows how to name another Python
+    venv-$(uname -m)/bin/petaseal devices
+
+It needs nothing but {have}.
+The environment sees the packages of the Python that it is made with, so that the vendor's own torch is used;
+./install.sh --isolated makes one that does not.
+SHA256SUMS is checked first. It tells damage, not a forger: compare the digest of the archive with its maker's.
+"""
+
+
+class Made(NamedTuple):
+    """A bundle that was made."""
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    version: str
+    wheels: tuple[str, ...]
+    targets: tuple[Target, ...]
+
+    def as_json(self) -> dict[str, object]:
+        """Return it for machines."""
+        return {
+            "bundle": str(self.path),
+            "sha256": self.sha256,
+            "size_bytes": self.size_bytes,
+            "version": self.version,
+            "wheels": list(self.wheels),
+            "targets": [target._asdict() for target in self.targets],
+        }
+
+    def lines(self) -> list[str]:
+        """Return it for people, one line of text each."""
+        return [
+            f"{self.path}: petaseal {self.version}, {len(self.wheels)} wheels, {self.size_bytes / 1e6:.1f} MB",
+            *(f"  for {target}" for target in self.targets),
+            f"  sha256 {self.sha256}",
+            f"On a node: tar -xf {self.path.name} && {folder_name(self.version)}/install.sh",
+        ]
+
+
+def running_python() -> str:
+    """Return the minor version of this Python."""
+    return "{}.{}".format(*sys.version_info)
+
+
+def targets_of(machines: Sequence[str], pythons: Sequence[str]) -> tuple[Target, ...]:
+    """Return every machine that is asked for, each once.
+
+    Raises:
+        InputError: a name is unknown.
+    """
+    for machine in machines:
+        if machine not in MACHINES:
+            fix = f"choose from {', '.join(MACHINES)}"
+            raise InputError("unknown-name", f"there is no platform {machine!r}", where="--platform", fix=fix)
+    for python in pythons:
+        if not re.fullmatch(r"3\.[0-9]{1,3}", python):
+            raise InputError("unknown-name", f"there is no Python {python!r}", where="--python", fix="such as 3.11")
+    ordered = sorted(set(pythons), key=lambda python: int(python[2:]))
+    return tuple(Target(machine, python) for machine in dict.fromkeys(machines) for python in ordered)
+
+
+def make_bundle(out: Path, targets: Sequence[Target], extras: Sequence[str], tell: Tell) -> Made:
+    """Fetch and build all wheels and write the archive, whole or not at all.
+
+    Raises:
+        InputError: it exists, cannot be written, an extra is unknown, or a wheel cannot be had.
+    """
+    refuse_existing(out)
+    work = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
+    try:
+        work.mkdir(parents=True)
+        tell("building petaseal's own wheel")
+        own = own_wheel(work)
+        roots = {target: roots_of(own, target, extras) for target in targets}
+        fetched: dict[Target, dict[str, Wheel]] = {}
+        for number, target in enumerate(targets, 1):
+            tell(f"fetching wheels for {target} ({number} of {len(targets)})")
+            fetched[target] = fetch(own, roots[target], target, work)
+        tell("packing")
+        files = staged(own, roots, fetched)
+        archive = work / "bundle"
+        write_archive(archive, folder_name(own.version), files)
+        digest, size_bytes = file_sha256(archive), archive.stat().st_size
+        refuse_existing(out)
+        os.replace(archive, out)
+    except OSError as error:
+        raise InputError("output-not-writable", f"cannot be written ({error.strerror})", where=out) from None
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    wheels = tuple(sorted(name.removeprefix("wheels/") for name in files if name.startswith("wheels/")))
+    return Made(out, digest, size_bytes, own.version, wheels, tuple(targets))
+
+
+def refuse_existing(out: Path) -> None:
+    """Refuse an output that is there.
+
+    Raises:
+        InputError: it is.
+    """
+    if os.path.lexists(out):
+        raise InputError(
+            "output-exists", "exists, and is never overwritten", where=out, fix="choose another with --out"
+        )
+
+
+def roots_of(own: Wheel, target: Target, extras: Sequence[str]) -> list[Requirement]:
+    """Return what is installed by name on a target: what petaseal and its extras require, and pip to install it with.
+
+    Raises:
+        InputError: there is no such extra, or petaseal does not run on that Python.
+    """
+    for extra in extras:
+        if extra not in own.extras:
+            fix = f"choose from {', '.join(own.extras)}"
+            raise InputError("unknown-name", f"there is no extra {extra!r}", where="--extra", fix=fix)
+    if not runs_on(own, target):
+        raise InputError("unknown-name", f"petaseal needs Python {own.requires_python}", where="--python")
+    wanted = [one for one in own.requires if holds(one.marker, target, extras)]
+    return [Requirement("pip"), *(one for one in wanted if one.name != "torch" or "torch" in extras)]
+
+
+def staged(
+    own: Wheel, roots: dict[Target, list[Requirement]], fetched: dict[Target, dict[str, Wheel]]
+) -> dict[str, bytes | Path]:
+    """Return every file of the bundle by its name; wheels that several targets share are there once."""
+    files: dict[str, bytes | Path] = {f"wheels/{own.path.name}": own.path}
+    for wheels in fetched.values():
+        files |= {f"wheels/{wheel.path.name}": wheel.path for wheel in wheels.values()}
+    have = [f"{target.python} {target.machine} wheels/{wheels['pip'].path.name}" for target, wheels in fetched.items()]
+    text = " or ".join(f"Python {target.python} on {target.machine}" for target in fetched)
+    files["targets.txt"] = "".join(f"{line}\n" for line in have).encode()
+    files["constraints.txt"] = "".join(f"{line}\n" for line in constraints_of(own, fetched)).encode()
+    named = sorted({str(root) for wanted in roots.values() for root in wanted})
+    files["requirements.txt"] = "".join(f"{line}\n" for line in named).encode()
+    files["install.sh"] = SCRIPT.read_bytes()
+    files["README.txt"] = README.format(name=folder_name(own.version), have=text).encode()
+    sums = [f"{file_sha256(content)}  {name}\n" for name, content in sorted(files.items())]
+    files["SHA256SUMS"] = "".join(sums).encode()
+    return files
+
+
+def constraints_of(own: Wheel, fetched: dict[Target, dict[str, Wheel]]) -> Iterator[str]:
+    """Yield the exact version of each package, with the targets that it is for where they differ."""
+    yield f"{own.name}=={own.version}"
+    for name in sorted({name for wheels in fetched.values() for name in wheels}):
+        versions = {target: wheels[name].version for target, wheels in fetched.items() if name in wheels}
+        if len(set(versions.values())) == 1:
+            yield f"{name}=={next(iter(versions.values()))}"
+            continue
+        for target, version in versions.items():
+            place = f'python_version == "{target.python}" and platform_machine == "{target.machine}"'
+            yield f"{name}=={version}; {place}"
+
+
+def folder_name(version: str) -> str:
+    """Return the name of the one folder in the archive."""
+    return f"petaseal-{version}-bundle"
+
+
+def file_sha256(content: bytes | Path) -> str:
+    """Return the SHA-256 of a file or of bytes, hexadecimal."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256()
+    with content.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def write_archive(path: Path, folder: str, files: dict[str, bytes | Path]) -> None:
+    """Write a tar.gz and flush it to disk; the same files make the same bytes."""
+    import io
+
+    with path.open("wb") as raw:
+        with (
+            gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as packed,  # wheels are compressed already
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        ):
+            for name, content in sorted(files.items()):
+                entry = tarfile.TarInfo(f"{folder}/{name}")
+                entry.mtime = FIXED_TIME_S
+                entry.mode = 0o755 if name == SCRIPT.name else 0o644
+                entry.size = len(content) if isinstance(content, bytes) else content.stat().st_size
+                with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as source:
+                    archive.addfile(entry, source)
+        raw.flush()
+        os.fsync(raw.fileno())
+
+
+@contextlib.contextmanager
+def ended_like_interrupt() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end what is under way as Ctrl-C does, so that nothing is left behind."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def progress(quiet: bool) -> Iterator[Tell]:
+    """On a terminal, what is being done; nothing elsewhere."""
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("", total=None)
+        yield lambda text: shown.update(task, description=text)

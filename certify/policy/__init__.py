@@ -1,0 +1,1 @@
+"""Data that a claim is judged by: policies, centre files, ratings, reason codes; and the verdicts of conditions."""

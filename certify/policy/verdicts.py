@@ -1,0 +1,386 @@
+"""Verdicts: what the evidence of a statement says about each condition of a policy (docs/policies.md).
+
+Pure functions of values, in integers. There is no overall verdict, no score and no conversion between precisions: a
+condition is met, not met, declared, or there is insufficient evidence, and then a reason code says why.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
+from typing import Literal, NamedTuple
+
+from msgspec.structs import replace
+
+from bench.record import GRADES, Count, Document, Grade, Name, PoolClass, Ppm, Signed, Text
+from bench.units import ratio_ppm
+from certify.policy.centre import Declaration
+from certify.policy.policies import (
+    BASES,
+    Basis,
+    Condition,
+    Declared,
+    Guide,
+    NewlyAdded,
+    Operator,
+    Policy,
+    Share,
+    StatedBasis,
+    Threshold,
+)
+
+Outcome = Literal["met", "not_met", "declared", "insufficient_evidence"]
+INSUFFICIENT: Outcome = "insufficient_evidence"
+_HOLDS: dict[Operator, Callable[[int, int], bool]] = {">=": operator.ge, ">": operator.gt}
+
+
+class Sums(NamedTuple):
+    """Sum over a group of devices, MFLOP/s. `upper` is None where the bound of one of them is unbounded."""
+
+    devices: int = 0
+    certified_mflop_s: int = 0
+    sustained_mflop_s: int = 0
+    upper_mflop_s: int | None = 0
+    nominal_mflop_s: int = 0
+    without_rating: int = 0  # devices that `nominal_mflop_s` says nothing about
+
+    def plus(self, other: Sums) -> Sums:
+        """Return the sum over both groups."""
+        bounded = self.upper_mflop_s is not None and other.upper_mflop_s is not None
+        return Sums(
+            devices=self.devices + other.devices,
+            certified_mflop_s=self.certified_mflop_s + other.certified_mflop_s,
+            sustained_mflop_s=self.sustained_mflop_s + other.sustained_mflop_s,
+            upper_mflop_s=(self.upper_mflop_s or 0) + (other.upper_mflop_s or 0) if bounded else None,
+            nominal_mflop_s=self.nominal_mflop_s + other.nominal_mflop_s,
+            without_rating=self.without_rating + other.without_rating,
+        )
+
+
+class ClassEvidence(NamedTuple):
+    """The devices of one class in its counted precision, in three groups without common members."""
+
+    clean: Sums = Sums()  # counted, on no hold
+    on_hold: Sums = Sums()  # counted because the policy accepts their holds
+    untested: Sums = Sums()  # counting 0 (not measured, held, void): only nominal_mflop_s and without_rating matter
+    nodes_missing: int = 0  # expected nodes without a record: nobody knows their devices
+
+    @property
+    def counted(self) -> Sums:
+        """All counted devices."""
+        return self.clean.plus(self.on_hold)
+
+
+class Inventory(NamedTuple):
+    """A signed baseline inventory against the statement's devices."""
+
+    devices: int  # in the inventory
+    still_present: int  # of those, found now
+    new_devices: int  # found now in the statement and absent from the inventory
+    certified_mflop_s: int | None = None  # of the inventory, where a statement of its time gives it
+
+
+class Evidence(NamedTuple):
+    """Everything that a policy is evaluated on."""
+
+    classes: Mapping[PoolClass, ClassEvidence]
+    grade: Grade | None  # None: nothing is counted
+    simulated: bool
+    jurisdiction: str | None
+    declarations: frozenset[Declaration]
+    baseline: Inventory | None  # None: there is no signed baseline
+    newly_added: Mapping[PoolClass, ClassEvidence]  # `classes` without the devices that the baseline lists
+    scope: Literal["centre", "city"] = "centre"
+
+
+class BasisVerdict(Document, frozen=True, kw_only=True):
+    """One condition on one basis. `observed` is over counted devices; for a share it is the part, `whole` the whole."""
+
+    basis: Basis
+    observed_mflop_s: Count
+    whole_mflop_s: Count | None
+    observed_ppm: Ppm | None
+    verdict: Outcome
+    reason: Name | None
+
+
+class Growth(Document, frozen=True, kw_only=True):
+    """What stands beside "newly added": devices, and certified capacity of those absent from the baseline."""
+
+    baseline_devices: Count
+    still_present_devices: Count
+    new_devices: Count
+    newly_added_mflop_s: Count
+    net_mflop_s: Signed | None  # certified now less certified then; null where then is unknown
+
+
+class Verdict(Document, frozen=True, kw_only=True):
+    """What the evidence says about one condition, with the numbers that decide it."""
+
+    policy: Name
+    condition: Name
+    clause: Text
+    document_status: Literal["draft", "in_force"]  # a draft reads "if issued as drafted"
+    attribute: Literal["expected", "binding"] | None
+    verdict: Outcome
+    reason: Name | None
+    classes: tuple[PoolClass, ...] = ()
+    operator: Operator | None = None
+    threshold_mflop_s: Count | None = None
+    threshold_ppm: Ppm | None = None
+    basis: StatedBasis | None = None
+    counted: Literal["all", "newly_added"] | None = None
+    bases: tuple[BasisVerdict, ...] = ()
+    upper_mflop_s: Count | None = None
+    on_hold_certified_mflop_s: Count | None = None  # part of the certified sum that rests on accepted holds
+    untested_nominal_mflop_s: Count | None = None
+    without_rating: Count | None = None
+    growth: Growth | None = None
+
+
+def evaluate(policy: Policy, evidence: Evidence) -> tuple[Verdict, ...]:
+    """Return the verdict on each condition of a policy, in the policy's order."""
+    return tuple(_verdict(policy, condition, evidence) for condition in policy.conditions)
+
+
+def _verdict(policy: Policy, condition: Condition, evidence: Evidence) -> Verdict:
+    if isinstance(condition, Threshold):
+        return _threshold(policy, condition, evidence)
+    if isinstance(condition, Share):
+        return _share(policy, condition, evidence)
+    if isinstance(condition, NewlyAdded):
+        return _newly_added(policy, condition, evidence)
+    if isinstance(condition, Declared):
+        reason = None if condition.fact in evidence.declarations else "not-declared"
+        reason = reason or _elsewhere(policy, evidence)
+        return _line(policy, condition, INSUFFICIENT if reason else "declared", reason)
+    reason = "guide-not-issued" if isinstance(condition, Guide) else condition.reason
+    return _line(policy, condition, INSUFFICIENT, reason)
+
+
+def _line(policy: Policy, condition: Condition, verdict: Outcome, reason: str | None) -> Verdict:
+    return Verdict(
+        policy=policy.policy,
+        condition=condition.condition,
+        clause=condition.clause.ref,
+        document_status=policy.document.status,
+        attribute=condition.attribute,
+        verdict=verdict,
+        reason=reason,
+    )
+
+
+def lies_within(area: str | None, jurisdiction: str | None) -> bool:
+    """Return whether a centre declares that it lies where a policy holds; None is everywhere, and nowhere declared.
+
+    GB/T 2260 codes nest: CN-440100 (a city) holds CN-440115 (a district of it).
+    """
+    area = area or ""
+    while area.endswith("00"):
+        area = area[:-2]
+    return (jurisdiction or "").startswith(area)
+
+
+def _elsewhere(policy: Policy, evidence: Evidence) -> str | None:
+    """Return `outside-jurisdiction` unless the centre declares that it lies where the policy holds."""
+    return None if lies_within(policy.jurisdiction, evidence.jurisdiction) else "outside-jurisdiction"
+
+
+def _blocked(policy: Policy, evidence: Evidence) -> str | None:
+    """Return why nothing measured can be judged at all, if so."""
+    if evidence.simulated:
+        return "simulated"
+    if evidence.grade is None:
+        return "nothing-counted"
+    if GRADES.index(evidence.grade) < GRADES.index(policy.minimum_grade):
+        return "grade-too-low"
+    return _elsewhere(policy, evidence)
+
+
+def _newly_added(policy: Policy, condition: NewlyAdded, evidence: Evidence) -> Verdict:
+    base = evidence.baseline
+    if base is None:
+        return _line(policy, condition, INSUFFICIENT, "no-baseline")
+    now = _over(evidence.classes, condition.classes).counted.certified_mflop_s
+    new = _over(evidence.newly_added, condition.classes).counted.certified_mflop_s
+    growth = Growth(
+        baseline_devices=base.devices,
+        still_present_devices=base.still_present,
+        new_devices=base.new_devices,
+        newly_added_mflop_s=new,
+        net_mflop_s=None if base.certified_mflop_s is None else now - base.certified_mflop_s,
+    )
+    blocked = "simulated" if evidence.simulated else _elsewhere(policy, evidence)
+    if blocked:
+        verdict, reason = INSUFFICIENT, blocked
+    elif _devices(_over(evidence.newly_added, condition.classes)) == 0:
+        verdict, reason = "not_met", "nothing-new"
+    else:
+        verdict, reason = "declared", None
+    return replace(_line(policy, condition, verdict, reason), classes=condition.classes, growth=growth)
+
+
+def _devices(found: ClassEvidence) -> int:
+    return found.counted.devices + found.untested.devices
+
+
+class _Bounds(NamedTuple):
+    """What is known of a sum on one basis, MFLOP/s. None: no bound can be named, and `why` says why."""
+
+    proven: int  # at least this, resting on no hold
+    observed: int  # over all counted devices
+    counted_most: int | None  # at most this over counted devices
+    most: int | None  # and with the nominal rate of untested devices
+    most_wary: int | None  # and should devices on accepted holds give their nominal rate
+    why: str | None
+
+
+def _bounds(evidence: ClassEvidence, basis: Basis) -> _Bounds:
+    clean, on_hold, untested = evidence.clean, evidence.on_hold, evidence.untested
+    proven, high_clean = _interval(clean, basis)
+    held, high_held = _interval(on_hold, basis)
+    observed = proven + held
+    if high_clean is None or high_held is None:
+        why = "upper-unbounded" if basis == "certified" else "rating-missing"
+        return _Bounds(proven, observed, None, None, None, why)
+    counted = high_clean + high_held
+    if evidence.nodes_missing or untested.without_rating:
+        why = "nodes-missing" if evidence.nodes_missing else "rating-missing"
+        return _Bounds(proven, observed, counted, None, None, why)
+    wary = high_clean + max(high_held, on_hold.nominal_mflop_s) + untested.nominal_mflop_s
+    most_wary = None if on_hold.without_rating else wary
+    return _Bounds(proven, observed, counted, counted + untested.nominal_mflop_s, most_wary, None)
+
+
+def _interval(sums: Sums, basis: Basis) -> tuple[int, int | None]:
+    """Return the least and the most that a group of counted devices gives on one basis."""
+    if basis == "certified":
+        return sums.certified_mflop_s, sums.upper_mflop_s
+    if basis == "sustained":
+        return sums.sustained_mflop_s, sums.sustained_mflop_s
+    return sums.nominal_mflop_s, None if sums.without_rating else sums.nominal_mflop_s
+
+
+def _threshold(policy: Policy, condition: Threshold, evidence: Evidence) -> Verdict:
+    new_only = condition.counted == "newly_added" and evidence.baseline is not None
+    found = _over(evidence.newly_added if new_only else evidence.classes, condition.classes)
+    ineligible = None  # why no device is known to be one that the condition counts
+    if not set(condition.requires) <= evidence.declarations:
+        ineligible = "not-declared"
+    elif condition.counted == "newly_added" and evidence.baseline is None:
+        ineligible = "no-baseline"
+    lines = []
+    for basis in _judged(condition.basis):
+        bounds = _bounds(found, basis)
+        outcome = _against(bounds, condition.operator, condition.value_mflop_s, ineligible)
+        lines.append(_basis_line(basis, bounds.observed, None, outcome))
+    line = _combined(policy, condition, evidence, lines)
+    return replace(
+        line,
+        threshold_mflop_s=condition.value_mflop_s,
+        counted="newly_added" if new_only else "all",
+        upper_mflop_s=found.counted.upper_mflop_s,
+        on_hold_certified_mflop_s=found.on_hold.certified_mflop_s,
+        untested_nominal_mflop_s=found.untested.nominal_mflop_s,
+        without_rating=found.counted.without_rating + found.untested.without_rating,
+    )
+
+
+def _against(bounds: _Bounds, sign: Operator, value: int, ineligible: str | None) -> tuple[Outcome, str | None]:
+    """Return the verdict of a sum on one basis against a threshold."""
+    holds = _HOLDS[sign]
+    if ineligible is None and holds(bounds.proven, value):
+        return "met", None
+    if ineligible is None and holds(bounds.observed, value):
+        return INSUFFICIENT, "depends-on-flagged"
+    if bounds.most is None or holds(bounds.most, value):
+        within = bounds.counted_most is not None and holds(bounds.counted_most, value)
+        return INSUFFICIENT, ineligible or bounds.why or ("within-bounds" if within else "untested-devices")
+    if bounds.most_wary is None or holds(bounds.most_wary, value):
+        return INSUFFICIENT, "depends-on-flagged"
+    return "not_met", None
+
+
+def _share(policy: Policy, condition: Share, evidence: Evidence) -> Verdict:
+    others = tuple(name for name in condition.of if name not in condition.classes)
+    part, rest = _over(evidence.classes, condition.classes), _over(evidence.classes, others)
+    lines = []
+    for basis in _judged(condition.basis):
+        bounds, beside = _bounds(part, basis), _bounds(rest, basis)
+        outcome = _against_share(bounds, beside, condition)
+        lines.append(_basis_line(basis, bounds.observed, bounds.observed + beside.observed, outcome))
+    return replace(_combined(policy, condition, evidence, lines), threshold_ppm=condition.value_ppm, counted="all")
+
+
+def _against_share(part: _Bounds, rest: _Bounds, condition: Share) -> tuple[Outcome, str | None]:
+    """Return the verdict of part/(part + rest): the least share has the least part and the most beside it."""
+
+    def holds(a: int, b: int) -> bool:
+        return _HOLDS[condition.operator](a * 10**6, condition.value_ppm * (a + b))
+
+    if part.observed + rest.observed == 0:
+        return INSUFFICIENT, "nothing-counted"
+    if part.most is None or rest.most is None:
+        return INSUFFICIENT, part.why or rest.why
+    if part.most_wary is not None and rest.most_wary is not None:
+        if holds(part.proven, rest.most_wary):
+            return "met", None
+        if not holds(part.most_wary, rest.proven):
+            return "not_met", None
+    if holds(part.observed, rest.most) or not holds(part.most, rest.observed):
+        return INSUFFICIENT, "depends-on-flagged"
+    untested = part.most != part.counted_most or rest.most != rest.counted_most
+    return INSUFFICIENT, "untested-devices" if untested else "within-bounds"
+
+
+def _combined(policy: Policy, condition: Threshold | Share, evidence: Evidence, lines: list[BasisVerdict]) -> Verdict:
+    """Return the verdict over the bases of a condition: met or not met only where they agree."""
+    blocked = _blocked(policy, evidence)
+    if blocked == "grade-too-low" and not _over(evidence.classes, condition.classes).counted.devices:
+        blocked = "nothing-counted"  # of these classes: a longer run would not help
+    if blocked:
+        lines = [_withheld(line, blocked) for line in lines]
+    elif policy.scope == "city" and evidence.scope == "centre":
+        # The other centres are not in evidence: they can only add to a sum, and may move a share either way.
+        sound = isinstance(condition, Threshold)
+        lines = [line if sound and line.verdict == "met" else _withheld(line, "city-scope") for line in lines]
+    outcomes = {(line.verdict, line.reason) for line in lines}
+    verdict, reason = outcomes.pop() if len(outcomes) == 1 else (INSUFFICIENT, "basis-unstated")
+    return replace(
+        _line(policy, condition, verdict, reason),
+        classes=condition.classes,
+        operator=condition.operator,
+        basis=condition.basis,
+        bases=tuple(lines),
+    )
+
+
+def _withheld(line: BasisVerdict, reason: str) -> BasisVerdict:
+    return replace(line, verdict=INSUFFICIENT, reason=reason)
+
+
+def _judged(basis: StatedBasis) -> tuple[Basis, ...]:
+    return BASES if basis == "unstated" else (basis,)
+
+
+def _basis_line(basis: Basis, observed: int, whole: int | None, outcome: tuple[Outcome, str | None]) -> BasisVerdict:
+    return BasisVerdict(
+        basis=basis,
+        observed_mflop_s=observed,
+        whole_mflop_s=whole,
+        observed_ppm=None if whole is None else ratio_ppm(observed, whole),
+        verdict=outcome[0],
+        reason=outcome[1],
+    )
+
+
+def _over(classes: Mapping[PoolClass, ClassEvidence], names: Iterable[PoolClass]) -> ClassEvidence:
+    """Return the evidence over several classes: a bookkeeping sum."""
+    found = [classes.get(name, ClassEvidence()) for name in names]
+    return ClassEvidence(
+        clean=reduce(Sums.plus, (one.clean for one in found), Sums()),
+        on_hold=reduce(Sums.plus, (one.on_hold for one in found), Sums()),
+        untested=reduce(Sums.plus, (one.untested for one in found), Sums()),
+        nodes_missing=sum(one.nodes_missing for one in found),
+    )

@@ -1,0 +1,1 @@
+"""What talks to a registry over HTTP: the typed client, its transport, push, pull and heartbeats."""

@@ -1,0 +1,91 @@
+"""Following the change feed: what a platform must apply, one step after the other, whatever happens in between."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+from bench.errors import PetasealError
+from certify.registry.api import Capacity, PoolCapacity
+
+LONGEST_WAIT_S = 60.0
+OUTLIVED = frozenset(["registry-unreachable", "unavailable", "rate-limited", "internal"])
+
+Pool = tuple[str, str | None, str]  # centre, project, pool
+
+
+class Ask(Protocol):
+    """Asks for the feed."""
+
+    def __call__(self, *, since: str | None) -> Capacity:
+        """Return it, or what changed since."""
+        ...
+
+
+class Changes(NamedTuple):
+    """A step of the feed. Who has applied it goes on with `since` = `cursor`, now or after a restart of its own."""
+
+    at: str
+    cursor: str
+    centres: tuple[str, ...] | None  # whose lines `items` replaces, all of them; None: those of all centres
+    items: tuple[PoolCapacity, ...]
+    gone: tuple[Pool, ...]  # that this follower knew, and that is not there any more
+
+
+class Feed:
+    """The feed as one follower knows it."""
+
+    def __init__(self, ask: Ask, since: str | None = None) -> None:
+        self._ask = ask
+        self.cursor = since
+        self.pools: dict[Pool, PoolCapacity] = {}  # since it began
+
+    def poll(self) -> Changes | None:
+        """Return what changed; None where nothing did.
+
+        Raises:
+            RefusedError, InputError: the registry says no, or cannot be reached.
+        """
+        try:
+            capacity = self._ask(since=self.cursor)
+        except PetasealError as error:
+            if error.code != "cursor-invalid" or self.cursor is None:
+                raise
+            capacity = self._ask(since=None)  # the cursor was another registry's, or of before a restore
+        self.cursor = capacity.next
+        centres = capacity.changed
+        replaced = {pool: item for pool, item in self.pools.items() if centres is None or pool[0] in centres}
+        items = {_pool(item): item for item in capacity.items}
+        for pool in replaced:
+            del self.pools[pool]
+        self.pools |= items
+        if centres is not None and (not centres or (replaced and replaced == items)):
+            return None
+        gone = tuple(pool for pool in replaced if pool not in items)
+        return Changes(capacity.at, capacity.next, centres, capacity.items, gone)
+
+    def follow(
+        self, every_s: float, tell: Callable[[PetasealError], None], sleep: Callable[[float], None]
+    ) -> Iterator[Changes]:
+        """Yield what changes, for ever; what passes by itself is told and waited for."""
+        failures = 0
+        while True:
+            try:
+                changes = self.poll()
+            except PetasealError as error:
+                if error.code not in OUTLIVED:
+                    raise
+                tell(error)
+                failures += 1
+                wait_s = min(LONGEST_WAIT_S, 2.0 ** min(failures, 10) / 2)
+                sleep(wait_s * random.uniform(0.75, 1.25))  # noqa: S311 (spreads followers)
+                continue
+            failures = 0
+            if changes is not None:
+                yield changes
+            sleep(every_s)
+
+
+def _pool(item: PoolCapacity) -> Pool:
+    return item.centre_id, item.project_id, item.pool

@@ -1,0 +1,263 @@
+"""HTTP as a client of the registry needs it: TLS, the token, retries, and what an answer that is an error means.
+
+A request is repeated where that cannot do a thing twice: it never arrived, the server said that it did nothing, or it
+is one that may be repeated. A token goes to the registry it is for and into no error text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import random
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import httpx
+import msgspec
+
+from bench.errors import InputError, PetasealError, RefusedError
+from certify.registry.api import Problem
+
+PROBLEM = "application/problem+json"
+ANSWER_BYTES = 256 * 2**20  # of one that is kept in memory
+FIRST_WAIT_S = 0.5
+LONGEST_WAIT_S = 60.0
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+AWAY = (502, 503, 504)  # a proxy whose server is away, or one that takes nothing at the moment
+TOKEN_FIX = "give --token-file, or set PETASEAL_TOKEN"  # noqa: S105 (names the option)
+
+Body = Callable[[], Iterable[bytes]]  # made anew for each attempt
+
+
+class Answer(NamedTuple):
+    """A whole answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    @property
+    def problem(self) -> Problem | None:
+        """What the registry says is wrong; None where it is nothing, or no registry said it."""
+        if not self.headers.get("content-type", "").startswith(PROBLEM):
+            return None
+        try:
+            return msgspec.json.decode(self.content, type=Problem)
+        except msgspec.MsgspecError:
+            return None
+
+
+class Wire:
+    """One registry's API.
+
+    Args:
+        url: of the registry, with or without ``/v1``.
+        token: bearer token; None where reading is public.
+        timeout_s: for connecting, and between two pieces of an answer.
+        ca: PEM file of the only authorities that are trusted to name the registry; None: those of the system.
+        attempts: how often a request that may be repeated is made, at most.
+        transport: in place of the network.
+        sleep: waits for so many seconds.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None,
+        timeout_s: float,
+        ca: Path | None,
+        attempts: int,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.url, parsed = _base(url)
+        if token is not None and parsed.scheme == "http" and transport is None and parsed.host not in LOOPBACK:
+            what = "a token is not sent over plain http to another machine"
+            raise InputError("token-in-clear", what, where=self.url, fix="use https")
+        self._timeout_s, self._attempts, self._sleep = timeout_s, max(1, attempts), sleep
+        headers = {"user-agent": f"petaseal/{version('petaseal')}"}
+        if token is not None:
+            headers["authorization"] = f"Bearer {token}"
+        verify: ssl.SSLContext | bool = True
+        try:
+            if parsed.scheme == "https":
+                verify = ssl.create_default_context(cafile=ca)
+        except OSError as error:  # ssl.SSLError is one
+            what = f"holds no certificates that can be read ({error.strerror or type(error).__name__})"
+            raise InputError("ca-invalid", what, where=ca) from None
+        # a proxy of the environment would take what is meant for this machine to another one
+        self._client = httpx.Client(
+            headers=headers,
+            timeout=timeout_s,
+            verify=verify,
+            transport=transport,
+            trust_env=parsed.scheme == "https",
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Body | bytes | None = None,
+        repeatable: bool = True,
+        read_s: float | None = None,
+        into: Callable[[], IO[bytes]] | None = None,
+    ) -> Answer:
+        """Return the answer to a request, good or not; see `check`.
+
+        Args:
+            method: GET, POST or PUT.
+            path: after ``/v1``.
+            params: of the query.
+            headers: besides the token.
+            body: content, or what makes it.
+            repeatable: whether it may be made again though it may have arrived.
+            read_s: how long an answer may take; None: `timeout_s`.
+            into: opens the file, emptied, that a good answer goes to; None: it is kept in memory.
+
+        Raises:
+            InputError: `registry-unreachable`, `registry-not-trusted` or `registry-answer-invalid`.
+        """
+        wait_s = FIRST_WAIT_S
+        for left in reversed(range(self._attempts)):
+            try:
+                answer = self._once(method, path, params, headers, body, read_s, into)
+            except httpx.HTTPError as error:
+                reason = self._unreachable(error)
+                arrived = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+                if not left or reason.code != "registry-unreachable" or (arrived and not repeatable):
+                    raise reason from None
+                asked_s = None
+            else:
+                untouched = answer.status in (429, 503) and answer.problem is not None  # the registry did nothing
+                if not left or not (untouched or (answer.status in AWAY and repeatable)):
+                    return answer
+                asked_s = retry_after_s(answer.headers.get("retry-after"), time.time())
+                if asked_s is not None and asked_s > LONGEST_WAIT_S:
+                    return answer
+            self._sleep(max(wait_s * random.uniform(0.75, 1.25), asked_s or 0))  # noqa: S311 (spreads clients)
+            wait_s *= 2
+        raise AssertionError("unreachable")
+
+    def check(self, answer: Answer) -> Answer:
+        """Return a good answer.
+
+        Raises:
+            RefusedError: the registry says no, with its code.
+            InputError: it cannot answer now, or what answers is no registry.
+        """
+        if answer.status in (200, 201, 304):
+            return answer
+        raise self.error_of(answer)
+
+    def error_of(self, answer: Answer) -> PetasealError:
+        """Return what an answer that is not good means."""
+        problem = answer.problem
+        if problem is None:
+            if answer.status in AWAY:
+                what = f"its server is away (status {answer.status})"
+                return InputError("registry-unreachable", what, where=self.url, fix="try again later")
+            what = f"answers with status {answer.status}, and not as a registry does"
+            if target := answer.headers.get("location"):
+                what = f"is elsewhere: it sends to {target}"
+            return self.invalid(what)
+        fix = TOKEN_FIX if problem.code == "token-missing" else None
+        kind = RefusedError if answer.status < 500 else InputError
+        return kind(problem.code, problem.detail.rstrip("."), where=self.url, fix=fix)
+
+    def invalid(self, what: str) -> InputError:
+        """Return the error of an answer that no registry gives."""
+        fix = "see whether this is the URL of a petaseal registry"
+        return InputError("registry-answer-invalid", what, where=self.url, fix=fix)
+
+    def _once(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        headers: Mapping[str, str] | None,
+        body: Body | bytes | None,
+        read_s: float | None,
+        into: Callable[[], IO[bytes]] | None,
+    ) -> Answer:
+        timeout = httpx.Timeout(self._timeout_s, read=read_s or self._timeout_s)
+        content = body() if callable(body) else body
+        url = f"{self.url}/v1{path}"
+        with self._client.stream(
+            method, url, params=params, headers=headers, content=content, timeout=timeout
+        ) as response:
+            whole = bytearray()
+            if into is not None and response.status_code == 200:
+                file = into()
+                for piece in response.iter_bytes():
+                    file.write(piece)
+            else:
+                for piece in response.iter_bytes():
+                    whole += piece
+                    if len(whole) > ANSWER_BYTES:
+                        raise self.invalid(f"answers with more than {ANSWER_BYTES} bytes")
+            return Answer(response.status_code, response.headers, bytes(whole))
+
+    def _unreachable(self, error: httpx.HTTPError) -> InputError:
+        """Return in one sentence why there is no answer."""
+        code, fix = "registry-unreachable", None
+        causes = list(_causes(error))
+        what = f"the connection was lost ({str(error) or type(error).__name__})"
+        if isinstance(error, httpx.TimeoutException):
+            what = f"did not answer in time ({self._timeout_s:g} s)"
+            if isinstance(error, httpx.ConnectTimeout):
+                what, fix = f"cannot be reached within {self._timeout_s:g} s", "see whether a firewall is in between"
+        for cause in causes:
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                code, what = "registry-not-trusted", f"its certificate is not trusted ({cause.verify_message})"
+                fix = "give the certificate of who issued it with --ca"
+            elif isinstance(cause, ssl.SSLError):
+                what = f"does not speak TLS as it should ({cause.reason or cause})"
+                fix = "see whether its URL begins with http:// and not https://"
+            elif isinstance(cause, socket.gaierror):
+                what, fix = "its name is not known (DNS)", "see whether the URL is right"
+            elif isinstance(cause, ConnectionRefusedError):
+                what, fix = "nothing listens there (connection refused)", "see whether the registry is running"
+        return InputError(code, what, where=self.url, fix=fix)
+
+
+def retry_after_s(text: str | None, now_s: float) -> float | None:
+    """Return the seconds that a server asks to wait; None where it asks for none."""
+    if text is None:
+        return None
+    if text.strip().isdigit():
+        return float(text)
+    with contextlib.suppress(ValueError):
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now_s)
+    return None
+
+
+def _base(url: str) -> tuple[str, httpx.URL]:
+    """Return the URL that ``/v1`` follows."""
+    try:
+        parsed = httpx.URL(url.strip())
+    except httpx.InvalidURL:
+        parsed = httpx.URL("")
+    fix = "write it as https://registry.example or http://127.0.0.1:8600"
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise InputError("url-invalid", "is not the URL of a registry", where="--url", fix=fix)
+    if parsed.userinfo or parsed.query or parsed.fragment:
+        raise InputError("url-invalid", "has more than a host and a path", where="--url", fix=fix)
+    return str(parsed).rstrip("/").removesuffix("/v1"), parsed
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,1 @@
+"""What changes a registry: statements, records, campaigns, heartbeats, revocations, and the decision on each."""

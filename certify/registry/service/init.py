@@ -1,0 +1,176 @@
+"""A new registry's folder: its settings with a word on each, its database, and the trust root that it begins with."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from bench.errors import InputError, RefusedError, one_line
+from bench.record import parse_yaml, read_bytes, write_atomic
+from bench.record.files import state_dir
+from certify.commands.signing import load_signing_key
+from certify.documents.caps import CAPS
+from certify.policy.centre import Bilingual
+from certify.registry.service.settings import FILE, Place, Settings, load_place
+from certify.registry.storage.migrations import migrate
+from certify.registry.storage.store import Store
+from certify.trust.root import read_root
+from certify.trust.store import Memory, accept_files
+
+TEMPLATE = """\
+# A registry of computing centres' capacity statements. Paths are relative to this folder.
+# Serve it with: petaseal registry serve {root}
+
+name: {{zh: {zh}, en: {en}}}
+
+# Whose signatures count (petaseal trust). Put the next version in its place: it is accepted by the keys of this one.
+trust: {trust}
+
+# The registry's own key, which signs receipts; its role in the trust root is registry.
+key: {key}
+{passphrase}
+# sqlite is a file in this folder; or a PostgreSQL server: postgresql+psycopg://user@host/name
+database: {database}
+
+# City policies that are rolled up, and further policy and profile files that statements may be judged by.
+cities: [guangzhou-2027, wuhan-2025]
+policies: []
+profiles: []
+
+public_read: true  # false: reading needs a token
+accept_simulated: {simulated}  # simulated statements are for trying things out, and in no sum
+stale_after_s: 300  # a node that was not heard of for so long is not schedulable
+challenge_s: 2592000  # how long a challenge may be answered: 30 days
+
+limits:
+  requests_per_minute: 20000  # of one token, or of one address without a token
+  burst: 1000
+  submissions_per_hour: 600  # of one token: each costs a verification
+  upload_bytes: 4294967296  # of one body, after it is unpacked
+  body_idle_s: 30
+  header_s: 20
+  verifying: 1  # statements that are verified at once, each in a process
+"""
+
+
+class Founding(NamedTuple):
+    """What a registry begins with."""
+
+    root: Path
+    key: Path
+    trust: Path
+    fingerprint: str | None
+    name: Bilingual
+    passphrase_file: Path | None = None
+    database: str = "sqlite"
+    simulated: bool = False
+
+
+class Founded(NamedTuple):
+    """A new registry."""
+
+    settings: Path
+    keyid: str
+    trust_id: str
+    fingerprint: str
+    not_checked: tuple[str, ...]
+
+
+def found(founding: Founding, now: str) -> Founded:
+    """Make a registry's folder: settings last, so that what went wrong before can be done again.
+
+    Raises:
+        InputError: `output-exists`, `settings-invalid`, `database-unavailable`, or a file cannot be read or written.
+        RefusedError: the trust root is not accepted, or the key is no registry's in it (`key-not-trusted`).
+    """
+    root = founding.root
+    file = root / FILE
+    if os.path.lexists(file):
+        fix = "edit it, or choose another folder"
+        raise InputError("output-exists", "exists, and is never overwritten", where=file, fix=fix)
+    if founding.database != "sqlite" and not founding.database.startswith("postgresql"):
+        fix = "give sqlite, or postgresql+psycopg://user@host/name"
+        raise InputError("settings-invalid", "is neither sqlite nor a PostgreSQL server", where="--database", fix=fix)
+    keyid = load_signing_key(founding.key, founding.passphrase_file).public.keyid
+    content = written(founding)
+    settings = parse_yaml(content, Settings, file)
+    fingerprint = founding.fingerprint or known_fingerprint(founding.trust)
+    checked = accept_files((founding.trust,), now, None, fingerprint)
+    if checked.trusted.role_of(keyid) != "registry":
+        what = f"the key {keyid} has not the role of a registry in the trust root"
+        fix = "petaseal trust add --role registry"
+        raise RefusedError("key-not-trusted", what, where=founding.key, fix=fix)
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError("output-not-writable", f"cannot be made ({error.strerror})", where=root) from None
+    place = Place(root.resolve(), settings)
+    accepted = accept_files((founding.trust,), now, place.state, fingerprint)
+    assert accepted.root is not None
+    opened_store(place).close()
+    write_atomic(file, content, 0o600)  # the URL of a database may hold a password
+    return Founded(file, keyid, accepted.root.root.trust_id, accepted.root.fingerprint, accepted.not_checked)
+
+
+def stored(root: Path) -> Store:
+    """Return the database of a registry's folder, at this version's tables; its key is not needed.
+
+    Raises:
+        InputError: `file-missing`, `database-unavailable`, or a code of its settings.
+    """
+    return opened_store(load_place(root))
+
+
+def opened_store(place: Place) -> Store:
+    """Return a registry's database, at this version's tables.
+
+    Raises:
+        InputError: `database-unavailable`.
+    """
+    store = Store(place.url, place.objects)
+    try:
+        migrate(store)
+    except SQLAlchemyError as error:
+        cause = str(getattr(error, "orig", None) or error).strip().splitlines()[:1]
+        what = f"the database does not answer ({one_line(' '.join(cause), 200)})"
+        fix = "see whether it runs, and what registry.yaml says of it"
+        raise InputError("database-unavailable", what, where=place.root / FILE, fix=fix) from None
+    return store
+
+
+def written(founding: Founding) -> bytes:
+    """Return the settings file."""
+    passphrase = ""
+    if founding.passphrase_file is not None:
+        passphrase = f"passphrase_file: {_path(founding.passphrase_file, founding.root)}\n"
+    return TEMPLATE.format(
+        root=founding.root,
+        zh=_text(founding.name.zh),
+        en=_text(founding.name.en),
+        trust=_path(founding.trust, founding.root),
+        key=_path(founding.key, founding.root),
+        passphrase=passphrase,
+        database=_text(founding.database),
+        simulated=str(founding.simulated).lower(),
+    ).encode()
+
+
+def known_fingerprint(trust: Path) -> str | None:
+    """Return the fingerprint of a root that this user accepted before, None where it is another or unknown."""
+    read = read_root(read_bytes(trust, CAPS.trust_bytes), trust)
+    known = Memory(state_dir() / "trust", read.root.trust_id).root()
+    return read.fingerprint if known is not None and known.fingerprint == read.fingerprint else None
+
+
+def _path(path: Path, root: Path) -> str:
+    """Return a path as the settings name it: relative where it lies in the registry's folder."""
+    absolute, base = path.resolve(), root.resolve()
+    return _text(str(absolute.relative_to(base) if absolute.is_relative_to(base) else absolute))
+
+
+def _text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,312 @@
+"""What the registry tells of one thing, a statement, a centre, a device, and of what was decided and looks wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from sqlalchemy import BindParameter, Connection, Row, and_, bindparam, or_, select, text
+
+from bench.errors import RefusedError
+from bench.record import identifier
+from certify.documents.caps import CAPS
+from certify.documents.dsse import parse_envelope
+from certify.policy.centre import Bilingual
+from certify.policy.reasons import reasons
+from certify.policy.verdicts import Verdict
+from certify.registry.api import (
+    REACHED,
+    Alarm,
+    AttemptLine,
+    CentreDetail,
+    Decision,
+    DeviceHistory,
+    DeviceSighting,
+    Page,
+    StatementDetail,
+)
+from certify.registry.intake import campaigns
+from certify.registry.state.cursors import by_id_page
+from certify.registry.state.listing import ROWS, WantedStatements, identifier_of, next_of, statements_page, summaries
+from certify.registry.state.model import View
+from certify.registry.state.read import FACTS
+from certify.registry.storage.store import Objects
+from certify.registry.storage.tables import (
+    alarms,
+    decisions,
+    external_ids,
+    identities,
+    signers,
+    statements,
+    verifications,
+)
+
+MOST = 100  # decisions of a statement, statements of a centre
+# Queries that many ask are built once: that takes longer than what the database does with them.
+_IT: BindParameter[Any] = bindparam("it")
+_MORE = ("measured_from", "measured_until", "campaign_id", "challenge_source", "records", "envelope_sha256")
+_DETAIL = ROWS.add_columns(
+    *(statements.c[name] for name in _MORE), next_of("payload_sha256").label("superseded_by")
+).where(statements.c.payload_sha256 == _IT)
+_DECISION = tuple(decisions.c[name] for name in Decision.__struct_fields__)
+_DECIDED = select(*_DECISION).where(decisions.c.payload_sha256 == _IT).order_by(decisions.c.id.desc()).limit(MOST)
+_SIGNERS = select(signers.c.keyid).where(signers.c.statement == _IT).order_by(signers.c.keyid)
+_STATEMENT = select(statements).where(statements.c.payload_sha256 == _IT)
+_IDS = select(external_ids).where(
+    external_ids.c.centre_id == _IT,
+    or_(external_ids.c.statement.is_(None), external_ids.c.statement.in_(bindparam("in_force", expanding=True))),
+)
+
+
+def statement_detail(
+    connection: Connection, view: View, objects: Objects, payload_sha256: str, sees: Callable[[str], bool]
+) -> StatementDetail:
+    """Return one statement, with what was decided of it.
+
+    Args:
+        sees: whether the sentences of a centre's decisions are the asker's to see: they may name devices.
+
+    Raises:
+        RefusedError: `statement-unknown`.
+    """
+    row = connection.execute(_DETAIL, {"it": payload_sha256}).one_or_none()
+    if row is None:
+        raise unknown_statement()
+    all_of_it = sees(row.centre_id)
+    (summary,) = summaries(connection, view, [row])
+    place = f"/v1/statements/{payload_sha256}"
+    links = {"envelope": f"{place}/envelope", "receipt": f"{place}/receipt", "page": f"/en/statements/{payload_sha256}"}
+    if all_of_it and summary.level == "recomputed":
+        links |= {"records": f"{place}/records", "nodes": f"{place}/nodes"}
+    decided = connection.execute(_DECIDED, {"it": payload_sha256}).all()
+    return StatementDetail(
+        summary=summary,
+        operator=row.operator,
+        measured_from=row.measured_from,
+        measured_until=row.measured_until,
+        campaign_id=row.campaign_id,
+        challenge_source=row.challenge_source,
+        records=row.records,
+        signers=tuple(connection.scalars(_SIGNERS, {"it": payload_sha256})),
+        verdicts=verdicts_of(objects, row.envelope_sha256),
+        decisions=tuple(_decision(one, all_of_it) for one in decided),
+        superseded_by=row.superseded_by,
+        links=links,
+    )
+
+
+class _Predicate(msgspec.Struct):
+    verdicts: tuple[Verdict, ...]
+
+
+class _Payload(msgspec.Struct):
+    predicate: _Predicate
+
+
+KINDS = (_Payload,)
+
+
+def verdicts_of(objects: Objects, envelope_sha256: str) -> tuple[Verdict, ...]:
+    """Return the verdicts of a stored statement, which was verified before it was stored."""
+    envelope = parse_envelope(objects.read(envelope_sha256), CAPS.statement_bytes)
+    return msgspec.json.decode(envelope.payload, type=_Payload).predicate.verdicts
+
+
+def unknown_statement() -> RefusedError:
+    """Return what is said of a digest that no accepted statement has."""
+    return RefusedError("statement-unknown", "there is no such statement here")
+
+
+def statement_row(connection: Connection, payload_sha256: str) -> Row[Any]:
+    """Return the row of a statement.
+
+    Raises:
+        RefusedError: `statement-unknown`.
+    """
+    row = connection.execute(_STATEMENT, {"it": payload_sha256}).one_or_none()
+    if row is None:
+        raise unknown_statement()
+    return row
+
+
+def receipt_of(connection: Connection, payload_sha256: str) -> bytes:
+    """Return the first receipt that a statement was accepted: it dates it best.
+
+    Raises:
+        RefusedError: `statement-unknown`.
+    """
+    mine = and_(decisions.c.payload_sha256 == payload_sha256, decisions.c.decision == "accepted")
+    query = select(decisions.c.receipt).where(mine, decisions.c.receipt.is_not(None)).order_by(decisions.c.id)
+    receipt = connection.scalar(query.limit(1))
+    if receipt is None:
+        raise unknown_statement()
+    return bytes(receipt)
+
+
+def records_of(connection: Connection, payload_sha256: str) -> str:
+    """Return which object holds the records of a statement.
+
+    Raises:
+        RefusedError: `not-found`.
+    """
+    query = select(verifications.c.records_sha256).where(
+        verifications.c.statement == payload_sha256, verifications.c.level == "recomputed"
+    )
+    found = connection.scalar(query)
+    if found is None:
+        raise RefusedError("not-found", "the records of this statement were not submitted")
+    return str(found)
+
+
+# --- centres ----------------------------------------------------------------------------------------------------------
+
+
+def centre_detail(connection: Connection, view: View, centre_id: str, at: str) -> CentreDetail:
+    """Return one centre.
+
+    Raises:
+        RefusedError: `centre-unknown`.
+    """
+    if centre_id not in view.parts:
+        raise RefusedError("centre-unknown", "no statement of this centre was accepted here")
+    part = view.parts[centre_id]
+    in_force = [head.facts.payload_sha256 for head in part.heads]
+    ids = connection.execute(_IDS, {"it": centre_id, "in_force": in_force}).all()
+    return CentreDetail(
+        summary=part.summary,
+        pools=tuple(pool.shown for head in part.heads for pool in head.pools),
+        statements=statements_page(connection, view, WantedStatements(centre=centre_id), MOST).items,
+        attempts=attempts_of(connection, centre_id, at),
+        external_ids=tuple(map(identifier_of, ids)),
+    )
+
+
+_OPENED = text(
+    "SELECT EXISTS (SELECT 1 FROM challenges WHERE centre_id = :it)"
+    " OR EXISTS (SELECT 1 FROM campaigns WHERE centre_id = :it)"
+)
+
+
+def attempts_of(connection: Connection, centre_id: str, at: str) -> tuple[AttemptLine, ...]:
+    """Return the newest measurements that a centre opened."""
+    opened = connection.execute(_OPENED, {"it": centre_id}).scalar_one()
+    return tuple(campaigns.attempts(connection, at, centre_id, MOST)) if opened else ()
+
+
+# --- further lists ----------------------------------------------------------------------------------------------------
+
+
+def alarms_page(
+    connection: Connection,
+    limit: int,
+    cursor: str | None = None,
+    centre: str | None = None,
+    code: str | None = None,
+    sees: Callable[[str], bool] = lambda centre_id: False,
+) -> Page[Alarm]:
+    """Return alarms, newest first.
+
+    Args:
+        sees: whether the sentences of a centre's alarms are the asker's to see: they name nodes.
+    """
+    query = select(alarms)
+    if centre is not None:
+        query = query.where(or_(alarms.c.centre_id == centre, alarms.c.other_centre_id == centre))
+    if code is not None:
+        query = query.where(alarms.c.code == code)
+
+    def alarm(row: Row[Any]) -> Alarm:
+        reason = reasons()[row.code]
+        told = {name: getattr(row, name) for name in Alarm.__struct_fields__ if name != "title"}
+        if not sees(row.centre_id) and not sees(row.other_centre_id or row.centre_id):
+            told["what"] = None
+        return Alarm(title=Bilingual(zh=reason.zh, en=reason.en), **told)
+
+    return by_id_page(connection, query, alarms, alarm, limit, cursor)
+
+
+def decisions_page(
+    connection: Connection,
+    sees: Callable[[str], bool],
+    limit: int,
+    cursor: str | None = None,
+    *,
+    decision: str | None = None,
+    centre: str | None = None,
+    kind: str | None = None,
+) -> Page[Decision]:
+    """Return decisions, newest first.
+
+    Args:
+        sees: whether the sentences of a centre's decisions are the asker's to see: they may name devices.
+    """
+    query = select(decisions)
+    for column, value in (
+        (decisions.c.decision, decision),
+        (decisions.c.centre_id, centre),
+        (decisions.c.kind, kind),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    return by_id_page(connection, query, decisions, lambda row: _decision(row, sees(row.centre_id)), limit, cursor)
+
+
+def _decision(row: Row[Any], all_of_it: bool) -> Decision:
+    return Decision(
+        id=row.id,
+        at=row.at,
+        kind=row.kind,
+        decision=row.decision,
+        code=row.code,
+        detail=row.detail if all_of_it else None,
+        level=row.level,
+        payload_sha256=row.payload_sha256,
+        centre_id=row.centre_id,
+    )
+
+
+def device_history(connection: Connection, view: View, device: str) -> DeviceHistory:
+    """Return where a device was counted.
+
+    Args:
+        device: uuid, serial or die id as anybody spells it, with or without which of them it is.
+
+    Raises:
+        RefusedError: `device-unknown`.
+    """
+    kind, _, rest = device.partition(":")
+    kinds, text = ((kind,), rest) if kind in _KINDS else (_KINDS, device)
+    known = identifier(text)
+    own = and_(identities.c.kind.in_(("device", "parent")), identities.c.value.in_([f"{one}:{known}" for one in kinds]))
+    columns = (identities.c.value, identities.c.place, identities.c.kind, identities.c.claimed)
+    rows = connection.execute(
+        select(*columns, *FACTS).join(statements, statements.c.payload_sha256 == identities.c.statement).where(own)
+    ).all()
+    if known is None or not rows:
+        raise RefusedError("device-unknown", "no record that was read here shows this device")
+    sightings = [_sighting(view, row) for row in rows]
+    now = [one.statement for one in sightings if one.claimed and one.state in REACHED]
+    return DeviceHistory(
+        id=rows[0].value,
+        counted_in=min(now, default=None),
+        sightings=tuple(sorted(sightings, key=lambda one: (one.issued_at, one.statement, one.place), reverse=True)),
+    )
+
+
+_KINDS = ("uuid", "serial", "die_id")
+
+
+def _sighting(view: View, row: Row[Any]) -> DeviceSighting:
+    head = view.by_statement.get(row.payload_sha256)
+    return DeviceSighting(
+        statement=row.payload_sha256,
+        centre_id=row.centre_id,
+        project_id=row.project_id or None,
+        place=row.place,
+        kind=row.kind,
+        claimed=row.claimed,
+        state="superseded" if head is None else head.state,
+        issued_at=row.issued_at,
+        valid_until=row.valid_until,
+    )

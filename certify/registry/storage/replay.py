@@ -1,0 +1,173 @@
+"""One stored statement verified anew, as at the time when it was received, and its rows made anew and compared.
+
+The rows are made by the same functions that stored them, in an empty registry in memory, so that there is no second
+opinion here of what they should be.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Connection, Row, Table, create_engine, select
+
+from bench.errors import PetasealError, RefusedError
+from bench.units import utc_ns
+from certify.documents.dsse import parse_envelope
+from certify.documents.kinds import Opened, open_document
+from certify.registry.intake.decisions import Submission
+from certify.registry.intake.ingest import beside
+from certify.registry.intake.verifying import Job, Outcome, run
+from certify.registry.service.registry import Registry
+from certify.registry.service.tokens import Token
+from certify.registry.storage import tables
+from certify.registry.storage.rows import store_records, store_statement
+from certify.registry.storage.streaming import STREAMED
+from certify.statement.build import CapacityStatement
+from certify.statement.claim import Claim
+from certify.trust.trusted_set import TrustedSet
+
+OF_STATEMENT = (tables.signers, tables.class_lines, tables.pool_lines, tables.verifications, tables.external_ids)
+OF_RECORDS = (tables.node_lines, tables.record_lines, tables.identities)
+LATER = frozenset({"rules-differ", "policy-unknown", "ratings-unknown", "profile-unknown"})  # this petaseal is newer
+ENDED = frozenset({"key-revoked", "statement-revoked"})
+_NOBODY = Token(0, "check", "platform", None, "")  # no row holds whose token it was
+
+Fault = tuple[str, str]  # reason code, and what
+
+
+class Recheck:
+    """Statements verified anew; `records` counts those that were opened."""
+
+    def __init__(self, registry: Registry, trust: TrustedSet, connection: Connection) -> None:
+        self.registry = registry
+        self.trust = trust
+        self.connection = connection
+        self.records = 0
+        self.scratch = create_engine("sqlite://")
+        tables.metadata.create_all(self.scratch)
+        settings, place = registry.settings, registry.place
+        self.policies = tuple(str(place.path(name)) for name in settings.policies)
+        self.profiles = tuple(str(place.path(name)) for name in settings.profiles)
+
+    def __enter__(self) -> Recheck:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.scratch.dispose()
+
+    def statement(self, row: Row[Any], content: bytes) -> Iterator[Fault]:
+        """Yield what is wrong with one statement.
+
+        Args:
+            row: of the table `statements`.
+            content: its envelope, whose SHA-256 is right.
+        """
+        sha256, at = row.payload_sha256, row.received_at
+        stored = {keyid for (keyid,) in self._of(tables.signers, tables.signers.c.keyid, sha256)}
+        try:
+            opened: Opened[CapacityStatement] = open_document(
+                "capacity-statement", content, self.trust, at, dated=lambda seen: at
+            )
+        except RefusedError as error:
+            yield self._refused(error, sha256)
+            return
+        if not self._accepted("statement", sha256, at):
+            yield "stored-rows-differ", f"no decision accepted it at {at}"
+        named = {signature.keyid for signature in parse_envelope(content, len(content)).signatures}
+        if not opened.signers <= stored <= named:
+            yield "stored-rows-differ", "the rows of signers name others than its envelope"
+            return
+        claim = Claim(sha256, opened.predicate, opened.payload_sha256)
+        outcome = Outcome(None, None, "trusted", opened.payload_sha256, opened.predicate, tuple(sorted(stored)))
+        submission = Submission("statement", at, row.envelope_sha256, _NOBODY, opened.payload_sha256)
+        checked: tuple[Table, ...] = (tables.statements, *OF_STATEMENT)
+        with self.scratch.connect() as again:
+            store_statement(again, submission, claim, outcome)
+            verified = self._verified(sha256)
+            if verified is not None:
+                found = self._records(row, verified, opened)
+                if isinstance(found, Outcome):
+                    records = Submission("records", verified.at, verified.records_sha256, _NOBODY, sha256)
+                    size = self.registry.store.objects.path(verified.records_sha256).stat().st_size
+                    store_records(again, records, found, size)
+                    checked += OF_RECORDS
+                else:
+                    yield found
+                    checked = tuple(table for table in checked if table is not tables.verifications)
+            for table in checked:
+                if (count := self._differing(again, table, sha256)) > 0:
+                    yield "stored-rows-differ", f"{count} row(s) of {table.name} are not what its documents say"
+            again.rollback()
+
+    def _records(self, row: Row[Any], verified: Row[Any], opened: Opened[CapacityStatement]) -> Outcome | Fault:
+        """Return what a statement's records give, recomputed as at the time when they were received."""
+        if not self._accepted("records", row.payload_sha256, verified.at):
+            return "stored-rows-differ", f"no decision accepted its records at {verified.at}"
+        place, settings, objects = self.registry.place, self.registry.settings, self.registry.store.objects
+        records, baseline = objects.path(verified.records_sha256), None
+        if (wanted := opened.predicate.baseline_sha256) is not None:
+            found = beside(self.connection, "baseline", wanted)
+            baseline = next((objects.path(one.object_sha256) for one in found), None)
+        witnesses = beside(self.connection, "witness", row.payload_sha256)
+        job = Job(
+            statement=objects.path(row.envelope_sha256),
+            trust=place.path(settings.trust),
+            state=place.state,
+            at_ns=utc_ns(verified.at),
+            now_ns=self.registry.clock_ns(),
+            policies=self.policies,
+            profiles=self.profiles,
+            accept_simulated=True,
+            records=records,
+            baseline=baseline,
+            witnesses=tuple(objects.path(one.object_sha256) for one in witnesses),
+            seen_at=row.received_at,
+        )
+        try:
+            outcome = run(job)
+        except PetasealError as error:  # a file that cannot be read, which is a finding of its own
+            return "stored-document-refused", str(error)
+        if outcome.code is not None:
+            return self._refused(RefusedError(outcome.code, outcome.detail or ""), row.payload_sha256)
+        self.records += len(outcome.lines)
+        return outcome
+
+    def _refused(self, error: PetasealError, sha256: str) -> Fault:
+        """Return what a refusal amounts to: a note where the statement ended, or where today's verifier is another."""
+        endings = tables.endings
+        if error.code in ENDED and list(self._of(endings, endings.c.id, sha256)):
+            return "stored-not-recomputed", f"it ended, and is no longer recomputed: {error}"
+        if error.code in LATER:
+            return "stored-not-recomputed", str(error)
+        if error.code == "key-not-trusted":
+            return "stored-key-left", "the trust root of today no longer lists its key: its signature was not checked"
+        return "stored-document-refused", str(error)
+
+    def _differing(self, again: Connection, table: Any, sha256: str) -> int:
+        """Return how many rows of a statement are not there, or are there and should not be."""
+        key = table.c.payload_sha256 if table is tables.statements else table.c.statement
+        query = select(*(column for column in table.c if column.name != "id")).where(key == sha256)
+        rows = Counter(tuple(row) for row in again.execute(query))
+        for part in self.connection.execute(query, execution_options=STREAMED).partitions():
+            rows.subtract(tuple(row) for row in part)
+        return max(sum(count for count in rows.values() if count > 0), -sum(c for c in rows.values() if c < 0))
+
+    def _accepted(self, kind: str, sha256: str, at: str) -> bool:
+        decisions = tables.decisions.c
+        query = select(decisions.id).where(
+            decisions.payload_sha256 == sha256,
+            decisions.kind == kind,
+            decisions.decision == "accepted",
+            decisions.at == at,
+        )
+        return self.connection.execute(query.limit(1)).one_or_none() is not None
+
+    def _verified(self, sha256: str) -> Row[Any] | None:
+        verifications = tables.verifications
+        query = select(verifications).where(verifications.c.statement == sha256, verifications.c.level == "recomputed")
+        return self.connection.execute(query).one_or_none()
+
+    def _of(self, table: Any, column: Any, sha256: str) -> Iterator[Row[Any]]:
+        yield from self.connection.execute(select(column).where(table.c.statement == sha256))

@@ -1,0 +1,216 @@
+"""Where everything is kept: a database (SQLite or PostgreSQL) and a folder of objects named by their SHA-256.
+
+One writer at a time, so that what depends on what is stored (one device in one statement, numbers of a chain, a
+challenge used once) is decided on what is really there, and change numbers appear in order. Readers see one snapshot.
+An object is on the disk before a row names it: after a crash there may be an object too many, never one too few.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, func, select, text
+from sqlalchemy.engine import make_url
+
+from bench.errors import InputError
+from certify.registry.storage import tables
+
+LOCK = 0x70657461  # of PostgreSQL's advisory locks: the one writer
+BUSY_MS = 60_000  # SQLite: how long a writer waits for another
+LEFT_S = 86_400  # no body takes a day
+POOL = 20  # connections of PostgreSQL; SQLite takes as many as there are threads
+
+
+class Staged:
+    """An object that is being written. It is there under its name once it is kept, and nowhere if it never is."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._hash = hashlib.sha256()
+        descriptor, name = tempfile.mkstemp(dir=objects.temporary, prefix="staged.")
+        self._file = open(descriptor, "wb")  # noqa: SIM115 (closed by `close` or `discard`)
+        self.path = Path(name)
+        self.size = 0
+        self._kept: str | None = None
+
+    def write(self, content: bytes) -> None:
+        """Append bytes."""
+        self._file.write(content)
+        self._hash.update(content)
+        self.size += len(content)
+
+    def close(self) -> None:
+        """Hand everything to the disk; `path` can be read from now on."""
+        if not self._file.closed:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+    def keep(self) -> str:
+        """Give it its name for good, and return its SHA-256."""
+        if self._kept is None:
+            self.close()
+            self._kept = self._hash.hexdigest()
+            target = self._objects.path(self._kept)
+            if not target.parent.exists():
+                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _sync(self._objects.folder)
+            self.path.chmod(0o400)
+            os.replace(self.path, target)  # the same name means the same bytes
+            _sync(target.parent)
+            self.path = target
+        return self._kept
+
+    def discard(self) -> None:
+        """Remove it unless it was kept."""
+        self._file.close()
+        if self._kept is None:
+            with contextlib.suppress(FileNotFoundError):
+                self.path.unlink()
+
+
+class Objects:
+    """Files by SHA-256: written once, never changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def path(self, sha256: str) -> Path:
+        """Return where an object lies, or would."""
+        return self.folder / sha256[:2] / sha256
+
+    def put(self, content: bytes) -> str:
+        """Keep bytes and return their SHA-256."""
+        sha256 = hashlib.sha256(content).hexdigest()
+        if not self.path(sha256).exists():
+            with self.staging() as staged:
+                staged.write(content)
+                staged.keep()
+        return sha256
+
+    def read(self, sha256: str) -> bytes:
+        """Return an object.
+
+        Raises:
+            KeyError: there is none.
+        """
+        try:
+            return self.path(sha256).read_bytes()
+        except FileNotFoundError:
+            raise KeyError(sha256) from None
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Staged]:
+        """Yield an object to write; it is removed unless it is kept."""
+        staged = Staged(self)
+        try:
+            yield staged
+        finally:
+            staged.discard()
+
+    def sweep(self) -> int:
+        """Remove what a killed process left half-written a day ago or earlier; what is younger may still be written."""
+        old = [path for path in self.temporary.iterdir() if path.stat().st_mtime < time.time() - LEFT_S]
+        for path in old:
+            path.unlink(missing_ok=True)
+        return len(old)
+
+
+class Store:
+    """The database and the objects of one registry."""
+
+    def __init__(self, url: str, objects: Path) -> None:
+        self.engine = make_engine(url)
+        self._writer = threading.Lock()
+        try:
+            self.objects = Objects(objects)
+        except OSError as error:
+            raise InputError("output-not-writable", f"cannot be used ({error.strerror})", where=objects) from None
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the database is the embedded one."""
+        return self.engine.dialect.name == "sqlite"
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Yield a connection that sees one snapshot and writes nothing."""
+        with self.engine.connect() as connection:
+            if not self.is_sqlite:
+                connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            yield connection
+            connection.rollback()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Yield the one writer's connection; everything is committed at the end, or nothing."""
+        with self._writer, self.engine.connect() as connection:  # who waits here holds no connection
+            if self.is_sqlite:
+                connection.exec_driver_sql("ROLLBACK")  # the reader's BEGIN of `make_engine`
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+            yield connection
+            connection.commit()
+
+    def seq(self, connection: Connection) -> int:
+        """Return the number of the last change, 0 where there is none."""
+        return int(connection.execute(select(func.max(tables.changes.c.id))).scalar() or 0)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def make_engine(url: str) -> Engine:
+    """Return an engine whose transactions are what `Store` says.
+
+    Raises:
+        InputError: `settings-invalid`, the URL cannot be read.
+    """
+    try:
+        parsed = make_url(url)
+    except Exception:
+        raise InputError("settings-invalid", "names no database that can be read", where="database") from None
+    if parsed.get_backend_name() != "sqlite":
+        return create_engine(parsed, pool_size=POOL, max_overflow=POOL, pool_pre_ping=True)
+    engine = create_engine(
+        parsed, pool_size=POOL, max_overflow=POOL, connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False}
+    )
+
+    def opened(connection: Any, record: object) -> None:
+        connection.isolation_level = None  # pysqlite's own BEGIN comes too late for a snapshot
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",  # an acknowledged statement survives a loss of power
+            "foreign_keys=ON",
+            f"busy_timeout={BUSY_MS}",
+            "cache_size=-65536",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    def begun(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    event.listen(engine, "connect", opened)
+    event.listen(engine, "begin", begun)
+    return engine
+
+
+def _sync(folder: Path) -> None:
+    """Hand a folder's new names to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,428 @@
+"""CapacityStatement: the centre's claim, and the one function that computes it.
+
+`build` is what ``certify`` calls to make a statement and what ``verify`` calls to recompute it: a statement is true to
+its records if and only if both give the same bytes. Everything but `Issue` follows from the records and public data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from msgspec import Meta
+
+from bench.record import (
+    GRADES,
+    RULES_VERSION,
+    Campaign,
+    Choice,
+    Count,
+    Document,
+    ExpectedNode,
+    Grade,
+    Name,
+    PoolClass,
+    Positive,
+    Ppm,
+    Precision,
+    Sha256,
+    Text,
+    UtcTime,
+    Workload,
+    digest,
+)
+from bench.units import ratio_ppm
+from certify.judge.aggregate import Scope, Sum, Tally
+from certify.policy import verdicts
+from certify.policy.centre import CLASSES, Centre, Pool
+from certify.policy.policies import Policy
+from certify.policy.reasons import effect_of
+from certify.policy.verdicts import ClassEvidence, Evidence, Sums, Verdict, evaluate
+from certify.statement.attendance import MISSING, check_absences
+
+
+class Issue(Document, frozen=True, kw_only=True):
+    """What the issuer decides: number, times, and the statements before this one."""
+
+    sequence: Positive  # counts up for each centre and project
+    previous_sha256: Sha256 | None  # payload digest of the statement before
+    supersedes: tuple[Sha256, ...]
+    issued_at: UtcTime
+    valid_until: UtcTime
+
+
+class PolicyRef(Document, frozen=True, kw_only=True):
+    """A policy that the verdicts were computed with."""
+
+    policy: Name
+    sha256: Sha256
+
+
+class Totals(Document, frozen=True, kw_only=True):
+    """Sum over counted devices, MFLOP/s. `upper` is null where one device's bound is unbounded."""
+
+    devices: Count
+    certified_mflop_s: Count
+    sustained_mflop_s: Count
+    upper_mflop_s: Count | None
+    nominal_mflop_s: Count
+    devices_without_rating: Count
+    on_accepted_hold_mflop_s: Count  # part of certified that rests on holds which the policy accepts
+
+
+class Untested(Document, frozen=True, kw_only=True):
+    """Devices that count 0 (not measured, held or void) and what their vendors rate them at."""
+
+    devices: Count
+    nominal_mflop_s: Count
+    devices_without_rating: Count
+
+
+class PoolLine(Document, frozen=True, kw_only=True):
+    """One pool in the precision that its class counts."""
+
+    pool: Name
+    pool_class: PoolClass
+    precision: Precision
+    choice: Choice
+    accumulate: Precision
+    nodes_recorded: Count
+    devices_found: Count
+    counted: Totals
+    existing: Totals  # the part of `counted` that stands in the baseline inventory
+    untested: Untested
+
+
+class ShownLine(Document, frozen=True, kw_only=True):
+    """A workload that was measured and is shown, and counts nothing."""
+
+    pool: Name
+    precision: Precision
+    choice: Choice
+    shown: Totals
+
+
+class ClassLine(Document, frozen=True, kw_only=True):
+    """Capacity of one class: the sum over its pools."""
+
+    pool_class: PoolClass
+    precision: Precision
+    choice: Choice
+    counted: Totals
+    existing: Totals
+    untested: Untested
+    nodes_missing: Count  # expected nodes without a record, and those left out: their devices are unknown
+
+
+class Inventory(Document, frozen=True, kw_only=True):
+    """How many devices of one model were found in a pool. Identities stand in the records only."""
+
+    pool: Name
+    vendor: Text
+    model: Text
+    count_unit: Text
+    devices: Count
+
+
+class Finding(Document, frozen=True, kw_only=True):
+    """How many figures carry one reason code."""
+
+    code: Name
+    effect: Name
+    workload: Text
+    devices: Count
+
+
+class NotCounted(Document, frozen=True, kw_only=True):
+    """A device that counts 0, or a node without a record, and why."""
+
+    node_id: Name
+    device: Text | None
+    workload: Text | None
+    codes: Annotated[tuple[Name, ...], Meta(min_length=1)]
+
+
+class Bookkeeping(Document, frozen=True, kw_only=True):
+    """The sum across classes mixes precisions: it is bookkeeping, not a rate that anything can run at."""
+
+    certified_mflop_s: Count
+    sustained_mflop_s: Count
+    nominal_mflop_s: Count
+    intelligent_share_ppm: Ppm | None
+
+
+class CapacityStatement(Document, frozen=True, kw_only=True):
+    """The centre's claim: the predicate of the document that the operator signs."""
+
+    rules: Text
+    issue: Issue
+    centre: Centre
+    centre_sha256: Sha256
+    campaign: Campaign
+    campaign_sha256: Sha256
+    starts_at: UtcTime  # T0: all nodes started together
+    profile: Name
+    profile_sha256: Sha256
+    ratings_sha256: Sha256
+    policies: Annotated[tuple[PolicyRef, ...], Meta(min_length=1)]
+    baseline_sha256: Sha256 | None
+    records: Positive
+    records_root: Sha256  # RFC 6962 Merkle root over the records' payload digests, ascending
+    measured_from: UtcTime
+    measured_until: UtcTime
+    grade: Grade | None  # lowest of the counted records; null where nothing counts
+    simulated: bool
+    pools: Annotated[tuple[PoolLine, ...], Meta(min_length=1)]
+    classes: Annotated[tuple[ClassLine, ...], Meta(min_length=1)]
+    shown: tuple[ShownLine, ...]
+    bookkeeping: Bookkeeping
+    inventory: tuple[Inventory, ...]
+    findings: tuple[Finding, ...]
+    not_counted: tuple[NotCounted, ...]
+    verdicts: Annotated[tuple[Verdict, ...], Meta(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a statement is computed from besides its records: all of it is bound by digests, or is the issuer's word."""
+
+    scope: Scope
+    policies: tuple[Policy, ...]
+    baseline_sha256: str | None = None
+    baseline_devices: int = 0
+    absent: Mapping[str, str] = field(default_factory=dict)  # node -> one of `attendance.ABSENCES`
+
+
+def build(tally: Tally, records_root: str, basis: Basis, issue: Issue) -> CapacityStatement:
+    """Compute the statement of a set of judged records (docs/policies.md)."""
+    scope = basis.scope
+    absent = [node for node in scope.campaign.nodes if node.node_id not in tally.node_ids]
+    left_out = [ExpectedNode(node_id=node.node_id, pool=node.pool) for node in scope.campaign.left_out]
+    missing = absent + left_out
+    pools = tuple(_pool_line(pool, tally, scope) for pool in scope.centre.pools)
+    classes = tuple(
+        _class_line(name, tally, scope, missing)
+        for name in CLASSES
+        if any(pool.pool_class == name for pool in scope.centre.pools)
+    )
+    grade = min(tally.grades, key=GRADES.index, default=None)
+    evidence = _evidence(tally, basis, missing, grade)
+    return CapacityStatement(
+        rules=RULES_VERSION,
+        issue=issue,
+        centre=scope.centre,
+        centre_sha256=digest(scope.centre),
+        campaign=scope.campaign,
+        campaign_sha256=scope.campaign_sha256,
+        starts_at=scope.starts_at,
+        profile=scope.profile.profile,
+        profile_sha256=scope.profile_sha256,
+        ratings_sha256=scope.ratings.digest,
+        policies=tuple(PolicyRef(policy=policy.policy, sha256=digest(policy)) for policy in basis.policies),
+        baseline_sha256=basis.baseline_sha256,
+        records=len(tally.node_ids),
+        records_root=records_root,
+        measured_from=tally.measured_from,
+        measured_until=tally.measured_until,
+        grade=grade,
+        simulated=tally.simulated,
+        pools=pools,
+        classes=classes,
+        shown=_shown(tally, scope),
+        bookkeeping=_bookkeeping(classes),
+        inventory=tuple(
+            Inventory(pool=pool, vendor=vendor, model=model, count_unit=unit, devices=count)
+            for (pool, vendor, model, unit), count in sorted(tally.inventory.items())
+        ),
+        findings=tuple(
+            Finding(code=code, effect=effect_of(code), workload=workload, devices=count)
+            for (code, workload), count in sorted(tally.findings.items())
+        ),
+        not_counted=(
+            *(
+                NotCounted(node_id=node, device=device, workload=workload, codes=codes)
+                for node, device, workload, codes in sorted(tally.not_counted)
+            ),
+            *(
+                NotCounted(node_id=node.node_id, device=None, workload=None, codes=(why,))
+                for node, why in (
+                    *((node, basis.absent.get(node.node_id, MISSING)) for node in absent),
+                    *((node, "node-left-out") for node in left_out),
+                )
+            ),
+        ),
+        verdicts=tuple(verdict for policy in basis.policies for verdict in evaluate(policy, evidence)),
+    )
+
+
+def _pool_line(pool: Pool, tally: Tally, scope: Scope) -> PoolLine:
+    counting = scope.counting[pool.pool_class]
+    return PoolLine(
+        pool=pool.pool,
+        pool_class=pool.pool_class,
+        precision=counting.precision,
+        choice=counting.choice,
+        accumulate=counting.accumulate,
+        nodes_recorded=tally.nodes[pool.pool],
+        devices_found=tally.found[pool.pool],
+        counted=_totals(_select(tally, {pool.pool}, counting.workload)),
+        existing=_totals(_select(tally, {pool.pool}, counting.workload, existing=True)),
+        untested=_untested(_select_untested(tally, {pool.pool})),
+    )
+
+
+def _class_line(name: PoolClass, tally: Tally, scope: Scope, missing: list[ExpectedNode]) -> ClassLine:
+    pools = _pools_of(name, scope)
+    counted = scope.counting[name].workload
+    return ClassLine(
+        pool_class=name,
+        precision=counted.precision,
+        choice=counted.choice,
+        counted=_totals(_select(tally, pools, counted)),
+        existing=_totals(_select(tally, pools, counted, existing=True)),
+        untested=_untested(_select_untested(tally, pools)),
+        nodes_missing=_missing_in(pools, scope, missing),
+    )
+
+
+def _pools_of(name: PoolClass, scope: Scope) -> set[str]:
+    return {pool.pool for pool in scope.centre.pools if pool.pool_class == name}
+
+
+def _missing_in(pools: set[str], scope: Scope, missing: list[ExpectedNode]) -> int:
+    """Return how many nodes without a record may have devices in these pools: what is unknown is never excluded."""
+    listed = [pool.nodes for pool in scope.centre.pools if pool.pool in pools]
+    named = {node_id for nodes in listed if nodes != "all" for node_id in nodes}
+    known = {node_id for pool in scope.centre.pools if pool.nodes != "all" for node_id in pool.nodes}
+    if "all" in listed:
+        return len(missing)
+    return sum(node.node_id in named or node.node_id not in known for node in missing)
+
+
+Parts = list[tuple[bool, Sum]]  # (on an accepted hold, sum)
+
+
+def _select(tally: Tally, pools: set[str], workload: Workload, existing: bool | None = None) -> Parts:
+    """Return the sums of pools in one workload; `existing` restricts them to devices in (or not in) the baseline."""
+    return [
+        (key.on_hold, value)
+        for key, value in tally.sums.items()
+        if key.pool in pools and key.workload == workload and existing in (None, key.existing)
+    ]
+
+
+def _select_untested(tally: Tally, pools: set[str], existing: bool | None = None) -> Parts:
+    return [
+        (False, value)
+        for (pool, in_baseline), value in tally.untested.items()
+        if pool in pools and existing in (None, in_baseline)
+    ]
+
+
+def _added(parts: Parts, on_hold: bool | None = None) -> Sums:
+    """Return the sum over parts, or over those (not) on an accepted hold."""
+    whole = Sum()
+    for held, value in parts:
+        if on_hold in (None, held):
+            whole.add(value)
+    return Sums(
+        devices=whole.devices,
+        certified_mflop_s=whole.certified_mflop_s,
+        sustained_mflop_s=whole.sustained_mflop_s,
+        upper_mflop_s=None if whole.unbounded else whole.upper_mflop_s,
+        nominal_mflop_s=whole.nominal_mflop_s,
+        without_rating=whole.without_rating,
+    )
+
+
+def _totals(parts: Parts) -> Totals:
+    whole = _added(parts)
+    return Totals(
+        devices=whole.devices,
+        certified_mflop_s=whole.certified_mflop_s,
+        sustained_mflop_s=whole.sustained_mflop_s,
+        upper_mflop_s=whole.upper_mflop_s,
+        nominal_mflop_s=whole.nominal_mflop_s,
+        devices_without_rating=whole.without_rating,
+        on_accepted_hold_mflop_s=_added(parts, on_hold=True).certified_mflop_s,
+    )
+
+
+def _untested(parts: Parts) -> Untested:
+    whole = _added(parts)
+    return Untested(
+        devices=whole.devices, nominal_mflop_s=whole.nominal_mflop_s, devices_without_rating=whole.without_rating
+    )
+
+
+def _shown(tally: Tally, scope: Scope) -> tuple[ShownLine, ...]:
+    """Return the workloads that were measured beside the counted one."""
+    counted = {pool.pool: scope.counting[pool.pool_class].workload for pool in scope.centre.pools}
+    pairs = sorted({(key.pool, key.workload) for key in tally.sums if key.workload != counted[key.pool]})
+    return tuple(
+        ShownLine(
+            pool=pool,
+            precision=workload.precision,
+            choice=workload.choice,
+            shown=_totals(_select(tally, {pool}, workload)),
+        )
+        for pool, workload in pairs
+    )
+
+
+def _bookkeeping(classes: tuple[ClassLine, ...]) -> Bookkeeping:
+    certified = {line.pool_class: line.counted.certified_mflop_s for line in classes}
+    return Bookkeeping(
+        certified_mflop_s=sum(certified.values()),
+        sustained_mflop_s=sum(line.counted.sustained_mflop_s for line in classes),
+        nominal_mflop_s=sum(line.counted.nominal_mflop_s for line in classes),
+        intelligent_share_ppm=ratio_ppm(certified.get("intelligent", 0), sum(certified.values())),
+    )
+
+
+def _evidence(tally: Tally, basis: Basis, missing: list[ExpectedNode], grade: Grade | None) -> Evidence:
+    scope = basis.scope
+    found = sum(tally.found.values())
+    return Evidence(
+        classes=_class_evidence(tally, scope, missing),
+        grade=grade,
+        simulated=tally.simulated,
+        jurisdiction=scope.centre.jurisdiction,
+        declarations=scope.centre.declarations,
+        baseline=None
+        if basis.baseline_sha256 is None
+        else verdicts.Inventory(
+            devices=basis.baseline_devices, still_present=tally.existing, new_devices=found - tally.existing
+        ),
+        newly_added=_class_evidence(tally, scope, missing, existing=False),
+    )
+
+
+def _class_evidence(
+    tally: Tally, scope: Scope, missing: list[ExpectedNode], existing: bool | None = None
+) -> dict[PoolClass, ClassEvidence]:
+    result = {}
+    for name in CLASSES:
+        if pools := _pools_of(name, scope):
+            parts = _select(tally, pools, scope.counting[name].workload, existing)
+            result[name] = ClassEvidence(
+                clean=_added(parts, on_hold=False),
+                on_hold=_added(parts, on_hold=True),
+                untested=_added(_select_untested(tally, pools, existing)),
+                nodes_missing=_missing_in(pools, scope, missing),
+            )
+    return result
+
+
+def absences_of(statement: CapacityStatement) -> dict[str, str]:
+    """Return why nodes have no record, as a statement says it.
+
+    Raises:
+        RefusedError: `absence-unknown`.
+    """
+    left_out = {node.node_id for node in statement.campaign.left_out}
+    nodes = (entry for entry in statement.not_counted if entry.device is None and entry.node_id not in left_out)
+    found = {entry.node_id: entry.codes[0] for entry in nodes}
+    check_absences(found)
+    return found

@@ -1,0 +1,152 @@
+"""A centre's signed campaign: opening it, and whether it belongs to a centre, a policy and a profile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from bench.errors import InputError, RefusedError
+from bench.record import Campaign, Profile, config_names, digest, read_bytes, read_config
+from bench.record.folder import Folder
+from bench.units import utc_ns
+from certify.documents.caps import CAPS
+from certify.documents.dsse import parse_envelope
+from certify.documents.kinds import Opened, check_payload_type, open_document, parse_payload
+from certify.policy.centre import Centre
+from certify.policy.policies import Policy
+from certify.trust.trusted_set import TrustedSet
+
+
+def open_campaign(path: Path, trust: TrustedSet, at: str) -> Campaign:
+    """Return a centre's signed campaign.
+
+    Raises:
+        RefusedError: `campaign-self-issued`, or a code of `open_document`.
+    """
+    opened: Opened[Campaign] = open_document("campaign", read_bytes(path, CAPS.campaign_bytes), trust, at, path)
+    if opened.predicate.self_issued:
+        raise RefusedError("campaign-self-issued", "is self-issued, not the centre's", where=path)
+    return opened.predicate
+
+
+def read_campaign(folder: Folder) -> Campaign:
+    """Return the campaign in a folder, whose signature `certify` checks.
+
+    Raises:
+        InputError: `campaign-folder-invalid`.
+        RefusedError: it is no campaign.
+    """
+    if not folder.campaign.exists():
+        what = "is not the folder of a campaign: it holds no campaign.dsse.json"
+        raise InputError(
+            "campaign-folder-invalid", what, where=folder.root, fix="make one with: petaseal campaign create"
+        )
+    envelope = parse_envelope(read_bytes(folder.campaign, CAPS.campaign_bytes), CAPS.campaign_bytes, folder.campaign)
+    check_payload_type(envelope, folder.campaign)
+    campaign: Campaign = parse_payload("campaign", envelope.payload, folder.campaign).predicate
+    return campaign
+
+
+def policies_of(folder: Folder, campaign: Campaign) -> tuple[str, ...]:
+    """Return the policies that a campaign was opened for, each by its name, or by its file in the campaign's folder."""
+    files = {name: folder.policy(name) for name in campaign.policies}
+    return tuple(str(file) if file.exists() else name for name, file in files.items())
+
+
+def check_campaign(campaign: Campaign, centre: Centre, starts_at: str, issued_at: str) -> None:
+    """Refuse a campaign of another centre, or whose times contradict each other or were not over at `issued_at`.
+
+    Raises:
+        RefusedError: `centre-differs`, `campaign-invalid` or `window-invalid`.
+    """
+    if not campaign.self_issued and campaign.centre_id != centre.centre_id:
+        raise RefusedError(
+            "centre-differs", f"the campaign is of the centre {campaign.centre_id}", where=centre.centre_id
+        )
+    if campaign.purpose != "capacity":
+        raise RefusedError("campaign-invalid", f"the campaign is a {campaign.purpose}", where=campaign.campaign_id)
+    check_centre(campaign, centre)
+    if campaign.self_issued and len(campaign.nodes) != 1:
+        raise RefusedError("campaign-invalid", "a self-issued campaign is of one node", where=campaign.campaign_id)
+    pools = {pool.pool for pool in centre.pools}
+    if not campaign.self_issued and not {node.pool for node in campaign.nodes} <= pools:
+        raise RefusedError("pool-differs", "the campaign names a pool that the centre has not", where=centre.centre_id)
+    nodes = [node.node_id for node in campaign.nodes] + [node.node_id for node in campaign.left_out]
+    listed = {node for pool in centre.pools if pool.nodes != "all" for node in pool.nodes}
+    if not campaign.self_issued and (hidden := listed - set(nodes)):
+        what = f"the campaign neither names nor leaves out the node {min(hidden)} of the centre"
+        raise RefusedError("campaign-invalid", what, where=campaign.campaign_id)
+    if len(set(nodes)) != len(nodes):
+        raise RefusedError("campaign-invalid", "the campaign names a node twice", where=campaign.campaign_id)
+    keyids = [node.keyid for node in campaign.nodes if node.keyid is not None]
+    if len(set(keyids)) != len(keyids):
+        what = "the campaign names one key for two nodes: every node has a key of its own"
+        raise RefusedError("campaign-invalid", what, where=campaign.campaign_id)
+    problem = campaign.windows_problem() or campaign.start_problem(starts_at)
+    if problem is None and utc_ns(starts_at) + campaign.closes_ns > utc_ns(issued_at):
+        problem = "the campaign was not over at the time of issue"
+    if problem is not None:
+        raise RefusedError("window-invalid", problem, where=campaign.campaign_id)
+
+
+def check_centre(campaign: Campaign, centre: Centre) -> None:
+    """Refuse another centre file than the one that the campaign was opened for: it is declared before the measurement.
+
+    Raises:
+        RefusedError: `centre-differs`.
+    """
+    if campaign.centre_sha256 is not None and campaign.centre_sha256 != digest(centre):
+        what = "the centre file is another than the one that the campaign was opened for"
+        raise RefusedError("centre-differs", what, where=centre.centre_id, fix="open a campaign for it")
+
+
+def check_policies(campaign: Campaign, policies: Iterable[Policy]) -> None:
+    """Refuse a policy that the campaign was not opened for: it is chosen before the figures are known.
+
+    Raises:
+        RefusedError: `policy-unknown`.
+    """
+    for policy in policies:
+        if campaign.policies and campaign.policies.get(policy.policy) != digest(policy):
+            what = f"was not opened for this policy {policy.policy}, but for {', '.join(sorted(campaign.policies))}"
+            raise RefusedError("policy-unknown", what, where=campaign.campaign_id)
+
+
+def check_windows(campaign: Campaign, profile: Profile) -> None:
+    """Refuse windows that are not as long as the profile says.
+
+    Raises:
+        RefusedError: `window-invalid`.
+    """
+    for window in campaign.windows:
+        warmup_ns = window.opens_ns - window.load_ns - campaign.ramp_ns
+        if warmup_ns < profile.warmup_ns or window.closes_ns - window.opens_ns != profile.window_ns:
+            raise RefusedError(
+                "window-invalid",
+                f"the {window.workload} window is not as long as the profile {profile.profile} says",
+                where=campaign.campaign_id,
+            )
+
+
+def is_installed(profile_sha256: str) -> bool:
+    """Return whether a profile is one of those that come with petaseal."""
+    return any(digest(read_config("profiles", name, Profile)) == profile_sha256 for name in config_names("profiles"))
+
+
+def find_profile(campaign: Campaign, files: tuple[str, ...]) -> Profile:
+    """Return the profile that a campaign binds, from the installed ones and the files given.
+
+    Raises:
+        RefusedError: none of them has the digest.
+    """
+    for name in (*files, *config_names("profiles")):
+        profile = read_config("profiles", name, Profile)
+        if digest(profile) == campaign.profile_sha256:
+            check_windows(campaign, profile)
+            return profile
+    raise RefusedError(
+        "profile-unknown",
+        f"the profile {campaign.profile!r} of the campaign is not among the known ones",
+        where=campaign.campaign_id,
+        fix="give its file with --profile",
+    )

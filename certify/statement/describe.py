@@ -1,0 +1,225 @@
+"""What a record, a statement and a verification say, in lines for people on a terminal. Nothing is computed here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench.errors import one_line
+from bench.record import Campaign, Companion, CompanionFigure, Figure, NodeRecord, Profile, Workload
+from bench.units import efficiency, percent_text, rate_text, truncated
+from certify.judge.aggregate import identities
+from certify.judge.rules import Plan, identity, judge, setting_of, standing_of
+from certify.policy.ratings import installed_ratings
+from certify.policy.reasons import effect_of
+from certify.policy.verdicts import BasisVerdict, Verdict
+from certify.statement.build import CapacityStatement, Totals
+
+if TYPE_CHECKING:
+    from certify.verify.verifier import Report
+
+PROVES_NOTHING = {
+    "simulated": "SIMULATED: measured on simulated devices; it proves nothing about capacity.",
+    "smoke": "SMOKE: a test of the installation; it proves nothing about capacity.",
+    "nothing": "NOTHING COUNTS: no figure met the rules; it proves nothing about capacity.",
+}
+
+
+Judged = dict[tuple[str, str], dict[str, str]]  # device, workload -> reason code -> effect
+
+
+def judge_record(record: NodeRecord, campaign: Campaign, profile: Profile) -> Judged:
+    """Return what the rules make of a record's figures, before any centre or policy is known."""
+    ratings = installed_ratings()
+    devices = {device.device: device for device in record.devices}
+    found: Judged = {}
+    beside = standing_of(record)
+    for measurement in record.measurements:
+        for figure in measurement.figures():
+            device = devices[figure.device]
+            model = record.models[device.model]
+            rating = ratings.match(model.vendor, model.model, model.memory_bytes, model.count_unit)
+            setting = setting_of(record, measurement, model, rating, Plan(campaign, profile))
+            mine = beside.get((figure.device, measurement.precision), ())
+            codes = (*identity(identities(device), model), *judge(setting, figure, {}, mine)[0])
+            found[figure.device, str(measurement.workload)] = {code: effect_of(code) for code in codes}
+    return found
+
+
+def describe_record(record: NodeRecord, judged: Judged) -> list[str]:
+    """Return a record's figures and what the rules make of them; a void figure is not called certified."""
+    lines = []
+    for measurement in record.measurements:
+        for figure in measurement.figures():
+            effects = judged[figure.device, str(measurement.workload)]
+            codes = [f"{code} ({effect})" for code, effect in effects.items()]
+            lower = "VOID" if "void" in effects.values() else rate_text(figure.certified_mflop_s)
+            lines += [
+                f"{figure.device:9} {measurement.workload!s:10}"
+                f"  certified {lower:>14}"
+                f"  sustained {rate_text(figure.sustained_mflop_s):>14}"
+                f"  {measurement.m} x {measurement.n} x {measurement.k}{_per_watt(figure)}",
+                f"    {', '.join(codes) or 'clean'}",
+            ]
+    for companion in record.companions:
+        for beside in companion.figures():
+            lines.append(f"{beside.device:9} {companion.precision:10}  {_companion_text(companion, beside)}")
+    lines += [
+        f"{f.device:9} {Workload(f.precision, f.choice)!s:10}  {f.code}: {f.detail or ''}".rstrip()
+        for f in record.failures
+    ]
+    return lines
+
+
+def _per_watt(figure: Figure) -> str:
+    rate = efficiency(figure.sustained_mflop_s, figure.power_mean_mw)
+    return "" if rate is None else f"  {rate_text(rate)}/W"
+
+
+def _companion_text(companion: Companion, figure: CompanionFigure) -> str:
+    """Return one companion's result, which stands beside the figure and counts nothing."""
+    name = f"beside: {companion.kernel} ({companion.role})"
+    if figure.trouble is not None:
+        return f"{name}: not measured, {figure.trouble}"
+    rate = rate_text(figure.rate_mflop_s)
+    if figure.rate_mb_s is not None:
+        rate = f"{truncated(figure.rate_mb_s, 1000, 1)} GB/s"
+    clock = "" if figure.clock_mean_mhz is None else f" at {figure.clock_mean_mhz} MHz"
+    return f"{name}: {rate}{clock}"
+
+
+def warnings_of(statement: CapacityStatement) -> list[str]:
+    """Return the keys of `PROVES_NOTHING` that hold for a statement."""
+    kinds = {
+        "simulated": statement.simulated,
+        "smoke": statement.grade == "smoke",
+        "nothing": statement.grade is None,
+    }
+    return [kind for kind, holds in kinds.items() if holds]
+
+
+def describe_statement(statement: CapacityStatement) -> list[str]:
+    """Return a statement's figures, verdicts and gaps."""
+    centre, issue = statement.centre, statement.issue
+    lines = [
+        f"{centre.centre_id} ({centre.name.zh} {centre.name.en}), statement {issue.sequence}",
+        f"grade {statement.grade or 'none'}, valid until {issue.valid_until}",
+        *_campaign_lines(statement),
+        *(PROVES_NOTHING[kind] for kind in warnings_of(statement)),
+    ]
+    for line in statement.classes:
+        lines += [
+            f"{line.pool_class} {Workload(line.precision, line.choice)}: {line.counted.devices} device(s) counted",
+            *_totals(line.counted),
+        ]
+        if line.untested.devices or line.nodes_missing:
+            lines.append(f"  counted 0: {line.untested.devices} device(s); nodes missing: {line.nodes_missing}")
+    for shown in statement.shown:
+        workload = Workload(shown.precision, shown.choice)
+        lines.append(f"{shown.pool} {workload}: {shown.shown.devices} device(s) shown, not counted")
+        lines += _totals(shown.shown)
+    lines.append(f"share of intelligent compute: {percent_text(statement.bookkeeping.intelligent_share_ppm)}")
+    for verdict in statement.verdicts:
+        lines += describe_verdict(verdict)
+    held = [f"{f.code} x {f.devices} ({f.workload})" for f in statement.findings if f.effect in ("hold", "void")]
+    if held:
+        lines.append(f"held or void: {', '.join(held)}; see petaseal explain CODE")
+    return lines
+
+
+def absent_nodes(statement: CapacityStatement) -> dict[str, list[str]]:
+    """Return the nodes without a record by the reason that the operator gives."""
+    found: dict[str, list[str]] = {}
+    for entry in statement.not_counted:
+        if entry.device is None:
+            found.setdefault(entry.codes[0], []).append(entry.node_id)
+    return found
+
+
+def _campaign_lines(statement: CapacityStatement) -> list[str]:
+    campaign = statement.campaign
+    if campaign.self_issued:
+        return []
+    ramp = f", ramp {campaign.ramp_ns / 1e9:g} s" if campaign.ramp_ns else ""
+    lines = [
+        f"campaign {campaign.campaign_id}: all nodes at {statement.starts_at}{ramp}; {statement.records} of"
+        f" {len(campaign.nodes)} expected nodes have a record"
+    ]
+    for attempt in campaign.earlier:
+        lines.append(f"  attempt before: {attempt.campaign_id}, opened at {attempt.issued_at}, {attempt.outcome}")
+    for code, nodes in absent_nodes(statement).items():
+        lines.append(f"  {code}: {some(nodes)}")
+    return lines
+
+
+def some(names: list[str], shown: int = 5) -> str:
+    """Return the first of many names, and how many more there are."""
+    rest = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _totals(totals: Totals) -> list[str]:
+    nominal = "none" if totals.devices_without_rating == totals.devices else rate_text(totals.nominal_mflop_s)
+    certified, sustained = rate_text(totals.certified_mflop_s), rate_text(totals.sustained_mflop_s)
+    return [
+        f"  certified {certified:>14}   sustained {sustained:>14}",
+        f"  upper     {rate_text(totals.upper_mflop_s):>14}   nominal   {nominal:>14}",
+    ]
+
+
+def describe_verdict(verdict: Verdict) -> list[str]:
+    """Return one verdict with what decides it."""
+    reason = f": {verdict.reason}" if verdict.reason else ""
+    status = " (if issued as drafted)" if verdict.document_status == "draft" else ""
+    first = f"{verdict.policy}/{verdict.condition}: {verdict.verdict}{reason}{status}"
+    return [first, *(f"  {line}" for line in bases_lines(verdict))]
+
+
+def bases_lines(verdict: Verdict) -> list[str]:
+    """Return the values that a verdict compares and what comes of each, one line for each basis; none for no value."""
+    if verdict.threshold_mflop_s is not None:
+        against = f"demanded {verdict.operator} {rate_text(verdict.threshold_mflop_s)}"
+        shown = [(b, _observed(b, verdict)) for b in verdict.bases]
+    elif verdict.threshold_ppm is not None:
+        against = f"demanded {verdict.operator} {percent_text(verdict.threshold_ppm)}"
+        shown = [(b, percent_text(b.observed_ppm)) for b in verdict.bases]
+    else:
+        return []
+    return [f"{b.basis}: {value}; {against}: {b.verdict}{f' ({b.reason})' if b.reason else ''}" for b, value in shown]
+
+
+def _observed(basis: BasisVerdict, verdict: Verdict) -> str:
+    """Return the value on one basis; a missing rating is said, never shown as 0."""
+    if basis.basis != "nominal" or not verdict.without_rating:
+        return rate_text(basis.observed_mflop_s)
+    missing = f"{verdict.without_rating} device(s) without rating"
+    return f"{rate_text(basis.observed_mflop_s)} + {missing}" if basis.observed_mflop_s else missing
+
+
+def describe_report(report: Report) -> list[str]:
+    """Return a verification's answer first, then what was checked and what was not."""
+    if report.refusal is not None:
+        return [f"REFUSED: {report.refusal.code}, at {report.at}"]  # the sentence goes to stderr
+    assert report.statement is not None
+    answer = "REQUIREMENT NOT MET" if report.unmet else "ACCEPTED"
+    lines = [f"{answer}: level {report.level}, at {report.at}"]
+    if report.level in ("signature", "trusted"):
+        lines.append("The figures are as claimed: NOT RECOMPUTED from their records.")
+    lines += [one_line(f"NOTE: {what}", 1000) for what in report.notes]  # file names are anybody's words
+    lines += describe_statement(report.statement)
+    lines.append(f"statement {report.payload_sha256}")
+    lines.append(f"signed by {', '.join(report.signers)}")
+    if report.trust_root is not None:
+        lines.append(f"trust root {report.trust_root}")
+    lines += [f"witnessed by {one.keyid} at {one.witnessed_at}, level {one.level}" for one in report.witnesses]
+    if (receipt := report.receipt) is not None:
+        lines.append(f"received by registry {receipt.keyid} at {receipt.received_at}, level {receipt.level}")
+    if report.self_asserted:
+        lines.append(f"records under keys that nobody enrolled (self-asserted): {report.self_asserted}")
+    if report.signers_of_records is not None and report.signers_of_records < report.statement.records:
+        lines.append(f"{report.statement.records} records were signed with {report.signers_of_records} key(s)")
+    lines.append(f"checked: {', '.join(report.checked)}")
+    lines += [one_line(f"NOT CHECKED: {what}", 1000) for what in report.not_checked]
+    lines.append(
+        "A signature proves who claims, not that the harness was unmodified: only a witness or a spot check does."
+    )
+    return lines

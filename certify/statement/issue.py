@@ -1,0 +1,315 @@
+"""``petaseal certify``: from a folder of records to a signed statement, its record list and its page.
+
+I/O only; what is computed is `certify.statement.build.build`. The three files are written one by one, each whole, the
+statement last: whoever finds a statement finds what it binds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.errors import InputError, RefusedError
+from bench.record import Campaign, NodeRecord, Profile, config_names, digest, read_bytes, write_atomic
+from bench.record.folder import Folder
+from bench.units import DAY_NS, utc_ns, utc_text
+from certify.commands.signing import load_signing_key
+from certify.documents.caps import CAPS
+from certify.documents.dsse import parse_envelope, seal
+from certify.documents.kinds import PAYLOAD_TYPE, make_document, open_document, parse_payload
+from certify.documents.merkle import record_root
+from certify.judge.aggregate import Scope, accepted_holds, counting_of, enrolled_only, identities_of
+from certify.keys.signers import PrivateKey
+from certify.policy.centre import Centre, load_centre
+from certify.policy.policies import Policy, load_policy
+from certify.policy.ratings import installed_ratings
+from certify.statement.attendance import read_absences
+from certify.statement.baseline import baseline_facts, baseline_path, open_baseline
+from certify.statement.build import Basis, CapacityStatement, Issue, build
+from certify.statement.campaign import (
+    check_campaign,
+    check_policies,
+    find_profile,
+    is_installed,
+    open_campaign,
+    policies_of,
+    read_campaign,
+)
+from certify.statement.page import render
+from certify.statement.records import RECORD_SUFFIX, Examined, Examiner, Seen, chunks_of, envelopes, examine
+from certify.trust.trusted_set import TrustedSet
+
+DEFAULT_POLICIES = ("guangzhou-2000p",)
+OUTPUTS = ("records.jsonl", "statement.html", "statement.dsse.json")  # in the order of writing
+
+
+@dataclass(frozen=True)
+class Request:
+    """What ``petaseal certify`` was asked for."""
+
+    records: Path
+    centre: str
+    policies: tuple[str, ...]
+    keys: tuple[Path, ...]  # each signs
+    out: Path
+    campaign: Path | None = None
+    profile: str | None = None
+    sequence: int = 1
+    previous: Path | None = None
+    valid_days: int = 366
+    passphrase_file: Path | None = None  # of every key
+    signer: str | None = None  # command that signs for every key; the keys are then the public ones
+
+
+@dataclass(frozen=True)
+class Made:
+    """A statement that was made, for the command line to show."""
+
+    statement: CapacityStatement
+    out: Path
+    keyids: tuple[str, ...]
+    payload_sha256: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the result for machines."""
+        import msgspec
+
+        return {
+            "statement": str(self.out / "statement.dsse.json"),
+            "payload_sha256": self.payload_sha256,
+            "keyids": list(self.keyids),
+            "predicate": msgspec.to_builtins(self.statement),
+        }
+
+    def lines(self) -> list[str]:
+        """Return the result for people."""
+        from certify.statement.describe import describe_statement
+
+        signed = [f"signed by {keyid}" for keyid in self.keyids]
+        told = (f"statement {self.payload_sha256}", *signed, f"written to {self.out}")
+        return [*describe_statement(self.statement), *told]
+
+
+class Source(NamedTuple):
+    """What a statement is made of."""
+
+    records: Path
+    campaign: Path | None
+    centre: str
+    profile: str | None
+    policies: tuple[str, ...]
+
+
+def of_campaign(
+    records: Path, campaign: Path | None, centre: str | None, profile: str | None, policies: tuple[str, ...]
+) -> Source:
+    """Return what a statement is made of; of a campaign's folder all of it that was not given lies there.
+
+    Raises:
+        InputError: no centre was given, or the campaign's records were not collected.
+    """
+    folder = Folder(records)
+    if folder.campaign.exists() and folder.roster_file.exists():
+        if not folder.collected.is_dir():
+            fix = f"collect them with: petaseal campaign collect {records}"
+            raise InputError("records-not-collected", "its records were not collected", where=records, fix=fix)
+        own = next(iter(folder.own_profile), None)
+        campaign_of = read_campaign(folder)
+        check_collected(folder, campaign_of)
+        return Source(
+            folder.collected,
+            campaign or folder.campaign,
+            centre or str(folder.centre),
+            profile or own,
+            policies or policies_of(folder, campaign_of),
+        )
+    if centre is None:
+        raise InputError("centre-missing", "which centre this is was not said", where=records, fix="give --centre")
+    return Source(records, campaign, centre, profile, policies or DEFAULT_POLICIES)
+
+
+def check_collected(folder: Folder, campaign: Campaign) -> None:
+    """Refuse a collection that lacks a record which has come since.
+
+    Raises:
+        InputError: `records-not-collected`.
+    """
+    for node_id, code in read_absences(folder.collected, campaign).items():
+        late = folder.records(node_id) / f"{node_id}{RECORD_SUFFIX}"
+        if code != "record-refused" and late.exists():
+            what = f"the record of {node_id} came after the others were collected"
+            fix = f"collect them again with: petaseal campaign collect {folder.root}"
+            raise InputError("records-not-collected", what, where=folder.root, fix=fix)
+
+
+def certify(request: Request, progress: Callable[[int], None] = lambda records: None) -> Made:
+    """Make, sign and write a capacity statement.
+
+    Raises:
+        InputError, RefusedError: with the code of the first fault; nothing is then written.
+    """
+    last = request.out / OUTPUTS[-1]  # written last: what lies there without it is left of a run that was killed
+    if os.path.lexists(last):
+        raise InputError("output-exists", "exists already", where=last, fix="choose another folder")
+    if os.path.lexists(request.out) and not request.out.is_dir():
+        raise InputError("output-not-writable", "is not a folder", where=request.out)
+    if not request.records.is_dir():
+        if not os.path.lexists(request.records):
+            raise InputError("file-missing", "no such folder", where=request.records)
+        raise InputError("records-not-folder", "is not a folder of node records", where=request.records)
+    centre = load_centre(request.centre)
+    policies = tuple(load_policy(name) for name in request.policies)
+    if len({policy.policy for policy in policies}) != len(policies):
+        raise InputError("policy-twice", "one policy is given twice", where="--policy")
+    keys = _signing_keys(request)
+    trust = TrustedSet.named([key.public for key in keys])
+    now = utc_text(time.time_ns())
+    issue = _issue(request, centre, policies, trust, now)
+    baseline = open_baseline(baseline_path(request.centre, centre), centre, trust, now)
+    campaign, starts_at = _campaign(request, trust, now)
+    scope = Scope(
+        centre=centre,
+        campaign=campaign,
+        campaign_sha256=digest(campaign),
+        starts_at=starts_at,
+        profile=_own_profile(campaign, request.profile),
+        profile_sha256=campaign.profile_sha256,
+        ratings=installed_ratings(),
+        counting=counting_of(policies, centre),
+        accept=accepted_holds(policies),
+        existing=identities_of(baseline.predicate) if baseline else frozenset(),
+        enrolled_only=enrolled_only(policies),
+    )
+    check_campaign(campaign, centre, starts_at, now)
+    check_policies(campaign, policies)
+    examined = examine(Examiner(request.records, scope, trust, now), progress)
+    order = sorted(range(len(examined.seen)), key=lambda i: examined.seen[i].payload_sha256)
+    root = record_root(examined.seen[i].payload_sha256 for i in order)
+    basis = Basis(scope, policies, *baseline_facts(baseline), read_absences(request.records, scope.campaign))
+    statement = build(examined.tally, root, basis, issue)
+    payload = make_document("capacity-statement", statement, root)
+    keyids = tuple(key.public.keyid for key in keys)
+    made = Made(statement, request.out, keyids, hashlib.sha256(payload).hexdigest())
+    page = render(statement, policies, " ".join(keyids), made.payload_sha256)
+    there = {name for name in OUTPUTS if os.path.lexists(request.out / name)}  # left by a run that was killed
+    try:
+        _write_records(request, examined, order)
+        write_atomic(request.out / "statement.html", page.encode())
+        write_atomic(request.out / "statement.dsse.json", seal(payload, PAYLOAD_TYPE, keys))
+    except BaseException:
+        for name in set(OUTPUTS) - there:
+            with contextlib.suppress(OSError):
+                (request.out / name).unlink()
+        raise
+    return made
+
+
+def _signing_keys(request: Request) -> list[PrivateKey]:
+    """Return the keys that sign, which are refused before the work rather than after it.
+
+    Raises:
+        RefusedError: `signature-duplicate`, `signature-too-many`, or a code of a key.
+    """
+    if len(request.keys) > CAPS.signatures:
+        raise RefusedError("signature-too-many", f"more than {CAPS.signatures} keys are given", where="--key")
+    keys = [load_signing_key(path, request.passphrase_file, request.signer) for path in request.keys]
+    if len({key.public.keyid for key in keys}) != len(keys):
+        raise RefusedError("signature-duplicate", "one key is given twice", where="--key")
+    return keys
+
+
+def _campaign(request: Request, trust: TrustedSet, now: str) -> tuple[Campaign, str]:
+    """Return the signed campaign that was given, or that of the one record that issued its own; and T0."""
+    shares, _ = chunks_of(request.records)
+    where, content = next(envelopes(request.records, shares[0]))
+    envelope = parse_envelope(content, CAPS.record_bytes, where)
+    record: NodeRecord = parse_payload("node-record", envelope.payload, where).predicate
+    if request.campaign is not None:
+        return open_campaign(request.campaign, trust, now), record.starts_at
+    if record.campaign is None:
+        raise InputError(
+            "campaign-missing", f"belongs to campaign {record.campaign_id}", where=where, fix="give it with --campaign"
+        )
+    if len(shares) > 1 or len(shares[0].paths) > 1:
+        raise RefusedError(
+            "self-issued-combined",
+            "holds more than one record, and one of them issued its own campaign",
+            where=request.records,
+            fix="measure all nodes in one campaign",
+        )
+    if digest(record.campaign) != record.campaign_sha256 or not record.campaign.self_issued:
+        raise RefusedError("campaign-differs", "binds another campaign than it holds", where=where)
+    return record.campaign, record.starts_at
+
+
+def _own_profile(campaign: Campaign, file: str | None) -> Profile:
+    """Return the profile of a campaign; a statement names it, and a name means one profile."""
+    profile = find_profile(campaign, (file,) if file else ())
+    if profile.profile in config_names("profiles") and not is_installed(campaign.profile_sha256):
+        what = f"bears the name {profile.profile} and differs from the installed profile of that name"
+        raise RefusedError("profile-altered", what, where=file, fix="give it a name of its own")
+    return profile
+
+
+def _issue(request: Request, centre: Centre, policies: tuple[Policy, ...], trust: TrustedSet, now: str) -> Issue:
+    allowed = min(policy.valid_days_max for policy in policies)
+    if request.valid_days > allowed:
+        raise InputError("validity-too-long", f"the policies allow at most {allowed} days", where="--valid-days")
+    previous = None
+    if request.previous is not None:
+        content = read_bytes(request.previous, CAPS.statement_bytes)
+        opened = open_document("capacity-statement", content, trust, now, request.previous)
+        before = opened.predicate
+        if (before.centre.centre_id, before.centre.project_id) != (centre.centre_id, centre.project_id):
+            raise RefusedError("centre-differs", "is of another centre or project", where=request.previous)
+        if before.issue.sequence != request.sequence - 1:
+            raise InputError(
+                "sequence-invalid",
+                f"the statement before has number {before.issue.sequence}",
+                where="--sequence",
+                fix=f"give {before.issue.sequence + 1}",
+            )
+        previous = opened.payload_sha256
+    elif request.sequence != 1:
+        raise InputError("sequence-invalid", "a further statement names the one before", fix="give --previous")
+    return Issue(
+        sequence=request.sequence,
+        previous_sha256=previous,
+        supersedes=(previous,) if previous else (),
+        issued_at=now,
+        valid_until=utc_text(utc_ns(now) + request.valid_days * DAY_NS),
+    )
+
+
+def _write_records(request: Request, examined: Examined, order: list[int]) -> None:
+    """Write ``records.jsonl`` in ascending order of payload digest; each line is what was judged."""
+    target = request.out / "records.jsonl"
+    try:
+        request.out.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=request.out, prefix=".records.", suffix=".tmp", delete=False) as file:
+            try:
+                for i in order:
+                    file.write(_same_bytes(examined.paths[i], examined.seen[i]))
+                file.flush()
+                os.fchmod(file.fileno(), 0o644)
+                os.fsync(file.fileno())
+                os.replace(file.name, target)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise InputError("output-not-writable", f"cannot be written ({error.strerror})", where=target) from None
+
+
+def _same_bytes(path: Path, seen: Seen) -> bytes:
+    content = read_bytes(path, CAPS.record_bytes)
+    if hashlib.sha256(content).hexdigest() != seen.envelope_sha256:
+        raise RefusedError("record-changed", "changed while it was being read", where=path)
+    return content if content.endswith(b"\n") else content + b"\n"

@@ -1,0 +1,187 @@
+"""``statement.html``: one self-contained bilingual page of a statement. A rendering; the signed document is the JSON.
+
+Only words and layout may enter this room: every number on the page stands in the statement.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bench.record import PoolClass
+from bench.units import full_name, percent_text, rate_text
+from certify.policy.policies import Policy
+from certify.policy.reasons import reasons
+from certify.statement.build import CapacityStatement, Totals
+from certify.statement.describe import PROVES_NOTHING, absent_nodes, bases_lines, some, warnings_of
+
+CLASS_NAMES: dict[PoolClass, dict[str, str]] = {
+    "intelligent": {"zh": "智能算力", "en": "Intelligent compute"},
+    "supercomputing": {"zh": "超算算力", "en": "Supercomputing"},
+    "general": {"zh": "通用算力", "en": "General-purpose compute"},
+    "edge": {"zh": "边缘算力", "en": "Edge compute"},
+}
+VERDICTS = {
+    "met": {"zh": "达到", "en": "met"},
+    "not_met": {"zh": "未达到", "en": "not met"},
+    "declared": {"zh": "操作方声明，未核验", "en": "declared, not verified"},
+    "insufficient_evidence": {"zh": "证据不足", "en": "insufficient evidence"},
+}
+BASES = {"certified": "可核验下限", "sustained": "实测持续", "nominal": "标称"}
+GRADES = {
+    "certification": {"zh": "正式（≥ 600 秒）", "en": "certification: counted for at least 600 s"},
+    "standard": {"zh": "标准（≥ 60 秒）", "en": "standard: counted for at least 60 s"},
+    "smoke": {"zh": "冒烟测试（≥ 3 秒）", "en": "smoke: counted for at least 3 s"},
+    None: {"zh": "无计入结果", "en": "nothing is counted"},
+}
+WARNINGS_ZH = {
+    "simulated": "模拟：在模拟设备上测得，不能证明任何算力。",
+    "smoke": "冒烟测试：仅检验安装，不能证明任何算力。",
+    "nothing": "无计入结果：没有符合规则的测量，不能证明任何算力。",
+}
+LIMITATIONS = (
+    {"zh": "稀疏算力、模型训练吞吐、网络与存储性能。", "en": "Sparse rates, training throughput, network and storage."},
+    {"zh": "窗口以外的长期运行与可用度。", "en": "Long-term operation and availability outside the window."},
+    {
+        "zh": "其他中心是否也计入了相同设备（未接入登记平台）。",
+        "en": "Whether another centre counts the same devices (no registry was asked).",
+    },
+    {
+        "zh": "“产业园区内”“新增”“单体”的法律含义，以及资格、价格与补贴。",
+        "en": "What the law means by park, newly added and single facility; eligibility, prices and subsidies.",
+    },
+)
+
+
+def render(statement: CapacityStatement, policies: tuple[Policy, ...], keyid: str, payload_sha256: str) -> str:
+    """Return the page of a statement.
+
+    Args:
+        statement: what was signed.
+        policies: those of its verdicts, for their titles.
+        keyid: of the signing key.
+        payload_sha256: of the signed payload.
+    """
+    from importlib.metadata import version
+
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters.update(
+        rate=rate_text, percent=percent_text, moment=_moment, nominal=_nominal, full_name=full_name
+    )
+    return environment.get_template("statement.html.j2").render(
+        s=statement,
+        version=version("petaseal"),
+        warnings=[{"zh": WARNINGS_ZH[kind], "en": PROVES_NOTHING[kind]} for kind in warnings_of(statement)],
+        centre_rows=_centre_rows(statement),
+        grade=GRADES[statement.grade],
+        class_names=CLASS_NAMES,
+        assumptions=_assumptions(statement, policies),
+        policies=[_policy(policy, statement) for policy in policies],
+        findings=_findings(statement),
+        absent=_absent(statement),
+        limitations=LIMITATIONS,
+        keyid=keyid,
+        payload_sha256=payload_sha256,
+    )
+
+
+def _moment(text: str) -> str:
+    return f"{text[:10]} {text[11:19]}"
+
+
+def _nominal(totals: Totals) -> str:
+    if totals.devices_without_rating == totals.devices:
+        return "无标称 none"
+    missing = f" + {totals.devices_without_rating} 台无标称" if totals.devices_without_rating else ""
+    return rate_text(totals.nominal_mflop_s) + missing
+
+
+def _centre_rows(statement: CapacityStatement) -> list[dict[str, str]]:
+    centre = statement.centre
+    domestic = {True: "国产 domestic（声明 declared）", False: "非国产 not domestic（声明 declared）", None: ""}
+    baseline = f"{centre.baseline_date}（已签名清单 signed inventory）" if centre.baseline_date else "无 none"
+    rows = (
+        ("运营方", "Operator", centre.operator),
+        ("统一社会信用代码", "USCC", centre.uscc),
+        ("辖区", "Jurisdiction", " ".join(filter(None, (centre.jurisdiction, centre.district)))),
+        ("园区", "Park", centre.park and f"{centre.park.name}（声明 declared）"),
+        (
+            "单体",
+            "Facility",
+            centre.facility and f"{centre.facility.id}: {centre.facility.definition}（声明 declared）",
+        ),
+        ("项目", "Project", centre.project_id),
+        ("层级", "Tier", centre.tier),
+        ("国产", "Origin", domestic[centre.domestic]),
+        ("申报指南", "Guide year", str(centre.guide_year) if centre.guide_year else ""),
+        ("新增基线", "Baseline", baseline),
+        (
+            "其他支持",
+            "Other subsidies",
+            "；".join(s.name for s in centre.other_subsidies) or "操作方声明：无 declared: there are none",
+        ),
+    )
+    return [{"zh": zh, "en": en, "value": value} for zh, en, value in rows if value]
+
+
+def _assumptions(statement: CapacityStatement, policies: tuple[Policy, ...]) -> list[dict[str, str]]:
+    seen = {}
+    for policy in policies:
+        for line in statement.classes:
+            if (counting := policy.counting.get(line.pool_class)) is not None:
+                seen[counting.assumption.en] = {"zh": counting.assumption.zh, "en": counting.assumption.en}
+    return list(seen.values())
+
+
+def _policy(policy: Policy, statement: CapacityStatement) -> dict[str, Any]:
+    draft = policy.document.status == "draft"
+    table = reasons()
+    titles = {condition.condition: condition for condition in policy.conditions}
+    date = policy.document.date
+    return {
+        "title": policy.title,
+        "status_zh": f"{'征求意见稿：如按草案印发' if draft else '已印发'}{f'（{date}）' if date else ''}。",
+        "status_en": f"{'Draft: if issued as drafted' if draft else 'In force'}{f' ({date})' if date else ''}.",
+        "verdicts": [
+            {
+                "zh": titles[v.condition].title.zh,
+                "en": titles[v.condition].title.en,
+                "clause": v.clause,
+                "lines": [f"{BASES[b.basis]} {line}" for b, line in zip(v.bases, bases_lines(v), strict=False)],
+                "verdict": v.verdict,
+                "verdict_zh": VERDICTS[v.verdict]["zh"],
+                "verdict_en": VERDICTS[v.verdict]["en"],
+                "reason": v.reason,
+                "reason_zh": table[v.reason].zh if v.reason in table else "",
+            }
+            for v in statement.verdicts
+            if v.policy == policy.policy
+        ],
+    }
+
+
+def _absent(statement: CapacityStatement) -> list[dict[str, Any]]:
+    table = reasons()
+    return [
+        {"code": code, "nodes": len(nodes), "names": some(nodes), "zh": table[code].zh, "en": table[code].en}
+        for code, nodes in absent_nodes(statement).items()
+    ]
+
+
+def _findings(statement: CapacityStatement) -> list[dict[str, Any]]:
+    table = reasons()
+    return [
+        {
+            "code": f.code,
+            "effect": f.effect,
+            "workload": f.workload,
+            "devices": f.devices,
+            "zh": table[f.code].zh if f.code in table else "",
+            "en": table[f.code].en if f.code in table else "",
+        }
+        for f in statement.findings
+    ]

@@ -1,0 +1,1 @@
+"""Whose signature counts: the trusted set, roots and their memory, witnesses and receipts."""

@@ -1,0 +1,195 @@
+"""A centre of accelerators with telemetry as real ones give it: noise, jitter and idle power, different on each device.
+
+The frame of a record (environment, shapes, errors, campaign) is that of a simulated node; times and readings are drawn
+here, and put into figures and samples by the code that does so on a real node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import yaml
+from msgspec.structs import replace
+
+from bench.engine.assemble import samples_gz
+from bench.engine.measure import READINGS, Row
+from bench.profile import load_profile
+from bench.record import Campaign, Figure, Measurement, NodeClock, NodeRecord, columns, throughput_bounds
+from bench.telemetry import Reading, Sample, summary
+from bench.units import gemm_mflop
+from certify.documents import dsse
+from certify.documents.kinds import PAYLOAD_TYPE, make_document
+from certify.keys.files import load_private, new_key
+from certify.keys.signers import load_scheme
+from tests.bench.fleet import simulate_node
+from tests.certify.measured import Measured, centre_yaml, node_name, of_node, seal_record, simulated, test_campaign
+
+SECOND_NS = 10**9
+PROFILE = "standard"
+WINDOW_NS, WARMUP_NS, GUARD_NS = (
+    getattr(load_profile(PROFILE), name) for name in ("window_ns", "warmup_ns", "guard_ns")
+)
+
+
+@dataclass
+class Raw:
+    """What one device gives in one workload; ns from the opening of the core window."""
+
+    times: list[int]
+    opened_ns: int
+    samples: list[Sample]
+    rates: list[tuple[int, int]]
+
+
+Bend = Callable[[int, int, Raw], None]  # node, device: changes what was drawn, before anything is made of it
+
+
+def honest_raw(seed: str, opened_ns: int, sub_ns: int, rate_mflop_s: int, idle: bool) -> Raw:
+    """Return what an honest device gives: 650 W with a noise of some watts, a timer that is late by 50 to 300 us."""
+    random = Random(seed)
+    times = [round(random.gauss(sub_ns, sub_ns / 3000)) for _ in range(30)]
+    at, energy, drift, samples = -WARMUP_NS + random.randrange(200_000), 0.0, 0.0, []
+    power = 95_000.0 if idle else 600_000.0
+    while at < WINDOW_NS + GUARD_NS:
+        drift = 0.8 * drift + random.gauss(0, 2500)
+        samples.append(
+            Sample(
+                at,
+                Reading(
+                    power_mw=round(power),
+                    temperature_c=62 + (random.random() < 0.3),
+                    clock_mhz=1700 + 5 * random.randrange(4),
+                    utilisation_ppm=10**6,
+                    throttled=(),
+                    ecc_uncorrected=0,
+                    processes=1,
+                    energy_mj=round(energy),
+                ),
+            )
+        )
+        step = SECOND_NS // 2 + random.randrange(50_000, 300_000)
+        power = 650_000 + drift + random.gauss(0, 1500)
+        energy += power * step / SECOND_NS
+        at += step
+    rates = [(s.at_ns + 900, round(rate_mflop_s * random.uniform(0.99, 1.01))) for s in samples[1:] if s.at_ns < 0]
+    return Raw(times, opened_ns, samples, rates)
+
+
+def node_of(index: int, base: NodeRecord, bend: Bend, rows: list[Row]) -> NodeRecord:
+    """Return a node's record with readings of its own, and put its samples into `rows`."""
+    models = tuple(
+        replace(
+            model,
+            simulated=False,
+            vendor="AMD",
+            model="AMD Instinct MI300X",
+            units=304,
+            max_clock_mhz=2100,
+            memory_bytes=192 * 10**9,
+        )
+        for model in base.models
+    )
+    devices = tuple(replace(d, device=f"rocm:{i}", die_id=None) for i, d in enumerate(base.devices))
+    measurements = tuple(_measured(index, order, m, bend, rows) for order, m in enumerate(base.measurements))
+    clock = NodeClock(source="chrony", uncertainty_ns=1_000_000)
+    return replace(base, models=models, devices=devices, measurements=measurements, clock=clock)
+
+
+def _measured(index: int, order: int, m: Measurement, bend: Bend, rows: list[Row]) -> Measurement:
+    figures = []
+    for place, figure in enumerate(m.figures()):
+        device, workload = f"rocm:{place}", str(m.workload)
+        sub_ns = sum(figure.subwindow_ns) // 30 - 500_000
+        raw = honest_raw(f"{index}/{place}/{workload}", figure.opened_ns, sub_ns, figure.sustained_mflop_s, order == 0)
+        bend(index, place, raw)
+        figures.append(_figure(figure, device, raw, m))
+        rows += [Row(device, workload, "prepare", 0, f"operand_{i}/a_sha256", "ab" * 32) for i in range(2)]
+        at = raw.opened_ns
+        for number, elapsed in enumerate(raw.times):
+            at += elapsed
+            rows.append(Row(device, workload, "window", at, f"subwindow_{number + 1:02d}_ns", elapsed))
+        rows += [Row(device, workload, "warmup", at, "rate_mflop_s", rate) for at, rate in raw.rates]
+        for sample in raw.samples:
+            phase = "warmup" if sample.at_ns < 0 else "window" if sample.at_ns < WINDOW_NS else "guard"
+            values = {name: getattr(sample.reading, name) for name in READINGS}
+            if sample.reading.throttled is not None:
+                values["throttled"] = "+".join(sample.reading.throttled) or "none"
+            found = [Row(device, workload, phase, sample.at_ns, n, v) for n, v in values.items() if v is not None]
+            rows += found
+    return replace(m, kernel="gemm-torch", **columns(figures))
+
+
+def _figure(figure: Figure, device: str, raw: Raw, m: Measurement) -> Figure:
+    least, total = min(raw.times), sum(raw.times)
+    bounds = throughput_bounds(gemm_mflop(m.m, m.n, m.k, figure.launches), raw.times)
+    watch = summary(raw.samples, Reading(processes=0, ecc_uncorrected=0), 0, WINDOW_NS)
+    told = {name: value for name, value in watch._asdict().items() if name != "throttle_reasons"}
+    return figure._replace(
+        device=device,
+        subwindow_min_ns=least,
+        subwindow_over_ns=tuple(x - least for x in raw.times),
+        sustained_mflop_s=bounds.sustained_mflop_s,
+        certified_mflop_s=bounds.certified_mflop_s,
+        upper_mflop_s=bounds.upper_mflop_s,
+        counted_until_ns=raw.opened_ns + total,
+        covered_until_ns=max(figure.covered_until_ns, raw.opened_ns + total),
+        event_over_ns=None,
+        **told,
+    )
+
+
+def audited(
+    folder: Path,
+    nodes: int = 2,
+    devices: int = 2,
+    bend: Bend = lambda node, device, raw: None,
+    change: Callable[[int, NodeRecord], NodeRecord] = lambda index, record: record,
+) -> Measured:
+    """Lay out a centre of honest accelerators with its statement.
+
+    Args:
+        folder: where.
+        nodes, devices: how many.
+        bend: changes what a device gave, so that record and samples agree on it.
+        change: changes a record after its samples were made, before it is signed.
+    """
+    new_key(folder / "operator.pem", None)
+    key = load_scheme("ed25519").generate()
+    base = simulated(devices, PROFILE, ("fp16",)).record
+    campaign = test_campaign(load_profile(PROFILE), ("fp16",), nodes)
+    found = Measured.at(folder)
+    found.records.mkdir()
+    for index in range(nodes):
+        rows: list[Row] = []
+        record = change(index, node_of(index, of_node(base, index, campaign, key), bend, rows))
+        content = samples_gz(rows)
+        (found.records / f"{node_name(index)}.record.dsse.json").write_bytes(seal_record(record, key, content))
+        (found.records / f"{node_name(index)}.samples.csv.gz").write_bytes(content)
+    return _concluded(found, campaign)
+
+
+def scripted(folder: Path, scripts: Sequence[Mapping[str, Any]], profile: str = "smoke") -> Measured:
+    """Lay out a centre of simulated nodes that each follow a script of their own, with its statement."""
+    new_key(folder / "operator.pem", None)
+    key = load_scheme("ed25519").generate()
+    campaign = test_campaign(load_profile(profile), ("fp16", "fp64"), len(scripts))
+    found = Measured.at(folder)
+    found.records.mkdir()
+    for index, script in enumerate(scripts):
+        one = simulate_node(script, 1, profile, ("fp16", "fp64"), node_name(index), campaign)
+        record = of_node(one.record, index, campaign, key)
+        (found.records / f"{node_name(index)}.record.dsse.json").write_bytes(seal_record(record, key, one.samples))
+        (found.records / f"{node_name(index)}.samples.csv.gz").write_bytes(one.samples)
+    return _concluded(found, campaign)
+
+
+def _concluded(found: Measured, campaign: Campaign) -> Measured:
+    sealed = dsse.seal(make_document("campaign", campaign), PAYLOAD_TYPE, [load_private(found.key)])
+    found.campaign.write_bytes(sealed)
+    found.centre.write_text(yaml.safe_dump(centre_yaml(), allow_unicode=True))
+    found.certify()
+    return found

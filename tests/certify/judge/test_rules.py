@@ -1,0 +1,957 @@
+"""Each run rule R1 to R14 broken on the fake device: the codes that it yields, and what a statement makes of it.
+
+One table, `BROKEN`: the number of the rule stands in the test's id. Below it, each limit exactly, just below and above.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from bench.devices import load_backend
+from bench.engine.schedule import self_issued
+from bench.errors import RefusedError
+from bench.profile import load_profile
+from bench.record import (
+    COMPANION_ROLES,
+    Campaign,
+    CompanionFigure,
+    Figure,
+    Grade,
+    Kernels,
+    Measurement,
+    NodeRecord,
+    Precision,
+    Profile,
+    Shape,
+    columns,
+    encode,
+    throughput_bounds,
+)
+from bench.scenario import Scenario, Script
+from bench.units import gemm_mflop
+from certify.judge import rules
+from certify.judge.aggregate import sort_out
+from certify.judge.rules import Case, Plan, Setting
+from certify.policy.centre import Centre
+from certify.policy.policies import Policy
+from certify.policy.ratings import installed_ratings
+from certify.policy.reasons import effect_of, reasons
+from certify.statement.build import CapacityStatement
+from kernels.base import COMPANIONS, load_companion
+from tests.bench.fleet import BEGIN_NS, CACHE_BYTES, NODE, simulate
+from tests.certify.judged import basis_of, centre_of, policy_of, statement_of
+from tests.certify.measured import node_name, test_campaign
+
+S = rules.SECOND_NS
+UNRATED = ("identity-asserted", "plausibility-not-checked")  # what any fake carries, as notes
+MEASURED = ("identity-asserted",)  # what a fake carries under a name that the ratings table knows
+H100 = {"vendor": "NVIDIA", "model": "NVIDIA H100 80GB HBM3"}
+H20 = {"vendor": "NVIDIA", "model": "NVIDIA H20"}  # a rating of medium confidence
+
+Change = Callable[[NodeRecord], NodeRecord]
+
+
+def figure_is(**changes: Any) -> Change:
+    """Return a change of the first figure of the first measurement; a callable is given the old value."""
+
+    def change(record: NodeRecord) -> NodeRecord:
+        def new(figure: Figure) -> Figure:
+            return figure._replace(**{k: v(getattr(figure, k)) if callable(v) else v for k, v in changes.items()})
+
+        first, *others = record.measurements
+        figures = list(first.figures())
+        figures[0] = new(figures[0])
+        return replace(record, measurements=(replace(first, **columns(figures)), *others))
+
+    return change
+
+
+def measurement_is(**changes: Any) -> Change:
+    """Return a change of the first measurement."""
+
+    def change(record: NodeRecord) -> NodeRecord:
+        first, *others = record.measurements
+        return replace(record, measurements=(replace(first, **changes), *others))
+
+    return change
+
+
+def model_is(**changes: Any) -> Change:
+    """Return a change of the first model."""
+    return lambda record: replace(record, models=(replace(record.models[0], **changes), *record.models[1:]))
+
+
+def both(*changes: Change) -> Change:
+    """Return several changes as one."""
+
+    def change(record: NodeRecord) -> NodeRecord:
+        for one in changes:
+            record = one(record)
+        return record
+
+    return change
+
+
+def record_is(**changes: Any) -> Change:
+    """Return a change of the record's own facts."""
+    return lambda record: replace(record, **changes)
+
+
+def clock_is(**changes: Any) -> Change:
+    """Return a change of the node's clock."""
+    return lambda record: replace(record, clock=replace(record.clock, **changes))
+
+
+def switched_on(record: NodeRecord) -> NodeRecord:
+    return replace(record, environment=replace(record.environment, switches={"fake.emulation": "on"}))
+
+
+def beside_is(**changes: Any) -> Change:
+    """Return a change of the first figure of the first companion; a callable is given the old value."""
+
+    def change(record: NodeRecord) -> NodeRecord:
+        first, *others = record.companions
+        figures = list(first.figures())
+        old = figures[0]
+        new = {k: v(getattr(old, k)) if callable(v) else v for k, v in changes.items()}
+        figures[0] = old._replace(**new)
+        return replace(record, companions=(replace(first, **columns(figures)), *others))
+
+    return change
+
+
+def not_run(record: NodeRecord) -> NodeRecord:
+    """Give the first companion nothing but a trouble."""
+    (companion,) = record.companions
+    rows = [
+        CompanionFigure(f.device, 0, None, None, None, None, None, None, "cupy is not installed")
+        for f in companion.figures()
+    ]
+    return replace(record, companions=(replace(companion, **columns(rows)),))
+
+
+def as_ceiling(**changes: Any) -> Change:
+    """Return a change that gives the issue-rate kernel, which no fake runs, what the first companion measured."""
+
+    def change(record: NodeRecord) -> NodeRecord:
+        path, ceiling = record.companions
+        old = next(path.figures())._replace(exact=True, row_error_ppm=None, rms_error_ppm=None)
+        new = {k: v(getattr(old, k)) if callable(v) else v for k, v in changes.items()}
+        return replace(record, companions=(path, replace(ceiling, **columns([old._replace(**new)]))))
+
+    return change
+
+
+def with_another_ceiling(record: NodeRecord) -> NodeRecord:
+    """Add a rate of issue that the profile does not want, a thousandfold."""
+    path, ceiling = record.companions
+    rows = [row._replace(rate_mflop_s=(row.rate_mflop_s or 0) * 1000) for row in ceiling.figures()]
+    return replace(record, companions=(path, ceiling, replace(ceiling, kernel="issue-mma", **columns(rows))))
+
+
+def device_is(name: str | None = None, **changes: Any) -> Change:
+    """Return a change of the first device, under another name where one is given."""
+
+    def change(record: NodeRecord) -> NodeRecord:
+        first, *others = record.devices
+        if name is not None:
+            changes["device"] = name
+            record = msgspec.convert(
+                json.loads(msgspec.json.encode(record).replace(f'"{first.device}"'.encode(), f'"{name}"'.encode())),
+                NodeRecord,
+            )
+        return replace(record, devices=(replace(first, **changes), *others))
+
+    return change
+
+
+REAL = both(model_is(simulated=False), clock_is(source="ptp"))
+
+
+def another_shape(record: NodeRecord) -> NodeRecord:
+    """Another shape of the same work, so that nothing but the shape is wrong."""
+    m = record.measurements[0]
+    return measurement_is(m=m.m // 2, n=m.n * 2)(record)
+
+
+class Broken(NamedTuple):
+    """One way to break a rule, and the codes that come of it besides what any such fake carries."""
+
+    test: str  # "R6 trend": the rule, and how it is broken
+    codes: tuple[str, ...]
+    script: Mapping[str, Any] | Scenario = MappingProxyType({})
+    change: Change = lambda record: record
+    profile: str | Profile = "smoke"
+    precisions: tuple[Precision, ...] = ("fp16",)  # the first one is judged
+    carries: tuple[str, ...] = UNRATED
+    pool_class: str = "intelligent"
+    own_campaign: bool = False  # the node issues its campaign itself
+
+
+SMOKE, STANDARD = load_profile("smoke"), load_profile("standard")
+FIVE_MINUTES = replace(STANDARD, profile="five-minutes", window_ns=300 * S)
+SHORT = replace(SMOKE, profile="short", window_ns=29 * S // 10)
+PRETENDER = replace(SMOKE, profile="certification", grade="certification")
+PATHS = replace(
+    SMOKE,
+    profile="paths",
+    companion_ns=S,
+    kernels={"fake": Kernels(figure="gemm-fake", companions={"fp16": ("gemm-fake",)})},
+)
+CEILINGS = replace(
+    PATHS,
+    profile="ceilings",
+    kernels={"fake": Kernels(figure="gemm-fake", companions={"fp16": ("gemm-fake", "issue-fma")})},
+)
+LONG_LAUNCHES = replace(SMOKE, shapes={"fp16": (Shape(m=8192, n=8192, k=8192),)})
+
+
+def rated(clock_mhz: int = 1_755, power_mw: int = 650_000, **rate_gflop_s: int) -> Scenario:
+    """Return the scenario of a fake that passes for an H100."""
+    script = Script(rate_gflop_s=rate_gflop_s, clock_mhz=clock_mhz, power_mw=power_mw)  # type: ignore[arg-type]
+    return Scenario(default=script, memory_bytes=80 * 10**9, units=132, max_clock_mhz=1_980)
+
+
+def plausible(test: str, codes: tuple[str, ...], model: Mapping[str, str], script: Scenario, **more: Any) -> Broken:
+    values: dict[str, Any] = {"change": model_is(**model), "profile": "standard", "carries": MEASURED}
+    return Broken(test, codes, script, **{**values, **more})
+
+
+def later(by_ns: int) -> Change:
+    """Return a change after which a device loaded that much later."""
+    return figure_is(warmup_ns=lambda ns: ns - by_ns)
+
+
+LATE = "2026-03-01T08:02:00.000000Z"
+WILD = tuple((float(second), 1_000_000 - 700_000 * (second % 2)) for second in range(5))
+WAVE = tuple((float(second), 1_000_000 - 200_000 * (second % 2)) for second in range(5))
+FALLING = ((-2.0, 1_000_000), (0.0, 600_000), (4.0, 600_000))
+SLOW = {"from_s": 0.0, "to_s": 9.0, "rate_ppm": 70_000}
+
+BROKEN = (
+    # R1: native, dense, accumulated as claimed
+    Broken(
+        "R1 FP16 accumulation",
+        ("accumulation-differs", "accumulation-not-counted"),
+        change=measurement_is(accumulate="fp16"),
+    ),
+    Broken("R1 up-cast on an accelerator", ("upcast-not-allowed",), change=measurement_is(method="upcast")),
+    Broken(
+        "R1 up-cast on a CPU",
+        ("upcast",),
+        change=both(model_is(kind="cpu", cache_bytes=2**20), measurement_is(method="upcast")),
+        pool_class="edge",
+    ),
+    Broken(
+        "R1 up-cast FP64 on a CPU",
+        ("upcast-not-allowed",),
+        change=both(model_is(kind="cpu", cache_bytes=2**20), measurement_is(method="upcast")),
+        precisions=("fp64",),
+        pool_class="supercomputing",
+    ),
+    Broken("R1 emulation switched on", ("reduced-precision-switch",), change=switched_on),
+    # R3: operands beyond the cache
+    Broken("R3 operands in cache", ("operands-in-cache",), change=model_is(cache_bytes=10 * 2**30)),
+    Broken("R3 one operand set", ("operands-in-cache",), change=measurement_is(operand_sets=1)),
+    Broken("R3 unknown cache", ("operands-in-cache",), change=model_is(cache_bytes=None)),
+    # R4: registered shapes, short launches, equal sub-windows
+    Broken("R4 shape that is not listed", ("shape-not-registered",), change=another_shape),
+    Broken("R4 long launches", ("launch-too-long", "throttled"), {"throttle": (SLOW,)}, profile=LONG_LAUNCHES),
+    Broken(
+        "R4 unequal sub-windows",
+        ("unequal-subwindows", "statistics-differ"),
+        change=figure_is(launches=lambda launches: launches + 1),
+    ),
+    # R5: products verified while timing
+    *(
+        Broken(f"R5 {wrong} products", ("wrong-product",), {"wrong": wrong})
+        for wrong in ("zero", "nan", "stale", "bf16", "element")
+    ),
+    Broken("R5 wrong in mid-window", ("wrong-product",), {"wrong": "zero", "wrong_from_s": 2.0}),
+    Broken("R5 wrong at the end", ("wrong-product",), {"wrong": "nan", "wrong_from_s": 4.1}),
+    Broken(
+        "R5 wrong FP64", ("wrong-product",), {"wrong": "element"}, precisions=("fp64",), pool_class="supercomputing"
+    ),
+    Broken(
+        "R5 an operand set never verified",
+        ("products-not-verified",),
+        change=lambda r: figure_is(verified_launches=r.measurements[0].operand_sets - 1)(r),
+    ),
+    Broken("R5 constant operands", ("operands-not-random",), change=figure_is(rms_error_ppm=0)),
+    Broken("R5 reduced-precision reduction", ("reduced-precision-reduction",), change=figure_is(rms_error_ppm=700_000)),
+    # R6: no trend when the window opens
+    Broken("R6 falling rate", ("not-steady",), {"curve": FALLING}),
+    Broken("R6 rising temperature", ("not-steady",), {"temperature_rise_c": 60, "temperature_rise_s": 2.0}),
+    Broken("R6 hardly warmed up", ("not-steady",), {"late_s": 1.5}),
+    # R7: long enough
+    Broken("R7 below any grade", ("window-too-short",), profile=SHORT),
+    Broken("R7 a profile called certification that lasts 4 s", ("below-profile",), profile=PRETENDER),
+    # R8 and R9: the rates are those of the 30 numbers
+    Broken("R8 sustained rate too high", ("statistics-differ",), change=figure_is(sustained_mflop_s=lambda x: x + 1)),
+    Broken("R8 stretches left out", ("statistics-differ",), change=figure_is(subwindow_over_ns=(0,) * 30)),
+    Broken("R9 lower bound too high", ("statistics-differ",), change=figure_is(certified_mflop_s=lambda x: x + 1)),
+    Broken("R9 lower bound too low", ("statistics-differ",), change=figure_is(certified_mflop_s=lambda x: x - 1)),
+    Broken("R9 upper bound left out", ("statistics-differ",), change=figure_is(upper_mflop_s=None)),
+    Broken(
+        "R9 another form of the same numbers",
+        ("statistics-differ",),
+        change=figure_is(
+            subwindow_min_ns=lambda x: x - 1, subwindow_over_ns=lambda over: tuple(value + 1 for value in over)
+        ),
+    ),
+    Broken(
+        "R9 slow end dropped",
+        ("remainder-too-long", "utc-clock-disagrees"),
+        change=figure_is(counted_until_ns=lambda ns: ns * 9 // 10),
+    ),
+    Broken("R9 wild waves", ("autocorrelated", "wide-interval"), {"curve": WILD}),
+    Broken("R9 slow wave", ("autocorrelated",), {"curve": WAVE}),
+    # R10: all at once, within the core window
+    Broken("R10 late device", ("not-steady", "not-simultaneous"), {"late_s": 2.5}),
+    Broken("R10 clock unknown", ("clock-unknown",), Scenario(clock_uncertainty_ns=None)),
+    Broken("R10 clock uncertain", ("clock-uncertain",), Scenario(clock_uncertainty_ns=S + 1), profile=FIVE_MINUTES),
+    Broken("R10 clock very uncertain", ("clock-uncertain", "not-simultaneous"), Scenario(clock_uncertainty_ns=2 * S)),
+    Broken("R10 clock that the node vouches for", ("clock-unknown",), change=clock_is(source="self", uncertainty_ns=0)),
+    Broken("R10 started too late", ("outside-window",), change=record_is(started_at=LATE, ready_at=LATE)),
+    Broken("R10 ended too early", ("outside-window",), change=record_is(ended_at="2026-03-01T08:01:00.000000Z")),
+    Broken(
+        "R10 clock of a fake",
+        ("clock-unknown",),
+        change=both(model_is(simulated=False), clock_is(source="fake")),
+        carries=(*UNRATED, "no-rating"),
+    ),
+    Broken("R10 before the window", ("outside-window",), change=figure_is(opened_ns=-1)),
+    Broken("R10 after the window", ("outside-window",), change=figure_is(covered_until_ns=SMOKE.window_ns + 1)),
+    plausible(
+        "R10 after its ramp slot",
+        ("late-load",),
+        H100,
+        rated(fp16=700_000),
+        change=both(model_is(**H100), later(3 * S)),
+    ),
+    plausible(
+        "R10 before its ramp slot",
+        ("ramp-not-kept",),
+        H100,
+        rated(fp16=700_000),
+        change=both(model_is(**H100), later(-3 * S)),
+    ),
+    # R11: the clocks agree
+    Broken("R11 device time too long", ("event-clock-disagrees",), {"event_ppm": 20_000}),
+    Broken("R11 device time too short", ("event-clock-disagrees",), {"event_ppm": -20_000}),
+    Broken(
+        "R11 UTC set back",
+        ("not-simultaneous", "utc-clock-disagrees"),
+        {"utc_step_at_s": 2.0, "utc_step_s": -2.0},
+    ),
+    Broken("R11 UTC set forward", ("outside-window", "utc-clock-disagrees"), {"utc_step_at_s": 2.0, "utc_step_s": 2.0}),
+    # R12: possible on the silicon
+    plausible("R12 honest H100", (), H100, rated(fp16=700_000)),
+    plausible("R12 above nominal", ("above-nominal",), H100, rated(fp16=1_000_000, clock_mhz=1_980)),
+    plausible(
+        "R12 above the silicon",
+        ("above-silicon-ceiling", "above-nominal"),
+        H100,
+        rated(fp16=1_080_000, clock_mhz=1_980),
+    ),
+    plausible(
+        "R12 above the observed clock", ("above-observed-clock-ceiling",), H100, rated(fp16=900_000, clock_mhz=1_500)
+    ),
+    plausible(
+        "R12 above a good rating",
+        ("above-silicon-ceiling", "above-observed-clock-ceiling", "above-rating"),
+        H100,
+        rated(fp16=1_200_000, clock_mhz=1_980),
+    ),
+    plausible(
+        "R12 an accelerator as a CPU", ("cpu-fallback", "kind-differs"), {**H100, "kind": "cpu"}, rated(fp16=700_000)
+    ),
+    plausible(
+        "R12 clocks beyond any board",
+        ("above-silicon-ceiling", "above-observed-clock-ceiling", "above-rating"),
+        H100,
+        rated(fp16=2_000_000, clock_mhz=20_000),
+    ),
+    plausible("R12 too little power", ("power-too-low",), H100, rated(fp16=700_000, power_mw=100_000)),
+    plausible(
+        "R12 FP64 too fast beside FP16",
+        ("precision-ratio-impossible",),
+        H100,
+        rated(fp16=100_000, fp64=40_000),
+        precisions=("fp64", "fp16"),
+        pool_class="supercomputing",
+    ),
+    Broken(
+        "R4 a small shape on a large device",
+        ("smaller-shape",),
+        {"memory_limit_bytes": 2 * 2 * 4096 * 4096 * 2, "rate_gflop_s": {"fp16": 600_000}},
+    ),
+    # R4, R5 and R12: the kernel that the profile names, and what it wants beside it
+    Broken("R4 another kernel", ("kernel-not-registered",), change=measurement_is(kernel="gemm-own"), profile=PATHS),
+    Broken(
+        "R5 paths apart",
+        ("paths-disagree",),
+        change=beside_is(rate_mflop_s=lambda rate: rate * 103 // 100),
+        profile=PATHS,
+    ),
+    Broken(
+        "R5 figure above the other path",
+        ("paths-disagree",),
+        change=beside_is(rate_mflop_s=lambda rate: rate * 97 // 100),
+        profile=PATHS,
+    ),
+    Broken("R5 the other path wrong", ("path-wrong",), change=beside_is(row_error_ppm=None), profile=PATHS),
+    Broken(
+        "R5 the other path not run",
+        ("path-missing",),
+        change=not_run,
+        profile=PATHS,
+    ),
+    Broken("R5 the other path left out", ("path-missing",), change=record_is(companions=()), profile=PATHS),
+    Broken("R5 the other path of constants", ("path-wrong",), change=beside_is(rms_error_ppm=0), profile=PATHS),
+    Broken("R5 the other path too coarse", ("path-wrong",), change=beside_is(rms_error_ppm=1_100_001), profile=PATHS),
+    Broken("R5 the other path in no time", ("path-missing",), change=beside_is(elapsed_ns=S // 4 - 1), profile=PATHS),
+    Broken(
+        "R12 above the rate of issue",
+        ("above-measured-ceiling",),
+        change=as_ceiling(rate_mflop_s=lambda rate: rate * 97 // 100),
+        profile=CEILINGS,
+    ),
+    Broken(
+        "R12 above it, clock for clock",
+        ("above-measured-ceiling",),
+        change=as_ceiling(clock_mean_mhz=lambda clock: clock * 105 // 100),
+        profile=CEILINGS,
+    ),
+    Broken(
+        "R12 above it, and another invented",
+        ("above-measured-ceiling",),
+        change=both(as_ceiling(rate_mflop_s=lambda rate: rate * 97 // 100), with_another_ceiling),
+        profile=CEILINGS,
+    ),
+    Broken("R12 a wrong rate of issue", ("companion-wrong",), change=as_ceiling(exact=False), profile=CEILINGS),
+    Broken("R12 no rate of issue", ("companion-missing",), profile=CEILINGS),
+    plausible(
+        "R5 an NVIDIA device under another kind",
+        ("kind-differs",),
+        H100,
+        rated(fp16=700_000),
+        change=both(model_is(**H100), REAL, device_is("gpu:0")),
+    ),
+    plausible(
+        "R5 an NVIDIA device as one of torch",
+        ("kind-differs",),
+        H100,
+        rated(fp16=700_000),
+        change=both(model_is(**H100), REAL, device_is("torch:0")),
+    ),
+    plausible(
+        "R12 an NVIDIA device of no such vendor",
+        ("kind-differs", "path-missing", "companion-missing", "kernel-not-registered"),
+        H100,
+        rated(fp16=700_000),
+        change=both(model_is(**{**H100, "vendor": "NVIDIA Corporation"}), REAL, device_is("cuda:0")),
+        carries=(*UNRATED, "no-rating"),
+    ),
+    plausible(
+        "R12 an accelerator of no name as a CPU",
+        ("cpu-fallback", "kind-differs", "path-missing", "companion-missing", "kernel-not-registered"),
+        H100,
+        rated(fp16=700_000),
+        change=both(model_is(vendor="Acme", kind="cpu"), REAL, device_is("cuda:0")),
+        carries=UNRATED,
+    ),
+    plausible(
+        "R12 a card that is a part of another",
+        ("whole-with-parent",),
+        H100,
+        rated(fp16=700_000),
+        change=both(model_is(**H100), device_is(parent="GPU-5f1c2d3e")),
+    ),
+    Broken("R12 energy and power apart", ("energy-disagrees",), {"energy_ppm": 150_000}),
+    # R13: watched, alone, without memory errors
+    Broken("R13 memory error", ("ecc-errors",), {"ecc_error_at_s": 2.0}),
+    Broken("R13 another process before", ("foreign-process",), {"foreign_before": 1}),
+    Broken("R13 another process during", ("foreign-process",), {"foreign_from_s": 1.0}),
+    Broken("R13 throttled", ("throttled",), {"throttle": ({"from_s": 0.0, "to_s": 9.0, "rate_ppm": 990_000},)}),
+    Broken("R13 no telemetry", ("telemetry-incomplete",), {"telemetry": False}),
+    Broken("R13 memory errors not told", ("ecc-unknown",), change=figure_is(ecc_uncorrected=None), profile="standard"),
+    *(
+        Broken(f"R13 {name} not told", ("telemetry-not-exposed",), change=figure_is(**{name: None}), profile="standard")
+        for name in ("power_mean_mw", "temperature_max_c", "clock_mean_mhz", "throttled_ppm", "foreign_processes")
+    ),
+    Broken("R13 seldom", ("telemetry-incomplete",), {"telemetry_interval_s": 1.9}, profile="standard"),
+)
+
+
+def campaign_of(profile: Profile, precisions: tuple[Precision, ...], own: bool) -> Campaign:
+    if own:
+        return self_issued(profile, precisions, NODE, "ab" * 16, BEGIN_NS + 60 * S)
+    return test_campaign(profile, precisions, 1)
+
+
+class Judged(NamedTuple):
+    """A record with what it is judged against."""
+
+    record: NodeRecord
+    campaign: Campaign
+    profile: Profile
+    centre: Centre
+
+    def codes(self) -> tuple[list[str], Grade | None]:
+        """Return what the rules make of the first figure."""
+        first = self.measurements[0]
+        rates = {m.precision: m.sustained_mflop_s[0] for m in self.measurements}
+        beside = rules.standing_of(self.record).get((self.figure.device, first.precision), ())
+        return rules.judge(self.setting(), self.figure, rates, beside)
+
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        return self.record.measurements
+
+    @property
+    def figure(self) -> Figure:
+        return next(self.measurements[0].figures())
+
+    def setting(self) -> Setting:
+        model = self.record.models[0]
+        rating = installed_ratings().match(model.vendor, model.model, model.memory_bytes, model.count_unit)
+        return rules.setting_of(self.record, self.measurements[0], model, rating, Plan(self.campaign, self.profile))
+
+    def case(self, **figure: Any) -> Case:
+        """Return the case of the first figure with changes."""
+        changed = self.figure._replace(**figure)
+        elapsed = sum(changed.subwindow_ns)
+        return Case(self.setting(), changed, elapsed, rules.grade_of(elapsed, self.campaign.self_issued), {}, ())
+
+    def statement(self, *policies: Policy) -> CapacityStatement:
+        return statement_of([self.record], basis_of(self.campaign, self.profile, self.centre, policies or None))
+
+
+@cache
+def measured(script: bytes, profile: bytes, precisions: tuple[Precision, ...], own: bool) -> NodeRecord:
+    """Return the record of one simulation, which all share that change it only afterwards."""
+    plan = msgspec.json.decode(profile, type=Profile)
+    scenario = msgspec.json.decode(script, type=Scenario)
+    return simulate(scenario, 1, plan, precisions, NODE if own else node_name(0), campaign_of(plan, precisions, own))
+
+
+def judged(broken: Broken) -> Judged:
+    """Simulate a node as the table says."""
+    profile = broken.profile if isinstance(broken.profile, Profile) else load_profile(broken.profile)
+    campaign = campaign_of(profile, broken.precisions, broken.own_campaign)
+    given = (
+        broken.script
+        if isinstance(broken.script, Scenario)
+        else msgspec.convert({"default": dict(broken.script)}, Scenario)
+    )
+    default = replace(given.default, noise_interval_s=0.05)  # below a sub-window
+    script = replace(given, default=default, cache_bytes=CACHE_BYTES)
+    record = measured(msgspec.json.encode(script), msgspec.json.encode(profile), broken.precisions, broken.own_campaign)
+    centre = centre_of(pools=[{"pool": "main", "class": broken.pool_class, "nodes": "all", "devices": "all"}])
+    return Judged(broken.change(record), campaign, profile, centre)
+
+
+@cache
+def honest(profile: str = "smoke", own_campaign: bool = False) -> Judged:
+    return judged(Broken("honest", (), profile=profile, own_campaign=own_campaign))
+
+
+def test_an_honest_device_agrees_with_itself_beside_its_figure() -> None:
+    one = judged(Broken("honest", (), {"energy_ppm": 20_000}, profile=PATHS))
+    assert set(one.codes()[0]) <= {*UNRATED}
+    (companion,) = one.record.companions
+    assert (companion.kernel, companion.role, companion.precision) == ("gemm-fake", "path", "fp16")
+    assert one.figure.power_counter_mw == pytest.approx(663_000, rel=1e-3)
+    assert 990_000 <= one.figure.duty_ppm <= 10**6
+
+
+@pytest.mark.parametrize("own_campaign", [False, True], ids=["campaign", "self-issued"])
+@pytest.mark.parametrize("profile", ["smoke", "standard"])
+def test_an_honest_run_earns_no_hold_and_no_void(profile: str, own_campaign: bool) -> None:
+    one = honest(profile, own_campaign)
+    codes, grade = one.codes()
+    assert codes == ["plausibility-not-checked"]
+    assert grade == profile
+    (line,) = one.statement().classes
+    assert (line.counted.devices, line.untested.devices) == (1, 0)
+    assert line.counted.certified_mflop_s == one.figure.certified_mflop_s > 0
+    assert one.statement().not_counted == ()
+    assert one.statement().grade == profile
+
+
+def test_the_table_breaks_every_rule_that_judges_a_figure() -> None:
+    rows = {int(broken.test.split()[0][1:]) for broken in BROKEN}
+    assert rows == {*range(1, 15)} - {2, 14}  # which have tests of their own below
+    names = [broken.test for broken in BROKEN]
+    assert len(set(names)) == len(names)
+
+
+def test_the_table_yields_every_code_of_the_rules() -> None:
+    yielded = {code for broken in BROKEN for code in (*broken.codes, *broken.carries)}
+    of_rules = {
+        code
+        for code, entry in reasons().items()
+        if entry.effect in ("note", "hold", "void") and entry.rule in {f"R{number}" for number in range(1, 14)}
+    }
+    elsewhere = {"unsupported-precision", "no-shape", "plausibility-unproven", "rating-doubtful"}  # below
+    elsewhere |= {"device-busy", "late"}  # tests/bench
+    assert of_rules - yielded == elsewhere
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=[broken.test for broken in BROKEN])
+def test_a_broken_rule(broken: Broken) -> None:
+    one = judged(broken)
+    # a change of facts that a record's own type would refuse would test nothing
+    assert msgspec.json.decode(encode(one.record), type=NodeRecord) == one.record
+    precision = broken.precisions[0]
+    statement = one.statement()
+    found = {finding.code: finding.effect for finding in statement.findings if finding.workload == precision}
+    expected = {*broken.codes, *broken.carries}
+    assert set(found) == expected
+    assert all(effect == reasons()[code].effect for code, effect in found.items())
+    blocking = {code for code in broken.codes if effect_of(code) in ("hold", "void")}
+    (line,) = statement.classes
+    figure = one.figure
+    if not blocking:
+        assert (line.counted.devices, line.counted.certified_mflop_s) == (1, figure.certified_mflop_s)
+        assert (line.untested.devices, statement.not_counted) == (0, ())
+        return
+    assert (line.counted.devices, line.counted.certified_mflop_s, line.counted.sustained_mflop_s) == (0, 0, 0)
+    assert line.untested.devices == 1
+    (listed,) = statement.not_counted
+    assert set(listed.codes) == blocking
+    assert statement.grade is None
+    if {effect_of(code) for code in blocking} == {"hold"}:  # a policy may accept a hold, and nothing but a hold
+        accepted = one.statement(policy_of(accept=tuple(blocking))).classes[0].counted
+        assert accepted.certified_mflop_s == accepted.on_accepted_hold_mflop_s == figure.certified_mflop_s
+    else:
+        assert one.statement(policy_of(accept=tuple(blocking))).classes[0].counted.devices == 0
+
+
+# R1, R4, R14: what gives no figure is a failure that the statement lists
+@pytest.mark.parametrize(
+    ("test", "script", "profile"),
+    [
+        ("R1 unsupported-precision", {"rate_gflop_s": {"fp64": 40_000}}, SMOKE),
+        ("R4 no-shape", {"rate_gflop_s": {"fp16": 1}}, LONG_LAUNCHES),
+        ("R14 device-hung", {"hang_at_s": 1.0}, SMOKE),
+        ("R14 device-failed", {"fail_at_s": -1.0}, SMOKE),
+        ("R14 device-lost", {"die_at_s": 2.0}, SMOKE),
+    ],
+)
+def test_a_device_without_a_figure_counts_0_and_its_neighbours_count(
+    test: str, script: dict[str, Any], profile: Profile
+) -> None:
+    code = test.split()[1]
+    campaign = campaign_of(profile, ("fp16",), own=False)
+    record = simulate(Scenario(devices={"1": script}), 3, profile, ("fp16",), node_name(0), campaign)
+    statement = statement_of([record], basis_of(campaign, profile))
+    (line,) = statement.classes
+    assert (line.counted.devices, line.untested.devices) == (2, 1)
+    assert [(entry.device, entry.codes) for entry in statement.not_counted] == [("fake:1", (code,))]
+    assert (code, "void", 1) in [(f.code, f.effect, f.devices) for f in statement.findings]
+    assert line.counted.certified_mflop_s == sum(record.measurements[0].certified_mflop_s)
+
+
+# R2: operands follow from the campaign's challenge
+def test_r2_a_record_of_another_challenge_does_not_belong() -> None:
+    one = honest()
+    other = replace(one.record, challenge="cd" * 16)
+    with pytest.raises(RefusedError) as refused:
+        statement_of([other], basis_of(one.campaign, one.profile))
+    assert refused.value.code == "challenge-differs"
+
+
+def test_r10_a_precision_without_a_window_does_not_count() -> None:
+    one = honest()
+    windows = (replace(one.campaign.windows[0], precision="fp64"),)
+    elsewhere = one._replace(campaign=replace(one.campaign, windows=windows))
+    assert "outside-window" in elsewhere.codes()[0]
+
+
+def test_r12_at_certification_a_missing_input_holds() -> None:
+    case = honest().case()
+    assert rules.r12_plausible(case._replace(grade="standard")) == ("plausibility-not-checked",)
+    assert rules.r12_plausible(case._replace(grade="certification")) == ("plausibility-unproven",)
+    assert effect_of("plausibility-unproven") == "hold"
+
+
+def test_r12_a_rate_far_above_a_doubtful_rating_is_held() -> None:
+    b200 = model_is(vendor="NVIDIA", model="NVIDIA B200", memory_bytes=180 * 10**9)
+    one = honest()._replace(record=b200(honest().record))
+    setting = one.setting()
+    assert setting.rating is not None
+    assert setting.rating.confidence == "medium"
+    nominal = setting.rating.nominal_mflop_s("fp16") or 0
+    for rate, code in ((nominal, None), (nominal + 1, "above-nominal"), (nominal * 11 // 10 + 1, "rating-doubtful")):
+        found = rules.r12_plausible(one.case(sustained_mflop_s=rate, clock_max_mhz=None))
+        assert [c for c in found if not c.startswith("plausibility")] == ([code] if code else [])
+
+
+# Each limit exactly, just below and just above it
+def test_r3_limit_is_twice_the_cache() -> None:
+    one = honest()
+    for kind, cache_bytes, least in (
+        ("gpu", 50 * 2**20, 100 * 2**20),
+        ("gpu", None, 2**30),
+        ("npu", None, 2**30),
+        ("cpu", None, 256 * 2**20),
+        ("cpu", 2**20, 2**21),
+    ):
+        model = replace(one.record.models[0], kind=kind, cache_bytes=cache_bytes)
+        for operand_bytes, codes in ((least - 1, ("operands-in-cache",)), (least, ()), (least + 1, ())):
+            m = replace(one.measurements[0], operand_bytes=operand_bytes, operand_sets=1024)
+            assert rules.r3_operands_beyond_cache(m, model) == codes, (kind, cache_bytes, operand_bytes)
+
+
+def test_r3_operands_are_no_larger_than_their_shape() -> None:
+    m = honest().measurements[0]
+    assert rules.r3_operands_beyond_cache(m, honest().record.models[0]) == ()
+    more = replace(m, operand_bytes=m.operand_bytes + 1)
+    assert rules.r3_operands_beyond_cache(more, honest().record.models[0]) == ("operands-in-cache",)
+
+
+def test_r4_limit_is_four_launches_in_each_subwindow() -> None:
+    short = honest().case
+    for launches, codes in ((90, ("launch-too-long",)), (119, ("unequal-subwindows",)), (120, ()), (150, ())):
+        assert rules.r4_short_launches(short(launches=launches)) == codes
+
+
+WRONG, REDUCED = ("wrong-product",), ("reduced-precision-reduction",)
+
+
+@pytest.mark.parametrize(
+    ("precision", "row_ppm", "rms_ppm", "codes"),
+    [
+        *(("fp16", 3_500_000 + d, 400_000, WRONG if d > 0 else ()) for d in (-1, 0, 1)),
+        *(("fp16", 0, 200_000 + d, ("operands-not-random",) if d < 0 else ()) for d in (-1, 0, 1)),
+        *(("fp64", 0, d, () if d else ("operands-not-random",)) for d in (0, 1)),
+        *(("fp16", 0, 650_000 + d, REDUCED if d > 0 else ()) for d in (-1, 0, 1)),
+        *(("fp16", 0, 1_100_000 + d, WRONG if d > 0 else REDUCED) for d in (-1, 0, 1)),
+        *(("bf16", 0, 1_100_000 + d, WRONG if d > 0 else REDUCED) for d in (-1, 0, 1)),
+        *(("fp32", 4_000_000 + d, 1, WRONG if d > 0 else ()) for d in (-1, 0, 1)),
+        *(("fp64", 4_000_000 + d, 1, WRONG if d > 0 else ()) for d in (-1, 0, 1)),
+        *(("fp64", 0, 1_000_000 + d, WRONG if d > 0 else ()) for d in (-1, 0, 1)),
+        ("fp16", None, 0, WRONG),
+        ("fp64", 0, None, WRONG),
+    ],
+)
+def test_r5_limits_of_the_errors(
+    precision: Precision, row_ppm: int | None, rms_ppm: int | None, codes: tuple[str, ...]
+) -> None:
+    case = honest().case(row_error_ppm=row_ppm, rms_error_ppm=rms_ppm)
+    limits = rules.residual_limits(precision, 8192, 8192, 8192)
+    assert rules.r5_products_verified(case._replace(setting=case.setting._replace(limits=limits))) == codes
+
+
+@pytest.mark.parametrize(("beside", "codes"), [(-1, ("products-not-verified",)), (0, ()), (1, ())])
+def test_r5_limit_is_one_verified_launch_of_each_set(beside: int, codes: tuple[str, ...]) -> None:
+    sets = honest().measurements[0].operand_sets
+    assert rules.r5_products_verified(honest().case(verified_launches=sets + beside)) == codes
+
+
+@pytest.mark.parametrize(
+    ("elapsed_ns", "grade", "alone"),
+    [
+        (0, None, None),
+        (3 * S - 1, None, None),
+        (3 * S, "smoke", "smoke"),
+        (3 * S + 1, "smoke", "smoke"),
+        (60 * S - 1, "smoke", "smoke"),
+        (60 * S, "standard", "standard"),
+        (60 * S + 1, "standard", "standard"),
+        (600 * S - 1, "standard", "standard"),
+        (600 * S, "certification", "standard"),
+        (600 * S + 1, "certification", "standard"),
+    ],
+)
+def test_r7_limits_of_the_grades(elapsed_ns: int, grade: Grade | None, alone: Grade | None) -> None:
+    assert rules.grade_of(elapsed_ns, self_issued=False) == grade
+    assert rules.grade_of(elapsed_ns, self_issued=True) == alone
+
+
+@pytest.mark.parametrize(
+    ("wanted", "grade", "codes"),
+    [
+        ("smoke", "smoke", ()),
+        ("standard", "smoke", ("below-profile",)),
+        ("standard", "standard", ()),
+        ("standard", "certification", ()),
+        ("certification", "standard", ("below-profile",)),
+        ("smoke", None, ("window-too-short",)),
+    ],
+)
+def test_r7_a_figure_reaches_the_grade_of_its_profile(
+    wanted: Grade, grade: Grade | None, codes: tuple[str, ...]
+) -> None:
+    case = honest().case()
+    assert rules.r7_window(case._replace(grade=grade, setting=case.setting._replace(wanted=wanted))) == codes
+
+
+def test_r7_a_node_that_measures_itself_is_not_asked_for_more_than_standard() -> None:
+    profile = load_profile("certification")
+    one = honest(own_campaign=True)
+    assert one._replace(profile=profile).setting().wanted == "standard"
+    assert honest()._replace(profile=profile).setting().wanted == "certification"
+
+
+def with_autocorrelation(low_ppm: int) -> tuple[int, ...]:
+    """Return 30 times whose lag-1 autocorrelation is exactly so many ppm (truncated): one of them is tuned."""
+    wave = [10**12 + 10**11 * (i // 8 % 2) for i in range(30)]
+
+    def rho(value: int) -> tuple[tuple[int, ...], int]:
+        times = (*wave[:15], value, *wave[16:])
+        return times, throughput_bounds(10**6, times).autocorrelation_ppm
+
+    low, high = wave[15] + 10**12, wave[15]  # far off: little correlation; as its neighbours: much
+    assert rho(low)[1] < low_ppm < rho(high)[1]
+    while rho(low)[1] != low_ppm:
+        middle = (low + high) // 2
+        low, high = (middle, high) if rho(middle)[1] <= low_ppm else (low, middle)
+    return rho(low)[0]
+
+
+@pytest.mark.parametrize(("ppm", "codes"), [(499_999, ()), (500_000, ()), (500_001, ("autocorrelated",))])
+def test_r9_limit_of_the_autocorrelation(ppm: int, codes: tuple[str, ...]) -> None:
+    times, m = with_autocorrelation(ppm), honest().measurements[0]
+    bounds = throughput_bounds(gemm_mflop(m.m, m.n, m.k, 120), times)
+    case = honest().case(
+        launches=120,
+        subwindow_min_ns=min(times),
+        subwindow_over_ns=tuple(x - min(times) for x in times),
+        sustained_mflop_s=bounds.sustained_mflop_s,
+        certified_mflop_s=bounds.certified_mflop_s,
+        upper_mflop_s=bounds.upper_mflop_s,
+    )
+    assert rules.r9_statistics(case) == codes
+
+
+def with_clock(case: Case, uncertainty_ns: int | None) -> Case:
+    record = case.setting.record
+    changed = replace(record, clock=replace(record.clock, uncertainty_ns=uncertainty_ns))
+    return case._replace(setting=case.setting._replace(record=changed))
+
+
+@pytest.mark.parametrize("uncertainty_ns", [0, 1, 1_000_000])
+@pytest.mark.parametrize(("beside_ns", "codes"), [(-1, ("not-simultaneous",)), (0, ()), (1, ())])
+def test_r10_limit_is_99_percent_of_the_window_after_the_uncertainty(
+    uncertainty_ns: int, beside_ns: int, codes: tuple[str, ...]
+) -> None:
+    least = SMOKE.window_ns * 99 // 100 + 2 * uncertainty_ns
+    case = honest().case(opened_ns=7, counted_until_ns=8, covered_until_ns=7 + least + beside_ns)
+    assert rules.r10_simultaneous(with_clock(case, uncertainty_ns)) == codes
+
+
+@pytest.mark.parametrize(("uncertainty_ns", "codes"), [(S - 1, ()), (S, ()), (S + 1, ("clock-uncertain",))])
+def test_r10_limit_of_the_uncertainty(uncertainty_ns: int, codes: tuple[str, ...]) -> None:
+    case = honest().case(opened_ns=0, counted_until_ns=1, covered_until_ns=300 * S)
+    assert case.setting.window is not None
+    longer = replace(case.setting.window, closes_ns=case.setting.window.opens_ns + 300 * S)
+    case = case._replace(setting=case.setting._replace(window=longer))
+    assert rules.r10_simultaneous(with_clock(case, uncertainty_ns)) == codes
+
+
+@pytest.mark.parametrize(
+    ("opened_ns", "counted_ns", "covered_ns", "inside"),
+    [
+        (0, 1, SMOKE.window_ns, True),
+        (-1, 1, SMOKE.window_ns, False),
+        (0, 1, SMOKE.window_ns + 1, False),
+        (0, SMOKE.window_ns, SMOKE.window_ns - 1, False),
+        (5, 4, SMOKE.window_ns, False),
+    ],
+)
+def test_r10_limits_of_the_window(opened_ns: int, counted_ns: int, covered_ns: int, inside: bool) -> None:
+    case = honest().case(opened_ns=opened_ns, counted_until_ns=counted_ns, covered_until_ns=covered_ns)
+    assert rules.r10_simultaneous(with_clock(case, 0)) == (() if inside else ("outside-window",))
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize(("beside_ns", "disagrees"), [(-1, False), (0, False), (1, True)])
+def test_r11_limits_of_the_clocks(sign: int, beside_ns: int, disagrees: bool) -> None:
+    case = honest().case()
+    elapsed = 100 * S
+    case = case._replace(elapsed_ns=elapsed)
+    event = case.figure._replace(event_over_ns=sign * (S + beside_ns), opened_ns=0, counted_until_ns=elapsed)
+    assert rules.r11_clocks_agree(case._replace(figure=event)) == (("event-clock-disagrees",) if disagrees else ())
+    utc_ns = elapsed + sign * (S + rules.UTC_READING_NS + beside_ns)
+    utc = case.figure._replace(event_over_ns=None, opened_ns=0, counted_until_ns=utc_ns)
+    assert rules.r11_clocks_agree(case._replace(figure=utc)) == (("utc-clock-disagrees",) if disagrees else ())
+
+
+@pytest.mark.parametrize(
+    ("grade", "samples", "coverage_ppm", "complete"),
+    [
+        ("smoke", 1, 10**6, False),
+        ("smoke", 2, 0, True),
+        ("smoke", 2, None, True),
+        (None, 1, 10**6, False),
+        ("standard", 59, 10**6, False),
+        ("standard", 60, 10**6, True),
+        ("standard", 60, 949_999, False),
+        ("standard", 60, 950_000, True),
+        ("standard", 61, 950_001, True),
+        ("certification", 60, None, False),
+    ],
+)
+def test_r13_limits_of_the_telemetry(
+    grade: Grade | None, samples: int, coverage_ppm: int | None, complete: bool
+) -> None:
+    case = honest().case(samples=samples, coverage_ppm=coverage_ppm)
+    case = case._replace(grade=grade, elapsed_ns=60 * S)
+    assert rules.r13_telemetry(case) == (() if complete else ("telemetry-incomplete",))
+    cpu = case._replace(setting=case.setting._replace(model=replace(case.setting.model, kind="cpu")))
+    assert rules.r13_telemetry(cpu) == ()
+
+
+@pytest.mark.parametrize(
+    ("column", "code"),
+    [("ecc_uncorrected", "ecc-errors"), ("foreign_processes", "foreign-process"), ("throttled_ppm", "throttled")],
+)
+def test_r13_one_is_enough_and_unknown_is_not_one(column: str, code: str) -> None:
+    for value, codes in ((None, ()), (0, ()), (1, (code,))):
+        assert rules.r13_telemetry(honest().case(**{column: value})) == codes
+
+
+def test_a_hold_counts_only_where_the_policy_accepts_it_and_a_void_never() -> None:
+    accept = frozenset({"not-steady", "wrong-product"})
+    assert sort_out(["throttled"], accept) == ((), ())
+    assert sort_out(["not-steady", "throttled"], accept) == (("not-steady",), ())
+    assert sort_out(["not-steady"], frozenset()) == (("not-steady",), ("not-steady",))
+    assert sort_out(["wrong-product"], accept) == ((), ("wrong-product",))
+    assert sort_out(["not-steady", "foreign-process"], accept)[1] == ("foreign-process",)
+
+
+def test_a_device_without_any_identity_counts_0() -> None:
+    one = honest()
+    bare = replace(one.record.devices[0], uuid=None, serial="N/A", die_id="0")
+    statement = one._replace(record=replace(one.record, devices=(bare,))).statement()
+    assert [entry.codes for entry in statement.not_counted] == [("no-identity",)]
+
+
+def test_an_identity_is_known_by_how_its_own_fields_became_known() -> None:
+    model = honest().record.models[0]
+    for obtained, codes in (
+        ({}, ("identity-asserted",)),
+        ({"serial": "asserted"}, ("identity-asserted",)),
+        ({"serial": "asserted", "uuid": "host_attested"}, ("identity-asserted",)),  # the device has no uuid
+        ({"serial": "host_attested"}, ()),
+        ({"serial": "device_attested"}, ("attestation-unchecked",)),  # a record holds no evidence of it
+        ({"serial": "host_attested", "pci_address": "device_attested"}, ()),
+    ):
+        assert rules.identity(["serial:1654000001"], replace(model, obtained=obtained)) == codes
+
+
+def test_the_verifier_knows_each_back_end_and_each_companion() -> None:
+    for kind, vendor in rules.VENDORS.items():
+        assert getattr(load_backend(kind), "vendor", "NVIDIA") == vendor
+    assert {name: load_companion(name).role for name in COMPANIONS} == COMPANION_ROLES

@@ -1,0 +1,202 @@
+"""A registry's folder as its owner lays it out, with everybody's keys, and measured centres that submit to it.
+
+All devices are simulated, so that the settings accept that. Centres share one simulation: one is laid out in
+milliseconds.
+"""
+
+from __future__ import annotations
+
+import gzip
+import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from msgspec.structs import replace
+
+from bench.profile import load_profile
+from bench.record import ExpectedNode, digest
+from bench.units import DAY_NS, utc_ns, utc_text
+from certify.documents import dsse
+from certify.documents.kinds import PAYLOAD_TYPE, Role, make_document
+from certify.keys.files import load_private, load_public, new_key, public_path
+from certify.keys.signers import PrivateKey, load_scheme
+from certify.registry.service.settings import FILE
+from certify.statement.issue import Made
+from certify.trust import editing as trust_edit
+from certify.trust.root import read_root
+from certify.trust.store import Anchor, accept_files
+from certify.trust.trusted_set import Revocations, TrustRoot
+from tests.certify.measured import (
+    Measured,
+    centre_yaml,
+    node_name,
+    of_node,
+    seal_record,
+    simulated,
+    test_campaign,
+)
+
+CENTRE = "gz-test"
+OTHER = "wh-test"
+SINCE = "2026-01-01T00:00:00.000000Z"
+PEOPLE: dict[str, tuple[Role, tuple[str, ...]]] = {
+    "root": ("root", ()),
+    "operator": ("operator", (CENTRE,)),
+    "other": ("operator", (OTHER,)),
+    "witness": ("witness", ()),
+    "node": ("node", (CENTRE,)),
+    "other-node": ("node", (OTHER,)),
+    "registry": ("registry", ()),
+}
+
+
+@dataclass(frozen=True)
+class Laid:
+    """A registry's folder, and the folder with everybody's keys, which no registry has."""
+
+    root: Path
+    keys: Path
+
+    def file(self, name: str) -> Path:
+        """Return the private key file of one of `PEOPLE`."""
+        return self.keys / f"{name}.pem"
+
+    def key(self, name: str) -> PrivateKey:
+        """Return the private key of one of `PEOPLE`."""
+        return load_private(self.file(name))
+
+    def keyid(self, name: str) -> str:
+        """Return the id of somebody's key."""
+        return load_public(public_path(self.file(name))).keyid
+
+    @property
+    def trust(self) -> Path:
+        """The trust root."""
+        return self.root / "trust-root.json"
+
+    @property
+    def anchor(self) -> Anchor:
+        """Where a verifier's trust begins who knows the same root."""
+        return Anchor(trust=self.trust, fingerprint=read_root(self.trust.read_bytes()).fingerprint)
+
+    def revocations(
+        self, keyids: tuple[str, ...] = (), statements: tuple[str, ...] = (), at: str | None = None
+    ) -> bytes:
+        """Return a signed revocation list, its first version."""
+        root: TrustRoot = read_root(self.trust.read_bytes()).root
+        now = utc_text(time.time_ns())
+        valid = trust_edit.Span(now, 30)
+        listed: Revocations = trust_edit.listed(root, None, keyids, statements, at or now, "stolen", valid)
+        return trust_edit.sealed("revocations", listed, [self.key("root")])
+
+    def new_root(self, root: TrustRoot) -> None:
+        """Sign a further version of the trust root and lay it in the registry's folder."""
+        self.trust.write_bytes(trust_edit.sealed("trust-root", root, [self.key("root")]))
+
+
+def lay_keys(folder: Path) -> Path:
+    """Make everybody's keys."""
+    folder.mkdir()
+    for name in PEOPLE:
+        new_key(folder / f"{name}.pem", None)
+    return folder
+
+
+def lay_registry(root: Path, keys: Path, database: str = "sqlite", **settings: Any) -> Laid:
+    """Lay out a registry's folder: settings, its own key, and a trust root that lists everybody.
+
+    Args:
+        root: the folder to make.
+        keys: of `lay_keys`.
+        database: as the settings name it.
+        settings: further ones, or other values.
+    """
+    root.mkdir()
+    laid = Laid(root, keys)
+    own = root / "registry.pem"
+    own.write_bytes(laid.file("registry").read_bytes())
+    own.chmod(0o600)
+    valid = trust_edit.Span(SINCE, (time.time_ns() - utc_ns(SINCE)) // DAY_NS + 366)
+    publics = {name: load_public(public_path(laid.file(name))) for name in PEOPLE}
+    made = trust_edit.first("cn-test", [publics["root"]], 1, valid, valid)
+    for name, (role, centres) in PEOPLE.items():
+        if role != "root":
+            made = trust_edit.with_key(made, publics[name], role, centres, None, valid)
+    laid.new_root(made)
+    accept_files((laid.trust,), utc_text(time.time_ns()), root / "state", laid.anchor.fingerprint)
+    content = {
+        "name": {"zh": "测试算力登记平台", "en": "Test registry"},
+        "trust": laid.trust.name,
+        "key": own.name,
+        "database": database,
+        "accept_simulated": True,
+        **settings,
+    }
+    (root / FILE).write_text(yaml.safe_dump(content, allow_unicode=True))
+    return laid
+
+
+def lay_centre(
+    folder: Path,
+    keys: Path,
+    centre_id: str = CENTRE,
+    nodes: int = 1,
+    devices: int = 1,
+    first: int = 0,
+    campaign_id: str = "2026-03",
+    enrolled: bool = True,
+    **centre: Any,
+) -> Measured:
+    """Lay out a measured centre as `tests.certify.measured` does, signed by the people of `lay_keys`.
+
+    Args:
+        folder: to make.
+        keys: of `lay_keys`.
+        centre_id: `CENTRE` or `OTHER`, whose operator signs.
+        nodes: how many.
+        devices: of each node.
+        first: number of the first node, and so which devices they hold: equal numbers are equal devices.
+        campaign_id: of its campaign, from which the challenge follows.
+        enrolled: whether the key that signs the records is the one that the trust root lists.
+        centre: further values of the centre file, or other ones.
+    """
+    folder.mkdir()
+    people = Laid(folder, keys)
+    operator, node = ("operator", "node") if centre_id == CENTRE else ("other", "other-node")
+    for name in (people.file(operator), public_path(people.file(operator))):
+        copy = folder / name.name.replace(f"{operator}.pem", "operator.pem")
+        copy.write_bytes(name.read_bytes())
+        copy.chmod(0o600)
+    base = simulated(devices, "smoke", ("fp16",))
+    numbers = range(first, first + nodes)
+    campaign = replace(
+        test_campaign(load_profile("smoke"), ("fp16",), nodes),
+        campaign_id=campaign_id,
+        series=campaign_id,
+        centre_id=centre_id,
+        challenge=digest([centre_id, campaign_id])[:32],
+        nodes=tuple(ExpectedNode(node_id=node_name(number), pool="main") for number in numbers),
+    )
+    signing = people.key(node) if enrolled else load_scheme("ed25519").generate()
+    records = folder / "records"
+    records.mkdir()
+    for number in numbers:
+        record = of_node(replace(base.record, challenge=campaign.challenge), number, campaign, signing)
+        # a further, empty member of the file: the same samples, and not the same bytes in two records
+        samples = base.samples + gzip.compress(b"", mtime=zlib.crc32(f"{campaign.challenge}/{number}".encode()))
+        (records / f"{record.node_id}.record.dsse.json").write_bytes(seal_record(record, signing, samples))
+        (records / f"{record.node_id}.samples.csv.gz").write_bytes(samples)
+    sealed = dsse.seal(make_document("campaign", campaign), PAYLOAD_TYPE, [people.key(operator)])
+    (folder / "campaign.dsse.json").write_bytes(sealed)
+    told = {"project_id": f"P-{centre_id}", **centre}
+    (folder / "centre.yaml").write_text(yaml.safe_dump(centre_yaml(centre_id=centre_id, **told), allow_unicode=True))
+    return Measured.at(folder)
+
+
+def certified(folder: Path, keys: Path, centre_id: str = CENTRE, **changes: Any) -> tuple[Measured, Made]:
+    """Lay out a centre and make its first statement, in ``out`` of its folder."""
+    centre = lay_centre(folder, keys, centre_id, **changes)
+    return centre, centre.certify()

@@ -1,0 +1,83 @@
+"""The whole API as its OpenAPI document describes it, and as it does not: no request makes it fail, and every answer
+is one that the document knows. In process, on a registry that holds a statement with its records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext, suppress
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+from hypothesis.strategies import sampled_from
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from certify.registry.intake import campaigns, ingest
+from certify.registry.service import tokens
+from certify.registry.service.app import create_app
+from certify.registry.service.registry import open_registry
+from certify.registry.service.tokens import Token
+from tests.certify.measured import Measured
+from tests.certify.registry.laid import CENTRE, lay_registry
+
+EXAMPLES = 6  # of each route and mode
+MUCH = 10**9
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+SECRETS: list[str | None] = [None]  # nobody's, and of the tokens that `api` makes
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory, keys: Any, centre: Measured) -> Iterator[Any]:
+    """The API of a registry that holds something."""
+    limits = {"requests_per_minute": MUCH, "burst": MUCH, "submissions_per_hour": MUCH, "upload_bytes": 2**20}
+    place = lay_registry(tmp_path_factory.mktemp("api") / "registry", keys, limits=limits)
+    registry = open_registry(place.root)
+    with registry.store.writing() as connection:
+        made: list[tuple[Token, str]] = [
+            tokens.new(connection, "operator", "operator", CENTRE, registry.now, 1),
+            tokens.new(connection, "platform", "platform", None, registry.now, 1),
+        ]
+    SECRETS[1:] = [secret for _, secret in made]
+    operator = made[0][0]
+    out = centre.folder / "out"
+    stored = ingest.submit_statement(registry, (out / "statement.dsse.json").read_bytes(), operator)
+    assert stored.payload_sha256 is not None
+    with registry.store.objects.staging() as staged:
+        staged.write((out / "records.jsonl").read_bytes())
+        staged.close()
+        assert ingest.submit_records(registry, stored.payload_sha256, staged, operator).decision == "accepted"
+    campaigns.draw_challenge(registry, CENTRE, operator)
+    yield schemathesis.openapi.from_asgi("/v1/openapi.json", create_app(registry))
+    registry.close()
+
+
+@pytest.mark.parametrize("mode", GenerationMode)
+def test_no_request_makes_it_fail(api: Any, mode: GenerationMode) -> None:
+    operations = [found.ok() for found in api.get_all_operations()]
+    assert len(operations) >= 30
+    for operation in operations:
+
+        @settings(
+            max_examples=EXAMPLES,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            phases=(Phase.explicit, Phase.generate),
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy(generation_mode=mode), secret=sampled_from(SECRETS))
+        def ask(case: Any, secret: str | None) -> None:
+            headers = {} if secret is None else {"authorization": f"Bearer {secret}"}
+            case.call_and_validate(headers=headers, checks=CHECKS)
+
+        with suppress(Unsatisfiable) if mode is GenerationMode.NEGATIVE else nullcontext():  # nothing to get wrong
+            ask()

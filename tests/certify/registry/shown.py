@@ -1,0 +1,338 @@
+"""Hand-made values for the pages of the registry, and every page made of them."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from bench.units import MFLOP_PER_PFLOP as PFLOPS
+from certify.policy.centre import Bilingual
+from certify.policy.policies import Policy, load_policy
+from certify.policy.verdicts import ClassEvidence, Evidence, Sums, evaluate
+from certify.registry import api as types
+from certify.registry.web import pages
+from certify.registry.web.wording import Frame, Lang, Site
+from certify.statement.build import CapacityStatement
+from tests.certify.golden.test_golden import HERE as GOLDEN
+
+NOW = "2026-06-01T08:00:00.000000Z"
+ISSUED = "2026-03-02T08:00:00.000000Z"
+UNTIL = "2027-03-02T08:00:00.000000Z"
+NAME = Bilingual(zh="南沙智算中心", en="Nansha centre")
+
+
+def frame(lang: Lang = "zh", path: str = "", *, trial: bool = False) -> Frame:
+    site = Site(Bilingual(zh="广州算力登记平台", en="Guangzhou registry"), "0.1.0", "ab" * 32, trial)
+    return Frame(site, lang, path, "", NOW)
+
+
+def sha(number: int) -> str:
+    return f"{number:064x}"
+
+
+def line(pool_class: Any = "intelligent", precision: Any = "fp16", pflops: int = 2310, **changes: Any) -> Any:
+    made = types.ClassCapacity(
+        pool_class=pool_class,
+        precision=precision,
+        choice="fixed",
+        devices=6144,
+        certified_mflop_s=pflops * PFLOPS + 999_999,
+        sustained_mflop_s=pflops * PFLOPS * 101 // 100,
+        upper_mflop_s=None,
+        nominal_mflop_s=pflops * PFLOPS * 6 // 5,
+        untested_devices=8,
+        nodes_missing=1,
+    )
+    return replace(made, **changes)
+
+
+def summary(number: int = 1, **changes: Any) -> types.StatementSummary:
+    made = types.StatementSummary(
+        payload_sha256=sha(number),
+        centre_id="gz-nansha",
+        name=NAME,
+        project_id="P-1",
+        sequence=number,
+        previous_sha256=None,
+        issued_at=ISSUED,
+        valid_until=UNTIL,
+        received_at=ISSUED,
+        state="managed",
+        ended_at=None,
+        ended_code=None,
+        level="recomputed",
+        grade="certification",
+        simulated=False,
+        district="南沙",
+        classes=(line(), line("supercomputing", "fp64", 41)),
+        alarms=1,
+    )
+    return replace(made, **changes)
+
+
+def history() -> tuple[types.StatementSummary, ...]:
+    old = [
+        summary(
+            n,
+            issued_at=f"2025-0{n * 2}-02T08:00:00.000000Z",
+            state="superseded",
+            classes=(line(pflops=1800 + 90 * n * n),),
+        )
+        for n in range(1, 4)
+    ]
+    return (summary(4, previous_sha256=sha(3)), *reversed(old))
+
+
+def pool(**changes: Any) -> types.PoolCapacity:
+    made = types.PoolCapacity(
+        centre_id="gz-nansha",
+        project_id="P-1",
+        pool="main",
+        pool_class="intelligent",
+        precision="fp16",
+        choice="fixed",
+        accumulate="fp32",
+        state="schedulable",
+        level="recomputed",
+        grade="certification",
+        simulated=False,
+        statement=sha(4),
+        sequence=4,
+        issued_at=ISSUED,
+        valid_until=UNTIL,
+        ended_at=None,
+        ended_code=None,
+        district="南沙",
+        devices=6144,
+        certified_mflop_s=1_999_960_000_000,
+        certified_pflops="1999.960000",
+        sustained_mflop_s=2_040_000_000_000,
+        sustained_pflops="2040.000000",
+        nominal_mflop_s=2_310_100_000_000,
+        nominal_pflops="2310.100000",
+        schedulable_mflop_s=1_500_000_000_000,
+        schedulable_pflops="1500.000000",
+        nodes=768,
+        nodes_online=576,
+        external_ids=("cn-suanli:0001",),
+        alarms=0,
+    )
+    return replace(made, **changes)
+
+
+def centre(centre_id: str = "gz-nansha", **changes: Any) -> types.CentreSummary:
+    made = types.CentreSummary(
+        centre_id=centre_id,
+        name=NAME,
+        operator="南沙算力运营有限公司",
+        district="南沙",
+        jurisdiction="CN-440115",
+        tier="cluster_zone",
+        domestic=True,
+        state="schedulable",
+        statements=4,
+        in_force=1,
+        simulated=False,
+        valid_until=UNTIL,
+        classes=(line(), line("supercomputing", "fp64", 41)),
+        schedulable_mflop_s=1_500_000_000_000,
+        alarms=1,
+    )
+    return replace(made, **changes)
+
+
+def attempt(state: Any = "not-submitted", **changes: Any) -> types.AttemptLine:
+    made = types.AttemptLine(
+        centre_id="gz-nansha",
+        challenge="ab" * 16,
+        opened_at=ISSUED,
+        expires_at=UNTIL,
+        campaign_id="2026-02" if state != "open" else None,
+        campaign_sha256=None,
+        records=3,
+        statement=sha(4) if state == "submitted" else None,
+        state=state,
+    )
+    return replace(made, **changes)
+
+
+def alarm(**changes: Any) -> types.Alarm:
+    made = types.Alarm(
+        id=1,
+        at=NOW,
+        code="device-claimed-twice",
+        title=Bilingual(zh="同一设备出现在两份有效声明中", en="A device stands in two statements"),
+        centre_id="gz-nansha",
+        payload_sha256=sha(9),
+        other_centre_id="gz-huangpu",
+        other_sha256=sha(4),
+        devices=128,
+        what="claims uuid:GPU-1234abcd-0000 that gz-huangpu claims",
+    )
+    return replace(made, **changes)
+
+
+def decision(**changes: Any) -> types.Decision:
+    made = types.Decision(
+        id=1,
+        at=NOW,
+        kind="statement",
+        decision="refused",
+        code="signature-invalid",
+        detail="the signature of 12ab does not hold",
+        level=None,
+        payload_sha256=sha(8),
+        centre_id="gz-nansha",
+    )
+    return replace(made, **changes)
+
+
+def detail(**changes: Any) -> types.StatementDetail:
+    made = types.StatementDetail(
+        summary=summary(4),
+        operator="南沙算力运营有限公司",
+        measured_from=ISSUED,
+        measured_until=ISSUED,
+        campaign_id="2026-03",
+        challenge_source="registry",
+        records=768,
+        signers=("cd" * 32,),
+        verdicts=verdicts("guangzhou-2000p", "centre"),
+        decisions=(decision(decision="accepted", code=None, detail=None, level="trusted"),),
+        superseded_by=None,
+        links={"envelope": f"/v1/statements/{sha(4)}/envelope", "receipt": f"/v1/statements/{sha(4)}/receipt"},
+    )
+    return replace(made, **changes)
+
+
+def verdicts(policy: str, scope: Any) -> Any:
+    clean = Sums(6144, 1_999_960_000_000, 2_040_000_000_000, 2_080_000_000_000, 2_310_100_000_000, 16)
+    evidence = Evidence(
+        classes={
+            "intelligent": ClassEvidence(clean=clean),
+            "supercomputing": ClassEvidence(clean=Sums(16, 41 * PFLOPS)),
+        },
+        grade="certification",
+        simulated=False,
+        jurisdiction=load_policy(policy).jurisdiction,
+        declarations=frozenset({"project", "park", "facility", "managed"}),
+        baseline=None,
+        newly_added={},
+        scope=scope,
+    )
+    return evaluate(load_policy(policy), evidence)
+
+
+def city(policy: str = "guangzhou-2027") -> types.City:
+    document = load_policy(policy)
+
+    def gaps(verdict: Any) -> tuple[types.Gap, ...]:
+        share = verdict.threshold_ppm is not None
+        return tuple(
+            types.Gap(
+                basis=one.basis,
+                gap_mflop_s=None if share else max(0, verdict.threshold_mflop_s - one.observed_mflop_s),
+                gap_ppm=max(0, verdict.threshold_ppm - (one.observed_ppm or 0)) if share else None,
+            )
+            for one in verdict.bases
+        )
+
+    rates = types.Rates(
+        devices=6144,
+        certified_mflop_s=1_999_960_000_000,
+        sustained_mflop_s=2_040_000_000_000,
+        nominal_mflop_s=2_310_100_000_000,
+    )
+    return types.City(
+        policy=policy,
+        title=document.title,
+        document_status=document.document.status,
+        jurisdiction=document.jurisdiction,
+        at=NOW,
+        conditions=tuple(
+            types.CityCondition(
+                title=condition.title, clause_text=condition.clause.text, verdict=verdict, gaps=gaps(verdict)
+            )
+            for condition, verdict in zip(document.conditions, verdicts(policy, "city"), strict=True)
+        ),
+        components=(
+            types.Component(
+                pool_class="intelligent",
+                precision="fp16",
+                centres=3,
+                counted=rates,
+                managed=rates,
+                schedulable_mflop_s=1,
+            ),
+        ),
+        missing=(
+            types.Missing(code="declared-only", statements=2, certified_mflop_s=PFLOPS, examples=("gz-huangpu",)),
+            types.Missing(code="grade-too-low", statements=1, certified_mflop_s=0, examples=()),
+        ),
+        tiers={"node": 1, "cluster_zone": 5},
+        operators=3,
+        domestic_ppm=812_345,
+        devices_contested=128,
+    )
+
+
+def lifecycle() -> types.Lifecycle:
+    lines = [
+        types.LifecycleLine(
+            state=state,
+            pool_class=pool_class,
+            precision="fp64" if pool_class == "supercomputing" else "fp16",
+            pools=i + 1,
+            own=types.Rates(devices=8, certified_mflop_s=(i + 1) * PFLOPS * 100),
+            reached=types.Rates(devices=8, certified_mflop_s=(9 - i) * PFLOPS * 100),
+        )
+        for pool_class in ("supercomputing", "intelligent")
+        for i, state in enumerate((*types.REACHED, *types.ENDED))
+    ]
+    return types.Lifecycle(at=NOW, lines=tuple(lines))
+
+
+def golden() -> CapacityStatement:
+    """Return the committed statement of two simulated nodes."""
+    payload = base64.b64decode(msgspec.json.decode((GOLDEN / "statement.dsse.json").read_bytes())["payload"])
+    return msgspec.convert(msgspec.json.decode(payload)["predicate"], CapacityStatement)
+
+
+def policies() -> dict[str, Policy]:
+    return {name: load_policy(name) for name in ("guangzhou-2000p", "guangzhou-2027", "wuhan-2025")}
+
+
+def every_page(lang: Lang) -> dict[str, str]:
+    """Return every page, by its name."""
+    found = [
+        centre(),
+        centre("wh-east", name=Bilingual(zh="武汉东湖中心", en="Wuhan East Lake"), district="东湖", state="declared"),
+        centre(
+            "demo", name=Bilingual(zh="演示", en="Demo"), district=None, classes=(), valid_until=None, domestic=None
+        ),
+    ]
+    pools_ = (pool(), pool(centre_id="demo", simulated=True), pool(pool="small", grade="smoke"))
+    whole = types.CentreDetail(
+        summary=centre(),
+        pools=pools_,
+        statements=(*history(), summary(5, simulated=True, grade="smoke")),
+        attempts=tuple(attempt(state) for state in ("open", "submitted", "not-submitted")),
+        external_ids=(
+            types.ExternalIdentifier(scheme="cn-suanli", value="0001", centre_id="gz-nansha", source="platform"),
+        ),
+    )
+    attempts_ = [attempt(state) for state in ("submitted", "open", "not-submitted")]
+    refusals = [decision(), decision(code="device-claimed-twice", detail="uuid:GPU-1234abcd-00 of gpu-00000/cuda:0")]
+    return {
+        "overview": pages.overview(frame(lang), (city(), city("wuhan-2025")), lifecycle()),
+        "centres": pages.centres(frame(lang, "centres"), found, pools_, pages.CentresAsk()),
+        "centre": pages.centre(frame(lang, "centres/gz-nansha"), whole, (alarm(),)),
+        "statement": pages.statement(frame(lang, f"statements/{sha(4)}"), detail(), golden(), policies()),
+        "alarms": pages.alarms(frame(lang, "alarms"), (alarm(),), "abc"),
+        "refused": pages.refused(frame(lang, "refused"), refusals, None),
+        "attempts": pages.attempts(frame(lang, "attempts"), attempts_),
+        "error": pages.error(frame(lang, "nothing"), 404, "not-found"),
+    }

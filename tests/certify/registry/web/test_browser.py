@@ -1,0 +1,352 @@
+"""The registry's pages in a real browser, served by the real application over loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+
+from certify.keys.signers import pem_text
+from tests.certify.golden.test_documents import folder, trusted
+from tests.certify.golden.test_golden import AT
+from tests.certify.golden.test_golden import HERE as GOLDEN
+from tests.certify.registry.served import ATTACK, NOW_NS, Site, serve
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+LEFT = "net::ERR_ABORTED"  # the reader went on before it came
+ROOMS = (
+    "",
+    "centres",
+    "centres/gz-a",
+    "centres/gz-test",
+    "statements/{a}",
+    "statements/{golden}",
+    "alarms",
+    "refused",
+    "attempts",
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, as it is installed."""
+    program = shutil.which("chromium")
+    if program is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("chromium is missing (Debian: chromium)")
+        pytest.skip("chromium is missing")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, keys: Path, empty_file: Path) -> Iterator[Site]:
+    """A registry that everybody may read."""
+    yield from serve(tmp_path_factory.mktemp("site") / "registry", keys, empty_file)
+
+
+@dataclass
+class Seen:
+    """A tab, and everything in it that a reader should never meet."""
+
+    page: Page
+    faults: list[str] = field(default_factory=list)
+
+    def show(self, address: str) -> None:
+        """Go to a page."""
+        self.page.goto(address, wait_until="load")
+
+    @property
+    def overflow_px(self) -> int:
+        """How far the page is wider than its window."""
+        wide: int = self.page.evaluate("document.scrollingElement.scrollWidth - innerWidth")
+        return max(0, wide)
+
+
+Open = Callable[..., Seen]
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Open]:
+    """Open tabs, each with a browser of its own; at the end none of them may have met a fault."""
+    opened = []
+
+    def new(**options: Any) -> Seen:
+        context = browser.new_context(**{"locale": "zh-CN", **options})
+        seen = Seen(context.new_page())
+        page, told = seen.page, seen.faults.append
+        page.on("console", lambda one: told(one.text) if one.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: told(str(error)))
+        page.on("dialog", lambda one: told(f"dialog: {one.message}"))
+        page.on("requestfailed", lambda one: told(f"{one.failure} {one.url}") if one.failure != LEFT else None)
+        page.on("response", lambda answer: told(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
+        opened.append((context, seen))
+        return seen
+
+    yield new
+    found = [fault for _, seen in opened for fault in seen.faults]
+    for context, _ in opened:
+        context.close()
+    assert found == []
+
+
+@pytest.mark.parametrize(("lang", "colours"), [("zh", "light"), ("en", "dark")])
+def test_every_page_on_a_desk_and_on_a_phone(tab: Open, site: Site, lang: str, colours: str) -> None:
+    seen = tab(color_scheme=colours)
+    page = seen.page
+    for room in ROOMS:
+        seen.show(site.url(lang, room))
+        for width, height in ((1280, 800), (640, 400), (360, 740)):  # 640: 200 % of 1280
+            page.set_viewport_size({"width": width, "height": height})
+            assert seen.overflow_px == 0, (room, width)
+        assert page.evaluate("document.documentElement.lang") == {"zh": "zh-CN", "en": "en"}[lang]
+        assert page.locator("h1").count() == page.locator("[aria-current]").count() == 1
+        assert faint(page) == [], room
+        assert "1234abcd" not in page.content()  # an identity that a refusal's sentence tells
+        if "test" in room or "golden" in room:
+            assert page.get_by_text({"zh": "不能证明", "en": "proves nothing"}[lang]).first.is_visible()
+
+
+def faint(page: Page) -> list[str]:
+    """Return texts whose contrast with what lies behind them is below 4.5 (WCAG 2.2, 1.4.3)."""
+    found: list[str] = page.evaluate(
+        """() => {
+          const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+          const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)
+            .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+            .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+          const behind = (node) => {
+            for (let one = node; one; one = one.parentElement) {
+              const colour = parse(getComputedStyle(one).backgroundColor);
+              if (colour.length === 3 || colour[3] > 0) return colour;
+            }
+            return [255, 255, 255];
+          };
+          return [...document.querySelectorAll("body *")].filter((node) => node.checkVisibility()
+            && [...node.childNodes].some((one) => one.nodeType === 3 && one.data.trim())).filter((node) => {
+              const pair = [parse(getComputedStyle(node).color), behind(node)].map(light).sort((a, b) => b - a);
+              return (pair[0] + 0.05) / (pair[1] + 0.05) < 4.5;
+            }).map((node) => node.outerHTML.slice(0, 80));
+        }"""
+    )
+    return found
+
+
+def test_a_reader_comes_to_his_language_and_changes_it(tab: Open, site: Site) -> None:
+    for locale, lang in (("zh-CN", "zh"), ("en-GB", "en"), ("de-DE", "zh")):
+        seen = tab(locale=locale)
+        seen.show(f"{site.address}/")
+        assert seen.page.url == site.url(lang, "")
+    seen.show(site.url("en", "centres?q=gz&sort=state"))
+    seen.page.get_by_role("link", name="中文").click()
+    assert seen.page.url == site.url("zh", "centres?q=gz&sort=state")
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_centres_are_searched_filtered_and_sorted(tab: Open, site: Site, scripts: bool) -> None:
+    seen = tab(java_script_enabled=scripts)
+    page = seen.page
+    seen.show(site.url("en", "centres"))
+
+    def shown() -> list[str]:
+        return page.locator("#centres tbody tr:visible th code").all_inner_texts()
+
+    def press() -> None:
+        if not scripts:
+            page.get_by_role("button", name="Search").click()
+
+    assert sorted(shown()) == ["gz-a", "gz-evil", "gz-test", "wh-b"]
+    page.get_by_label("Name, id or operator").fill("nansha")
+    press()
+    assert shown() == ["gz-a"]
+    page.get_by_label("Name, id or operator").fill("")
+    page.get_by_label("State").select_option("declared")
+    press()
+    assert shown() == ["wh-b"]
+    page.get_by_role("link", name="Reset").click()
+    page.get_by_label("Class").select_option("supercomputing")
+    press()
+    assert shown() == ["gz-a"]
+    page.get_by_role("link", name="Reset").click()
+    for expected in ("ascending", "descending"):
+        page.get_by_role("link", name="Certified by class").click()
+        assert page.locator("th[aria-sort]").get_attribute("aria-sort") == expected
+        assert shown()[0 if expected == "descending" else -1] in ("gz-a", "gz-evil")
+    page.get_by_label("Name, id or operator").fill("no such centre")
+    press()
+    assert shown() == []
+    assert page.get_by_text("No centre fits.").is_visible()
+
+
+def test_words_of_others_stay_words(tab: Open, site: Site) -> None:
+    seen = tab()
+    for room in ("centres/gz-evil", f"centres?q={quote(ATTACK)}"):
+        seen.show(site.url("zh", room))
+        assert seen.page.locator("img").count() == 0
+    assert seen.page.locator("input[name=q]").input_value() == ATTACK
+
+
+PEM = (GOLDEN / "operator.pem.pub").read_text()
+ENVELOPE = GOLDEN / "statement.dsse.json"
+
+
+def altered() -> bytes:
+    """Return the golden statement with one byte of its payload changed."""
+    content = ENVELOPE.read_bytes()
+    return content[:2000] + (b"A" if content[2000:2001] != b"A" else b"B") + content[2001:]
+
+
+def other_key() -> str:
+    """Return the key of the golden v0.1 statement's operator."""
+    found = trusted("v0.1", "ed25519")
+    return pem_text(b"PUBLIC KEY", next(iter(found.keys.values())).spki).decode()
+
+
+@pytest.mark.parametrize(
+    ("envelope", "key", "records", "simulated", "answer"),
+    [
+        (ENVELOPE.read_bytes(), PEM, True, True, "接受 ACCEPTED"),
+        (ENVELOPE.read_bytes(), PEM, False, True, "接受 ACCEPTED"),
+        (ENVELOPE.read_bytes(), PEM, False, False, "[simulated]"),
+        (altered(), PEM, False, True, "[signature-invalid]"),
+        (ENVELOPE.read_bytes(), other_key(), False, True, "[key-not-trusted]"),
+        (ENVELOPE.read_bytes(), "nothing", False, True, "[key-invalid]"),
+        (b"{}", PEM, False, True, "[schema-invalid]"),
+    ],
+    ids=["with records", "without", "simulated", "altered", "other key", "no key", "no statement"],
+)
+def test_a_statement_is_verified_in_the_browser(
+    tab: Open, site: Site, envelope: bytes, key: str, records: bool, simulated: bool, answer: str
+) -> None:
+    seen = tab()
+    page = seen.page
+    page.clock.set_fixed_time(AT)  # of the statement's validity
+    if envelope != ENVELOPE.read_bytes():
+        page.route("**/statement.dsse.json", lambda route: route.fulfill(body=envelope))
+    seen.show(site.url("zh", "statements/{golden}"))
+    if records:
+        page.set_input_files("input[name=records]", GOLDEN / "records.jsonl")
+        page.set_input_files("input[name=key-file]", GOLDEN / "operator.pem.pub")
+    else:
+        page.locator("textarea[name=key]").fill(key)
+    if simulated:
+        page.locator("input[name=simulated]").check()
+    page.get_by_role("button", name="核验").click()
+    page.locator(".answer.yes, .answer.no").wait_for()
+    told = page.locator("#verify-answer").inner_text()
+    assert answer in told
+    if "ACCEPTED" in answer:
+        assert "gz-test / P-2026-01 / 1" in told
+        assert "0.599914 PFLOPS" in told
+        assert "冒烟测试：仅检验安装，不能证明任何算力。" in told
+        assert ("Merkle root" in told) == records
+        assert ("no records were given" in told) != records
+    assert "NOT CHECKED" in told
+    assert page.get_by_text("须先信任本服务器").is_visible()
+
+
+def test_a_statement_of_v0_1_is_verified_in_the_browser(tab: Open, site: Site) -> None:
+    seen = tab(locale="en-GB")
+    page = seen.page
+    page.clock.set_fixed_time(AT)
+    content = (folder("v0.1", "ed25519") / "capacity-statement.dsse.json").read_bytes()
+    page.route("**/statement.dsse.json", lambda route: route.fulfill(body=content))
+    seen.show(site.url("en", "statements/{golden}"))
+    page.get_by_role("button", name="Verify").click()
+    assert "Give a public key first." in page.locator("#verify-answer").inner_text()
+    signer = trusted("v0.1", "ed25519").keys[json.loads(content)["signatures"][0]["keyid"]]
+    page.locator("textarea[name=key]").fill(pem_text(b"PUBLIC KEY", signer.spki).decode())
+    page.locator("input[name=simulated]").check()
+    page.get_by_role("button", name="Verify").click()
+    page.locator(".answer.yes, .answer.no").wait_for()
+    assert "ACCEPTED" in page.locator("#verify-answer").inner_text()
+
+
+def test_a_printed_page_has_no_navigation(tab: Open, site: Site) -> None:
+    seen = tab()
+    seen.show(site.url("zh", "statements/{golden}"))
+    seen.page.emulate_media(media="print")
+    for hidden in ("nav", ".skip", "#verify-form"):
+        assert not seen.page.locator(hidden).is_visible()
+    assert seen.page.locator("h1").is_visible()
+    assert seen.page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_a_keyboard_reaches_the_text_and_every_table(tab: Open, site: Site) -> None:
+    seen = tab()
+    seen.show(site.url("en", "centres/gz-a"))
+    seen.page.keyboard.press("Tab")
+    assert seen.page.evaluate("document.activeElement.className") == "skip"
+    seen.page.keyboard.press("Enter")
+    assert seen.page.evaluate("document.activeElement.id") == "content"
+    seen.page.keyboard.press("Tab")
+    assert seen.page.evaluate("document.activeElement.className") == "scroll"
+    assert seen.page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+@pytest.mark.parametrize(("lang", "told"), [("zh", "没有这个页面"), ("en", "There is no such page")])
+def test_what_is_not_there_is_said_on_a_page(tab: Open, site: Site, lang: str, told: str) -> None:
+    seen = tab(locale="en-GB" if lang == "en" else "zh-CN")
+    page = seen.page
+    for address in (
+        site.url(lang, "nothing"),
+        site.url(lang, "centres/none"),
+        f"{site.address}/nothing",
+        site.url(lang, f"statements/{'0' * 64}"),
+    ):
+        answer = page.goto(address)
+        assert answer is not None
+        assert (answer.status, answer.headers["content-type"].split(";")[0]) == (404, "text/html")
+        assert page.get_by_role("heading", name=told).is_visible()
+    machine = page.request.get(f"{site.address}/v1/nothing")
+    assert (machine.status, machine.headers["content-type"]) == (404, "application/problem+json")
+    seen.faults.clear()
+
+
+def test_a_registry_that_is_read_by_token_asks_for_it(tab: Open, tmp_path: Path, keys: Path, empty_file: Path) -> None:
+    from certify.registry.service import tokens
+    from certify.registry.service.registry import open_registry
+
+    served = serve(tmp_path / "registry", keys, empty_file, public_read=False)
+    site = next(served)
+    try:
+        registry = open_registry(tmp_path / "registry", lambda: NOW_NS)
+        with registry.store.writing() as connection:
+            _, secret = tokens.new(connection, "official", "reader", None, registry.now, 1)
+        registry.close()
+        seen = tab(http_credentials={"username": "x", "password": secret})
+        seen.page.clock.set_fixed_time(AT)
+        seen.show(site.url("en", "statements/{golden}"))
+        seen.page.locator("textarea[name=key]").fill(PEM)
+        seen.page.locator("input[name=simulated]").check()
+        seen.page.get_by_role("button", name="Verify").click()
+        seen.page.locator(".answer.yes").wait_for()
+        seen.faults.clear()  # the browser was asked for the password first
+        refused = tab().page.request.get(site.url("en", "centres"))
+        assert (refused.status, refused.headers["www-authenticate"][:5]) == (401, "Basic")
+        assert "A token is needed" in refused.text()
+        assert "Nansha" not in refused.text()
+    finally:
+        served.close()

@@ -1,0 +1,147 @@
+"""The signed baseline inventory: what stands in it is not newly added, and a statement binds exactly one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bench.errors import InputError, PetasealError, RefusedError
+from certify.keys.files import new_key
+from certify.statement.baseline import sign_baseline
+from tests.certify.measured import CENTRE_ID, Measured, measured, of_node, simulated
+from tests.certify.measured import test_campaign as campaign_of
+from tests.certify.signed import new_key as in_memory_key
+
+
+def inventory(folder: Path, devices: list[dict[str, Any]], **changes: Any) -> Path:
+    """Write an inventory as an operator would."""
+    full = [{"uuid": None, "serial": None, "die_id": None, **device} for device in devices]
+    content = {"centre_id": CENTRE_ID, "taken_at": "2026-01-01T00:00:00.000000Z", "devices": full, **changes}
+    path = folder / "inventory.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def devices_of(node: int) -> list[dict[str, Any]]:
+    """Return the uuids of a node of `measured`, as its driver tells them."""
+    from bench.profile import load_profile
+
+    campaign = campaign_of(load_profile("smoke"), ("fp16",), 2)
+    record = of_node(simulated(2, "smoke", ("fp16",)).record, node, campaign, in_memory_key())
+    return [{"uuid": device.uuid} for device in record.devices]
+
+
+def centre(folder: Path) -> Measured:
+    return measured(
+        folder,
+        profile="smoke",
+        precisions=("fp16",),
+        baseline="baseline.dsse.json",
+        baseline_date="2026-01-01",
+    )
+
+
+def code(run: Any, *args: Any, **kwargs: Any) -> str:
+    with pytest.raises(PetasealError) as refused:
+        run(*args, **kwargs)
+    return refused.value.code
+
+
+def test_from_the_inventory_to_the_statement(tmp_path: Path) -> None:
+    one = centre(tmp_path)
+    signed = tmp_path / "baseline.dsse.json"
+    assert sign_baseline(inventory(tmp_path, [*devices_of(0), {"serial": "gone"}]), one.key, None, signed) == 3
+    made = one.certify()
+    (line,) = made.statement.classes
+    assert (line.counted.devices, line.existing.devices) == (4, 2)
+    growth = next(v for v in made.statement.verdicts if v.condition == "newly-added").growth
+    assert growth is not None
+    assert (growth.baseline_devices, growth.still_present_devices, growth.new_devices) == (3, 2, 2)
+    assert growth.newly_added_mflop_s == line.counted.certified_mflop_s - line.existing.certified_mflop_s
+    assert one.verify(baseline=signed).refusal is None
+    refusal = one.verify().refusal
+    assert refusal is not None
+    assert refusal.code == "baseline-differs"
+    assert "--baseline" in str(refusal)
+
+
+def test_another_baseline_is_refused(tmp_path: Path) -> None:
+    one = centre(tmp_path)
+    sign_baseline(inventory(tmp_path, devices_of(0)), one.key, None, tmp_path / "baseline.dsse.json")
+    one.certify()
+    sign_baseline(inventory(tmp_path, [{"serial": "gone"}]), one.key, None, tmp_path / "other.json")
+    refusal = one.verify(baseline=tmp_path / "other.json").refusal
+    assert refusal is not None
+    assert refusal.code == "baseline-differs"
+
+
+def test_a_statement_without_a_baseline_takes_none(tmp_path: Path) -> None:
+    one = measured(tmp_path, profile="smoke", precisions=("fp16",))
+    sign_baseline(inventory(tmp_path, devices_of(0)), one.key, None, tmp_path / "baseline.dsse.json")
+    one.certify()
+    refusal = one.verify(baseline=tmp_path / "baseline.dsse.json").refusal
+    assert refusal is not None
+    assert refusal.code == "baseline-differs"
+
+
+def test_a_baseline_that_somebody_else_signed(tmp_path: Path) -> None:
+    one = centre(tmp_path)
+    new_key(tmp_path / "thief.pem", None)
+    sign_baseline(inventory(tmp_path, devices_of(0)), tmp_path / "thief.pem", None, tmp_path / "baseline.dsse.json")
+    assert code(one.certify) == "key-not-trusted"
+
+
+def test_a_baseline_of_another_centre(tmp_path: Path) -> None:
+    one = centre(tmp_path)
+    other = inventory(tmp_path, [{"serial": "gone"}], centre_id="other-centre")
+    sign_baseline(other, one.key, None, tmp_path / "baseline.dsse.json")
+    assert code(one.certify) == "centre-differs"
+
+
+def test_a_baseline_that_is_missing(tmp_path: Path) -> None:
+    assert code(centre(tmp_path).certify) == "file-missing"
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "no device": ({"devices": []}, "baseline-empty"),
+    "a device without identity": ({"devices": [{}]}, "baseline-device-without-identity"),
+    "a placeholder": ({"devices": [{"uuid": "N/A"}]}, "config-invalid"),
+    "upper case": ({"devices": [{"uuid": "GPU-1"}]}, "config-invalid"),
+    "a time of another form": ({"taken_at": "2026-01-01"}, ""),
+    "a month 13": ({"taken_at": "2026-13-01T00:00:00.000000Z"}, ""),
+    "an unknown field": ({"note": "x"}, "config-invalid"),
+}
+
+
+@pytest.mark.parametrize("how", BAD)
+def test_a_bad_inventory_is_not_signed(tmp_path: Path, how: str) -> None:
+    changes, expected = BAD[how]
+    others = {name: value for name, value in changes.items() if name != "devices"}
+    new_key(tmp_path / "key.pem", None)
+    path = inventory(tmp_path, changes.get("devices", [{"serial": "s"}]), **others)
+    with pytest.raises((InputError, RefusedError)) as refused:
+        sign_baseline(path, tmp_path / "key.pem", None, tmp_path / "out.json")
+    assert expected in ("", refused.value.code)
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
+    new_key(tmp_path / "key.pem", None)
+    (tmp_path / "out.json").write_text("mine")
+    path = inventory(tmp_path, [{"serial": "s"}])
+    assert code(sign_baseline, path, tmp_path / "key.pem", None, tmp_path / "out.json") == "output-exists"
+    assert (tmp_path / "out.json").read_text() == "mine"
+
+
+def test_the_document_is_what_was_written_down(tmp_path: Path) -> None:
+    new_key(tmp_path / "key.pem", None)
+    sign_baseline(inventory(tmp_path, [{"serial": "s-1"}]), tmp_path / "key.pem", None, tmp_path / "out.json")
+    import base64
+
+    payload = json.loads(base64.b64decode(json.loads((tmp_path / "out.json").read_text())["payload"]))
+    assert payload["predicate"]["devices"] == [{"uuid": None, "serial": "s-1", "die_id": None}]
+    assert payload["subject"][0]["name"] == f"{CENTRE_ID}.baseline.json"

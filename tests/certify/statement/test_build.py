@@ -1,0 +1,248 @@
+"""What a statement says about 2000P, one MFLOP/s apart, from sums that no measurement stands behind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from bench.profile import load_profile
+from bench.record import ExpectedNode, Grade, Workload
+from certify.documents.kinds import Baseline, BaselineDevice, make_document, parse_payload
+from certify.judge.aggregate import Key, Sum, Tally
+from certify.policy.verdicts import Verdict
+from certify.statement.build import CapacityStatement, build
+from certify.statement.describe import describe_statement, describe_verdict
+from tests.certify.judged import ISSUE, ROOT, basis_of, centre_of, policy_of
+from tests.certify.measured import node_name, test_campaign
+
+P = 10**9  # MFLOP/s in a PFLOPS
+T = 2000 * P
+CERTIFICATION = load_profile("certification")
+CAMPAIGN = test_campaign(CERTIFICATION, ("fp16",), 1)
+OLD = Baseline(
+    centre_id="gz-test",
+    taken_at="2026-01-01T00:00:00.000000Z",
+    devices=tuple(BaselineDevice(uuid=f"gpu-a1b2c3-{i}", serial=None, die_id=None) for i in range(3)),
+)
+DECLARED: dict[str, Any] = {"baseline": "baseline.dsse.json", "baseline_date": "2026-01-01"}
+
+
+def amount(lower: int, upper: int | None = None, nominal: int | None = None, devices: int = 1) -> Sum:
+    """Return the sum over some devices: certified, sustained and nominal alike where they are not given."""
+    return Sum(
+        devices=devices,
+        certified_mflop_s=lower,
+        sustained_mflop_s=lower,
+        upper_mflop_s=upper or lower,
+        nominal_mflop_s=lower if nominal is None else nominal,
+    )
+
+
+def tally(
+    new: Sum | None = None, old: Sum | None = None, held: Sum | None = None, untested: Sum | None = None, **more: Any
+) -> Tally:
+    """Return what a set of records might add up to."""
+    parts = {(False, False): new, (True, False): old, (False, True): held}
+    sums = {
+        Key("main", Workload("fp16"), existing, on_hold): value
+        for (existing, on_hold), value in parts.items()
+        if value is not None
+    }
+    devices = sum(value.devices for value in (*sums.values(), *([untested] if untested else [])))
+    values: dict[str, Any] = {
+        "node_ids": {node_name(0)},
+        "sums": sums,
+        "untested": {("main", False): untested} if untested else {},
+        "found": Counter({"main": devices}),
+        "existing": old.devices if old else 0,
+        "grades": {"certification"} if sums else set(),
+        "measured_from": "2026-03-01T08:00:00.000000Z",
+        "measured_until": "2026-03-01T09:00:00.000000Z",
+    }
+    return Tally(**{**values, **more})
+
+
+def statement(
+    found: Tally, baseline: Baseline | None = OLD, accept: tuple[str, ...] = (), nodes: int = 1, **centre: Any
+) -> CapacityStatement:
+    """Return the statement of a tally by guangzhou-2000p on the basis `certified` (its own text names none)."""
+    policy = policy_of(accept=accept)
+    conditions = tuple(replace(c, basis="certified") if c.condition == "scale-2000p" else c for c in policy.conditions)
+    campaign = replace(CAMPAIGN, nodes=tuple(ExpectedNode(node_id=node_name(i), pool="main") for i in range(nodes)))
+    place = centre_of(**{**(DECLARED if baseline else {}), **centre})
+    basis = basis_of(campaign, CERTIFICATION, place, (replace(policy, conditions=conditions),), baseline)
+    return build(found, ROOT, basis, ISSUE)
+
+
+def scale(found: CapacityStatement, condition: str = "scale-2000p") -> Verdict:
+    return next(v for v in found.verdicts if v.condition == condition)
+
+
+def outcome(found: CapacityStatement, condition: str = "scale-2000p") -> tuple[str, str | None]:
+    verdict = scale(found, condition)
+    return verdict.verdict, verdict.reason
+
+
+INSUFFICIENT = "insufficient_evidence"
+
+
+@pytest.mark.parametrize(
+    ("new", "expected"),
+    [
+        (amount(T), ("met", None)),
+        (amount(T + 1), ("met", None)),
+        (amount(T - 1, T - 1), ("not_met", None)),
+        (amount(T - 1, T), (INSUFFICIENT, "within-bounds")),
+        (amount(T - 1, T + 1), (INSUFFICIENT, "within-bounds")),
+        (amount(1, 2), ("not_met", None)),
+    ],
+)
+def test_the_limit_is_2000_pflops_exactly(new: Sum, expected: tuple[str, str | None]) -> None:
+    assert outcome(statement(tally(new))) == expected
+
+
+@pytest.mark.parametrize(
+    ("nominal", "expected"),
+    [
+        (0, ("not_met", None)),
+        (1, (INSUFFICIENT, "untested-devices")),
+        (2, (INSUFFICIENT, "untested-devices")),
+    ],
+)
+def test_untested_devices_may_make_the_difference(nominal: int, expected: tuple[str, str | None]) -> None:
+    rest = Sum(devices=1, nominal_mflop_s=nominal)
+    assert outcome(statement(tally(amount(T - 1, T - 1), untested=rest))) == expected
+    assert outcome(statement(tally(amount(T), untested=rest))) == ("met", None)
+
+
+def test_what_has_no_rating_has_no_bound() -> None:
+    rest = Sum(devices=1, without_rating=1)
+    assert outcome(statement(tally(amount(P), untested=rest))) == (INSUFFICIENT, "rating-missing")
+
+
+def test_what_has_no_upper_bound_is_never_not_met() -> None:
+    new = amount(P)
+    new.unbounded = 1
+    found = statement(tally(new))
+    assert outcome(found) == (INSUFFICIENT, "upper-unbounded")
+    assert found.classes[0].counted.upper_mflop_s is None
+
+
+def test_a_missing_node_may_make_the_difference() -> None:
+    assert outcome(statement(tally(amount(T - 1, T - 1)), nodes=2)) == (INSUFFICIENT, "nodes-missing")
+    assert outcome(statement(tally(amount(T)), nodes=2)) == ("met", None)
+
+
+def test_what_rests_on_an_accepted_hold_is_said() -> None:
+    assert outcome(statement(tally(amount(T - 1, T - 1), held=amount(1)))) == (INSUFFICIENT, "depends-on-flagged")
+    assert outcome(statement(tally(amount(T), held=amount(1)))) == ("met", None)
+    counted = statement(tally(amount(T - 1), held=amount(1))).classes[0].counted
+    assert (counted.certified_mflop_s, counted.on_accepted_hold_mflop_s) == (T, 1)
+
+
+def test_what_stood_there_before_is_not_newly_added() -> None:
+    found = statement(tally(amount(T - 1, T - 1), old=amount(5 * T)))
+    assert outcome(found) == ("not_met", None)
+    assert scale(found).counted == "newly_added"
+    assert (found.classes[0].counted.certified_mflop_s, found.classes[0].existing.certified_mflop_s) == (
+        6 * T - 1,
+        5 * T,
+    )
+    growth = scale(found, "newly-added").growth
+    assert growth is not None
+    assert (growth.baseline_devices, growth.still_present_devices, growth.new_devices) == (3, 1, 1)
+    assert growth.newly_added_mflop_s == T - 1
+    assert outcome(found, "newly-added") == ("declared", None)
+    assert outcome(statement(tally(old=amount(5 * T))), "newly-added") == ("not_met", "nothing-new")
+
+
+def test_without_a_baseline_nothing_is_known_to_be_new() -> None:
+    found = statement(tally(amount(5 * T)), baseline=None)
+    assert outcome(found) == (INSUFFICIENT, "no-baseline")
+    assert outcome(found, "newly-added") == (INSUFFICIENT, "no-baseline")
+
+
+@pytest.mark.parametrize("missing", [{"project_id": None}, {"park": None}, {"facility": None}])
+def test_without_a_declared_project_park_and_facility_nothing_is_eligible(missing: dict[str, Any]) -> None:
+    assert outcome(statement(tally(amount(5 * T)), **missing)) == (INSUFFICIENT, "not-declared")
+
+
+@pytest.mark.parametrize(
+    ("jurisdiction", "expected"),
+    [
+        ("CN-440100", ("met", None)),
+        ("CN-440115", ("met", None)),
+        ("CN-420100", (INSUFFICIENT, "outside-jurisdiction")),
+        ("CN-440000", (INSUFFICIENT, "outside-jurisdiction")),
+        (None, (INSUFFICIENT, "outside-jurisdiction")),
+    ],
+)
+def test_the_policy_holds_where_it_holds(jurisdiction: str | None, expected: tuple[str, str | None]) -> None:
+    assert outcome(statement(tally(amount(T)), jurisdiction=jurisdiction)) == expected
+
+
+@pytest.mark.parametrize(("grade", "reason"), [("smoke", "grade-too-low"), ("standard", "grade-too-low")])
+def test_a_lower_grade_is_no_evidence(grade: Grade, reason: str) -> None:
+    assert outcome(statement(tally(amount(T), grades={"certification", grade}))) == (INSUFFICIENT, reason)
+
+
+def test_simulated_devices_prove_nothing() -> None:
+    found = statement(tally(amount(T), simulated=True))
+    assert outcome(found) == (INSUFFICIENT, "simulated")
+    assert found.simulated
+    assert any("SIMULATED" in line and "proves nothing" in line for line in describe_statement(found))
+
+
+def test_nothing_counted_is_no_verdict() -> None:
+    found = statement(tally(untested=Sum(devices=1, nominal_mflop_s=5)))
+    assert outcome(found) == (INSUFFICIENT, "nothing-counted")
+    assert any("NOTHING COUNTS" in line for line in describe_statement(found))
+
+
+def test_an_unstated_basis_needs_all_three_to_agree() -> None:
+    def verdict(new: Sum) -> Verdict:
+        place = centre_of(**DECLARED)
+        return scale(build(tally(new), ROOT, basis_of(CAMPAIGN, CERTIFICATION, place, baseline=OLD), ISSUE))
+
+    agree = verdict(amount(T))
+    assert (agree.verdict, agree.basis) == ("met", "unstated")
+    assert [line.basis for line in agree.bases] == ["certified", "sustained", "nominal"]
+    differ = verdict(amount(T - 1, T - 1, nominal=2 * T))
+    assert (differ.verdict, differ.reason) == (INSUFFICIENT, "basis-unstated")
+    assert [line.verdict for line in differ.bases] == ["not_met", "not_met", "met"]
+    assert (verdict(amount(T - 1, T - 1)).verdict) == "not_met"
+
+
+def test_a_draft_reads_as_one_in_every_line() -> None:
+    found = statement(tally(amount(T)))
+    assert {v.document_status for v in found.verdicts} == {"draft"}
+    assert all("(if issued as drafted)" in "".join(describe_verdict(v)) for v in found.verdicts)
+
+
+def test_there_are_five_conditions_and_no_overall_one() -> None:
+    found = statement(tally(amount(T)))
+    assert {v.condition: v.verdict for v in found.verdicts} == {
+        "park": "declared",
+        "newly-added": "declared",
+        "single-facility": "declared",
+        "scale-2000p": "met",
+        "guide": INSUFFICIENT,
+    }
+    fields = set(CapacityStatement.__struct_fields__)
+    assert not fields & {"verdict", "passed", "score", "eligible"}
+
+
+def test_a_statement_is_a_document_that_parses_to_itself() -> None:
+    found = statement(tally(amount(T), old=amount(1), held=amount(2), untested=Sum(devices=3, without_rating=1)))
+    payload = make_document("capacity-statement", found, ROOT)
+    assert parse_payload("capacity-statement", payload).predicate == found
+
+
+def test_missing_nodes_are_listed_in_the_order_of_the_campaign() -> None:
+    found = statement(tally(amount(T)), nodes=4)
+    assert [entry.node_id for entry in found.not_counted] == [node_name(i) for i in (1, 2, 3)]
+    assert {entry.codes for entry in found.not_counted} == {("node-missing",)}
+    assert found.classes[0].nodes_missing == 3
