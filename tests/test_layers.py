@@ -39,13 +39,9 @@ MOST_FILES = 16  # of one folder, `__init__.py` left out
 UPWARDS = {  # module -> what it imports against the order; each goes with the split of a room
     "certify.documents.kinds": {"certify.trust.trusted_set"},
     "certify.keys.files": {"certify.documents.caps"},
-    "certify.statement.baseline": {"certify.commands.signing"},
     "certify.statement.describe": {"certify.verify.verifier"},
-    "certify.statement.issue": {"certify.commands.signing"},
     "certify.trust.receipt": {"certify.statement.build"},
     "certify.trust.witness": {"certify.statement.build"},
-    "certify.registry.service.init": {"certify.commands.signing"},
-    "certify.registry.service.registry": {"certify.commands.signing"},
 }
 EVERYWHERE_IN_REGISTRY = {  # what a running registry consists of: the service is given it, and so is all below
     "certify.registry.service.registry",

@@ -90,7 +90,7 @@ def mount(
         """Open a campaign: sign which nodes are measured, how, for which policies, and when they may start."""
         from certify.campaign.opening import Opening, open_folder
         from certify.campaign.roster import Wishes
-        from certify.commands.signing import load_signing_key
+        from certify.keys.loading import load_signing_key
         from certify.statement.issue import DEFAULT_POLICIES
 
         if challenge_from not in ("witness", "registry"):
@@ -136,7 +136,7 @@ def mount(
         """Measure everything again: the next campaign of the same series, which names the attempts before it."""
         from bench.record.folder import Folder
         from certify.campaign.opening import reopen
-        from certify.commands.signing import load_signing_key
+        from certify.keys.loading import load_signing_key
         from certify.statement.campaign import read_campaign
 
         before = Folder(folder)
@@ -222,8 +222,8 @@ def mount(
         from bench.record.folder import Folder
         from certify.campaign.collect import collect as collected_from
         from certify.campaign.opening import open_spot_check
-        from certify.commands.signing import load_signing_key
         from certify.fleet.spot_check_run import Request, drawn, judged
+        from certify.keys.loading import load_signing_key
         from certify.statement.campaign import read_campaign
 
         request = Request(

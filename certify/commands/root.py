@@ -259,8 +259,8 @@ def keys_new(
     as_json: Json = False,
 ) -> None:
     """Make a key pair, Ed25519 or SM2; never overwrites one."""
-    from certify.commands.signing import read_passphrase
     from certify.keys import files as keys
+    from certify.keys.loading import read_passphrase
 
     if no_passphrase and passphrase_file is not None:
         raise InputError("usage", "--no-passphrase and --passphrase-file exclude each other", fix="give one of them")

@@ -430,7 +430,7 @@ def _spans(days: int, key_days: int) -> tuple[Span, Span]:
 
 def private_keys(files: Sequence[Path], passphrase_file: Path | None, signer: str | None) -> list[PrivateKey]:
     """Return the keys that a command signs with."""
-    from certify.commands.signing import load_signing_key
+    from certify.keys.loading import load_signing_key
 
     return [load_signing_key(path, passphrase_file, signer) for path in files]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from bench.errors import InputError, RefusedError
 from bench.record import read_bytes, read_yaml, write_atomic
-from certify.commands.signing import load_signing_key
 from certify.documents.caps import CAPS
 from certify.documents.dsse import seal
 from certify.documents.kinds import PAYLOAD_TYPE, Baseline, Opened, make_document, open_document
+from certify.keys.loading import load_signing_key
 from certify.policy.centre import Centre
 from certify.trust.trusted_set import TrustedSet
 

@@ -20,12 +20,12 @@ from bench.errors import InputError, RefusedError
 from bench.record import Campaign, NodeRecord, Profile, config_names, digest, read_bytes, write_atomic
 from bench.record.folder import Folder
 from bench.units import DAY_NS, utc_ns, utc_text
-from certify.commands.signing import load_signing_key
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope, seal
 from certify.documents.kinds import PAYLOAD_TYPE, make_document, open_document, parse_payload
 from certify.documents.merkle import record_root
 from certify.judge.aggregate import Scope, accepted_holds, counting_of, enrolled_only, identities_of
+from certify.keys.loading import load_signing_key
 from certify.keys.signers import PrivateKey
 from certify.policy.centre import Centre, load_centre
 from certify.policy.policies import Policy, load_policy

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from bench.record.folder import Folder
-from certify.commands.signing import load_signing_key
 from certify.documents.dsse import parse_envelope, seal
 from certify.documents.kinds import PAYLOAD_TYPE
+from certify.keys.loading import load_signing_key
 from tests.slurm.cluster import Cluster, until
 from tests.slurm.trial import BRIEF, N1, N2, N3, N4, NODES, Trial, only
 

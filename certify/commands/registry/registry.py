@@ -276,8 +276,8 @@ def _mount_node(registry: typer.Typer, emit: Emit, machine_id: Callable[[], str]
         import msgspec
 
         from bench.record.files import state_dir
-        from certify.commands.signing import load_signing_key
         from certify.keys import files as keys
+        from certify.keys.loading import load_signing_key
 
         own = load_signing_key(key, passphrase_file) if key else keys.node_key(state_dir(), machine_id())
 

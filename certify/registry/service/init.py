@@ -12,8 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from bench.errors import InputError, RefusedError, one_line
 from bench.record import parse_yaml, read_bytes, write_atomic
 from bench.record.files import state_dir
-from certify.commands.signing import load_signing_key
 from certify.documents.caps import CAPS
+from certify.keys.loading import load_signing_key
 from certify.policy.centre import Bilingual
 from certify.registry.service.settings import FILE, Place, Settings, load_place
 from certify.registry.storage.migrations import migrate

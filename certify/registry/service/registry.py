@@ -11,10 +11,10 @@ from sqlalchemy import Connection
 
 from bench.record import read_bytes
 from bench.units import utc_text
-from certify.commands.signing import load_signing_key
 from certify.documents.caps import CAPS
 from certify.documents.dsse import seal
 from certify.documents.kinds import PAYLOAD_TYPE, Level, Receipt, make_document
+from certify.keys.loading import load_signing_key
 from certify.keys.signers import PrivateKey
 from certify.registry.intake.verifying import Verifier
 from certify.registry.service.settings import Place, Settings, load_place

@@ -18,10 +18,10 @@ import yaml
 
 from bench.errors import InputError
 from bench.record.folder import Folder
-from certify.commands.signing import load_signing_key
 from certify.documents import dsse
 from certify.documents.kinds import PAYLOAD_TYPE, open_document
 from certify.keys import files as keys
+from certify.keys.loading import load_signing_key
 from certify.keys.signer_command import CommandKey, command_key
 from certify.keys.signers import PrivateKey, load_scheme, sm2
 from certify.trust.trusted_set import TrustedSet
