@@ -28,7 +28,7 @@ from bench.launchers.kube_options import (
     parse_options,
     parse_tolerations,
 )
-from bench.record.files import config_path, read_yaml
+from bench.record.configs import config_path, read_yaml
 
 Manifest = dict[str, Any]
 MAX_NODES = 5000  # what Kubernetes supports in one cluster

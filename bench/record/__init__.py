@@ -4,6 +4,7 @@ Nothing in here may import numpy, torch or a device library: verifiers import it
 """
 
 from bench.record.campaign import Attempt, Campaign, ExpectedNode, LeftOutNode, Window
+from bench.record.configs import config_names, config_path, parse_yaml, read_config, read_yaml
 from bench.record.fields import (
     GRADES,
     Challenge,
@@ -25,7 +26,7 @@ from bench.record.fields import (
     digest,
     encode,
 )
-from bench.record.files import config_names, config_path, parse_yaml, read_bytes, read_config, read_yaml, write_atomic
+from bench.record.files import read_bytes, write_atomic
 from bench.record.interval import SUBWINDOWS, Bounds, bounds_above, throughput_bounds
 from bench.record.node import (
     RULES_VERSION,
