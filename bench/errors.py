@@ -49,6 +49,15 @@ class MissingLibraryError(InputError):
         )
 
 
+class OutputExistsError(InputError):
+    """Something stands already where a new file or folder was to be made."""
+
+    def __init__(
+        self, where: object, what: str = "exists, and is never overwritten", fix: str = "choose another name"
+    ) -> None:
+        super().__init__("output-exists", what, where=where, fix=fix)
+
+
 class RefusedError(PetasealError):
     """The input was understood and the answer is no: a document is invalid or a requirement is not met (exit 1)."""
 

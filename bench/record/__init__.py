@@ -26,7 +26,7 @@ from bench.record.fields import (
     digest,
     encode,
 )
-from bench.record.files import read_bytes, write_atomic
+from bench.record.files import exclusive_lock, read_bytes, refuse_existing, replacing, write_atomic
 from bench.record.interval import SUBWINDOWS, Bounds, bounds_above, throughput_bounds
 from bench.record.node import (
     RULES_VERSION,
@@ -108,6 +108,7 @@ __all__ = [
     "config_path",
     "digest",
     "encode",
+    "exclusive_lock",
     "identifier",
     "least_operand_bytes",
     "parse_yaml",
@@ -115,6 +116,8 @@ __all__ = [
     "read_config",
     "read_yaml",
     "readable_identifier",
+    "refuse_existing",
+    "replacing",
     "throughput_bounds",
     "write_atomic",
 ]
