@@ -112,7 +112,7 @@ def mount(app: typer.Typer, sealing: Sealing, nominal: Callable[[DeviceModel], d
     ) -> None:
         """Measure this node and write a signed record with its samples."""
         from bench.environment import machine_id, node_id, refuse_emulation
-        from bench.record.files import state_dir
+        from bench.record.files import refuse_existing, state_dir
 
         use_scenario(scenario)
         refuse_emulation(os.environ)
@@ -126,9 +126,7 @@ def mount(app: typer.Typer, sealing: Sealing, nominal: Callable[[DeviceModel], d
         machine = machine_id()
         name = node or node_id(machine)
         record_path, samples_path = out / f"{name}.record.dsse.json", out / f"{name}.samples.csv.gz"
-        from bench.output import check_output
-
-        check_output(out, record_path)
+        refuse_existing(record_path, "choose another with --out", writable=True)
         signer = sealing.signer(key, passphrase_file, state_dir(), machine)
         from bench.engine.node import Request
 

@@ -5,8 +5,8 @@ No host name, user, address or dump of the environment may enter a record: only 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import os
 import platform
 import re
 import secrets
@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.errors import InputError
+from bench.errors import InputError, OutputExistsError
 from bench.record import Environment, Tool, write_atomic
 from bench.record.files import state_dir
 
@@ -82,16 +82,8 @@ def machine_id(etc: Path = Path("/etc/machine-id"), state: Path | None = None) -
         return text
     path = (state_dir() if state is None else state) / "machine-id"
     if not path.exists():
-        fresh = path.with_name(f".machine-id.{secrets.token_hex(8)}")
-        write_atomic(fresh, secrets.token_hex(16).encode() + b"\n", mode=0o600)
-        try:
-            os.link(fresh, path)  # exclusive: of two first runs at once, one wins and both then read the same id
-        except FileExistsError:
-            pass
-        except OSError as error:
-            raise InputError("output-not-writable", f"cannot be created ({error.strerror})", where=path) from None
-        finally:
-            fresh.unlink(missing_ok=True)
+        with contextlib.suppress(OutputExistsError):  # of two first runs at once both then read the same id
+            write_atomic(path, secrets.token_hex(16).encode() + b"\n", mode=0o600, new=True)
     try:
         text = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):

@@ -7,9 +7,8 @@ again. It ends only what it has to, and decides nothing about a figure: success 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import msgspec
@@ -19,7 +18,7 @@ from bench.campaign.preflight import fleet_problems
 from bench.clock import Clock
 from bench.errors import InputError, RefusedError
 from bench.launchers.base import Gang, GangState, Launcher
-from bench.record import Campaign, Profile
+from bench.record import Campaign, Profile, exclusive_lock
 from bench.record.folder import Folder, Launched, Published, Roster, State, Status, survey
 from bench.units import utc_ns, utc_text
 
@@ -442,23 +441,12 @@ def gangs(folder: Folder, campaign: Campaign, profile: Profile, roster: Roster, 
     return found
 
 
-@contextlib.contextmanager
-def only_launch(folder: Folder) -> Iterator[None]:
+def only_launch(folder: Folder) -> AbstractContextManager[bool]:
     """Keep a second launch of one campaign from this folder.
 
     Raises:
         InputError: `launch-running`.
     """
-    descriptor = os.open(folder.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        fix = "watch it with: petaseal campaign status"
-        raise InputError("launch-running", "is being launched by another process", where=folder.root, fix=fix) from None
-    except OSError:  # a file system without locks: T0 is published only once all the same
-        pass
-    try:
-        yield
-    finally:
-        os.close(descriptor)
+    fix = "watch it with: petaseal campaign status"
+    held = InputError("launch-running", "is being launched by another process", where=folder.root, fix=fix)
+    return exclusive_lock(folder.lock_file, held, needed=False)  # T0 is published only once all the same

@@ -7,13 +7,13 @@ and never leaves half a record; started again, it goes on where a record is stil
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from random import Random
 from types import FrameType
@@ -24,7 +24,7 @@ import msgspec
 from bench.campaign.preflight import look
 from bench.clock import Clock, SystemClock
 from bench.errors import InputError, Interrupted, PetasealError
-from bench.record import Campaign, NodeRecord, Profile
+from bench.record import Campaign, NodeRecord, Profile, exclusive_lock
 from bench.record.folder import Folder, Roster, RosterNode, State, Status, Sums, check_belongs
 from bench.units import utc_ns, utc_text
 
@@ -205,7 +205,7 @@ def join(
         return own
     clock = clock or SystemClock()
     os.environ["PETASEAL_NODE"] = part.node.node_id
-    with alone(part), ended_by_sigterm(), Reporter(part, clock) as reporter:
+    with only_process(part), ended_by_sigterm(), Reporter(part, clock) as reporter:
         try:
             return _measure(part, signer, sums, check_only, clock, reporter, own)
         except (KeyboardInterrupt, Interrupted):
@@ -280,28 +280,16 @@ def write_patiently(write: Callable[[], None], clock: Clock) -> None:
         clock.sleep_ns(5 * SECOND_NS)
 
 
-@contextlib.contextmanager
-def alone(part: Part) -> Iterator[None]:
+def only_process(part: Part) -> AbstractContextManager[bool]:
     """Keep a second process on this machine from taking part for the same node.
 
     Raises:
         InputError: `node-joined-twice`.
     """
     name = f"petaseal-{os.getuid()}-{part.campaign.campaign_id}-{part.node.node_id}.lock"
-    path = Path(tempfile.gettempdir()) / name
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        what = "takes part already, in another process on this machine"
-        raise InputError("node-joined-twice", what, where=part.node.name, fix="wait for it, or end it") from None
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        os.close(descriptor)
+    what = "takes part already, in another process on this machine"
+    held = InputError("node-joined-twice", what, where=part.node.name, fix="wait for it, or end it")
+    return exclusive_lock(Path(tempfile.gettempdir()) / name, held, transient=True)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench.errors import InputError
 from bench.launchers.base import EngineNode, Gang, GangState
+from bench.record import replacing
 
 GRACE_S = 5.0  # from SIGTERM to SIGKILL
 THIS = "localhost"
@@ -84,7 +85,8 @@ def _start(gang: Gang, node: str) -> None:
             )
     except OSError as error:
         raise InputError("engine-refused", f"cannot be started ({error.strerror})", where=gang.command[0]) from None
-    file.write_text(f"{process.pid} {_birth(process.pid)}\n", encoding="ascii")
+    with replacing(file, mode=None, flush="nothing") as out:
+        out.write(f"{process.pid} {_birth(process.pid)}\n".encode("ascii"))
     _children.append(process)
 
 

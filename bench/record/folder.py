@@ -7,28 +7,24 @@ survey reads each status at most once (`survey`). Whatever can be half-read is t
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import re
-import secrets
-import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from bench.errors import InputError, RefusedError
+from bench.errors import InputError, OutputExistsError, RefusedError
 from bench.record.campaign import Campaign
 from bench.record.fields import Count, PoolClass, Precision, UtcTime, digest, encode
-from bench.record.files import read_bytes, write_atomic
+from bench.record.files import read_bytes, replacing, write_atomic
 from bench.units import utc_ns
 
 SHARDS = 256
 MAX_BYTES = 64 * 2**20
 STATUS_BYTES = 2**20
-CLAIM_S = 60.0  # a claim to publish T0 that is older was left by a process that was killed
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)  # what bytes that somebody wrote may do to a parser
 
 State = Literal["arrived", "preparing", "ready", "measuring", "concluding", "done", "checked", "failed", "aborted"]
@@ -268,41 +264,14 @@ class Folder(NamedTuple):
 
     def publish(self, published: Published) -> Published:
         """Publish T0, once for ever: return what was published, by this call or by one before it."""
-        temporary = self.start_file.with_name(f".start.{secrets.token_hex(8)}.json")
-        write_atomic(temporary, encode(published) + b"\n")
-        try:
-            os.link(temporary, self.start_file)
-        except FileExistsError:
-            pass
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
-                raise InputError("output-not-writable", f"{error.strerror}", where=self.start_file) from None
-            self._publish_without_links(temporary)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OutputExistsError):
+            write_atomic(self.start_file, encode(published) + b"\n", new=True)
         found = self.started()
         if found is None:  # another publishes just now, or was killed when it was about to
-            with contextlib.suppress(OSError):
-                if time.time() - self._claim.stat().st_mtime > CLAIM_S:
-                    self._claim.rmdir()
             raise InputError(
                 "launch-running", "is being started by another process", where=self.root, fix="run it again"
             )
         return found
-
-    @property
-    def _claim(self) -> Path:
-        return self.root / ".start.claim"
-
-    def _publish_without_links(self, temporary: Path) -> None:
-        """Publish where there are no hard links: whoever makes the claim does it, however long he takes."""
-        try:
-            self._claim.mkdir()
-        except FileExistsError:
-            return
-        if not self.start_file.exists():
-            os.replace(temporary, self.start_file)
-        self._claim.rmdir()
 
     def aborted(self) -> bool:
         """Return whether somebody has ended the campaign."""
@@ -322,17 +291,8 @@ class Folder(NamedTuple):
         Raises:
             InputError: the folder cannot be written.
         """
-        path = self.status_file(status.node_id)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("xb") as file:  # what lies there already is not followed
-                file.write(encode(status))
-            os.replace(temporary, path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise InputError("output-not-writable", f"cannot be written ({error.strerror})", where=path) from None
+        with replacing(self.status_file(status.node_id), mode=None, flush="nothing") as file:
+            file.write(encode(status))
 
     def status(self, node_id: str) -> Status | None:
         """Return what a node last told, None where it has not told anything yet."""
