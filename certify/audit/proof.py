@@ -95,9 +95,7 @@ def write_proof(proof: Proof, out: Path) -> None:
     Raises:
         InputError: `output-exists`, or the file cannot be written.
     """
-    if out.exists() or out.is_symlink():
-        raise InputError("output-exists", "exists already", where=out, fix="choose another file")
-    write_atomic(out, encode(proof) + b"\n")
+    write_atomic(out, encode(proof) + b"\n", new=True)
 
 
 class Proven(NamedTuple):

@@ -7,12 +7,12 @@ it is. Nothing is judged here: a record that is whole counts or not by the rules
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bench.errors import InputError, PetasealError, RefusedError, one_line
-from bench.record import Campaign, digest, read_bytes
+from bench.record import Campaign, digest, exclusive_lock, read_bytes
 from bench.record.folder import Folder, Roster, Status, check_belongs, shards, survey
 from bench.units import utc_ns, utc_text
 from certify.documents.caps import CAPS
@@ -169,7 +169,7 @@ def collect(
         progress(len(found))
     kept, refused = sort_out(found)
     absent = absences(folder, roster, kept, refused)
-    with alone(folder):
+    with only_collection(folder):
         _write(folder, kept.values(), Attendance(campaign_sha256=digest(campaign), absent=absent))
     return Collected(
         folder=str(folder.collected),
@@ -353,26 +353,15 @@ def _restore(folder: Folder) -> None:
         os.replace(old, folder.collected)
 
 
-@contextlib.contextmanager
-def alone(folder: Folder) -> Iterator[None]:
-    """Keep a second collection of one campaign out.
+def only_collection(folder: Folder) -> AbstractContextManager[bool]:
+    """Keep a second collection of one campaign out, where the file system has locks.
 
     Raises:
         InputError: `collect-running`.
     """
-    descriptor = os.open(folder.root / ".collect.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        what = "its records are being collected by another process"
-        raise InputError("collect-running", what, where=folder.root, fix="wait for it") from None
-    except OSError:  # a file system without locks
-        pass
-    try:
-        yield
-    finally:
-        os.close(descriptor)
+    what = "its records are being collected by another process"
+    held = InputError("collect-running", what, where=folder.root, fix="wait for it")
+    return exclusive_lock(folder.root / ".collect.lock", held, needed=False)
 
 
 def _write(folder: Folder, kept: Iterable[Gathered], attendance: Attendance) -> None:

@@ -5,7 +5,6 @@ I/O at the rim; which nodes take part, under which names, is decided by `enlist`
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from bench.record import (
     digest,
     encode,
     read_bytes,
+    refuse_existing,
     write_atomic,
 )
 from bench.record.campaign import Outcome
@@ -46,6 +46,7 @@ from certify.statement.campaign import policies_of
 SECOND_NS = 10**9
 HOUR_NS = 3600 * SECOND_NS
 LEAST_HEARTBEAT_NS = 5 * SECOND_NS
+NEW_FOLDER = "choose another folder with --out"
 HEARTBEAT_NS_PER_NODE = 5_000_000  # so that all nodes together write at most 200 files a second
 
 
@@ -89,7 +90,7 @@ def open_folder(opening: Opening, key: PrivateKey, found: Sequence[EngineNode] |
     Raises:
         InputError: something asked for is unknown, contradicts itself, or the folder is there.
     """
-    refuse_existing(opening.out)
+    refuse_existing(opening.out, NEW_FOLDER)
     centre = load_centre(opening.centre)
     policies = tuple(load_policy(name) for name in opening.policies)
     salt = Folder(opening.previous).roster().salt if opening.previous else secrets.token_hex(16)
@@ -160,7 +161,7 @@ def reopen(
     Raises:
         InputError: the new folder is there, or the old one is damaged.
     """
-    refuse_existing(out)
+    refuse_existing(out, NEW_FOLDER)
     roster = folder.roster()
     check_belongs(folder, roster, campaign)
     if digest(profile) != campaign.profile_sha256:
@@ -217,7 +218,7 @@ def open_spot_check(
     Raises:
         InputError: the new folder is there, or the old one is damaged.
     """
-    refuse_existing(out)
+    refuse_existing(out, NEW_FOLDER)
     roster = folder.roster()
     now = utc_text(now_ns)
     campaign_id = f"s{now[:10].replace('-', '')}-{secrets.token_hex(4)}"
@@ -253,16 +254,6 @@ def outcome_of(folder: Folder) -> Outcome:
     if folder.submitted_file.exists():
         return "submitted"
     return "aborted" if folder.aborted() else "not-submitted"
-
-
-def refuse_existing(out: Path) -> None:
-    """Refuse a folder that is there.
-
-    Raises:
-        InputError: `output-exists`.
-    """
-    if os.path.lexists(out):
-        raise InputError("output-exists", "exists already", where=out, fix="choose another folder with --out")
 
 
 def files_beside(centre_name: str, centre: Centre, policies: Sequence[Policy]) -> dict[str, bytes]:
@@ -304,7 +295,7 @@ def write_folder(
         write_atomic(out / name, content)
     if profile.profile not in config_names("profiles"):
         write_atomic(folder.profile, yaml.safe_dump(msgspec.to_builtins(profile), sort_keys=False).encode())
-    write_atomic(folder.campaign, seal(payload, PAYLOAD_TYPE, [key]))
+    write_atomic(folder.campaign, seal(payload, PAYLOAD_TYPE, [key]), new=True)
 
 
 def workloads_of(policies: Sequence[Policy], centre: Centre) -> dict[PoolClass, str]:

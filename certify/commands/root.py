@@ -350,16 +350,10 @@ def centre_new(
     out: Annotated[Path, typer.Option(help="File to make; never overwrites one.")], as_json: Json = False
 ) -> None:
     """Write a documented template of a centre file."""
-    from bench.record import config_path
+    from bench.record import config_path, replacing
 
-    template = config_path("centres", "template.yaml").read_bytes()
-    try:
-        with out.open("xb") as file:
-            file.write(template)
-    except FileExistsError:
-        raise InputError("output-exists", "exists, and is never overwritten", where=out) from None
-    except OSError as error:
-        raise InputError("output-not-writable", f"cannot be made ({error.strerror})", where=out) from None
+    with replacing(out, mode=None, new=True, folder_mode=None) as file:
+        file.write(config_path("centres", "template.yaml").read_bytes())
     emit(as_json, {"centre": str(out)}, [f"{out}: fill it in, then check it with: petaseal centre check {out}"])
 
 

@@ -277,11 +277,12 @@ def _write(
     as_json: bool,
 ) -> None:
     """Sign and write a new document, and say what it still lacks."""
+    from bench.record import write_atomic
     from certify.trust.editing import lacking, sealed
     from certify.trust.root import read_root
 
     content = sealed(name, document, keys)
-    create(out, content)
+    write_atomic(out, content, new=True)
     shown, lines = _shown(content, out)
     if name == "trust-root":
         missing = lacking(read_root(content, out), None if before is None else before.trusted)
@@ -311,7 +312,7 @@ def _remember_list(file: Path, root: Root) -> None:
     with contextlib.suppress(RefusedError):  # it lacks signatures
         open_revocations(content, root, file)
         memory = Memory(state_dir() / "trust", root.root.trust_id)
-        with memory.alone():
+        with memory.locked():
             memory.keep(memory.list_file, content)
 
 
@@ -483,17 +484,3 @@ def _time(text: str) -> str:
     except ValueError as error:
         raise InputError("time-invalid", str(error), where="--revoked-at") from None
     return text
-
-
-def refuse_existing(out: Path) -> None:
-    """Refuse a file that is there."""
-    if os.path.lexists(out):
-        raise InputError("output-exists", "exists already", where=out, fix="choose another name")
-
-
-def create(out: Path, content: bytes) -> None:
-    """Write a new file whole."""
-    from bench.record import write_atomic
-
-    refuse_existing(out)
-    write_atomic(out, content)

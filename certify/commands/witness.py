@@ -17,9 +17,7 @@ from certify.commands.trust import (
     PassphraseFile,
     SignerCommand,
     checked_digest,
-    create,
     private_keys,
-    refuse_existing,
 )
 
 if TYPE_CHECKING:
@@ -59,6 +57,7 @@ def mount(app: typer.Typer, emit: Emit, counting: Counting, tool: Callable[[], T
 
         The document says how far it was recomputed, and when; "verify --witness" takes it.
         """
+        from bench.record import refuse_existing, write_atomic
         from bench.record.files import state_dir
         from bench.units import utc_text
         from certify.statement import package
@@ -103,7 +102,7 @@ def mount(app: typer.Typer, emit: Emit, counting: Counting, tool: Callable[[], T
         now = utc_text(time.time_ns())
         checks = checking.steps_of(report)
         content = make_witness(report.statement, report.payload_sha256, report.level, checks, tool(), signing, now)
-        create(out, content)
+        write_atomic(out, content, new=True)
         shown = {
             "witness": str(out),
             "payload_sha256": report.payload_sha256,

@@ -12,11 +12,10 @@ import contextlib
 import os
 import re
 import stat
-import tempfile
 from pathlib import Path
 
-from bench.errors import InputError, PetasealError, RefusedError
-from bench.record import read_bytes
+from bench.errors import InputError, OutputExistsError, PetasealError, RefusedError
+from bench.record import read_bytes, replacing
 from certify.documents.caps import CAPS
 from certify.keys.signers import (
     PRIVATE_LABELS,
@@ -176,11 +175,8 @@ def node_key(state_dir: Path, machine_id: str) -> PrivateKey:
         raise InputError("machine-id-invalid", f"{machine_id!r} cannot name a key file")
     path = state_dir / "node-keys" / f"{machine_id}.pem"
     if not os.path.lexists(path):
-        try:
+        with contextlib.suppress(OutputExistsError):  # another process was first, and its key is the node's
             _create(path, load_scheme("ed25519").generate().pem(None), 0o600)
-        except InputError as error:
-            if error.code != "output-exists":  # another process was first, and its key is the node's
-                raise
     return load_private(path)
 
 
@@ -206,30 +202,9 @@ def read_passphrase(path: Path) -> bytes:
 
 
 def _create(path: Path, content: bytes, mode: int) -> None:
-    """Create a file whole and exclusively: a temporary beside it, then a hard link, which fails where there is one."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
-        )  # 0600, O_EXCL
-    except OSError as error:
-        raise InputError("output-not-writable", f"cannot be written ({error.strerror})", where=path) from None
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(descriptor, mode)
-            os.fsync(descriptor)
-        os.link(temporary, path)
-    except FileExistsError:
-        raise InputError(
-            "output-exists", "exists, and a key is never overwritten", where=path, fix="choose another name"
-        ) from None
-    except OSError as error:
-        raise InputError("output-not-writable", f"cannot be written ({error.strerror})", where=path) from None
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+    """Create a file of a key whole, in a folder that only its owner may open where it is missing."""
+    with replacing(path, mode, new=True, folder_mode=0o700) as file:
+        file.write(content)
 
 
 def _read_pem(content: bytes, path: Path) -> tuple[bytes, bytes]:

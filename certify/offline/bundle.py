@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-import os
 import re
 import secrets
 import shutil
@@ -18,9 +17,10 @@ import sys
 import tarfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from bench.errors import InputError
+from bench.record import refuse_existing, replacing
 from certify.offline.fetching import fetch, own_wheel
 from certify.offline.wheels import (
     Requirement,
@@ -111,7 +111,7 @@ def make_bundle(out: Path, targets: Sequence[Target], extras: Sequence[str], tel
     Raises:
         InputError: it exists, cannot be written, an extra is unknown, or a wheel cannot be had.
     """
-    refuse_existing(out)
+    refuse_existing(out, "choose another with --out")
     work = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     try:
         work.mkdir(parents=True)
@@ -124,29 +124,15 @@ def make_bundle(out: Path, targets: Sequence[Target], extras: Sequence[str], tel
             fetched[target] = fetch(own, roots[target], target, work)
         tell("packing")
         files = staged(own, roots, fetched)
-        archive = work / "bundle"
-        write_archive(archive, folder_name(own.version), files)
-        digest, size_bytes = file_sha256(archive), archive.stat().st_size
-        refuse_existing(out)
-        os.replace(archive, out)
+        with replacing(out, mode=None, new=True, folder_mode=None) as archive:
+            write_archive(archive, folder_name(own.version), files)
+        digest, size_bytes = file_sha256(out), out.stat().st_size
     except OSError as error:
         raise InputError("output-not-writable", f"cannot be written ({error.strerror})", where=out) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
     wheels = tuple(sorted(name.removeprefix("wheels/") for name in files if name.startswith("wheels/")))
     return Made(out, digest, size_bytes, own.version, wheels, tuple(targets))
-
-
-def refuse_existing(out: Path) -> None:
-    """Refuse an output that is there.
-
-    Raises:
-        InputError: it is.
-    """
-    if os.path.lexists(out):
-        raise InputError(
-            "output-exists", "exists, and is never overwritten", where=out, fix="choose another with --out"
-        )
 
 
 def roots_of(own: Wheel, target: Target, extras: Sequence[str]) -> list[Requirement]:
@@ -214,24 +200,21 @@ def file_sha256(content: bytes | Path) -> str:
     return digest.hexdigest()
 
 
-def write_archive(path: Path, folder: str, files: dict[str, bytes | Path]) -> None:
-    """Write a tar.gz and flush it to disk; the same files make the same bytes."""
+def write_archive(file: BinaryIO, folder: str, files: dict[str, bytes | Path]) -> None:
+    """Write a tar.gz; the same files make the same bytes."""
     import io
 
-    with path.open("wb") as raw:
-        with (
-            gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as packed,  # wheels are compressed already
-            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
-        ):
-            for name, content in sorted(files.items()):
-                entry = tarfile.TarInfo(f"{folder}/{name}")
-                entry.mtime = FIXED_TIME_S
-                entry.mode = 0o755 if name == SCRIPT.name else 0o644
-                entry.size = len(content) if isinstance(content, bytes) else content.stat().st_size
-                with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as source:
-                    archive.addfile(entry, source)
-        raw.flush()
-        os.fsync(raw.fileno())
+    with (
+        gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as packed,  # wheels are compressed already
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for name, content in sorted(files.items()):
+            entry = tarfile.TarInfo(f"{folder}/{name}")
+            entry.mtime = FIXED_TIME_S
+            entry.mode = 0o755 if name == SCRIPT.name else 0o644
+            entry.size = len(content) if isinstance(content, bytes) else content.stat().st_size
+            with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as source:
+                archive.addfile(entry, source)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import InputError
+from bench.record import write_atomic
 from certify.offline.wheels import (
     Requirement,
     Target,
@@ -58,7 +59,7 @@ def fetch(own: Wheel, roots: Sequence[Requirement], target: Target, work: Path) 
         InputError: one cannot be had.
     """
     constraints = work / f"constraints-{target.machine}-{target.python}.txt"
-    constraints.write_text("".join(f"{line}\n" for line in pinned(target)))
+    write_atomic(constraints, "".join(f"{line}\n" for line in pinned(target)).encode())
     asked = list(roots)
     for round_ in range(MAX_ROUNDS):
         folder = work / f"{target.machine}-{target.python}-{round_}"

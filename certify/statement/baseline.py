@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from bench.errors import InputError, RefusedError
-from bench.record import read_bytes, read_yaml, write_atomic
+from bench.errors import RefusedError
+from bench.record import read_bytes, read_yaml, refuse_existing, write_atomic
 from certify.documents.caps import CAPS
 from certify.documents.dsse import seal
 from certify.documents.kinds import PAYLOAD_TYPE, Baseline, Opened, make_document, open_document
@@ -23,11 +22,11 @@ def sign_baseline(
     Raises:
         InputError, RefusedError: the inventory or the key is not acceptable, or `out` exists.
     """
-    if os.path.lexists(out):
-        raise InputError("output-exists", "exists already", where=out, fix="choose another file")
+    refuse_existing(out, "choose another file")
     baseline = read_yaml(inventory, Baseline)
     payload = make_document("baseline", baseline)
-    write_atomic(out, seal(payload, PAYLOAD_TYPE, [load_signing_key(key, passphrase_file, signer)]))
+    envelope = seal(payload, PAYLOAD_TYPE, [load_signing_key(key, passphrase_file, signer)])
+    write_atomic(out, envelope, new=True)
     return len(baseline.devices)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.errors import InputError, RefusedError
-from bench.record import Campaign, NodeRecord, Profile, config_names, digest, read_bytes, write_atomic
+from bench.record import (
+    Campaign,
+    NodeRecord,
+    Profile,
+    config_names,
+    digest,
+    read_bytes,
+    refuse_existing,
+    replacing,
+    write_atomic,
+)
 from bench.record.folder import Folder
 from bench.units import DAY_NS, utc_ns, utc_text
 from certify.documents.caps import CAPS
@@ -156,8 +165,7 @@ def certify(request: Request, progress: Callable[[int], None] = lambda records: 
         InputError, RefusedError: with the code of the first fault; nothing is then written.
     """
     last = request.out / OUTPUTS[-1]  # written last: what lies there without it is left of a run that was killed
-    if os.path.lexists(last):
-        raise InputError("output-exists", "exists already", where=last, fix="choose another folder")
+    refuse_existing(last, "choose another folder")
     if os.path.lexists(request.out) and not request.out.is_dir():
         raise InputError("output-not-writable", "is not a folder", where=request.out)
     if not request.records.is_dir():
@@ -290,22 +298,9 @@ def _issue(request: Request, centre: Centre, policies: tuple[Policy, ...], trust
 
 def _write_records(request: Request, examined: Examined, order: list[int]) -> None:
     """Write ``records.jsonl`` in ascending order of payload digest; each line is what was judged."""
-    target = request.out / "records.jsonl"
-    try:
-        request.out.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=request.out, prefix=".records.", suffix=".tmp", delete=False) as file:
-            try:
-                for i in order:
-                    file.write(_same_bytes(examined.paths[i], examined.seen[i]))
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)
-                os.fsync(file.fileno())
-                os.replace(file.name, target)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-    except OSError as error:
-        raise InputError("output-not-writable", f"cannot be written ({error.strerror})", where=target) from None
+    with replacing(request.out / "records.jsonl") as file:
+        for i in order:
+            file.write(_same_bytes(examined.paths[i], examined.seen[i]))
 
 
 def _same_bytes(path: Path, seen: Seen) -> bytes:

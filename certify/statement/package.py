@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from bench.errors import InputError, RefusedError
+from bench.record import refuse_existing, replacing
 from certify.documents.caps import CAPS, Caps
 from certify.statement.archive import BLOCK, CHUNK, GZIP_MAGIC, MAX_SIZE, RECORD, Reader, header
 
@@ -104,35 +105,19 @@ def pack(folder: Path, out: Path, samples: Path | None = None) -> Packed:
         InputError: `output-exists`, `output-not-writable`, `package-name-invalid`, or a file cannot be read.
         RefusedError: `archive-member-missing`, `archive-member-too-large` or `archive-too-many`.
     """
-    if os.path.lexists(out):
-        raise _exists(out)
+    refuse_existing(out, "choose another with --out")
     if not out.name.endswith(SUFFIXES):
         fix = f"end its name with {', '.join(SUFFIXES)}"
         raise InputError("package-name-invalid", "is not named as a package", where=out, fix=fix)
     found = members(folder, samples)
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp")
-    except OSError as error:
-        raise _not_writable(out, error) from None
-    try:
-        with open(descriptor, "wb") as file:
-            with _archive(file, out) as archive:
-                for name, path in found.items():
-                    _add(archive, name, path)
-                archive.write(bytes(2 * BLOCK))
-                archive.write(bytes(-archive.tell() % RECORD))
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        sha256, size_bytes = file_sha256(Path(temporary))
-        os.link(temporary, out)  # unlike a renaming it fails where somebody else was quicker
-    except FileExistsError:
-        raise _exists(out) from None
-    except OSError as error:
-        raise _not_writable(out, error) from None
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+    with replacing(out, new=True, folder_mode=None) as file:
+        with _archive(file, out) as archive:
+            for name, path in found.items():
+                _add(archive, name, path)
+            archive.write(bytes(2 * BLOCK))
+            archive.write(bytes(-archive.tell() % RECORD))
+        file.seek(0)
+        sha256, size_bytes = _sha256(file)
     return Packed(out, sha256, size_bytes, tuple(found))
 
 
@@ -259,11 +244,15 @@ def check_whole(names: Collection[str], where: object) -> None:
 
 def file_sha256(path: Path) -> tuple[str, int]:
     """Return the hex SHA-256 of a file, and its size in bytes."""
-    digest, size_bytes = hashlib.sha256(), 0
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-            size_bytes += len(chunk)
+        return _sha256(file)
+
+
+def _sha256(file: BinaryIO) -> tuple[str, int]:
+    digest, size_bytes = hashlib.sha256(), 0
+    while chunk := file.read(CHUNK):
+        digest.update(chunk)
+        size_bytes += len(chunk)
     return digest.hexdigest(), size_bytes
 
 
@@ -303,11 +292,3 @@ def _add(archive: BinaryIO, name: str, path: Path) -> None:
         if left or file.read(1):
             raise InputError("file-unreadable", "changed while it was packed", where=path)
         archive.write(bytes(-size % BLOCK))
-
-
-def _exists(out: Path) -> InputError:
-    return InputError("output-exists", "exists, and is never overwritten", where=out, fix="choose another with --out")
-
-
-def _not_writable(out: Path, error: OSError) -> InputError:
-    return InputError("output-not-writable", f"cannot be written ({error.strerror})", where=out)

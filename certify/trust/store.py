@@ -7,7 +7,6 @@ an old revocation list, back from a verifier could bring a revoked key to life a
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.errors import InputError
-from bench.record import read_bytes, write_atomic
+from bench.record import exclusive_lock, read_bytes, replacing
 from certify.documents import dsse
 from certify.documents import kinds as documents
 from certify.documents.caps import CAPS
@@ -91,7 +90,7 @@ def accept_files(
     """
     read = [read_root(read_bytes(path, CAPS.trust_bytes), path) for path in roots]
     memory = Memory(None if state is None else state / "trust", read[0].root.trust_id)
-    with memory.alone() as locked:
+    with memory.locked() as locked:
         known, listed = memory.root(), memory.revocations()
         root = accept(read, known, fingerprint, now, roots, fresh)
         kept = memory.keep(memory.root_file, root.content)
@@ -146,21 +145,15 @@ class Memory:
         return listed
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[bool]:
+    def locked(self) -> Iterator[bool]:
         """Keep other processes out, so that none brings an older version back; yield whether that was possible."""
-        descriptor, locked = None, False
-        with contextlib.suppress(OSError):  # a file system without locks, or one that cannot be written
-            if self.folder is not None:
-                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-                descriptor = os.open(self.folder / f".{self.trust_id}.lock", flags, 0o600)
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                locked = True
-        try:
-            yield locked
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
+        with contextlib.ExitStack() as stack:
+            is_locked = False
+            with contextlib.suppress(OSError, InputError):  # a file system without locks, or one that cannot be written
+                if self.folder is not None:
+                    self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    is_locked = stack.enter_context(exclusive_lock(self.folder / f".{self.trust_id}.lock"))
+            yield is_locked
 
     def keep(self, path: Path | None, content: bytes) -> bool:
         """Keep what was accepted; tell whether it is kept."""
@@ -169,8 +162,8 @@ class Memory:
         try:
             if os.path.lexists(path) and path.read_bytes() == content:
                 return True
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_atomic(path, content)
+            with replacing(path, folder_mode=0o700) as file:
+                file.write(content)
         except (OSError, InputError):
             return False
         return True

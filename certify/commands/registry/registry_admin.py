@@ -321,7 +321,7 @@ def _facts(line: TokenLine, now: str) -> tuple[str, ...]:
 
 def _free(out: Path | None) -> None:
     """Refuse a file that is there, before a token is made for it."""
-    from certify.commands.trust import refuse_existing
+    from bench.record import refuse_existing
 
     if out is not None:
         refuse_existing(out)
@@ -331,7 +331,7 @@ def _write(out: Path | None, secret: str) -> None:
     from bench.record import write_atomic
 
     if out is not None:
-        write_atomic(out, f"{secret}\n".encode(), 0o600)
+        write_atomic(out, f"{secret}\n".encode(), 0o600, new=True)
 
 
 def _now() -> str:

@@ -11,9 +11,7 @@ An answer that is no becomes a `RefusedError` with the registry's reason code; a
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
-import os
 import tempfile
 import time
 import zlib
@@ -27,7 +25,7 @@ import httpx
 import msgspec
 
 from bench.errors import InputError, PetasealError, RefusedError
-from bench.record import read_bytes
+from bench.record import read_bytes, replacing
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
 from certify.registry import api as types
@@ -176,7 +174,7 @@ class Registry:
 
     def records(self, payload_sha256: str, out: Path) -> int:
         """Write a statement's ``records.jsonl``, whole or not at all, and return its size in bytes."""
-        with _whole(out) as file:
+        with replacing(out, 0o600) as file:
             self._download(f"/statements/{_part(payload_sha256)}/records", file)
             return file.tell()
 
@@ -365,25 +363,6 @@ def _packed(path: Path) -> Iterator[bytes]:
     except OSError as error:
         raise InputError("file-unreadable", f"cannot be read ({error.strerror})", where=path) from None
     yield packer.flush()
-
-
-@contextlib.contextmanager
-def _whole(out: Path) -> Iterator[IO[bytes]]:
-    """Yield a file that gets its name when all is written."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp")
-        try:
-            with open(descriptor, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, out)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-    except OSError as error:
-        raise InputError("output-not-writable", f"cannot be written ({error.strerror})", where=out) from None
 
 
 def _filters(filters: Mapping[str, str | None]) -> dict[str, str | None]:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from bench.errors import InputError, RefusedError
-from bench.record import write_atomic
+from bench.errors import OutputExistsError, RefusedError
+from bench.record import refuse_existing, replacing, write_atomic
+from bench.record.files import flush_folder
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import parse_payload
@@ -37,14 +38,13 @@ def pull_statement(registry: Registry, payload_sha256: str, out: Path) -> Pulled
         RefusedError: the registry has no such statement, or hands out another.
     """
     for name in (STATEMENT, RECEIPT, RECORDS):
-        if os.path.lexists(out / name):
-            raise InputError("output-exists", "exists, and is never overwritten", where=out / name)
+        refuse_existing(out / name)
     envelope, receipt = registry.envelope(payload_sha256), registry.receipt(payload_sha256)
     parsed = parse_envelope(receipt, CAPS.witness_bytes, "the receipt")
     if parse_payload("receipt", parsed.payload, "the receipt").subject_digest != payload_sha256:
         raise RefusedError("receipt-differs", "the receipt is of another statement", where=payload_sha256)
-    write_atomic(out / STATEMENT, envelope)
-    write_atomic(out / RECEIPT, receipt)
+    write_atomic(out / STATEMENT, envelope, new=True)
+    write_atomic(out / RECEIPT, receipt, new=True)
     try:
         registry.records(payload_sha256, out / RECORDS)
     except RefusedError as error:
@@ -59,7 +59,7 @@ def pull_campaign(registry: Registry, campaign_sha256: str, out: Path) -> Pulled
 
     Raises:
         RefusedError: `campaign-differs`, the registry hands out a record of another campaign.
-        InputError: `output-exists`, another record of a node is there.
+        InputError: `output-exists`, another record of a node is there; or `output-not-writable`.
     """
     files, unchanged = [], 0
     for content in registry.campaign_records(campaign_sha256):
@@ -69,12 +69,15 @@ def pull_campaign(registry: Registry, campaign_sha256: str, out: Path) -> Pulled
             raise RefusedError("campaign-differs", "is of another campaign", where=record.node_id)
         file = out / f"{record.node_id}{RECORD_SUFFIX}"
         if not os.path.lexists(file):
-            write_atomic(file, content)
+            with replacing(file, new=True, flush="content") as written:
+                written.write(content)
             files.append(file)
         elif file.read_bytes() == content:
             unchanged += 1
         else:
-            raise InputError("output-exists", "is there with another content", where=file, fix="choose another --out")
+            raise OutputExistsError(file, "is there with another content", "choose another --out")
+    if files:
+        flush_folder(out, needed=False)  # once for all of their names
     return Pulled(tuple(files), () if files or unchanged else ("no record was posted yet",), unchanged)
 
 

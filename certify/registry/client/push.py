@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bench.errors import InputError, RefusedError
+from bench.errors import InputError, OutputExistsError, RefusedError
 from bench.record import read_bytes, write_atomic
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
@@ -197,8 +198,17 @@ def _kept(sent: Sent, file: Path) -> Sent:
     if sent.decided.decision == "refused":
         file = file.with_name(f"refused.{file.name}")
     content = base64.b64decode(sent.decided.receipt)
-    if file.exists() and file.read_bytes() != content:
-        name = file.name.removesuffix(".dsse.json")
-        file = file.with_name(f"{name}-{hashlib.sha256(content).hexdigest()[:16]}.dsse.json")
-    write_atomic(file, content)
+    try:
+        write_atomic(file, content, new=True)
+    except OutputExistsError:
+        if not _holds(file, content):
+            name = file.name.removesuffix(".dsse.json")
+            file = file.with_name(f"{name}-{hashlib.sha256(content).hexdigest()[:16]}.dsse.json")
+            write_atomic(file, content)
     return sent._replace(receipt=file)
+
+
+def _holds(file: Path, content: bytes) -> bool:
+    with contextlib.suppress(InputError):
+        return read_bytes(file, len(content)) == content
+    return False

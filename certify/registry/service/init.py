@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from bench.errors import InputError, RefusedError, one_line
-from bench.record import parse_yaml, read_bytes, write_atomic
+from bench.record import parse_yaml, read_bytes, refuse_existing, write_atomic
 from bench.record.files import state_dir
 from certify.documents.caps import CAPS
 from certify.keys.loading import load_signing_key
@@ -89,9 +88,7 @@ def found(founding: Founding, now: str) -> Founded:
     """
     root = founding.root
     file = root / FILE
-    if os.path.lexists(file):
-        fix = "edit it, or choose another folder"
-        raise InputError("output-exists", "exists, and is never overwritten", where=file, fix=fix)
+    refuse_existing(file, "edit it, or choose another folder")
     if founding.database != "sqlite" and not founding.database.startswith("postgresql"):
         fix = "give sqlite, or postgresql+psycopg://user@host/name"
         raise InputError("settings-invalid", "is neither sqlite nor a PostgreSQL server", where="--database", fix=fix)
@@ -112,7 +109,7 @@ def found(founding: Founding, now: str) -> Founded:
     accepted = accept_files((founding.trust,), now, place.state, fingerprint)
     assert accepted.root is not None
     opened_store(place).close()
-    write_atomic(file, content, 0o600)  # the URL of a database may hold a password
+    write_atomic(file, content, 0o600, new=True)  # the URL of a database may hold a password
     return Founded(file, keyid, accepted.root.root.trust_id, accepted.root.fingerprint, accepted.not_checked)
 
 

@@ -30,7 +30,7 @@ from sqlalchemy import Connection, func, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from bench.errors import InputError, RefusedError
-from bench.record import Count, Document, Sha256, Text, UtcTime, encode, read_bytes, write_atomic
+from bench.record import Count, Document, Sha256, Text, UtcTime, encode, read_bytes, refuse_existing, write_atomic
 from certify.documents.merkle import Tree
 from certify.registry.service.registry import Registry
 from certify.registry.service.settings import FILE, Settings, load_place
@@ -97,8 +97,7 @@ def backup(registry: Registry, out: Path, progress: Progress = lambda what, done
         InputError: `output-exists`, or `output-not-writable`.
         RefusedError: `object-missing` or `object-differs`: what is stored is damaged.
     """
-    if os.path.lexists(out):
-        raise InputError("output-exists", "is there already", where=out, fix="name a new folder")
+    refuse_existing(out, "name a new folder")
     made_at = registry.now
     with _folder(out) as folder:
         store = Store(f"sqlite:///{folder / DATABASE}", folder / "objects")

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, func, select, t
 from sqlalchemy.engine import make_url
 
 from bench.errors import InputError
+from bench.record.files import Draft, flush_folder
 from certify.registry.storage import tables
 
 LOCK = 0x70657461  # of PostgreSQL's advisory locks: the one writer
@@ -35,24 +34,20 @@ class Staged:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
         self._hash = hashlib.sha256()
-        descriptor, name = tempfile.mkstemp(dir=objects.temporary, prefix="staged.")
-        self._file = open(descriptor, "wb")  # noqa: SIM115 (closed by `close` or `discard`)
-        self.path = Path(name)
+        self._draft = Draft(objects.temporary, "staged", 0o400)
+        self.path = self._draft.path
         self.size = 0
         self._kept: str | None = None
 
     def write(self, content: bytes) -> None:
         """Append bytes."""
-        self._file.write(content)
+        self._draft.file.write(content)
         self._hash.update(content)
         self.size += len(content)
 
     def close(self) -> None:
         """Hand everything to the disk; `path` can be read from now on."""
-        if not self._file.closed:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
+        self._draft.close()
 
     def keep(self) -> str:
         """Give it its name for good, and return its SHA-256."""
@@ -62,19 +57,15 @@ class Staged:
             target = self._objects.path(self._kept)
             if not target.parent.exists():
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _sync(self._objects.folder)
-            self.path.chmod(0o400)
-            os.replace(self.path, target)  # the same name means the same bytes
-            _sync(target.parent)
+                flush_folder(self._objects.folder)
+            self._draft.take_place(target)  # the same name means the same bytes
+            flush_folder(target.parent)
             self.path = target
         return self._kept
 
     def discard(self) -> None:
         """Remove it unless it was kept."""
-        self._file.close()
-        if self._kept is None:
-            with contextlib.suppress(FileNotFoundError):
-                self.path.unlink()
+        self._draft.discard()
 
 
 class Objects:
@@ -205,12 +196,3 @@ def make_engine(url: str) -> Engine:
     event.listen(engine, "connect", opened)
     event.listen(engine, "begin", begun)
     return engine
-
-
-def _sync(folder: Path) -> None:
-    """Hand a folder's new names to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -140,7 +140,8 @@ def test_the_same_wheels_make_the_same_bytes(
     roots = {target: bundle.roots_of(own, target, []) for target in TARGETS}
     fetched = {target: fetching.fetch(own, roots[target], target, tmp_path) for target in reversed(TARGETS)}
     ordered = {target: fetched[target] for target in TARGETS}
-    bundle.write_archive(tmp_path / "again", unpacked.name, bundle.staged(own, roots, ordered))
+    with (tmp_path / "again").open("wb") as file:
+        bundle.write_archive(file, unpacked.name, bundle.staged(own, roots, ordered))
     assert bundle.file_sha256(tmp_path / "again") == made.sha256 == bundle.file_sha256(made.path)
     with tarfile.open(made.path) as archive:
         entries = archive.getmembers()

@@ -232,7 +232,7 @@ def test_two_that_accept_at_once_leave_the_newer(tmp_path: Path) -> None:
     one, two, three = (write(tmp_path, root, f"{i}.json") for i, root in enumerate((V1, V2, V3)))
     accept_files([one, two], NOW, state, V1.fingerprint)
     holds = Memory(state / "trust", "cn-test")
-    with holds.alone() as locked:
+    with holds.locked() as locked:
         assert locked
         later = get_context("spawn").Process(target=accepting, args=(three, str(state)))
         later.start()
