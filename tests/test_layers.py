@@ -26,6 +26,7 @@ ROOMS = (
     "campaign",
     "verify",
     "statement",
+    "samples",
     "trust",
     "judge",
     "documents",

@@ -43,6 +43,25 @@ def throughput_bounds(work_mflop: int, subwindow_ns: Sequence[int]) -> Bounds:
 
 def bounds_above(work_mflop: int, least_ns: int, over_ns: Sequence[int]) -> Bounds:
     """Return the same for x_i = least_ns + over_ns[i], the form of records, whose type has checked it."""
+    return bounds_of(work_mflop, spread_above(least_ns, over_ns))
+
+
+class Spread(NamedTuple):
+    """The steps of R9 before work is looked at: D = d / n^2, rho = c / d, rho' = p / q, h^2 = num / den."""
+
+    total_ns: int  # S
+    d: int
+    c: int
+    p: int
+    q: int
+    num: int
+    den: int
+    h_fine: int  # h in units of 2^-32 ns, truncated
+    h_ceil_ns: int
+
+
+def spread_above(least_ns: int, over_ns: Sequence[int]) -> Spread:
+    """Return S and h of a window whose sub-windows took x_i = least_ns + over_ns[i], ns."""
     n, e = SUBWINDOWS, over_ns
     rest = sum(e)
     total = n * least_ns + rest  # S; D and C do not depend on where the x_i begin
@@ -56,9 +75,15 @@ def bounds_above(work_mflop: int, least_ns: int, over_ns: Sequence[int]) -> Boun
     # h^2 = t^2 * 30 * D * f / 29 = num/den, D = d / n^2.
     num = T_95_29_MILLIONTHS**2 * n * d * (q + p)
     den = 10**12 * (n - 1) * n * n * (q - p)
-    h_fine = isqrt((num << 2 * FINE_BITS) // den)  # h in units of 2^-32 ns, truncated
+    h_fine = isqrt((num << 2 * FINE_BITS) // den)
     h_floor = h_fine >> FINE_BITS
     h_ceil = h_floor if h_floor * h_floor * den == num else h_floor + 1
+    return Spread(total, d, c, p, q, num, den, h_fine, h_ceil)
+
+
+def bounds_of(work_mflop: int, spread: Spread) -> Bounds:
+    """Return the bounds of a window with so much work, MFLOP."""
+    total, d, c, _, _, num, den, h_fine, h_ceil = spread
     work = work_mflop * 10**9
     return Bounds(
         sustained_mflop_s=work // total,

@@ -1,7 +1,5 @@
-"""The audit: everything from the raw samples to the verdicts, made anew (docs/audit.md).
+"""The audit: a statement held against its raw samples, every fault named (docs/audit.md).
 
-What is here is written from the design's text and shares no arithmetic with the path that makes and verifies
-statements: no rule, sum or bound may be imported from ``certify.judge``,
-``certify.policy.verdicts`` or ``bench.record.interval``. Documents, readers and data (types,
-ratings, policies) are shared.
+The rules, sums and verdicts are the product's own, on figures rebuilt from samples; what judges independently of them
+stands in ``tests/oracle`` and, in another language, in ``verifier.mjs``.
 """

@@ -1,40 +1,44 @@
-"""``petaseal audit DIR``: every number of a statement made anew from the raw samples, and the chain of reasoning.
+"""``petaseal audit DIR``: a statement held against its raw samples, with every fault named.
 
-The rim: reads files, spreads the records over the cores, compares what comes back with the statement.
+The rules, sums and verdicts are those of `petaseal verify`, on figures that were rebuilt from the samples. Where a
+verifier refuses at the first fault, an audit goes on and lists them all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bench.errors import InputError, RefusedError
-from bench.record import digest, identifier
+from bench.record import digest
 from bench.units import utc_text
-from certify.audit.ground import MOST_ISSUES, Ground, Issue, Part
-from certify.audit.judging import NOT_RECOMPUTED
-from certify.audit.node import audit_record
-from certify.audit.sums import binding, compare, holds_not_split
-from certify.audit.telemetry import Copies
-from certify.audit.thresholds import Judged, judged
-from certify.documents.kinds import Baseline, Opened, open_record
+from certify.documents.kinds import Baseline, Opened
+from certify.documents.merkle import record_root
 from certify.policy.policies import Policy, load_policy
 from certify.policy.ratings import installed_ratings
+from certify.samples.issues import Issue, Issues
 from certify.statement.baseline import open_baseline
-from certify.statement.build import CapacityStatement
-from certify.statement.campaign import find_profile
+from certify.statement.build import Basis, CapacityStatement, absences_of, build
+from certify.statement.campaign import check_campaign, check_policies, find_profile
 from certify.statement.claim import open_dated
-from certify.statement.records import Chunk, chunks_of, envelopes
+from certify.statement.records import Audit, Examined, Examiner, examine
 from certify.trust.store import Anchor, open_anchor
 from certify.trust.trusted_set import TrustedSet
-from certify.workers import spread
+from certify.verify import verifier
+from certify.verify.recompute import Difference, differences, inspector_of, plain, scope_of
+from certify.verify.statement_checks import own_policies
 
 STATEMENT, RECORDS = "statement.dsse.json", "records.jsonl"
-FILES_AT_ONCE = 8  # records of one share: reading the samples of one takes up to a second
-BYTES_AT_ONCE = 2**17
-PARALLEL_FROM_RECORDS_BYTES = 2**18  # some thirty records: below, starting processes costs more than it saves
+SUMS = frozenset(  # fields of a statement that add up; what else differs has a code of its own
+    ["pools", "classes", "shown", "bookkeeping", "inventory", "grade", "simulated", "measured_from", "measured_until"]
+)
+KEYED = {  # lists whose entries are known by some of their fields, and the code where one differs
+    "findings": (("code", "workload"), "findings-differ"),
+    "not_counted": (("node_id", "device", "workload"), "codes-differ"),
+    "verdicts": (("policy", "condition"), "verdict-differs"),
+}
 
 
 @dataclass(frozen=True)
@@ -58,25 +62,31 @@ class Request:
 
 @dataclass
 class Report:
-    """What the audit made anew, and where the statement says something else."""
+    """What was recomputed, and where the statement says something else."""
 
     at: str
     statement: CapacityStatement
     payload_sha256: str
     signers: tuple[str, ...]
-    part: Part = field(default_factory=Part)
-    judged: tuple[Judged, ...] = ()
+    policies: tuple[Policy, ...] = ()
+    examined: Examined = field(default_factory=Examined)
+    again: CapacityStatement | None = None  # the statement that records and samples give; None: no record is left
     not_checked: tuple[str, ...] = ()
+
+    @property
+    def found(self) -> Issues:
+        """Everything that was found, in the order in which it was found."""
+        return self.examined.samples.issues
 
     @property
     def issues(self) -> list[Issue]:
         """What was found, the graver first, each kind together."""
-        return sorted(self.part.issues, key=lambda issue: (not issue.weighs, issue.code, issue.where))
+        return sorted(self.found.found, key=lambda issue: (not issue.weighs, issue.code, issue.where))
 
     @property
     def against(self) -> int:
         """How many findings weigh: all but notes."""
-        return sum(n for code, n in self.part.issue_counts.items() if Issue(code, "", "").weighs)
+        return self.found.weighing
 
 
 class Verified(NamedTuple):
@@ -103,9 +113,9 @@ def open_statement(
         InputError: a file cannot be read.
         RefusedError: with the code of the first fault.
     """
-    trust, _, untold = open_anchor(anchor, now)
+    trust, _, not_checked = open_anchor(anchor, now)
     opened, dated = open_dated(path, trust, at, witnesses, policies, receipts=receipts)
-    return Verified(trust, opened, untold, dated)
+    return Verified(trust, opened, not_checked, dated)
 
 
 def audit(request: Request, progress: Callable[[int], None] = lambda records: None) -> Report:
@@ -120,93 +130,47 @@ def audit(request: Request, progress: Callable[[int], None] = lambda records: No
     if not request.folder.is_dir():
         raise InputError("records-not-folder", "is not a folder", where=request.folder)
     file, given = request.statement or request.folder / STATEMENT, tuple(map(load_policy, request.policies))
-    trust, opened, untold, dated = open_statement(
-        file, request.anchor, at, now, request.witnesses, given, request.receipts
-    )
-    ground = _ground(request, opened.predicate, trust, at, dated)
-    if unknown := set(request.nodes) - ground.places.keys():
+    verified = open_statement(file, request.anchor, at, now, request.witnesses, given, request.receipts)
+    opened, s = verified.opened, verified.opened.predicate
+    if unknown := set(request.nodes) - {node.node_id for node in s.campaign.nodes}:
         raise InputError("unknown-name", f"the campaign has no node {min(unknown)}", where="--node")
-    report = Report(at, opened.predicate, opened.payload_sha256, tuple(sorted(opened.signers)))
-    examiner = Auditor(find_records(request.folder, request.records), _folders(request), ground, trust, at, dated)
-    part = report.part
-    copies, seen = Copies(), _Identities(part)
-    for one in examiner.parts():
-        part.add(one)
-        for place, own, board in one.prints:
-            for finding in copies.see(place, own, board):
-                part.tell(finding.code, place, finding.detail)
-        seen.see(one)
-        progress(part.records)
-    if not part.records:
-        raise InputError("no-records", "there is no record", where=request.folder)
-    seen.check_parents()
-    for code, where, what in (*binding(ground), *compare(part, ground)):
-        part.tell(code, where, what)
-    report.judged = tuple(judged(ground, part))
-    sure = not holds_not_split(ground)
-    for one_of in report.judged:
-        needs_baseline = getattr(one_of.condition, "counted", "all") == "newly_added" and ground.existing is None
-        if sure and not needs_baseline and not one_of.agrees:
-            what = f"made anew it is {_answer(one_of.answer)}, and the statement says {_answer(one_of.told)}"
-            part.tell("verdict-differs", f"{one_of.policy.policy}/{one_of.condition.condition}", what)
-    report.not_checked = (*untold, *_not_checked(ground, part))
+    ratings = installed_ratings()
+    if s.ratings_sha256 != ratings.digest:
+        raise RefusedError("ratings-unknown", "was computed with other ratings than this auditor's", where=file)
+    policies = tuple(own_policies(s, verifier.Request(file, request.at_ns, policies=request.policies)))
+    baseline = _baseline(request, s, verified, at)
+    scope = scope_of(s, policies, find_profile(s.campaign, request.profiles), ratings, baseline)
+    examiner = Examiner(
+        find_records(request.folder, request.records),
+        scope,
+        verified.trust,
+        at,
+        verified.dated,
+        inspector=inspector_of(_folders(request), scope, audit=True),
+        audit=Audit(frozenset(request.nodes)),
+    )
+    report = Report(at, s, opened.payload_sha256, tuple(sorted(opened.signers)), policies)
+    report.examined = examine(examiner, progress)
+    basis = Basis(
+        scope, policies, s.baseline_sha256, len(baseline.predicate.devices) if baseline else 0, absences_of(s)
+    )
+    for issue in (*_binding(s, policies), *_records(report)):
+        report.found.report(*issue)
+    if report.examined.tally.node_ids:
+        report.again = build(report.examined.tally, s.records_root, basis, s.issue)
+        unknown_baseline = s.baseline_sha256 is not None and baseline is None
+        for issue in compare(s, report.again, unknown_baseline):
+            report.found.report(*issue)
+    report.not_checked = (*verified.not_checked, *_not_checked(report, baseline))
     return report
 
 
-def _answer(answer: tuple[str, str | None]) -> str:
-    return answer[0] + (f" ({answer[1]})" if answer[1] else "")
-
-
-def _ground(request: Request, s: CapacityStatement, trust: TrustedSet, at: str, dated: str | None) -> Ground:
-    where = request.statement or request.folder
-    if s.ratings_sha256 != installed_ratings().digest:
-        raise RefusedError("ratings-unknown", "was computed with other ratings than this auditor's", where=where)
-    baseline = open_baseline(request.baseline, s.centre, trust, at, dated)
-    existing: frozenset[tuple[str, str]] | None = frozenset()
-    if baseline is not None:
-        if baseline.payload_sha256 != s.baseline_sha256:
-            raise RefusedError(
-                "baseline-differs", "is not the baseline that the statement binds", where=request.baseline
-            )
-        existing = frozenset(_existing(baseline.predicate))
-    elif s.baseline_sha256 is not None:
-        existing = None
-    policies = tuple(_policies(request, s))
-    counted = {name for policy in policies for name in policy.counting}
-    if uncounted := {pool.pool_class for pool in s.centre.pools} - counted:
-        what = f"has a pool of the class {min(uncounted)}, which its policies do not count"
-        raise RefusedError("policy-unknown", what, where=where)
-    return Ground(
-        statement=s,
-        profile=find_profile(s.campaign, request.profiles),
-        policies=policies,
-        existing=existing,
-        nodes=frozenset(request.nodes),
-    )
-
-
-def _existing(baseline: Baseline) -> Iterator[tuple[str, str]]:
-    for device in baseline.devices:
-        for name in ("uuid", "serial", "die_id"):
-            if (found := identifier(getattr(device, name))) is not None:
-                yield name, found
-
-
-def _policies(request: Request, s: CapacityStatement) -> Iterator[Policy]:
-    given = {policy.policy: policy for policy in map(load_policy, request.policies)}
-    for ref in s.policies:
-        try:
-            policy = given[ref.policy] if ref.policy in given else load_policy(str(ref.policy))
-        except InputError:
-            policy = None
-        if policy is None or digest(policy) != ref.sha256:
-            raise RefusedError(
-                "policy-unknown",
-                f"was judged by a policy {ref.policy} that this auditor does not have",
-                where=request.statement or request.folder,
-                fix="give its file with --policy",
-            )
-        yield policy
+def _baseline(request: Request, s: CapacityStatement, verified: Verified, at: str) -> Opened[Baseline] | None:
+    baseline = open_baseline(request.baseline, s.centre, verified.trust, at, verified.dated)
+    if baseline is not None and baseline.payload_sha256 != s.baseline_sha256:
+        what = "is not the baseline that the statement binds"
+        raise RefusedError("baseline-differs", what, where=request.baseline)
+    return baseline
 
 
 def find_records(folder: Path, named: Path | None) -> Path:
@@ -233,90 +197,96 @@ def _folders(request: Request) -> tuple[Path, ...]:
     return tuple(p for name in ("samples", "records", ".") if (p := request.folder / name).is_dir())
 
 
-@dataclass(frozen=True)
-class Auditor:
-    """Audits the records of one share; runs in a worker process."""
-
-    source: Path
-    folders: tuple[Path, ...]
-    ground: Ground
-    trust: TrustedSet
-    at: str
-    dated: str | None = None  # when witnesses or a registry saw the statement
-
-    def __call__(self, chunk: Chunk) -> Part:
-        """Return what was found in a share.
-
-        Raises:
-            RefusedError: a record is not whole.
-        """
-        part = Part()
-        for where, content in envelopes(self.source, chunk):
-            opened = open_record(content, self.trust, self.at, where, self.dated)
-            audit_record(opened, self.folders, self.ground, part)
-        return part
-
-    def parts(self) -> Iterable[Part]:
-        """Return what was found, share by share."""
-        shares, size = chunks_of(self.source)
-        small = [piece for share in shares for piece in _pieces(share)]
-        return spread(self, small, parallel=size >= PARALLEL_FROM_RECORDS_BYTES, where=self.source)
+def _binding(s: CapacityStatement, policies: tuple[Policy, ...]) -> Iterator[Issue]:
+    """Yield what shows that a campaign or centre is not the bound one, or that the campaign contradicts itself."""
+    if digest(s.campaign) != s.campaign_sha256 or digest(s.centre) != s.centre_sha256:
+        yield Issue("campaign-differs", "the statement", "binds another campaign or centre than it holds")
+    try:
+        check_campaign(s.campaign, s.centre, s.starts_at, s.issue.issued_at)
+        check_policies(s.campaign, policies)
+    except RefusedError as error:
+        yield Issue(error.code, error.where or "the campaign", error.what)
 
 
-def _pieces(share: Chunk) -> Iterator[Chunk]:
-    for i in range(0, len(share.paths), FILES_AT_ONCE):
-        yield Chunk(share.paths[i : i + FILES_AT_ONCE])
-    if not share.paths:
-        for at in range(share.start, share.end, BYTES_AT_ONCE):
-            yield Chunk((), at, min(at + BYTES_AT_ONCE, share.end))
+def _records(report: Report) -> Iterator[Issue]:
+    """Yield in what the set of records is not the one that the statement binds."""
+    s, digests = report.statement, sorted(seen.payload_sha256 for seen in report.examined.seen)
+    if len(digests) != s.records:
+        yield Issue("records-count", "the records", f"the statement counts {s.records}, and there are {len(digests)}")
+    elif len(set(digests)) < len(digests) or record_root(digests) != s.records_root:
+        yield Issue("records-root", "the records", "the statement binds others: the Merkle root differs")
 
 
-class _Identities:
-    """Tells of a node or device that is there twice, and of a part beside its whole."""
+def compare(s: CapacityStatement, again: CapacityStatement, unknown_baseline: bool = False) -> Iterator[Issue]:
+    """Yield every field in which a statement differs from the one that its records and samples give.
 
-    def __init__(self, part: Part) -> None:
-        self._part = part
-        self._nodes: set[str] = set()
-        self._seen: dict[str, str] = {}
-        self._parents: dict[str, str] = {}
-
-    def see(self, one: Part) -> None:
-        """Look at some records."""
-        for node in one.nodes:
-            if node in self._nodes:
-                self._part.tell("node-twice", node, "has two records")
-            self._nodes.add(node)
-        for place, own, parent in one.identities:
-            for key in own:
-                if (other := self._seen.setdefault(key, place)) != place:
-                    self._part.tell("duplicate-device", place, f"is the same device as {other} ({key.split()[0]})")
-            if parent is not None:
-                self._parents[parent] = place
-
-    def check_parents(self) -> None:
-        """Look for wholes of which a part was seen."""
-        for parent, place in self._parents.items():
-            whole = next(
-                (f for name in ("uuid", "serial", "die_id") if (f := self._seen.get(f"{name} {parent}"))), None
-            )
-            if whole is not None:
-                self._part.tell("parent-and-slice", place, f"is a part of {whole}")
+    Args:
+        s: as it is signed.
+        again: as it was recomputed.
+        unknown_baseline: the statement binds a baseline that was not given, so that what is newly added is not known.
+    """
+    stated, made = plain(s), plain(again)
+    for name, (fields, code) in KEYED.items():
+        yield from _entries(code, _by_key(stated.pop(name), fields), _by_key(made.pop(name), fields), unknown_baseline)
+    for difference in differences(stated, made):
+        top = str(difference.path[0])
+        if unknown_baseline and "existing" in difference.path:
+            continue
+        if top != "records":  # said before
+            yield _issue(difference, s, "sums-differ" if top in SUMS else "statement-differs")
 
 
-def _not_checked(ground: Ground, part: Part) -> Iterator[str]:
-    yield f"rules taken from the statement: {'; '.join(NOT_RECOMPUTED)}"
-    yield "how many launches there were: the samples hold their times, the record their number"
+Key = tuple[Any, ...]
+
+
+def _by_key(entries: list[dict[str, Any]], fields: tuple[str, ...]) -> dict[Key, dict[str, Any]]:
+    return {tuple(entry[name] for name in fields): entry for entry in entries}
+
+
+def _entries(
+    code: str, stated: dict[Key, dict[str, Any]], made: dict[Key, dict[str, Any]], unknown_baseline: bool
+) -> Iterator[Issue]:
+    """Yield each entry of a list that differs, is missing or should not be there."""
+    for key in sorted(stated.keys() | made.keys(), key=str):
+        a, b = stated.get(key, {}), made.get(key, {})
+        if a == b or (unknown_baseline and _needs_baseline(a or b)):
+            continue
+        where = "/".join(str(part) for part in key if part is not None)
+        what = "; ".join(str(one) for one in differences(a, b)) if a and b else None
+        yield Issue(code, where, what or f"the statement says {_said(a)}, its records and samples give {_said(b)}")
+
+
+def _said(entry: dict[str, Any]) -> str:
+    """Return what an entry says, in a few words."""
+    if not entry:
+        return "nothing"
+    return ", ".join(entry["codes"]) if "codes" in entry else str(entry.get("devices", entry.get("verdict")))
+
+
+def _needs_baseline(verdict: dict[str, Any]) -> bool:
+    return verdict.get("counted") == "newly_added" or verdict.get("growth") is not None
+
+
+def _issue(difference: Difference, s: CapacityStatement, code: str) -> Issue:
+    top, *rest = difference.path
+    where = "the whole"
+    if top in ("pools", "classes") and rest and isinstance(rest[0], int):
+        pools = [f"pool {line.pool}" for line in s.pools], [f"class {line.pool_class}" for line in s.classes]
+        where = pools[top == "classes"][rest[0]]
+        difference = difference._replace(path=tuple(rest[1:]))
+    return Issue(code, where, str(difference))
+
+
+def _not_checked(report: Report, baseline: Opened[Baseline] | None) -> Iterator[str]:
+    yield verifier.NOT_IN_SAMPLES
+    yield "validity and sequence: petaseal verify looks at them"
     yield "what was read before the load: ECC errors and foreign processes are checked as lower bounds"
-    for what, count in sorted(part.not_checked.items()):
+    for what, count in sorted(report.examined.samples.not_checked.items()):
         yield f"{what} ({count})"
-    if ground.existing is None:
+    if report.statement.baseline_sha256 is not None and baseline is None:
         yield "what is newly added: give the signed inventory with --baseline"
-    if holds := holds_not_split(ground):
-        yield f"which devices are on the accepted holds {', '.join(holds)}, and verdicts that may rest on them"
-    for policy in ground.policies:
+    for policy in report.policies:
         if policy.witnesses:
             yield f"witnesses: the policy {policy.policy} demands {policy.witnesses}; petaseal verify looks for them"
-    if ground.statement.shown:
-        yield "sums of workloads that are shown and do not count"
-    if part.issue_counts.total() > MOST_ISSUES:
-        yield f"only the first {MOST_ISSUES} findings are listed"
+    if (count := report.found.counts.total()) > len(report.found.found):
+        yield f"only the first {len(report.found.found)} of {count} findings are listed"

@@ -63,7 +63,7 @@ def mount(app: typer.Typer, emit: Emit, counting: Counting) -> None:
     """Add the commands to the root."""
     group = typer.Typer(
         cls=DefaultGroup,
-        help="Make everything anew from raw samples. `petaseal audit DIR` is short for `petaseal audit run DIR`.",
+        help="Hold a statement against its raw samples. `petaseal audit DIR` is short for `petaseal audit run DIR`.",
         no_args_is_help=True,
     )
     app.add_typer(group, name="audit")

@@ -7,7 +7,7 @@ one device twice) is refused as a whole; what merely fails a rule is listed and 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -191,6 +191,22 @@ class Tally:
         self.measured_until = max(self.measured_until, other.measured_until)
 
 
+class Judged(NamedTuple):
+    """One figure with everything that the rules made of it."""
+
+    node_id: str
+    pool: str
+    setting: Setting
+    figure: Figure
+    counted: bool  # the workload is the one that counts in its pool
+    codes: tuple[str, ...]
+    grade: Grade | None
+    counts: bool
+
+
+Explain = Callable[[Judged], None]
+
+
 def tally_record(record: NodeRecord, scope: Scope, tally: Tally) -> list[DeviceKeys]:
     """Judge one record, add it to `tally`, and return what `Uniqueness` looks at.
 
@@ -198,6 +214,18 @@ def tally_record(record: NodeRecord, scope: Scope, tally: Tally) -> list[DeviceK
         RefusedError: the record does not belong to the statement's campaign, centre or profile.
     """
     check_belongs(record, scope)
+    return add_record(record, scope, tally)
+
+
+def add_record(record: NodeRecord, scope: Scope, tally: Tally, explain: Explain | None = None) -> list[DeviceKeys]:
+    """Judge a record of an expected node, whether or not it belongs here (see `tally_record`).
+
+    Args:
+        record: of a node that the campaign names.
+        scope: what it is judged against.
+        tally: takes its sums.
+        explain: called with each figure and what was made of it.
+    """
     tally.node_ids.add(record.node_id)
     tally.measured_from = min(tally.measured_from, record.started_at)
     tally.measured_until = max(tally.measured_until, record.ended_at)
@@ -233,6 +261,7 @@ def tally_record(record: NodeRecord, scope: Scope, tally: Tally) -> list[DeviceK
             failed,
             scope,
             tally,
+            explain,
         )
     for name in pools:
         tally.nodes[name] += 1
@@ -271,6 +300,7 @@ def _tally_device(
     failed: Mapping[tuple[str, Workload], str],
     scope: Scope,
     tally: Tally,
+    explain: Explain | None,
 ) -> None:
     record, device, keys, pool, rating, signed = found
     model = record.models[device.model]
@@ -302,6 +332,13 @@ def _tally_device(
             if (total := tally.sums.get(key)) is None:
                 total = tally.sums[key] = Sum()
             total.add_figure(figure, nominal)
+        if explain is not None:
+            counts_here = workload == counted and not blocking
+            explain(
+                Judged(
+                    record.node_id, pool.pool, setting, figure, workload == counted, tuple(codes), grade, counts_here
+                )
+            )
         if workload == counted:
             counts = not blocking
             if counts:
@@ -351,6 +388,12 @@ def _place_codes(model: DeviceModel, device: Device, rating: Rating | None, pool
 
 def check_belongs(record: NodeRecord, scope: Scope) -> None:
     """Refuse a record that another campaign, centre, profile or version of the rules made."""
+    for code, what in foreign_facts(record, scope):
+        raise RefusedError(code, f"the record {what}", where=record.node_id)
+
+
+def foreign_facts(record: NodeRecord, scope: Scope) -> Iterator[tuple[str, str]]:
+    """Yield (code, what) of everything that shows that a record belongs elsewhere."""
     expected = scope.expected
     self_issued = scope.campaign.self_issued
     checks = (
@@ -380,9 +423,7 @@ def check_belongs(record: NodeRecord, scope: Scope) -> None:
             f"arrives at {record.started_at}, is ready at {record.ready_at} and ends at {record.ended_at}",
         ),
     )
-    for code, holds, what in checks:
-        if not holds:
-            raise RefusedError(code, f"the record {what}", where=record.node_id)
+    yield from ((code, what) for code, holds, what in checks if not holds)
 
 
 def identities(device: Device | BaselineDevice) -> list[str]:

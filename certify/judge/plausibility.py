@@ -52,7 +52,7 @@ def check(facts: Facts, rating: Rating | None, grade: Grade) -> tuple[str, ...]:
         max_clock_mhz=_believable(facts.max_clock_mhz, rating, facts.precision),
         clock_max_mhz=_believable(facts.clock_max_mhz, rating, facts.precision),
     )
-    flop_per_clock = _product(rating.flop_per_clock_per_unit(facts.precision), _units(facts, rating))
+    flop_per_clock = most_flop_per_clock(facts.precision, facts.units, rating)
     silicon = _above(facts.rate_mflop_s, flop_per_clock, facts.max_clock_mhz, (1, 1))
     observed_mhz = facts.clock_max_mhz if facts.clock_samples >= MIN_CLOCK_SAMPLES else None
     observed = _above(facts.rate_mflop_s, flop_per_clock, observed_mhz, CLOCK_SLACK)
@@ -72,9 +72,13 @@ def check(facts: Facts, rating: Rating | None, grade: Grade) -> tuple[str, ...]:
     return tuple(codes)
 
 
-def _units(facts: Facts, rating: Rating) -> int | None:
-    """Return the smaller of the reported and the rated number of units: a driver cannot add silicon."""
-    return min((units for units in (facts.units, rating.units) if units is not None), default=None)
+def most_flop_per_clock(precision: Precision, units: int | None, rating: Rating) -> int | None:
+    """Return how much a device does in one clock at most; None where its silicon is not known.
+
+    Of the units reported and rated the fewer count: a driver cannot add silicon.
+    """
+    known = min((count for count in (units, rating.units) if count is not None), default=None)
+    return _product(rating.flop_per_clock_per_unit(precision), known)
 
 
 def _believable(clock_mhz: int | None, rating: Rating, precision: Precision) -> int | None:

@@ -9,23 +9,41 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from bench.errors import InputError, RefusedError
-from bench.record import NodeRecord, read_bytes
+from bench.record import NodeRecord, Workload, read_bytes
 from certify.documents.caps import CAPS
 from certify.documents.kinds import Opened, open_record
-from certify.judge.aggregate import DeviceKeys, Scope, Sum, Tally, Uniqueness, counted_sums, tally_record
+from certify.judge.aggregate import (
+    DeviceKeys,
+    Judged,
+    Scope,
+    Sum,
+    Tally,
+    Uniqueness,
+    add_record,
+    counted_sums,
+    foreign_facts,
+    tally_record,
+)
+from certify.samples.summary import Samples, Watched
 from certify.trust.trusted_set import TrustedSet
 from certify.workers import spread
+
+if TYPE_CHECKING:
+    from certify.samples.rebuild import Inspector
 
 RECORD_SUFFIX = ".record.dsse.json"
 PARALLEL_FROM_BYTES = 8 * 2**20  # below, starting processes costs more than it saves
 CHUNK_FILES = 128
 CHUNK_BYTES = 2 * 2**20
+PARALLEL_FROM_BYTES_WITH_SAMPLES = 2**18  # some ten records
+FILES_AT_ONCE = 8  # records of one share with their samples
+BYTES_AT_ONCE = 2**17
 
 
 class Seen(NamedTuple):
@@ -48,6 +66,27 @@ class Examined:
     tally: Tally = field(default_factory=Tally)
     seen: list[Seen] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)  # of a folder: where each of `seen` lies
+    samples: Samples = field(default_factory=Samples)  # what the records' samples said, where they were given
+    chains: list[Chain] = field(default_factory=list)  # of the nodes whose figures are to be explained
+    ends: dict[str, Ends] = field(default_factory=dict)  # by pool
+
+
+class Chain(NamedTuple):
+    """One figure with what the rules made of it, and what its samples come to, where there are any."""
+
+    judged: Judged
+    watched: Watched | None
+
+
+class Ends(NamedTuple):
+    """The smallest and the largest device that counts in a pool: certified MFLOP/s, and where it stands."""
+
+    smallest: tuple[int, str]
+    largest: tuple[int, str]
+
+    def joined(self, other: Ends) -> Ends:
+        """Return the ends of both."""
+        return Ends(min(self.smallest, other.smallest), max(self.largest, other.largest))
 
 
 @dataclass(frozen=True)
@@ -119,6 +158,16 @@ def _line(file: BinaryIO, source: Path) -> bytes:
 
 
 @dataclass(frozen=True)
+class Audit:
+    """How an audit goes on where a verifier refuses: every fault is an issue, and samples stand for the record's words.
+
+    Figures are judged as their samples have them, and those of the named nodes are explained.
+    """
+
+    nodes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class Examiner:
     """Opens and judges the records of one share; runs in a worker process."""
 
@@ -128,6 +177,8 @@ class Examiner:
     at: str
     dated: str | None = None  # when somebody else saw the statement that binds them
     by_node: bool = False  # whether each record's own sums are wanted
+    inspector: Inspector | None = None  # holds each record against its samples, the moment it was opened
+    audit: Audit | None = None
 
     def __call__(self, chunk: Chunk) -> Examined:
         """Return the judged share.
@@ -142,7 +193,7 @@ class Examiner:
                 check_file_name(where, opened)
                 result.paths.append(where)
             tally = Tally() if self.by_node else result.tally
-            devices = tally_record(opened.predicate, self.scope, tally)
+            devices = self._judge(opened, tally, result)
             if self.by_node:
                 result.tally.add(tally)
             result.seen.append(
@@ -158,6 +209,35 @@ class Examiner:
                 )
             )
         return result
+
+    def _judge(self, opened: Opened[NodeRecord], tally: Tally, result: Examined) -> list[DeviceKeys]:
+        """Hold one record against its samples, add it to a tally, and return its devices.
+
+        Raises:
+            RefusedError: the record does not belong to the campaign, and this is no audit.
+        """
+        record = opened.predicate
+        watched: Mapping[tuple[str, Workload], Watched] = {}
+        by_samples = record
+        if self.inspector is not None:
+            by_samples, watched = self.inspector.inspect(opened, result.samples)
+        if self.audit is None:
+            return tally_record(record, self.scope, tally)
+        for code, what in foreign_facts(record, self.scope):
+            result.samples.issues.report(code, record.node_id, f"the record {what}")
+        if record.node_id not in self.scope.expected:
+            return []
+
+        def explain(judged: Judged) -> None:
+            if judged.counts:
+                here = judged.figure.certified_mflop_s, f"{record.node_id}/{judged.figure.device}"
+                ends = result.ends.setdefault(judged.pool, Ends(here, here))
+                result.ends[judged.pool] = ends.joined(Ends(here, here))
+            if record.node_id in self.audit.nodes:  # type: ignore[union-attr]
+                workload = judged.setting.measurement.workload
+                result.chains.append(Chain(judged, watched.get((judged.figure.device, workload))))
+
+        return add_record(by_samples, self.scope, tally, explain)
 
 
 def check_file_name(path: Path, opened: Opened[NodeRecord]) -> None:
@@ -185,18 +265,49 @@ def examine(
     whole, unique = Examined(), Uniqueness()
     for part in _parts(examiner, shares, size):
         for seen in part.seen:
-            unique.see(seen.node_id, seen.devices)
+            try:
+                unique.see(seen.node_id, seen.devices)
+            except RefusedError as error:
+                _go_on(examiner, whole, error)
             collect(seen)
         whole.tally.add(part.tally)
+        whole.samples.add(part.samples)
+        whole.chains += part.chains
+        for pool, ends in part.ends.items():
+            whole.ends[pool] = whole.ends.get(pool, ends).joined(ends)
         # the identities are kept once, in `unique`
         whole.seen += [seen._replace(devices=[], sums=()) for seen in part.seen]
         whole.paths += part.paths
         if len(whole.seen) > CAPS.records:
             raise RefusedError("records-too-many", f"has more than {CAPS.records} records", where=examiner.source)
         progress(len(whole.seen))
-    unique.check_parents()
+    try:
+        unique.check_parents()
+    except RefusedError as error:
+        _go_on(examiner, whole, error)
+    if examiner.inspector is not None:
+        whole.samples.find_copies()
     return whole
 
 
+def _go_on(examiner: Examiner, whole: Examined, error: RefusedError) -> None:
+    """Make a refusal an issue, where this is an audit."""
+    if examiner.audit is None:
+        raise error
+    whole.samples.issues.report(error.code, str(error.where), error.what)
+
+
 def _parts(examiner: Examiner, shares: list[Chunk], size: int) -> Iterable[Examined]:
-    return spread(examiner, shares, parallel=size >= PARALLEL_FROM_BYTES, where=examiner.source)
+    from_bytes = PARALLEL_FROM_BYTES
+    if examiner.inspector is not None:  # the samples of one record are a hundred times its size
+        from_bytes = PARALLEL_FROM_BYTES_WITH_SAMPLES
+        shares = [piece for share in shares for piece in _pieces(share)]
+    return spread(examiner, shares, parallel=size >= from_bytes, where=examiner.source)
+
+
+def _pieces(share: Chunk) -> Iterator[Chunk]:
+    for i in range(0, len(share.paths), FILES_AT_ONCE):
+        yield Chunk(share.paths[i : i + FILES_AT_ONCE])
+    if not share.paths:
+        for at in range(share.start, share.end, BYTES_AT_ONCE):
+            yield Chunk((), at, min(at + BYTES_AT_ONCE, share.end))

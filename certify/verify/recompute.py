@@ -1,18 +1,20 @@
-"""From a statement's records to the statement that they give: steps 13 to 16 of docs/verification.md."""
+"""From a statement's records and samples to the statement that they give: steps 13 to 17 of docs/verification.md."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from bench.errors import RefusedError
 from bench.record import Profile, encode
+from certify.documents.kinds import Baseline, Opened
 from certify.documents.merkle import record_root
 from certify.judge.aggregate import Scope, accepted_holds, counting_of, enrolled_only, identities_of
 from certify.policy.policies import Policy
-from certify.policy.ratings import installed_ratings
+from certify.policy.ratings import Ratings, installed_ratings
 from certify.statement.baseline import baseline_facts, open_baseline
 from certify.statement.build import Basis, CapacityStatement, absences_of, build
 from certify.statement.campaign import find_profile
@@ -21,6 +23,7 @@ from certify.statement.records import Examined, Examiner, Seen, examine
 from certify.trust.trusted_set import TrustedSet
 
 if TYPE_CHECKING:
+    from certify.samples.rebuild import Inspector
     from certify.verify.verifier import Request
 
 
@@ -34,7 +37,7 @@ def recompute(
     holdings: Holdings | None = None,
     dated: str | None = None,
 ) -> Examined:
-    """Open, judge and add up all records, build the statement anew and compare: steps 13 to 16.
+    """Open, judge and add up all records, build the statement anew and compare: steps 13 to 17.
 
     Args:
         request: what was asked for.
@@ -64,19 +67,7 @@ def recompute(
             where=where,
             fix="give that file with --baseline" if wanted else "leave --baseline out",
         )
-    scope = Scope(
-        centre=statement.centre,
-        campaign=campaign,
-        campaign_sha256=statement.campaign_sha256,
-        starts_at=statement.starts_at,
-        profile=profile,
-        profile_sha256=campaign.profile_sha256,
-        ratings=ratings,
-        counting=counting_of(policies, statement.centre),
-        accept=accepted_holds(policies),
-        existing=identities_of(baseline.predicate) if baseline else frozenset(),
-        enrolled_only=enrolled_only(policies),
-    )
+    scope = scope_of(statement, policies, profile, ratings, baseline)
 
     def collect(seen: Seen) -> None:
         if holdings is not None:
@@ -84,7 +75,8 @@ def recompute(
         if request.collect is not None:
             request.collect(seen)
 
-    examiner = Examiner(request.records, scope, trust, at, dated, by_node=request.collect is not None)
+    inspector = None if request.samples is None else inspector_of((request.samples,), scope)
+    examiner = Examiner(request.records, scope, trust, at, dated, request.collect is not None, inspector)
     examined = examine(examiner, progress, collect)  # 13, 14, 15
     digests = [seen.payload_sha256 for seen in examined.seen]
     if request.records.is_dir():
@@ -101,24 +93,76 @@ def recompute(
         raise RefusedError(
             "statement-differs", f"says something else than its records: {_difference(statement, again)}", where=where
         )
+    if (issue := examined.samples.issues.first) is not None:  # 17
+        raise RefusedError(issue.code, issue.what, where=issue.where)
     return examined
 
 
-def _difference(stated: CapacityStatement, computed: CapacityStatement) -> str:
-    """Return the path of the first field that differs, and both values."""
+def scope_of(
+    statement: CapacityStatement,
+    policies: tuple[Policy, ...],
+    profile: Profile,
+    ratings: Ratings,
+    baseline: Opened[Baseline] | None,
+) -> Scope:
+    """Return what the records of a statement are judged against.
 
-    def walk(a: Any, b: Any, path: str) -> str | None:
-        if type(a) is not type(b):
-            return f"{path} is {a!r}, computed {b!r}"
-        if isinstance(a, dict):
-            keys = sorted(a.keys() | b.keys())
-            return next((d for k in keys if (d := walk(a.get(k), b.get(k), f"{path}.{k}".lstrip(".")))), None)
-        if isinstance(a, list | tuple) and len(a) == len(b):
-            return next(
-                (d for i, (x, y) in enumerate(zip(a, b, strict=True)) if (d := walk(x, y, f"{path}[{i}]"))), None
-            )
-        if isinstance(a, list | tuple):
-            return f"{path} has {len(a)} entries, computed {len(b)}"
-        return None if a == b else f"{path} is {a!r}, computed {b!r}"
+    Raises:
+        InputError: `policies-differ`, `class-not-counted`.
+    """
+    return Scope(
+        centre=statement.centre,
+        campaign=statement.campaign,
+        campaign_sha256=statement.campaign_sha256,
+        starts_at=statement.starts_at,
+        profile=profile,
+        profile_sha256=statement.campaign.profile_sha256,
+        ratings=ratings,
+        counting=counting_of(policies, statement.centre),
+        accept=accepted_holds(policies),
+        existing=identities_of(baseline.predicate) if baseline else frozenset(),
+        enrolled_only=enrolled_only(policies),
+    )
 
-    return walk(msgspec.to_builtins(stated), msgspec.to_builtins(computed), "") or "nothing"
+
+def inspector_of(folders: tuple[Path, ...], scope: Scope, audit: bool = False) -> Inspector:
+    """Return what holds the records of a statement against their samples in some folders."""
+    from certify.samples.rebuild import Inspector
+
+    return Inspector(folders, scope.campaign, scope.profile, scope.ratings, audit)
+
+
+class Difference(NamedTuple):
+    """One field of a statement that is not what its records give."""
+
+    path: tuple[str | int, ...]
+    stated: Any
+    computed: Any
+
+    def __str__(self) -> str:
+        path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path).lstrip(".")
+        if isinstance(self.stated, list) and isinstance(self.computed, list):
+            return f"{path} has {len(self.stated)} entries, computed {len(self.computed)}"
+        return f"{path} is {self.stated!r}, computed {self.computed!r}"
+
+
+def differences(stated: Any, computed: Any, path: tuple[str | int, ...] = ()) -> Iterator[Difference]:
+    """Yield every field in which two plain values differ; of lists of different length, the lists."""
+    if isinstance(stated, dict) and isinstance(computed, dict):
+        for key in sorted(stated.keys() | computed.keys()):
+            yield from differences(stated.get(key), computed.get(key), (*path, key))
+    elif isinstance(stated, list) and isinstance(computed, list) and len(stated) == len(computed):
+        for i, (a, b) in enumerate(zip(stated, computed, strict=True)):
+            yield from differences(a, b, (*path, i))
+    elif stated != computed or type(stated) is not type(computed):
+        yield Difference(path, stated, computed)
+
+
+def plain(statement: CapacityStatement) -> Any:
+    """Return a statement as plain dictionaries, lists and values."""
+    return msgspec.json.decode(encode(statement))
+
+
+def _difference(stated: CapacityStatement, computed: CapacityStatement) -> Difference | str:
+    """Return the first field that differs."""
+    return next(differences(plain(stated), plain(computed)), "nothing")

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
-import certify.statement.samples
+import certify.samples.table
 from bench.profile import load_profile
 from bench.record import NodeRecord, Window, digest
 from certify.documents.caps import CAPS
@@ -150,7 +150,7 @@ def test_samples_that_are_a_gzip_bomb(place: Path, monkeypatch: pytest.MonkeyPat
     (centre.records / "gpu-00000.samples.csv.gz").write_bytes(samples)
     assert certified(centre).status == 0
     assert len(samples) < 2**20
-    monkeypatch.setattr(certify.statement.samples, "CAPS", replace_caps(samples_unpacked_bytes=2**20))
+    monkeypatch.setattr(certify.samples.table, "CAPS", replace_caps(samples_unpacked_bytes=2**20))
     answer = verified(centre, "--samples", centre.records)
     assert (answer.code, answer.status) == ("samples-too-large", 1)
 

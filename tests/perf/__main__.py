@@ -5,6 +5,7 @@ python -m tests.perf harness
 python -m tests.perf records 100000
 python -m tests.perf campaign 10000 100000
 python -m tests.perf verify 10000
+python -m tests.perf audit 4
 python -m tests.perf registry
 python -m tests.perf accelerator --device cuda:0 --seconds 60 --out results/local
 python -m tests.perf plot RECORD SAMPLES --out FILE.svg
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.perf import accelerator, campaign, commands, harness, plot, records, verify
+from tests.perf import accelerator, audit, campaign, commands, harness, plot, records, verify
 from tests.perf.rig import Setup, alone
 
 
@@ -25,7 +26,7 @@ def main(arguments: list[str]) -> int:
         return accelerator.main(rest)
     if wanted == "plot":
         return plot.main(rest)
-    if wanted not in ("all", "commands", "harness", "records", "campaign", "verify", "registry"):
+    if wanted not in ("all", "commands", "harness", "records", "campaign", "verify", "audit", "registry"):
         print(__doc__, file=sys.stderr)
         return 2
     if wanted in ("all", "commands"):
@@ -37,6 +38,8 @@ def main(arguments: list[str]) -> int:
         records.measure(int(rest[0]) if rest else 10_000, runs=3)
     if wanted in ("all", "verify"):
         verify.measure(int(rest[0]) if rest else 10_000, runs=3)
+    if wanted in ("all", "audit"):
+        audit.measure(int(rest[0]) if rest else 2, runs=3)
     if wanted in ("all", "registry"):
         from tests.perf import registry  # needs petaseal[registry], which a machine with an accelerator may lack
 

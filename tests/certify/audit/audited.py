@@ -18,7 +18,17 @@ from msgspec.structs import replace
 from bench.engine.assemble import samples_gz
 from bench.engine.measure import READINGS, Row
 from bench.profile import load_profile
-from bench.record import Campaign, Figure, Measurement, NodeClock, NodeRecord, columns, throughput_bounds
+from bench.record import (
+    Campaign,
+    Figure,
+    Measurement,
+    NodeClock,
+    NodeRecord,
+    Precision,
+    Profile,
+    columns,
+    throughput_bounds,
+)
 from bench.telemetry import Reading, Sample, summary
 from bench.units import gemm_mflop
 from certify.documents import dsse
@@ -30,9 +40,6 @@ from tests.certify.measured import Measured, centre_yaml, node_name, of_node, se
 
 SECOND_NS = 10**9
 PROFILE = "standard"
-WINDOW_NS, WARMUP_NS, GUARD_NS = (
-    getattr(load_profile(PROFILE), name) for name in ("window_ns", "warmup_ns", "guard_ns")
-)
 
 
 @dataclass
@@ -48,13 +55,13 @@ class Raw:
 Bend = Callable[[int, int, Raw], None]  # node, device: changes what was drawn, before anything is made of it
 
 
-def honest_raw(seed: str, opened_ns: int, sub_ns: int, rate_mflop_s: int, idle: bool) -> Raw:
+def honest_raw(seed: str, opened_ns: int, sub_ns: int, rate_mflop_s: int, idle: bool, profile: Profile) -> Raw:
     """Return what an honest device gives: 650 W with a noise of some watts, a timer that is late by 50 to 300 us."""
     random = Random(seed)
     times = [round(random.gauss(sub_ns, sub_ns / 3000)) for _ in range(30)]
-    at, energy, drift, samples = -WARMUP_NS + random.randrange(200_000), 0.0, 0.0, []
+    at, energy, drift, samples = -profile.warmup_ns + random.randrange(200_000), 0.0, 0.0, []
     power = 95_000.0 if idle else 600_000.0
-    while at < WINDOW_NS + GUARD_NS:
+    while at < profile.window_ns + profile.guard_ns:
         drift = 0.8 * drift + random.gauss(0, 2500)
         samples.append(
             Sample(
@@ -79,7 +86,7 @@ def honest_raw(seed: str, opened_ns: int, sub_ns: int, rate_mflop_s: int, idle: 
     return Raw(times, opened_ns, samples, rates)
 
 
-def node_of(index: int, base: NodeRecord, bend: Bend, rows: list[Row]) -> NodeRecord:
+def node_of(index: int, base: NodeRecord, bend: Bend, rows: list[Row], profile: str = PROFILE) -> NodeRecord:
     """Return a node's record with readings of its own, and put its samples into `rows`."""
     models = tuple(
         replace(
@@ -94,19 +101,22 @@ def node_of(index: int, base: NodeRecord, bend: Bend, rows: list[Row]) -> NodeRe
         for model in base.models
     )
     devices = tuple(replace(d, device=f"rocm:{i}", die_id=None) for i, d in enumerate(base.devices))
-    measurements = tuple(_measured(index, order, m, bend, rows) for order, m in enumerate(base.measurements))
+    measurements = tuple(
+        _measured(index, order, m, bend, rows, load_profile(profile)) for order, m in enumerate(base.measurements)
+    )
     clock = NodeClock(source="chrony", uncertainty_ns=1_000_000)
     return replace(base, models=models, devices=devices, measurements=measurements, clock=clock)
 
 
-def _measured(index: int, order: int, m: Measurement, bend: Bend, rows: list[Row]) -> Measurement:
+def _measured(index: int, order: int, m: Measurement, bend: Bend, rows: list[Row], profile: Profile) -> Measurement:
     figures = []
     for place, figure in enumerate(m.figures()):
         device, workload = f"rocm:{place}", str(m.workload)
         sub_ns = sum(figure.subwindow_ns) // 30 - 500_000
-        raw = honest_raw(f"{index}/{place}/{workload}", figure.opened_ns, sub_ns, figure.sustained_mflop_s, order == 0)
+        seed, rate = f"{index}/{place}/{workload}", figure.sustained_mflop_s
+        raw = honest_raw(seed, figure.opened_ns, sub_ns, rate, order == 0, profile)
         bend(index, place, raw)
-        figures.append(_figure(figure, device, raw, m))
+        figures.append(_figure(figure, device, raw, m, profile))
         rows += [Row(device, workload, "prepare", 0, f"operand_{i}/a_sha256", "ab" * 32) for i in range(2)]
         at = raw.opened_ns
         for number, elapsed in enumerate(raw.times):
@@ -114,7 +124,7 @@ def _measured(index: int, order: int, m: Measurement, bend: Bend, rows: list[Row
             rows.append(Row(device, workload, "window", at, f"subwindow_{number + 1:02d}_ns", elapsed))
         rows += [Row(device, workload, "warmup", at, "rate_mflop_s", rate) for at, rate in raw.rates]
         for sample in raw.samples:
-            phase = "warmup" if sample.at_ns < 0 else "window" if sample.at_ns < WINDOW_NS else "guard"
+            phase = "warmup" if sample.at_ns < 0 else "window" if sample.at_ns < profile.window_ns else "guard"
             values = {name: getattr(sample.reading, name) for name in READINGS}
             if sample.reading.throttled is not None:
                 values["throttled"] = "+".join(sample.reading.throttled) or "none"
@@ -123,10 +133,10 @@ def _measured(index: int, order: int, m: Measurement, bend: Bend, rows: list[Row
     return replace(m, kernel="gemm-torch", **columns(figures))
 
 
-def _figure(figure: Figure, device: str, raw: Raw, m: Measurement) -> Figure:
+def _figure(figure: Figure, device: str, raw: Raw, m: Measurement, profile: Profile) -> Figure:
     least, total = min(raw.times), sum(raw.times)
     bounds = throughput_bounds(gemm_mflop(m.m, m.n, m.k, figure.launches), raw.times)
-    watch = summary(raw.samples, Reading(processes=0, ecc_uncorrected=0), 0, WINDOW_NS)
+    watch = summary(raw.samples, Reading(processes=0, ecc_uncorrected=0), 0, profile.window_ns)
     told = {name: value for name, value in watch._asdict().items() if name != "throttle_reasons"}
     return figure._replace(
         device=device,
@@ -148,6 +158,8 @@ def audited(
     devices: int = 2,
     bend: Bend = lambda node, device, raw: None,
     change: Callable[[int, NodeRecord], NodeRecord] = lambda index, record: record,
+    profile: str = PROFILE,
+    precisions: tuple[Precision, ...] = ("fp16",),
 ) -> Measured:
     """Lay out a centre of honest accelerators with its statement.
 
@@ -156,16 +168,17 @@ def audited(
         nodes, devices: how many.
         bend: changes what a device gave, so that record and samples agree on it.
         change: changes a record after its samples were made, before it is signed.
+        profile, precisions: as it was measured.
     """
     new_key(folder / "operator.pem", None)
     key = load_scheme("ed25519").generate()
-    base = simulated(devices, PROFILE, ("fp16",)).record
-    campaign = test_campaign(load_profile(PROFILE), ("fp16",), nodes)
+    base = simulated(devices, profile, precisions).record
+    campaign = test_campaign(load_profile(profile), precisions, nodes)
     found = Measured.at(folder)
     found.records.mkdir()
     for index in range(nodes):
         rows: list[Row] = []
-        record = change(index, node_of(index, of_node(base, index, campaign, key), bend, rows))
+        record = change(index, node_of(index, of_node(base, index, campaign, key), bend, rows, profile))
         content = samples_gz(rows)
         (found.records / f"{node_name(index)}.record.dsse.json").write_bytes(seal_record(record, key, content))
         (found.records / f"{node_name(index)}.samples.csv.gz").write_bytes(content)

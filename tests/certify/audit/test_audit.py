@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import gzip
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bench.errors import InputError, PetasealError
 from bench.record import Figure, NodeRecord, columns, throughput_bounds
 from bench.telemetry import Reading, Sample
 from bench.units import gemm_mflop, utc_ns
-from certify.audit import bounds, describe, run
-from certify.audit.judging import CODES, RECOMPUTED
+from certify.audit import describe
 from certify.audit.run import Report, Request, audit
 from certify.documents import dsse
 from certify.documents.caps import CAPS
 from certify.documents.kinds import PAYLOAD_TYPE
 from certify.keys.files import load_private
-from certify.policy.reasons import effect_of, reasons
+from certify.policy.reasons import effect_of
+from certify.statement import records
 from certify.trust.store import Anchor
 from tests.bad_input.command import petaseal
 from tests.certify.audit.audited import Bend, Raw, audited, scripted
 from tests.certify.measured import Measured, measured, node_name
+from tests.oracle import bounds
+from tests.oracle import whole as oracle
+from tests.oracle.judging import CODES
 
-ROOM = Path(bounds.__file__).parent
 GOLDEN = Path(__file__).parents[1] / "golden"
-ROOTS_OF_NUMBERS = {"rules", "aggregate", "verdicts", "plausibility", "interval"}
-times = st.integers(1, 2 * 10**10)
 
 
 @pytest.fixture(autouse=True)
@@ -58,46 +56,6 @@ def audit_of(centre: Measured, **changes: Any) -> Report:
 def found(report: Report) -> set[str]:
     """Return the codes of everything that was found."""
     return {issue.code for issue in report.issues}
-
-
-# The arithmetic
-def test_the_room_borrows_no_arithmetic() -> None:
-    for path in sorted(ROOM.glob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom):
-                names = {alias.name for alias in node.names}
-                used = (node.module or "").split(".")[-1] in ROOTS_OF_NUMBERS
-                assert not used or names == {"Verdict"}, f"{path.name} imports {names}"
-                assert not names & {"throughput_bounds", "bounds_above"}
-
-
-@settings(max_examples=300)
-@given(st.integers(0, 10**13), st.lists(times, min_size=30, max_size=30), st.integers(0, 10**6))
-def test_fractions_and_integers_give_one_interval(work: int, x: list[int], spread: int) -> None:
-    for series in (x, [10**8 + value % (spread + 1) for value in x]):
-        mine, theirs = bounds.interval(work, series), throughput_bounds(work, series)
-        assert (mine.sustained_mflop_s, mine.certified_mflop_s, mine.upper_mflop_s) == theirs[:3]
-        assert mine.rho * 10**6 // 1 == theirs.autocorrelation_ppm
-
-
-@pytest.mark.parametrize("series", [[7] * 30, [1] * 15 + [2] * 15, [1, 3] * 15, [5] * 29 + [10**9]])
-def test_intervals_at_the_edges(series: list[int]) -> None:
-    for work in (0, 1, 3, 10**9):
-        mine, theirs = bounds.interval(work, series), throughput_bounds(work, series)
-        assert (mine.sustained_mflop_s, mine.certified_mflop_s, mine.upper_mflop_s) == theirs[:3]
-
-
-@pytest.mark.parametrize("series", [[1] * 29, [1] * 31, [0] + [1] * 29, [-1] + [1] * 29])
-def test_what_is_no_window(series: list[int]) -> None:
-    with pytest.raises(ValueError, match="R9"):
-        bounds.interval(1, series)
-
-
-def test_every_code_that_is_made_anew_is_one_of_a_figure() -> None:
-    assert sum(map(len, RECOMPUTED.values())) == len(CODES)
-    for code in CODES:
-        assert effect_of(code) in ("note", "hold", "void")
-        assert code in reasons()
 
 
 # Honest statements
@@ -139,10 +97,20 @@ def test_a_centre_with_every_trouble_is_judged_as_by_the_ordinary_path(troubled:
     """Two ways to the same codes, sums and verdicts, for every trouble that a fake device can have."""
     report = audit_of(troubled, nodes=(node_name(1), node_name(3)))
     assert [str(issue) for issue in report.issues] == []
+    assert report.again == report.statement
     known = {f.code for f in report.statement.findings}
     assert len(known & CODES) >= 13, known & CODES
-    assert report.part.records == len(SCRIPTS)
-    assert {chain.place for chain in report.part.chains} == {f"{node_name(i)}/fake:0" for i in (1, 3)}
+    assert len(report.examined.seen) == len(SCRIPTS)
+    places = {f"{chain.judged.node_id}/{chain.judged.figure.device}" for chain in report.examined.chains}
+    assert places == {f"{node_name(i)}/fake:0" for i in (1, 3)}
+
+
+def test_the_oracle_judges_a_centre_with_every_trouble_alike(troubled: Measured) -> None:
+    """Two rule books, written apart, come to the same codes, sums and verdicts, from the same samples."""
+    report = audit_of(troubled)
+    part = oracle.judge(troubled, report.statement, report.policies)
+    assert [str(issue) for issue in part.issues] == []
+    assert part.records == len(SCRIPTS)
 
 
 @pytest.mark.parametrize("profile", ["smoke", "standard", "certification"])
@@ -180,10 +148,13 @@ def test_honest_accelerators(honest: Measured) -> None:
 def test_the_chain_of_reasoning_is_printed(honest: Measured) -> None:
     report = audit_of(honest, nodes=(node_name(1),))
     text = "\n".join(describe.lines(report))
-    figure = next(c for c in report.part.chains if c.counted)
-    assert figure.case.rates is not None
-    for number in (figure.case.rates.certified_mflop_s, figure.case.rates.sum_ns, figure.case.rates.half_ns):
+    judged = next(chain.judged for chain in report.examined.chains if chain.judged.counted)
+    m, f = judged.setting.measurement, judged.figure
+    made = bounds.interval(gemm_mflop(m.m, m.n, m.k, f.launches), f.subwindow_ns)
+    for number in (made.certified_mflop_s, made.sum_ns, made.half_ns, made.work_mflop):
         assert f"{number:,}" in text
+    for ratio in (made.rho, made.rho_used, made.factor):
+        assert f"= {float(ratio):.9f}"[:-3] in text  # truncated
     for words in ("智能算力规模2000P以上", "二(六)", "2,000,000,000,000", "NOT CHECKED", "smallest", "grade-too-low"):
         assert words in text
     assert json.loads(json.dumps(describe.as_json(report)))["agrees"] is True
@@ -251,6 +222,39 @@ def test_a_record_that_its_samples_do_not_support(tmp_path: Path, lie: str) -> N
     codes = found(audit_of(centre))
     assert code in codes
     assert more <= codes
+    assert refused_by_verify(centre) == code
+
+
+def refused_by_verify(centre: Measured) -> str | None:
+    """Return the code with which ``verify --require audited`` refuses a statement: it looks where the audit looks."""
+    report = centre.verify(samples=centre.records, require=("audited",))
+    assert report.refused
+    assert report.level is None
+    return report.refusal.code if report.refusal else None
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_records_that_are_swapped_while_they_are_read_are_never_audited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """Samples are held against the very bytes that were verified: there is no second reading to prepare for."""
+    (tmp_path / "lie").mkdir()
+    (tmp_path / "true").mkdir()
+    lie = audited(tmp_path / "lie", 1, 1, nothing, lambda index, record: figures_changed(record, faster))
+    true = audited(tmp_path / "true", 1, 1)
+    assert next(lie.records.glob("*.csv.gz")).read_bytes() == next(true.records.glob("*.csv.gz")).read_bytes()
+    opened, opens = records._open_lines, 0
+
+    def swapped(source: Path) -> Any:
+        nonlocal opens
+        opens += 1
+        return opened(true.folder / "out" / "records.jsonl" if opens >= at else source)
+
+    monkeypatch.setattr(records, "_open_lines", swapped)
+    report = lie.verify(samples=lie.records)
+    assert report.refused
+    assert report.level is None
+    assert opens == 2  # for its size, and to read it
 
 
 def constant(node: int, device: int, raw: Raw) -> None:
@@ -263,6 +267,26 @@ def copied(kept: dict[str, Raw]) -> Bend:
             raw.times, raw.samples = list(first.times), list(first.samples)
 
     return bend
+
+
+def nearly_copied(kept: dict[str, Raw]) -> Bend:
+    """Copy one node's times and readings to the others, each changed by a nanosecond or two and a milliwatt."""
+    random = Random("near")
+
+    def bend(node: int, device: int, raw: Raw) -> None:
+        if (first := kept.setdefault(str(device), raw)) is not raw:
+            raw.times = [x + random.randrange(-2, 3) for x in first.times]
+            raw.samples = [
+                Sample(s.at_ns + random.randrange(1000), s.reading._replace(power_mw=near(s.reading.power_mw, random)))
+                for s in first.samples
+            ]
+
+    return bend
+
+
+def near(value: int | None, random: Random) -> int:
+    assert value is not None
+    return value + random.randrange(-1, 2)
 
 
 def rounded(node: int, device: int, raw: Raw) -> None:
@@ -287,6 +311,7 @@ def invented(node: int, device: int, raw: Raw) -> None:
 BENT: dict[str, tuple[Bend, set[str]]] = {
     "constant power": (constant, {"power-too-smooth", "power-flat"}),
     "one node's readings for another": (copied({}), {"subwindows-copied", "telemetry-copied"}),
+    "one node's readings for another, all but": (nearly_copied({}), {"subwindows-copied", "telemetry-copied"}),
     "rounded times": (rounded, {"subwindows-rounded"}),
     "readings in a loop": (looped, {"telemetry-repeated", "power-flat"}),
     "a timer without jitter": (on_the_dot, {"timestamps-regular"}),
@@ -297,9 +322,11 @@ BENT: dict[str, tuple[Bend, set[str]]] = {
 @pytest.mark.parametrize("how", BENT)
 def test_readings_that_no_device_gives(tmp_path: Path, how: str) -> None:
     bend, expected = BENT[how]
-    report = audit_of(audited(tmp_path, 2, 1, bend))
+    centre = audited(tmp_path, 2, 1, bend)
+    report = audit_of(centre)
     assert found(report) == expected
     assert report.against
+    assert refused_by_verify(centre) in {code for code in expected if effect_of(code) != "note"}
 
 
 # Lies of statements: the operator signs what he likes
@@ -381,7 +408,7 @@ def test_samples_that_are_missing_are_found_and_the_rest_goes_on(honest: Measure
         ("samples-differ", node_name(1)),
         ("file-empty", node_name(2)),
     }
-    assert report.part.with_samples == 0
+    assert report.examined.samples.records == 0
     assert any("their own numbers" in line for line in report.not_checked)
 
 
@@ -390,8 +417,8 @@ def test_many_nodes_are_audited_on_all_cores(tmp_path: Path, monkeypatch: pytest
     centre.certify()
     told: list[int] = []
     alone = audit_of(centre)
-    monkeypatch.setattr(run, "PARALLEL_FROM_RECORDS_BYTES", 0)
-    monkeypatch.setattr(run, "FILES_AT_ONCE", 3)
+    monkeypatch.setattr(records, "PARALLEL_FROM_BYTES_WITH_SAMPLES", 0)
+    monkeypatch.setattr(records, "FILES_AT_ONCE", 3)
     request = Request(centre.records, 1_900_000_000_000_000_000, Anchor(public_key=centre.public_key))
     request = dataclasses.replace(
         request, records=centre.records, statement=centre.folder / "out" / "statement.dsse.json"
@@ -399,7 +426,7 @@ def test_many_nodes_are_audited_on_all_cores(tmp_path: Path, monkeypatch: pytest
     spread = audit(request, told.append)
     assert told == [3, 6, 9, 12, 15, 18, 20]
     assert [str(issue) for issue in spread.issues] == []
-    assert (spread.part.sums, spread.part.records) == (alone.part.sums, 20)
+    assert (spread.examined.tally.sums, len(spread.examined.seen)) == (alone.examined.tally.sums, 20)
 
 
 def test_the_command_is_its_own_default(honest: Measured) -> None:

@@ -90,9 +90,11 @@ def codes(report: Report) -> set[str]:
     return {issue.code for issue in report.issues}
 
 
-def blind(monkeypatch: pytest.MonkeyPatch) -> None:
+def certify_blindly(centre: Measured, *args: Any, **changes: Any) -> None:
     """Certify as a dishonest operator's own build does: it looks at no key."""
-    monkeypatch.setattr(Scope, "key_codes", lambda self, record: ())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Scope, "key_codes", lambda self, record: ())
+        centre.certify(*args, **changes)
 
 
 # Keys of nodes
@@ -106,7 +108,7 @@ def test_records_under_their_enrolled_keys(tmp_path: Path, policy: str) -> None:
     assert any("witnesses: the policy enrolled demands 2" in what for what in report.not_checked)
 
 
-def test_a_record_under_another_key_than_the_enrolled_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_under_another_key_than_the_enrolled_one(tmp_path: Path) -> None:
     """Whatever the policy: where the campaign names a key, no other one seals the record."""
     keys = [new_key(), new_key()]
     centre = lay(tmp_path, keys, [keys[0], new_key()])
@@ -115,8 +117,7 @@ def test_a_record_under_another_key_than_the_enrolled_one(tmp_path: Path, monkey
     assert [str(issue) for issue in honest.issues] == []
     assert honest.statement.classes[0].counted.devices == 1
     assert not any("witnesses:" in what for what in honest.not_checked)
-    blind(monkeypatch)
-    centre.certify(centre.folder / "lie")
+    certify_blindly(centre, centre.folder / "lie")
     shutil.rmtree(centre.folder / "out")
     (centre.folder / "lie").rename(centre.folder / "out")
     lie = audited(centre)
@@ -125,15 +126,12 @@ def test_a_record_under_another_key_than_the_enrolled_one(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("self_issued", [False, True])
-def test_a_record_under_a_key_that_nobody_enrolled(
-    tmp_path: Path, policy: str, monkeypatch: pytest.MonkeyPatch, self_issued: bool
-) -> None:
+def test_a_record_under_a_key_that_nobody_enrolled(tmp_path: Path, policy: str, self_issued: bool) -> None:
     """A campaign that a node issued for itself may name its own key: that enrols nobody."""
     key = new_key()
     more = {"self_issued": True, "centre_id": None} if self_issued else {}
     centre = lay(tmp_path, [key if self_issued else None], [key], **more)
-    blind(monkeypatch)
-    centre.certify(policies=(policy,), campaign=None if self_issued else centre.campaign)
+    certify_blindly(centre, policies=(policy,), campaign=None if self_issued else centre.campaign)
     report = audited(centre, policy)
     assert {"codes-differ", "findings-differ", "sums-differ"} <= codes(report)
     assert any("node-key-not-enrolled" in issue.what for issue in report.issues)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
 from bench.errors import InputError, RefusedError
 from bench.record import RULES_VERSION, Device, Figure, Measurement, NodeRecord, Workload, identifier
-from certify.audit.bounds import Interval, N, interval
-from certify.audit.ground import KEY_CODES, Added, Chain, Ground, Group, Part, Standing
-from certify.audit.judging import CODES, Case, flop_per_clock, judge
-from certify.audit.observed import Observed, Watched, observe, watched
-from certify.audit.telemetry import About, implausible, prints
 from certify.documents.kinds import Opened
 from certify.policy.centre import Pool
 from certify.policy.ratings import Rating, installed_ratings
 from certify.policy.reasons import effect_of
-from certify.statement.samples import SAMPLES_SUFFIX, bound_samples, figures
+from certify.samples.table import SAMPLES_SUFFIX, bound_samples
+from tests.oracle.bounds import Interval, N, interval
+from tests.oracle.ground import KEY_CODES, Added, Chain, Ground, Group, Part, Standing
+from tests.oracle.judging import CODES, Case, judge
+from tests.oracle.observed import Observed, Watched, figures, observe, watched
 
 # Columns of a figure that its samples give whole. The others of its telemetry also rest on a reading before the load.
 COLUMNS = (
@@ -102,8 +103,8 @@ def _foreign(record: NodeRecord, ground: Ground) -> Iterator[tuple[str, str]]:
 def _observed(rows: dict[Key, Row], content: bytes, path: Path, ground: Ground) -> dict[Key, Row]:
     """Return the figures with what their samples say; one device's rows are held at a time."""
     found = {}
-    for key, lines in figures(content, path):
-        seen = observe(lines, path)
+    for key, lines in figures(content):
+        seen = observe(lines)
         if (row := rows.get(key)) is None:
             if seen.marks:
                 raise RefusedError("samples-differ", f"hold a window of {' in '.join(key)} that the record has not")
@@ -177,7 +178,7 @@ class _Node:
     def __init__(self, opened: Opened[NodeRecord], rows: dict[Key, Row], ground: Ground, part: Part) -> None:
         self.record = opened.predicate
         self.rows, self.ground, self.part = rows, ground, part
-        self.key_codes = ground.key_codes(self.record.node_id, next(iter(opened.signers)))
+        self.key_codes = ground.key_codes(self.record.node_id, sha256(b64decode(self.record.signer_spki)).hexdigest())
         campaign = ground.statement.campaign
         place = ground.places.get(self.record.node_id, 0)
         self.slot_ns = campaign.ramp_ns * place // len(campaign.nodes) if campaign.nodes else 0
@@ -189,7 +190,6 @@ class _Node:
         pools = set()
         for place, device in enumerate(self.record.devices):
             where = f"{self.record.node_id}/{device.device}"
-            self.part.identities.append((where, _identities(device), identifier(device.parent)))
             self.part.simulated |= self.record.models[device.model].simulated
             pool = self.ground.pool_of(self.record.node_id, device.device)
             if pool is None:
@@ -222,7 +222,6 @@ class _Node:
             codes, grade = judge(case)
             codes = [*self.key_codes, *codes]
             workload = row.measurement.workload
-            self._plausible(where, str(workload), case, row)
             part.findings.update((code, str(workload)) for code in codes)
             said: tuple[str, ...] = ()
             if workload == counted:
@@ -276,32 +275,6 @@ class _Node:
             other_rates=others,
         )
 
-    def _plausible(self, where: str, workload: str, case: Case, row: Row) -> None:
-        """Look for telemetry that no honest device gives, and keep what shows copies."""
-        part, rates = self.part, case.rates
-        length = self.ground.length_ns(row.measurement.workload)
-        if case.model.simulated:
-            part.not_checked["plausibility of telemetry: the device is simulated"] += 1
-            return
-        if row.seen is None or rates is None or length is None:
-            return
-        about = About(
-            accelerator=case.model.kind != "cpu",
-            length_ns=length,
-            first=self.ground.statement.campaign.windows[0].workload == row.measurement.workload,
-            work_mflop=rates.work_mflop,
-            sustained_mflop_s=rates.sustained_mflop_s,
-            flop_per_clock=flop_per_clock(case),
-        )
-        if about.flop_per_clock is None:
-            part.not_checked["each sub-window against its clock: FLOP per clock of the device is not known"] += 1
-        if not row.seen.inside("power_mw", length):
-            part.not_checked["power against energy, smoothness, copies: the device exposes no power"] += 1
-        for found in implausible(row.seen, about):
-            part.tell(found.code, f"{where} {workload}", found.detail)
-        share = case.model.count_unit in ("die", "slice")
-        part.prints.append((f"{where} {workload}", prints(row.seen, length), self.record.node_id if share else None))
-
     def _compare(self, where: str, mine: list[str], judged: frozenset[str]) -> tuple[str, ...]:
         """Compare why a device counts 0 with the statement's reasons; return those that are not recomputed."""
         node, _, device = where.partition("/")
@@ -339,8 +312,3 @@ class _Node:
         own = {(name, found) for name in names if (found := identifier(getattr(device, name))) is not None}
         parent = identifier(device.parent)
         return not known.isdisjoint(own | ({(name, parent) for name in names} if parent else set()))
-
-
-def _identities(device: Device) -> list[str]:
-    pairs = ((name, identifier(getattr(device, name))) for name in ("uuid", "serial", "die_id"))
-    return [f"{name} {text}" for name, text in pairs if text is not None]

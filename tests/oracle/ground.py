@@ -8,32 +8,14 @@ from functools import cached_property
 from typing import NamedTuple
 
 from bench.record import Grade, Profile, Workload
-from certify.audit.judging import Case
-from certify.audit.observed import Watched
-from certify.audit.telemetry import Prints
 from certify.policy.centre import Pool
 from certify.policy.policies import Counting, Policy
-from certify.policy.reasons import effect_of
+from certify.samples.issues import Issue
 from certify.statement.build import CapacityStatement, NotCounted
+from tests.oracle.judging import Case
+from tests.oracle.observed import Watched
 
 KEY_CODES = frozenset({"node-key-differs", "node-key-not-enrolled"})  # of a record, and so of all its figures
-MOST_ISSUES = 1000  # kept with their text; the others are counted
-
-
-class Issue(NamedTuple):
-    """A disagreement with the statement, or something implausible: a reason code, where and what."""
-
-    code: str
-    where: str
-    what: str
-
-    @property
-    def weighs(self) -> bool:
-        """Whether it makes the audit's answer no: all but notes do."""
-        return effect_of(self.code) != "note"
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what} [{self.code}]"
 
 
 @dataclass(frozen=True)
@@ -171,20 +153,15 @@ class Part:
     grades: set[Grade] = field(default_factory=set)
     simulated: bool = False
     issues: list[Issue] = field(default_factory=list)
-    issue_counts: Counter[str] = field(default_factory=Counter)
     not_checked: Counter[str] = field(default_factory=Counter)  # what -> how many figures or records
-    prints: list[tuple[str, Prints, str | None]] = field(default_factory=list)  # place, of it, its board
-    identities: list[tuple[str, list[str], str | None]] = field(default_factory=list)  # place, keys, parent
     chains: list[Chain] = field(default_factory=list)
 
     def tell(self, code: str, where: str, what: str) -> None:
         """Take an issue."""
-        self.issue_counts[code] += 1
-        if len(self.issues) < MOST_ISSUES:
-            self.issues.append(Issue(code, where, what))
+        self.issues.append(Issue(code, where, what))
 
     def add(self, other: Part) -> None:
-        """Merge another part; what `copies` and identities look at is left to the caller."""
+        """Merge another part."""
         self.records += other.records
         self.figures += other.figures
         self.with_samples += other.with_samples
@@ -198,7 +175,6 @@ class Part:
         self.findings += other.findings
         self.grades |= other.grades
         self.simulated |= other.simulated
-        self.issues += other.issues[: MOST_ISSUES - len(self.issues)]
-        self.issue_counts += other.issue_counts
+        self.issues += other.issues
         self.not_checked += other.not_checked
         self.chains += other.chains

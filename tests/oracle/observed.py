@@ -5,18 +5,38 @@ Everything is made from the rows alone; nothing of the record is looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
-from pathlib import Path
+import csv
+import gzip
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
-from certify.statement.samples import IN_TIME, MARK, Row, integer
-
 SECOND_NS = 10**9
+IN_TIME = frozenset({"warmup", "window", "guard"})
+MARK = re.compile(r"subwindow_[0-9]{2}_ns")
 READINGS = frozenset(
     {"power_mw", "temperature_c", "clock_mhz", "utilisation_ppm", "ecc_uncorrected", "processes", "energy_mj"}
 )
 Series = Sequence[tuple[int, int]]  # offset ns from the opening of the core window, value
+
+
+class Row(NamedTuple):
+    """One line of the samples."""
+
+    device: str
+    workload: str
+    phase: str
+    offset_ns: int
+    quantity: str
+    value: str
+
+
+def figures(content: bytes) -> Iterator[tuple[tuple[str, str], Iterator[Row]]]:
+    """Yield ((device, workload), rows) of a sidecar, by the readers of the standard library."""
+    lines = csv.reader(gzip.decompress(content).decode("ascii").splitlines()[1:])
+    rows = (Row(a, b, phase, int(at), quantity, value) for a, b, phase, at, quantity, value in lines)
+    yield from groupby(rows, key=lambda row: (row.device, row.workload))
 
 
 class Mark(NamedTuple):
@@ -76,12 +96,8 @@ class Observed(NamedTuple):
         return None
 
 
-def observe(rows: Iterable[Row], path: Path) -> Observed:
-    """Return what the rows of one device and workload say.
-
-    Raises:
-        RefusedError: `samples-invalid`.
-    """
+def observe(rows: Iterable[Row]) -> Observed:
+    """Return what the rows of one device and workload say."""
     marks: list[Mark] = []
     readings: dict[str, list[tuple[int, int]]] = {}
     throttled: list[tuple[int, str]] = []
@@ -91,13 +107,13 @@ def observe(rows: Iterable[Row], path: Path) -> Observed:
         if row.phase not in IN_TIME:
             operands += row.quantity.startswith("operand_")
         elif row.quantity in READINGS:
-            readings.setdefault(row.quantity, []).append((row.offset_ns, integer(row.value, path)))
+            readings.setdefault(row.quantity, []).append((row.offset_ns, int(row.value)))
         elif row.quantity == "throttled":
             throttled.append((row.offset_ns, row.value))
         elif row.quantity == "rate_mflop_s" and row.phase == "warmup":
-            rates.append((row.offset_ns, integer(row.value, path)))
+            rates.append((row.offset_ns, int(row.value)))
         elif MARK.fullmatch(row.quantity):
-            marks.append(Mark(row.quantity, row.offset_ns, integer(row.value, path)))
+            marks.append(Mark(row.quantity, row.offset_ns, int(row.value)))
     return Observed(tuple(marks), {k: tuple(v) for k, v in readings.items()}, throttled, rates, operands)
 
 
@@ -133,14 +149,6 @@ def watched(seen: Observed, length_ns: int) -> Watched:
         others_seen=max(others) - 1 if others else None,
         reasons=frozenset(reason for text in states if text != "none" for reason in text.split("+")),
     )
-
-
-def power_by_area_mw(power: Series) -> int | None:
-    """Return the mean power under the line through the readings (trapezoids), mW; None below two readings."""
-    if len(power) < 2 or power[-1][0] <= power[0][0]:
-        return None
-    area = sum((b[1] + a[1]) * (b[0] - a[0]) for a, b in pairwise(power))
-    return area // (2 * (power[-1][0] - power[0][0]))
 
 
 def _mean(values: Sequence[int]) -> int | None:

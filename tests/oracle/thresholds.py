@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from bench.record import GRADES
-from certify.audit.ground import Added, Ground, Part
-from certify.audit.sums import added, nodes_missing
 from certify.policy.policies import Basis, Policy, Share, Threshold
 from certify.policy.verdicts import Verdict
+from tests.oracle.ground import Added, Ground, Part
+from tests.oracle.sums import added, nodes_missing
 
 Answer = tuple[str, str | None]  # verdict and reason
 INSUFFICIENT = "insufficient_evidence"

@@ -1,4 +1,4 @@
-"""The rules that numbers decide, judged in two ways, by the ordinary path and by the audit: figures of every kind."""
+"""The rules that numbers decide, judged in two ways, by the product and by the oracle: figures of every kind."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from bench.engine.measure import Row
 from bench.profile import load_profile
 from bench.record import Campaign, Figure, Measurement, NodeClock, NodeRecord, throughput_bounds
 from bench.units import gemm_mflop
-from certify.audit.bounds import interval
-from certify.audit.judging import CODES, Case, judge
 from certify.judge import rules
 from certify.keys.signers import load_scheme
 from certify.policy.ratings import Rating, installed_ratings
 from tests.certify.audit.audited import PROFILE, node_of
 from tests.certify.measured import of_node, simulated, test_campaign
+from tests.oracle.bounds import interval
+from tests.oracle.judging import CODES, Case, judge
 
 S = 10**9
 # What a figure may say, where the rules change their mind and beyond.

@@ -1,4 +1,4 @@
-"""Thresholds and shares, judged in two ways from the same sums: by `certify.policy.verdicts` and by the audit."""
+"""Thresholds and shares, judged in two ways from the same sums: by `certify.policy.verdicts` and by the oracle."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ import pytest
 from msgspec.structs import replace
 
 from bench.profile import load_profile
-from certify.audit.ground import Added, Ground, Group, Part
-from certify.audit.sums import compare
-from certify.audit.thresholds import judged
 from certify.documents.kinds import Baseline, BaselineDevice
 from certify.judge.aggregate import Key, Sum, Tally
 from certify.policy.centre import Bilingual
@@ -20,6 +17,9 @@ from certify.policy.policies import Clause, Policy, Share, Threshold, load_polic
 from certify.statement.build import CapacityStatement, build
 from tests.certify.judged import ISSUE, ROOT, basis_of, centre_of
 from tests.certify.measured import node_name, test_campaign
+from tests.oracle.ground import Added, Ground, Group, Part
+from tests.oracle.sums import compare
+from tests.oracle.thresholds import judged
 
 P = 10**9
 POOLS: list[dict[str, Any]] = [

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from random import Random
 
+import numpy as np
 import pytest
 
-from certify.audit import telemetry
-from certify.audit.observed import Mark, Observed
-from certify.audit.telemetry import About, Copies, Finding, prints
 from certify.policy.reasons import effect_of
+from certify.samples import telemetry
+from certify.samples.observed import Mark, Observed
+from certify.samples.summary import Print, Prints, Samples
+from certify.samples.telemetry import About, Finding, prints
 
 SECOND = 10**9
 LENGTH = 66 * SECOND
@@ -63,7 +65,7 @@ def observed(seed: object = 0, power: Sequence[int] | None = None, window: int =
         "energy_mj": tuple(counted),
     }
     rates = [(moment, 300_000_000 + random.randrange(10**6)) for moment in at[1:warm]]
-    return Observed(tuple(marks), readings, [(moment, "none") for moment in at], rates, 4)
+    return Observed(tuple(marks), readings, [(moment, 0) for moment in at], ("none",), rates)
 
 
 def about(**changes: object) -> About:
@@ -97,20 +99,27 @@ def with_marks(seen: Observed, times: Sequence[int]) -> Observed:
 
 
 def with_series(seen: Observed, name: str, change: Callable[[int, int], tuple[int, int]]) -> Observed:
-    return seen._replace(readings={**seen.readings, name: tuple(change(*one) for one in seen.readings[name])})
+    return seen._replace(
+        readings={**seen.readings, name: [change(at, value) for at, value in seen.whole(name).tolist()]}
+    )
 
 
 def all_at_round_times(seen: Observed) -> Observed:
-    at = {moment: i * SECOND // 2 for i, (moment, _) in enumerate(seen.readings["power_mw"])}
-    return seen._replace(readings={k: tuple((at[m] - 20 * SECOND, v) for m, v in s) for k, s in seen.readings.items()})
+    at = {moment: i * SECOND // 2 for i, (moment, _) in enumerate(seen.whole("power_mw").tolist())}
+    return at_other_times(seen, lambda moment: at[moment] - 20 * SECOND)
 
 
 def in_microseconds(seen: Observed) -> Observed:
-    return seen._replace(readings={k: tuple((m // 1000 * 1000, v) for m, v in s) for k, s in seen.readings.items()})
+    return at_other_times(seen, lambda moment: moment // 1000 * 1000)
+
+
+def at_other_times(seen: Observed, change: Callable[[int], int]) -> Observed:
+    moved = {name: [(change(at), value) for at, value in seen.whole(name).tolist()] for name in seen.readings}
+    return seen._replace(readings=moved)
 
 
 HONEST = observed(1)
-IN_WINDOW = [value for at, value in HONEST.readings["power_mw"] if 0 <= at < LENGTH]
+IN_WINDOW = HONEST.inside("power_mw", LENGTH)[:, 1].tolist()
 NO_COUNTER = HONEST._replace(readings={k: v for k, v in HONEST.readings.items() if k != "energy_mj"})
 
 
@@ -219,12 +228,14 @@ def test_few_readings_of_the_clock_bound_nothing() -> None:
     assert telemetry.above_clock(seen, facts) == []
 
 
-def seen_by(copies: Copies, place: str, seen: Observed, board: str | None = None) -> list[str]:
-    return codes(copies.see(place, prints(seen, LENGTH), board))
+def seen_by(before: list[Print], place: str, seen: Observed, board: str | None = None) -> list[str]:
+    """Add a figure to those that were seen, and return what is said of it."""
+    before.append(Print(place, prints(seen, LENGTH), board))
+    return sorted(finding.code for at, finding in telemetry.copies(before) if at == place)
 
 
 def test_copies_are_told_from_honest_neighbours() -> None:
-    copies = Copies()
+    copies: list[Print] = []
     for i in range(200):
         assert seen_by(copies, f"n{i}", observed(f"neighbour {i}")) == []
     copied = observed("neighbour 7")
@@ -234,7 +245,7 @@ def test_copies_are_told_from_honest_neighbours() -> None:
 
 
 def test_a_copy_that_was_shifted_is_seen() -> None:
-    copies = Copies()
+    copies: list[Print] = []
     values = noisy("long", 140)
     assert seen_by(copies, "a", bent(values[:130])) == []
     shifted = with_marks(bent(values[4:134]), observed("b").times_ns)
@@ -242,7 +253,7 @@ def test_a_copy_that_was_shifted_is_seen() -> None:
 
 
 def test_dies_of_one_board_may_share_a_sensor() -> None:
-    copies = Copies()
+    copies: list[Print] = []
     one = observed("board")
     other = with_marks(one, observed("other die").times_ns)
     assert seen_by(copies, "n1/a", one, "n1") == []
@@ -251,7 +262,45 @@ def test_dies_of_one_board_may_share_a_sensor() -> None:
 
 
 def test_a_series_without_information_has_no_print() -> None:
-    assert prints(bent([650_000] * len(IN_WINDOW)), LENGTH).power is None
-    assert prints(HONEST, LENGTH).power is not None
+    assert prints(bent([650_000] * len(IN_WINDOW)), LENGTH).power == ()
+    assert prints(HONEST, LENGTH).power
     equal = with_marks(HONEST, [SLOWEST] * 30)
-    assert prints(equal, LENGTH).times is None  # `subwindows-rounded` says it
+    assert prints(equal, LENGTH).times_ns == ()  # `subwindows-rounded` says it
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_copy_that_was_changed_by_a_milliwatt_or_two_nanoseconds_is_seen(seed: int) -> None:
+    random = Random(f"near {seed}")
+    copies: list[Print] = []
+    for i in range(20):
+        assert seen_by(copies, f"n{i}", observed(f"near {seed}/{i}")) == []
+    victim = observed(f"near {seed}/7")
+    near_times = with_marks(observed("own"), [x + random.randrange(-2, 3) for x in victim.times_ns])
+    assert seen_by(copies, "times", near_times) == ["subwindows-copied"]
+    values = [value + random.randrange(-1, 2) for value in victim.inside("power_mw", LENGTH)[:, 1].tolist()]
+    shifted = with_marks(bent(values[5:]), observed(f"other {seed}").times_ns)
+    assert seen_by(copies, "power", shifted) == ["telemetry-copied"]
+
+
+def test_a_loop_whose_rounds_differ_by_a_milliwatt_is_seen() -> None:
+    random = Random("loop")
+    loop = noisy("loop", 40)
+    values = [loop[i % 40] + random.randrange(-1, 2) for i in range(len(IN_WINDOW))]
+    assert codes(telemetry.repeated(values)) == ["telemetry-repeated"]
+
+
+def test_near_pairs_are_those_that_agree_in_every_column() -> None:
+    rows = np.array([[10**9 + i * 5_000, 2 * 10**9, 7] for i in range(50)])
+    assert telemetry.near_pairs(rows) == []
+    near = np.concatenate((rows, rows[[3, 40]] + [[1_000, -1_999, 2], [-1_000, 2_000, 3]]))
+    assert telemetry.near_pairs(near) == [(3, 50)]  # the last column of the other pair is 3 apart
+    assert telemetry.near_pairs(rows[:1]) == []
+
+
+def test_too_many_pairs_are_said_and_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "MOST_PAIRS", 10)
+    with pytest.raises(OverflowError):
+        telemetry.near_pairs(np.full((6, 30), 10**9))
+    found = Samples(prints=[Print(f"n{i}", Prints((10**9, *range(29)), ()), None) for i in range(6)])
+    found.find_copies()
+    assert (found.issues.found, len(found.not_checked)) == ([], 1)

@@ -22,8 +22,8 @@ from bench.record import (
     Window,
 )
 from bench.units import utc_ns
-from certify.audit.bounds import Interval
 from certify.policy.ratings import Rating
+from tests.oracle.bounds import Interval
 
 SECOND_NS = 10**9
 GRADES: tuple[tuple[Grade, int], ...] = (

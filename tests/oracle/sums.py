@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from bench.record import GRADES, digest
-from certify.audit.ground import KEY_CODES, Added, Ground, Group, Part
-from certify.audit.judging import CODES
 from certify.documents.merkle import record_root
 from certify.policy.centre import CLASSES
 from certify.statement.build import Totals
+from tests.oracle.ground import KEY_CODES, Added, Ground, Group, Part
+from tests.oracle.judging import CODES
 
 FAILED = frozenset({"no-pool", "untested"})  # and the codes of failures, which the records name
 

@@ -1,0 +1,227 @@
+"""One record rebuilt from its samples: its times and telemetry made anew, and everything that contradicts them.
+
+`verify` and `audit` both look here, and nowhere else, at samples. What a figure is worth is judged in `certify.judge`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from bench.errors import InputError, RefusedError
+from bench.record import Campaign, Figure, Measurement, NodeRecord, Profile, Workload, columns
+from bench.units import gemm_mflop
+from certify.documents.kinds import Opened
+from certify.judge.plausibility import most_flop_per_clock
+from certify.policy.ratings import Ratings
+from certify.samples.observed import Observed, observe, series, watched
+from certify.samples.summary import Print, Samples, Watched
+from certify.samples.table import SAMPLES_SUFFIX, bound_samples, figures
+from certify.samples.telemetry import About, implausible, prints
+
+# Columns of a figure that its samples give whole. The others of its telemetry also rest on a reading before the load.
+COLUMNS = (
+    "samples",
+    "coverage_ppm",
+    "power_mean_mw",
+    "power_counter_mw",
+    "temperature_max_c",
+    "clock_mean_mhz",
+    "clock_max_mhz",
+    "throttled_ppm",
+)
+UTC_READING_NS = 50_000_000  # as R11; and 1 in 1,000 of the warm-up, before which the clocks were tied together
+LOAD_SLACK_NS = 2 * 10**9  # between the start of a load and the first reading or rate of it
+WITHOUT_SAMPLES = "records without samples of theirs: judged by their own numbers"
+SIMULATED = "plausibility of telemetry: the device is simulated"
+NO_SILICON = "each sub-window against its clock: FLOP per clock of the device is not known"
+NO_POWER = "power against energy, smoothness, copies: the device exposes no power"
+
+Key = tuple[str, Workload]  # device, workload
+
+
+class Seen(NamedTuple):
+    """What the samples of one figure say."""
+
+    rows: Observed
+    watched: Watched
+
+
+@dataclass(frozen=True)
+class Inspector:
+    """Holds records against their samples; travels to worker processes."""
+
+    folders: tuple[Path, ...]  # where samples may lie, in the order in which they are looked for
+    campaign: Campaign
+    profile: Profile
+    ratings: Ratings
+    audit: bool = False  # what cannot be read is an issue too
+
+    def inspect(self, opened: Opened[NodeRecord], found: Samples) -> tuple[NodeRecord, dict[Key, Watched]]:
+        """Return a record as its samples have it, and what was watched of each figure.
+
+        Args:
+            opened: the record, whose seal was verified.
+            found: takes everything in which it differs from its samples, and what no device gives.
+
+        Raises:
+            InputError: the samples cannot be read, and this is no audit.
+        """
+        record = opened.predicate
+        node, own = record.node_id, Samples()
+        paths = (folder / f"{node}{SAMPLES_SUFFIX}" for folder in self.folders)
+        path = next((path for path in paths if path.exists()), self.folders[0] / f"{node}{SAMPLES_SUFFIX}")
+        found.figures += sum(len(m.device) for m in record.measurements)
+        try:
+            content = bound_samples(opened, path)
+            seen = self._read(record, content, path)
+        except (RefusedError, InputError) as error:  # one node's files: the others are looked at all the same
+            if isinstance(error, InputError) and not self.audit:
+                raise
+            found.issues.report(error.code, node, error.what)
+            found.not_checked[WITHOUT_SAMPLES] += 1
+            return record, {}
+        own.records = 1
+        for code, what in self._contradictions(record, seen):
+            own.issues.report(code, node, what)
+        for measurement in record.measurements:
+            for figure in measurement.figures():
+                self._plausible(record, measurement, figure, seen.get((figure.device, measurement.workload)), own)
+        found.add(own)
+        return rebuilt(record, seen), {key: one.watched for key, one in seen.items()}
+
+    def _read(self, record: NodeRecord, content: bytes, path: Path) -> dict[Key, Seen]:
+        """Return what the samples say of each figure; the rows of one are held at a time."""
+        known = {(name, str(m.workload)): m.workload for m in record.measurements for name in m.device}
+        found = {}
+        for rows in figures(content, path):
+            seen = observe(rows)
+            if (workload := known.get((rows.device, rows.workload))) is None:
+                if seen.marks:
+                    what = f"hold a window of {rows.device} in {rows.workload} that the record has not"
+                    raise RefusedError("samples-differ", what, where=path)
+                continue
+            found[rows.device, workload] = Seen(seen, watched(seen, self.length_ns(workload) or 0))
+        return found
+
+    def length_ns(self, workload: Workload) -> int | None:
+        """Return how long the core window of a workload is."""
+        lengths = (w.closes_ns - w.opens_ns for w in self.campaign.windows if w.workload == workload)
+        return next(lengths, None)
+
+    def _contradictions(self, record: NodeRecord, seen: dict[Key, Seen]) -> Iterator[tuple[str, str]]:
+        """Yield where a record says something else than its samples."""
+        for measurement in record.measurements:
+            reasons: set[str] = set()
+            for figure in measurement.figures():
+                where = f"{figure.device} in {measurement.workload}"
+                if (one := seen.get((figure.device, measurement.workload))) is None:
+                    yield "samples-differ", f"the samples hold nothing of {where}"
+                    continue
+                reasons |= one.watched.reasons
+                yield from ((code, f"{where}: {what}") for code, what in _times(figure, one.rows))
+                yield from (("telemetry-differs", f"{where}: {what}") for what in _telemetry(figure, one.watched))
+                if (late := self._late_load(figure, one.rows)) is not None:
+                    yield "telemetry-differs", f"{where}: {late}"
+            if reasons != set(measurement.throttle_reasons):
+                stated = "+".join(measurement.throttle_reasons) or "none"
+                what = f"{measurement.workload}: throttle reasons {stated}, and the samples have others"
+                yield "telemetry-differs", what
+
+    def _late_load(self, f: Figure, seen: Observed) -> str | None:
+        """Return what is wrong with a warm-up of which the samples hold no rates from its begin on."""
+        first = int(series(seen.warmup_rates)[:, 0].min(initial=0))
+        loaded = f.opened_ns - f.warmup_ns
+        if first <= loaded + f.warmup_ns // 4 + LOAD_SLACK_NS + 2 * self.profile.telemetry_interval_ns:
+            return None
+        return f"the load began {-loaded} ns before the window by the record, and its rates {-first} ns before it"
+
+    def _plausible(self, record: NodeRecord, m: Measurement, figure: Figure, seen: Seen | None, found: Samples) -> None:
+        """Report telemetry that no honest device gives, and keep what shows copies."""
+        device = next(device for device in record.devices if device.device == figure.device)
+        model, length = record.models[device.model], self.length_ns(m.workload)
+        if model.simulated:
+            found.not_checked[SIMULATED] += 1
+            return
+        if seen is None or length is None or seen.rows.gap() is not None or min(seen.rows.times_ns) <= 0:
+            return
+        rating = self.ratings.match(model.vendor, model.model, model.memory_bytes, model.count_unit)
+        work = gemm_mflop(m.m, m.n, m.k, figure.launches)
+        about = About(
+            accelerator=model.kind != "cpu",
+            length_ns=length,
+            first=self.campaign.windows[0].workload == m.workload,
+            work_mflop=work,
+            sustained_mflop_s=work * 10**9 // sum(seen.rows.times_ns),
+            flop_per_clock=most_flop_per_clock(m.precision, model.units, rating) if rating else None,
+        )
+        if about.flop_per_clock is None:
+            found.not_checked[NO_SILICON] += 1
+        if not len(seen.rows.inside("power_mw", length)):
+            found.not_checked[NO_POWER] += 1
+        where = f"{record.node_id}/{figure.device} {m.workload}"
+        for finding in implausible(seen.rows, about):
+            found.issues.report(finding.code, where, finding.detail)
+        board = record.node_id if model.count_unit in ("die", "slice") else None
+        found.prints.append(Print(where, prints(seen.rows, length), board))
+
+
+def rebuilt(record: NodeRecord, seen: dict[Key, Seen]) -> NodeRecord:
+    """Return a record whose times and telemetry are those of its samples; its stated rates stay, for R9 to judge."""
+
+    def figure_of(m: Measurement, f: Figure) -> Figure:
+        one = seen.get((f.device, m.workload))
+        if one is None:
+            return f
+        if one.watched.samples:
+            f = f._replace(**{column: getattr(one.watched, column) for column in COLUMNS})
+        f = f._replace(
+            ecc_uncorrected=_at_least(f.ecc_uncorrected, one.watched.ecc_seen),
+            foreign_processes=_at_least(f.foreign_processes, one.watched.others_seen),
+        )
+        times = one.rows.times_ns
+        if len(times) != len(f.subwindow_over_ns) or min(times) <= 0:
+            return f
+        return f._replace(subwindow_min_ns=min(times), subwindow_over_ns=tuple(x - min(times) for x in times))
+
+    return replace(
+        record,
+        measurements=tuple(replace(m, **columns(figure_of(m, f) for f in m.figures())) for m in record.measurements),
+    )
+
+
+def _at_least(stated: int | None, seen: int | None) -> int | None:
+    """Return a count that also rests on a reading before the load: never less than what the samples show."""
+    return seen if seen is not None and seen > (stated or 0) else stated
+
+
+def _times(f: Figure, seen: Observed) -> Iterator[tuple[str, str]]:
+    if (gap := seen.gap()) is not None:
+        yield "samples-differ", gap
+    elif list(seen.times_ns) != f.subwindow_ns:
+        i = next(i for i, (a, b) in enumerate(zip(seen.times_ns, f.subwindow_ns, strict=True)) if a != b)
+        yield (
+            "samples-differ",
+            f"sub-window {i + 1} took {seen.times_ns[i]} ns, and the record says {f.subwindow_ns[i]}",
+        )
+    elif abs(f.opened_ns - seen.opened_ns) > UTC_READING_NS + f.warmup_ns // 1000:  # R11 looks at what comes after
+        yield "samples-differ", f"opened at {f.opened_ns} ns by the record, at {seen.opened_ns} ns by the samples"
+
+
+def _telemetry(f: Figure, w: Watched) -> Iterator[str]:
+    exposed = any(getattr(f, column) is not None for column in COLUMNS if column not in ("samples", "coverage_ppm"))
+    if not w.samples and not exposed:
+        return  # a device that exposes nothing leaves readings without a row
+    for column in COLUMNS:
+        stated, made = getattr(f, column), getattr(w, column)
+        if stated != made:
+            yield f"{column} is {stated}, and the samples give {made}"
+    # These also rest on a reading from before the load, which the samples do not hold: they may say more, never less.
+    for column, least in (("ecc_uncorrected", w.ecc_seen), ("foreign_processes", w.others_seen)):
+        stated = getattr(f, column)
+        if least and least > 0 and (stated is None or stated < least):
+            yield f"{column} is {stated}, and the samples show at least {least}"
