@@ -55,8 +55,7 @@ const isText = (text, { pattern = "", minLength = 0, maxLength = MANY, quads = 1
   && !(text.length % quads) && (text.length <= maxLength || [...text.slice(0, 2 * maxLength + 1)].length <= maxLength);
 function decode(input, root) { // input: text that is JSON
   let now, late = null; // now: the token that is read; late: refused if nothing else is wrong
-  const wrong = (code = "schema-invalid") => refuse(code);
-  const read = () => ([, now] = TOKEN.exec(input), now);
+  const wrong = (code = "schema-invalid") => refuse(code), read = () => ([, now] = TOKEN.exec(input), now);
   const flat = (one) => (one.$ref ? flat(root.$defs[one.$ref.split("/")[2]]) : one.anyOf?.flatMap(flat) ?? [one]);
   const kinds = (schema) => Object.fromEntries(flat(schema).map((one) => [one.type ?? "string", one]));
   const items = (close, one) => { for (read(); now !== close;) if (one(), now === ",") read(); };
@@ -77,8 +76,7 @@ function decode(input, root) { // input: text that is JSON
       : wrong(rule.pattern?.includes("T[0-9]") ? "time-invalid" : undefined);
     if (type === "array" && (found.length < minItems || found.length > maxItems)) wrong();
     if (type === "integer" && (found < rule.minimum || found > rule.maximum)) wrong();
-    read();
-    return found;
+    return read(), found;
   };
   const found = (TOKEN.lastIndex = 0, read(), value(root));
   return encode(found) !== input ? wrong("not-canonical") : late ? refuse(late) : found;
@@ -130,7 +128,9 @@ async function openPayload(name, { payload, payloadType }, schemas) {
   const [input, header] = parse(payload);
   if (typeof header?._type === "string" && typeof header.predicateType === "string") { // the cause of all that follows
     need(header._type === "https://in-toto.io/Statement/v1", "statement-type-wrong");
-    need(header.predicateType === `urn:petaseal:${name}/v0.1`, "predicate-type-wrong");
+    const old = Object.keys(DOCUMENTS).some((one) => header.predicateType === `urn:petaseal:${one}/v0.1`);
+    need(!old, "format-withdrawn", "v0.1 is withdrawn: make it anew; for a statement, measure and certify again");
+    need(header.predicateType === `urn:petaseal:${name}/v0.2`, "predicate-type-wrong");
   }
   const { subject: [subject], predicate } = decode(input, schemas[name]);
   checkText(input);

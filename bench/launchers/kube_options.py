@@ -87,7 +87,7 @@ def matches(pattern: str) -> Callable[[str], bool]:
 QUANTITY = matches(r"[1-9]\d*(m|[kMGT]i?)?")
 NAME = matches(SUBDOMAIN.pattern)
 ACCEPT: dict[str, tuple[Callable[[str], bool], str]] = {  # the form of each option, and an example of it
-    "image": (matches(r"[A-Za-z0-9][\w./:@-]*"), "REPOSITORY/petaseal:0.1.0"),
+    "image": (matches(r"[A-Za-z0-9][\w./:@-]*"), "REPOSITORY/petaseal:0.2.0"),
     "claim": (NAME, "campaigns"),
     "mount": (lambda text: is_path(text) and text not in WRITABLE, "/lustre/campaigns"),
     "program": (matches(r"[\w./+-]+"), "/opt/petaseal/bin/petaseal"),

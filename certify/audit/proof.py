@@ -25,14 +25,14 @@ from certify.statement.build import CapacityStatement
 from certify.statement.records import chunks_of, envelopes
 from certify.trust.store import Anchor
 
-KIND: Literal["urn:petaseal:record-proof/v0.1"] = "urn:petaseal:record-proof/v0.1"
+KIND: Literal["urn:petaseal:record-proof/v0.2"] = "urn:petaseal:record-proof/v0.2"
 MOST_LEVELS = 64
 
 
 class Proof(Document, frozen=True, kw_only=True):
     """One record and its way to the root. `record` is the exact line of ``records.jsonl``, in base64."""
 
-    kind: Literal["urn:petaseal:record-proof/v0.1"]
+    kind: Literal["urn:petaseal:record-proof/v0.2"]
     statement_sha256: Sha256  # of the statement's payload
     node_id: Name
     record: bytes

@@ -53,7 +53,7 @@ class DocumentKind:
 
 DOCUMENTS: dict[str, DocumentKind] = {
     "node-record": DocumentKind(
-        predicate_type="urn:petaseal:node-record/v0.1",
+        predicate_type="urn:petaseal:node-record/v0.2",
         predicate="bench.record:NodeRecord",
         role="node",
         subject="{0.node_id}.samples.csv.gz",
@@ -62,7 +62,7 @@ DOCUMENTS: dict[str, DocumentKind] = {
         cap="record_bytes",
     ),
     "campaign": DocumentKind(
-        predicate_type="urn:petaseal:campaign/v0.1",
+        predicate_type="urn:petaseal:campaign/v0.2",
         predicate="bench.record:Campaign",
         role="operator",
         subject="{0.campaign_id}.campaign.json",
@@ -71,7 +71,7 @@ DOCUMENTS: dict[str, DocumentKind] = {
         cap="campaign_bytes",
     ),
     "capacity-statement": DocumentKind(
-        predicate_type="urn:petaseal:capacity-statement/v0.1",
+        predicate_type="urn:petaseal:capacity-statement/v0.2",
         predicate="certify.statement.build:CapacityStatement",
         role="operator",
         subject="records.jsonl",
@@ -80,7 +80,7 @@ DOCUMENTS: dict[str, DocumentKind] = {
         cap="statement_bytes",
     ),
     "baseline": DocumentKind(
-        predicate_type="urn:petaseal:baseline/v0.1",
+        predicate_type="urn:petaseal:baseline/v0.2",
         predicate="certify.documents.kinds:Baseline",
         role="operator",
         subject="{0.centre_id}.baseline.json",
@@ -89,7 +89,7 @@ DOCUMENTS: dict[str, DocumentKind] = {
         cap="baseline_bytes",
     ),
     "witness": DocumentKind(
-        predicate_type="urn:petaseal:witness/v0.1",
+        predicate_type="urn:petaseal:witness/v0.2",
         predicate="certify.documents.kinds:Witness",
         role="witness",
         subject="statement.json",
@@ -98,7 +98,7 @@ DOCUMENTS: dict[str, DocumentKind] = {
         cap="witness_bytes",
     ),
     "receipt": DocumentKind(
-        predicate_type="urn:petaseal:receipt/v0.1",
+        predicate_type="urn:petaseal:receipt/v0.2",
         predicate="certify.documents.kinds:Receipt",
         role="registry",
         subject="statement.json",
@@ -107,7 +107,7 @@ DOCUMENTS: dict[str, DocumentKind] = {
         cap="witness_bytes",
     ),
     "heartbeat": DocumentKind(
-        predicate_type="urn:petaseal:heartbeat/v0.1",
+        predicate_type="urn:petaseal:heartbeat/v0.2",
         predicate="certify.documents.kinds:Heartbeat",
         role="node",
         subject="{0.node_id}.heartbeat.json",
@@ -116,7 +116,7 @@ DOCUMENTS: dict[str, DocumentKind] = {
         cap="witness_bytes",
     ),
     "trust-root": DocumentKind(
-        predicate_type="urn:petaseal:trust-root/v0.1",
+        predicate_type="urn:petaseal:trust-root/v0.2",
         predicate="certify.trust.trusted_set:TrustRoot",
         role="root",
         subject="trust-root.json",
@@ -125,7 +125,7 @@ DOCUMENTS: dict[str, DocumentKind] = {
         cap="trust_bytes",
     ),
     "revocations": DocumentKind(
-        predicate_type="urn:petaseal:revocations/v0.1",
+        predicate_type="urn:petaseal:revocations/v0.2",
         predicate="certify.trust.trusted_set:Revocations",
         role="root",
         subject="revocations.json",
@@ -134,6 +134,10 @@ DOCUMENTS: dict[str, DocumentKind] = {
         cap="trust_bytes",
     ),
 }
+
+
+# Predicate types that no verifier takes any more: v0.1, under which nothing was ever released (docs/formats.md).
+WITHDRAWN = frozenset(f"urn:petaseal:{name}/v0.1" for name in DOCUMENTS)
 
 
 class Subject(Document, frozen=True, kw_only=True):
@@ -275,7 +279,8 @@ def parse_payload(name: str, payload: bytes, where: object = None) -> Opened[Any
     """Return a document's payload as a typed value, without its signatures. See `open_document` for verified ones.
 
     Raises:
-        RefusedError: `statement-type-wrong`, `predicate-type-wrong`, `subject-wrong`, or a code of `canonical.decode`.
+        RefusedError: `statement-type-wrong`, `format-withdrawn`, `predicate-type-wrong`, `subject-wrong`, or a code of
+            `canonical.decode`.
     """
     kind = DOCUMENTS[name]
     try:
@@ -443,5 +448,9 @@ def _check_types(header: Statement[Any] | _Header | None, kind: DocumentKind, na
         return
     if header.type != STATEMENT_TYPE:
         raise RefusedError("statement-type-wrong", "is not an in-toto Statement v1", where=where)
+    if header.predicate_type in WITHDRAWN:
+        what = f"is {header.predicate_type!r}, a format that was withdrawn before any release"
+        fix = "make it anew with this version of petaseal; for a statement: measure and certify again"
+        raise RefusedError("format-withdrawn", what, where=where, fix=fix)
     if header.predicate_type != kind.predicate_type:
         raise RefusedError("predicate-type-wrong", f"is {header.predicate_type!r}, not a {name}", where=where)

@@ -22,7 +22,7 @@ from certify.statement.build import NotCounted
 from certify.statement.describe import PROVES_NOTHING
 from certify.statement.records import RECORD_SUFFIX
 
-FORMAT = "petaseal/spot-check/v0.1"
+FORMAT = "petaseal/spot-check/v0.2"
 UNSIGNED = "This report is not signed. A witness who watched may sign the digest of this file."
 
 

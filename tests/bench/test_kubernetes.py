@@ -49,7 +49,7 @@ VERSIONS = (
     "1.37",
 )  # the oldest and the newest that are said to work, and between
 DIR = Path("/lustre/campaigns/c1")
-FEW = ("image=repo/petaseal:0.1.0", "claim=campaigns", "mount=/lustre/campaigns")
+FEW = ("image=repo/petaseal:0.2.0", "claim=campaigns", "mount=/lustre/campaigns")
 ALL = (
     *FEW,
     "program=/opt/petaseal/bin/petaseal",

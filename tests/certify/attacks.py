@@ -136,6 +136,14 @@ def resealed(line: bytes, key: PrivateKey | None = None, **changes: Any) -> byte
     return dsse.seal(make_document("node-record", record, opened.subject_digest), PAYLOAD_TYPE, [key])
 
 
+def withdrawn(line: bytes) -> bytes:
+    """Return a record as of format v0.1, sealed by a key that it names."""
+    value, key = payload_of(line), new_key()
+    value["predicateType"] = "urn:petaseal:node-record/v0.1"
+    value["predicate"] |= {"signer_spki": spki_text(key.public)}
+    return dsse.seal(canonical(value), PAYLOAD_TYPE, [key])
+
+
 def swapped(line: bytes, **changes: Any) -> bytes:
     """Return a record with another payload under the node's old signature."""
     value = payload_of(line)
@@ -315,6 +323,14 @@ ENVELOPES: dict[str, Attack] = {
         statement(lambda v: v.update(predicateType="https://slsa.dev/provenance/v1")),
         "predicate-type-wrong",
     ),
+    "a statement of format v0.1": (
+        statement(lambda v: v.update(predicateType="urn:petaseal:capacity-statement/v0.1")),
+        "format-withdrawn",
+    ),
+    "a document of format v0.1 that is no statement": (
+        statement(lambda v: v.update(predicateType="urn:petaseal:campaign/v0.1")),
+        "format-withdrawn",
+    ),
     "in-toto v0.1": (statement(lambda v: v.update(_type="https://in-toto.io/Statement/v0.1")), "statement-type-wrong"),
     "two subjects": (statement(lambda v: v["subject"].append(v["subject"][0])), "schema-invalid"),
     "a subject of another name": (statement(lambda v: v["subject"][0].update(name="records.json")), "subject-wrong"),
@@ -359,6 +375,10 @@ RECORDS: dict[str, Attack] = {
     "a node that the campaign does not name": (
         records(lambda found, _: [*found, resealed(found[0], node_id="gpu-99999")], bound=True),
         "node-not-expected",
+    ),
+    "a record of format v0.1": (
+        records(lambda found, _: [withdrawn(found[0]), *found[1:]], bound=True),
+        "format-withdrawn",
     ),
     "a record under other rules": (
         records(lambda found, _: [resealed(found[0], rules="petaseal-rules/9"), *found[1:]], bound=True),

@@ -113,7 +113,7 @@ LIES: dict[str, tuple[Callable[[Value], object], str]] = {
     "a step in capitals": (lambda v: v["audit_path"].__setitem__(0, "AB" * 32), "proof-invalid"),
     "another node": (lambda v: v.update(node_id=node_name(4)), "proof-invalid"),
     "another statement": (lambda v: v.update(statement_sha256="ab" * 32), "proof-differs"),
-    "another kind": (lambda v: v.update(kind="urn:petaseal:record-proof/v0.2"), "proof-invalid"),
+    "another kind": (lambda v: v.update(kind="urn:petaseal:record-proof/v0.1"), "proof-invalid"),
     "a field more": (lambda v: v.update(comment="x"), "proof-invalid"),
     "a field less": (lambda v: v.pop("tree_size"), "proof-invalid"),
     "an edited record": (edit_record, "not-canonical"),

@@ -65,7 +65,7 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "a campaign": (sealed(make_document("campaign", signed.campaign()), NODE), "predicate-type-wrong"),
     "a receipt": (sealed(make_document("receipt", signed.receipt(), sha("x")), NODE), "predicate-type-wrong"),
     "of the next version": (
-        bent(lambda v: v.update(predicateType="urn:petaseal:heartbeat/v0.2"), None),
+        bent(lambda v: v.update(predicateType="urn:petaseal:heartbeat/v0.3"), None),
         "predicate-type-wrong",
     ),
     "of another type of payload": (sealed(payload(), NODE, payload_type="text/plain"), "payload-type-wrong"),

@@ -119,8 +119,24 @@ def payload_with(name: str, **changes: Any) -> bytes:
 
 WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "old statement type": ("campaign", {"_type": "https://in-toto.io/Statement/v0.1"}, "statement-type-wrong"),
-    "next version": ("campaign", {"predicateType": "urn:petaseal:campaign/v0.2"}, "predicate-type-wrong"),
-    "version in capitals": ("campaign", {"predicateType": "urn:petaseal:campaign/V0.1"}, "predicate-type-wrong"),
+    "next version": ("campaign", {"predicateType": "urn:petaseal:campaign/v0.3"}, "predicate-type-wrong"),
+    "withdrawn version": ("campaign", {"predicateType": "urn:petaseal:campaign/v0.1"}, "format-withdrawn"),
+    "withdrawn version of another document": (
+        "campaign",
+        {"predicateType": "urn:petaseal:witness/v0.1", "predicate": {}},
+        "format-withdrawn",
+    ),
+    "withdrawn version of an unknown document": (
+        "campaign",
+        {"predicateType": "urn:petaseal:evidence/v0.1"},
+        "predicate-type-wrong",
+    ),
+    "withdrawn version of another statement type": (
+        "campaign",
+        {"_type": "https://in-toto.io/Statement/v0.1", "predicateType": "urn:petaseal:campaign/v0.1"},
+        "statement-type-wrong",
+    ),
+    "version in capitals": ("campaign", {"predicateType": "urn:petaseal:campaign/V0.2"}, "predicate-type-wrong"),
     "no subject": ("campaign", {"subject": []}, "schema-invalid"),
     "two subjects": (
         "node-record",
@@ -172,7 +188,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "predicate of another type": ("campaign", {"predicate": {}}, "schema-invalid"),
     "another document": (
         "campaign",
-        {"predicateType": "urn:petaseal:baseline/v0.1", "predicate": {}},
+        {"predicateType": "urn:petaseal:baseline/v0.2", "predicate": {}},
         "predicate-type-wrong",
     ),
     "statement with a further field": ("campaign", {"extra": 1}, "schema-invalid"),

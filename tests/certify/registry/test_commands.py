@@ -106,7 +106,7 @@ def test_a_registry_is_made(laid: Laid, tmp_path: Path) -> None:
     assert (place.settings.name.zh, place.settings.accept_simulated) == ('"甲": #', True)
     assert place.path(place.settings.trust).samefile(laid.trust)
     assert stat.S_IMODE((root / "registry.yaml").stat().st_mode) == 0o600
-    assert "0.1.0" not in (root / "registry.yaml").read_text()
+    assert "0.2.0" not in (root / "registry.yaml").read_text()
     from certify.registry.service.registry import open_registry
 
     registry = open_registry(root)  # it remembers its trust root, which may be followed by the next version

@@ -48,7 +48,7 @@ from tests.certify.documents.test_envelope_attacks import (
     opened,
 )
 from tests.certify.documents.test_envelope_attacks import NODE as NODE_KEY
-from tests.certify.golden.test_documents import PARTS, files, folder
+from tests.certify.golden.test_documents import files, folder
 from tests.certify.golden.test_golden import AT, HERE
 from tests.certify.measured import Measured, measured
 from tests.certify.verify.test_verifier import RECORDS as CHANGED_SETS
@@ -338,8 +338,8 @@ def test_an_sm2_key_is_never_accepted() -> None:
 # The golden files
 def golden_keys(scheme: str) -> dict[str, str]:
     """Return the base64 SubjectPublicKeyInfo of every key of the golden documents."""
-    roots = [payload_of(folder(part, scheme) / "trust-root.dsse.json")["predicate"] for part in PARTS]
-    return {keyid: entry["spki"] for root in roots for keyid, entry in root["keys"].items()}
+    root = payload_of(folder(scheme) / "trust-root.dsse.json")["predicate"]
+    return {keyid: entry["spki"] for keyid, entry in root["keys"].items()}
 
 
 def test_every_golden_document_is_accepted() -> None:
