@@ -8,7 +8,7 @@ export UV_FIND_LINKS
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt Makefile
 
-.PHONY: certify test perf fuzz lint format docs clean
+.PHONY: certify test perf fuzz lint format docs release-tables clean
 .DELETE_ON_ERROR:
 
 $(BIN)/uv: constraints.txt
@@ -62,6 +62,9 @@ fuzz: $(VENV)/.dev  ## every parser under a coverage-guided fuzzer, FUZZ_SECONDS
 
 docs: $(VENV)/.base  ## regenerate what is generated: JSON Schemas, reason codes
 	$(BIN)/python docs/generate.py
+
+release-tables: $(VENV)/.base  ## keep the ratings, policies and profiles of this version by their digests
+	$(BIN)/python docs/release_tables.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -68,7 +68,7 @@ def good(command: Path, folder: Path, *args: object) -> str:
 def test_everything_travels_inside(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as content:
         names = set(content.namelist())
-    configs = {path.relative_to(ROOT / "configs").as_posix() for path in (ROOT / "configs").rglob("*.yaml")}
+    configs = {path.relative_to(ROOT / "configs").as_posix() for path in (ROOT / "configs").rglob("*.*")}
     assert {f"bench/_configs/{name}" for name in configs} <= names
     assert {"certify/statement/statement.html.j2", "kernels/normal_quantiles.npy", "certify/__main__.py"} <= names
     assert {f"kernels/cuda/{path.name}" for path in (ROOT / "kernels" / "cuda").glob("*.cu")} <= names

@@ -157,18 +157,29 @@ def load_policy(name_or_file: str) -> Policy:
         InputError: there is no such policy, it is not acceptable, or a file bears the name of an installed policy
             and differs from it.
     """
+    policy = read_policy(name_or_file)
+    if is_altered(policy):
+        raise altered(policy, name_or_file)
+    return policy
+
+
+def read_policy(name_or_file: str) -> Policy:
+    """Return a policy by its name or file, whatever name the file bears.
+
+    Raises:
+        InputError: there is no such policy, or it is not acceptable.
+    """
     with clearer(_CHOICES):
         policy = read_config("policies", name_or_file, Policy)
     if (problem := policy_problem(policy)) is not None:
         raise InputError(*problem, where=name_or_file)
-    if is_altered(policy):
-        raise InputError(
-            "policy-altered",
-            f"bears the name {policy.policy} and differs from the installed policy of that name",
-            where=name_or_file,
-            fix="give it a name of its own",
-        )
     return policy
+
+
+def altered(policy: Policy, where: object) -> InputError:
+    """Return the error that a policy under an installed policy's name is."""
+    what = f"bears the name {policy.policy} and differs from the installed policy of that name"
+    return InputError("policy-altered", what, where=where, fix="give it a name of its own")
 
 
 def policy_problem(policy: Policy) -> tuple[str, str] | None:

@@ -6,6 +6,7 @@ plausible (R12). No float may enter: rates are decimal text in TFLOPS and become
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from collections.abc import Iterable
 from decimal import Decimal
@@ -18,7 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from bench.errors import InputError
-from bench.record import Document, Name, Positive, Precision, Sha256, Text, config_path, digest, parse_yaml, read_bytes
+from bench.record import Document, Name, Positive, Precision, Sha256, Text, config_path, encode, parse_yaml, read_bytes
 from bench.units import MFLOP_PER_UNIT
 
 Confidence = Literal["high", "medium", "low", "none"]
@@ -100,13 +101,19 @@ class Match(Document, frozen=True, kw_only=True):
     part: Part = "unit"
 
 
+class _Rated(Document, frozen=True, kw_only=True):
+    match: tuple[Match, ...]
+    rating: Rating
+
+
 class Ratings:
     """The table of ratings: immutable, found by what a driver reports, bound into a statement by its digest."""
 
     def __init__(self, rows: Iterable[tuple[Rating, tuple[Match, ...]]]) -> None:
         table = sorted(rows, key=lambda row: row[0].accelerator)
         self.units: tuple[Rating, ...] = tuple(rating for rating, _ in table)
-        self.digest: Sha256 = digest([{"match": names, "rating": rating} for rating, names in table])
+        self.content = encode([_Rated(match=names, rating=rating) for rating, names in table])  # canonical JSON
+        self.digest: Sha256 = hashlib.sha256(self.content).hexdigest()
         self._found: dict[tuple[str, str], list[tuple[int | None, Rating]]] = {}
         for rating, names in table:
             for match in names:
@@ -150,11 +157,15 @@ def plain(text: str) -> str:
 def load_ratings(path: Path | None = None) -> Ratings:
     """Return the ratings of a file, by default the installed table.
 
+    Args:
+        path: a table in YAML, or the canonical JSON that a release keeps (`certify.policy.released`).
+
     Raises:
         InputError: the file is not acceptable, a row has no source, or two rows claim one device.
     """
     path = config_path("accelerators.yaml") if path is None else path
-    return parse_ratings(read_bytes(path, TABLE_MAX_BYTES), path)
+    content = read_bytes(path, TABLE_MAX_BYTES)
+    return decode_ratings(content, path) if content.startswith(b"[") else parse_ratings(content, path)
 
 
 @cache
@@ -179,6 +190,19 @@ def parse_ratings(content: bytes, where: object) -> Ratings:
         what = f"the device name {name!r} matches more than one rating"
         raise InputError("duplicate-match", what, where=where, fix="tell the rows apart by memory")
     return ratings
+
+
+def decode_ratings(content: bytes, where: object) -> Ratings:
+    """Return the ratings whose canonical JSON (`Ratings.content`) a release kept.
+
+    Raises:
+        InputError: the text is no such table.
+    """
+    try:
+        rows = msgspec.json.decode(content, type=tuple[_Rated, ...])
+    except msgspec.MsgspecError as error:
+        raise InputError("config-invalid", str(error), where=where) from None
+    return Ratings((row.rating, row.match) for row in rows)
 
 
 class _Rates(Document, frozen=True, kw_only=True):

@@ -1,0 +1,184 @@
+"""The tables of every release by the digest that documents bind: ratings, policies and profiles (ADR 19).
+
+``configs/released`` keeps each table that a release shipped: its canonical JSON, in a file named after the SHA-256 of
+its bytes, and an index. A statement is recomputed with the tables that it binds; a new one is made with the current
+tables alone. A field that a later version gives to a table's type has the default ``msgspec.UNSET``: it is left out
+of the canonical JSON, so that an earlier table keeps its digest. Only looking up and reading may enter this room.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeVar
+
+import msgspec
+
+from bench.errors import InputError
+from bench.record import (
+    Document,
+    Name,
+    Profile,
+    Sha256,
+    Text,
+    config_names,
+    config_path,
+    digest,
+    encode,
+    read_bytes,
+    read_config,
+    read_yaml,
+)
+from certify.policy.policies import Policy, altered, is_altered, read_policy
+from certify.policy.ratings import TABLE_MAX_BYTES, Ratings, decode_ratings, installed_ratings, load_ratings
+
+T = TypeVar("T", Policy, Profile)
+Kind = Literal["ratings", "policy", "profile"]
+
+
+class Table(Document, frozen=True, kw_only=True):
+    """One line of the index: a table, the first release that shipped it, and why it was withdrawn, if it was."""
+
+    release: Text
+    kind: Kind
+    name: Name
+    sha256: Sha256
+    withdrawn: Text | None = None
+
+
+class Current(NamedTuple):
+    """A table as it is installed now."""
+
+    kind: Kind
+    name: str
+    content: bytes  # canonical JSON
+
+    @property
+    def sha256(self) -> str:
+        """The digest that documents bind."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+class _Index(Document, frozen=True, kw_only=True):
+    tables: tuple[Table, ...]
+
+
+def table_path(sha256: str) -> Path:
+    """Return where a released table is kept."""
+    return config_path("released", f"{sha256}.json")
+
+
+def index_path() -> Path:
+    """Return the index of the released tables."""
+    return config_path("released", "index.yaml")
+
+
+@cache
+def index() -> dict[str, Table]:
+    """Return the tables of every release, by digest, in the order in which they were released.
+
+    Raises:
+        InputError: the index is not acceptable.
+    """
+    listed = read_yaml(index_path(), _Index).tables
+    found = {table.sha256: table for table in listed}
+    if len(found) != len(listed):
+        raise InputError("config-invalid", "lists a table twice", where=index_path())
+    return found
+
+
+def current() -> Iterator[Current]:
+    """Yield the tables that are installed now."""
+    yield Current("ratings", "accelerators", installed_ratings().content)
+    for name in config_names("policies"):
+        yield Current("policy", name, encode(read_policy(name)))
+    for name in config_names("profiles"):
+        yield Current("profile", name, encode(read_config("profiles", name, Profile)))
+
+
+@cache
+def _current() -> dict[str, Current]:
+    return {table.sha256: table for table in current()}
+
+
+def policy_of(sha256: str, files: Sequence[str] = ()) -> Policy | None:
+    """Return the policy of a digest, from the files given, those installed or those released; None if none has it.
+
+    Raises:
+        InputError: a file that was given, or the released table, is not acceptable.
+    """
+    given = {digest(policy): policy for policy in map(given_policy, files)}
+    return given[sha256] if sha256 in given else _read(sha256, "policy", Policy)
+
+
+def given_policy(file: str) -> Policy:
+    """Return a policy that the user gave; under an installed policy's name it is that one, or an earlier release's.
+
+    Raises:
+        InputError: it is not acceptable, or was altered.
+    """
+    policy = read_policy(file)
+    if is_altered(policy) and digest(policy) not in index():
+        raise altered(policy, file)
+    return policy
+
+
+def profile_of(sha256: str, files: Sequence[str] = ()) -> Profile | None:
+    """Return the profile of a digest, likewise."""
+    given = {digest(profile): profile for profile in (read_config("profiles", file, Profile) for file in files)}
+    return given[sha256] if sha256 in given else _read(sha256, "profile", Profile)
+
+
+def ratings_of(sha256: str, files: Sequence[str] = ()) -> Ratings | None:
+    """Return the ratings of a digest, likewise."""
+    for ratings in (*(load_ratings(Path(file)) for file in files), installed_ratings()):
+        if ratings.digest == sha256:
+            return ratings
+    content = _content(sha256, "ratings")
+    return None if content is None else decode_ratings(content, table_path(sha256))
+
+
+def is_ours(sha256: str) -> bool:
+    """Return whether a table is petaseal's, now or of any release."""
+    return sha256 in _current() or sha256 in index()
+
+
+def earlier(sha256s: Iterable[str]) -> tuple[Table, ...]:
+    """Return those of some tables that are an earlier release's and not installed now."""
+    return tuple(index()[sha256] for sha256 in sha256s if sha256 in index() and sha256 not in _current())
+
+
+def withdrawn(sha256s: Iterable[str]) -> tuple[Table, ...]:
+    """Return those of some tables that were withdrawn, because a hole in them was closed."""
+    return tuple(table for sha256 in sha256s if (table := index().get(sha256)) and table.withdrawn is not None)
+
+
+def _read(sha256: str, kind: Kind, of: type[T]) -> T | None:
+    content = _content(sha256, kind)
+    if content is None:
+        return None
+    try:
+        return msgspec.json.decode(content, type=of)
+    except msgspec.MsgspecError as error:
+        raise InputError("config-invalid", str(error), where=table_path(sha256)) from None
+
+
+def _content(sha256: str, kind: Kind) -> bytes | None:
+    """Return the canonical JSON of a table, installed or released; None where there is none of that kind.
+
+    Raises:
+        InputError: `table-altered`: a released table is not what its name says.
+    """
+    installed = _current().get(sha256)
+    table = installed or index().get(sha256)
+    if table is None or table.kind != kind:
+        return None
+    if installed is not None:
+        return installed.content
+    content = read_bytes(table_path(sha256), TABLE_MAX_BYTES)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        what = "holds other bytes than its name says"
+        raise InputError("table-altered", what, where=table_path(sha256), fix="install petaseal again")
+    return content
