@@ -20,6 +20,7 @@ EFFECTS = {
     "note": "The figure counts; the code stands beside it.",
     "hold": "The figure counts 0, unless the policy names the code in `accept`; such sums are kept apart.",
     "void": "The figure counts 0.",
+    "limit": "Records are not judged: the statement is at most `trusted`; a command that must judge them refuses.",
     "refuse": "A document is not accepted: exit status 1.",
     "input": "The input or usage is wrong and nothing was done: exit status 2.",
     "verdict": "Why a condition of a policy has the verdict it has.",

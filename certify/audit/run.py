@@ -16,8 +16,8 @@ from bench.record import digest
 from bench.units import utc_text
 from certify.documents.kinds import Baseline, Opened
 from certify.documents.merkle import record_root
-from certify.policy.policies import Policy, load_policy
-from certify.policy.ratings import installed_ratings
+from certify.policy.policies import Policy
+from certify.policy.released import given_policy
 from certify.samples.issues import Issue, Issues
 from certify.statement.baseline import open_baseline
 from certify.statement.build import Basis, CapacityStatement, absences_of, build
@@ -28,7 +28,7 @@ from certify.trust.store import Anchor, open_anchor
 from certify.trust.trusted_set import TrustedSet
 from certify.verify import verifier
 from certify.verify.recompute import Difference, differences, inspector_of, plain, scope_of
-from certify.verify.statement_checks import own_policies
+from certify.verify.statement_checks import limits, own_policies, own_ratings
 
 STATEMENT, RECORDS = "statement.dsse.json", "records.jsonl"
 SUMS = frozenset(  # fields of a statement that add up; what else differs has a code of its own
@@ -55,6 +55,7 @@ class Request:
     baseline: Path | None = None
     policies: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()
+    ratings: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
     witnesses: tuple[Path, ...] = ()  # beside those that lie with the statement
     receipts: tuple[Path, ...] = ()  # likewise
@@ -129,17 +130,16 @@ def audit(request: Request, progress: Callable[[int], None] = lambda records: No
     now = at if request.now_ns is None else utc_text(request.now_ns)
     if not request.folder.is_dir():
         raise InputError("records-not-folder", "is not a folder", where=request.folder)
-    file, given = request.statement or request.folder / STATEMENT, tuple(map(load_policy, request.policies))
+    file, given = request.statement or request.folder / STATEMENT, tuple(map(given_policy, request.policies))
     verified = open_statement(file, request.anchor, at, now, request.witnesses, given, request.receipts)
     opened, s = verified.opened, verified.opened.predicate
     if unknown := set(request.nodes) - {node.node_id for node in s.campaign.nodes}:
         raise InputError("unknown-name", f"the campaign has no node {min(unknown)}", where="--node")
-    ratings = installed_ratings()
-    if s.ratings_sha256 != ratings.digest:
-        raise RefusedError("ratings-unknown", "was computed with other ratings than this auditor's", where=file)
-    policies = tuple(own_policies(s, verifier.Request(file, request.at_ns, policies=request.policies)))
-    baseline = _baseline(request, s, verified, at)
-    scope = scope_of(s, policies, find_profile(s.campaign, request.profiles), ratings, baseline)
+    for code, what in limits(s):
+        raise RefusedError(code, what, where=file)
+    asked = verifier.Request(file, request.at_ns, policies=request.policies, ratings=request.ratings)
+    policies, baseline = tuple(own_policies(s, asked)), _baseline(request, s, verified, at)
+    scope = scope_of(s, policies, find_profile(s.campaign, request.profiles), own_ratings(s, asked), baseline)
     examiner = Examiner(
         find_records(request.folder, request.records),
         scope,

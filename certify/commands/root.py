@@ -201,6 +201,7 @@ def verify(
     baseline: Annotated[Path | None, typer.Option(help="The signed baseline that the statement binds.")] = None,
     policy: Annotated[list[str] | None, typer.Option(help="Further policy file to recompute with.")] = None,
     profile: Annotated[list[str] | None, typer.Option(help="Further profile file to judge with.")] = None,
+    ratings: Annotated[list[str] | None, typer.Option(help="Further file of ratings to judge with.")] = None,
     others: Annotated[
         list[Path] | None, typer.Option(help="Other statements, or their folders, to compare with; may be repeated.")
     ] = None,
@@ -238,6 +239,7 @@ def verify(
         baseline=baseline,
         policies=tuple(policy or ()),
         profiles=tuple(profile or ()),
+        ratings=tuple(ratings or ()),
         accept_simulated=accept_simulated,
         others=tuple(others or ()),
     )

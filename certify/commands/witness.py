@@ -48,6 +48,7 @@ def mount(app: typer.Typer, emit: Emit, counting: Counting, tool: Callable[[], T
         baseline: Annotated[Path | None, typer.Option(help="The signed baseline that the statement binds.")] = None,
         policy: Annotated[list[str] | None, typer.Option(help="Further policy file to recompute with.")] = None,
         profile: Annotated[list[str] | None, typer.Option(help="Further profile file to judge with.")] = None,
+        ratings: Annotated[list[str] | None, typer.Option(help="Further file of ratings to judge with.")] = None,
         accept_simulated: Annotated[bool, typer.Option(help="Do not refuse a simulated statement.")] = False,
         passphrase_file: PassphraseFile = None,
         signer: SignerCommand = None,
@@ -81,6 +82,7 @@ def mount(app: typer.Typer, emit: Emit, counting: Counting, tool: Callable[[], T
             baseline=baseline,
             policies=tuple(policy or ()),
             profiles=tuple(profile or ()),
+            ratings=tuple(ratings or ()),
             accept_simulated=accept_simulated,
             demand_witnesses=False,
         )

@@ -34,13 +34,13 @@ from certify.fleet.spot_check_report import (
     Stranger,
 )
 from certify.judge.aggregate import Scope, accepted_holds, counting_of, enrolled_only
-from certify.policy.policies import Policy, load_policy
-from certify.policy.ratings import installed_ratings
+from certify.policy.policies import Policy
 from certify.statement.attendance import MISSING, Absence, read_absences
 from certify.statement.build import CapacityStatement
 from certify.statement.campaign import check_policies, find_profile, open_campaign
 from certify.statement.records import PARALLEL_FROM_BYTES, RECORD_SUFFIX, Chunk, chunks_of, envelopes
 from certify.trust.trusted_set import TrustedSet
+from certify.verify.statement_checks import own_policies, own_ratings
 from certify.verify.verifier import Request as Verification
 from certify.verify.verifier import verify
 from certify.workers import spread
@@ -171,25 +171,26 @@ def judged(
 
 def _open(request: Request) -> _Opened:
     """Verify the statement, and read of its records what it claims of each node."""
-    report = verify(
-        Verification(
-            statement=request.statement,
-            at_ns=request.now_ns,
-            now_ns=request.now_ns,
-            trust=request.trust,
-            state=state_dir(),
-            public_key=request.public_key,
-            records=request.records,
-            require=("recomputed",),
-            baseline=request.baseline,
-            policies=request.policies,
-            profiles=request.profiles,
-            accept_simulated=request.accept_simulated,
-            demand_witnesses=False,  # a spot check shows more than a witness does
-        )
+    asked = Verification(
+        statement=request.statement,
+        at_ns=request.now_ns,
+        now_ns=request.now_ns,
+        trust=request.trust,
+        state=state_dir(),
+        public_key=request.public_key,
+        records=request.records,
+        require=("recomputed",),
+        baseline=request.baseline,
+        policies=request.policies,
+        profiles=request.profiles,
+        accept_simulated=request.accept_simulated,
+        demand_witnesses=False,  # a spot check shows more than a witness does
     )
+    report = verify(asked)
     if report.refusal is not None:
         raise report.refusal
+    for code, what in report.limits:
+        raise RefusedError(code, what, where=request.statement)
     if report.unmet:
         raise RefusedError("requirement-unmet", "; ".join(report.unmet), where=request.statement)
     statement, sha256 = report.statement, report.payload_sha256
@@ -200,8 +201,7 @@ def _open(request: Request) -> _Opened:
         raise RefusedError("campaign-self-issued", what, where=request.statement)
     assert report.trusted is not None
     at, trust = utc_text(request.now_ns), report.trusted
-    given = {policy.policy: policy for policy in map(load_policy, request.policies)}
-    policies = tuple(given.get(ref.policy) or load_policy(ref.policy) for ref in statement.policies)
+    policies = tuple(own_policies(statement, asked))
     scope = Scope(
         centre=statement.centre,
         campaign=statement.campaign,
@@ -209,7 +209,7 @@ def _open(request: Request) -> _Opened:
         starts_at=statement.starts_at,
         profile=find_profile(statement.campaign, request.profiles),
         profile_sha256=statement.profile_sha256,
-        ratings=installed_ratings(),
+        ratings=own_ratings(statement, asked),
         counting=counting_of(policies, statement.centre),
         accept=accepted_holds(policies),
         existing=frozenset(),  # what stood there before counts as well

@@ -106,6 +106,9 @@ class _Rated(Document, frozen=True, kw_only=True):
     rating: Rating
 
 
+_Kept = Annotated[tuple[_Rated, ...], Meta(min_length=1)]
+
+
 class Ratings:
     """The table of ratings: immutable, found by what a driver reports, bound into a statement by its digest."""
 
@@ -199,8 +202,8 @@ def decode_ratings(content: bytes, where: object) -> Ratings:
         InputError: the text is no such table.
     """
     try:
-        rows = msgspec.json.decode(content, type=tuple[_Rated, ...])
-    except msgspec.MsgspecError as error:
+        rows = msgspec.json.decode(content, type=_Kept)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InputError("config-invalid", str(error), where=where) from None
     return Ratings((row.rating, row.match) for row in rows)
 

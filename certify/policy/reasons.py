@@ -1,7 +1,8 @@
 """The one table of reason codes: what each means, and what it does to a figure or a document.
 
-Effects: ``note`` counts; ``hold`` counts 0 unless the policy accepts the code; ``void`` counts 0; ``refuse`` means that
-a document is not accepted (exit 1); ``input`` means that nothing was done (exit 2); ``verdict`` explains a verdict.
+Effects: ``note`` counts; ``hold`` counts 0 unless the policy accepts the code; ``void`` counts 0; ``limit`` means that
+records are not judged, so that their statement is at most trusted; ``refuse`` means that a document is not accepted
+(exit 1); ``input`` means that nothing was done (exit 2); ``verdict`` explains a verdict.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Literal
 from bench.errors import InputError
 from bench.record import Document, Text, config_path, read_yaml
 
-Effect = Literal["note", "hold", "void", "refuse", "input", "verdict"]
+Effect = Literal["note", "hold", "void", "limit", "refuse", "input", "verdict"]
 
 
 class Reason(Document, frozen=True, kw_only=True):

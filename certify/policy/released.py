@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 import msgspec
 
@@ -36,6 +36,8 @@ from certify.policy.ratings import TABLE_MAX_BYTES, Ratings, decode_ratings, ins
 
 T = TypeVar("T", Policy, Profile)
 Kind = Literal["ratings", "policy", "profile"]
+FOLDERS: dict[Kind, str] = {"policy": "policies", "profile": "profiles"}
+RATINGS = "accelerators"  # the name of the one table of ratings
 
 
 class Table(Document, frozen=True, kw_only=True):
@@ -91,16 +93,9 @@ def index() -> dict[str, Table]:
 
 def current() -> Iterator[Current]:
     """Yield the tables that are installed now."""
-    yield Current("ratings", "accelerators", installed_ratings().content)
-    for name in config_names("policies"):
-        yield Current("policy", name, encode(read_policy(name)))
-    for name in config_names("profiles"):
-        yield Current("profile", name, encode(read_config("profiles", name, Profile)))
-
-
-@cache
-def _current() -> dict[str, Current]:
-    return {table.sha256: table for table in current()}
+    for kind in get_args(Kind):
+        for name in _installed_names(kind):
+            yield _installed(kind, name)
 
 
 def policy_of(sha256: str, files: Sequence[str] = ()) -> Policy | None:
@@ -133,26 +128,42 @@ def profile_of(sha256: str, files: Sequence[str] = ()) -> Profile | None:
 
 def ratings_of(sha256: str, files: Sequence[str] = ()) -> Ratings | None:
     """Return the ratings of a digest, likewise."""
-    for ratings in (*(load_ratings(Path(file)) for file in files), installed_ratings()):
+    for ratings in [load_ratings(Path(file)) for file in files]:
         if ratings.digest == sha256:
             return ratings
-    content = _content(sha256, "ratings")
-    return None if content is None else decode_ratings(content, table_path(sha256))
+    return _own_ratings(sha256)
 
 
 def is_ours(sha256: str) -> bool:
-    """Return whether a table is petaseal's, now or of any release."""
-    return sha256 in _current() or sha256 in index()
+    """Return whether a table is petaseal's, of any release or installed now."""
+    return sha256 in index() or any(table.sha256 == sha256 for table in current())
 
 
 def earlier(sha256s: Iterable[str]) -> tuple[Table, ...]:
-    """Return those of some tables that are an earlier release's and not installed now."""
-    return tuple(index()[sha256] for sha256 in sha256s if sha256 in index() and sha256 not in _current())
+    """Return those of some tables that a release shipped and that are not installed now."""
+    listed = [index()[sha256] for sha256 in sha256s if sha256 in index()]
+    return tuple(table for table in listed if not _is_installed(table))
 
 
 def withdrawn(sha256s: Iterable[str]) -> tuple[Table, ...]:
     """Return those of some tables that were withdrawn, because a hole in them was closed."""
     return tuple(table for sha256 in sha256s if (table := index().get(sha256)) and table.withdrawn is not None)
+
+
+def _installed_names(kind: Kind) -> list[str]:
+    return config_names(FOLDERS[kind]) if kind in FOLDERS else [RATINGS]
+
+
+def _installed(kind: Kind, name: str) -> Current:
+    if kind == "ratings":
+        return Current(kind, name, installed_ratings().content)
+    return Current(
+        kind, name, encode(read_policy(name) if kind == "policy" else read_config("profiles", name, Profile))
+    )
+
+
+def _is_installed(table: Table) -> bool:
+    return table.name in _installed_names(table.kind) and _installed(table.kind, str(table.name)).sha256 == table.sha256
 
 
 def _read(sha256: str, kind: Kind, of: type[T]) -> T | None:
@@ -161,22 +172,27 @@ def _read(sha256: str, kind: Kind, of: type[T]) -> T | None:
         return None
     try:
         return msgspec.json.decode(content, type=of)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InputError("config-invalid", str(error), where=table_path(sha256)) from None
 
 
+@cache
+def _own_ratings(sha256: str) -> Ratings | None:
+    content = _content(sha256, "ratings")
+    return None if content is None else decode_ratings(content, table_path(sha256))
+
+
 def _content(sha256: str, kind: Kind) -> bytes | None:
-    """Return the canonical JSON of a table, installed or released; None where there is none of that kind.
+    """Return the canonical JSON of a table, released or installed; None where there is none of that kind.
 
     Raises:
         InputError: `table-altered`: a released table is not what its name says.
     """
-    installed = _current().get(sha256)
-    table = installed or index().get(sha256)
-    if table is None or table.kind != kind:
+    table = index().get(sha256)
+    if table is None:  # between releases
+        return next((one.content for one in current() if (one.kind, one.sha256) == (kind, sha256)), None)
+    if table.kind != kind:
         return None
-    if installed is not None:
-        return installed.content
     content = read_bytes(table_path(sha256), TABLE_MAX_BYTES)
     if hashlib.sha256(content).hexdigest() != sha256:
         what = "holds other bytes than its name says"

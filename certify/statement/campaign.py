@@ -14,6 +14,7 @@ from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import Opened, check_payload_type, open_document, parse_payload
 from certify.policy.centre import Centre
 from certify.policy.policies import Policy
+from certify.policy.released import profile_of
 from certify.trust.trusted_set import TrustedSet
 
 
@@ -134,16 +135,15 @@ def is_installed(profile_sha256: str) -> bool:
 
 
 def find_profile(campaign: Campaign, files: tuple[str, ...]) -> Profile:
-    """Return the profile that a campaign binds, from the installed ones and the files given.
+    """Return the profile that a campaign binds, from the files given, the installed ones and those of a release.
 
     Raises:
         RefusedError: none of them has the digest.
     """
-    for name in (*files, *config_names("profiles")):
-        profile = read_config("profiles", name, Profile)
-        if digest(profile) == campaign.profile_sha256:
-            check_windows(campaign, profile)
-            return profile
+    profile = profile_of(campaign.profile_sha256, files)
+    if profile is not None:
+        check_windows(campaign, profile)
+        return profile
     raise RefusedError(
         "profile-unknown",
         f"the profile {campaign.profile!r} of the campaign is not among the known ones",

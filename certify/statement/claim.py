@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 from bench.errors import PetasealError, RefusedError
-from bench.record import RULES_VERSION, NodeRecord, config_names, digest, read_bytes
+from bench.record import NodeRecord, digest, read_bytes
 from bench.units import DAY_NS, utc_ns
 from certify.documents.caps import CAPS
 from certify.documents.kinds import Opened, open_document, open_record
 from certify.documents.merkle import record_root
 from certify.judge.aggregate import DeviceKeys, device_keys, parent_keys
 from certify.policy.centre import Centre, centre_problem
-from certify.policy.policies import MAX_VALID_DAYS, Policy, load_policy
+from certify.policy.policies import MAX_VALID_DAYS, Policy
+from certify.policy.released import policy_of
 from certify.statement.build import CapacityStatement, Issue
 from certify.statement.campaign import check_campaign
 from certify.statement.records import PARALLEL_FROM_BYTES, Chunk, chunks_of, envelopes
@@ -251,13 +252,11 @@ def open_dated(
 
 
 def known_policies(statement: CapacityStatement, policies: Sequence[Policy] = ()) -> Iterator[Policy]:
-    """Yield the policies of a statement that are installed or given; what else it names is not known here."""
-    given, installed = {digest(policy): policy for policy in policies}, config_names("policies")
+    """Yield the policies of a statement that are petaseal's or given; what else it names is not known here."""
+    given = {digest(policy): policy for policy in policies}
     for ref in statement.policies:
-        policy = given.get(ref.sha256)
-        if policy is None and ref.policy in installed:
-            policy = load_policy(str(ref.policy))
-        if policy is not None and (digest(policy), policy.policy) == (ref.sha256, ref.policy):
+        policy = given[ref.sha256] if ref.sha256 in given else policy_of(ref.sha256)
+        if policy is not None and policy.policy == ref.policy:
             yield policy
 
 
@@ -270,7 +269,6 @@ def _check_alone(opened: Opened[CapacityStatement], where: Path) -> None:
     statement, issue = opened.predicate, opened.predicate.issue
     days = min((policy.valid_days_max for policy in known_policies(statement)), default=MAX_VALID_DAYS)
     for holds, code, what in (
-        (statement.rules == RULES_VERSION, "rules-differ", f"follows the rules {statement.rules}"),
         (
             utc_ns(issue.valid_until) - utc_ns(issue.issued_at) <= days * DAY_NS,
             "validity-too-long",

@@ -202,6 +202,7 @@ def describe_report(report: Report) -> list[str]:
     assert report.statement is not None
     answer = "REQUIREMENT NOT MET" if report.unmet else "ACCEPTED"
     lines = [f"{answer}: level {report.level}, at {report.at}"]
+    lines += [f"table of an earlier release: {one.kind} {one.name} ({one.release})" for one in report.tables]
     if report.level in ("signature", "trusted"):
         lines.append("The figures are as claimed: NOT RECOMPUTED from their records.")
     lines += [one_line(f"NOTE: {what}", 1000) for what in report.notes]  # file names are anybody's words

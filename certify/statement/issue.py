@@ -39,6 +39,7 @@ from certify.keys.signers import PrivateKey
 from certify.policy.centre import Centre, load_centre
 from certify.policy.policies import Policy, load_policy
 from certify.policy.ratings import installed_ratings
+from certify.policy.released import withdrawn
 from certify.statement.attendance import read_absences
 from certify.statement.baseline import baseline_facts, baseline_path, open_baseline
 from certify.statement.build import Basis, CapacityStatement, Issue, build
@@ -197,6 +198,9 @@ def certify(request: Request, progress: Callable[[int], None] = lambda records: 
     )
     check_campaign(campaign, centre, starts_at, now)
     check_policies(campaign, policies)
+    for table in withdrawn((scope.ratings.digest, scope.profile_sha256, *map(digest, policies))):
+        what = f"the {table.kind} {table.name} is withdrawn: {table.withdrawn}"
+        raise RefusedError("table-withdrawn", what, where=campaign.campaign_id, fix="install a newer petaseal")
     examined = examine(Examiner(request.records, scope, trust, now), progress)
     order = sorted(range(len(examined.seen)), key=lambda i: examined.seen[i].payload_sha256)
     root = record_root(examined.seen[i].payload_sha256 for i in order)
@@ -262,7 +266,8 @@ def _own_profile(campaign: Campaign, file: str | None) -> Profile:
     profile = find_profile(campaign, (file,) if file else ())
     if profile.profile in config_names("profiles") and not is_installed(campaign.profile_sha256):
         what = f"bears the name {profile.profile} and differs from the installed profile of that name"
-        raise RefusedError("profile-altered", what, where=file, fix="give it a name of its own")
+        fix = "measure with the installed one, or give it a name of its own"
+        raise RefusedError("profile-altered", what, where=file, fix=fix)
     return profile
 
 

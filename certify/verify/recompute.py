@@ -14,13 +14,14 @@ from certify.documents.kinds import Baseline, Opened
 from certify.documents.merkle import record_root
 from certify.judge.aggregate import Scope, accepted_holds, counting_of, enrolled_only, identities_of
 from certify.policy.policies import Policy
-from certify.policy.ratings import Ratings, installed_ratings
+from certify.policy.ratings import Ratings
 from certify.statement.baseline import baseline_facts, open_baseline
 from certify.statement.build import Basis, CapacityStatement, absences_of, build
 from certify.statement.campaign import find_profile
 from certify.statement.claim import Holdings, Shown
 from certify.statement.records import Examined, Examiner, Seen, examine
 from certify.trust.trusted_set import TrustedSet
+from certify.verify.statement_checks import own_ratings
 
 if TYPE_CHECKING:
     from certify.samples.rebuild import Inspector
@@ -55,9 +56,7 @@ def recompute(
     assert request.records is not None
     where, campaign = request.statement, statement.campaign
     profile: Profile = find_profile(campaign, request.profiles)
-    ratings = installed_ratings()
-    if statement.ratings_sha256 != ratings.digest:
-        raise RefusedError("ratings-unknown", "was computed with other ratings than this verifier's", where=where)
+    ratings = own_ratings(statement, request)
     baseline = open_baseline(request.baseline, statement.centre, trust, at, dated)
     if statement.baseline_sha256 != (baseline.payload_sha256 if baseline else None):
         wanted = statement.baseline_sha256

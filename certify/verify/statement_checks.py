@@ -6,19 +6,45 @@ Nothing here looks at a record; what follows from the records is `certify.verify
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bench.errors import RefusedError
-from bench.record import RULES_VERSION, config_names, digest
+from bench.record import RULES_VERSION, Sha256, digest
 from bench.units import DAY_NS, utc_ns
 from certify.policy.centre import centre_problem
-from certify.policy.policies import Policy, load_policy
+from certify.policy.policies import Policy
+from certify.policy.ratings import Ratings
+from certify.policy.released import policy_of, ratings_of, withdrawn
 from certify.statement.build import CapacityStatement
 from certify.statement.campaign import check_campaign, check_policies
 from certify.trust.trusted_set import skewed
 
 if TYPE_CHECKING:
     from certify.verify.verifier import Request
+
+
+class Limit(NamedTuple):
+    """Why the records of a statement are not judged, so that it is at most `trusted`."""
+
+    code: str
+    what: str
+
+
+def bound_tables(statement: CapacityStatement) -> tuple[Sha256, ...]:
+    """Return the digests of the tables that a statement is computed with: ratings, profile, policies."""
+    policies = (ref.sha256 for ref in statement.policies)
+    return (statement.ratings_sha256, statement.campaign.profile_sha256, *policies)
+
+
+def limits(statement: CapacityStatement) -> tuple[Limit, ...]:
+    """Return why a statement is at most `trusted`: rules that are not this verifier's, tables that were withdrawn."""
+    found = []
+    if statement.rules != RULES_VERSION:
+        found.append(Limit("rules-differ", f"follows the rules {statement.rules}, and this verifier {RULES_VERSION}"))
+    for table in withdrawn(bound_tables(statement)):
+        what = f"binds the {table.kind} {table.name} of petaseal {table.release}, which is withdrawn: {table.withdrawn}"
+        found.append(Limit("table-withdrawn", what))
+    return tuple(found)
 
 
 def check_statement(
@@ -37,8 +63,6 @@ def check_statement(
         RefusedError: with the code of the first fault.
     """
     where, issue = request.statement, statement.issue
-    if statement.rules != RULES_VERSION:
-        raise RefusedError("rules-differ", f"follows the rules {statement.rules}, not {RULES_VERSION}", where=where)
     if statement.simulated and not request.accept_simulated:
         raise RefusedError("simulated", "was measured on simulated devices and proves nothing", where=where)
     if (skewed(at) if request.at_present else at) < issue.issued_at:  # 10
@@ -69,31 +93,36 @@ def check_statement(
 
 
 def own_policies(statement: CapacityStatement, request: Request) -> Iterator[Policy]:
-    """Yield the verifier's own policies of the names that the statement gives.
+    """Yield the verifier's own policies of the digests that the statement binds.
 
     Raises:
-        RefusedError: `policy-twice`, or `policy-unknown`: it has none of that name, or another.
+        RefusedError: `policy-twice`, or `policy-unknown`: it has none of that digest and name.
     """
-    given = {policy.policy: policy for policy in map(load_policy, request.policies)}
-    installed = config_names("policies")  # the statement names a policy; it never chooses a file
     if len({ref.policy for ref in statement.policies}) != len(statement.policies):
         raise RefusedError("policy-twice", "was judged twice by one policy", where=request.statement)
     for ref in statement.policies:
-        if ref.policy in given:
-            policy = given[ref.policy]
-        elif ref.policy in installed:
-            policy = load_policy(ref.policy)
-        else:
+        policy = policy_of(ref.sha256, request.policies)
+        if policy is None or policy.policy != ref.policy:
             raise RefusedError(
                 "policy-unknown",
-                f"was judged by the policy {ref.policy}, which this verifier does not have",
+                f"was judged by a policy {ref.policy} that this verifier does not have",
                 where=request.statement,
-                fix="give its file with --policy",
-            )
-        if digest(policy) != ref.sha256:
-            raise RefusedError(
-                "policy-unknown",
-                f"was judged by another policy {ref.policy} than this verifier's",
-                where=request.statement,
+                fix="install a newer petaseal, or give its file with --policy",
             )
         yield policy
+
+
+def own_ratings(statement: CapacityStatement, request: Request) -> Ratings:
+    """Return the verifier's own ratings of the digest that the statement binds.
+
+    Raises:
+        RefusedError: `ratings-unknown`: it has none of that digest.
+    """
+    ratings = ratings_of(statement.ratings_sha256, request.ratings)
+    if ratings is None:
+        what, fix = (
+            "was computed with ratings that this verifier does not have",
+            "install a newer petaseal, or give their file with --ratings",
+        )
+        raise RefusedError("ratings-unknown", what, where=request.statement, fix=fix)
+    return ratings

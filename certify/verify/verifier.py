@@ -21,13 +21,13 @@ from bench.record import read_bytes
 from bench.units import utc_text
 from certify.documents.caps import CAPS
 from certify.documents.kinds import Level, Opened, open_document
+from certify.policy.released import Table, earlier, is_ours
 from certify.statement.build import CapacityStatement, absences_of
-from certify.statement.campaign import is_installed
 from certify.trust.receipt import Received, earliest_receipt, receipts_in
 from certify.trust.store import Anchor, open_anchor
 from certify.trust.trusted_set import TrustedSet
 from certify.trust.witness import Witnessed, check_witnesses, dated_by, documents_in, gather_witnesses, most_witnesses
-from certify.verify.statement_checks import check_statement, own_policies
+from certify.verify.statement_checks import Limit, bound_tables, check_statement, limits, own_policies
 
 if TYPE_CHECKING:
     from certify.statement.claim import Holdings
@@ -64,6 +64,7 @@ class Request:
     require: tuple[str, ...] = ()
     policies: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()
+    ratings: tuple[str, ...] = ()
     accept_simulated: bool = False
     others: tuple[Path, ...] = ()  # other statements, or folders of them, to compare with
     collect: Callable[[Seen], None] | None = None  # called with each record that was judged, its node's sums with it
@@ -115,6 +116,8 @@ class Report:
     receipt: Received | None = None  # the earliest
     dated: str | None = None  # when somebody who is trusted saw the statement
     level: Level | None = None
+    limits: tuple[Limit, ...] = ()  # why it is at most `trusted`
+    tables: tuple[Table, ...] = ()  # of earlier releases, that it was verified with
     self_asserted: int | None = None  # records under a key that nobody enrolled
     signers_of_records: int | None = None  # distinct keys; fewer than records means that nodes shared one
     checked: list[str] = field(default_factory=list)
@@ -144,7 +147,12 @@ class Report:
             "signers_of_records": self.signers_of_records,
             "signers": list(self.signers),
             "receipt": None if self.receipt is None else self.receipt._asdict(),
+            "tables": [
+                {"kind": one.kind, "name": one.name, "release": one.release, "sha256": one.sha256}
+                for one in self.tables
+            ],
             "trust_root": self.trust_root,
+            "trusted_at_most": [limit._asdict() for limit in self.limits],
             "witnesses": [{"keyid": one.keyid, "witnessed_at": one.witnessed_at} for one in self.witnesses],
             "predicate": None if self.statement is None or self.refusal else msgspec.to_builtins(self.statement),
         }
@@ -230,7 +238,8 @@ def _verify(request: Request, anchor: Anchor, report: Report, progress: Callable
         report.checked.append(f"{len(report.witnesses)} witness(es)")
     if report.receipt is not None:
         report.checked.append("receipt of a registry")
-    report.level = trust.level
+    report.level, report.limits = trust.level, limits(statement)
+    report.tables = earlier(ref.sha256 for ref in statement.policies)
     source = statement.campaign.challenge_source
     who = "nobody but the operator chose it" if source == "self" else f"that a {source} gave it is the operator's word"
     report.not_checked.append(f"the challenge: {who}")
@@ -243,7 +252,9 @@ def _verify(request: Request, anchor: Anchor, report: Report, progress: Callable
     if absent := absences_of(statement):
         report.not_checked.append(f"why {len(absent)} expected node(s) have no record: that is the operator's word")
     holdings = None
-    if request.records is None:
+    if report.limits:  # its records are not judged
+        report.not_checked += [f"records, rules, sums and verdicts: {what} [{code}]" for code, what in report.limits]
+    elif request.records is None:
         report.not_checked.append("records, rules, sums and verdicts: give --records")
     else:
         from certify.statement.claim import Holdings
@@ -253,8 +264,9 @@ def _verify(request: Request, anchor: Anchor, report: Report, progress: Callable
         examined = recompute(request, statement, policies, trust, at, progress, holdings, report.dated)
         report.self_asserted = sum(seen.self_asserted for seen in examined.seen)
         report.signers_of_records = len({seen.signer for seen in examined.seen})
+        report.tables = earlier(bound_tables(statement))
         report.checked += ["records", "run rules", "devices", "sums and verdicts"]
-        if not is_installed(statement.profile_sha256):
+        if not is_ours(statement.profile_sha256):
             what = "is none of petaseal's: you gave it, and what it demands is yours to judge"
             report.not_checked.append(f"the profile {statement.profile} {what}")
         report.level = "recomputed"
@@ -281,7 +293,8 @@ def _compare(
     from certify.statement.claim import Claim
     from certify.statement.conflicts import compare
 
-    mine = Claim(str(request.statement), opened.predicate, opened.payload_sha256, holdings)
+    unread = "its records were not judged" if report.limits else "its records were not given"
+    mine = Claim(str(request.statement), opened.predicate, opened.payload_sha256, holdings, unread)
     outcome = compare(mine, request.others, trust, report.at, request.accept_simulated)  # 18
     if outcome.refusal is not None:
         raise outcome.refusal
@@ -302,7 +315,8 @@ def _unmet(require: tuple[str, ...], report: Report) -> Iterator[str]:
                 yield f"level {wanted} is required, and {report.level} was reached"
         elif wanted in verdicts:
             if LEVELS.index(report.level) < LEVELS.index("recomputed"):  # so far it is only what the signer says
-                yield f"{wanted} is required to be met, and was not recomputed: give --records"
+                why = report.limits[0].what if report.limits else "give --records"
+                yield f"{wanted} is required to be met, and was not recomputed: {why}"
             elif verdicts[wanted] != "met":
                 yield f"{wanted} is required to be met, and is {verdicts[wanted]}"
         else:

@@ -244,7 +244,7 @@ def test_an_altered_installation_is_refused_by_an_honest_verifier(
         env={**os.environ, "PYTHONPATH": str(place / "tree")},
     )
     if code is None:  # an altered profile is no longer the one that the campaign binds
-        assert (answer.code, answer.status) == ("profile-unknown", 1)
+        assert (answer.code, answer.status) == ("profile-altered", 1)
         return
     assert answer.status == 0, answer.err
     answer = verified(centre)

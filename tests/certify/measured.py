@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from msgspec.structs import replace
 
@@ -25,6 +26,7 @@ from certify.documents import dsse
 from certify.documents.kinds import PAYLOAD_TYPE, make_document, spki_text
 from certify.keys.files import load_private, new_key, public_path
 from certify.keys.signers import PrivateKey, load_scheme
+from certify.policy import released
 from certify.statement import issue
 from certify.verify import verifier as verify
 from tests.bench.fleet import BEGIN_NS, Simulated, simulate_node
@@ -85,6 +87,13 @@ class Measured:
     def record(self, index: int) -> Path:
         """Return the file of a node's record."""
         return self.records / f"{node_name(index)}.record.dsse.json"
+
+
+def withdraw(patch: pytest.MonkeyPatch, sha256: str, why: str) -> None:
+    """Mark a released table as withdrawn."""
+    index = dict(released.index())
+    index[sha256] = replace(index[sha256], withdrawn=why)
+    patch.setattr(released, "index", lambda: index)
 
 
 def node_name(index: int) -> str:

@@ -23,6 +23,7 @@ from certify.documents.dsse import seal
 from certify.documents.kinds import PAYLOAD_TYPE, Baseline, BaselineDevice, Witness, make_document
 from certify.documents.merkle import prove, record_root
 from certify.keys.signers import pem_text
+from certify.policy.ratings import parse_ratings
 from certify.trust.trusted_set import Revocation, Revocations
 from tests.certify.judged import basis_of, statement_of
 from tests.certify.measured import centre_yaml, node_name, of_node, simulated, test_campaign
@@ -40,6 +41,13 @@ INVENTORY = b"""\
 centre_id: gz
 taken_at: 2026-03-01T08:00:00.000000Z
 devices: [{uuid: gpu-1a2b3c, serial: null, die_id: null}]
+"""
+RATINGS = b"""\
+accelerators:
+  - {id: x1, name: X1, vendor: V, match: [{name: X, memory_gb: 64}, {name: Y, part: die}], count_unit: package,
+     dies_per_unit: 2, tflops: {fp16: "383", fp64_matrix: "95.7"}, memory_gb: 128, tdp_w: 560, confidence: low,
+     silicon: {units: 220, fp16: {flop_per_clock_per_unit: 1024, rating_clock_mhz: 1700}},
+     sources: [a data sheet], notes: ""}
 """
 NODES = 3
 WITNESS = Witness(
@@ -86,6 +94,8 @@ def seeds() -> Iterator[tuple[str, str, bytes]]:
     yield "centre", "full", yaml.safe_dump(centre_yaml(), allow_unicode=True).encode()
     yield "policy", "guangzhou-2000p", renamed(config_path("policies", "guangzhou-2000p.yaml"))
     yield "profile", "smoke", config_path("profiles", "smoke.yaml").read_bytes()
+    yield "ratings", "table", RATINGS
+    yield "ratings", "kept", parse_ratings(RATINGS, "ratings").content
     yield "inventory", "one", INVENTORY
     for name, text in (("now", NOW), ("leap", "2024-02-29T23:59:59.999999Z"), ("first", "0001-01-01T00:00:00.000000Z")):
         yield "time", name, text.encode()

@@ -34,6 +34,7 @@ from certify.keys import files as keys
 from certify.keys.signers import keyid, pem_text, public_key
 from certify.policy.centre import load_centre
 from certify.policy.policies import load_policy
+from certify.policy.ratings import decode_ratings, load_ratings
 from certify.samples import table
 from certify.statement import package
 from certify.statement.records import Chunk, chunks_of, envelopes
@@ -255,6 +256,13 @@ def profile(data: bytes) -> None:
     assert parse_yaml(data, Profile, "profile") == load_profile(str(write("config.yaml", data)))
 
 
+def ratings(data: bytes) -> None:
+    """A table of ratings, in YAML or as a release keeps it, has one canonical form, which is read as the same table."""
+    found = load_ratings(write("ratings.yaml", data))
+    again = decode_ratings(found.content, "ratings")
+    assert (again.content, again.digest) == (found.content, found.digest)
+
+
 def time_text(data: bytes) -> None:
     """A time has one spelling, and texts are in the order of their times."""
     try:
@@ -322,6 +330,7 @@ TARGETS: dict[str, Target] = {
     "centre": partial(config, load_centre),
     "policy": partial(config, load_policy),
     "profile": profile,
+    "ratings": ratings,
     "inventory": inventory,
     "time": time_text,
     "merkle": merkle_proof,

@@ -39,6 +39,7 @@ FOUND = {  # what the fuzzer found, and must never find again
         b"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VvBCIEIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f\n"
         b"-----END PRIVATE KEY-----\n",
     ),
+    "ratings that are no UTF-8": ("ratings", b'[{"\xff'),
 }
 BROKEN = """
 import sys

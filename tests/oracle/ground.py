@@ -10,6 +10,7 @@ from typing import NamedTuple
 from bench.record import Grade, Profile, Workload
 from certify.policy.centre import Pool
 from certify.policy.policies import Counting, Policy
+from certify.policy.ratings import Ratings
 from certify.samples.issues import Issue
 from certify.statement.build import CapacityStatement, NotCounted
 from tests.oracle.judging import Case
@@ -25,6 +26,7 @@ class Ground:
     statement: CapacityStatement
     profile: Profile
     policies: tuple[Policy, ...]
+    ratings: Ratings
     existing: frozenset[tuple[str, str]] | None  # (field, identity) in the baseline; None: there is one, and not given
     nodes: frozenset[str] = frozenset()  # whose chain of reasoning is wanted
 

@@ -12,7 +12,7 @@ from bench.errors import InputError, RefusedError
 from bench.record import RULES_VERSION, Device, Figure, Measurement, NodeRecord, Workload, identifier
 from certify.documents.kinds import Opened
 from certify.policy.centre import Pool
-from certify.policy.ratings import Rating, installed_ratings
+from certify.policy.ratings import Rating
 from certify.policy.reasons import effect_of
 from certify.samples.table import SAMPLES_SUFFIX, bound_samples
 from tests.oracle.bounds import Interval, N, interval
@@ -211,7 +211,7 @@ class _Node:
     def _device(self, device: Device, place: int, pool: Pool, where: str) -> None:
         part, ground = self.part, self.ground
         model = self.record.models[device.model]
-        rating = installed_ratings().match(model.vendor, model.model, model.memory_bytes, model.count_unit)
+        rating = ground.ratings.match(model.vendor, model.model, model.memory_bytes, model.count_unit)
         part.found[pool.pool] += 1
         existing = self._existing(device)
         part.existing += existing

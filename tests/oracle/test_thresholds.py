@@ -131,6 +131,7 @@ def drawn(seed: int) -> tuple[CapacityStatement, Ground, Part]:
         statement=statement,
         profile=basis.scope.profile,
         policies=(policy,),
+        ratings=basis.scope.ratings,
         existing=frozenset({("uuid", "0123456789")}) if has_baseline else frozenset(),
     )
     return statement, ground, part

@@ -6,6 +6,7 @@ from bench.record import NodeRecord, identifier
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import Baseline, Opened, parse_payload
 from certify.policy.policies import Policy
+from certify.policy.ratings import installed_ratings
 from certify.statement.build import CapacityStatement
 from certify.statement.campaign import find_profile
 from tests.certify.measured import Measured
@@ -25,7 +26,8 @@ def judge(
         for name in ("uuid", "serial", "die_id")
         if (found := identifier(getattr(device, name))) is not None
     }
-    ground = Ground(statement, find_profile(statement.campaign, ()), policies, frozenset(known))
+    profile = find_profile(statement.campaign, ())
+    ground = Ground(statement, profile, policies, installed_ratings(), frozenset(known))
     part = Part()
     for line in (centre.folder / "out" / "records.jsonl").read_bytes().splitlines(keepends=True):
         envelope = parse_envelope(line, len(line), "records")

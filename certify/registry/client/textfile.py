@@ -23,7 +23,7 @@ from bench.units import utc_ns
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import Opened, check_payload_type, parse_payload
-from certify.policy.ratings import installed_ratings
+from certify.policy.released import ratings_of
 from certify.statement.build import CapacityStatement
 from certify.statement.claim import Reader, check_root, read_all
 from certify.statement.package import RECORDS, STATEMENT
@@ -55,7 +55,8 @@ class Certified(Collector):
     def __init__(self, opened: Opened[CapacityStatement], record: NodeRecord, identities: bool) -> None:
         self._statement, self._digest = opened.predicate, opened.payload_sha256
         self._record, self._identities = record, identities
-        self.nominal_known = installed_ratings().digest == self._statement.ratings_sha256
+        self._ratings = ratings_of(self._statement.ratings_sha256)
+        self.nominal_known = self._ratings is not None
 
     def collect(self) -> Iterator[Metric]:
         """Yield all families."""
@@ -68,8 +69,9 @@ class Certified(Collector):
             for name, (_, rate) in RATES.items():
                 families[name].add_metric(labels, rate(figure) * 10**6)
             model = self._record.models[device.model]
-            rating = installed_ratings().match(model.vendor, model.model, model.memory_bytes, model.count_unit)
-            rated = rating.rates.get(labels[LABELS.index("precision")]) if rating and self.nominal_known else None  # type: ignore[call-overload]
+            found = (model.vendor, model.model, model.memory_bytes, model.count_unit)
+            rating = None if self._ratings is None else self._ratings.match(*found)
+            rated = rating.rates.get(labels[LABELS.index("precision")]) if rating else None  # type: ignore[call-overload]
             if rated is not None:
                 nominal.add_metric(labels, rated.nominal_mflop_s * 10**6)
         yield from families.values()

@@ -17,10 +17,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from bench.errors import PetasealError
-from bench.record import config_names
 from certify.documents import kinds as documents
-from certify.policy.policies import load_policy
 from certify.policy.reasons import reasons
+from certify.policy.released import index, policy_of, profile_of, ratings_of
 from certify.registry import web
 from certify.registry.api import Health
 from certify.registry.service import openapi, routes_read, routes_submit
@@ -87,8 +86,8 @@ def _prepare(registry: Registry) -> None:
         msgspec.json.Decoder(kind)
     reasons()
     sums.city_policies(registry.place)
-    for name in config_names("policies"):
-        load_policy(name)
+    for sha256 in index():
+        policy_of(sha256), profile_of(sha256), ratings_of(sha256)
 
 
 async def healthz() -> Response:

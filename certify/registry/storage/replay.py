@@ -30,7 +30,8 @@ from certify.trust.trusted_set import TrustedSet
 
 OF_STATEMENT = (tables.signers, tables.class_lines, tables.pool_lines, tables.verifications, tables.external_ids)
 OF_RECORDS = (tables.node_lines, tables.record_lines, tables.identities)
-LATER = frozenset({"rules-differ", "policy-unknown", "ratings-unknown", "profile-unknown"})  # this petaseal is newer
+# this petaseal is newer
+LATER = frozenset({"rules-differ", "table-withdrawn", "policy-unknown", "ratings-unknown", "profile-unknown"})
 ENDED = frozenset({"key-revoked", "statement-revoked"})
 _NOBODY = Token(0, "check", "platform", None, "")  # no row holds whose token it was
 

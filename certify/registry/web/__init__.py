@@ -75,8 +75,8 @@ def _centre(lookup: Lookup, frame: Frame, request: Request) -> str:
 
 def _statement(lookup: Lookup, frame: Frame, request: Request) -> str:
     sha256 = request.path_params["sha256"]
-    detail = lookup.statement(sha256)
-    return pages.statement(frame, detail, lookup.stated(sha256), lookup.policies)
+    detail, stated = lookup.statement(sha256), lookup.stated(sha256)
+    return pages.statement(frame, detail, stated, lookup.policies(stated))
 
 
 def _envelope(lookup: Lookup, frame: Frame, request: Request) -> Response:

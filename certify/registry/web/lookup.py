@@ -8,15 +8,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 from sqlalchemy import Connection
 
-from bench.record import config_names
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import parse_payload
-from certify.policy.policies import Policy, load_policy
+from certify.policy.policies import Policy
+from certify.policy.released import given_policy
 from certify.registry.api import (
     Alarm,
     AttemptLine,
@@ -37,6 +36,7 @@ from certify.registry.state import queries, sums
 from certify.registry.state.model import View
 from certify.registry.state.snapshot import viewer
 from certify.statement.build import CapacityStatement
+from certify.statement.claim import known_policies
 
 LINES = 100  # of a list on a page
 ATTEMPTS = 1000
@@ -72,12 +72,11 @@ class Lookup:
         """Return the sums of all states."""
         return sums.lifecycle_of(self.registry.store, self.connection, self.view, self.at)
 
-    @cached_property
-    def policies(self) -> dict[str, Policy]:
-        """The policies that are installed and those of the settings, by name."""
+    def policies(self, stated: CapacityStatement) -> dict[str, Policy]:
+        """Return the policies that a statement binds, as far as the registry holds them, by name."""
         place = self.registry.place
-        files = (str(place.path(name)) for name in place.settings.policies)
-        return {policy.policy: policy for policy in map(load_policy, (*config_names("policies"), *files))}
+        given = [given_policy(str(place.path(name))) for name in place.settings.policies]
+        return {policy.policy: policy for policy in known_policies(stated, given)}
 
     def centres(self) -> tuple[CentreSummary, ...]:
         """Return all centres."""

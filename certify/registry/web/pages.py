@@ -276,7 +276,7 @@ def statement(
     Args:
         detail: what the registry knows of it.
         stated: what was signed, which tells what was not shown.
-        policies: those that the registry holds, by name.
+        policies: that it binds and the registry holds, by name.
     """
     findings = () if stated is None else stated.findings
     absent = {} if stated is None else absent_nodes(stated)

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bench.errors import InputError, PetasealError
-from bench.record import Figure, NodeRecord, columns, throughput_bounds
+from bench.errors import InputError, PetasealError, RefusedError
+from bench.record import Figure, NodeRecord, columns, config_path, throughput_bounds
 from bench.telemetry import Reading, Sample
 from bench.units import gemm_mflop, utc_ns
 from certify.audit import describe
@@ -24,12 +24,13 @@ from certify.documents import dsse
 from certify.documents.caps import CAPS
 from certify.documents.kinds import PAYLOAD_TYPE
 from certify.keys.files import load_private
+from certify.policy.ratings import installed_ratings, load_ratings
 from certify.policy.reasons import effect_of
 from certify.statement import records
 from certify.trust.store import Anchor
 from tests.bad_input.command import petaseal
 from tests.certify.audit.audited import Bend, Raw, audited, scripted
-from tests.certify.measured import Measured, measured, node_name
+from tests.certify.measured import Measured, measured, node_name, withdraw
 from tests.oracle import bounds
 from tests.oracle import whole as oracle
 from tests.oracle.judging import CODES
@@ -467,6 +468,28 @@ def test_wrong_input(honest: Measured, case: str) -> None:
     with pytest.raises(PetasealError) as refused:
         audit_of(honest, **changes)
     assert refused.value.code == code
+
+
+def test_what_cannot_be_judged_is_not_audited(
+    honest: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lie = resealed(honest, lambda stated: stated.update(rules="petaseal-rules/9.9"), tmp_path / "lie")
+    for folder, code in ((lie, "rules-differ"), (honest.folder / "out", "table-withdrawn")):
+        with pytest.raises(RefusedError) as refused:
+            audit_of(honest, folder=folder)
+        assert refused.value.code == code
+        withdraw(monkeypatch, installed_ratings().digest, "a hole")
+
+
+def test_ratings_that_are_given(honest: Measured, tmp_path: Path) -> None:
+    table = tmp_path / "ratings.yaml"
+    table.write_text(config_path("accelerators.yaml").read_text().replace('fp16: "312"', 'fp16: "311"'))
+    ratings = load_ratings(table)
+    other = resealed(honest, lambda stated: stated.update(ratings_sha256=ratings.digest), tmp_path / "other")
+    with pytest.raises(RefusedError) as refused:
+        audit_of(honest, folder=other)
+    assert refused.value.code == "ratings-unknown"
+    assert audit_of(honest, folder=other, ratings=(str(table),)).against == 0
 
 
 def test_no_key_and_two_are_wrong_input(honest: Measured) -> None:

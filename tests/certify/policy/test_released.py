@@ -47,7 +47,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "released"
     shutil.copytree(config_path("released"), folder)
     monkeypatch.setattr(released, "config_path", tmp_path.joinpath)
-    monkeypatch.setattr(released, "_current", dict)
+    monkeypatch.setattr(released, "config_names", lambda folder: [])  # nothing is installed
     released.index.cache_clear()
     yield folder
     released.index.cache_clear()

@@ -474,7 +474,6 @@ def test_a_statement_that_binds_another_campaign_than_it_holds(centre: Measured,
 
 # A statement that contradicts itself: what it would say against an honest one must not count.
 CONTRADICTIONS: dict[str, tuple[Callable[[CapacityStatement], CapacityStatement], str]] = {
-    "another rules": (lambda s: replace(s, rules="petaseal-rules/9"), "rules-differ"),
     "another centre": (lambda s: replace(s, centre_sha256=sha("another")), "campaign-differs"),
     "a campaign of another centre": (lambda s: with_campaign(s, centre_id="wh-centre"), "centre-differs"),
     "a spot check's campaign": (lambda s: with_campaign(s, purpose="spot-check"), "campaign-invalid"),
@@ -522,6 +521,18 @@ def test_a_statement_that_contradicts_itself_voids_no_honest_one(centre: Measure
     found = compare(claim_of(centre, "one"), [evil], trust, now, accept_simulated=True)
     assert (found.refusal, found.conflicts) == (None, ())
     assert any("refused itself" in what and code in what for what in found.not_checked), found.not_checked
+
+
+def test_a_statement_of_other_rules_still_claims(centre: Measured, tmp_path: Path) -> None:
+    """Its figures are judged by nobody here; its number and its devices are its own all the same."""
+    shutil.copytree(centre.folder / "fork", tmp_path / "fork")
+    stated = replace(claim_of(centre, "fork").statement, rules="petaseal-rules/9")
+    payload = make_document("capacity-statement", stated, stated.records_root)
+    sealed = dsse.seal(payload, PAYLOAD_TYPE, [load_private(centre.key)])
+    (tmp_path / "fork" / "statement.dsse.json").write_bytes(sealed)
+    now, trust = utc_text(time.time_ns()), trust_of(centre)
+    found = compare(claim_of(centre, "one"), [tmp_path / "fork"], trust, now, accept_simulated=True)
+    assert [conflict.code for conflict in found.conflicts][:2] == ["sequence-forked", "device-claimed-twice"]
 
 
 def test_a_statement_under_a_revoked_key_that_a_witness_dated_still_claims(centre: Measured, tmp_path: Path) -> None:

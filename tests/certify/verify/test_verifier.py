@@ -24,13 +24,14 @@ from certify.documents.kinds import PAYLOAD_TYPE, make_document, parse_payload, 
 from certify.documents.merkle import record_root
 from certify.keys.files import load_private, new_key, public_path
 from certify.keys.signers import PrivateKey
+from certify.policy.ratings import load_ratings
 from certify.trust.trusted_set import Delegation, Revocation, TrustedKey, TrustRoot
 from certify.verify import verifier as verify
 from certify.verify.verifier import Report
 from tests.certify import signed
 from tests.certify.attacks import canonical
 from tests.certify.attacks import field as put
-from tests.certify.measured import CENTRE_ID, Measured, measured
+from tests.certify.measured import CENTRE_ID, Measured, measured, withdraw
 
 DAY_NS = 86_400 * 10**9
 P = 10**9
@@ -237,7 +238,7 @@ STATED: dict[str, tuple[Edit, str | None]] = {
         lambda v: v["subject"][0].update(digest={"sha256": v["predicate"]["records_root"]}),
         "subject-wrong",
     ),
-    "rules of another version": (put("rules", "petaseal-rules/9.9"), "rules-differ"),
+    "rules of another version": (put("rules", "petaseal-rules/9.9"), None),
     # 10: times
     "step 10 valid for 400 days": (
         put("issue.valid_until", lambda text: utc_text(utc_ns(text) + 34 * DAY_NS)),
@@ -358,7 +359,8 @@ STATED: dict[str, tuple[Edit, str | None]] = {
 def test_a_statement_that_lies(centre: Measured, work: Path, lie: str) -> None:
     change, expected = STATED[lie]
     edit(centre, work, change)
-    assert code(centre.verify(work)) == expected  # None: what a centre declares does not follow from its records
+    # None: what a centre declares does not follow from its records, and by other rules nothing is judged
+    assert code(centre.verify(work)) == expected
 
 
 @pytest.mark.parametrize("lie", [lie for lie in STATED if lie.startswith("step 16") and STATED[lie][1]])
@@ -657,6 +659,88 @@ def test_every_code_of_the_table_is_known() -> None:
     from certify.policy.reasons import reasons
 
     assert {expected for _, expected in STATED.values() if expected} <= set(reasons())
+
+
+# Rules of another version, and tables that were withdrawn
+@pytest.mark.parametrize("records", [True, False])
+def test_by_other_rules_a_statement_is_at_most_trusted(
+    centre: Measured, people: People, work: Path, records: bool
+) -> None:
+    edit(centre, work, several(put("rules", "petaseal-rules/9.9"), put("classes.0.counted.certified_mflop_s", 7)))
+    given: dict[str, Any] = {"samples": centre.records} if records else {"records": None}
+    statement = {"out": work, "require": ("trusted",)}
+    report = trusted(centre, people.write(), **statement, **given)
+    assert (code(report), report.level, report.refused) == (None, "trusted", False)
+    what = "follows the rules petaseal-rules/9.9, and this verifier petaseal-rules/0.1"
+    assert report.as_json()["trusted_at_most"] == [{"code": "rules-differ", "what": what}]
+    text = "\n".join(report.lines())
+    assert f"NOT CHECKED: records, rules, sums and verdicts: {what} [rules-differ]" in text
+    assert "NOT RECOMPUTED" in text
+    assert not {"records", "run rules", "sums and verdicts"} & set(report.checked)
+    assert trusted(centre, people.write(), **{**statement, "require": ("recomputed",)}, **given).unmet
+    (unmet,) = centre.verify(work, require=("guangzhou-2000p/park",)).unmet
+    assert unmet.endswith(what)
+
+
+def test_by_other_rules_its_signature_validity_and_campaign_are_checked_all_the_same(
+    centre: Measured, work: Path
+) -> None:
+    for change, expected in (
+        (put("issue.sequence", 2), "sequence-invalid"),
+        (put("issue.valid_until", "2026-01-01T00:00:00.000000Z"), "expired"),
+        (rebound(put("campaign.windows.0.closes_ns", 1), "campaign"), "window-invalid"),
+        (put("policies.0.sha256", "ab" * 32), "policy-unknown"),
+    ):
+        shutil.copyfile(centre.folder / "out" / "statement.dsse.json", work / "statement.dsse.json")
+        edit(centre, work, several(put("rules", "petaseal-rules/9.9"), change))
+        assert code(centre.verify(work)) == expected
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        lambda stated: stated["ratings_sha256"],
+        lambda stated: stated["campaign"]["profile_sha256"],
+        lambda stated: stated["policies"][0]["sha256"],
+    ],
+    ids=["ratings", "profile", "policy"],
+)
+def test_with_a_withdrawn_table_a_statement_is_at_most_trusted(
+    centre: Measured, people: People, monkeypatch: pytest.MonkeyPatch, bound: Callable[[Any], str]
+) -> None:
+    sha256 = bound(payload_of(centre.folder / "out" / "statement.dsse.json")["predicate"])
+    withdraw(monkeypatch, sha256, "its rating was a typing error")
+    report = trusted(centre, people.write(), samples=centre.records)
+    assert (code(report), report.level, report.refused) == (None, "trusted", False)
+    (limit,) = report.as_json()["trusted_at_most"]
+    assert limit["code"] == "table-withdrawn"
+    assert limit["what"].endswith("of petaseal 0.2.0, which is withdrawn: its rating was a typing error")
+    assert f"{limit['what']} [table-withdrawn]" in "\n".join(report.lines())
+    with pytest.raises(RefusedError) as refused:
+        centre.certify(people.folder / "again")
+    assert refused.value.code == "table-withdrawn"
+    assert not (people.folder / "again").exists()
+
+
+def test_both_reasons_are_said(centre: Measured, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(centre, work, put("rules", "petaseal-rules/9.9"))
+    withdraw(monkeypatch, payload_of(work / "statement.dsse.json")["predicate"]["ratings_sha256"], "a hole")
+    assert [limit.code for limit in centre.verify(work).limits] == ["rules-differ", "table-withdrawn"]
+
+
+def test_ratings_that_are_given(centre: Measured, work: Path, tmp_path: Path) -> None:
+    """Whoever gives a table vouches for it: the simulated devices have no rating in either."""
+    table = tmp_path / "ratings.yaml"
+    table.write_text(config_path("accelerators.yaml").read_text().replace('fp16: "312"', 'fp16: "311"'))
+    edit(centre, work, put("ratings_sha256", load_ratings(table).digest))
+    assert code(centre.verify(work)) == "ratings-unknown"
+    assert code(centre.verify(work, ratings=(str(table),))) is None
+
+
+def test_what_the_installed_tables_are_is_not_said(centre: Measured) -> None:
+    report = centre.verify()
+    assert (report.as_json()["tables"], report.as_json()["trusted_at_most"]) == ([], [])
+    assert not any("earlier release" in line for line in report.lines())
 
 
 # Profiles

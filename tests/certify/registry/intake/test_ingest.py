@@ -26,7 +26,7 @@ from certify.registry.service.tokens import Token
 from certify.registry.storage import tables
 from certify.trust.root import read_root
 from certify.trust.trusted_set import Revocation
-from tests.certify.measured import Measured
+from tests.certify.measured import Measured, withdraw
 from tests.certify.registry.laid import CENTRE, OTHER, SINCE, Laid, certified
 
 if TYPE_CHECKING:
@@ -399,6 +399,30 @@ def test_other_records_of_a_recomputed_statement_are_refused(
     assert whole.payload_sha256 is not None
     decided = submit_records(registry, whole.payload_sha256, other_centre.folder / "out" / "records.jsonl")
     assert (decided.decision, decided.code) == ("refused", "records-differ")
+
+
+@SQLITE
+@pytest.mark.parametrize("why", ["rules-differ", "table-withdrawn"])
+def test_records_that_cannot_be_judged_leave_a_statement_declared(
+    registry: Registry, place: Laid, centre: Measured, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    stated = parse_payload("capacity-statement", dsse.parse_envelope(statement_of(centre), 2**24).payload).predicate
+    content = statement_of(centre)
+    if why == "rules-differ":
+        payload = make_document(
+            "capacity-statement", structs.replace(stated, rules="petaseal-rules/9"), stated.records_root
+        )
+        content = dsse.seal(payload, PAYLOAD_TYPE, [place.key("operator")])
+    else:
+        withdraw(monkeypatch, stated.ratings_sha256, "a hole was closed")
+    first = ingest.submit_statement(registry, content, OPERATOR)
+    assert (first.decision, first.level) == ("accepted", "trusted")
+    assert any(f"[{why}]" in note for note in first.notes)
+    records = centre.folder / "out" / "records.jsonl"
+    decided = submit_records(registry, str(first.payload_sha256), records)
+    assert (decided.decision, decided.code) == ("refused", why)
+    assert [row.level for row in rows(registry, tables.verifications)] == ["trusted"]
+    assert count(registry, tables.node_lines) == 0
 
 
 @SQLITE

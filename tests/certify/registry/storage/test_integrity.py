@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import select, text
 
+from certify.policy.ratings import installed_ratings
 from certify.registry.intake import campaigns, ingest
 from certify.registry.service.registry import open_registry
 from certify.registry.service.settings import load_place
 from certify.registry.service.tokens import Token
 from certify.registry.storage import tables
 from certify.registry.storage.backup import Checked, backup, check, restore
-from tests.certify.measured import Measured
+from tests.certify.measured import Measured, withdraw
 from tests.certify.registry.laid import CENTRE, OTHER, Laid
 
 if TYPE_CHECKING:
@@ -86,6 +87,13 @@ def test_a_restored_registry_is_whole(filled: Registry, place: Laid, tmp_path: P
     again.close()
     assert checked.findings == (), checked.lines()
     assert checked.counts == check(filled).counts
+
+
+def test_a_table_that_was_withdrawn_since_leaves_a_note(filled: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    withdraw(monkeypatch, installed_ratings().digest, "a hole was closed")
+    checked = check(filled)
+    assert checked.ok, checked.lines()
+    assert "stored-not-recomputed" in {finding.code for finding in checked.findings}
 
 
 def test_a_stolen_key_leaves_what_came_before(filled: Registry, place: Laid) -> None:
