@@ -85,10 +85,10 @@ def index() -> dict[str, Table]:
         InputError: the index is not acceptable.
     """
     listed = read_yaml(index_path(), _Index).tables
-    found = {table.sha256: table for table in listed}
-    if len(found) != len(listed):
+    tables = {table.sha256: table for table in listed}
+    if len(tables) != len(listed):
         raise InputError("config-invalid", "lists a table twice", where=index_path())
-    return found
+    return tables
 
 
 def current() -> Iterator[Current]:
@@ -99,7 +99,7 @@ def current() -> Iterator[Current]:
 
 
 def policy_of(sha256: str, files: Sequence[str] = ()) -> Policy | None:
-    """Return the policy of a digest, from the files given, those installed or those released; None if none has it.
+    """Return the policy of a digest: from the files given, else a released or installed one; None if none has it.
 
     Raises:
         InputError: a file that was given, or the released table, is not acceptable.
@@ -121,17 +121,25 @@ def given_policy(file: str) -> Policy:
 
 
 def profile_of(sha256: str, files: Sequence[str] = ()) -> Profile | None:
-    """Return the profile of a digest, likewise."""
+    """Return the profile of a digest: from the files given, else a released or installed one; None if none has it.
+
+    Raises:
+        InputError: a file that was given, or the released table, is not acceptable.
+    """
     given = {digest(profile): profile for profile in (read_config("profiles", file, Profile) for file in files)}
     return given[sha256] if sha256 in given else _read(sha256, "profile", Profile)
 
 
 def ratings_of(sha256: str, files: Sequence[str] = ()) -> Ratings | None:
-    """Return the ratings of a digest, likewise."""
+    """Return the ratings of a digest: from the files given, else released or installed ones; None if none have it.
+
+    Raises:
+        InputError: a file that was given, or the released table, is not acceptable.
+    """
     for ratings in [load_ratings(Path(file)) for file in files]:
         if ratings.digest == sha256:
             return ratings
-    return _own_ratings(sha256)
+    return _released_ratings(sha256)
 
 
 def is_ours(sha256: str) -> bool:
@@ -177,7 +185,7 @@ def _read(sha256: str, kind: Kind, of: type[T]) -> T | None:
 
 
 @cache
-def _own_ratings(sha256: str) -> Ratings | None:
+def _released_ratings(sha256: str) -> Ratings | None:
     content = _content(sha256, "ratings")
     return None if content is None else decode_ratings(content, table_path(sha256))
 

@@ -38,13 +38,13 @@ def bound_tables(statement: CapacityStatement) -> tuple[Sha256, ...]:
 
 def limits(statement: CapacityStatement) -> tuple[Limit, ...]:
     """Return why a statement is at most `trusted`: rules that are not this verifier's, tables that were withdrawn."""
-    found = []
+    reasons = []
     if statement.rules != RULES_VERSION:
-        found.append(Limit("rules-differ", f"follows the rules {statement.rules}, and this verifier {RULES_VERSION}"))
+        reasons.append(Limit("rules-differ", f"follows the rules {statement.rules}, and this verifier {RULES_VERSION}"))
     for table in withdrawn(bound_tables(statement)):
         what = f"binds the {table.kind} {table.name} of petaseal {table.release}, which is withdrawn: {table.withdrawn}"
-        found.append(Limit("table-withdrawn", what))
-    return tuple(found)
+        reasons.append(Limit("table-withdrawn", what))
+    return tuple(reasons)
 
 
 def check_statement(

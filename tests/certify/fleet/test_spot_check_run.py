@@ -26,7 +26,7 @@ from certify.keys.files import load_private, new_key
 from certify.statement.attendance import Absence, Attendance, write_attendance
 from certify.statement.build import CapacityStatement
 from tests.certify.fleet.test_diagnose import scaled, void
-from tests.certify.measured import Measured, measured, node_name, of_node, seal_record, simulated
+from tests.certify.measured import Measured, measured, node_name, of_node, seal_record, simulated, withdraw
 from tests.certify.signed import new_key as fresh_key
 
 SEED = "0123456789abcdef" * 2
@@ -181,6 +181,11 @@ def test_a_seed_that_was_known_before_the_signature_is_refused(audit: Audit) -> 
 @pytest.mark.parametrize("ppm", [0, -1, 1_000_001])
 def test_a_fraction_is_above_nothing_and_at_most_all(audit: Audit, ppm: int) -> None:
     assert code(drawn, changed(audit.request, fraction_ppm=ppm)) == "spot-check-invalid"
+
+
+def test_nothing_is_drawn_by_a_withdrawn_table(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    withdraw(monkeypatch, statement_of(audit).profile_sha256, "its window was too short")
+    assert code(drawn, audit.request) == "table-withdrawn"
 
 
 def test_nothing_is_drawn_from_what_does_not_hold(audit: Audit, tmp_path: Path) -> None:

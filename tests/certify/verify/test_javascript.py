@@ -210,6 +210,16 @@ def test_every_lie_of_an_operator(centre: Measured, tmp_path: Path) -> None:
     agree(cases, tmp_path, BEYOND)
 
 
+def test_by_other_rules_no_record_is_judged(centre: Measured) -> None:
+    honest = case_of(centre, attacks.package(centre))
+    change, _ = STATED["rules of another version"]
+    other = case_of(centre, attacks.statement(change)(centre))
+    judged, unjudged = ask([honest.second(), other.second()])
+    assert (len(judged["checked"]), len(unjudged["checked"])) == (2, 1)
+    assert unjudged["accepted"]
+    assert "records, sums and verdicts: other rules: rules-differ" in unjudged["notChecked"]
+
+
 # Numbers of a statement that follow from petaseal's own files or from rules, and that the second verifier believes.
 BELIEVED = re.compile(
     r"(findings|inventory|shown)\..*"
