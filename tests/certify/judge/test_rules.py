@@ -5,9 +5,11 @@ One table, `BROKEN`: the number of the rule stands in the test's id. Below it, e
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -37,7 +39,7 @@ from bench.record import (
 )
 from bench.scenario import Scenario, Script
 from bench.units import gemm_mflop
-from certify.judge import rules
+from certify.judge import plausibility, rules
 from certify.judge.aggregate import sort_out
 from certify.judge.rules import Case, Plan, Setting
 from certify.policy.centre import Centre
@@ -955,3 +957,21 @@ def test_the_verifier_knows_each_back_end_and_each_companion() -> None:
     for kind, vendor in rules.VENDORS.items():
         assert getattr(load_backend(kind), "vendor", "NVIDIA") == vendor
     assert {name: load_companion(name).role for name in COMPANIONS} == COMPANION_ROLES
+
+
+def test_every_rule_stands_once() -> None:
+    """A code that a rule yields is written in no other module: there is one rule book (ADR 18)."""
+    judges = [Path(module.__file__ or "") for module in (rules, plausibility)]
+    room = judges[0].parents[1]
+    told_apart = {"throttled", "upcast", "wrong-product"}  # words of records and samples too: a quantity, a method
+    codes = {code for path in judges for code in literals(path)} - told_apart
+    assert len(codes) >= 40
+    others = {path: literals(path) & codes for path in room.rglob("*.py") if path not in judges}
+    assert {path.name: found for path, found in others.items() if found} == {}
+
+
+def literals(path: Path) -> set[str]:
+    """Return the reason codes of figures that a module names."""
+    tree = ast.parse(path.read_text())
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return {text for text in texts & reasons().keys() if effect_of(text) in ("note", "hold", "void")}
