@@ -78,6 +78,16 @@ class Seen:
         """Go to a page."""
         self.page.goto(address, wait_until="load")
 
+    def widen_letters(self) -> None:
+        """Have all text take more room, as in another machine's fonts."""
+        self.page.evaluate(
+            """() => {
+              const wide = new CSSStyleSheet();
+              wide.replaceSync("* { letter-spacing: .06em }");
+              document.adoptedStyleSheets = [wide];
+            }"""
+        )
+
     @property
     def overflow_px(self) -> int:
         """How far the page is wider than its window."""
@@ -121,6 +131,9 @@ def test_every_page_on_a_desk_and_on_a_phone(tab: Open, site: Site, lang: str, c
         for width, height in ((1280, 800), (640, 400), (360, 740)):  # 640: 200 % of 1280
             page.set_viewport_size({"width": width, "height": height})
             assert seen.overflow_px == 0, (room, width)
+        seen.widen_letters()
+        page.set_viewport_size({"width": 320, "height": 568})  # WCAG 2.2, 1.4.10
+        assert seen.overflow_px == 0, (room, "wide letters")
         assert page.evaluate("document.documentElement.lang") == {"zh": "zh-CN", "en": "en"}[lang]
         assert page.locator("h1").count() == page.locator("[aria-current]").count() == 1
         assert faint(page) == [], room
