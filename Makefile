@@ -8,7 +8,7 @@ export UV_FIND_LINKS
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt Makefile
 
-.PHONY: certify test perf fuzz lint format docs release-tables clean
+.PHONY: certify check test test-long perf fuzz lint format docs release-tables clean
 .DELETE_ON_ERROR:
 
 $(BIN)/uv: constraints.txt
@@ -40,10 +40,21 @@ certify: $(VENV)/.base  ## measure this machine, sign a statement, verify it
 	@echo "  without petaseal  $(BIN)/python docs/independent_verifier.py $(OUT)/operator.pem.pub \\"
 	@echo "                      $(OUT)/statement.dsse.json $(OUT)/records.jsonl"
 
-test: $(VENV)/.dev lint  ## everything that is checked: style, types, tests (tests/conftest.py says in which order)
-	$(BIN)/python -m pytest -m "not realtime and not alone" --numprocesses auto --dist loadfile
-	$(BIN)/python -m pytest -m realtime --numprocesses 3 --dist loadfile --reruns 2 --reruns-delay 3
-	$(BIN)/python -m pytest -m alone --reruns 2 --reruns-delay 3
+# The parts of the tests (tests/conftest.py); $(1) chooses among their marks.
+define tests
+	$(BIN)/python -m pytest -m "$(1)" --part plain --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m "$(1)" --part realtime --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest -m "$(1)" --part alone
+endef
+
+check: $(VENV)/.dev lint  ## style, types, and the tests of what a change touches: two minutes
+	$(BIN)/python -m tests.touched
+
+test: $(VENV)/.dev lint  ## style, types and the tests, without the longest
+	$(call tests,not long)
+
+test-long: $(VENV)/.dev  ## the longest tests: many kills, fuzzing, large files, all of Slurm
+	$(call tests,long)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
