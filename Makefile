@@ -5,6 +5,7 @@ OUT := results/local
 FUZZ_SECONDS ?= 20
 UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export UV_FIND_LINKS
+unexport PYTHONDONTWRITEBYTECODE  # else each process compiles all that it imports
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt Makefile
 

@@ -9,14 +9,20 @@ What is marked `long` is left to ``make test-long``; pytest itself runs whatever
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+# A machine may have it set. Then each of hundreds of processes compiles all that it imports, and pytest all tests anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 ROOT = Path(__file__).parent
 PARTS = {
     "realtime": (
@@ -95,7 +101,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(AGAIN)
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
+def pytest_runtest_setup(item: Any) -> None:
+    if getattr(item, "execution_count", 1) > 1:  # of pytest-rerunfailures: what a module measured is measured again too
+        for definitions in item._fixtureinfo.name2fixturedefs.values():
+            for one in definitions:
+                if one.scope == "module":
+                    one.finish(item._request)
     until = item.config.getoption("until")
     if until is not None and time.time() > until:
         pytest.skip(NO_TIME)

@@ -271,6 +271,7 @@ def test_json_is_one_object_and_nothing_else(centre: Measured, tmp_path: Path) -
     assert told["campaign rerun"]["campaign"]["earlier"][0]["outcome"] == "not-submitted"
 
 
+@pytest.mark.long
 def test_a_campaign_and_its_spot_check_on_this_machine(
     centre: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

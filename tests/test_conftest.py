@@ -20,6 +20,33 @@ def test_every_file_that_is_named_is_there_and_in_one_part() -> None:
     assert part_of(ROOT / "slurm" / "test_slurm.py") == "realtime"
 
 
+AGAIN = """
+import pytest
+measured = []
+@pytest.fixture(scope="module")
+def first():
+    measured.append(1)
+    yield len(measured)
+    measured.append("ended")
+@pytest.fixture(scope="module")
+def second(first):
+    return first
+@pytest.mark.flaky(reruns=2)
+def test_it(second):
+    assert second == 3
+def test_another(second):
+    assert measured == [1, "ended", 1]
+"""
+
+
+def test_what_is_tried_again_is_measured_again(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_addoption, pytest_runtest_setup\n")
+    (tmp_path / "test_again.py").write_text(AGAIN)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT.parent, capture_output=True, text=True)
+    assert "2 passed, 1 rerun" in done.stdout
+
+
 def test_what_a_test_starts_can_be_interrupted() -> None:
     with subprocess.Popen([sys.executable, "-c", SLEEPS], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as started:
         assert started.stdout is not None

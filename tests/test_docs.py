@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,16 @@ def commands(text: str) -> Iterator[str]:
 LINES = [(page, line) for page in PAGES for line in commands(page.read_text())]
 
 
+@cache
+def root() -> Any:
+    """Return the root command, which takes a while to put together."""
+    return typer.main.get_command(app)
+
+
 def problem(line: str) -> str | None:
     """Return what of a command line the command line does not know, if anything."""
     words = shlex.split(re.sub(r"[\[\]()…|]", " ", line.replace("...", " ")))[1:]
-    command: Any = typer.main.get_command(app)
+    command: Any = root()
     while words and hasattr(command, "commands"):
         name = words.pop(0)
         if name.startswith("-"):
@@ -114,7 +121,7 @@ def test_every_command_has_an_example_that_it_understands() -> None:
         else:
             yield command
 
-    found = list(walk(typer.main.get_command(app)))
+    found = list(walk(root()))
     assert len(found) >= 12
     for command in found:
         assert command.help, command.name

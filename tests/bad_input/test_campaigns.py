@@ -24,6 +24,7 @@ from tests.bench.test_cli import until
 from tests.certify.campaign.laid_campaign import Laid, edit_json, lay
 from tests.certify.measured import centre_yaml, node_name
 
+LONG = pytest.mark.long
 NODES = ["a1", "a2"]
 FULL_DISK = """
 import errno, os, sys
@@ -206,12 +207,13 @@ def test_create_and_rerun_work_at_all(place: Path) -> None:
             assert petaseal("campaign", command[0], place / folder, *command[1:]).status == 0
 
 
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
-def test_create_is_stopped_at_every_write(place: Path, name: str) -> None:
+def test_create_is_stopped_at_every_write(place: Path, name: str, every: int) -> None:
     """A folder with a signed campaign is whole; one without is no campaign, and says so."""
     prepared(place)
     with crashing() as crash:
-        for step in range(100):
+        for step in range(0, 100, every):
             answer = crash(name, step, *creating(place))
             if answer.status == NOT_REACHED:
                 break
@@ -298,12 +300,16 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.parametrize("thinned", [True, pytest.param(False, marks=LONG)], ids=["some", "all"])
 @pytest.mark.parametrize("command", OF_DIR)
 @pytest.mark.parametrize("name", ["campaign.dsse.json", "roster.json"])
-def test_damaged_files_of_a_campaign(laid: Laid, command: str, name: str) -> None:
+def test_damaged_files_of_a_campaign(laid: Laid, command: str, name: str, thinned: bool) -> None:
+    """Thinned, each command meets a third of the damages, and each damage of each file three commands at least."""
     place, path = laid.folder.root.parent, laid.folder.root / name
-    whole = path.read_bytes()
-    for damage, spoil in DAMAGES.items():
+    whole, own = path.read_bytes(), list(OF_DIR).index(command)
+    for at, (damage, spoil) in enumerate(DAMAGES.items()):
+        if thinned and at % 3 != own % 3:
+            continue
         spoil(path)
         before = visible(place)
         answer = petaseal(*commanding(laid, command))
@@ -387,7 +393,7 @@ def test_what_a_node_calls_itself_never_reaches_the_terminal(laid: Laid) -> None
         assert "\x07" not in answer.out + answer.err
 
 
-@pytest.mark.parametrize("command", ["collect", "abort", "rerun", "launch"])
+@pytest.mark.parametrize("command", ["collect", *(pytest.param(c, marks=LONG) for c in ("abort", "rerun", "launch"))])
 def test_a_full_disk(laid: Laid, command: str) -> None:
     """The disk fills up at any of the first writes: one sentence, and what was there is there."""
     place = laid.folder.root.parent

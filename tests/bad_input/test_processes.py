@@ -43,13 +43,14 @@ def finished(process: subprocess.Popen[str]) -> Answer:
     return Answer(process.returncode, out, err)
 
 
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
-def test_certify_is_stopped_at_every_write(place: Path, name: str) -> None:
+def test_certify_is_stopped_at_every_write(place: Path, name: str, every: int) -> None:
     """Whatever call it is stopped at: a statement that exists is whole, and the same command works afterwards."""
     centre = laid_out(place)
     before = contents(place)
     with crashing() as crash:
-        for step in range(100):
+        for step in range(0, 100, every):
             answer = crash(name, step, *certifying(centre))
             if answer.status == NOT_REACHED:
                 break
@@ -76,8 +77,15 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
-@pytest.mark.parametrize("command", ["certify", "verify"])
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("certify", "SIGINT"),
+        ("verify", "SIGKILL"),
+        pytest.param("certify", "SIGKILL", marks=pytest.mark.long),
+        pytest.param("verify", "SIGINT", marks=pytest.mark.long),
+    ],
+)
 def test_a_signal_at_any_moment_ends_every_worker(many: Path, place: Path, name: str, command: str) -> None:
     """Enough records for worker processes; the signal comes from outside, to the whole group as a terminal sends it."""
     centre = Measured.at(shutil.copytree(many, place / "many"))

@@ -69,6 +69,7 @@ def test_overhead_is_a_ratio_for_each_round() -> None:
     assert len(found.ratios) == len(found.bare_drift) == 1
 
 
+@pytest.mark.long
 def test_both_choices_of_shape_are_measured_as_long() -> None:
     found = search.measure(SETUP, 0.3)
     assert found.winner.tried >= 1
@@ -92,6 +93,7 @@ def test_the_grid_is_as_fine_as_the_time_allows(
     assert search.grid(rate_flop_ns, budget_s, longest_ns, largest) == expected
 
 
+@pytest.mark.long
 def test_every_trick_that_can_be_tried_on_a_cpu_is_caught() -> None:
     found = adversary.measure(SETUP)
     assert not {"wrong-product", "operands-not-random"} & set(found.honest_codes)
@@ -112,6 +114,7 @@ def test_every_trick_that_can_be_tried_on_a_cpu_is_caught() -> None:
 @pytest.mark.parametrize(
     ("trick", "code"), [(intruder.foreign_before, "device-busy"), (intruder.foreign_during, "foreign-process")]
 )
+@pytest.mark.long
 def test_a_foreign_process_is_found_where_the_device_tells_of_it(
     trick: Any, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

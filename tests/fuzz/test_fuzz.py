@@ -116,6 +116,7 @@ def test_changes_reach_what_a_document_accepts() -> None:
         assert any(other != data and accepts(TARGETS[target], other) for other in changed), target
 
 
+@pytest.mark.long
 def test_a_short_run_of_the_fuzzer_finds_nothing(fuzzer: list[str], tmp_path: Path) -> None:
     done = run([*fuzzer, "--runs", str(RUNS)], tmp_path)
     assert done.returncode == 0, done.stdout

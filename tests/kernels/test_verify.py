@@ -44,7 +44,8 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("kernel", "cases"), [("gemm-numpy", 5000), ("gemm-torch", 5000)])
+@pytest.mark.parametrize("kernel", HONEST)
+@pytest.mark.parametrize("cases", [300, pytest.param(5000, marks=pytest.mark.long)])
 def test_ten_thousand_honest_products_are_good(kernel: str, cases: int, one_thread: None) -> None:
     loaded = load_kernel(kernel)
     rng = np.random.default_rng(20260301)
@@ -151,7 +152,7 @@ def test_narrower_types_than_claimed_void(size: int) -> None:
     assert double.verdict(double.a @ rounded(double.b, 40)) == "void"
 
 
-@pytest.mark.parametrize("k", [1024, 4096])
+@pytest.mark.parametrize("k", [1024, pytest.param(4096, marks=pytest.mark.long)])
 def test_accumulation_in_fp16_is_seen(k: int) -> None:
     subject = case("fp16", 48, 96, k)
     for step in (1, 2, 4, 8, 16, 32, 64):
@@ -166,7 +167,7 @@ def test_accumulation_in_fp16_is_seen(k: int) -> None:
     assert subject.verdict(np.ldexp(chopped, np.frexp(subject.exact)[1] - 11)) == "reduced-precision-reduction"
 
 
-@pytest.mark.parametrize("k", [256, 1024])
+@pytest.mark.parametrize("k", [256, pytest.param(1024, marks=pytest.mark.long)])
 @pytest.mark.parametrize(("bits", "native"), [(7, 8), (8, 7)])
 def test_fp64_from_slices_is_ruined_by_the_grading(k: int, bits: int, native: int) -> None:
     subject = case("fp64", 40, 128, k)

@@ -266,13 +266,16 @@ at::Tensor& sum_out(const at::Tensor& a, at::OptionalIntArrayRef dim, bool keep,
 
 // The product of two 16-bit matrices, summed in FP16 instead of FP32.
 at::Tensor in_fp16(const at::Tensor& a, const at::Tensor& b) {
-  auto sum = at::zeros({a.size(0), b.size(1)}, a.options().dtype(at::kFloat));
+  const auto left = a.to(at::kFloat), right = b.to(at::kFloat);
+  auto sum = at::zeros({a.size(0), b.size(1)}, left.options());
+  auto rounded = at::empty_like(sum, at::kHalf);
   for (int64_t k = 0; k < a.size(1); k += CHUNK) {
     const auto length = std::min(CHUNK, a.size(1) - k);
-    sum.add_(at::mm(a.narrow(1, k, length).to(at::kFloat), b.narrow(0, k, length).to(at::kFloat)));
-    sum = sum.to(at::kHalf).to(at::kFloat);
+    sum.addmm_(left.narrow(1, k, length), right.narrow(0, k, length));
+    rounded.copy_(sum);
+    sum.copy_(rounded);
   }
-  return sum;
+  return rounded;
 }
 
 void multiply(const at::Tensor& a, const at::Tensor& b, at::Tensor out) {

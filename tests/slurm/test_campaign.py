@@ -107,6 +107,7 @@ def test_a_record_that_was_tampered_with_counts_nothing(
     assert found.counts_exactly(only(N1, N3, N4))
 
 
+@pytest.mark.long
 def test_a_lost_node_and_a_hung_device_stop_nobody_else(trial: Trial) -> None:
     trial.give(N1, {"1": {"hang_at_s": 1.0}})
     trial.create(device="fake:2")
@@ -124,6 +125,7 @@ def test_a_lost_node_and_a_hung_device_stop_nobody_else(trial: Trial) -> None:
     assert found.counts_exactly([(N1, "fake:0"), *((node, f"fake:{i}") for node in (N2, N4) for i in (0, 1))])
 
 
+@pytest.mark.long
 def test_a_node_that_starts_late_says_so_and_counts_nothing(trial: Trial) -> None:
     trial.cluster.hold_tasks(N4, True)
     trial.create()
@@ -142,6 +144,7 @@ def test_a_node_that_starts_late_says_so_and_counts_nothing(trial: Trial) -> Non
     assert found.counts_exactly(only(N1, N2, N3))
 
 
+@pytest.mark.long
 def test_the_controller_restarts_in_the_window_and_a_second_launch_is_refused(trial: Trial) -> None:
     trial.create()
     launch = trial.launch()
@@ -160,6 +163,7 @@ def test_the_controller_restarts_in_the_window_and_a_second_launch_is_refused(tr
     until(lambda: trial.jobs("RUNNING", "PENDING") == [])
 
 
+@pytest.mark.long
 def test_abort_ends_all_load_within_seconds_and_leaves_what_was_measured(trial: Trial) -> None:
     trial.give(N4, {"0": {"fail_at_s": -1.0}})  # its record is there before the others'
     trial.lasts(10)  # so that a slow machine does not sleep through it

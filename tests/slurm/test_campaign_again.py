@@ -13,6 +13,8 @@ from tests.fake_nvidia import built, gpu
 from tests.slurm.cluster import until
 from tests.slurm.trial import N1, N2, N3, N4, NODES, Trial, only
 
+pytestmark = pytest.mark.long
+
 
 def test_a_job_that_is_cancelled_before_the_start_is_launched_again(trial: Trial) -> None:
     trial.create("--starts-from", utc_text(time.time_ns() + 20 * 10**9))

@@ -127,6 +127,7 @@ def test_a_gang_survives_its_launcher_and_has_whole_nodes(
     assert logs == ALL
 
 
+@pytest.mark.long
 def test_all_processes_on_the_submit_host_are_killed_and_the_tasks_finish(attempt: Try) -> None:
     attempt.launcher.submit(attempt.gang)
     until(lambda: attempt.started() == ALL)
@@ -142,6 +143,7 @@ def test_all_processes_on_the_submit_host_are_killed_and_the_tasks_finish(attemp
     attempt.reaches("ended")
 
 
+@pytest.mark.long
 def test_a_node_that_restarts_at_once_ends_nobody_else(cluster: Cluster, attempt: Try) -> None:
     attempt.launcher.submit(attempt.gang)
     until(lambda: attempt.started() == ALL)
@@ -153,6 +155,7 @@ def test_a_node_that_restarts_at_once_ends_nobody_else(cluster: Cluster, attempt
     until(lambda: attempt.done() == ALL - {"node3"})
 
 
+@pytest.mark.long
 def test_a_lost_node_is_named_another_is_retried_and_the_rest_finish(cluster: Cluster, attempt: Try) -> None:
     attempt.launcher.submit(attempt.gang)
     until(lambda: attempt.started() == ALL)
@@ -173,6 +176,7 @@ def test_a_lost_node_is_named_another_is_retried_and_the_rest_finish(cluster: Cl
 
 
 @pytest.mark.parametrize("kill", [False, True])
+@pytest.mark.long
 def test_the_controller_restarts_in_the_middle(cluster: Cluster, attempt: Try, kill: bool) -> None:
     attempt.launcher.submit(attempt.gang)
     until(lambda: attempt.started() == ALL)
@@ -193,6 +197,7 @@ def test_the_controller_restarts_in_the_middle(cluster: Cluster, attempt: Try, k
     assert attempt.reaches("ended", limit_s=60).reason == "completed"
 
 
+@pytest.mark.long
 def test_cancelling_kills_what_ignores_being_asked(attempt: Try) -> None:
     gang = attempt.named(attempt.gang.name, attempt.gang.nodes, task=STUBBORN)
     attempt.launcher.submit(gang)

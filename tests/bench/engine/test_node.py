@@ -158,7 +158,7 @@ class Hangs(Deadly):
         super().__init__("hangs")
 
 
-@pytest.mark.parametrize("manner", ["Dies", "Hangs"])
+@pytest.mark.parametrize("manner", ["Dies", pytest.param("Hangs", marks=pytest.mark.long)])
 def test_a_companion_that_ends_its_process_takes_no_figure_with_it(
     manner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +240,7 @@ def test_a_worker_that_is_killed_is_lost_and_its_neighbour_finishes(scenario: An
     assert measured(record) == {"fp16": ({"fake:0": "fake:1", "fake:1": "fake:0"}[device],)}
 
 
+@pytest.mark.long
 def test_a_worker_that_is_stopped_counts_as_hung(scenario: Any) -> None:
     stopped: list[int] = []
 

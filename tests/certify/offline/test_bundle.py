@@ -131,6 +131,7 @@ def test_wheels_of_every_platform_are_there_once(made: bundle.Made, unpacked: Pa
     assert {"typer==0", "cryptography==5"} <= {pin[: pin.index("==") + 3] for pin in set(pins) & set(listed)}
 
 
+@pytest.mark.long
 def test_the_same_wheels_make_the_same_bytes(
     made: bundle.Made, unpacked: Path, tmp_path: Path, looks_in: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +170,7 @@ def test_petaseal_works_from_it(installed: Path, tmp_path: Path) -> None:
         assert told in done.stdout
 
 
+@pytest.mark.long
 def test_its_own_wheel_is_rebuilt_from_an_installation(installed: Path, unpacked: Path, tmp_path: Path) -> None:
     code = "import pathlib, sys; from certify.offline.fetching import own_wheel; own_wheel(pathlib.Path(sys.argv[1]))"
     python = installed / "bin" / "python"
@@ -207,6 +209,7 @@ def test_an_installation_that_was_changed_makes_no_wheel(unpacked: Path, tmp_pat
         rebuild_wheel(found, tmp_path)
 
 
+@pytest.mark.long
 def test_it_reuses_what_the_vendors_python_has_and_brings_petaseal(
     installed: Path, copied: Path, tmp_path: Path
 ) -> None:
@@ -267,6 +270,7 @@ def refused(folder: Path, why: str) -> None:
     assert not list(folder.glob("venv*"))
 
 
+@pytest.mark.long
 def test_an_installation_that_fails_leaves_nothing(copied: Path) -> None:
     replaced(copied / "requirements.txt", b"not-there\n")
     sealed_again(copied)
@@ -345,6 +349,7 @@ def test_torch_comes_only_when_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.long
 def test_it_is_ended_and_leaves_nothing(tmp_path: Path, name: str) -> None:
     running = started("bundle", "--out", tmp_path / "b.tar.gz")
     deadline = time.monotonic() + 60

@@ -33,11 +33,14 @@ from tests.certify.registry.listening import Served, new_token, served
 from tests.certify.registry.lives import STEPS, Lives
 from tests.certify.registry.postgres import Postgres
 
-KILLS = {"sqlite": 50, "postgresql": 15}
+MANY_KILLS = {"sqlite": 50, "postgresql": 15}
 LIFE_S = 0.5  # within which a life is killed from outside: about as long as it takes to take two statements in
 SMALL_KIB = (4, 8, 16, 32, 64, 96, 128, 192)  # that are left on a disk
 
 SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+POSTGRESQL_LONG = pytest.mark.parametrize(
+    "database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True
+)
 POSTGRESQL = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 
 
@@ -147,8 +150,9 @@ def deaths(count: int, seed: int) -> Iterator[tuple[str, int, bool] | float]:
 
 
 @pytest.mark.timeout(1200)  # of a machine that others keep busy
-def test_killed_at_any_moment(place: Laid, centres: Centres, tmp_path: Path, database: str) -> None:
-    secret, kills = new_token(place.root)[1], KILLS[database.partition("+")[0]]
+@pytest.mark.parametrize("many", [False, pytest.param(True, marks=pytest.mark.long)], ids=["twice", "many times"])
+def test_killed_at_any_moment(place: Laid, centres: Centres, tmp_path: Path, database: str, many: bool) -> None:
+    secret, kills = new_token(place.root)[1], MANY_KILLS[database.partition("+")[0]] if many else 2
     acknowledged = Acknowledged()
     with Lives(place.root, tmp_path / "lives.log") as lives:
         for number, death in enumerate(deaths(kills, seed=6)):
@@ -198,6 +202,7 @@ def test_a_crash_between_object_and_row_leaves_an_object_too_many(
     assert whole(place, acknowledged) == set()
 
 
+@POSTGRESQL_LONG
 def test_a_hundred_submissions_at_once_are_one(place: Laid, centre: Measured) -> None:
     secret = new_token(place.root)[1]
     content = (centre.folder / "out" / "statement.dsse.json").read_bytes()
@@ -250,6 +255,7 @@ def fill(disk: Path, left_bytes: int) -> Path:
     return file
 
 
+@POSTGRESQL_LONG
 def test_a_full_disk(place: Laid, centres: Centres, small_disk: Path) -> None:
     """It says so, loses nothing, and works again once there is room."""
     secret = new_token(place.root)[1]

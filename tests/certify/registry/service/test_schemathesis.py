@@ -29,7 +29,7 @@ from certify.registry.service.tokens import Token
 from tests.certify.measured import Measured
 from tests.certify.registry.laid import CENTRE, lay_registry
 
-EXAMPLES = 6  # of each route and mode
+EXAMPLES = (1, pytest.param(6, marks=pytest.mark.long))  # of each route and mode
 MUCH = 10**9
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 SECRETS: list[str | None] = [None]  # nobody's, and of the tokens that `api` makes
@@ -61,13 +61,14 @@ def api(tmp_path_factory: pytest.TempPathFactory, keys: Any, centre: Measured) -
 
 
 @pytest.mark.parametrize("mode", GenerationMode)
-def test_no_request_makes_it_fail(api: Any, mode: GenerationMode) -> None:
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_no_request_makes_it_fail(api: Any, mode: GenerationMode, examples: int) -> None:
     operations = [found.ok() for found in api.get_all_operations()]
     assert len(operations) >= 30
     for operation in operations:
 
         @settings(
-            max_examples=EXAMPLES,
+            max_examples=examples,
             derandomize=True,
             database=None,
             deadline=None,
