@@ -9,13 +9,16 @@ import re
 import stat
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import typer.main
 
 from certify.commands.root import main
 
+put_together = cache(typer.main.get_command)  # takes longer than most commands, and keeps nothing of a call
 SENTENCE = re.compile(r"petaseal: [^\n]+ \[([a-z0-9-]+)\]\n")
 
 
@@ -40,6 +43,7 @@ def petaseal(*args: object) -> Answer:
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setattr(sys, "argv", ["petaseal", *map(str, args)])
+        patch.setattr(typer.main, "get_command", put_together)
         with pytest.raises(SystemExit) as ended:
             main()
     return Answer(int(ended.value.code or 0), out.getvalue(), err.getvalue())

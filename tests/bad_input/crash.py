@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.bad_input.command import Answer
+from tests.bad_input.command import Answer, put_together
 
 CALLS = ("open", "mkdir", "fchmod", "fsync", "replace", "link", "unlink", "rename", "write")
 NOT_REACHED = 77
@@ -84,13 +84,16 @@ def child(name: str, step: int, arguments: list[str]) -> None:
 def serve() -> None:
     """Answer each line on standard input."""
     import jinja2  # noqa: F401
+    import typer.main
 
-    import certify.commands.root
     import certify.statement.issue
     import certify.verify.verifier  # noqa: F401
+    from certify.commands.root import app
     from certify.policy.ratings import installed_ratings
     from certify.policy.reasons import effect_of
 
+    typer.main.get_command = put_together
+    put_together(app)
     installed_ratings()
     effect_of("upcast")
     for line in sys.stdin:
