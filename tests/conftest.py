@@ -9,6 +9,7 @@ What is marked `long` is left to ``make test-long``; pytest itself runs whatever
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -44,13 +45,16 @@ PARTS = {
 LONGEST = (
     "slurm/test_campaign.py",
     "slurm/test_campaign_again.py",
-    "test_cli.py",
-    "bad_input/test_processes.py",
     "slurm/test_slurm.py",
     "bad_input/test_nvidia.py",
-    "bench/test_nvidia.py",
+    "certify/registry/test_guide.py",
+    "test_cli.py",
     "bad_input/test_torch_device.py",
+    "bad_input/test_processes.py",
+    "bench/test_nvidia.py",
     "privateuse1",
+    "certify/offline/test_bundle.py",
+    "certify/verify/test_javascript.py",
     "certify/judge/test_rules.py",
     "certify/registry/test_faults.py",
     "certify/registry/web/test_browser.py",
@@ -99,6 +103,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if part_of(item.path) != "plain":
             item.add_marker(AGAIN)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # six thousand tests and all that they import: the collector need not look at them again and again
 
 
 def pytest_runtest_setup(item: Any) -> None:

@@ -88,8 +88,8 @@ def test_a_gpu_in_mig_mode_without_instances(place: Path) -> None:
     assert "create MIG instances" in answer.err
 
 
-def test_pynvml_is_not_installed(place: Path) -> None:
-    hidden = place / "modules"
+def test_pynvml_is_not_installed(place: Path, tmp_path: Path) -> None:
+    hidden = tmp_path / "modules"  # where Python may leave what it compiled
     hidden.mkdir()
     (hidden / "pynvml.py").write_text("raise ImportError('hidden by a test')\n")
     answer = refused(place, ONE, PYTHONPATH=str(hidden))

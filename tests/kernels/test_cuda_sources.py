@@ -96,7 +96,9 @@ def test_every_source_is_compiled_here() -> None:
 FUSED = 'asm volatile("fma.rn.f64 %0, %1, %2, %0;" : "+d"(sums[i]) : "d"(x), "d"(y[i]))'
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize(
+    "capability", [CAPABILITIES[-1], *(pytest.param(c, marks=pytest.mark.long) for c in CAPABILITIES[:-1])]
+)
 class TestWhatIsNoticed:
     """Mutations: the same inspection refuses kernels that do not do the work that is counted."""
 

@@ -242,11 +242,11 @@ def other_key() -> str:
     [
         (ENVELOPE.read_bytes(), PEM, True, True, "接受 ACCEPTED"),
         (ENVELOPE.read_bytes(), PEM, False, True, "接受 ACCEPTED"),
-        (ENVELOPE.read_bytes(), PEM, False, False, "[simulated]"),
+        pytest.param(ENVELOPE.read_bytes(), PEM, False, False, "[simulated]", marks=pytest.mark.long),
         (altered(), PEM, False, True, "[signature-invalid]"),
-        (ENVELOPE.read_bytes(), other_key(), False, True, "[key-not-trusted]"),
-        (ENVELOPE.read_bytes(), "nothing", False, True, "[key-invalid]"),
-        (b"{}", PEM, False, True, "[schema-invalid]"),
+        pytest.param(ENVELOPE.read_bytes(), other_key(), False, True, "[key-not-trusted]", marks=pytest.mark.long),
+        pytest.param(ENVELOPE.read_bytes(), "nothing", False, True, "[key-invalid]", marks=pytest.mark.long),
+        pytest.param(b"{}", PEM, False, True, "[schema-invalid]", marks=pytest.mark.long),
     ],
     ids=["with records", "without", "simulated", "altered", "other key", "no key", "no statement"],
 )
