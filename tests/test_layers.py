@@ -62,6 +62,19 @@ UPWARDS_IN_REGISTRY = {
     "certify.registry.web": {"certify.registry.service.auth", "certify.registry.service.problems"},
     "certify.registry.web.lookup": {"certify.registry.service.auth"},
 }
+CIRCLES = {  # modules that all lead to one another; each goes with the split of a room
+    frozenset({"bench.campaign.running", "bench.campaign.show"}),
+    frozenset({"certify.documents.kinds", "certify.trust.trusted_set"}),
+    frozenset({"certify.fleet.diagnose", "certify.fleet.page"}),
+    frozenset(
+        {
+            "certify.statement.describe",
+            "certify.verify.recompute",
+            "certify.verify.statement_checks",
+            "certify.verify.verifier",
+        }
+    ),
+}
 HEAVY = {"torch", "cupy", "pynvml"}
 
 
@@ -144,6 +157,23 @@ def test_the_rooms_of_the_registry_stand_in_their_order() -> None:
     assert set().union(*found.values()) >= EVERYWHERE_IN_REGISTRY
 
 
+def circles(modules: dict[str, set[str]]) -> set[frozenset[str]]:
+    """Return the groups of modules that all lead to one another."""
+    reached: dict[str, set[str]] = {}
+    for module in modules:
+        found, todo = set[str](), [module]
+        while todo:
+            new = modules[todo.pop()] - found
+            found |= new
+            todo += new
+        reached[module] = found
+    return {frozenset(m for m in found if module in reached[m]) for module, found in reached.items() if module in found}
+
+
+def test_the_circles_that_are_left_are_known() -> None:
+    assert circles({module: imported(path) & MODULES.keys() - {module} for module, path in MODULES.items()}) == CIRCLES
+
+
 def test_every_module_of_certify_stands_in_a_room() -> None:
     outside = {module for module in MODULES if module.startswith("certify.") and floor(module, ROOMS, 1) is None}
     assert outside == {"certify.__main__"}
@@ -177,6 +207,7 @@ def test_the_check_would_notice() -> None:
     assert not allowed("bench", "bench/x.py", "certify.keys")
     assert not allowed("certify", "certify/x.py", "bench.engine.node")
     assert not allowed("certify", "certify/x.py", "kernels.gemm_numpy")
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == {frozenset("bc")}
     assert floor("certify.trust.root", ROOMS, 1) == ROOMS.index("trust")
     assert floor("certify.keys.signers.sm2", ROOMS, 1) == ROOMS.index("keys")
     assert {"bench.record", "certify.policy.ratings"} <= imported(MODULES["certify.judge.rules"])

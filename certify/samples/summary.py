@@ -57,13 +57,3 @@ class Samples:
         self.issues.add(other.issues)
         self.not_checked += other.not_checked
         self.prints += other.prints
-
-    def find_copies(self) -> None:
-        """Report each figure whose times or telemetry are those of another one."""
-        from certify.samples.telemetry import copies
-
-        try:
-            for place, finding in copies(self.prints):
-                self.issues.report(finding.code, place, finding.detail)
-        except OverflowError:
-            self.not_checked["copies of times: too many figures have nearly the same"] += 1

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bench.record import SUBWINDOWS
 from certify.samples.observed import Observed, power_by_area_mw, series, total, within
-from certify.samples.summary import Print, Prints
+from certify.samples.summary import Print, Prints, Samples
 from certify.samples.table import Integers
 
 MIN_READINGS = 60  # below, a series says too little of itself
@@ -206,6 +206,15 @@ def prints(seen: Observed, length_ns: int) -> Prints:
         times_ns=seen.times_ns if len(set(seen.times_ns)) > 1 else (),
         power=tuple(one for hashes in sketch.values() for one in hashes),
     )
+
+
+def report_copies(found: Samples) -> None:
+    """Report each figure whose times or telemetry are those of another one."""
+    try:
+        for place, finding in copies(found.prints):
+            found.issues.report(finding.code, place, finding.detail)
+    except OverflowError:
+        found.not_checked["copies of times: too many figures have nearly the same"] += 1
 
 
 def copies(figures: Sequence[Print]) -> Iterator[tuple[str, Finding]]:

@@ -286,7 +286,9 @@ def examine(
     except RefusedError as error:
         _go_on(examiner, whole, error)
     if examiner.inspector is not None:
-        whole.samples.find_copies()
+        from certify.samples.telemetry import report_copies
+
+        report_copies(whole.samples)
     return whole
 
 
