@@ -136,6 +136,7 @@ def summary(samples: Sequence[Sample], before: Reading | None, opens_ns: int, cl
         closes_ns: its end, monotonic ns.
     """
     inside = [s for s in samples if opens_ns <= s.at_ns < closes_ns]
+    inside = [s for s in inside if s.reading != Reading()] or inside  # a look that showed nothing leaves no row
     seconds = max(1, (closes_ns - opens_ns) // SECOND_NS)
     covered = {min(seconds - 1, (s.at_ns - opens_ns) // SECOND_NS) for s in inside}
     readings = [s.reading for s in inside]

@@ -33,24 +33,24 @@ class Issues:
 
     found: list[Issue] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    first: Issue | None = None  # that makes the answer no, however many notes stand before it
 
     def report(self, code: str, where: str, what: str) -> None:
         """Take an issue."""
+        issue = Issue(code, where, what)
         self.counts[code] += 1
+        if self.first is None and issue.weighs:
+            self.first = issue
         if len(self.found) < MOST_ISSUES:
-            self.found.append(Issue(code, where, what))
+            self.found.append(issue)
 
     def add(self, other: Issues) -> None:
         """Merge other issues into these."""
         self.found += other.found[: MOST_ISSUES - len(self.found)]
         self.counts += other.counts
+        self.first = self.first or other.first
 
     @property
     def weighing(self) -> int:
         """How many issues make the answer no."""
         return sum(count for code, count in self.counts.items() if Issue(code, "", "").weighs)
-
-    @property
-    def first(self) -> Issue | None:
-        """The first issue that makes the answer no."""
-        return next((issue for issue in self.found if issue.weighs), None)

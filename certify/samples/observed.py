@@ -173,8 +173,8 @@ def _highest(values: Integers) -> int | None:
 
 
 def _counted(counter: Integers) -> int | None:
-    """Return how far a counter rose; where it fell it began anew, and what it shows then is new."""
-    if len(counter) < 2:
+    """Return how far a counter rose, None without a reading; where it fell it began anew, and all it shows is new."""
+    if not len(counter):
         return None
     rises = np.diff(counter)
     return total(np.where(rises >= 0, rises, counter[1:]))

@@ -105,7 +105,11 @@ class Inspector:
                     what = f"hold a window of {rows.device} in {rows.workload} that the record has not"
                     raise RefusedError("samples-differ", what, where=path)
                 continue
-            found[rows.device, workload] = Seen(seen, watched(seen, self.length_ns(workload) or 0))
+            length = self.length_ns(workload) or 0
+            if (name := rows.misplaced(length)) is not None:
+                what = f"hold {name} of {rows.device} in {rows.workload} in another phase than its time says"
+                raise RefusedError("samples-invalid", what, where=path)
+            found[rows.device, workload] = Seen(seen, watched(seen, length))
         return found
 
     def length_ns(self, workload: Workload) -> int | None:
@@ -166,7 +170,8 @@ class Inspector:
         where = f"{record.node_id}/{figure.device} {m.workload}"
         for finding in implausible(seen.rows, about):
             found.issues.report(finding.code, where, finding.detail)
-        board = record.node_id if model.count_unit in ("die", "slice") else None
+        parts = model.count_unit in ("die", "slice") and device.parent is not None
+        board = f"{record.node_id}/{device.parent}/{m.workload}" if parts else None
         found.prints.append(Print(where, prints(seen.rows, length), board))
 
 
@@ -195,8 +200,10 @@ def rebuilt(record: NodeRecord, seen: dict[Key, Seen]) -> NodeRecord:
 
 
 def _at_least(stated: int | None, seen: int | None) -> int | None:
-    """Return a count that also rests on a reading before the load: never less than what the samples show."""
-    return seen if seen is not None and seen > (stated or 0) else stated
+    """Return a count that also rests on a reading before the load: what the samples hold nothing of is unknown."""
+    if stated is None or seen is None:
+        return (stated or seen) or None
+    return max(stated, seen)
 
 
 def _times(f: Figure, seen: Observed) -> Iterator[tuple[str, str]]:
@@ -225,3 +232,5 @@ def _telemetry(f: Figure, w: Watched) -> Iterator[str]:
         stated = getattr(f, column)
         if least and least > 0 and (stated is None or stated < least):
             yield f"{column} is {stated}, and the samples show at least {least}"
+        elif stated == 0 and least is None:
+            yield f"{column} is 0, and the samples hold no reading of it"

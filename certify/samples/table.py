@@ -31,6 +31,9 @@ LINE_MAX_BYTES = 4096  # a row takes 120; a bomb in one line is never held whole
 MAX_FIGURES = 8192  # 1,024 devices in eight workloads
 MAX_DIGITS = 18
 TEXT = 2**62  # beyond all integers of so many digits
+MAX_NAME_BYTES = 64
+LATE_RATES = 2
+MANY_NAMES = 64  # in one block: from there on they are looked up one by one
 MAX_NAMES = 4096  # of quantities in one file; a tuned workload of 32 operand sets has some 150
 HEADER = b"device,workload,phase,offset_ns,quantity,value"
 PHASES = ("prepare", "trial", "warmup", "window", "guard")
@@ -88,6 +91,22 @@ class Rows:
         if phase is not None:
             places = places[self.phase[places] == PHASES.index(phase)]
         return np.stack((self.offset_ns[places], self.value[places]), axis=1)
+
+    def misplaced(self, length_ns: int) -> str | None:
+        """Return the quantity of a row that stands in another phase than its time says, if any.
+
+        A rate of the warm-up is told when its launches have ended, which the last one or two do after the opening.
+        """
+        for name, places in self.in_time.items():
+            at, phase = self.offset_ns[places], self.phase[places]
+            warm, window, guard = (phase == one for one in IN_TIME)
+            late = (warm & (at >= 0)) | (window & (at >= length_ns))
+            early = (window & (at < 0)) | (guard & (at < length_ns))
+            if MARK.fullmatch(name):  # the end of a sub-window, which R10 judges
+                late, early = ~window, np.zeros_like(early)
+            if early.any() or late.sum() > (LATE_RATES if name == "rate_mflop_s" else 0):
+                return name
+        return None
 
     def lines(self) -> Iterator[str]:
         """Yield the rows as the file has them."""
@@ -158,8 +177,10 @@ class _Reader:
     """Reads the blocks of one file: the names and texts met so far, and the last row, which the next one follows."""
 
     path: Path
-    names: dict[str, int] = field(default_factory=dict)
-    texts: dict[str, int] = field(default_factory=lambda: {"none": 0})
+    codes: dict[str, int] = field(default_factory=dict)  # of names, which index `names`
+    names: list[str] = field(default_factory=list)
+    known: dict[str, int] = field(default_factory=lambda: {"none": 0})  # texts, likewise
+    texts: list[str] = field(default_factory=lambda: ["none"])
     last: tuple[str, str, int, int, str, str] = ("", "", 0, 0, "", "")
     of_figure: int = 0  # rows of the present device and workload so far
 
@@ -173,7 +194,7 @@ class _Reader:
         offset_ns, quantity, value = (
             np.concatenate([getattr(part, name) for part in held]) for name in ("offset_ns", "quantity", "value")
         )
-        return Rows(*held[0][:2], phases, offset_ns, quantity, value, list(self.names), list(self.texts))
+        return Rows(*held[0][:2], phases, offset_ns, quantity, value, self.names, self.texts)
 
     def segments(self, content: bytes) -> Iterator[Segment]:
         """Yield the segments of a file in their order."""
@@ -191,9 +212,21 @@ class _Reader:
 
     def code(self, name: str) -> int:
         """Return the number of a quantity's name."""
-        if (known := self.names.setdefault(name, len(self.names))) >= MAX_NAMES:
-            raise self.refused(f"have more than {MAX_NAMES} quantities")
-        return known
+        if name not in self.codes:
+            if len(self.names) == MAX_NAMES or len(name) > MAX_NAME_BYTES:
+                raise self.refused(
+                    f"have more than {MAX_NAMES} quantities, or one of more than {MAX_NAME_BYTES} letters"
+                )
+            self.codes[name] = len(self.names)
+            self.names.append(name)
+        return self.codes[name]
+
+    def text(self, text: str) -> int:
+        """Return the number of a text."""
+        if text not in self.known:
+            self.known[text] = len(self.texts)
+            self.texts.append(text)
+        return self.known[text]
 
 
 def _blocks(content: bytes, path: Path) -> Iterator[bytes]:
@@ -285,9 +318,13 @@ class _Block:
         """Return whether the bytes of each row's span are those of the span before, for all rows but the first."""
         lengths = ends - begins
         same: NDArray[np.bool_] = lengths[1:] == lengths[:-1]
-        for at in range(0, int(lengths.max()), _WORD):
-            word = self.words[np.minimum(begins + at, ends)] & _HEAD[np.clip(lengths - at, 0, _WORD)]
-            same &= word[1:] == word[:-1]
+        rows, at = np.flatnonzero(same), 0
+        while len(rows):
+            head = _HEAD[np.minimum(lengths[rows] - at, _WORD)]
+            alike = ((self.words[begins[rows] + at] ^ self.words[begins[rows + 1] + at]) & head) == 0
+            same[rows[~alike]] = False
+            at += _WORD
+            rows = rows[alike & (lengths[rows] > at)]
         return same
 
     def _quantities(self) -> tuple[NDArray[np.int32], dict[int, str]]:
@@ -298,6 +335,12 @@ class _Block:
         codes = np.full(len(begins), -1, np.int32)
         names: dict[int, str] = {}
         while len(left := np.flatnonzero(codes < 0)):
+            if len(names) == MANY_NAMES:
+                for row in left.tolist():
+                    name = self._text(begins[row], ends[row])
+                    codes[row] = code = self.reader.code(name)
+                    names[code] = name
+                break
             name = self._text(begins[left[0]], ends[left[0]])
             rows = np.flatnonzero(
                 (first == first[left[0]]) & (lengths == len(name)) & (codes < 0)
@@ -349,7 +392,7 @@ class _Block:
             name, text = names[int(quantity[row])], self._text(begins[row], ends[row])
             if not _is_value(name, int(phases[row]), text):
                 raise self.reader.refused(f"have a value of {name} that is none")
-            found[row] = -TEXT - self.reader.texts.setdefault(text, len(self.reader.texts))
+            found[row] = -TEXT - self.reader.text(text)
         return found
 
     def _check_order(

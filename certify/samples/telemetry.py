@@ -6,10 +6,10 @@ thousand audits; docs/audit.md says what each is worth against a forger. Simulat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import count, groupby
-from math import gcd, log2
+from itertools import count
+from math import gcd, log2, pi, sqrt
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from certify.samples.summary import Print, Prints, Samples
 from certify.samples.table import Integers
 
 MIN_READINGS = 60  # below, a series says too little of itself
+FINE_MW = 100  # a sensor of finer steps shows noise in any stretch; a coarser one is asked for noise in a whole window
 SMOOTH_WHOLE_WATTS = 600  # a regulator at its cap may hold a whole watt for minutes, not for ten of them
 WHOLE_WATT_MW = 1000
 # Two stretches of readings that agree by chance: so improbable that the pairs of one window (2^18), or of all devices
@@ -29,14 +30,15 @@ WHOLE_WATT_MW = 1000
 GRAM_BITS = 96.0
 MIN_VALUES = 8  # a regulator may swing between a few values for ever; more of them are noise
 GRAMS = (30, 60, 120)  # readings in a stretch; coarse sensors need long ones to be told apart
-# Readings are compared as they are, and in steps in which a copy that was changed by a milliwatt is alike for most. A
-# step is far below the noise of a sensor that resolves milliwatts: in coarser ones a regulator's swing would be a copy.
-GRIDS_MW = (1, 16, 64)
-SKETCH = 8  # stretches kept of one series and grid: those of the least hashes, which a shifted or cut copy has too
+# Readings are compared as they are, and rounded to steps in which a copy that was changed by a milliwatt is alike for
+# most: of a sensor that resolves milliwatts, tenths of a watt or watts. What a step says is bounded by the noise.
+GRIDS_MW = (1, 16, 100, 1000)
+SKETCH = 6  # stretches kept of one series and grid: those of the least hashes, which a shifted or cut copy has too
 ROUND_NS = 1000  # a clock that ticks in microseconds is no clock for R9, and a person rounds to them
 NEAR_NS = 2
 NEAR_PPM = 1  # 30 times of two devices that all agree within a millionth: each does so by chance once in hundreds
-MOST_PAIRS = 50_000_000  # compared at the most
+SHARED_TIMES = 10  # of 30 that two devices share within 2 ns: one number in thousands does by chance
+MOST_PAIRS = 20_000_000  # compared at the most, the closest first: copies stand among them
 MIN_STAMPS = 10  # ten gaps that all are multiples of 1,000 ns by chance: 10^-30
 MAX_AREA_DISAGREEMENT_PPM = 100_000  # as R12's limit for means: readings may be averages over a second
 MIN_AREA_READINGS = 10
@@ -90,14 +92,17 @@ def rounded_times(times_ns: Sequence[int]) -> list[Finding]:
 
 
 def regular_stamps(stamps_ns: ArrayLike) -> list[Finding]:
-    """A timer wakes a microsecond or more late, and never by the same: gaps are neither equal nor round."""
+    """A timer wakes a microsecond or more late, and never by the same: most gaps are neither equal nor round."""
     gaps = np.diff(np.asarray(stamps_ns, np.int64))
     if len(gaps) < MIN_STAMPS:
         return []
-    if (gaps == gaps[0]).all():
-        return [Finding("timestamps-regular", f"{len(gaps)} gaps of exactly {int(gaps[0]):,} ns")]
-    step = int(np.gcd.reduce(gaps))
-    return [Finding("timestamps-regular", f"all gaps are multiples of {step:,} ns")] if step >= ROUND_NS else []
+    values, counts = np.unique(gaps, return_counts=True)
+    if 2 * int(counts.max()) > len(gaps):
+        what = f"{int(counts.max())} of {len(gaps)} gaps are of exactly {int(values[counts.argmax()]):,} ns"
+        return [Finding("timestamps-regular", what)]
+    round_gaps = int((np.mod(gaps, ROUND_NS) == 0).sum())
+    what = f"{round_gaps} of {len(gaps)} gaps are multiples of {ROUND_NS:,} ns"
+    return [Finding("timestamps-regular", what)] if 2 * round_gaps > len(gaps) else []
 
 
 def smooth(power_mw: ArrayLike, resolution_mw: int) -> list[Finding]:
@@ -112,19 +117,24 @@ def smooth(power_mw: ArrayLike, resolution_mw: int) -> list[Finding]:
     """
     values = np.asarray(power_mw, np.int64)
     least = MIN_READINGS if resolution_mw % WHOLE_WATT_MW else SMOOTH_WHOLE_WATTS
+    if resolution_mw >= FINE_MW:
+        least = max(least, len(values))
     if len(values) < least:
         return []
     steps = np.diff(values)
-    if (steps != steps[0]).any():
+    edges = np.flatnonzero(np.concatenate(([True], steps[1:] != steps[:-1], [True])))
+    runs = np.diff(edges)  # of equal steps
+    longest = int(runs.argmax())
+    if (readings := int(runs[longest]) + 1) < least:
         return []
-    how = "the same" if not steps[0] else "on one straight line"
-    return [Finding("power-too-smooth", f"{len(values)} readings of power are all {how}")]
+    how = "the same" if not steps[edges[longest]] else "on one straight line"
+    return [Finding("power-too-smooth", f"{readings} readings of power one after another are {how}")]
 
 
 def repeated(power_mw: ArrayLike) -> list[Finding]:
     """A stretch of noisy readings never comes twice in one window."""
     values = np.asarray(power_mw, np.int64)
-    for _, length, places, hashes in _stretches(values, GRIDS_MW[:2]):
+    for _, length, places, hashes in _stretches(values):
         if not len(places):
             continue
         order = np.argsort(hashes, kind="stable")  # places ascend within one hash
@@ -144,8 +154,8 @@ def energy(power: Integers, counter: Integers) -> list[Finding]:
     first, last = max(power[0, 0], counter[0, 0]), min(power[-1, 0], counter[-1, 0])
     counted = counter[(counter[:, 0] >= first) & (counter[:, 0] <= last)]
     area = power_by_area_mw(power[(power[:, 0] >= first) & (power[:, 0] <= last)])
-    if area is None or len(counted) < 2 or counted[-1, 0] <= counted[0, 0] or counted[-1, 1] < counted[0, 1]:
-        return []
+    if area is None or len(counted) < 2 or counted[-1, 0] <= counted[0, 0] or (np.diff(counted[:, 1]) < 0).any():
+        return []  # a counter that fell began anew
     (from_ns, least), (until_ns, most) = counted[0].tolist(), counted[-1].tolist()
     mean = (most - least) * 10**9 // (until_ns - from_ns)
     if abs(mean - area) * 10**6 <= MAX_AREA_DISAGREEMENT_PPM * max(area, 1):
@@ -199,7 +209,7 @@ def prints(seen: Observed, length_ns: int) -> Prints:
     grid a few, so that one that was changed by some milliwatts has some of them.
     """
     sketch: dict[int, list[int]] = {}
-    for grid, _, _, hashes in _stretches(seen.inside("power_mw", length_ns)[:, 1], GRIDS_MW):
+    for grid, _, _, hashes in _stretches(seen.inside("power_mw", length_ns)[:, 1]):
         if len(hashes):
             sketch.setdefault(grid, np.unique(hashes)[:SKETCH].tolist())  # of the shortest stretches that say enough
     return Prints(
@@ -210,67 +220,107 @@ def prints(seen: Observed, length_ns: int) -> Prints:
 
 def report_copies(found: Samples) -> None:
     """Report each figure whose times or telemetry are those of another one."""
-    try:
-        for place, finding in copies(found.prints):
-            found.issues.report(finding.code, place, finding.detail)
-    except OverflowError:
-        found.not_checked["copies of times: too many figures have nearly the same"] += 1
+    for place, finding in copies(found.prints):
+        found.issues.report(finding.code, place, finding.detail)
 
 
 def copies(figures: Sequence[Print]) -> Iterator[tuple[str, Finding]]:
-    """Yield each figure whose times or readings of power are those of one that stands before it, and whose.
-
-    Raises:
-        OverflowError: there are more pairs of times to compare than `MOST_PAIRS`.
-    """
+    """Yield each figure whose times or readings of power are those of one that stands before it, and whose."""
     for figure, other in sorted(_copied_power(figures).items()):
         yield (
             figures[figure].place,
             Finding("telemetry-copied", f"readings of power are those of {figures[other].place}"),
         )
     timed = [figure for figure in figures if len(figure.own.times_ns) == SUBWINDOWS]
-    copied: dict[int, int] = {}
-    for a, b in near_pairs(np.array([figure.own.times_ns for figure in timed], np.int64).reshape(-1, SUBWINDOWS)):
-        copied.setdefault(b, a)
-    for b, a in sorted(copied.items()):
-        yield timed[b].place, Finding("subwindows-copied", f"the 30 times are those of {timed[a].place}")
+    times = np.array([figure.own.times_ns for figure in timed], np.int64).reshape(-1, SUBWINDOWS)
+    whole, first, where = np.unique(times, axis=0, return_index=True, return_inverse=True)
+    fine = np.flatnonzero(np.gcd.reduce(whole, axis=1) < ROUND_NS) if len(whole) else np.arange(0)
+    near = [*near_pairs(whole), *((int(fine[a]), int(fine[b])) for a, b in shared_times(whole[fine]))]
+    pairs = [(int(first[a]), int(first[b])) for a, b in near]
+    pairs += [(int(one), i) for i, one in enumerate(first[where.reshape(-1)].tolist()) if one != i]
+    for figure, other in sorted(_first_of_each(pairs).items()):
+        yield timed[figure].place, Finding("subwindows-copied", f"the 30 times are those of {timed[other].place}")
+
+
+def _first_of_each(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """Return for each figure of a group of copies, all but the first, which that is."""
+    first: dict[int, int] = {}
+
+    def root(one: int) -> int:
+        while (above := first.get(one, one)) != one:
+            first[one] = one = first.get(above, above)
+        return one
+
+    for a, b in pairs:
+        low, high = sorted((root(a), root(b)))
+        if low != high:
+            first[high] = low
+    return {one: root(one) for one in first}
 
 
 def _copied_power(figures: Sequence[Print]) -> dict[int, int]:
     """Return each figure that shares a hash with an earlier one, with which it stands on no board."""
+    hashes = np.array([one for figure in figures for one in figure.own.power], np.uint64)
+    of = np.repeat(np.arange(len(figures)), [len(figure.own.power) for figure in figures])
+    order = np.argsort(hashes, kind="stable")  # figures ascend within one hash
+    hashes, of = hashes[order], of[order]
     copied: dict[int, int] = {}
-    hashes = sorted((one, i) for i, figure in enumerate(figures) for one in figure.own.power)
-    for _, group in groupby(hashes, key=itemgetter(0)):
-        first, *others = dict.fromkeys(i for _, i in group)
-        for i in others:
-            if figures[i].board is None or figures[i].board != figures[first].board:
-                copied.setdefault(i, first)
+    begin = 0
+    for i in (np.flatnonzero(hashes[1:] == hashes[:-1]) + 1).tolist():
+        begin = begin if hashes[begin] == hashes[i] else i - 1
+        figure, first = int(of[i]), int(of[begin])
+        if figure != first and (figures[figure].board is None or figures[figure].board != figures[first].board):
+            copied.setdefault(figure, first)
     return copied
 
 
 def near_pairs(rows: Integers) -> list[tuple[int, int]]:
-    """Return the pairs (a < b) of rows that agree in every column within `NEAR_PPM`; shape of rows (n, columns).
+    """Return pairs (a < b) of rows that agree in every column within `NEAR_PPM`, so many that every such row has one.
 
-    Rows are sorted by the column in which fewest pairs are near, and only those pairs are looked at.
-
-    Raises:
-        OverflowError: there are more than `MOST_PAIRS`.
+    Rows, shape (n, columns), are sorted by the column in which fewest pairs are near, and only those pairs are looked
+    at, the closest first and `MOST_PAIRS` at the most; two rows that were both found need not be compared.
     """
     if len(rows) < 2:
         return []
-    pairs, order, until = min(map(_candidates, rows.T), key=itemgetter(0))
-    if pairs > MOST_PAIRS:
-        raise OverflowError
+    _, order, until = min(map(_candidates, rows.T), key=itemgetter(0))
     found: list[tuple[int, int]] = []
-    ahead = np.arange(len(rows))
+    alone = np.full(len(rows), True)  # by place in the order
+    ahead, looked = np.arange(len(rows)), 0
     for step in count(1):
         ahead = ahead[until[ahead] > ahead + step]
-        if not len(ahead):
+        ahead_alone = ahead[alone[ahead] | alone[np.minimum(ahead + step, len(rows) - 1)]]
+        looked += len(ahead_alone)
+        if not len(ahead) or looked > MOST_PAIRS:
             return sorted(found)
-        here, there = order[ahead], order[ahead + step]
+        here, there = order[ahead_alone], order[ahead_alone + step]
         alike = (np.abs(rows[here] - rows[there]) <= _near(np.minimum(rows[here], rows[there]))).all(axis=1)
+        alone[ahead_alone[alike]] = alone[ahead_alone[alike] + step] = False
         found += [(min(pair), max(pair)) for pair in zip(here[alike].tolist(), there[alike].tolist(), strict=True)]
     raise AssertionError
+
+
+def shared_times(rows: Integers) -> list[tuple[int, int]]:
+    """Return the pairs (a < b) of rows of which `SHARED_TIMES` numbers agree within `NEAR_NS`, wherever they stand.
+
+    Numbers are looked at in their order, the closest first, `MOST_PAIRS` pairs at the most.
+    """
+    if len(rows) < 2:
+        return []
+    order = np.argsort(rows, axis=None, kind="stable")
+    numbers, of = rows.reshape(-1)[order], order // rows.shape[1]
+    until = np.searchsorted(numbers, numbers + NEAR_NS, side="right")
+    ahead, agreeing, looked = np.arange(len(numbers)), [], 0
+    for step in count(1):
+        ahead = ahead[until[ahead] > ahead + step]
+        looked += len(ahead)
+        if not len(ahead) or looked > MOST_PAIRS:
+            break
+        a, b = of[ahead], of[ahead + step]
+        agreeing.append((np.minimum(a, b) * len(rows) + np.maximum(a, b))[a != b])
+    pairs, counts = (
+        np.unique(np.concatenate(agreeing), return_counts=True) if agreeing else (np.empty(0, np.int64),) * 2
+    )
+    return [divmod(pair, len(rows)) for pair in pairs[counts >= SHARED_TIMES].tolist()]
 
 
 def _candidates(column: Integers) -> tuple[int, Integers, Integers]:
@@ -290,18 +340,26 @@ def _stamps(seen: Observed, length_ns: int) -> Integers:
     return within(longest, length_ns)[:, 0]
 
 
-def _stretches(values: Integers, grids: tuple[int, ...]) -> Iterator[tuple[int, int, Integers, Hashes]]:
+def _stretches(values: Integers) -> Iterator[tuple[int, int, Integers, Hashes]]:
     """Yield (grid, length, places, hashes) of all stretches of readings that no other series has by chance.
 
-    Two independent readings agree with probability c = sum p^2 over the values that occur; a stretch with so many
-    changes agrees with another one with at most c to that power.
+    Two readings agree with probability c: the larger of sum p^2 over the values that occur (two independent series),
+    and of what the noise leaves to chance where all else could be foretold (a drift, a regulator's swing). A stretch
+    with so many changes agrees with another one with at most c to that power.
     """
-    for grid in grids:
-        coarse = values // grid
+    if len(values) < GRAMS[0]:
+        return
+    resolution, noise_mw = int(np.gcd.reduce(np.diff(values))), _noise(values)
+    for grid in GRIDS_MW:
+        coarse = (values + grid // 2) // grid
         counts = np.unique(coarse, return_counts=True)[1].astype(float)
         if len(counts) < MIN_VALUES:
             continue
-        least = GRAM_BITS / -log2(float((counts**2).sum()) / len(coarse) ** 2)
+        foretold = max(grid, resolution) / (2 * sqrt(pi) * noise_mw) if noise_mw else 1.0
+        chance = max(float((counts**2).sum()) / len(coarse) ** 2, foretold)
+        if chance >= 1:
+            continue
+        least = GRAM_BITS / -log2(chance)
         changed = np.concatenate(([0], np.cumsum(coarse[1:] != coarse[:-1])))
         powers, inverses = _powers(len(coarse) + 1)
         mixed = _mixed(coarse.astype(np.uint64) + np.uint64(grid * _MIX % 2**64))
@@ -314,6 +372,12 @@ def _stretches(values: Integers, grids: tuple[int, ...]) -> Iterator[tuple[int, 
                 yield grid, length, places, _mixed((sums[places + length] - sums[places]) * inverses[places])
                 if len(places) == len(changes):
                     break  # whatever agrees over a longer stretch agrees over these
+
+
+def _noise(values: Integers) -> float:
+    """Return the noise of one reading, mW, by second differences: a drift has none; a tenth, jumps, is left out."""
+    bends = np.sort(np.abs(np.diff(values, n=2)))[: len(values) * 9 // 10].astype(float)
+    return float(np.sqrt((bends**2).mean() / 6))
 
 
 @lru_cache(maxsize=8)

@@ -76,6 +76,16 @@ def check_statement(
         raise RefusedError("sequence-invalid", "a further statement names the one before, the first none", where=where)
     if not set(issue.supersedes) <= {issue.previous_sha256}:
         raise RefusedError("sequence-invalid", "supersedes another statement than the one before", where=where)
+    check_contents(statement, root, policies, where)
+
+
+def check_contents(statement: CapacityStatement, root: str, policies: tuple[Policy, ...], where: object) -> None:
+    """Check what a statement says of itself whenever it is asked: step 12, and that its parts fit together.
+
+    Raises:
+        RefusedError: with the code of the first fault.
+    """
+    issue = statement.issue
     if digest(statement.campaign) != statement.campaign_sha256 or digest(statement.centre) != statement.centre_sha256:
         raise RefusedError("campaign-differs", "binds another campaign or centre than it holds", where=where)  # 12
     if (problem := centre_problem(statement.centre)) is not None:

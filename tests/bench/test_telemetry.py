@@ -116,3 +116,10 @@ def test_load_between_two_readings() -> None:
 def test_a_kernel_that_does_not_tell_its_load(tmp_path: Path, stat: str) -> None:
     assert read_load([], proc(tmp_path, stat)) is None
     assert read_load([], tmp_path / "absent") is None
+
+
+def test_a_look_that_shows_nothing_is_no_reading() -> None:
+    """It leaves no row in the samples, from which a verifier counts; what never shows anything was looked at."""
+    mixed = [Reading(power_mw=100), Reading(), Reading(power_mw=300)]
+    assert summary(samples(mixed), None, 0, 2 * S)[:3] == (2, 1_000_000, 200)
+    assert summary(samples([Reading()] * 3), None, 0, 2 * S).samples == 3

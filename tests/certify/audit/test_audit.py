@@ -196,6 +196,11 @@ def crowded(node: int, device: int, raw: Raw) -> None:
     raw.samples = [Sample(s.at_ns, s.reading._replace(processes=3)) for s in raw.samples]
 
 
+def unwatched(node: int, device: int, raw: Raw) -> None:
+    blind = {"processes": None, "ecc_uncorrected": None}
+    raw.samples = [Sample(s.at_ns, s.reading._replace(**blind)) for s in raw.samples]
+
+
 def nothing(node: int, device: int, raw: Raw) -> None:
     """Leave what was drawn as it is."""
 
@@ -211,6 +216,8 @@ RECORD_LIES: dict[str, tuple[Bend, Callable[[Figure], Figure], str, set[str]]] =
     "no throttling": (throttled, lambda f: f._replace(throttled_ppm=0), "telemetry-differs", {"findings-differ"}),
     "no memory errors": (faulty, lambda f: f._replace(ecc_uncorrected=0), "telemetry-differs", set()),
     "alone on the device": (crowded, lambda f: f._replace(foreign_processes=0), "telemetry-differs", set()),
+    "alone, and nobody looked": (unwatched, lambda f: f._replace(foreign_processes=0), "telemetry-differs", set()),
+    "no errors, and nobody looked": (unwatched, lambda f: f._replace(ecc_uncorrected=0), "telemetry-differs", set()),
     "a longer warm-up": (nothing, lambda f: f._replace(warmup_ns=f.warmup_ns * 2), "telemetry-differs", set()),
     "another opening": (nothing, lambda f: f._replace(opened_ns=f.opened_ns + 10**9), "samples-differ", set()),
 }
@@ -356,6 +363,12 @@ def left_out(p: dict[str, Any]) -> None:
     p["not_counted"].append(entry)
 
 
+def newly_met(p: dict[str, Any]) -> None:
+    """Say that a sum is of newly added devices, which only an inventory that is not there could show."""
+    p["baseline_sha256"] = "ab" * 32
+    p["verdicts"][3].update(counted="newly_added", verdict="met", reason=None)
+
+
 STATEMENT_LIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "certified of a pool": (lambda p: more(p["pools"][0]["counted"], "certified_mflop_s"), "sums-differ"),
     "sustained of a class": (lambda p: more(p["classes"][0]["counted"], "sustained_mflop_s"), "sums-differ"),
@@ -377,6 +390,11 @@ STATEMENT_LIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "another reason": (lambda p: p["verdicts"][3].update(reason="within-bounds"), "verdict-differs"),
     "another observed sum": (lambda p: more(p["verdicts"][3]["bases"][0], "observed_mflop_s"), "verdict-differs"),
     "records": (lambda p: more(p, "records"), "records-count"),
+    "a verdict twice": (lambda p: p["verdicts"].insert(3, p["verdicts"][3] | {"verdict": "met"}), "verdict-differs"),
+    "findings in another order": (lambda p: p["findings"].reverse(), "findings-differ"),
+    "a device excluded twice": (lambda p: p["not_counted"].append(p["not_counted"][0]), "codes-differ"),
+    "a baseline that nobody gives": (lambda p: newly_met(p), "verdict-differs"),
+    "a baseline against its centre": (lambda p: p.update(baseline_sha256="ab" * 32), "baseline-differs"),
     "another class of a pool": (lambda p: p["centre"]["pools"][0].update({"class": "edge"}), "sums-differ"),
 }
 
@@ -394,6 +412,34 @@ def test_records_of_another_statement(troubled: Measured, tmp_path: Path) -> Non
     lines = (folder / "records.jsonl").read_bytes().splitlines(keepends=True)
     (folder / "records.jsonl").write_bytes(b"".join([*lines[1:], lines[1]]))
     assert {"records-root", "node-twice"} <= found(audit_of(troubled, folder=folder))
+
+
+def test_records_in_another_order(troubled: Measured, tmp_path: Path) -> None:
+    folder = resealed(troubled, lambda p: None, tmp_path / "reversed")
+    lines = (folder / "records.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "records.jsonl").write_bytes(b"".join(reversed(lines)))
+    assert "records-unsorted" in found(audit_of(troubled, folder=folder))
+
+
+def one_sensor(kept: list[Raw]) -> Bend:
+    """Give the second device of each workload the readings of the first."""
+
+    def bend(node: int, device: int, raw: Raw) -> None:
+        kept.append(raw)
+        raw.samples = list(kept[-1 - device].samples)
+
+    return bend
+
+
+@pytest.mark.parametrize(("parents", "codes"), [(("p0", "p0"), set()), (("p0", "p1"), {"telemetry-copied"})])
+def test_dies_of_one_card_may_read_one_sensor(tmp_path: Path, parents: tuple[str, str], codes: set[str]) -> None:
+    def dies(index: int, record: NodeRecord) -> NodeRecord:
+        devices = (replace(d, parent=f"card-{parent}") for d, parent in zip(record.devices, parents, strict=True))
+        return replace(
+            record, models=tuple(replace(m, count_unit="die") for m in record.models), devices=tuple(devices)
+        )
+
+    assert found(audit_of(audited(tmp_path, 1, 2, one_sensor([]), dies))) == codes
 
 
 # The rim

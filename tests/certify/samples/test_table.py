@@ -150,6 +150,10 @@ BOUND: dict[str, tuple[bytes, str | None]] = {
         "samples-invalid",
     ),
     "rows out of order": (rows(lambda r: r.append(r.pop(-2))), "samples-invalid"),
+    "the window in the warm-up": (packed(TRUE.replace(b",window,", b",warmup,")), "samples-invalid"),
+    "the warm-up in the window": (packed(TRUE.replace(b",warmup,", b",window,")), "samples-invalid"),
+    "the guard in the window": (packed(TRUE.replace(b",guard,", b",window,")), "samples-invalid"),
+    "a name of 65 letters": (rows(lambda r: r[1].__setitem__(4, "x" * 65)), "samples-invalid"),
     "another phase": (rows(lambda r: last_reading(r).__setitem__(2, "after")), "samples-invalid"),
     "a number with a sign": (rows(lambda r: first_mark(r).__setitem__(3, f"+{first_mark(r)[3]}")), "samples-invalid"),
     "a number with zeros": (rows(lambda r: first_mark(r).__setitem__(5, f"0{first_mark(r)[5]}")), "samples-invalid"),
@@ -233,6 +237,23 @@ def test_figures_have_a_cap(tmp_path: Path) -> None:
     content = packed(HEAD + b"".join(f"{line}\n".encode() for line in lines))
     assert audit(tmp_path, content) == "samples-invalid"
     assert audit(tmp_path, packed(gzip.decompress(content).rsplit(b"\n", 2)[0] + b"\n")) == "samples-differ"
+
+
+def test_many_names_are_read_in_time(tmp_path: Path) -> None:
+    """Thousands of long names in one file, each new: none is compared with all others."""
+    names = [f"x{'y' * 58}{i:05d}" for i in range(samples.MAX_NAMES)]
+    lines = [f"fake:0,fp16,window,0,{name},1" for name in names]
+    content = packed(HEAD + "\n".join([*lines, ""]).encode())
+    assert [line for table in samples.figures(content, tmp_path) for line in table.lines()] == lines
+    more = packed(HEAD + "\n".join([*lines, "fake:0,fp16,window,0,z,1", ""]).encode())
+    assert audit(tmp_path, more) == "samples-invalid"
+
+
+def test_blocks_may_end_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for size in (64, 100, 1000, 4097):
+        monkeypatch.setattr(samples, "BLOCK_BYTES", size)
+        read = samples.figures(MADE.samples, tmp_path)
+        assert [line for table in read for line in table.lines()] == TRUE.decode().splitlines()[1:]
 
 
 def test_the_rows_are_those_that_were_written(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from certify.policy.reasons import effect_of
 from certify.samples import telemetry
+from certify.samples.issues import Issue, Issues
 from certify.samples.observed import Mark, Observed
 from certify.samples.summary import Print, Prints, Samples
 from certify.samples.telemetry import About, Finding, prints
@@ -297,10 +298,44 @@ def test_near_pairs_are_those_that_agree_in_every_column() -> None:
     assert telemetry.near_pairs(rows[:1]) == []
 
 
-def test_too_many_pairs_are_said_and_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telemetry, "MOST_PAIRS", 10)
-    with pytest.raises(OverflowError):
-        telemetry.near_pairs(np.full((6, 30), 10**9))
-    found = Samples(prints=[Print(f"n{i}", Prints((10**9, *range(29)), ()), None) for i in range(6)])
+def test_pairs_beyond_the_cap_are_the_farthest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is copied stands close together, and is compared first."""
+    random = Random("dense")
+    rows = np.array([[10**9 + random.randrange(1000) for _ in range(30)] for _ in range(200)])
+    rows[150:, :] += 10**6 * np.arange(30)
+    rows[199] = rows[120] + 1
+    monkeypatch.setattr(telemetry, "MOST_PAIRS", 2_000)
+    assert (120, 199) in telemetry.near_pairs(rows)
+
+
+def test_ten_thousand_copies_are_all_named_at_once() -> None:
+    random = Random("many")
+    times = [random.randrange(10**10, 2 * 10**10) for _ in range(30)]
+    figures = [
+        Print(f"n{i}", Prints(tuple(x + random.randrange(-2, 3) * (i % 2) for x in times), ()), None)
+        for i in range(3000)
+    ]
+    found = Samples(prints=figures)
     telemetry.report_copies(found)
-    assert (found.issues.found, len(found.not_checked)) == ([], 1)
+    assert found.issues.counts == {"subwindows-copied": 2999}
+
+
+def test_times_that_were_turned_round_or_changed_in_part_are_copies() -> None:
+    copies: list[Print] = []
+    victim = observed("victim")
+    assert seen_by(copies, "victim", victim) == []
+    turned = with_marks(observed("turned"), [*victim.times_ns[7:], *victim.times_ns[:7]])
+    assert seen_by(copies, "turned", turned) == ["subwindows-copied"]
+    part = with_marks(observed("part"), [*victim.times_ns[:12], *observed("part").times_ns[12:]])
+    assert seen_by(copies, "part", part) == ["subwindows-copied"]
+
+
+def test_thousands_of_notes_hide_no_fault() -> None:
+    issues = Issues()
+    for i in range(2000):
+        issues.report("power-flat", f"n{i}", "flat")
+    issues.report("samples-differ", "n", "other times")
+    whole = Issues()
+    whole.add(issues)
+    assert whole.first == Issue("samples-differ", "n", "other times")
+    assert whole.weighing == 1
