@@ -130,7 +130,8 @@ def replacing(
         folder_mode: permission bits of the folder where it is missing; None refuses a missing one.
 
     Raises:
-        InputError: `output-exists` with `new`, or `output-not-writable`: the folder or the disk does not take it.
+        InputError: `output-exists` with `new`, or `output-not-writable`: the folder or the disk does not take it. An
+            OSError of the block, whatever its file, becomes that too.
     """
     try:
         if folder_mode is not None:
@@ -307,7 +308,8 @@ def _locked(path: Path, held: PetasealError | None, needed: bool, transient: boo
             try:
                 fcntl.flock(descriptor, how)
             except BlockingIOError:
-                raise held or _cannot_lock(path, "is in use") from None
+                assert held is not None  # else it waits
+                raise held from None
             except OSError as error:
                 if needed:
                     raise _cannot_lock(path, error.strerror) from None

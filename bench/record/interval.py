@@ -42,11 +42,11 @@ def throughput_bounds(work_mflop: int, subwindow_ns: Sequence[int]) -> Bounds:
 
 
 def bounds_above(work_mflop: int, least_ns: int, over_ns: Sequence[int]) -> Bounds:
-    """Return the same for x_i = least_ns + over_ns[i], the form of records, whose type has checked it."""
+    """Return the bounds of a window whose sub-windows took x_i = least_ns + over_ns[i], ns: the form of records."""
     return bounds_of(work_mflop, spread_above(least_ns, over_ns))
 
 
-class Spread(NamedTuple):
+class WindowSpread(NamedTuple):
     """The steps of R9 before work is looked at: D = d / n^2, rho = c / d, rho' = p / q, h^2 = num / den."""
 
     total_ns: int  # S
@@ -60,7 +60,7 @@ class Spread(NamedTuple):
     h_ceil_ns: int
 
 
-def spread_above(least_ns: int, over_ns: Sequence[int]) -> Spread:
+def spread_above(least_ns: int, over_ns: Sequence[int]) -> WindowSpread:
     """Return S and h of a window whose sub-windows took x_i = least_ns + over_ns[i], ns."""
     n, e = SUBWINDOWS, over_ns
     rest = sum(e)
@@ -78,10 +78,10 @@ def spread_above(least_ns: int, over_ns: Sequence[int]) -> Spread:
     h_fine = isqrt((num << 2 * FINE_BITS) // den)
     h_floor = h_fine >> FINE_BITS
     h_ceil = h_floor if h_floor * h_floor * den == num else h_floor + 1
-    return Spread(total, d, c, p, q, num, den, h_fine, h_ceil)
+    return WindowSpread(total, d, c, p, q, num, den, h_fine, h_ceil)
 
 
-def bounds_of(work_mflop: int, spread: Spread) -> Bounds:
+def bounds_of(work_mflop: int, spread: WindowSpread) -> Bounds:
     """Return the bounds of a window with so much work, MFLOP."""
     total, d, c, _, _, num, den, h_fine, h_ceil = spread
     work = work_mflop * 10**9

@@ -10,7 +10,7 @@ import msgspec
 
 from bench.errors import one_line
 from bench.record import SUBWINDOWS
-from bench.record.interval import Bounds, Spread, bounds_of, spread_above
+from bench.record.interval import Bounds, WindowSpread, bounds_of, spread_above
 from bench.units import gemm_mflop, percent_text, rate_text
 from certify.audit.run import Report
 from certify.policy.policies import Condition, Policy, demand
@@ -47,7 +47,7 @@ def lines(report: Report) -> list[str]:
             text.append(f"{'FOUND' if issue.weighs else 'note'}: {one_line(str(issue))}")
     for code, count in sorted(report.found.counts.items()):
         if count > SHOWN:
-            text.append(f"FOUND: [{code}] {count:,} times in all")
+            text.append(f"{'note' if effect_of(code) == 'note' else 'FOUND'}: [{code}] {count:,} times in all")
     if report.against:
         text.append(f"The samples do not bear the statement out: {report.against:,} finding(s).")
     else:
@@ -67,6 +67,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "records": len(report.examined.seen),
         "records_with_samples": samples.records,
         "figures": samples.figures,
+        # rules whose facts stand in the record alone (R2, products, R6) are judged by its word: see "not_checked"
         "recomputed": {"R1 to R13": sorted(code for code in reasons() if effect_of(code) in ("note", "hold", "void"))},
         "not_checked": list(report.not_checked),
         "findings": [
@@ -162,14 +163,14 @@ def _decimal(value: Fraction, digits: int = 6) -> str:
     return f"{'-' if value < 0 else ''}{text[:-digits]}.{text[-digits:]}"
 
 
-def _steps(one: Chain) -> tuple[int, Spread, Bounds]:
+def _steps(one: Chain) -> tuple[int, WindowSpread, Bounds]:
     """Return the work of a figure, MFLOP, the steps of R9, and its bounds."""
     m, f = one.judged.setting.measurement, one.judged.figure
     work, spread = gemm_mflop(m.m, m.n, m.k, f.launches), spread_above(f.subwindow_min_ns, f.subwindow_over_ns)
     return work, spread, bounds_of(work, spread)
 
 
-def _ratios(spread: Spread) -> dict[str, Fraction]:
+def _ratios(spread: WindowSpread) -> dict[str, Fraction]:
     """Return D, rho, rho' and f."""
     used = Fraction(spread.p, spread.q)
     return {
@@ -243,5 +244,5 @@ def _chain_json(one: Chain) -> dict[str, Any]:
         },
         "telemetry": None if one.watched is None else {**one.watched._asdict(), "reasons": sorted(one.watched.reasons)},
         "codes": {code: effect_of(code) for code in judged.codes},
-        "not_recomputed_codes": [],
+        "not_recomputed_codes": [],  # empty since there is one rule book; readers of the JSON expect the key
     }

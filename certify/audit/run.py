@@ -93,7 +93,7 @@ class Report:
     @property
     def issues(self) -> list[Issue]:
         """What was found, the graver first, each kind together."""
-        return sorted(self.found.found, key=lambda issue: (not issue.weighs, issue.code, issue.where))
+        return sorted(self.found.listed, key=lambda issue: (not issue.weighs, issue.code, issue.where))
 
     @property
     def against(self) -> int:
@@ -146,8 +146,8 @@ def audit(request: Request, progress: Callable[[int], None] = lambda records: No
     opened, s = verified.opened, verified.opened.predicate
     if unknown := set(request.nodes) - {node.node_id for node in s.campaign.nodes}:
         raise InputError("unknown-name", f"the campaign has no node {min(unknown)}", where="--node")
-    for code, what in limits(s):
-        raise RefusedError(code, what, where=file)
+    if found := list(limits(s)):
+        raise RefusedError(*found[0], where=file)
     asked = verifier.Request(file, request.at_ns, policies=request.policies, ratings=request.ratings)
     policies, baseline = tuple(own_policies(s, asked)), _baseline(request, s, verified, at)
     scope = scope_of(s, policies, find_profile(s.campaign, request.profiles), own_ratings(s, asked), baseline)
@@ -209,7 +209,7 @@ def _folders(request: Request) -> tuple[Path, ...]:
 
 
 def _binding(opened: Opened[CapacityStatement], policies: tuple[Policy, ...]) -> Iterator[Issue]:
-    """Yield in what a statement or its campaign contradicts itself."""
+    """Yield each contradiction within a statement or its campaign."""
     s = opened.predicate
     try:
         check_contents(s, opened.subject_digest, policies, "the statement")
@@ -315,5 +315,5 @@ def _not_checked(report: Report, baseline: Opened[Baseline] | None) -> Iterator[
     for policy in report.policies:
         if policy.witnesses:
             yield f"witnesses: the policy {policy.policy} demands {policy.witnesses}; petaseal verify looks for them"
-    if (count := report.found.counts.total()) > len(report.found.found):
-        yield f"only the first {len(report.found.found)} of {count} findings are listed"
+    if (count := report.found.counts.total()) > len(report.found.listed):
+        yield f"only the first {len(report.found.listed)} of {count} findings are listed"

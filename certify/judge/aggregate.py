@@ -191,7 +191,7 @@ class Tally:
         self.measured_until = max(self.measured_until, other.measured_until)
 
 
-class Judged(NamedTuple):
+class JudgedFigure(NamedTuple):
     """One figure with everything that the rules made of it."""
 
     node_id: str
@@ -204,7 +204,7 @@ class Judged(NamedTuple):
     counts: bool
 
 
-Explain = Callable[[Judged], None]
+Explain = Callable[[JudgedFigure], None]
 
 
 def tally_record(record: NodeRecord, scope: Scope, tally: Tally) -> list[DeviceKeys]:
@@ -335,7 +335,7 @@ def _tally_device(
         if explain is not None:
             counts_here = workload == counted and not blocking
             explain(
-                Judged(
+                JudgedFigure(
                     record.node_id, pool.pool, setting, figure, workload == counted, tuple(codes), grade, counts_here
                 )
             )
@@ -388,8 +388,8 @@ def _place_codes(model: DeviceModel, device: Device, rating: Rating | None, pool
 
 def check_belongs(record: NodeRecord, scope: Scope) -> None:
     """Refuse a record that another campaign, centre, profile or version of the rules made."""
-    for code, what in foreign_facts(record, scope):
-        raise RefusedError(code, f"the record {what}", where=record.node_id)
+    if (fact := next(foreign_facts(record, scope), None)) is not None:
+        raise RefusedError(fact[0], f"the record {fact[1]}", where=record.node_id)
 
 
 def foreign_facts(record: NodeRecord, scope: Scope) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from certify.policy.reasons import effect_of
 
-MOST_ISSUES = 1000  # kept with their text; the others are counted
+MOST_OF_A_CODE = 1000  # kept with their text; the others are counted
 
 
 class Issue(NamedTuple):
@@ -29,26 +29,30 @@ class Issue(NamedTuple):
 
 @dataclass
 class Issues:
-    """Issues in the order in which they were found; `add` merges others."""
+    """Issues in the order in which they were found, those of each code up to a number; `add` merges others."""
 
-    found: list[Issue] = field(default_factory=list)
+    listed: list[Issue] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
-    first: Issue | None = None  # that makes the answer no, however many notes stand before it
 
     def report(self, code: str, where: str, what: str) -> None:
         """Take an issue."""
-        issue = Issue(code, where, what)
+        if self.counts[code] < MOST_OF_A_CODE:
+            self.listed.append(Issue(code, where, what))
         self.counts[code] += 1
-        if self.first is None and issue.weighs:
-            self.first = issue
-        if len(self.found) < MOST_ISSUES:
-            self.found.append(issue)
 
     def add(self, other: Issues) -> None:
         """Merge other issues into these."""
-        self.found += other.found[: MOST_ISSUES - len(self.found)]
+        room = {code: MOST_OF_A_CODE - self.counts[code] for code in other.counts}
+        for issue in other.listed:
+            if room[issue.code] > 0:
+                room[issue.code] -= 1
+                self.listed.append(issue)
         self.counts += other.counts
-        self.first = self.first or other.first
+
+    @property
+    def first(self) -> Issue | None:
+        """The first issue that makes the answer no."""
+        return next((issue for issue in self.listed if issue.weighs), None)
 
     @property
     def weighing(self) -> int:

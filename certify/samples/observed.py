@@ -24,7 +24,7 @@ READINGS = frozenset(
 )
 
 
-class Mark(NamedTuple):
+class SubwindowEnd(NamedTuple):
     """The end of a sub-window, ns after the opening of the core window, and how long it was."""
 
     name: str
@@ -35,7 +35,7 @@ class Mark(NamedTuple):
 class Observed(NamedTuple):
     """One device in one workload, as its rows have it. A series has (offset ns, value) rows in order of time."""
 
-    marks: tuple[Mark, ...]
+    marks: tuple[SubwindowEnd, ...]
     readings: Mapping[str, ArrayLike]  # by quantity, from the warm-up on
     throttled: ArrayLike  # (offset ns, index in `states`)
     states: tuple[str, ...]  # reasons of throttling, joined by "+", or "none"
@@ -83,7 +83,7 @@ def within(readings: Integers, length_ns: int) -> Integers:
 def observe(rows: Rows) -> Observed:
     """Return what the rows of one device and workload say."""
     marks = [
-        Mark(name, ends, elapsed)
+        SubwindowEnd(name, ends, elapsed)
         for name in rows.in_time
         if MARK.fullmatch(name)
         for ends, elapsed in rows.series(name).tolist()
@@ -129,7 +129,7 @@ def watched(seen: Observed, length_ns: int) -> Watched:
         clock_max_mhz=_highest(clocks),
         throttled_ppm=sum(occurring[i] for i in reasons) * 10**6 // len(states) if len(states) else None,
         ecc_seen=_counted(errors),
-        others_seen=int(others.max()) - 1 if len(others) else None,
+        others_seen=max(0, int(others.max()) - 1) if len(others) else None,
         reasons=frozenset(reason for i in reasons for reason in seen.states[i].split("+")),
     )
 

@@ -19,7 +19,7 @@ from certify.documents.kinds import Opened
 from certify.judge.plausibility import most_flop_per_clock
 from certify.policy.ratings import Ratings
 from certify.samples.observed import Observed, observe, series, watched
-from certify.samples.summary import Print, Samples, Watched
+from certify.samples.summary import FigureFingerprint, Samples, Watched
 from certify.samples.table import SAMPLES_SUFFIX, bound_samples, figures
 from certify.samples.telemetry import About, implausible, prints
 
@@ -44,7 +44,7 @@ NO_POWER = "power against energy, smoothness, copies: the device exposes no powe
 Key = tuple[str, Workload]  # device, workload
 
 
-class Seen(NamedTuple):
+class FigureSamples(NamedTuple):
     """What the samples of one figure say."""
 
     rows: Observed
@@ -53,7 +53,7 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class Inspector:
-    """Holds records against their samples; travels to worker processes."""
+    """Compares records with their samples; is pickled to worker processes."""
 
     folders: tuple[Path, ...]  # where samples may lie, in the order in which they are looked for
     campaign: Campaign
@@ -62,14 +62,14 @@ class Inspector:
     audit: bool = False  # what cannot be read is an issue too
 
     def inspect(self, opened: Opened[NodeRecord], found: Samples) -> tuple[NodeRecord, dict[Key, Watched]]:
-        """Return a record as its samples have it, and what was watched of each figure.
+        """Return the record with times and telemetry of its samples, and the telemetry summary of each figure.
 
         Args:
             opened: the record, whose seal was verified.
             found: takes everything in which it differs from its samples, and what no device gives.
 
         Raises:
-            InputError: the samples cannot be read, and this is no audit.
+            InputError: the samples cannot be read, and this is no audit. (What refuses them is an issue in any case.)
         """
         record = opened.predicate
         node, own = record.node_id, Samples()
@@ -94,7 +94,7 @@ class Inspector:
         found.add(own)
         return rebuilt(record, seen), {key: one.watched for key, one in seen.items()}
 
-    def _read(self, record: NodeRecord, content: bytes, path: Path) -> dict[Key, Seen]:
+    def _read(self, record: NodeRecord, content: bytes, path: Path) -> dict[Key, FigureSamples]:
         """Return what the samples say of each figure; the rows of one are held at a time."""
         known = {(name, str(m.workload)): m.workload for m in record.measurements for name in m.device}
         found = {}
@@ -109,7 +109,7 @@ class Inspector:
             if (name := rows.misplaced(length)) is not None:
                 what = f"hold {name} of {rows.device} in {rows.workload} in another phase than its time says"
                 raise RefusedError("samples-invalid", what, where=path)
-            found[rows.device, workload] = Seen(seen, watched(seen, length))
+            found[rows.device, workload] = FigureSamples(seen, watched(seen, length))
         return found
 
     def length_ns(self, workload: Workload) -> int | None:
@@ -117,7 +117,7 @@ class Inspector:
         lengths = (w.closes_ns - w.opens_ns for w in self.campaign.windows if w.workload == workload)
         return next(lengths, None)
 
-    def _contradictions(self, record: NodeRecord, seen: dict[Key, Seen]) -> Iterator[tuple[str, str]]:
+    def _contradictions(self, record: NodeRecord, seen: dict[Key, FigureSamples]) -> Iterator[tuple[str, str]]:
         """Yield where a record says something else than its samples."""
         for measurement in record.measurements:
             reasons: set[str] = set()
@@ -144,7 +144,9 @@ class Inspector:
             return None
         return f"the load began {-loaded} ns before the window by the record, and its rates {-first} ns before it"
 
-    def _plausible(self, record: NodeRecord, m: Measurement, figure: Figure, seen: Seen | None, found: Samples) -> None:
+    def _plausible(
+        self, record: NodeRecord, m: Measurement, figure: Figure, seen: FigureSamples | None, found: Samples
+    ) -> None:
         """Report telemetry that no honest device gives, and keep what shows copies."""
         device = next(device for device in record.devices if device.device == figure.device)
         model, length = record.models[device.model], self.length_ns(m.workload)
@@ -172,10 +174,10 @@ class Inspector:
             found.issues.report(finding.code, where, finding.detail)
         parts = model.count_unit in ("die", "slice") and device.parent is not None
         board = f"{record.node_id}/{device.parent}/{m.workload}" if parts else None
-        found.prints.append(Print(where, prints(seen.rows, length), board))
+        found.prints.append(FigureFingerprint(where, prints(seen.rows, length), board))
 
 
-def rebuilt(record: NodeRecord, seen: dict[Key, Seen]) -> NodeRecord:
+def rebuilt(record: NodeRecord, seen: dict[Key, FigureSamples]) -> NodeRecord:
     """Return a record whose times and telemetry are those of its samples; its stated rates stay, for R9 to judge."""
 
     def figure_of(m: Measurement, f: Figure) -> Figure:

@@ -25,18 +25,18 @@ class Watched(NamedTuple):
     reasons: frozenset[str]  # of throttling
 
 
-class Prints(NamedTuple):
+class Fingerprint(NamedTuple):
     """What two devices never share; empty where there is too little to tell them apart by."""
 
     times_ns: tuple[int, ...]  # the 30 times
     power: tuple[int, ...]  # hashes of stretches of readings
 
 
-class Print(NamedTuple):
+class FigureFingerprint(NamedTuple):
     """What shows a copy of one figure's samples."""
 
     place: str  # node, device and workload
-    own: Prints
+    own: Fingerprint
     board: str | None  # what it shares a power sensor with: the dies of one card may read one value
 
 
@@ -48,7 +48,7 @@ class Samples:
     figures: int = 0
     issues: Issues = field(default_factory=Issues)
     not_checked: Counter[str] = field(default_factory=Counter)  # what -> how many figures or records
-    prints: list[Print] = field(default_factory=list)
+    prints: list[FigureFingerprint] = field(default_factory=list)
 
     def add(self, other: Samples) -> None:
         """Merge others into these."""

@@ -95,7 +95,7 @@ class Rows:
     def misplaced(self, length_ns: int) -> str | None:
         """Return the quantity of a row that stands in another phase than its time says, if any.
 
-        A rate of the warm-up is told when its launches have ended, which the last one or two do after the opening.
+        A rate of the warm-up is reported when its launches have ended, which the last one or two do after the opening.
         """
         for name, places in self.in_time.items():
             at, phase = self.offset_ns[places], self.phase[places]

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bench.record import SUBWINDOWS
 from certify.samples.observed import Observed, power_by_area_mw, series, total, within
-from certify.samples.summary import Print, Prints, Samples
+from certify.samples.summary import FigureFingerprint, Fingerprint, Samples
 from certify.samples.table import Integers
 
 MIN_READINGS = 60  # below, a series says too little of itself
@@ -39,7 +39,7 @@ NEAR_NS = 2
 NEAR_PPM = 1  # 30 times of two devices that all agree within a millionth: each does so by chance once in hundreds
 SHARED_TIMES = 10  # of 30 that two devices share within 2 ns: one number in thousands does by chance
 MOST_PAIRS = 20_000_000  # compared at the most, the closest first: copies stand among them
-MIN_STAMPS = 10  # ten gaps that all are multiples of 1,000 ns by chance: 10^-30
+MIN_STAMPS = 10  # gaps; six of ten that are multiples of 1,000 ns by chance: 2 x 10^-16
 MAX_AREA_DISAGREEMENT_PPM = 100_000  # as R12's limit for means: readings may be averages over a second
 MIN_AREA_READINGS = 10
 FLAT_PPM = 900_000  # power is flat where no reading, from the first on, is below this part of the window's mean
@@ -52,7 +52,7 @@ _MIX = 0x9E3779B97F4A7C15
 _BASE = 0xD1342543DE82EF95  # odd: it has an inverse modulo 2^64
 
 
-class Finding(NamedTuple):
+class Implausible(NamedTuple):
     """Something implausible: a reason code and what was seen."""
 
     code: str
@@ -70,7 +70,7 @@ class About(NamedTuple):
     flop_per_clock: int | None  # of the whole device, in the workload's precision; None where there is no rating
 
 
-def implausible(seen: Observed, about: About) -> list[Finding]:
+def implausible(seen: Observed, about: About) -> list[Implausible]:
     """Return what is implausible in the samples of one device and workload."""
     found = [*rounded_times(seen.times_ns), *regular_stamps(_stamps(seen, about.length_ns))]
     whole = seen.whole("power_mw")
@@ -85,13 +85,13 @@ def implausible(seen: Observed, about: About) -> list[Finding]:
     return found
 
 
-def rounded_times(times_ns: Sequence[int]) -> list[Finding]:
+def rounded_times(times_ns: Sequence[int]) -> list[Implausible]:
     """Sub-window times are read from a clock of nanoseconds: that all share a factor of 1,000 is no accident."""
     step = gcd(*times_ns) if times_ns else 0
-    return [Finding("subwindows-rounded", f"all 30 are multiples of {step:,} ns")] if step >= ROUND_NS else []
+    return [Implausible("subwindows-rounded", f"all 30 are multiples of {step:,} ns")] if step >= ROUND_NS else []
 
 
-def regular_stamps(stamps_ns: ArrayLike) -> list[Finding]:
+def regular_stamps(stamps_ns: ArrayLike) -> list[Implausible]:
     """A timer wakes a microsecond or more late, and never by the same: most gaps are neither equal nor round."""
     gaps = np.diff(np.asarray(stamps_ns, np.int64))
     if len(gaps) < MIN_STAMPS:
@@ -99,17 +99,17 @@ def regular_stamps(stamps_ns: ArrayLike) -> list[Finding]:
     values, counts = np.unique(gaps, return_counts=True)
     if 2 * int(counts.max()) > len(gaps):
         what = f"{int(counts.max())} of {len(gaps)} gaps are of exactly {int(values[counts.argmax()]):,} ns"
-        return [Finding("timestamps-regular", what)]
+        return [Implausible("timestamps-regular", what)]
     round_gaps = int((np.mod(gaps, ROUND_NS) == 0).sum())
     what = f"{round_gaps} of {len(gaps)} gaps are multiples of {ROUND_NS:,} ns"
-    return [Finding("timestamps-regular", what)] if 2 * round_gaps > len(gaps) else []
+    return [Implausible("timestamps-regular", what)] if 2 * round_gaps > len(gaps) else []
 
 
-def smooth(power_mw: ArrayLike, resolution_mw: int) -> list[Finding]:
+def smooth(power_mw: ArrayLike, resolution_mw: int) -> list[Implausible]:
     """Power under load never stays the same, or on a straight line, for 60 readings, unless the sensor is too coarse.
 
     A sensor that resolves less than a watt shows the noise of its regulator, some tenths of a per cent of hundreds of
-    watts. One of whole watts may hide it: it must hold still for ten times as long.
+    watts. One of a tenth of a watt or coarser must hold still for the whole window, one of whole watts for 600 of them.
 
     Args:
         power_mw: readings within the window.
@@ -128,10 +128,10 @@ def smooth(power_mw: ArrayLike, resolution_mw: int) -> list[Finding]:
     if (readings := int(runs[longest]) + 1) < least:
         return []
     how = "the same" if not steps[edges[longest]] else "on one straight line"
-    return [Finding("power-too-smooth", f"{readings} readings of power one after another are {how}")]
+    return [Implausible("power-too-smooth", f"{readings} readings of power one after another are {how}")]
 
 
-def repeated(power_mw: ArrayLike) -> list[Finding]:
+def repeated(power_mw: ArrayLike) -> list[Implausible]:
     """A stretch of noisy readings never comes twice in one window."""
     values = np.asarray(power_mw, np.int64)
     for _, length, places, hashes in _stretches(values):
@@ -143,11 +143,11 @@ def repeated(power_mw: ArrayLike) -> list[Finding]:
         if len(apart := np.flatnonzero(last - first >= length)):
             begin, again = first[apart[0]] + 1, last[apart[0]] + 1
             what = f"{length} readings from number {begin} on stand again from number {again} on"
-            return [Finding("telemetry-repeated", what)]
+            return [Implausible("telemetry-repeated", what)]
     return []
 
 
-def energy(power: Integers, counter: Integers) -> list[Finding]:
+def energy(power: Integers, counter: Integers) -> list[Implausible]:
     """The area under the power readings is what the energy counter counted over the same time, within 10 %."""
     if len(power) < MIN_AREA_READINGS or len(counter) < 2:
         return []
@@ -160,10 +160,12 @@ def energy(power: Integers, counter: Integers) -> list[Finding]:
     mean = (most - least) * 10**9 // (until_ns - from_ns)
     if abs(mean - area) * 10**6 <= MAX_AREA_DISAGREEMENT_PPM * max(area, 1):
         return []
-    return [Finding("energy-integral-disagrees", f"{mean:,} mW by the counter, {area:,} mW under the power readings")]
+    return [
+        Implausible("energy-integral-disagrees", f"{mean:,} mW by the counter, {area:,} mW under the power readings")
+    ]
 
 
-def flat(power: ArrayLike, length_ns: int) -> list[Finding]:
+def flat(power: ArrayLike, length_ns: int) -> list[Implausible]:
     """An accelerator draws less before its load than under it: the first reading is taken as the load begins."""
     whole = series(power)
     window = within(whole, length_ns)[:, 1]
@@ -172,19 +174,19 @@ def flat(power: ArrayLike, length_ns: int) -> list[Finding]:
     least = int(whole[:, 1].min())
     if least * 10**6 < FLAT_PPM * (total(window) // len(window)):
         return []
-    return [Finding("power-flat", f"power was never below {least:,} mW, not even as the load began")]
+    return [Implausible("power-flat", f"power was never below {least:,} mW, not even as the load began")]
 
 
-def above_warmup(sustained_mflop_s: int, rates_mflop_s: ArrayLike) -> list[Finding]:
+def above_warmup(sustained_mflop_s: int, rates_mflop_s: ArrayLike) -> list[Implausible]:
     """A window is not half as fast again as the best stretch of its own warm-up: launches may have been invented."""
     best = int(np.asarray(rates_mflop_s, np.int64).max(initial=0))
     if not best or sustained_mflop_s * MAX_RATE_ABOVE_WARMUP[1] <= best * MAX_RATE_ABOVE_WARMUP[0]:
         return []
     what = f"{sustained_mflop_s:,} MFLOP/s, and no stretch of the warm-up was above {best:,}"
-    return [Finding("rate-above-warmup", what)]
+    return [Implausible("rate-above-warmup", what)]
 
 
-def above_clock(seen: Observed, about: About) -> list[Finding]:
+def above_clock(seen: Observed, about: About) -> list[Implausible]:
     """No sub-window is faster than FLOP per clock x the highest clock that was read in it allows."""
     if about.flop_per_clock is None:
         return []
@@ -198,11 +200,11 @@ def above_clock(seen: Observed, about: About) -> list[Finding]:
         # (work / 30) / time against ceiling x slack, in integers
         if about.work_mflop * 10**9 * CLOCK_SLACK[1] > ceiling * CLOCK_SLACK[0] * mark.elapsed_ns * len(seen.marks):
             what = f"{mark.name.removesuffix('_ns')} is faster than {highest:,} MHz allow"
-            return [Finding("subwindow-above-clock", what)]
+            return [Implausible("subwindow-above-clock", what)]
     return []
 
 
-def prints(seen: Observed, length_ns: int) -> Prints:
+def prints(seen: Observed, length_ns: int) -> Fingerprint:
     """Return what a copy of one figure's samples would share with it.
 
     Of the power these are the least hashes of any stretch, so that a copy that was shifted or cut has them too; in each
@@ -212,7 +214,7 @@ def prints(seen: Observed, length_ns: int) -> Prints:
     for grid, _, _, hashes in _stretches(seen.inside("power_mw", length_ns)[:, 1]):
         if len(hashes):
             sketch.setdefault(grid, np.unique(hashes)[:SKETCH].tolist())  # of the shortest stretches that say enough
-    return Prints(
+    return Fingerprint(
         times_ns=seen.times_ns if len(set(seen.times_ns)) > 1 else (),
         power=tuple(one for hashes in sketch.values() for one in hashes),
     )
@@ -224,12 +226,12 @@ def report_copies(found: Samples) -> None:
         found.issues.report(finding.code, place, finding.detail)
 
 
-def copies(figures: Sequence[Print]) -> Iterator[tuple[str, Finding]]:
+def copies(figures: Sequence[FigureFingerprint]) -> Iterator[tuple[str, Implausible]]:
     """Yield each figure whose times or readings of power are those of one that stands before it, and whose."""
     for figure, other in sorted(_copied_power(figures).items()):
         yield (
             figures[figure].place,
-            Finding("telemetry-copied", f"readings of power are those of {figures[other].place}"),
+            Implausible("telemetry-copied", f"readings of power are those of {figures[other].place}"),
         )
     timed = [figure for figure in figures if len(figure.own.times_ns) == SUBWINDOWS]
     times = np.array([figure.own.times_ns for figure in timed], np.int64).reshape(-1, SUBWINDOWS)
@@ -239,7 +241,7 @@ def copies(figures: Sequence[Print]) -> Iterator[tuple[str, Finding]]:
     pairs = [(int(first[a]), int(first[b])) for a, b in near]
     pairs += [(int(one), i) for i, one in enumerate(first[where.reshape(-1)].tolist()) if one != i]
     for figure, other in sorted(_first_of_each(pairs).items()):
-        yield timed[figure].place, Finding("subwindows-copied", f"the 30 times are those of {timed[other].place}")
+        yield timed[figure].place, Implausible("subwindows-copied", f"the 30 times are those of {timed[other].place}")
 
 
 def _first_of_each(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
@@ -258,7 +260,7 @@ def _first_of_each(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
     return {one: root(one) for one in first}
 
 
-def _copied_power(figures: Sequence[Print]) -> dict[int, int]:
+def _copied_power(figures: Sequence[FigureFingerprint]) -> dict[int, int]:
     """Return each figure that shares a hash with an earlier one, with which it stands on no board."""
     hashes = np.array([one for figure in figures for one in figure.own.power], np.uint64)
     of = np.repeat(np.arange(len(figures)), [len(figure.own.power) for figure in figures])

@@ -20,7 +20,7 @@ from certify.documents.caps import CAPS
 from certify.documents.kinds import Opened, open_record
 from certify.judge.aggregate import (
     DeviceKeys,
-    Judged,
+    JudgedFigure,
     Scope,
     Sum,
     Tally,
@@ -74,7 +74,7 @@ class Examined:
 class Chain(NamedTuple):
     """One figure with what the rules made of it, and what its samples come to, where there are any."""
 
-    judged: Judged
+    judged: JudgedFigure
     watched: Watched | None
 
 
@@ -159,9 +159,9 @@ def _line(file: BinaryIO, source: Path) -> bytes:
 
 @dataclass(frozen=True)
 class Audit:
-    """How an audit goes on where a verifier refuses: every fault is an issue, and samples stand for the record's words.
+    """How an audit examines records: every fault becomes an issue, and figures are judged as their samples have them.
 
-    Figures are judged as their samples have them, and those of the named nodes are explained.
+    The figures of the named nodes are explained.
     """
 
     nodes: frozenset[str] = frozenset()
@@ -228,7 +228,7 @@ class Examiner:
         if record.node_id not in self.scope.expected:
             return []
 
-        def explain(judged: Judged) -> None:
+        def explain(judged: JudgedFigure) -> None:
             if judged.counts:
                 here = judged.figure.certified_mflop_s, f"{record.node_id}/{judged.figure.device}"
                 ends = result.ends.setdefault(judged.pool, Ends(here, here))

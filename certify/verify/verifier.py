@@ -1,8 +1,8 @@
 """``petaseal verify``: is this statement true to its records, and who says so (docs/verification.md).
 
-The numbered steps, here, in `checks` and in `recompute`, are those of ``docs/verification.md``. The first that fails
-refuses with its reason code; whatever was not checked is reported as such. torch is never imported here, and numpy
-only where samples are read.
+The numbered steps, here, in `statement_checks` and in `recompute`, are those of ``docs/verification.md``. The first
+that fails refuses with its reason code; whatever was not checked is reported as such. torch is never imported here, and
+numpy only where samples are read.
 """
 
 from __future__ import annotations
@@ -274,7 +274,10 @@ def _verify(request: Request, anchor: Anchor, report: Report, progress: Callable
             report.checked.append("samples (their digests, the 30 numbers, telemetry)")
             report.not_checked.append(NOT_IN_SAMPLES)
             report.not_checked += [f"{what} ({n})" for what, n in sorted(examined.samples.not_checked.items())]
-            report.notes += tuple(str(issue) for issue in examined.samples.issues.found[:MOST_NOTES])
+            notes = examined.samples.issues
+            report.notes += tuple(str(issue) for issue in notes.listed[:MOST_NOTES])
+            if (count := notes.counts.total()) > MOST_NOTES:
+                report.not_checked.append(f"only the first {MOST_NOTES} of {count} notes on samples are listed")
             report.level = "audited"
     if request.samples is None:
         report.not_checked.append("samples: give --samples")

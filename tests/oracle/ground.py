@@ -1,4 +1,4 @@
-"""What all records of one statement are audited against, and what an audit keeps of them. Values only."""
+"""What the oracle judges all records of one statement against, and what it keeps of them. Values only."""
 
 from __future__ import annotations
 
@@ -13,22 +13,19 @@ from certify.policy.policies import Counting, Policy
 from certify.policy.ratings import Ratings
 from certify.samples.issues import Issue
 from certify.statement.build import CapacityStatement, NotCounted
-from tests.oracle.judging import Case
-from tests.oracle.observed import Watched
 
 KEY_CODES = frozenset({"node-key-differs", "node-key-not-enrolled"})  # of a record, and so of all its figures
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What every record is audited against; travels to worker processes."""
+    """What every record is judged against."""
 
     statement: CapacityStatement
     profile: Profile
     policies: tuple[Policy, ...]
     ratings: Ratings
     existing: frozenset[tuple[str, str]] | None  # (field, identity) in the baseline; None: there is one, and not given
-    nodes: frozenset[str] = frozenset()  # whose chain of reasoning is wanted
 
     @cached_property
     def counting(self) -> dict[str, Counting]:
@@ -84,16 +81,9 @@ class Ground:
         return next(lengths, None)
 
 
-class Standing(NamedTuple):
-    """A counted device's place and certified MFLOP/s: the smallest and largest of a sum are shown."""
-
-    certified_mflop_s: int
-    place: str
-
-
 @dataclass
 class Added:
-    """A sum over devices, MFLOP/s, with the smallest and the largest of them."""
+    """A sum over devices, MFLOP/s."""
 
     devices: int = 0
     certified_mflop_s: int = 0
@@ -102,8 +92,6 @@ class Added:
     unbounded: int = 0
     nominal_mflop_s: int = 0
     without_rating: int = 0
-    smallest: Standing | None = None
-    largest: Standing | None = None
 
     def add(self, other: Added) -> None:
         """Add another sum."""
@@ -111,8 +99,6 @@ class Added:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.nominal_mflop_s += other.nominal_mflop_s
         self.without_rating += other.without_rating
-        ends = [one for one in (self.smallest, self.largest, other.smallest, other.largest) if one is not None]
-        self.smallest, self.largest = min(ends, default=None), max(ends, default=None)
 
 
 class Group(NamedTuple):
@@ -124,27 +110,12 @@ class Group(NamedTuple):
     existing: bool  # in the baseline inventory
 
 
-class Chain(NamedTuple):
-    """Everything that was found about one figure, for the chain of reasoning of its node."""
-
-    place: str
-    pool: str
-    counted: bool  # the workload is the one that counts in its pool
-    case: Case
-    watched: Watched | None  # None: there were no samples
-    codes: tuple[str, ...]  # recomputed
-    said: tuple[str, ...]  # further codes that the statement gives, and the audit does not recompute
-    grade: Grade | None
-    counts: bool
-
-
 @dataclass
 class Part:
-    """What an audit keeps of some records; `add` merges another one."""
+    """What the oracle keeps of all records."""
 
     records: int = 0
     figures: int = 0
-    with_samples: int = 0
     digests: list[str] = field(default_factory=list)
     nodes: list[str] = field(default_factory=list)
     sums: dict[Group, Added] = field(default_factory=dict)
@@ -155,28 +126,7 @@ class Part:
     grades: set[Grade] = field(default_factory=set)
     simulated: bool = False
     issues: list[Issue] = field(default_factory=list)
-    not_checked: Counter[str] = field(default_factory=Counter)  # what -> how many figures or records
-    chains: list[Chain] = field(default_factory=list)
 
     def tell(self, code: str, where: str, what: str) -> None:
         """Take an issue."""
         self.issues.append(Issue(code, where, what))
-
-    def add(self, other: Part) -> None:
-        """Merge another part."""
-        self.records += other.records
-        self.figures += other.figures
-        self.with_samples += other.with_samples
-        self.digests += other.digests
-        self.nodes += other.nodes
-        for group, value in other.sums.items():
-            self.sums.setdefault(group, Added()).add(value)
-        self.nodes_in += other.nodes_in
-        self.found += other.found
-        self.existing += other.existing
-        self.findings += other.findings
-        self.grades |= other.grades
-        self.simulated |= other.simulated
-        self.issues += other.issues
-        self.not_checked += other.not_checked
-        self.chains += other.chains

@@ -1,7 +1,7 @@
 """The run rules that numbers decide, judged anew: R3, R4 (length), R5 (bounds), R7, R9 to R13. Pure, in integers.
 
-Written from docs/run-rules.md and docs/residuals.md. What is not here (`NOT_RECOMPUTED`) is taken from the statement,
-and said so.
+Written from docs/run-rules.md and docs/residuals.md. R1, R2, R6, registered shapes, the second path, identity and kind
+of devices are not here: they are taken from the statement.
 """
 
 from __future__ import annotations
@@ -77,15 +77,6 @@ RECOMPUTED: dict[str, tuple[str, ...]] = {  # rule -> the codes that this module
     ),
 }
 CODES = frozenset(code for codes in RECOMPUTED.values() for code in codes)
-NOT_RECOMPUTED = (
-    "R1 (switches, emulation)",
-    "R2 (operands: made anew with the kernels only)",
-    "R4 (registered shapes)",
-    "R5 (the products themselves, the second path)",
-    "R6 (the test of the steady state)",
-    "R12 (kernels beside the figure)",
-    "identity and kind of devices",
-)
 
 
 class Case(NamedTuple):

@@ -1,4 +1,4 @@
-"""The audit of one record: its samples against its figures, the rules anew, and whether each device counts."""
+"""One record before the oracle: its samples against its figures, the rules anew, and whether each device counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from certify.policy.ratings import Rating
 from certify.policy.reasons import effect_of
 from certify.samples.table import SAMPLES_SUFFIX, bound_samples
 from tests.oracle.bounds import Interval, N, interval
-from tests.oracle.ground import KEY_CODES, Added, Chain, Ground, Group, Part, Standing
+from tests.oracle.ground import KEY_CODES, Added, Ground, Group, Part
 from tests.oracle.judging import CODES, Case, judge
 from tests.oracle.observed import Observed, Watched, figures, observe, watched
 
@@ -73,13 +73,11 @@ def audit_record(opened: Opened[NodeRecord], folders: tuple[Path, ...], ground: 
         if path is None:
             raise RefusedError("samples-missing", "there are no samples of this record")
         rows |= _observed(rows, bound_samples(opened, path), path, ground)
-        part.with_samples += 1
         for code, what in _against_samples(rows, ground):
             part.tell(code, node, what)
     except (RefusedError, InputError) as error:  # one node's files: the others are audited all the same
         rows = {key: Row(row.measurement, row.figure) for key, row in rows.items()}
         part.tell(error.code, node, error.what)
-        part.not_checked["records without samples of theirs: judged by their own numbers"] += 1
     _Node(opened, rows, ground, part).audit()
 
 
@@ -234,10 +232,6 @@ class _Node:
                     self._count(pool, where, row, bool(holds), existing, rating)
                     fallback = model.kind == "cpu" and pool.pool_class == "intelligent"
                     part.grades.add("smoke" if grade is None or fallback else grade)
-            if self.record.node_id in ground.nodes:
-                part.chains.append(
-                    Chain(where, pool.pool, workload == counted, case, row.watched, tuple(codes), said, grade, counts)
-                )
         failed = {workload: code for (name, workload), code in self.failed.items() if name == device.device}
         part.findings.update((code, workload) for workload, code in failed.items())
         if (device.device, str(counted)) not in self.rows:
@@ -290,7 +284,6 @@ class _Node:
         rates = self.rates[row.figure.device, str(row.measurement.workload)]
         assert rates is not None  # else it would be void
         nominal = rating.nominal_mflop_s(row.measurement.precision) if rating else None
-        here = Standing(rates.certified_mflop_s, where)
         mine = Added(
             devices=1,
             certified_mflop_s=rates.certified_mflop_s,
@@ -299,8 +292,6 @@ class _Node:
             unbounded=rates.upper_mflop_s is None,
             nominal_mflop_s=nominal or 0,
             without_rating=nominal is None,
-            smallest=here,
-            largest=here,
         )
         self.part.sums.setdefault(Group(pool.pool, True, on_hold, existing), Added()).add(mine)
 

@@ -70,7 +70,6 @@ class Observed(NamedTuple):
     readings: Mapping[str, Series]  # by quantity, all phases
     throttled: Sequence[tuple[int, str]]
     warmup_rates: Series  # MFLOP/s
-    operands: int  # digests of operands: they are made anew with the kernels only
 
     @property
     def times_ns(self) -> tuple[int, ...]:
@@ -102,11 +101,10 @@ def observe(rows: Iterable[Row]) -> Observed:
     readings: dict[str, list[tuple[int, int]]] = {}
     throttled: list[tuple[int, str]] = []
     rates: list[tuple[int, int]] = []
-    operands = 0
     for row in rows:
         if row.phase not in IN_TIME:
-            operands += row.quantity.startswith("operand_")
-        elif row.quantity in READINGS:
+            continue
+        if row.quantity in READINGS:
             readings.setdefault(row.quantity, []).append((row.offset_ns, int(row.value)))
         elif row.quantity == "throttled":
             throttled.append((row.offset_ns, row.value))
@@ -114,7 +112,7 @@ def observe(rows: Iterable[Row]) -> Observed:
             rates.append((row.offset_ns, int(row.value)))
         elif MARK.fullmatch(row.quantity):
             marks.append(Mark(row.quantity, row.offset_ns, int(row.value)))
-    return Observed(tuple(marks), {k: tuple(v) for k, v in readings.items()}, throttled, rates, operands)
+    return Observed(tuple(marks), {k: tuple(v) for k, v in readings.items()}, throttled, rates)
 
 
 def watched(seen: Observed, length_ns: int) -> Watched:

@@ -10,10 +10,9 @@ import pytest
 
 from certify.policy.reasons import effect_of
 from certify.samples import telemetry
-from certify.samples.issues import Issue, Issues
-from certify.samples.observed import Mark, Observed
-from certify.samples.summary import Print, Prints, Samples
-from certify.samples.telemetry import About, Finding, prints
+from certify.samples.observed import Observed, SubwindowEnd
+from certify.samples.summary import FigureFingerprint, Fingerprint, Samples
+from certify.samples.telemetry import About, Implausible, prints
 
 SECOND = 10**9
 LENGTH = 66 * SECOND
@@ -59,7 +58,7 @@ def observed(seed: object = 0, power: Sequence[int] | None = None, window: int =
     for i in range(30):
         elapsed = round(random.gauss((window - 2 * SECOND) / 30, 500_000))
         ends += elapsed
-        marks.append(Mark(f"subwindow_{i + 1:02d}_ns", ends, elapsed))
+        marks.append(SubwindowEnd(f"subwindow_{i + 1:02d}_ns", ends, elapsed))
     readings = {
         "power_mw": tuple(zip(at, values, strict=True)),
         "clock_mhz": tuple((moment, CLOCK + 5 * random.randrange(-2, 3)) for moment in at),
@@ -81,7 +80,7 @@ def about(**changes: object) -> About:
     return found._replace(**changes)  # type: ignore[arg-type]
 
 
-def codes(found: Sequence[Finding]) -> list[str]:
+def codes(found: Sequence[Implausible]) -> list[str]:
     return [one.code for one in found]
 
 
@@ -95,7 +94,7 @@ def with_marks(seen: Observed, times: Sequence[int]) -> Observed:
     marks, ends = [], 5_000_000
     for i, elapsed in enumerate(times):
         ends += elapsed
-        marks.append(Mark(f"subwindow_{i + 1:02d}_ns", ends, elapsed))
+        marks.append(SubwindowEnd(f"subwindow_{i + 1:02d}_ns", ends, elapsed))
     return seen._replace(marks=tuple(marks))
 
 
@@ -229,14 +228,14 @@ def test_few_readings_of_the_clock_bound_nothing() -> None:
     assert telemetry.above_clock(seen, facts) == []
 
 
-def seen_by(before: list[Print], place: str, seen: Observed, board: str | None = None) -> list[str]:
+def seen_by(before: list[FigureFingerprint], place: str, seen: Observed, board: str | None = None) -> list[str]:
     """Add a figure to those that were seen, and return what is said of it."""
-    before.append(Print(place, prints(seen, LENGTH), board))
+    before.append(FigureFingerprint(place, prints(seen, LENGTH), board))
     return sorted(finding.code for at, finding in telemetry.copies(before) if at == place)
 
 
 def test_copies_are_told_from_honest_neighbours() -> None:
-    copies: list[Print] = []
+    copies: list[FigureFingerprint] = []
     for i in range(200):
         assert seen_by(copies, f"n{i}", observed(f"neighbour {i}")) == []
     copied = observed("neighbour 7")
@@ -246,7 +245,7 @@ def test_copies_are_told_from_honest_neighbours() -> None:
 
 
 def test_a_copy_that_was_shifted_is_seen() -> None:
-    copies: list[Print] = []
+    copies: list[FigureFingerprint] = []
     values = noisy("long", 140)
     assert seen_by(copies, "a", bent(values[:130])) == []
     shifted = with_marks(bent(values[4:134]), observed("b").times_ns)
@@ -254,7 +253,7 @@ def test_a_copy_that_was_shifted_is_seen() -> None:
 
 
 def test_dies_of_one_board_may_share_a_sensor() -> None:
-    copies: list[Print] = []
+    copies: list[FigureFingerprint] = []
     one = observed("board")
     other = with_marks(one, observed("other die").times_ns)
     assert seen_by(copies, "n1/a", one, "n1") == []
@@ -272,7 +271,7 @@ def test_a_series_without_information_has_no_print() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_a_copy_that_was_changed_by_a_milliwatt_or_two_nanoseconds_is_seen(seed: int) -> None:
     random = Random(f"near {seed}")
-    copies: list[Print] = []
+    copies: list[FigureFingerprint] = []
     for i in range(20):
         assert seen_by(copies, f"n{i}", observed(f"near {seed}/{i}")) == []
     victim = observed(f"near {seed}/7")
@@ -312,7 +311,7 @@ def test_ten_thousand_copies_are_all_named_at_once() -> None:
     random = Random("many")
     times = [random.randrange(10**10, 2 * 10**10) for _ in range(30)]
     figures = [
-        Print(f"n{i}", Prints(tuple(x + random.randrange(-2, 3) * (i % 2) for x in times), ()), None)
+        FigureFingerprint(f"n{i}", Fingerprint(tuple(x + random.randrange(-2, 3) * (i % 2) for x in times), ()), None)
         for i in range(3000)
     ]
     found = Samples(prints=figures)
@@ -321,21 +320,10 @@ def test_ten_thousand_copies_are_all_named_at_once() -> None:
 
 
 def test_times_that_were_turned_round_or_changed_in_part_are_copies() -> None:
-    copies: list[Print] = []
+    copies: list[FigureFingerprint] = []
     victim = observed("victim")
     assert seen_by(copies, "victim", victim) == []
     turned = with_marks(observed("turned"), [*victim.times_ns[7:], *victim.times_ns[:7]])
     assert seen_by(copies, "turned", turned) == ["subwindows-copied"]
     part = with_marks(observed("part"), [*victim.times_ns[:12], *observed("part").times_ns[12:]])
     assert seen_by(copies, "part", part) == ["subwindows-copied"]
-
-
-def test_thousands_of_notes_hide_no_fault() -> None:
-    issues = Issues()
-    for i in range(2000):
-        issues.report("power-flat", f"n{i}", "flat")
-    issues.report("samples-differ", "n", "other times")
-    whole = Issues()
-    whole.add(issues)
-    assert whole.first == Issue("samples-differ", "n", "other times")
-    assert whole.weighing == 1
