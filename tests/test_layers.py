@@ -6,13 +6,15 @@ The rooms of `certify` stand in one order (`ROOMS`), and an import leads downwar
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests import importing
+from tests.importing import Import
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("kernels", "bench", "certify")
@@ -78,20 +80,9 @@ CIRCLES = {  # modules that all lead to one another; each goes with the split of
 HEAVY = {"torch", "cupy", "pynvml"}
 
 
-def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Yield (module or name in it, whether at module level) of every import in a file, wherever it stands."""
-    tree = ast.parse(path.read_text())
-    top = {id(node) for node in tree.body}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, id(node) in top) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            yield from ((f"{node.module}.{alias.name}", id(node) in top) for alias in node.names)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            for argument in node.args[:1]:
-                if isinstance(argument, ast.Constant):
-                    yield str(argument.value), False
+def imports(path: Path) -> Iterator[Import]:
+    """Yield everything that a file of ours imports."""
+    return importing.imports(path.read_text(), path.relative_to(ROOT).as_posix())
 
 
 def module_of(path: Path) -> str:

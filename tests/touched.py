@@ -11,7 +11,6 @@ the time goes; what is left out is printed, and for that there is ``make test``.
 from __future__ import annotations
 
 import argparse
-import ast
 import re
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+from tests import importing
 from tests.conftest import part_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,8 +60,8 @@ def changed_files(since: str) -> list[str]:
         ["git", "diff", "--name-only", "--no-renames", since],
         ["git", "ls-files", "--others", "--exclude-standard"],
     )
-    told = (subprocess.run(one, cwd=ROOT, capture_output=True, text=True, check=True).stdout for one in commands)
-    return sorted({line for text in told for line in text.splitlines()})
+    outputs = (subprocess.run(one, cwd=ROOT, capture_output=True, text=True, check=True).stdout for one in commands)
+    return sorted({line for text in outputs for line in text.splitlines()})
 
 
 def own_files() -> list[str]:
@@ -93,15 +93,8 @@ def touched(changed: Iterable[str], texts: Mapping[str, str]) -> dict[str, int]:
 
 def imports(path: str, text: str, texts: Collection[str]) -> set[str]:
     """Return the files among ours that a file imports, and the conftest.py that pytest has it import."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(Path(path).parts[: -node.level or None]) if node.level else ""
-            module = ".".join(filter(None, (base, node.module)))
-            names.update(f"{module}.{alias.name}" for alias in node.names)
-            names.add(module)
+    names = {one.name for one in importing.imports(text, path)}
+    names |= {name.rpartition(".")[0] for name in names}
     found = {one for name in names for one in (f"{stem(name)}.py", f"{stem(name)}/__init__.py") if one in texts}
     if Path(path).name.startswith("test_"):
         found |= {one for folder in Path(path).parents if (one := f"{folder}/conftest.py") in texts}
@@ -109,7 +102,7 @@ def imports(path: str, text: str, texts: Collection[str]) -> set[str]:
 
 
 def stem(name: str) -> str:
-    """Return where a module's file lies, without what its name ends with."""
+    """Return a module's path without its suffix."""
     return name.replace(".", "/")
 
 
@@ -122,7 +115,10 @@ def naming(path: str, texts: Mapping[str, str]) -> set[str]:
 
 
 def passes(files: Iterable[str]) -> list[tuple[list[str], list[str]]]:
-    """Return what is run one after another: test files, and pytest's options for them."""
+    """Return what is run one after another: test files, and pytest's options for them.
+
+    Files that measure in real time run among the others and are tried again where they fail; ``alone`` runs last.
+    """
     alone = {file: part_of(ROOT / file) == "alone" for file in files}
     together = [file for file in alone if not alone[file]]
     return [

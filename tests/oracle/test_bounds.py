@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from hypothesis import strategies as st
 
 from bench.record import throughput_bounds
 from certify.policy.reasons import effect_of, reasons
+from tests.importing import imports
 from tests.oracle import bounds
 from tests.oracle.judging import CODES, RECOMPUTED
 
@@ -31,18 +30,9 @@ times = st.integers(1, 2 * 10**10)
 
 def test_the_room_borrows_no_arithmetic() -> None:
     for path in sorted(path for path in ROOM.glob("*.py") if not path.name.startswith("test_")):
-        for name in imported(path):
+        for name in (one.name for one in imports(path.read_text(), f"tests/oracle/{path.name}")):
             borrowed = any(f"{name}.".startswith(f"{one}.") for one in FORBIDDEN)
             assert not borrowed or name in ALLOWED, f"{path.name} imports {name}"
-
-
-def imported(path: Path) -> Iterator[str]:
-    """Yield the full name of everything that a module imports."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 @settings(max_examples=300)
