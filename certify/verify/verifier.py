@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 LEVELS: tuple[Level, ...] = get_args(Level)  # ascending
 MOST_NOTES = 30  # on samples
+NOT_OURS = "is none of petaseal's: you gave it, and what it says is yours to judge"
 NOT_IN_SAMPLES = "operands made anew (R2), the number of launches, the steady state (R6): samples do not show them"
 
 
@@ -184,6 +185,16 @@ def verify(request: Request, progress: Callable[[int], None] = lambda records: N
     return report
 
 
+def foreign_tables(statement: CapacityStatement) -> Iterator[str]:
+    """Yield the tables that a statement binds and no release of petaseal shipped: the user gave them."""
+    tables = {f"the policy {ref.policy}": ref.sha256 for ref in statement.policies}
+    tables |= {
+        f"the profile {statement.profile}": statement.profile_sha256,
+        "the table of ratings": statement.ratings_sha256,
+    }
+    yield from (name for name, sha256 in tables.items() if not is_ours(sha256))
+
+
 def steps_of(report: Report) -> tuple[str, ...]:
     """Return what was checked, as names that a document can hold."""
     return tuple(re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63] for text in report.checked)
@@ -266,9 +277,7 @@ def _verify(request: Request, anchor: Anchor, report: Report, progress: Callable
         report.signers_of_records = len({seen.signer for seen in examined.seen})
         report.tables = earlier(bound_tables(statement))
         report.checked += ["records", "run rules", "devices", "sums and verdicts"]
-        if not is_ours(statement.profile_sha256):
-            what = "is none of petaseal's: you gave it, and what it demands is yours to judge"
-            report.not_checked.append(f"the profile {statement.profile} {what}")
+        report.not_checked += (f"{name} {NOT_OURS}" for name in foreign_tables(statement))
         report.level = "recomputed"
         if request.samples is not None:
             report.checked.append("samples (their digests, the 30 numbers, telemetry)")

@@ -734,7 +734,12 @@ def test_ratings_that_are_given(centre: Measured, work: Path, tmp_path: Path) ->
     table.write_text(config_path("accelerators.yaml").read_text().replace('fp16: "312"', 'fp16: "311"'))
     edit(centre, work, put("ratings_sha256", load_ratings(table).digest))
     assert code(centre.verify(work)) == "ratings-unknown"
-    assert code(centre.verify(work, ratings=(str(table),))) is None
+    report = centre.verify(work, ratings=(str(table),))
+    assert code(report) is None
+    assert (
+        "the table of ratings is none of petaseal's: you gave it, and what it says is yours to judge"
+        in report.not_checked
+    )
 
 
 def test_what_the_installed_tables_are_is_not_said(centre: Measured) -> None:
