@@ -1,6 +1,6 @@
 """Run the tests of what a change touches: ``make check``.
 
-    python -m tests.touched [--since COMMIT] [--seconds 70]
+    python -m tests.touched [--since COMMIT] [--seconds 45]
 
 A change is what differs from where this branch left ``origin/main`` (from HEAD where there is none): commits, what is
 not committed and new files. A test file is touched where it imports a changed module, directly or through others, late
@@ -31,7 +31,7 @@ def main() -> int:
     """Run the tests of a change; return 0 where none fails."""
     parser = argparse.ArgumentParser(prog="python -m tests.touched")
     parser.add_argument("--since", help="a commit")
-    parser.add_argument("--seconds", type=float, default=70, help="after which no test begins")
+    parser.add_argument("--seconds", type=float, default=45, help="after which no test begins")
     asked = parser.parse_args()
     until = time.time() + asked.seconds
     since = asked.since or where_it_left("origin/main")
