@@ -37,6 +37,7 @@ SKETCH = 6  # stretches kept of one series and grid: those of the least hashes, 
 ROUND_NS = 1000  # a clock that ticks in microseconds is no clock for R9, and a person rounds to them
 NEAR_NS = 2
 NEAR_PPM = 1  # 30 times of two devices that all agree within a millionth: each does so by chance once in hundreds
+SPREAD_NS = 1_000_000  # between the shortest and the longest of 30 times: of closer ones, coarse clocks give equal ones
 SHARED_TIMES = 10  # of 30 that two devices share within 2 ns: one number in thousands does by chance
 MOST_PAIRS = 20_000_000  # compared at the most, the closest first: copies stand among them
 MIN_STAMPS = 10  # gaps; six of ten that are multiples of 1,000 ns by chance: 2 x 10^-16
@@ -236,7 +237,7 @@ def copies(figures: Sequence[FigureFingerprint]) -> Iterator[tuple[str, Implausi
     timed = [figure for figure in figures if len(figure.own.times_ns) == SUBWINDOWS]
     times = np.array([figure.own.times_ns for figure in timed], np.int64).reshape(-1, SUBWINDOWS)
     whole, first, where = np.unique(times, axis=0, return_index=True, return_inverse=True)
-    fine = np.flatnonzero(np.gcd.reduce(whole, axis=1) < ROUND_NS) if len(whole) else np.arange(0)
+    fine = np.flatnonzero((np.gcd.reduce(whole, axis=1) < ROUND_NS) & (np.ptp(whole, axis=1) >= SPREAD_NS))
     near = [*near_pairs(whole), *((int(fine[a]), int(fine[b])) for a, b in shared_times(whole[fine]))]
     pairs = [(int(first[a]), int(first[b])) for a, b in near]
     pairs += [(int(one), i) for i, one in enumerate(first[where.reshape(-1)].tolist()) if one != i]

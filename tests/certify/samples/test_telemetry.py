@@ -327,3 +327,12 @@ def test_times_that_were_turned_round_or_changed_in_part_are_copies() -> None:
     assert seen_by(copies, "turned", turned) == ["subwindows-copied"]
     part = with_marks(observed("part"), [*victim.times_ns[:12], *observed("part").times_ns[12:]])
     assert seen_by(copies, "part", part) == ["subwindows-copied"]
+
+
+def test_equal_times_of_a_coarse_clock_are_no_copies() -> None:
+    """Thirty short sub-windows by a clock that ticks each 279 ns share many numbers with thirty others."""
+    random = Random("coarse")
+    copies: list[FigureFingerprint] = []
+    for i in range(60):
+        times = [100_000_000 + 279 * random.randrange(400) for _ in range(30)]
+        assert seen_by(copies, f"n{i}", with_marks(observed(f"coarse {i}"), times)) == []
