@@ -165,7 +165,7 @@ def audit(request: Request, progress: Callable[[int], None] = lambda records: No
     basis = Basis(
         scope, policies, s.baseline_sha256, len(baseline.predicate.devices) if baseline else 0, absences_of(s)
     )
-    for issue in (*_binding(opened, policies), *_records(report, examiner.source)):
+    for issue in dict.fromkeys((*_binding(opened, policies), *_records(report, examiner.source))):
         report.found.report(*issue)
     if report.examined.tally.node_ids:
         report.again = build(report.examined.tally, s.records_root, basis, s.issue)
@@ -214,7 +214,7 @@ def _binding(opened: Opened[CapacityStatement], policies: tuple[Policy, ...]) ->
     try:
         check_contents(s, opened.subject_digest, policies, "the statement")
     except RefusedError as error:
-        yield Issue(error.code, error.where or "the statement", error.what)
+        yield Issue(error.code, error.where or "the statement", error.what)  # perhaps what follows, which comes once
     try:
         check_campaign(s.campaign, s.centre, s.starts_at, s.issue.issued_at)
     except RefusedError as error:
