@@ -1,4 +1,4 @@
-"""One record before the oracle: its samples against its figures, the rules anew, and whether each device counts."""
+"""One record before the oracle: figures as the samples have them, the rules anew, and whether each device counts."""
 
 from __future__ import annotations
 
@@ -31,8 +31,6 @@ COLUMNS = (
     "clock_max_mhz",
     "throttled_ppm",
 )
-UTC_READING_NS = 50_000_000  # as R11; and 1 in 1,000 of the warm-up, before which the clocks were tied together
-LOAD_SLACK_NS = 2 * 10**9  # between the start of a load and the first reading or rate of it
 
 Key = tuple[str, str]  # device, workload
 
@@ -47,7 +45,7 @@ class Row(NamedTuple):
 
 
 def audit_record(opened: Opened[NodeRecord], folders: tuple[Path, ...], ground: Ground, part: Part) -> None:
-    """Audit one record whose seal was verified, and add it to `part`.
+    """Judge one record, and add it to `part`. What contradicts its samples is the product's to find.
 
     Args:
         opened: the record.
@@ -73,8 +71,6 @@ def audit_record(opened: Opened[NodeRecord], folders: tuple[Path, ...], ground: 
         if path is None:
             raise RefusedError("samples-missing", "there are no samples of this record")
         rows |= _observed(rows, bound_samples(opened, path), path, ground)
-        for code, what in _against_samples(rows, ground):
-            part.tell(code, node, what)
     except (RefusedError, InputError) as error:  # one node's files: the others are audited all the same
         rows = {key: Row(row.measurement, row.figure) for key, row in rows.items()}
         part.tell(error.code, node, error.what)
@@ -110,64 +106,6 @@ def _observed(rows: dict[Key, Row], content: bytes, path: Path, ground: Ground) 
         length = ground.length_ns(row.measurement.workload)
         found[key] = Row(row.measurement, row.figure, seen, watched(seen, length or 0))
     return found
-
-
-def _against_samples(rows: dict[Key, Row], ground: Ground) -> Iterator[tuple[str, str]]:
-    """Yield where a record says something else than its samples."""
-    reasons: dict[int, set[str]] = {}
-    for (device, workload), row in rows.items():
-        where = f"{device} in {workload}"
-        if row.seen is None or row.watched is None:
-            yield "samples-differ", f"the samples hold nothing of {where}"
-            continue
-        reasons.setdefault(id(row.measurement), set()).update(row.watched.reasons)
-        yield from ((code, f"{where}: {what}") for code, what in _times(row, row.seen))
-        yield from (("telemetry-differs", f"{where}: {what}") for what in _telemetry(row.figure, row.watched))
-        if (late := _load(row.figure, row.seen, ground)) is not None:
-            yield "telemetry-differs", f"{where}: {late}"
-    for measurement in {id(row.measurement): row.measurement for row in rows.values()}.values():
-        if id(measurement) in reasons and reasons[id(measurement)] != set(measurement.throttle_reasons):
-            stated = "+".join(measurement.throttle_reasons) or "none"
-            what = f"{measurement.workload}: throttle reasons {stated}, and the samples have others"
-            yield "telemetry-differs", what
-
-
-def _times(row: Row, seen: Observed) -> Iterator[tuple[str, str]]:
-    f = row.figure
-    if (gap := seen.gap()) is not None:
-        yield "samples-differ", gap
-    elif list(seen.times_ns) != f.subwindow_ns:
-        i = next(i for i, (a, b) in enumerate(zip(seen.times_ns, f.subwindow_ns, strict=True)) if a != b)
-        yield (
-            "samples-differ",
-            f"sub-window {i + 1} took {seen.times_ns[i]} ns, and the record says {f.subwindow_ns[i]}",
-        )
-    elif abs(f.opened_ns - seen.opened_ns) > UTC_READING_NS + f.warmup_ns // 1000:  # R11 looks at what comes after
-        yield "samples-differ", f"opened at {f.opened_ns} ns by the record, at {seen.opened_ns} ns by the samples"
-
-
-def _telemetry(f: Figure, w: Watched) -> Iterator[str]:
-    exposed = any(getattr(f, column) is not None for column in COLUMNS if column not in ("samples", "coverage_ppm"))
-    if not w.samples and not exposed:
-        return  # a device that exposes nothing leaves readings without a row
-    for column in COLUMNS:
-        told, made = getattr(f, column), getattr(w, column)
-        if told != made:
-            yield f"{column} is {told}, and the samples give {made}"
-    # These also rest on a reading from before the load, which the samples do not hold: they may say more, never less.
-    for column, least in (("ecc_uncorrected", w.ecc_seen), ("foreign_processes", w.others_seen)):
-        told = getattr(f, column)
-        if least and least > 0 and (told is None or told < least):
-            yield f"{column} is {told}, and the samples show at least {least}"
-
-
-def _load(f: Figure, seen: Observed, ground: Ground) -> str | None:
-    """Return what is wrong with a warm-up of which the samples hold no rates from its begin on."""
-    first = min((at for at, _ in seen.warmup_rates), default=0)
-    loaded = f.opened_ns - f.warmup_ns
-    if first <= loaded + f.warmup_ns // 4 + LOAD_SLACK_NS + 2 * ground.profile.telemetry_interval_ns:
-        return None
-    return f"the load began {-loaded} ns before the window by the record, and its rates {-first} ns before it"
 
 
 class _Node:

@@ -58,9 +58,6 @@ class Watched(NamedTuple):
     clock_mean_mhz: int | None
     clock_max_mhz: int | None
     throttled_ppm: int | None
-    ecc_seen: int | None  # new errors from the first reading under load on; a figure may know of earlier ones
-    others_seen: int | None  # processes besides one; a figure may know of some that were there before
-    reasons: frozenset[str]  # of throttling
 
 
 class Observed(NamedTuple):
@@ -76,23 +73,9 @@ class Observed(NamedTuple):
         """The 30 sub-window times."""
         return tuple(mark.elapsed_ns for mark in self.marks)
 
-    @property
-    def opened_ns(self) -> int:
-        """When the first sub-window began."""
-        return self.marks[0].ends_ns - self.marks[0].elapsed_ns
-
     def inside(self, quantity: str, length_ns: int) -> Series:
         """Return the readings of a quantity within a core window of that length."""
         return [(at, value) for at, value in self.readings.get(quantity, ()) if 0 <= at < length_ns]
-
-    def gap(self) -> str | None:
-        """Return what is wrong with the marks: each is named in turn and begins where the one before ends."""
-        if [mark.name for mark in self.marks] != [f"subwindow_{i:02d}_ns" for i in range(1, 31)]:
-            return f"there are {len(self.marks)} marks of sub-windows, or not in their order"
-        for before, mark in pairwise(self.marks):
-            if mark.ends_ns - mark.elapsed_ns != before.ends_ns:
-                return f"{mark.name} does not begin where the one before it ends"
-        return None
 
 
 def observe(rows: Iterable[Row]) -> Observed:
@@ -131,8 +114,7 @@ def watched(seen: Observed, length_ns: int) -> Watched:
     times |= {at for at, _ in seen.throttled if 0 <= at < length_ns}
     seconds = max(1, length_ns // SECOND_NS)
     covered = {min(at // SECOND_NS, seconds - 1) for at in times}
-    clocks, others = values("clock_mhz"), values("processes")
-    errors = [value for at, value in seen.readings.get("ecc_uncorrected", ()) if at < length_ns]
+    clocks = values("clock_mhz")
     energy = seen.inside("energy_mj", length_ns)
     return Watched(
         samples=len(times),
@@ -143,9 +125,6 @@ def watched(seen: Observed, length_ns: int) -> Watched:
         clock_mean_mhz=_mean(clocks),
         clock_max_mhz=max(clocks, default=None),
         throttled_ppm=sum(text != "none" for text in states) * 10**6 // len(states) if states else None,
-        ecc_seen=sum(b - a if b >= a else b for a, b in pairwise(errors)) if len(errors) > 1 else None,
-        others_seen=max(others) - 1 if others else None,
-        reasons=frozenset(reason for text in states if text != "none" for reason in text.split("+")),
     )
 
 
