@@ -61,8 +61,8 @@ class Inspector:
     ratings: Ratings
     audit: bool = False  # what cannot be read is an issue too
 
-    def inspect(self, opened: Opened[NodeRecord], found: Samples) -> tuple[NodeRecord, dict[Key, Watched]]:
-        """Return the record with times and telemetry of its samples, and the telemetry summary of each figure.
+    def inspect(self, opened: Opened[NodeRecord], found: Samples) -> dict[Key, FigureSamples]:
+        """Compare a record with its samples, and return what they say of each figure; nothing where they are unusable.
 
         Args:
             opened: the record, whose seal was verified.
@@ -84,7 +84,7 @@ class Inspector:
                 raise
             found.issues.report(error.code, node, error.what)
             found.not_checked[WITHOUT_SAMPLES] += 1
-            return record, {}
+            return {}
         own.records = 1
         for code, what in self._contradictions(record, seen):
             own.issues.report(code, node, what)
@@ -92,7 +92,7 @@ class Inspector:
             for figure in measurement.figures():
                 self._plausible(record, measurement, figure, seen.get((figure.device, measurement.workload)), own)
         found.add(own)
-        return rebuilt(record, seen), {key: one.watched for key, one in seen.items()}
+        return seen
 
     def _read(self, record: NodeRecord, content: bytes, path: Path) -> dict[Key, FigureSamples]:
         """Return what the samples say of each figure; the rows of one are held at a time."""

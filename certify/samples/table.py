@@ -100,11 +100,13 @@ class Rows:
         for name, places in self.in_time.items():
             at, phase = self.offset_ns[places], self.phase[places]
             warm, window, guard = (phase == one for one in IN_TIME)
-            late = (warm & (at >= 0)) | (window & (at >= length_ns))
-            early = (window & (at < 0)) | (guard & (at < length_ns))
-            if MARK.fullmatch(name):  # the end of a sub-window, which R10 judges
-                late, early = ~window, np.zeros_like(early)
-            if early.any() or late.sum() > (LATE_RATES if name == "rate_mflop_s" else 0):
+            if MARK.fullmatch(name):  # the end of a sub-window, whose time R10 judges
+                wrong = not window.all()
+            else:
+                late = (warm & (at >= 0)) | (window & (at >= length_ns))
+                early = (window & (at < 0)) | (guard & (at < length_ns))
+                wrong = early.any() or late.sum() > (LATE_RATES if name == "rate_mflop_s" else 0)
+            if wrong:
                 return name
         return None
 
@@ -173,14 +175,27 @@ def figures(content: bytes, path: Path) -> Iterator[Rows]:
 
 
 @dataclass
+class _Numbered:
+    """Texts that were met so far, each under a number: its place in `listed`."""
+
+    listed: list[str] = field(default_factory=list)
+    _numbers: dict[str, int] = field(default_factory=dict)
+
+    def number(self, text: str) -> int:
+        """Return the number of a text, a new one where it is met first."""
+        if text not in self._numbers:
+            self._numbers[text] = len(self.listed)
+            self.listed.append(text)
+        return self._numbers[text]
+
+
+@dataclass
 class _Reader:
     """Reads the blocks of one file: the names and texts met so far, and the last row, which the next one follows."""
 
     path: Path
-    codes: dict[str, int] = field(default_factory=dict)  # of names, which index `names`
-    names: list[str] = field(default_factory=list)
-    known: dict[str, int] = field(default_factory=lambda: {"none": 0})  # texts, likewise
-    texts: list[str] = field(default_factory=lambda: ["none"])
+    names: _Numbered = field(default_factory=_Numbered)  # of quantities
+    texts: _Numbered = field(default_factory=_Numbered)  # "none" is the first
     last: tuple[str, str, int, int, str, str] = ("", "", 0, 0, "", "")
     of_figure: int = 0  # rows of the present device and workload so far
 
@@ -194,10 +209,11 @@ class _Reader:
         offset_ns, quantity, value = (
             np.concatenate([getattr(part, name) for part in held]) for name in ("offset_ns", "quantity", "value")
         )
-        return Rows(*held[0][:2], phases, offset_ns, quantity, value, self.names, self.texts)
+        return Rows(*held[0][:2], phases, offset_ns, quantity, value, self.names.listed, self.texts.listed)
 
     def segments(self, content: bytes) -> Iterator[Segment]:
         """Yield the segments of a file in their order."""
+        self.texts.number("none")
         first = True
         for block in _blocks(content, self.path):
             if first:
@@ -212,21 +228,10 @@ class _Reader:
 
     def code(self, name: str) -> int:
         """Return the number of a quantity's name."""
-        if name not in self.codes:
-            if len(self.names) == MAX_NAMES or len(name) > MAX_NAME_BYTES:
-                raise self.refused(
-                    f"have more than {MAX_NAMES} quantities, or one of more than {MAX_NAME_BYTES} letters"
-                )
-            self.codes[name] = len(self.names)
-            self.names.append(name)
-        return self.codes[name]
-
-    def text(self, text: str) -> int:
-        """Return the number of a text."""
-        if text not in self.known:
-            self.known[text] = len(self.texts)
-            self.texts.append(text)
-        return self.known[text]
+        number = self.names.number(name)
+        if number == MAX_NAMES or len(name) > MAX_NAME_BYTES:
+            raise self.refused(f"have more than {MAX_NAMES} quantities, or one of more than {MAX_NAME_BYTES} letters")
+        return number
 
 
 def _blocks(content: bytes, path: Path) -> Iterator[bytes]:
@@ -286,14 +291,13 @@ class _Block:
 
     def segments(self) -> Iterator[Segment]:
         """Yield the rows of each device, workload and phase."""
-        begins = np.flatnonzero(np.concatenate(([True], ~self._same(self.starts, self.commas[:, 2]))))
-        first: list[int] = begins.tolist()
+        first: list[int] = [0, *(np.flatnonzero(~self._same(self.starts, self.commas[:, 2])) + 1).tolist()]
         offset_ns = self._integers(self.commas[:, 2] + 1, self.commas[:, 3])
         quantity, names = self._quantities()
         keys = [self._key(row) for row in first]
         phases = np.repeat([key[2] for key in keys], np.diff([*first, len(self.ends)]))
         value = self._values(quantity, names, phases)
-        self._check_order(begins, keys, offset_ns, quantity, names, phases)
+        self._check_order(first, keys, offset_ns, quantity, names, phases)
         for key, begin, end in zip(keys, first, [*first[1:], len(self.ends)], strict=True):
             new = key[:2] != self.reader.last[:2]
             self.reader.of_figure = end - begin + (0 if new else self.reader.of_figure)
@@ -392,12 +396,12 @@ class _Block:
             name, text = names[int(quantity[row])], self._text(begins[row], ends[row])
             if not _is_value(name, int(phases[row]), text):
                 raise self.reader.refused(f"have a value of {name} that is none")
-            found[row] = -TEXT - self.reader.text(text)
+            found[row] = -TEXT - self.reader.texts.number(text)
         return found
 
     def _check_order(
         self,
-        first: Integers,
+        first: list[int],
         keys: list[tuple[str, str, int]],
         offset_ns: Integers,
         quantity: NDArray[np.int32],
@@ -410,7 +414,7 @@ class _Block:
             RefusedError: `samples-invalid`.
         """
         last = self.reader.last
-        for key, row in zip(keys, first.tolist(), strict=True):
+        for key, row in zip(keys, first, strict=True):
             now = self._row(row, key, offset_ns)
             self._check_pair(last, now)
             last = (*key, 0, "", "")  # of the segment that begins here only its key matters to the next one
@@ -418,7 +422,7 @@ class _Block:
         rank[sorted(names, key=lambda code: names[code])] = np.arange(len(names))
         place = rank[quantity]
         later = (offset_ns[1:] > offset_ns[:-1]) | ((offset_ns[1:] == offset_ns[:-1]) & (place[1:] > place[:-1]))
-        later[first[1:] - 1] = True  # looked at above
+        later[np.array(first[1:], np.int64) - 1] = True  # looked at above
         for row in np.flatnonzero(~later).tolist():
             key = ("", "", int(phases[row]))
             self._check_pair(self._row(row, key, offset_ns), self._row(row + 1, key, offset_ns))

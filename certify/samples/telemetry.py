@@ -312,7 +312,7 @@ def shared_times(rows: Integers) -> list[tuple[int, int]]:
     order = np.argsort(rows, axis=None, kind="stable")
     numbers, of = rows.reshape(-1)[order], order // rows.shape[1]
     until = np.searchsorted(numbers, numbers + NEAR_NS, side="right")
-    ahead, agreeing, looked = np.arange(len(numbers)), [], 0
+    ahead, agreeing, looked = np.arange(len(numbers)), [np.empty(0, np.int64)], 0
     for step in count(1):
         ahead = ahead[until[ahead] > ahead + step]
         looked += len(ahead)
@@ -320,9 +320,7 @@ def shared_times(rows: Integers) -> list[tuple[int, int]]:
             break
         a, b = of[ahead], of[ahead + step]
         agreeing.append((np.minimum(a, b) * len(rows) + np.maximum(a, b))[a != b])
-    pairs, counts = (
-        np.unique(np.concatenate(agreeing), return_counts=True) if agreeing else (np.empty(0, np.int64),) * 2
-    )
+    pairs, counts = np.unique(np.concatenate(agreeing), return_counts=True)
     return [divmod(pair, len(rows)) for pair in pairs[counts >= SHARED_TIMES].tolist()]
 
 

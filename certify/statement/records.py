@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from bench.errors import InputError, RefusedError
-from bench.record import NodeRecord, Workload, read_bytes
+from bench.record import NodeRecord, read_bytes
 from certify.documents.caps import CAPS
 from certify.documents.kinds import Opened, open_record
 from certify.judge.aggregate import (
@@ -217,12 +217,11 @@ class Examiner:
             RefusedError: the record does not belong to the campaign, and this is no audit.
         """
         record = opened.predicate
-        watched: Mapping[tuple[str, Workload], Watched] = {}
-        by_samples = record
-        if self.inspector is not None:
-            by_samples, watched = self.inspector.inspect(opened, result.samples)
+        seen = {} if self.inspector is None else self.inspector.inspect(opened, result.samples)
         if self.audit is None:
             return tally_record(record, self.scope, tally)
+        from certify.samples.rebuild import rebuilt
+
         for code, what in foreign_facts(record, self.scope):
             result.samples.issues.report(code, record.node_id, f"the record {what}")
         if record.node_id not in self.scope.expected:
@@ -231,13 +230,13 @@ class Examiner:
         def explain(judged: JudgedFigure) -> None:
             if judged.counts:
                 here = judged.figure.certified_mflop_s, f"{record.node_id}/{judged.figure.device}"
-                ends = result.ends.setdefault(judged.pool, Ends(here, here))
-                result.ends[judged.pool] = ends.joined(Ends(here, here))
+                ends = Ends(here, here)
+                result.ends[judged.pool] = result.ends.get(judged.pool, ends).joined(ends)
             if record.node_id in self.audit.nodes:  # type: ignore[union-attr]
-                workload = judged.setting.measurement.workload
-                result.chains.append(Chain(judged, watched.get((judged.figure.device, workload))))
+                one = seen.get((judged.figure.device, judged.setting.measurement.workload))
+                result.chains.append(Chain(judged, one.watched if one else None))
 
-        return add_record(by_samples, self.scope, tally, explain)
+        return add_record(rebuilt(record, seen), self.scope, tally, explain)
 
 
 def check_file_name(path: Path, opened: Opened[NodeRecord]) -> None:
