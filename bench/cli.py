@@ -7,20 +7,20 @@ handed in as a `Sealing`: this room does not know how.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
 from bench.errors import InputError, Interrupted
-from bench.show import Judged, progress, show_devices, show_plan, show_result
+from bench.show import progress, show_devices, show_plan, show_result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from bench.devices.base import Found
     from bench.engine.node import Request, Start
-    from bench.record import Campaign, DeviceModel, NodeRecord, Precision, Profile
+    from bench.record import Campaign, Device, DeviceModel, NodeRecord, Precision, Profile
+    from bench.record.judged import Judged, Outlook
 
 DeviceOption = Annotated[
     str, typer.Option("--device", help='"all", or a list like "cpu", "cuda:0,cuda:1", "fake:8" (eight scripted fakes)')
@@ -29,6 +29,7 @@ PrecisionOption = Annotated[str, typer.Option("--precision", help='such as "fp16
 KernelOption = Annotated[str | None, typer.Option("--kernel", help="such as gemm-torch (default: the device's)")]
 ScenarioOption = Annotated[Path | None, typer.Option("--scenario", help="what fake devices do (YAML)")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]
+RatingsOption = Annotated[Path | None, typer.Option("--ratings", help="file of ratings in place of the installed ones")]
 
 
 class Signer(Protocol):
@@ -61,32 +62,37 @@ class Sealing(Protocol):
         ...
 
 
-def no_ratings(model: DeviceModel) -> dict[str, int]:
-    """Return no nominal rating."""
-    return {}
+# From policies and a file of ratings: what the figures of a device on this node can expect.
+Foresee = Callable[[Sequence[str], Path | None], Callable[["DeviceModel", "Device"], "Outlook"]]
 
 
-def mount(app: typer.Typer, sealing: Sealing, nominal: Callable[[DeviceModel], dict[str, int]] = no_ratings) -> None:
+def mount(app: typer.Typer, sealing: Sealing, foresee: Foresee) -> None:
     """Add the commands of this room to the root.
 
     Args:
         app: the root.
         sealing: signs and judges.
-        nominal: returns a model's nominal ratings by precision, MFLOP/s.
+        foresee: says what a device's figures can expect.
     """
 
     @app.command(epilog="Example: petaseal devices")
     def devices(
         device: DeviceOption = "all",
         scenario: ScenarioOption = None,
+        policy: Annotated[
+            list[str] | None,
+            typer.Option("--policy", help="policy name or file; may be repeated (default: every installed one)"),
+        ] = None,
+        ratings: RatingsOption = None,
         as_json: JsonOption = False,
     ) -> None:
-        """Show what is on this node, with nominal ratings."""
+        """Show what is on this node, what would bound its figures, and whether these can count."""
         from bench.devices import survey_devices
 
         use_scenario(scenario)
+        outlook = foresee(policy or (), ratings)
         found, problems = survey_devices(device)
-        show_devices(found, problems, nominal, as_json)
+        show_devices(found, problems, outlook, as_json)
         if problems:
             raise typer.Exit(1)
 
@@ -168,7 +174,7 @@ def went_wrong(record: NodeRecord, judged: Judged) -> bool:
     That a device does not have a precision is a fact about it, not a fault.
     """
     failed = any(failure.code != "unsupported-precision" for failure in record.failures)
-    return failed or not record.measurements or any("void" in effects.values() for effects in judged.values())
+    return failed or not record.measurements or any("void" in one.effects.values() for one in judged.values())
 
 
 def use_scenario(scenario: Path | None) -> None:

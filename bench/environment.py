@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.errors import InputError, OutputExistsError
-from bench.record import Environment, Tool, write_atomic
+from bench.record import Environment, Tool, emulation_libraries, write_atomic
 from bench.record.files import state_dir
 
 PACKAGES = ("bench", "kernels", "certify")
@@ -127,9 +127,30 @@ def tool() -> Tool:
 OFF = frozenset({"off", "false", "0", "ieee", "highest", "strict", "none"})
 
 
+HARMLESS = {"off": 0, "absent": 1, "unreadable": 2}  # the least harmful first; any other state is worse than these
+
+
 def normal_switches(found: Mapping[str, str]) -> dict[str, str]:
     """Return what a kernel's switches read as, with the one word "off" for every value that means it (R1)."""
     return {name: "off" if value.lower() in OFF else value for name, value in found.items()}
+
+
+def worst_switches(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
+    """Return the switches of two workers of a node, each as the worse of both reads."""
+    return {
+        name: max(one.get(name, "off"), other.get(name, "off"), key=lambda state: HARMLESS.get(state, len(HARMLESS)))
+        for name in {**one, **other}
+    }
+
+
+def loaded_emulation(maps: Path = Path("/proc/self/maps")) -> list[str]:
+    """Return the libraries that are known to emulate products and are in this process, such as put there by LD_PRELOAD.
+
+    Args:
+        maps: of the process (tests).
+    """
+    loaded = _text(maps).casefold()
+    return [name for name in emulation_libraries() if name in loaded]
 
 
 def environment(libraries: Mapping[str, str], switches: Mapping[str, str], root: Path = Path("/")) -> Environment:

@@ -71,6 +71,7 @@ class _Timex(ctypes.Structure):
 
 
 STA_UNSYNC = 0x0040
+GROWTH_US = 500  # the kernel raises its bound by this at the end of each second, and shows 0 just after it was set
 TIME_ERROR = 5
 
 
@@ -82,4 +83,4 @@ def kernel_clock() -> NodeClock:
     except (OSError, AttributeError):
         return NodeClock(source="kernel", uncertainty_ns=None)
     unsure = result in (-1, TIME_ERROR) or state.status & STA_UNSYNC or state.maxerror < 0
-    return NodeClock(source="kernel", uncertainty_ns=None if unsure else state.maxerror * 1000)
+    return NodeClock(source="kernel", uncertainty_ns=None if unsure else (state.maxerror + GROWTH_US) * 1000)

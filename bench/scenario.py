@@ -15,7 +15,8 @@ import msgspec
 from msgspec import field
 
 from bench.errors import InputError
-from bench.record import Document, Precision, read_yaml
+from bench.record import Document, Name, Precision, Text, read_yaml
+from bench.record.node import CountUnit
 
 SCENARIO_VARIABLE = "PETASEAL_SCENARIO"
 NODE_VARIABLE = "PETASEAL_NODE"  # the name of this node, in a campaign
@@ -71,6 +72,10 @@ class Script(Document, frozen=True, kw_only=True):
 class Scenario(Document, frozen=True, kw_only=True):
     """All fakes of a node: a script for all, with what differs on single ones, by index."""
 
+    vendor: Text = "petaseal"
+    model: Text = "Fake-1"
+    count_unit: CountUnit = "card"
+    plays: Name | None = None  # id of the row of the ratings that the fakes are judged by; null: the one of their model
     default: Script = Script()
     devices: dict[str, dict[str, Any]] = field(default_factory=dict)
     clock_uncertainty_ns: int | None = 1_000_000

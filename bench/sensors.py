@@ -13,6 +13,7 @@ from statistics import fmean
 from bench.clock import Clock
 from bench.telemetry import Reading
 
+EXPOSES = ("power", "clock", "temperature", "throttle")  # where kernel and permissions allow
 MOST_CPUS = 16  # reading a frequency interrupts its core: a few stand for all
 CPU_HWMON = {"coretemp", "k10temp", "zenpower", "cpu_thermal", "soc_thermal"}
 CPU_ZONES = ("x86_pkg_temp", "cpu", "soc")

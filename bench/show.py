@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from bench.devices.base import Found
     from bench.engine.node import Event, Request
     from bench.errors import PetasealError
-    from bench.record import DeviceModel, NodeRecord, Precision, Profile
-
-Judged = dict[tuple[str, str], dict[str, str]]  # device, workload -> reason code -> effect
+    from bench.record import Device, DeviceModel, NodeRecord, Precision, Profile
+    from bench.record.judged import Judged, Outlook
 
 
 class Describes(Protocol):
@@ -75,51 +74,66 @@ class progress:
 def show_devices(
     found: Sequence[Found],
     problems: Sequence[PetasealError],
-    nominal: Callable[[DeviceModel], dict[str, int]],
+    outlook: Callable[[DeviceModel, Device], Outlook],
     as_json: bool,
 ) -> None:
-    """Print devices with their identity and nominal ratings, and those that are there and cannot be used."""
-    from bench.units import rate_text
-
+    """Print devices with their identity and what their figures can expect, and those that cannot be used."""
+    unusable = [f for problem in problems for f in getattr(problem, "found", ())]
+    expected = {id(f): outlook(f.model, f.device) for f in (*found, *unusable)}
     if as_json:
         from msgspec import to_builtins
 
         def row(f: Found) -> dict[str, Any]:
-            described = {"model": to_builtins(f.model), "nominal_mflop_s": nominal(f.model)}
-            return {**to_builtins(f.device), **described}
+            own = expected[id(f)]
+            described = {"model": to_builtins(f.model), "nominal_mflop_s": dict(own.nominal_mflop_s)}
+            return {**to_builtins(f.device), **described, "expected": own.as_json()}
 
         told = [
             {"code": p.code, "text": str(p), "devices": [row(f) for f in getattr(p, "found", ())]} for p in problems
         ]
         print_json({"devices": [row(f) for f in found], "problems": told})
         return
-    unusable = [f for problem in problems for f in getattr(problem, "found", ())]
-    for f in [*found, *unusable]:
-        rated = ", ".join(f"{p} {rate_text(rate)}" for p, rate in sorted(nominal(f.model).items()))
-        memory = "" if f.model.memory_bytes is None else f", {f.model.memory_bytes / 1e9:.0f} GB"
-        units = "" if f.model.units is None else f", {f.model.units} units"
-        counts = "" if f.model.count_unit in ("card", "package") else f", a {f.model.count_unit}"
-        simulated = " (simulated)" if f.model.simulated else ""
-        identity = {
-            name: value
-            for source in (f.device, f.model)
-            for name in f.model.obtained
-            if name not in ("vendor", "model") and (value := getattr(source, name, None)) is not None
-        }
+    alike: dict[tuple[str, ...], list[str]] = {}  # what can be expected of a model -> the devices that it holds for
+    for f in (*found, *unusable):
         name = f.device.device if f in found else "(unusable)"
-        lines = [
-            f"{name:9} {full_name(f.model.vendor, f.model.model)}{counts}{simulated}{memory}{units}",
-            f"          nominal: {rated or 'no rating'}",
-            *(f"          {field}: {value} ({f.model.obtained[field]})" for field, value in identity.items()),
-        ]
-        if not any(getattr(f.device, name) for name in ("uuid", "serial", "die_id")):
-            lines.append("          no stable identity: a figure of it would count 0")
-        if f.model.library is not None:
-            driver = f", driver {f.model.driver}" if f.model.driver else ""
-            lines.append(f"          told by {f.model.library}, sha256 {(f.model.library_sha256 or '?')[:16]}{driver}")
-        print_lines(lines)
+        print_lines(device_lines(f, name, expected[id(f)]))
+        alike.setdefault((model_text(f.model), *expected[id(f)].lines()), []).append(name)
+    for (model, *lines), names in alike.items():
+        print_lines(["", f"before a measurement, {model}: {', '.join(names)}", *lines])
     for problem in problems:
         typer.echo(f"cannot be used: {problem}", err=True)
+
+
+def model_text(model: DeviceModel) -> str:
+    """Return what a device is called, and what counts as one."""
+    counts = "" if model.count_unit in ("card", "package") else f", a {model.count_unit}"
+    return f"{full_name(model.vendor, model.model)}{counts}{' (simulated)' if model.simulated else ''}"
+
+
+def device_lines(f: Found, name: str, expected: Outlook) -> list[str]:
+    """Return one device with its identity and nominal ratings."""
+    from bench.units import rate_text
+
+    rated = ", ".join(f"{p} {rate_text(rate)}" for p, rate in sorted(expected.nominal_mflop_s.items()))
+    memory = "" if f.model.memory_bytes is None else f", {f.model.memory_bytes / 1e9:.0f} GB"
+    units = "" if f.model.units is None else f", {f.model.units} units"
+    identity = {
+        field: value
+        for source in (f.device, f.model)
+        for field in f.model.obtained
+        if field not in ("vendor", "model") and (value := getattr(source, field, None)) is not None
+    }
+    lines = [
+        f"{name:9} {model_text(f.model)}{memory}{units}",
+        f"          nominal: {rated or 'no rating'}",
+        *(f"          {field}: {value} ({f.model.obtained[field]})" for field, value in identity.items()),
+    ]
+    if not any(getattr(f.device, field) for field in ("uuid", "serial", "die_id")):
+        lines.append("          no stable identity: a figure of it would count 0")
+    if f.model.library is not None:
+        driver = f", driver {f.model.driver}" if f.model.driver else ""
+        lines.append(f"          told by {f.model.library}, sha256 {(f.model.library_sha256 or '?')[:16]}{driver}")
+    return lines
 
 
 def show_plan(found: Sequence[Found], plan: Profile, precisions: Sequence[Precision], as_json: bool) -> None:
@@ -188,7 +202,7 @@ def show_result(
                         "certified_mflop_s": f.certified_mflop_s,
                         "upper_mflop_s": f.upper_mflop_s,
                         "mflop_s_per_w": efficiency(f.sustained_mflop_s, f.power_mean_mw),
-                        "codes": judged[f.device, str(m.workload)],
+                        **judged[f.device, str(m.workload)].as_json(),
                     }
                     for m in record.measurements
                     for f in m.figures()

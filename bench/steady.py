@@ -1,7 +1,8 @@
-"""The steady-state test of the warm-up (R6): pure, fed with numbers, never with a device.
+"""Trends of the warm-up (R6), which are notes: pure, fed with numbers, never with a device.
 
 A quantity has a trend if its change over the later half of the samples is both larger than the profile allows and
-larger than noise explains (Mann-Kendall test). So a noisy machine is not called unsteady for its noise.
+larger than independent noise explains (Mann-Kendall test). Honest series are correlated, so that no figure is held for
+it: whether a figure is steady is judged on its own window (`bench.record.window_trend`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ REASONS: tuple[WarmupEnd, ...] = get_args(WarmupEnd)
 
 
 class SteadyTest:
-    """Decides from samples of throughput, clock and temperature whether a device is in a steady state.
+    """Decides from samples of throughput, clock and temperature which of them shows a trend.
 
     Args:
         limits: how much change over the later samples still counts as none.
@@ -55,10 +56,6 @@ class SteadyTest:
         if self._trends(self._temperature, None):
             return "temperature-trend"
         return STEADY
-
-    def is_steady(self) -> bool:
-        """Return whether no quantity shows a trend."""
-        return self.reason() == STEADY
 
     def _trends(self, series: list[float], limit_ppm: int | None) -> bool:
         if len(series) < self._limits.min_samples:

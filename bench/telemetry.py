@@ -55,7 +55,10 @@ class Watch(NamedTuple):
     """What the readings of one window come to; the columns of a `Figure`."""
 
     samples: int
-    coverage_ppm: int | None
+    clock_samples: int
+    clock_gap_ns: int | None
+    power_samples: int
+    power_gap_ns: int | None
     power_mean_mw: int | None
     power_counter_mw: int | None
     temperature_max_c: int | None
@@ -126,8 +129,9 @@ def read(source: Source) -> Reading | None:
 def summary(samples: Sequence[Sample], before: Reading | None, opens_ns: int, closes_ns: int) -> Watch:
     """Return what the readings within [opens_ns, closes_ns) come to.
 
-    Coverage is the share of the window's whole seconds that hold a reading. ECC errors count from before the load until
-    the window's end. Foreign processes are those there before our context, or all but ours where more came later.
+    A gap is the longest time without a reading of one quantity, from the window's opening to its end. ECC errors count
+    from before the load until the window's end. Foreign processes are those there before our context, or all but ours
+    where more came later.
 
     Args:
         samples: in order of time.
@@ -137,16 +141,19 @@ def summary(samples: Sequence[Sample], before: Reading | None, opens_ns: int, cl
     """
     inside = [s for s in samples if opens_ns <= s.at_ns < closes_ns]
     inside = [s for s in inside if s.reading != Reading()] or inside  # a look that showed nothing leaves no row
-    seconds = max(1, (closes_ns - opens_ns) // SECOND_NS)
-    covered = {min(seconds - 1, (s.at_ns - opens_ns) // SECOND_NS) for s in inside}
     readings = [s.reading for s in inside]
     clocks = [r.clock_mhz for r in readings if r.clock_mhz is not None]
+    clock_at = [s.at_ns for s in inside if s.reading.clock_mhz is not None]
+    power_at = [s.at_ns for s in inside if s.reading.power_mw is not None]
     states = [r.throttled for r in readings if r.throttled is not None]
     so_far = [before or Reading(), *(s.reading for s in samples if s.at_ns < closes_ns)]
     errors = [r.ecc_uncorrected for r in so_far if r.ecc_uncorrected is not None]
     return Watch(
         samples=len(inside),
-        coverage_ppm=ratio_ppm(len(covered), seconds),
+        clock_samples=len(clock_at),
+        clock_gap_ns=_gap(clock_at, opens_ns, closes_ns),
+        power_samples=len(power_at),
+        power_gap_ns=_gap(power_at, opens_ns, closes_ns),
         power_mean_mw=_mean(r.power_mw for r in readings),
         power_counter_mw=_counter_power(inside),
         temperature_max_c=max((r.temperature_c for r in readings if r.temperature_c is not None), default=None),
@@ -158,6 +165,11 @@ def summary(samples: Sequence[Sample], before: Reading | None, opens_ns: int, cl
         foreign_processes=_foreign(before, readings),
         throttle_reasons=tuple(sorted({reason for state in states for reason in state})),
     )
+
+
+def _gap(times_ns: Sequence[int], opens_ns: int, closes_ns: int) -> int | None:
+    """Return the longest time without a reading, ns; None without any."""
+    return max(b - a for a, b in pairwise([opens_ns, *times_ns, closes_ns])) if times_ns else None
 
 
 def _mean(values: Iterable[int | None]) -> int | None:

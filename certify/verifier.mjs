@@ -1,13 +1,12 @@
 // The second verifier: one module without packages, for Node (18 or later) and browsers (WebCrypto with Ed25519).
 //     node certify/verifier.mjs PUBLIC_KEY STATEMENT [RECORDS] [--at TIME] [--accept-simulated]
-// Written from the documents (formats, verification, run rules), whose JSON Schemas it reads. It shares no code with
-// `petaseal verify` and refuses with the same reason codes. What it leaves out stands in NOT_CHECKED.
+// Written from the documents, whose JSON Schemas it reads, with no code of `petaseal verify` and with its reason codes.
 const { subtle } = globalThis.crypto ?? (await import("node:crypto")).webcrypto;
-const SECOND = 10n ** 9n, MANY = Infinity, P = 2n ** 255n - 19n; // P: of the field of Curve25519
+const SECOND = 10n ** 9n, DAY = 86_400n * SECOND, MANY = Infinity, P = 2n ** 255n - 19n; // P: of Curve25519's field
 const ORDER_8 = 0x05fc536d880238b13933c6d305acdfd5f098eff289f4c345b027b2c28f95e826n; // y of points of order 8
 const NOT_CHECKED = ["trust: the key was given; its role, centre, validity and revocation are yours",
   "centre file, campaign, absent nodes, and what policies, profile and ratings say; witnesses, samples, others' claims",
-  "rules but R8 and R9: believed is what does not count, the grade, findings, nominal rates, and that devices differ"];
+  "rules but R8, R9: believed is what does not count, grade, findings, vendors, nominal rates; that devices differ"];
 const DOCUMENTS = { // largest file in MiB, name of the subject, and the name of its digest if not the predicate's own
   "node-record": [4, (of) => `${of.node_id}.samples.csv.gz`, "sha256"], revocations: [8, () => "revocations.json"],
   "capacity-statement": [64, () => "records.jsonl", "rfc6962-sha256"], "trust-root": [8, () => "trust-root.json"],
@@ -15,12 +14,11 @@ const DOCUMENTS = { // largest file in MiB, name of the subject, and the name of
   witness: [1 / 16, () => "statement.json", "sha256"], receipt: [1 / 16, () => "statement.json", "sha256"],
   heartbeat: [1 / 16, (of) => `${of.node_id}.heartbeat.json`] };
 const refuse = (code, why = code.replaceAll("-", " ")) => { throw Object.assign(new Error(why), { refusal: code }); };
-const need = (holds, code, why) => holds || refuse(code, why);
+const need = (holds, code, why) => holds || refuse(code, why), distinct = (all) => new Set(all).size === all.length;
 const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 const sha256 = async (bytes) => new Uint8Array(await subtle.digest("SHA-256", bytes));
 const digest = async (value) => hex(await sha256(new TextEncoder().encode(encode(value))));
 const sum = (values) => values.reduce((whole, value) => whole + value, 0n);
-const distinct = (values) => new Set(values).size === values.length;
 const ns = (time) => BigInt(Date.parse(`${time.slice(0, 19)}Z`)) * 1_000_000n + BigInt(time.slice(20, 26)) * 1000n;
 // Bytes that are not JSON are refused as that, whatever else is wrong. JSON is UTF-8, the grammar of RFC 8259, without
 // halves of characters, and at most 64 brackets are open at once.
@@ -169,16 +167,38 @@ async function merkleRoot(leaves) { // RFC 6962, 2.1
   const split = 2 ** Math.ceil(Math.log2(leaves.length) - 1), halves = [leaves.slice(0, split), leaves.slice(split)];
   return sha256(Uint8Array.of(1, ...await merkleRoot(halves[0]), ...await merkleRoot(halves[1])));
 }
+/** Whether the sums on each step of evidence, and under each limit, are those of what counts. */
+function stepsFit(s) {
+  const of = (rows, devices) => rows.reduce((a, one) => [a[0] + one[devices], a[1] + one.certified_mflop_s], [0, 0]);
+  const on = (rows, step) => rows.filter((one) => one.step === step), same = (a, b) => encode(a) === encode(b);
+  const inside = ({ never_scheduled_mflop_s: never, on_accepted_hold_mflop_s: held, certified_mflop_s: all }) =>
+    never <= held && held <= all;
+  const under = (pool) => s.ceilings.filter((one) => one.pool === pool.pool && label(one) === label(pool));
+  const parts = (name) => s.pools.filter((one) => one.pool_class === name).flatMap((one) => one.steps);
+  const shown = s.shown.every(({ shown: totals, ...line }) =>
+    same(of(under(line), "counted"), [totals.devices, totals.certified_mflop_s]));
+  return shown && [...s.pools, ...s.classes].every((line) => {
+    const [rows, devices] = line.pool ? [under(line), "counted"] : [parts(line.pool_class), "devices"];
+    return [line.counted, line.existing, line.with_witness].every(inside)
+      && same(of(line.steps, "devices"), [line.counted.devices, line.counted.certified_mflop_s])
+      && of(on(line.steps, "none"), "devices")[1] <= line.counted.never_scheduled_mflop_s
+      && [...rows, ...line.steps].every(({ step }) =>
+        same(of(on(rows, step), devices), of(on(line.steps, step), "devices")));
+  });
+}
 async function checkStatement(s, root, at, skew, acceptSimulated) {
-  const { issued_at: issued, valid_until: until, previous_sha256: before, supersedes, sequence } = s.issue;
+  const { issued_at: issued, valid_until: until, previous_sha256: before, supersedes: old, sequence } = s.issue;
   const [judged, named] = [s.verdicts, s.policies].map((of) => encode([...new Set(of.map((v) => v.policy))].sort()));
+  const ended = ns(s.starts_at) + BigInt(s.campaign.windows.at(-1).closes_ns), later = (time) => ns(time) - ended;
   for (const [code, holds] of [
     ["simulated", !s.simulated || acceptSimulated], ["not-yet-valid", ns(at) + skew * SECOND >= ns(issued)],
-    ["expired", at < until], ["validity-too-long", ns(until) - ns(issued) <= 366n * 86_400n * SECOND],
-    ["sequence-invalid", (sequence === 1) === (before === null) && supersedes.every((one) => one === before)],
+    ["expired", at < until], ["sequence-invalid", (sequence === 1) === !before && old.every((one) => one === before)],
     ["campaign-differs", s.campaign_sha256 === await digest(s.campaign) && s.centre_sha256 === await digest(s.centre)],
+    ["window-invalid", s.campaign.windows.at(-1).closes_ns <= DAY],
+    ["issued-before-measured", later(issued) >= 0n], ["verdict-differs", judged === named],
     ["times-reversed", s.measured_from <= s.measured_until && s.measured_until <= issued],
-    ["verdict-differs", judged === named], ["records-root", root === s.records_root]]) need(holds, code);
+    ["validity-too-long", later(until) <= 366n * DAY], ["measurement-too-old", before || later(issued) <= 30n * DAY],
+    ["records-root", root === s.records_root]]) need(holds, code);
 }
 function checkBelongs(record, { campaign, ...s }, node) {
   for (const [code, field, wanted] of [["rules-differ", "rules", s.rules], ["start-differs", "starts_at", s.starts_at],
@@ -239,13 +259,15 @@ async function recompute(s, bytes, publicKey, schemas) {
   same("the classes", classes, ["intelligent", "supercomputing", "general", "edge"].flatMap((name) => {
     const mine = pools.filter((one) => one.class === name), of = (part) => add(...mine.map((one) => one.line[part]));
     const line = classes.find((one) => one.pool_class === name);
-    return mine.length ? [{ ...line, counted: of("counted"), existing: of("existing"), untested: of("untested") }] : [];
+    return mine.length ? [{ ...line, counted: of("counted"), existing: of("existing"),
+      with_witness: of("with_witness"), untested: of("untested") }] : [];
   }));
+  same("the sums by step", stepsFit(s), true);
   const { certified_mflop_s, sustained_mflop_s, nominal_mflop_s } = add(...classes.map((one) => one.counted));
   const part = classes.find((one) => one.pool_class === "intelligent")?.counted.certified_mflop_s ?? 0;
   const totals = { certified_mflop_s, sustained_mflop_s, nominal_mflop_s };
   same("the bookkeeping", s.bookkeeping, { ...totals, intelligent_share_ppm: ppm(part, certified_mflop_s) });
-  for (const v of s.verdicts) for (const one of v.bases) { // what is decided is so by the numbers that stand there
+  for (const v of s.verdicts) for (const one of v.operator ? v.bases : []) { // what is decided is so by its numbers
     const lines = classes.filter((line) => v.classes.includes(line.pool_class)), whole = one.whole_mflop_s ?? 0;
     const of = (part) => lines.reduce((a, line) => a + line[part][`${one.basis}_mflop_s`], 0);
     const observed = of("counted") - (v.counted === "newly_added" ? of("existing") : 0);
@@ -267,7 +289,8 @@ export async function verify({ publicKey, statement, records, at, acceptSimulate
     const { predicate, root } = await openDocument("capacity-statement", statement, publicKey, types);
     await checkStatement(predicate, root, time, at ? 0n : 120n, acceptSimulated); // 120 s: clocks differ
     checked.push("signature and form, issue, validity and sequence");
-    const ours = predicate.rules === "petaseal-rules/0.1";
+    const ours = predicate.rules === "petaseal-rules/0.2";
+    need(!ours || records || stepsFit(predicate), "statement-differs", "its sums by step are not what it counts");
     if (ours && records) checked.push(await recompute(predicate, records, publicKey, types));
     else notChecked.push(`records, sums and verdicts: ${ours ? "no records were given" : "other rules: rules-differ"}`);
     return { accepted: true, code: null, reason: null, checked, notChecked, predicate };

@@ -7,9 +7,12 @@ switch.
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 DISALLOW_REDUCED_PRECISION_REDUCTION = 16  # a bit of the math mode that only ever makes products more exact
 MATH_MODES = {
@@ -42,16 +45,19 @@ SWITCHES: dict[str, tuple[str, Callable[[int], str]]] = {
 
 
 def switches(library: Any, handle: int) -> dict[str, str]:
-    """Return what each switch of a handle reads as; "unreadable" where the library refuses to say.
+    """Return what each switch of a handle reads as; "unreadable" where it refuses to say, "absent" in older ones.
 
     Args:
         library: the cuBLAS that made the handle, loaded by ctypes (or a library that is linked against it).
         handle: cublasHandle_t.
     """
+    functions = {name: getattr(library, symbol, None) for name, (symbol, _) in SWITCHES.items()}
+    if not any(functions.values()):
+        return dict.fromkeys(SWITCHES, "unreadable")  # cuBLAS is linked so that nothing of it can be called from here
     found = {}
-    for name, (symbol, text) in SWITCHES.items():
-        function = getattr(library, symbol, None)
-        if function is None:
+    for name, (_, text) in SWITCHES.items():
+        if (function := functions[name]) is None:
+            found[name] = "absent"
             continue
         value = ctypes.c_int(0)
         status = function(ctypes.c_void_p(handle), ctypes.byref(value))
@@ -60,14 +66,53 @@ def switches(library: Any, handle: int) -> dict[str, str]:
 
 
 def torch_switches() -> dict[str, str]:
-    """Return the switches of torch's own cuBLAS; none where this process does not compute with CUDA through torch."""
+    """Return the switches of torch's own cuBLAS, and the library as "torch.blas".
+
+    None where this process does not compute with CUDA through torch.
+    """
     import torch
 
     if torch.version.cuda is None or not torch.cuda.is_initialized():
         return {}
     # Symbols are looked up in what torch's library is linked against: another cuBLAS in this process is not asked.
     library = load(Path(torch.__file__).parent / "lib" / "libtorch_cuda.so")
-    return {} if library is None else switches(library, int(torch.cuda.current_blas_handle()))
+    if library is None:
+        return dict.fromkeys(SWITCHES, "unreadable")
+    found = switches(library, int(torch.cuda.current_blas_handle()))
+    return found | named("torch.blas", library)
+
+
+def named(name: str, library: Any) -> dict[str, str]:
+    """Return {name: file and SHA-256 of the cuBLAS in which a library's GEMM is}; nothing where that cannot be told."""
+    function = getattr(library, "cublasGemmEx", None)
+    info = _Info()
+    try:
+        if function is None or not _dladdr()(ctypes.cast(function, ctypes.c_void_p), ctypes.byref(info)):
+            return {}
+        path = Path(os.fsdecode(info.path))
+        return {name: f"{path.name} sha256 {_sha256(path)}"}
+    except (OSError, AttributeError, ValueError, TypeError):
+        return {}
+
+
+class _Info(ctypes.Structure):
+    """Dl_info of dladdr(3)."""
+
+    _fields_: ClassVar = [
+        ("path", ctypes.c_char_p),
+        ("base", ctypes.c_void_p),
+        ("symbol", ctypes.c_char_p),
+        ("address", ctypes.c_void_p),
+    ]
+
+
+def _dladdr() -> Any:
+    return ctypes.CDLL(None).dladdr
+
+
+@cache
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def load(path: Path) -> ctypes.CDLL | None:

@@ -90,7 +90,9 @@ class GemmCupy:
         binding.setMathMode(handle, cublas.DISALLOW_REDUCED_PRECISION_REDUCTION)
         found = {"cublas.math_mode": cublas.math_mode(int(binding.getMathMode(handle)))}
         library = cublas.load(Path(binding.__file__))  # symbols are looked up in the cuBLAS that it is linked against
-        return found if library is None else found | cublas.switches(library, handle)
+        if library is None:
+            return dict.fromkeys(cublas.SWITCHES, "unreadable") | found
+        return cublas.switches(library, handle) | found | cublas.named("cupy.blas", library)
 
     def prepare(
         self,

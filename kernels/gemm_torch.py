@@ -15,7 +15,7 @@ from kernels.base import MIN_DIMENSION, Precision, Problem
 from kernels.gemm import PreparedGemm, trial_value
 from kernels.operands import Array, OperandSet
 
-# What is set off (R1), and to which value. A torch that lacks a switch does not have what it switches.
+# What is set off (R1), and to which value. A torch that lacks a switch ("absent") does not have what it switches.
 SWITCHES: dict[str, object] = {
     "backends.cuda.matmul.allow_tf32": False,
     "backends.cuda.matmul.allow_fp16_reduced_precision_reduction": False,
@@ -60,15 +60,7 @@ class GemmTorch:
 
         torch.set_float32_matmul_precision("highest")
         found = {"torch.float32_matmul_precision": str(torch.get_float32_matmul_precision())}
-        for path, off in SWITCHES.items():
-            *parents, last = path.split(".")
-            try:
-                owner = reduce(getattr, parents, torch)
-                getattr(owner, last)
-                setattr(owner, last, off)
-            except AttributeError:
-                continue
-            found[f"torch.{path.removeprefix('backends.')}"] = str(getattr(owner, last)).lower()
+        found |= {f"torch.{path.removeprefix('backends.')}": _switched(path, off) for path, off in SWITCHES.items()}
         return found | cublas.torch_switches()
 
     def prepare(
@@ -86,6 +78,23 @@ class GemmTorch:
             raise ValueError(f"{self.name} does not compute {problem.precision} on {target}: {reason}")
         self.switches()
         return TorchGemm(problem, challenge, device, target, min_operand_bytes, min_sets)
+
+
+def _switched(path: str, off: object) -> str:
+    """Set a switch of torch off and return how it reads: "absent" where there is none, "unreadable" if it refuses."""
+    import torch
+
+    *parents, last = path.split(".")
+    try:
+        owner = reduce(getattr, parents, torch)
+        with suppress(RuntimeError):  # torch refuses to read some while the newer settings for the same are in use
+            getattr(owner, last)  # a plain module would take any name
+        setattr(owner, last, off)
+        return str(getattr(owner, last)).lower()
+    except AttributeError:
+        return "absent"
+    except Exception:  # a vendor's module raises what it likes
+        return "unreadable"
 
 
 def _dtype(precision: Precision) -> Any:

@@ -24,7 +24,7 @@ from bench.campaign.coordinator import Plan
 from certify.commands.root import app
 from certify.keys.files import load_public, new_key
 from certify.policy.policies import describe, load_policy
-from certify.policy.reasons import reasons
+from certify.policy.reasons import mending, reasons
 from tests.bad_input.command import Answer, petaseal
 from tests.bench.test_cli import quick
 from tests.certify.measured import Measured, centre_yaml, measured
@@ -266,7 +266,7 @@ def test_json_is_one_object_and_nothing_else(centre: Measured, tmp_path: Path) -
     assert told["keys new"]["keyid"] == told["keys show"]["keyid"]
     assert told["explain"]["effect"] == "hold"
     places = told["campaign launch"]["places"]
-    assert places["done"] + places["void"] == 2  # on a busy machine a fake is not steady
+    assert places["done"] + places["void"] == 2  # on a busy machine a fake is late
     assert told["campaign collect"]["complete"] is True
     assert told["campaign rerun"]["campaign"]["earlier"][0]["outcome"] == "not-submitted"
 
@@ -275,9 +275,9 @@ def test_json_is_one_object_and_nothing_else(centre: Measured, tmp_path: Path) -
 def test_a_campaign_and_its_spot_check_on_this_machine(
     centre: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a busy machine fakes are neither steady nor the same twice: what counts is told, and the answer may be no."""
+    """On a busy machine fakes are neither in time nor the same twice: what counts is told, and the answer may be no."""
     monkeypatch.setattr(coordinator, "Plan", partial(Plan, lead_ns=10**9))  # a spot check has no --lead
-    lenient = msgspec.to_builtins(load_policy("guangzhou-2000p")) | {"policy": "lenient", "accept": ["not-steady"]}
+    lenient = msgspec.to_builtins(load_policy("guangzhou-2000p")) | {"policy": "lenient", "accept": ["not-warm"]}
     (tmp_path / "lenient.yaml").write_text(yaml.safe_dump(lenient, allow_unicode=True))
     steps = campaigning(tmp_path, centre)
     good(*steps["campaign create"], "--policy", tmp_path / "lenient.yaml")
@@ -554,7 +554,8 @@ def test_every_reason_code_is_explained(code: str) -> None:
     first, *texts = good("explain", code).out.splitlines()
     entry = reasons()[code]
     assert first == f"{code} ({entry.effect}, {entry.rule})"
-    assert texts == [f"  {entry.en}", f"  {entry.zh}"]
+    mended = mending().get(code)
+    assert texts == [f"  {text}" for one in (entry, mended) if one is not None for text in (one.en, one.zh)]
 
 
 def test_the_template_of_a_centre_is_a_centre_that_declares_nothing(tmp_path: Path) -> None:

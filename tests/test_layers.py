@@ -57,8 +57,8 @@ UPWARDS_IN_REGISTRY = {
     "certify.registry.storage.integrity": {"certify.registry.intake.decisions"},
     "certify.registry.storage.replay": {
         "certify.registry.intake.decisions",
-        "certify.registry.intake.ingest",
         "certify.registry.intake.verifying",
+        "certify.registry.intake.vouching",
     },
     "certify.registry.storage.rows": {"certify.registry.intake.decisions", "certify.registry.intake.verifying"},
     "certify.registry.web": {"certify.registry.service.auth", "certify.registry.service.problems"},

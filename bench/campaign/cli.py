@@ -5,18 +5,21 @@ Errors leave as `PetasealError`. What reads a signature is handed in as a `Seali
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
+from bench.cli import RatingsOption
 from bench.errors import RefusedError
 from bench.show import print_json, print_lines
 
 if TYPE_CHECKING:
+    from bench.campaign.running import Open
     from bench.cli import Sealing
     from bench.record import NodeRecord
-    from bench.record.folder import Sums
+    from bench.record.folder import FoundModel, Sums
 
 Dir = Annotated[Path, typer.Argument(metavar="DIR", help="the campaign's folder, which all nodes share")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]
@@ -31,8 +34,35 @@ DAY_S = 86_400.0
 Reservation = Annotated[str | None, typer.Option("--reservation", help="the engine's reservation to run in")]
 
 
-def mount(app: typer.Typer, sealing: Sealing) -> None:
-    """Add the commands of this room to ``petaseal campaign``."""
+class Prospects(Protocol):
+    """What the devices can expect that a campaign's nodes told of."""
+
+    @property
+    def problems(self) -> list[str]:
+        """What cannot count, one sentence for each model."""
+        ...
+
+    def lines(self) -> list[str]:
+        """Return it for people."""
+        ...
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for machines."""
+        ...
+
+
+# From a campaign's folder and a file of ratings: from what each node told of its devices, what these can expect
+Foresee = Callable[["Open", Path | None], Callable[["Mapping[str, Sequence[FoundModel]]"], Prospects]]
+
+
+def mount(app: typer.Typer, sealing: Sealing, foresee: Foresee) -> None:
+    """Add the commands of this room to ``petaseal campaign``.
+
+    Args:
+        app: of the campaign's commands.
+        sealing: signs and judges.
+        foresee: says what the devices of a campaign can expect.
+    """
 
     @app.command(epilog="Example: petaseal campaign launch campaign --on slurm --dry-run")
     def launch(
@@ -99,14 +129,16 @@ def mount(app: typer.Typer, sealing: Sealing) -> None:
         reservation: Reservation = None,
         engine_option: Options = None,
         timeout: Annotated[float, typer.Option(min=1, max=DAY_S, help="seconds to wait for all nodes")] = 600,
+        ratings: RatingsOption = None,
         as_json: Json = False,
     ) -> None:
-        """Look at every node before anything is measured: devices, drivers, clocks, disk, permissions."""
+        """Look at every node before anything is measured: devices and what they can count, drivers, clocks, disk."""
         from bench.campaign.preflight import fleet_problems
         from bench.campaign.running import Open, look, plan_of
         from bench.campaign.show import show_check
 
         opened = Open(folder, sealing)
+        outlook = foresee(opened, ratings)
         plan = plan_of(opened, on, engine_option, reservation)._replace(check_only=True)
         known = look(opened, plan, timeout, as_json)
         told = {node: status.facts for node, status in known.items() if status.facts is not None}
@@ -117,13 +149,21 @@ def mount(app: typer.Typer, sealing: Sealing) -> None:
                 problems.append(f"{node.name} told nothing")
             elif status.state != "checked":
                 problems.append(f"{node.name} {status.state}: {status.message}")
+        found = outlook({node: facts.found for node, facts in told.items()})
+        problems += found.problems
         if as_json:
             import msgspec
 
-            facts = {node: msgspec.to_builtins(value) for node, value in told.items()}
-            print_json({"expected": len(opened.roster.nodes), "facts": facts, "problems": problems})
+            print_json(
+                {
+                    "expected": len(opened.roster.nodes),
+                    "facts": {node: msgspec.to_builtins(value) for node, value in told.items()},
+                    "problems": problems,
+                    **found.as_json(),
+                }
+            )
         else:
-            print_lines(show_check(problems, len(told), len(opened.roster.nodes)))
+            print_lines([*show_check(problems, len(told), len(opened.roster.nodes)), *found.lines()])
         if problems:
             raise RefusedError("preflight-failed", f"{len(problems)} problem(s) were found", where=folder)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.record import NodeClock
-from bench.record.folder import Facts, Roster, RosterPool
+from bench.record.folder import Facts, Roster, RosterPool, alike
 
 if TYPE_CHECKING:
     from bench.devices.base import Found
@@ -49,6 +49,7 @@ def look(found: Sequence[Found], pool: RosterPool, folder: Path, clock: NodeCloc
         clock_uncertainty_ns=clock.uncertainty_ns,
         disk_free_bytes=free,
         problems=tuple(problems),
+        found=alike(found),
     )
 
 

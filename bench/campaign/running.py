@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bench.errors import InputError, Interrupted
 from bench.record import Campaign, NodeRecord, Profile, Workload, config_names, write_atomic
 from bench.record.folder import Folder, Launched, Roster, Status, Sums, check_belongs, survey
+from bench.record.judged import Judged
 from bench.units import utc_text
 
 if TYPE_CHECKING:
@@ -219,14 +220,14 @@ def end(opened: Open) -> str | None:
     return None
 
 
-def sums_of(record: NodeRecord, judged: dict[tuple[str, str], dict[str, str]]) -> dict[str, Sums]:
+def sums_of(record: NodeRecord, judged: Judged) -> dict[str, Sums]:
     """Return what a record counts by workload, as far as its own node can judge it."""
 
     found: dict[str, list[int]] = {}
     for measurement in record.measurements:
         for figure in measurement.figures():
             sums = found.setdefault(str(measurement.workload), [0, 0, 0, 0])
-            effects = judged[figure.device, str(measurement.workload)].values()
+            effects = judged[figure.device, str(measurement.workload)].effects.values()
             if "void" in effects:
                 sums[3] += 1
             elif "hold" in effects:

@@ -40,6 +40,7 @@ class Amd(SmiBackend):
     vendor_ids: ClassVar[frozenset[int]] = frozenset({0x1002})
     vga_counts: ClassVar[bool] = False
     tools: ClassVar[tuple[str, ...]] = ("rocm-smi",)
+    exposes: ClassVar[tuple[str, ...]] = ("power", "clock", "temperature")
     folder: ClassVar[str] = "/opt/rocm/bin"
     variables: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("ROCR_VISIBLE_DEVICES",),
@@ -125,7 +126,8 @@ def reading(card: Mapping[str, Any]) -> Reading:
         card, "temperature (sensor junction) (c)", "temperature (sensor edge) (c)", "temperature (sensor core) (c)"
     )
     use = bare(card, "gpu use (%)", "dcu use (%)", "hcu use (%)")
-    clock = quantity(str(card.get("sclk clock speed:", "")).strip("() "), "MHz")
+    speed = card.get("sclk clock speed:", card.get("sclk clock speed", ""))  # hy-smi of BW writes no colon
+    clock = quantity(str(speed).strip("() "), "MHz")
     return Reading(
         power_mw=whole(power, 1000),
         temperature_c=whole(hot),

@@ -20,6 +20,7 @@ _MAP = re.compile(
 )  # NPU ID, Chip ID, Chip Logic ID, name
 _MANAGEMENT = re.compile(r"\s*\d+\s+\d+\s+-\s+(?:Mcu|MCU|mcu).*", re.ASCII)  # has no logic id: computes nothing
 _PROCESS = re.compile(r"^\s*Process id\s*:\s*\d+", re.ASCII | re.IGNORECASE | re.MULTILINE)
+POWER = "NPU Real-time Power(W)"
 _SLICE = re.compile(r"vir|-\d+c", re.IGNORECASE)  # virtual NPUs: vir04, Ascend910-8c
 
 
@@ -32,6 +33,7 @@ class Ascend(SmiBackend):
     vendor_ids: ClassVar[frozenset[int]] = frozenset({0x19E5})
     vga_counts: ClassVar[bool] = False  # the console graphics of Huawei's servers
     tools: ClassVar[tuple[str, ...]] = ("npu-smi",)
+    exposes: ClassVar[tuple[str, ...]] = ("power", "clock", "temperature", "ecc", "processes")
     folder: ClassVar[str] = "/usr/local/sbin"
     variables: ClassVar[tuple[tuple[str, ...], ...]] = (("ASCEND_RT_VISIBLE_DEVICES",),)
     torch_type: ClassVar[str] = "npu"
@@ -100,10 +102,12 @@ class Ascend(SmiBackend):
         def take() -> Reading | None:
             of_card, of_memory, processes = tool.run_together(*commands)
             common, errors = of_chip(of_card, chip), flat(of_memory)
+            # some cards tell their power with the chip that manages them: of one that computes alone it is its own
+            power = common.get(POWER) or (flat(of_card).get(POWER) if row.count_unit == "card" else None)
             counts = [errors.get(f"{memory} Double Bit Error Count") for memory in ("HBM", "DDR")]
             known = [count for text in counts if (count := whole(quantity(text, ""))) is not None]
             return Reading(
-                power_mw=whole(quantity(common.get("NPU Real-time Power(W)"), ""), 1000),
+                power_mw=whole(quantity(power, ""), 1000),
                 temperature_c=whole(quantity(common.get("Temperature(C)"), "")),
                 clock_mhz=whole(quantity(common.get("Aicore curFreq(MHZ)"), "")),
                 utilisation_ppm=whole(quantity(common.get("Aicore Usage Rate(%)"), ""), 10_000),
@@ -123,10 +127,14 @@ def flat(printed: str) -> dict[str, str]:
 
 
 def of_chip(printed: str, chip: str) -> dict[str, str]:
-    """Return the fields under one "Chip ID" of an output that tells all chips of a card; empty where it is absent."""
+    """Return the fields under one "Chip ID" of an output that tells all chips of a card; empty where it is absent.
+
+    Where no chip has a number, as on cards of one chip, what stands there is that chip's.
+    """
     found: dict[str, str] = {}
-    here = False
-    for path, value in fields(printed):
+    told = list(fields(printed))
+    here = all(path[-1] != "Chip ID" for path, _ in told)
+    for path, value in told:
         if path[-1] in ("Chip ID", "Chip Name"):  # a management chip has a name and no id
             here = path[-1] == "Chip ID" and value == chip
         elif here:

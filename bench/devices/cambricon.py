@@ -28,6 +28,7 @@ class Cambricon(SmiBackend):
     vendor: ClassVar[str] = "Cambricon"
     vendor_ids: ClassVar[frozenset[int]] = frozenset({0xCABC})
     tools: ClassVar[tuple[str, ...]] = ("cnmon",)
+    exposes: ClassVar[tuple[str, ...]] = ("power", "temperature", "processes")
     folder: ClassVar[str] = "/usr/bin"
     variables: ClassVar[tuple[tuple[str, ...], ...]] = (("MLU_VISIBLE_DEVICES",),)
     torch_type: ClassVar[str] = "mlu"

@@ -12,7 +12,7 @@ from bench.devices.base import Found, parse_index
 from bench.engine.measure import EventTimer
 from bench.environment import derived_id, machine_id
 from bench.record import Device, DeviceModel, NodeClock, Precision
-from bench.sensors import CpuSource
+from bench.sensors import EXPOSES, CpuSource
 
 if TYPE_CHECKING:
     from kernels.base import Kernel
@@ -37,6 +37,22 @@ PARTS = {
     (0x70, 0x663): "FTC663",
     (0xC0, 0xAC3): "Ampere-1",
 }
+# What /proc/cpuinfo calls them on x86, Arm and LoongArch, the widest first. SVE's name takes its length in bits.
+INSTRUCTION_SETS = {
+    "amx_tile": "amx",
+    "avx512f": "avx512",
+    "avx2": "avx2",
+    "avx": "avx",
+    "sse2": "sse2",
+    "sme": "sme",
+    "sve": "sve",
+    "asimd": "neon",
+    "neon": "neon",
+    "lasx": "lasx",
+    "lsx": "lsx",
+}
+# Linux drivers whose highest frequency is that of the firmware's table; boost may go beyond it.
+WITHOUT_BOOST = frozenset({"acpi-cpufreq", "pcc-cpufreq"})
 
 
 class Cpu:
@@ -62,6 +78,7 @@ class Cpu:
             bin=None,
             board_part=None,
             simulated=False,
+            plays=None,
             count_unit="package",
             obtained={"vendor": "host_attested", "model": "host_attested", "uuid": "asserted"},
             firmware=_short(fields.get("microcode")),
@@ -72,6 +89,9 @@ class Cpu:
             cache_bytes=last_level_cache_bytes(cpus, self.root),
             units=usable_cores(cpus, self.root),
             max_clock_mhz=max_clock_mhz(cpus, self.root),
+            instruction_set=instruction_set(fields, self.root),
+            source="linux",
+            exposes=EXPOSES,
         )
         device = Device(
             device="cpu:0",
@@ -204,8 +224,25 @@ def _size_bytes(text: str) -> int:
 
 def max_clock_mhz(cpus: list[int], root: Path) -> int | None:
     """Return the highest clock that any usable processor supports, MHz; None where the kernel does not tell."""
+    if any(_cpu_file(root, cpu, "cpufreq/scaling_driver") in WITHOUT_BOOST for cpu in cpus):
+        return None
     khz = [int(text) for cpu in cpus if (text := _cpu_file(root, cpu, "cpufreq/cpuinfo_max_freq")).isdigit()]
     return max(khz) // 1000 if khz and max(khz) >= 1000 else None
+
+
+def instruction_set(fields: dict[str, str], root: Path) -> str | None:
+    """Return the widest instruction set that a GEMM may use; None where the kernel does not tell it.
+
+    Args:
+        fields: of /proc/cpuinfo.
+        root: the file system's root.
+    """
+    flags = {*fields.get("flags", "").split(), *fields.get("features", "").split()}
+    known = next((name for flag, name in INSTRUCTION_SETS.items() if flag in flags), None)
+    if known != "sve":
+        return known
+    length_bytes = _read(root / "proc/sys/abi/sve_default_vector_length")
+    return f"sve{8 * int(length_bytes)}" if length_bytes.isdigit() and len(length_bytes) < 6 else None
 
 
 def _meminfo(root: Path, name: str) -> int | None:

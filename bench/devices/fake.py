@@ -21,6 +21,7 @@ from bench.telemetry import Reading
 if TYPE_CHECKING:
     from kernels.base import Accumulate, Kernel, Method, Prepared, Problem, Residual
 
+EXPOSES = ("power", "clock", "temperature", "throttle", "ecc", "processes")
 MOST_DEVICES = 1024
 INNER = 64  # the products that are really computed are at most this large in each dimension
 SECOND_NS = 10**9
@@ -52,15 +53,16 @@ class Fake:
         return NodeClock(source="fake", uncertainty_ns=self.scenario.clock_uncertainty_ns)
 
     def _model(self) -> DeviceModel:
-        s = self.scenario
+        s, told = self.scenario, self.scenario.default.telemetry
         return DeviceModel(
             kind="gpu",
-            vendor="petaseal",
-            model="Fake-1",
+            vendor=s.vendor,
+            model=s.model,
             bin=None,
             board_part=None,
             simulated=True,
-            count_unit="card",
+            plays=s.plays,
+            count_unit=s.count_unit,
             obtained=dict.fromkeys(("vendor", "model", "uuid", "serial", "pci_address", "firmware"), "asserted"),
             firmware="1.0",
             driver="fake",
@@ -70,6 +72,9 @@ class Fake:
             cache_bytes=s.cache_bytes,
             units=s.units,
             max_clock_mhz=s.max_clock_mhz,
+            instruction_set=None,
+            source="fake" if told else None,
+            exposes=EXPOSES if told else (),
         )
 
     def _device(self, index: int) -> Device:

@@ -123,6 +123,7 @@ def _described(kind: str, index: int) -> tuple[DeviceModel, Device]:
         bin=None,
         board_part=None,
         simulated=False,
+        plays=None,
         count_unit="card",
         obtained=obtained,
         firmware=None,
@@ -133,6 +134,9 @@ def _described(kind: str, index: int) -> tuple[DeviceModel, Device]:
         cache_bytes=cache,
         units=None,
         max_clock_mhz=None,
+        instruction_set=None,
+        source=None,
+        exposes=(),
     )
     device = Device(
         device=f"torch:{index}", model=0, uuid=uuid, serial=None, die_id=None, pci_address=None, parent=None

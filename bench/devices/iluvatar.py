@@ -28,6 +28,7 @@ class Iluvatar(SmiBackend):
     vendor: ClassVar[str] = "Iluvatar CoreX"
     vendor_ids: ClassVar[frozenset[int]] = frozenset({0x1E3E})
     tools: ClassVar[tuple[str, ...]] = ("ixsmi",)
+    exposes: ClassVar[tuple[str, ...]] = ("power", "temperature")
     folder: ClassVar[str] = "/usr/local/corex/bin"
     variables: ClassVar[tuple[tuple[str, ...], ...]] = (("CUDA_VISIBLE_DEVICES",),)
 

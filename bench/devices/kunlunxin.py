@@ -26,6 +26,7 @@ class Kunlunxin(SmiBackend):
     vendor: ClassVar[str] = "Kunlunxin"
     vendor_ids: ClassVar[frozenset[int]] = frozenset({0x1D22})
     tools: ClassVar[tuple[str, ...]] = ("xpu-smi", "xpu_smi")
+    exposes: ClassVar[tuple[str, ...]] = ("power", "clock", "temperature", "ecc", "processes")
     folder: ClassVar[str] = "/usr/local/bin"
     variables: ClassVar[tuple[tuple[str, ...], ...]] = (("XPU_VISIBLE_DEVICES",), ("CUDA_VISIBLE_DEVICES",))
 

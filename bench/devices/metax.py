@@ -42,6 +42,7 @@ class MetaX(SmiBackend):
     vendor: ClassVar[str] = "MetaX"
     vendor_ids: ClassVar[frozenset[int]] = frozenset({0x9999})
     tools: ClassVar[tuple[str, ...]] = ("mx-smi",)
+    exposes: ClassVar[tuple[str, ...]] = ("power", "temperature", "processes")
     folder: ClassVar[str] = "/opt/mxdriver/bin"
     variables: ClassVar[tuple[tuple[str, ...], ...]] = (("CUDA_VISIBLE_DEVICES",),)
 

@@ -21,6 +21,7 @@ class MooreThreads(SmiBackend):
     vendor: ClassVar[str] = "Moore Threads"
     vendor_ids: ClassVar[frozenset[int]] = frozenset({0x1ED5})
     tools: ClassVar[tuple[str, ...]] = ("mthreads-gmi",)
+    exposes: ClassVar[tuple[str, ...]] = ("power", "clock", "temperature")
     folder: ClassVar[str] = "/usr/bin"
     variables: ClassVar[tuple[tuple[str, ...], ...]] = (("MUSA_VISIBLE_DEVICES",),)
     torch_type: ClassVar[str] = "musa"

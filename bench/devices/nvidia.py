@@ -17,7 +17,7 @@ from bench.devices import libcuda, pci
 from bench.devices.base import Found, UnusableError, check_same, index_of, parse_index
 from bench.devices.cuda_visible import VISIBLE, Entry, arrange, cuda_name, look_outside, view
 from bench.devices.libcuda import CudaError, Visible
-from bench.devices.nvml import Gpu, Nvml, NvmlSource, loaded_library, normal_address
+from bench.devices.nvml import EXPOSES, Gpu, Nvml, NvmlSource, loaded_library, normal_address
 from bench.devices.torch_device import OpenedTorch
 from bench.engine.measure import EventTimer
 from bench.errors import DeviceError, InputError, MissingLibraryError
@@ -178,6 +178,7 @@ def describe(
         bin=None,
         board_part=gpu.board_part,
         simulated=is_fake(driver),
+        plays=None,
         count_unit="card" if gpu.parent is None else "slice",
         obtained={name: "host_attested" for name, value in told.items() if value is not None},
         firmware=gpu.firmware,
@@ -188,6 +189,9 @@ def describe(
         cache_bytes=None if visible is None else visible.cache_bytes,
         units=gpu.units or (None if visible is None else visible.units),
         max_clock_mhz=gpu.max_clock_mhz,
+        instruction_set=None,
+        source="nvml",
+        exposes=EXPOSES if gpu.parent is None else EXPOSES[1:],
     )
     return Found(model, device)
 

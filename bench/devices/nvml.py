@@ -18,6 +18,7 @@ from bench.errors import DeviceError
 from bench.record import readable_identifier
 from bench.telemetry import Reading
 
+EXPOSES = ("power", "clock", "temperature", "throttle", "ecc", "processes")  # of a GPU; the power is not an instance's
 GPU_IS_LOST, RESET_REQUIRED = 15, 16  # nvmlReturn_t
 SM_CLOCK, GPU_SENSOR, UNCORRECTED, VOLATILE, AGGREGATE, ECC_OFF, MIG_ENABLED = 1, 0, 1, 0, 1, 0, 1
 NOT_AVAILABLE = {2**32 - 1, 2**64 - 1}

@@ -166,13 +166,23 @@ class Tool(NamedTuple):
         """
         printed = self.run(*arguments)
         begin, end = printed.find("{"), printed.rfind("}")
-        try:
-            found = json.loads(printed[begin : end + 1]) if 0 <= begin < end else None
-        except (ValueError, RecursionError):
-            found = None
+        text = printed[begin : end + 1] if 0 <= begin < end else ""
+        found = _parsed(text) or _parsed(_NO_COMMA.sub('","', text))
         if not isinstance(found, dict):
             raise self.unknown("JSON object")
         return found
+
+
+# Between a value and the next name, as hy-smi prints BW's power; an empty text follows its colon.
+_NO_COMMA = re.compile(r'(?<=[^\s:,{\[\\])""(?=[^",:}\]])')
+
+
+def _parsed(text: str) -> Any:
+    """Return what a text in JSON is; None for another."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _read_both(process: subprocess.Popen[bytes], until_s: float) -> tuple[str, str]:

@@ -68,6 +68,7 @@ class SmiBackend:
     vendor_ids: ClassVar[frozenset[int]]  # PCI
     vga_counts: ClassVar[bool] = True  # False where the vendor also makes graphics for consoles and desktops
     tools: ClassVar[tuple[str, ...]]
+    exposes: ClassVar[tuple[str, ...]]  # quantities that readings have (`bench.record.DeviceModel`)
     folder: ClassVar[str]  # where the vendor's packages put the tool
     variables: ClassVar[tuple[tuple[str, ...], ...]]  # applied one after another; of each group the first that is set
     torch_type: ClassVar[str] = "cuda"
@@ -173,6 +174,7 @@ class SmiBackend:
             model=row.model,
             **parts,
             simulated=False,
+            plays=None,
             count_unit=row.count_unit,
             obtained={name: "host_attested" for name, value in known.items() if value is not None},
             driver=told(row.driver),
@@ -182,6 +184,9 @@ class SmiBackend:
             cache_bytes=None,
             units=row.units,
             max_clock_mhz=row.max_clock_mhz,
+            instruction_set=None,
+            source=tool.name,
+            exposes=self.exposes,
         )
         return Found(model, Device(device=f"{self.kind}:{index}", model=0, **identities))
 

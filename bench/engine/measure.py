@@ -174,7 +174,7 @@ class _Loop:
         self.next += self.task.batch
 
     def warm_up(self, tell: Callable[[str, int], None]) -> tuple[list[Row], WarmupEnd]:
-        """Load until the core window opens, whatever the steady-state test says; return its samples and reason."""
+        """Load until the core window opens, whatever trends there are; return its samples and what had a trend."""
         task, now = self.task, self.clock.monotonic_ns
         profile, span = task.profile, task.span
         test = SteadyTest(profile.steady_state)

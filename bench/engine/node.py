@@ -26,6 +26,7 @@ from bench.engine.assemble import NodeFacts, Shares, node_record, samples_gz
 from bench.engine.measure import Row
 from bench.engine.schedule import check_campaign, check_start, self_issued, utc_window
 from bench.engine.session import Result, UtcWindow
+from bench.environment import worst_switches
 from bench.node_clock import node_clock
 from bench.record import Campaign, Failure, NodeClock, NodeRecord, Precision, Profile, Window, Workload
 from bench.record.node import FailureCode
@@ -252,7 +253,7 @@ class _Node:
             assert isinstance(worker.answer, messages.Ready)
             worker.ready = {facts.workload for facts in worker.answer.facts}
             self.libraries |= worker.answer.libraries
-            self.switches |= worker.answer.switches
+            self.switches = worst_switches(self.switches, worker.answer.switches)
             for trouble in worker.answer.troubles:
                 self.fail(worker, (trouble.workload,), trouble.code, trouble.detail)
             for remark in worker.answer.remarks:
@@ -290,7 +291,7 @@ class _Node:
         core = self.own_window(window, campaign, self.starts_ns)
         now_ns = self.clock.utc_ns()
         late_ns = now_ns - core.load_ns
-        if (core.opens_ns - now_ns) * 2 < request.profile.warmup_ns:  # R6: no steady state can come of what is left
+        if (core.opens_ns - now_ns) * 2 < request.profile.warmup_ns:  # R6: what is left does not warm a device up
             for worker in busy:
                 self.fail(worker, (workload,), "late", f"{late_ns // SECOND_NS} s after its load was due")
             return

@@ -14,7 +14,7 @@ import msgspec
 from bench.clock import Clock, sleep_until_utc
 from bench.devices.base import Found, Opened
 from bench.engine.measure import Measured, Row, Span, Task, Worst, measure
-from bench.environment import normal_switches
+from bench.environment import loaded_emulation, normal_switches
 from bench.errors import DeviceError, PetasealError, one_line, public_text
 from bench.profile import Trial, batch_of, choose_fixed, choose_tuned, longest_launch_ns, needed_bytes
 from bench.record import Choice, Figure, Precision, Profile, Shape, Workload, least_operand_bytes
@@ -135,6 +135,7 @@ class Session:
         imported = {name: sys.modules[name] for name in LIBRARIES if name in sys.modules}
         found = {name: str(getattr(module, "__version__", "")) for name, module in imported.items()}
         found |= {name: value for name, value in self._switches.items() if name.endswith(".blas")}
+        found |= dict.fromkeys(loaded_emulation(), "loaded")
         return {name: one_line(value, 200) for name, value in found.items() if value}
 
     def prepare(self, workload: Workload, shared_by: int = 1) -> Facts:

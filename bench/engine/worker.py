@@ -82,7 +82,8 @@ def serve(connection: Connection[Any, Any]) -> None:
         except Exception as error:
             troubles.append(trouble(workload, error))
     if session:
-        libraries, switches = session.libraries(), session.switches()
+        switches = session.switches()  # first: a library is known by its digest once its switches were read
+        libraries = session.libraries()
     remarks = tuple(session.remarks) if session else ()
     connection.send_bytes(messages.encode(messages.Ready(tuple(ready), remarks, tuple(troubles), libraries, switches)))
     measured: list[Workload] = []

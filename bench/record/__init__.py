@@ -4,7 +4,7 @@ Nothing in here may import numpy, torch or a device library: verifiers import it
 """
 
 from bench.record.campaign import Attempt, Campaign, ExpectedNode, LeftOutNode, Window
-from bench.record.configs import config_names, config_path, parse_yaml, read_config, read_yaml
+from bench.record.configs import config_names, config_path, emulation_libraries, parse_yaml, read_config, read_yaml
 from bench.record.fields import (
     GRADES,
     Challenge,
@@ -27,7 +27,7 @@ from bench.record.fields import (
     encode,
 )
 from bench.record.files import exclusive_lock, read_bytes, refuse_existing, replacing, write_atomic
-from bench.record.interval import SUBWINDOWS, Bounds, bounds_above, throughput_bounds
+from bench.record.interval import SUBWINDOWS, Bounds, bounds_above, throughput_bounds, window_trend
 from bench.record.node import (
     RULES_VERSION,
     Companion,
@@ -107,6 +107,7 @@ __all__ = [
     "config_names",
     "config_path",
     "digest",
+    "emulation_libraries",
     "encode",
     "exclusive_lock",
     "identifier",
@@ -119,5 +120,6 @@ __all__ = [
     "refuse_existing",
     "replacing",
     "throughput_bounds",
+    "window_trend",
     "write_atomic",
 ]

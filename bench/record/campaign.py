@@ -23,7 +23,7 @@ from bench.record.fields import (
     UtcTime,
     Workload,
 )
-from bench.units import utc_ns
+from bench.units import DAY_NS, utc_ns
 
 Outcome = Literal["submitted", "not-submitted", "aborted"]
 
@@ -102,6 +102,8 @@ class Campaign(Document, frozen=True, kw_only=True, dict=True):
             if not before_ns <= window.load_ns <= window.opens_ns < window.closes_ns:
                 return f"the {window.workload} window is reversed, or begins before the window before it ends"
             before_ns = window.closes_ns
+        if before_ns > DAY_NS:  # age and validity count from the last window: no empty one may put them off
+            return "the campaign ends more than a day after its start"
         return None
 
     def start_problem(self, starts_at: str) -> str | None:

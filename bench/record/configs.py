@@ -112,3 +112,9 @@ def read_config(folder: str, name_or_file: str, kind: type[T]) -> T:
 
 
 _installed: dict[tuple[Path, Any], Any] = {}  # frozen values, of files that do not change
+
+
+@cache
+def emulation_libraries() -> tuple[str, ...]:
+    """Return a part of the name of each library that is known to emulate products (R1), in lower case."""
+    return tuple(read_yaml(config_path("emulation.yaml"), dict[str, str]))

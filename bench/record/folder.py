@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
@@ -20,6 +20,7 @@ from bench.errors import InputError, OutputExistsError, RefusedError
 from bench.record.campaign import Campaign
 from bench.record.fields import Count, PoolClass, Precision, UtcTime, digest, encode
 from bench.record.files import read_bytes, replacing, write_atomic
+from bench.record.node import Device, DeviceModel
 from bench.units import utc_ns
 
 SHARDS = 256
@@ -112,6 +113,24 @@ class Published(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         utc_ns(self.starts_at)
 
 
+class FoundModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Devices of one node that differ in nothing but the values of their identities."""
+
+    model: DeviceModel
+    device: Device  # one of them
+    names: tuple[str, ...]  # of all of them, such as cuda:0
+
+
+def alike(found: Iterable[tuple[DeviceModel, Device]]) -> tuple[FoundModel, ...]:
+    """Return a node's devices, those together that are of one model, of one kind, and tell the same identities."""
+    groups: dict[tuple[object, ...], list[tuple[DeviceModel, Device]]] = {}
+    for model, device in found:
+        told = tuple(value is None for value in (device.uuid, device.serial, device.die_id, device.parent))
+        key = (encode(model), device.device.partition(":")[0], told)
+        groups.setdefault(key, []).append((model, device))
+    return tuple(FoundModel(*same[0], tuple(device.device for _, device in same)) for same in groups.values())
+
+
 class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a node tells of itself before T0 (`bench.campaign.preflight`)."""
 
@@ -122,6 +141,7 @@ class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clock_uncertainty_ns: int | None
     disk_free_bytes: int
     problems: tuple[str, ...]  # each a sentence
+    found: tuple[FoundModel, ...] = ()  # what its devices are, for whoever says what they can expect
 
 
 class Sums(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

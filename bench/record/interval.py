@@ -1,4 +1,4 @@
-"""R9: the throughput bounds of one window, in exact integers, from the 30 sub-window times.
+"""R9 and R6: the throughput bounds of one window and its trend, in exact integers, from the 30 sub-window times.
 
 Pure arithmetic that the harness and every verifier share; no I/O and no floating point may enter it.
 The steps stand in ``docs/run-rules.md``.
@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isqrt
 from operator import mul
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 SUBWINDOWS = 30
 FINE_BITS = 32
 T_95_29_MILLIONTHS = 1_699_127  # one-sided 95 % quantile of Student's t, 29 degrees of freedom, times 10^6
+TREND_WEIGHTS = tuple(range(1 - SUBWINDOWS, SUBWINDOWS, 2))  # -29, -27 ... 29: their sum is 0
+
+Trend = Literal["falling", "rising"]
 
 
 class Bounds(NamedTuple):
@@ -106,3 +109,23 @@ def _upper(work: int, total: int, num: int, den: int, h_fine: int) -> int:
         else:
             low = middle + 1
     return low
+
+
+def window_trend(least_ns: int, over_ns: Sequence[int], most: int) -> Trend | None:
+    """Return which way the rate of a window went beyond R6's two bounds; None where it kept within one of them.
+
+    With T = sum (2 i - 29) x_i the least-squares line through x_i = least_ns + over_ns[i] rises by 6 T / (31 S) of
+    their mean from the first to the last: times that grow are a rate that falls.
+
+    Args:
+        least_ns: shortest sub-window, ns.
+        over_ns: how much longer each of the 30 sub-windows took, ns.
+        most: the change that is allowed, both in percent and in half-widths h of R9.
+    """
+    t = sum(map(mul, TREND_WEIGHTS, over_ns))  # T: the weights leave nothing of least_ns
+    if 600 * abs(t) <= 31 * most * (SUBWINDOWS * least_ns + sum(over_ns)):
+        return None
+    spread = spread_above(least_ns, over_ns)
+    if 36 * t * t * spread.den <= (31 * most) ** 2 * spread.num:  # 6 |T| <= 31 most h, squared: h is a root
+        return None
+    return "falling" if t > 0 else "rising"

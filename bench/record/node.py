@@ -33,7 +33,7 @@ from bench.record.fields import (
 from bench.record.interval import SUBWINDOWS
 from bench.record.plan import UNKNOWN_CACHE_OPERAND_BYTES, CompanionRole, role_of
 
-RULES_VERSION = "petaseal-rules/0.1"
+RULES_VERSION = "petaseal-rules/0.2"
 
 Method = Literal["native", "upcast"]
 CountUnit = Literal["card", "package", "die", "slice"]
@@ -88,6 +88,7 @@ class DeviceModel(Document, frozen=True, kw_only=True):
     bin: Text | None  # the grade of silicon within the model, where the vendor tells one (910B1 .. 910B4)
     board_part: Text | None  # part number of the board
     simulated: bool
+    plays: Name | None  # of a simulated device: the row of the ratings that it is judged by
     count_unit: CountUnit
     # For each field of the model and of its devices that identifies them and is not null: asserted (by the host, or
     # derived from it), host_attested (told by the vendor's driver on the host), device_attested (signed by the device).
@@ -100,6 +101,10 @@ class DeviceModel(Document, frozen=True, kw_only=True):
     cache_bytes: Count | None  # last-level and memory-side cache (R3)
     units: Count | None  # SMs, cores or AI cores (R12)
     max_clock_mhz: Count | None
+    instruction_set: Name | None  # of processors: the widest that a GEMM may use (R12); null for all else
+    source: Name | None  # of telemetry: the library or tool that is read; null where nothing is
+    # What that can tell: power, clock, temperature, throttle, ecc, processes (R13)
+    exposes: tuple[Name, ...]
 
 
 def least_operand_bytes(model: DeviceModel) -> int:
@@ -150,7 +155,10 @@ class Figure(NamedTuple):
     row_error_ppm: int | None  # largest row error in millionths of R5's unit; null: NaN, Inf or a stale product
     rms_error_ppm: int | None
     samples: int  # telemetry
-    coverage_ppm: int | None
+    clock_samples: int  # readings of the clock in the window
+    clock_gap_ns: int | None  # longest time of the window without one, its edges counted; null: there is none
+    power_samples: int
+    power_gap_ns: int | None
     power_mean_mw: int | None
     power_counter_mw: int | None  # mean by the device's own energy counter
     temperature_max_c: int | None
@@ -203,7 +211,10 @@ class Measurement(Document, frozen=True, kw_only=True):
     row_error_ppm: tuple[Count | None, ...]
     rms_error_ppm: tuple[Count | None, ...]
     samples: tuple[Count, ...]
-    coverage_ppm: tuple[Ppm | None, ...]
+    clock_samples: tuple[Count, ...]
+    clock_gap_ns: tuple[Count | None, ...]
+    power_samples: tuple[Count, ...]
+    power_gap_ns: tuple[Count | None, ...]
     power_mean_mw: tuple[Count | None, ...]
     power_counter_mw: tuple[Count | None, ...]
     temperature_max_c: tuple[Count | None, ...]
@@ -358,17 +369,20 @@ _PLACEHOLDERS = frozenset(
         "serialnumber",
         "123456789",
         "1234567890",
-        "0123456789",
     ]
 )
 _MIN_DIGITS = 4  # of a bare number that tells devices apart; "1" and "-1" do not
+# What vendors put before an identity: its kind, "0x", leading zeros. No word consists of hex digits alone.
+_PREFIXES = re.compile("(?:uuid|gpu|mig|npu|mlu|dcu|hcu|gcu|xpu|ppu|0x(?!pu)|0)+")
+_NOT_ALPHANUMERIC = re.compile(r"[^0-9a-z]+")
 
 
 def identifier(text: object) -> str | None:
     """Return a device identifier in the one form that is compared, or None for what identifies nothing.
 
-    One device must not become two by spelling: width, case, punctuation, a leading "GPU" or "UUID" and leading zeros do
-    not count. Drivers write placeholders where they know nothing ("N/A", "0", "Unknown"); a placeholder is no identity.
+    One device must not become two by spelling: width, case, punctuation, leading zeros and what vendors put before an
+    identity ("GPU-", "MIG-GPU-", "UUID: 0x"), however often, do not count. Drivers write placeholders where they know
+    nothing ("N/A", "0", "Unknown"); a placeholder is no identity.
     """
     if text is None:
         return None
@@ -376,14 +390,12 @@ def identifier(text: object) -> str | None:
     if not flat.isascii():
         flat = unicodedata.normalize("NFKC", flat)
     flat = _NOT_ALPHANUMERIC.sub("", flat.casefold())
-    bare = flat.removeprefix("uuid").removeprefix("gpu").removeprefix("0x").lstrip("0")
+    prefix = _PREFIXES.match(flat)
+    bare = flat if prefix is None else flat[prefix.end() :]
     too_short = not bare or (bare.isdigit() and len(bare) < _MIN_DIGITS)
-    return None if too_short or flat in _PLACEHOLDERS or set(bare) <= {"f", "x"} else bare
+    return None if too_short or bare in _PLACEHOLDERS or set(bare) <= {"f", "x"} else bare
 
 
 def readable_identifier(text: object) -> str | None:
     """Return a device identifier as a record holds it: as the driver tells it, trimmed; None for a placeholder."""
     return str(text).strip() if identifier(text) is not None else None
-
-
-_NOT_ALPHANUMERIC = re.compile(r"[^0-9a-z]+")

@@ -55,7 +55,7 @@ class Shape(Document, frozen=True, kw_only=True):
 
 
 class SteadyState(Document, frozen=True, kw_only=True):
-    """Limits of the steady-state test (R6): the relative change over the last samples that still counts as no trend."""
+    """Limits of the warm-up's trends (R6): the change over the last samples that still counts as no trend."""
 
     min_samples: Annotated[int, Meta(ge=4, le=10_000)]
     max_rate_trend_ppm: Ppm
@@ -86,7 +86,7 @@ class Profile(Document, frozen=True, kw_only=True):
     launches_per_subwindow: Annotated[int, Meta(ge=4, le=100_000)]  # what a shape is chosen for; R4 demands >= 4
     verified_launches: Annotated[int, Meta(ge=1, le=10_000)]  # for each operand set in one window, drawn from the seed
     telemetry_interval_ns: Positive
-    busy: Literal["refuse", "flag"]  # a device on which somebody else has a context: no figure, or one that is held
+    busy: Literal["refuse", "flag"]  # a device on which somebody else has a context: no figure, or one that says so
     steady_state: SteadyState
     companion_ns: Count  # for each companion
     kernels: dict[Name, Kernels]  # by kind of device, such as cuda; a kind that is absent computes with its own kernel

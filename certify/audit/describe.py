@@ -16,6 +16,8 @@ from certify.audit.run import Report
 from certify.policy.policies import Condition, Policy, demand
 from certify.policy.reasons import effect_of, reasons
 from certify.policy.verdicts import Verdict
+from certify.samples.summary import Watched
+from certify.statement.bounds import bound_text
 from certify.statement.build import PoolLine
 from certify.statement.records import Chain
 
@@ -84,6 +86,8 @@ def _pool_json(report: Report, pool: PoolLine) -> dict[str, Any]:
     ends = report.examined.ends.get(pool.pool)
     return {
         **msgspec.to_builtins(pool.counted),
+        "steps": msgspec.to_builtins(pool.steps),
+        "with_witness": msgspec.to_builtins(pool.with_witness),
         **{
             name: None
             if ends is None
@@ -103,6 +107,15 @@ def _pool(report: Report, pool: PoolLine) -> Iterator[str]:
         said = None if stated is None else getattr(stated.counted, f"{title}_mflop_s")
         same = "as stated" if stated is not None and made == said else f"STATED {said}"
         yield f"  {title:10} {rate_text(made)} ({'n/a' if made is None else f'{made:,}'} MFLOP/s), {same}"
+    stated_steps = () if stated is None else stated.steps
+    for step in pool.steps:
+        devices, same = f"{step.devices:,} devices", "as stated" if step in stated_steps else "NOT as stated"
+        yield f"  {step.step:10} {rate_text(step.certified_mflop_s)} certified on this step, {devices}, {same}"
+    if (more := pool.with_witness).devices:
+        added = f"{rate_text(more.certified_mflop_s)}, {more.devices:,} devices"
+        yield f"  witness    {added}: counts with a witness of the statement only"
+    if never := counted.never_scheduled_mflop_s:
+        yield f"  never      {rate_text(never)} of the certified sum is scheduled by no platform: nothing bounds it"
     if (ends := report.examined.ends.get(pool.pool)) is not None:
         for title, (certified_mflop_s, place) in ends._asdict().items():
             yield f"  {title:10} {place}: {certified_mflop_s:,} MFLOP/s certified"
@@ -112,7 +125,7 @@ def _conditions(report: Report) -> Iterator[tuple[Policy, Condition, Verdict]]:
     """Yield each condition of the policies with the verdict that records and samples give."""
     verdicts = {(v.policy, v.condition): v for v in (report.again.verdicts if report.again else ())}
     for policy in report.policies:
-        for condition in policy.conditions:
+        for condition in policy.judged:
             yield policy, condition, verdicts[policy.policy, condition.condition]
 
 
@@ -126,7 +139,9 @@ def _condition(report: Report, policy: Policy, c: Condition, verdict: Verdict) -
     yield f"  demands    {demand(c)}"
     for line in verdict.bases:
         seen = f"{line.observed_mflop_s:,} MFLOP/s,"
-        if line.whole_mflop_s is not None:
+        if verdict.operator is None:
+            against = f"of {line.whole_mflop_s:,}: {percent_text(line.observed_ppm)}, nothing is demanded"
+        elif line.whole_mflop_s is not None:
             wanted = f"{verdict.operator} {percent_text(verdict.threshold_ppm)}"
             against = f"of {line.whole_mflop_s:,}, demanded {wanted}"
         else:
@@ -200,6 +215,8 @@ def _chain(one: Chain) -> Iterator[str]:
     yield f"  R7         {spread.total_ns / 10**9:.3f} s counted: grade {judged.grade or 'none'}"
     covered = f"{f.opened_ns:,} to {f.covered_until_ns:,} ns after the opening"
     yield f"  R10        {covered}, clock {record.clock.source}"
+    limit = judged.limit
+    yield f"  R12        {bound_text(judged.step, *((None, None) if limit is None else limit[:2]))}"
     yield from _telemetry(one)
     for code in judged.codes:
         yield f"  {effect_of(code):10} {code}"
@@ -214,8 +231,13 @@ def _telemetry(one: Chain) -> Iterator[str]:
     w = one.watched
     clock = f"{_text(w.clock_mean_mhz, 'MHz')} (highest {_text(w.clock_max_mhz, 'MHz')})"
     heat = f"{_text(w.temperature_max_c, '°C')} at most, throttled {percent_text(w.throttled_ppm)}"
-    yield f"  R13        {w.samples} readings over {percent_text(w.coverage_ppm)} of the window's seconds"
+    gaps = (f"of the {name} {count} (longest gap {_text(gap, 'ns')})" for name, count, gap in _readings(w))
+    yield f"  R13        {w.samples} readings, {', '.join(gaps)}"
     yield f"             power {_text(w.power_mean_mw, 'mW')}, clock {clock}, {heat}"
+
+
+def _readings(w: Watched) -> tuple[tuple[str, int, int | None], ...]:
+    return ("clock", w.clock_samples, w.clock_gap_ns), ("power", w.power_samples, w.power_gap_ns)
 
 
 def _text(value: int | None, unit: str) -> str:
@@ -233,6 +255,9 @@ def _chain_json(one: Chain) -> dict[str, Any]:
         "counted_workload": judged.counted,
         "counts": judged.counts,
         "grade": judged.grade,
+        "step": judged.step,
+        "limit": None if judged.limit is None else judged.limit.name,
+        "limit_mflop_s": None if judged.limit is None else judged.limit.mflop_s,
         "launches": f.launches,
         "shape": [m.m, m.n, m.k],
         "rates": {

@@ -46,6 +46,7 @@ BY_BASELINE = frozenset(  # fields of a verdict on what is newly added
     )
 )
 KEYED = {  # lists whose entries are known by some of their fields, and the code where one differs
+    "ceilings": (("pool", "precision", "choice", "vendor", "model", "step", "limit"), "sums-differ"),
     "findings": (("code", "workload"), "findings-differ"),
     "not_counted": (("node_id", "device", "workload"), "codes-differ"),
     "verdicts": (("policy", "condition"), "verdict-differs"),
@@ -287,7 +288,11 @@ def _said(entry: dict[str, Any]) -> str:
     """Return what an entry says, in a few words."""
     if not entry:
         return "nothing"
-    return ", ".join(entry["codes"]) if "codes" in entry else str(entry.get("devices", entry.get("verdict")))
+    return (
+        ", ".join(entry["codes"])
+        if "codes" in entry
+        else str(entry.get("devices", entry.get("figures", entry.get("verdict"))))
+    )
 
 
 def _needs_baseline(verdict: dict[str, Any]) -> bool:

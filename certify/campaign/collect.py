@@ -27,16 +27,14 @@ from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import open_record
 from certify.judge.aggregate import (
-    DeviceKeys,
     Scope,
-    Uniqueness,
     accepted_holds,
+    accepted_with_witness,
     counting_of,
-    device_keys,
     enrolled_only,
-    parent_keys,
 )
 from certify.judge.aggregate import check_belongs as check_record
+from certify.judge.identities import DeviceKeys, Uniqueness, device_keys
 from certify.policy.centre import load_centre
 from certify.policy.policies import load_policy
 from certify.policy.ratings import installed_ratings
@@ -204,6 +202,7 @@ def scope_of(folder: Folder, campaign: Campaign, starts_at: str) -> Scope:
         ratings=installed_ratings(),
         counting=counting_of(policies, centre),
         accept=accepted_holds(policies),
+        accept_with_witness=accepted_with_witness(policies),
         existing=frozenset(),
         enrolled_only=enrolled_only(policies),
     )
@@ -242,7 +241,7 @@ class Gatherer:
                 raise RefusedError("node-key-differs", what, where=path)
             if path not in self.posted:
                 check_file_name(path, opened)
-            keys = tuple(device_keys(record, device) for device in record.devices)
+            keys = tuple(device_keys(device) for device in record.devices)
             alone = Uniqueness()  # a record that names one device twice would spoil the whole statement
             alone.see(record.node_id, keys)
             alone.check_parents()
@@ -278,7 +277,7 @@ def sort_out(found: Iterable[Gathered]) -> tuple[dict[str, Gathered], list[Refus
 
 
 def _sharing(kept: Mapping[str, Gathered]) -> dict[str, str]:
-    """Return the nodes whose records hold a device that another's holds too, or its whole, with that other node."""
+    """Return the nodes whose records hold a device of another's too, or parts of one card, with that other node."""
     holders: dict[str, str] = {}
     shared: dict[str, str] = {}
 
@@ -287,14 +286,9 @@ def _sharing(kept: Mapping[str, Gathered]) -> dict[str, str]:
         shared.setdefault(other, node_id)
 
     for node_id, one in kept.items():
-        for _, keys, _ in one.devices:
-            for key in keys:
+        for keys in one.devices:
+            for key in keys.known:
                 if (other := holders.setdefault(key, node_id)) != node_id:
-                    meet(node_id, other)
-    for node_id, one in kept.items():
-        for _, _, parent in one.devices:
-            for key in parent_keys(parent):
-                if (other := holders.get(key, node_id)) != node_id:
                     meet(node_id, other)
     return shared
 

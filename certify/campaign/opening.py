@@ -315,7 +315,7 @@ def targets_of(policies: Sequence[Policy]) -> tuple[Target, ...]:
     return tuple(
         Target(f"{policy.policy}/{condition.condition}", tuple(condition.classes), condition.value_mflop_s)
         for policy in policies
-        for condition in policy.conditions
+        for condition in policy.judged
         if isinstance(condition, Threshold)
     )
 

@@ -20,6 +20,7 @@ from bench.errors import InputError, RefusedError
 if TYPE_CHECKING:
     from bench.record import Profile
     from certify.campaign.opening import Opened
+    from certify.campaign.prospects import Prospects
     from certify.campaign.roster import EngineNode
 
 Key = Annotated[Path, typer.Option(help="Operator's private key (PEM).")]
@@ -69,6 +70,13 @@ def mount(
         device: Annotated[
             Pairs, typer.Option(help='POOL=DEVICES as for "run --device", such as ai=cuda:0,cuda:1.')
         ] = None,
+        devices: Annotated[
+            Pairs,
+            typer.Option(
+                help='POOL=FILE of what "petaseal devices --json" prints on one of its nodes; may be repeated.'
+            ),
+        ] = None,
+        ratings: Annotated[Path | None, typer.Option(help="File of ratings, to judge these devices with.")] = None,
         device_watts: Annotated[Pairs, typer.Option(help="POOL=WATTS of one device, for the estimate.")] = None,
         exclude: Annotated[Pairs, typer.Option(help="NODE=REASON of a node to leave out; may be repeated.")] = None,
         precision: Annotated[str, typer.Option(help='Such as "fp16,fp64" (default: the profile\'s).')] = "",
@@ -89,8 +97,11 @@ def mount(
     ) -> None:
         """Open a campaign: sign which nodes are measured, how, for which policies, and when they may start."""
         from certify.campaign.opening import Opening, open_folder
+        from certify.campaign.prospects import of_files, read_files, terms_of
         from certify.campaign.roster import Wishes
         from certify.keys.loading import load_signing_key
+        from certify.policy.centre import load_centre
+        from certify.policy.ratings import load_ratings
         from certify.statement.issue import DEFAULT_POLICIES
 
         if challenge_from not in ("witness", "registry"):
@@ -100,6 +111,8 @@ def mount(
         wishes = Wishes(
             partitions, pairs(gres, "--gres"), pairs(device, "--device"), watts, pairs(exclude, "--exclude", "excluded")
         )
+        files = read_files(pairs(devices, "--devices"), load_centre(centre))
+        table = load_ratings(ratings)
         precisions: Any = tuple(
             name.strip() for name in precision.split(",") if name.strip()
         )  # checked against the profile
@@ -121,7 +134,9 @@ def mount(
         )
         found = None if nodes is None else engines.discover(nodes, sorted(set(partitions.values())))
         signing = load_signing_key(key, passphrase_file, signer)
-        show_opened(open_folder(opening, signing, found, time.time_ns()), as_json)
+        opened = open_folder(opening, signing, found, time.time_ns())
+        terms = terms_of(opened.folder, opened.campaign, opened.profile)
+        show_opened(opened, as_json, of_files(terms, files, table))
 
     @app.command(epilog="Example: petaseal campaign rerun campaign --key operator.pem --out campaign-2")
     def rerun(
@@ -214,6 +229,7 @@ def mount(
         baseline: Annotated[Path | None, typer.Option(help="The signed baseline that the statement binds.")] = None,
         policy: Annotated[list[str] | None, typer.Option(help="Further policy file.")] = None,
         profile: Annotated[list[str] | None, typer.Option(help="Further profile file.")] = None,
+        ratings: Annotated[list[str] | None, typer.Option(help="Further file of ratings to judge with.")] = None,
         accept_simulated: Annotated[bool, typer.Option(help="Do not refuse a simulated statement.")] = False,
         passphrase_file: PassphraseFile = None,
         as_json: Json = False,
@@ -237,6 +253,7 @@ def mount(
             baseline=baseline,
             policies=tuple(policy or ()),
             profiles=tuple(profile or ()),
+            ratings=tuple(ratings or ()),
             accept_simulated=accept_simulated,
         )
         checked, again = Folder(campaign.absolute()), Folder(out.absolute())
@@ -267,7 +284,7 @@ def mount(
             what = f"{absent} of {collected.expected} nodes have no record that counts, {refused} file(s) were refused"
             raise RefusedError("campaign-incomplete", what, where=folder, fix="certify what there is, or rerun")
 
-    def show_opened(opened: Opened, as_json: bool) -> None:
+    def show_opened(opened: Opened, as_json: bool, expected: Prospects | None = None) -> None:
         import msgspec
 
         campaign, roster = opened.campaign, opened.roster
@@ -281,6 +298,7 @@ def mount(
             *engines.estimate(opened),
             *(f"left out   {node.name}: {node.reason}" for node in roster.left_out),
             f"earlier    {len(campaign.earlier)} attempt(s) of this series" if campaign.earlier else "",
+            *([] if expected is None else expected_lines(expected, opened)),
             f"next       petaseal campaign launch {root} --dry-run",
         ]
         emit(
@@ -289,9 +307,24 @@ def mount(
                 "folder": str(root),
                 "campaign": msgspec.to_builtins(campaign),
                 "nodes": msgspec.to_builtins(roster.nodes),
+                **({} if expected is None else expected.as_json()),
             },
             [line for line in lines if line],
         )
+
+
+def expected_lines(expected: Prospects, opened: Opened) -> list[str]:
+    """Return what the devices of a new campaign can expect, and of which pools nothing is known."""
+    known = {one.pool for one in expected.models}
+    unknown = [pool.pool for pool in opened.roster.pools if pool.pool not in known]
+    lines = expected.lines()
+    if unknown:
+        check = f"petaseal campaign check {opened.folder.root}"
+        lines.append(
+            f"devices    nothing is known of those of {', '.join(unknown)} yet: {check} will say what they can count,"
+            " and so does --devices POOL=FILE here"
+        )
+    return lines
 
 
 def pairs(given: Sequence[str] | None, option: str, default: str | None = None) -> dict[str, str]:

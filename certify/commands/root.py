@@ -27,7 +27,7 @@ from certify.commands.campaign import Engines
 from certify.commands.offline import bundle as bundle_cli
 from certify.commands.offline import package as package_cli
 from certify.commands.registry import registry as registry_cli
-from certify.commands.signing import Sealing, nominal_rates
+from certify.commands.signing import Sealing, foresee, foresee_campaign
 from certify.commands.trust import checked_digest
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def root(
 keys_app = typer.Typer(help="Make and show keys.", no_args_is_help=True)
 centre_app = typer.Typer(help="Describe a centre and its baseline inventory.", no_args_is_help=True)
 policy_app = typer.Typer(help="Show the policies that statements are judged by.", no_args_is_help=True)
-bench.cli.mount(app, Sealing(), nominal_rates)
+bench.cli.mount(app, Sealing(), foresee)
 app.add_typer(keys_app, name="keys")
 app.add_typer(centre_app, name="centre")
 app.add_typer(policy_app, name="policy")
@@ -139,7 +139,7 @@ def certify(
     profile: Annotated[str | None, typer.Option(help="Profile file, if the run used one of its own.")] = None,
     sequence: Annotated[int, typer.Option(min=1, help="Number of this statement for the centre and project.")] = 1,
     previous: Annotated[Path | None, typer.Option(help="The statement before this one, which it supersedes.")] = None,
-    valid_days: Annotated[int, typer.Option(min=1, help="Validity; at most what the policies allow.")] = 366,
+    valid_days: Annotated[int, typer.Option(min=1, help="Validity after the end of the measurement, days.")] = 366,
     passphrase_file: PassphraseFile = None,
     signer: SignerCommand = None,
     as_json: Json = False,
@@ -339,11 +339,15 @@ def explain(
 
     from certify.policy import reasons
 
-    entry = reasons.explain(code)
+    entry, mended = reasons.explain(code), reasons.mending().get(code)
     emit(
         as_json,
-        {"code": code, **msgspec.to_builtins(entry)},
-        [f"{code} ({entry.effect}, {entry.rule})", f"  {entry.en}", f"  {entry.zh}"],
+        {"code": code, **msgspec.to_builtins(entry), "mend": msgspec.to_builtins(mended)},
+        [
+            f"{code} ({entry.effect}, {entry.rule})",
+            *(f"  {text}" for text in (entry.en, entry.zh)),
+            *(f"  {text}" for text in (() if mended is None else (mended.en, mended.zh))),
+        ],
     )
 
 
@@ -378,18 +382,48 @@ def centre_check(
     "baseline", epilog="Example: petaseal centre baseline inventory.yaml --key operator.pem --out baseline.dsse.json"
 )
 def centre_baseline(
-    inventory: Annotated[Path, typer.Argument(help="YAML: centre_id, taken_at, devices [{uuid, serial, die_id}].")],
     key: Annotated[Path, typer.Option(help="Operator's private key (PEM).")],
     out: Annotated[Path, typer.Option(help="Signed baseline to make.")],
+    inventory: Annotated[
+        Path | None,
+        typer.Argument(metavar="[INVENTORY]", help="YAML: centre_id, taken_at, devices [{uuid, serial, die_id}]."),
+    ] = None,
+    empty: Annotated[bool, typer.Option("--empty", help="There was no device before: no INVENTORY.")] = False,
+    centre: Annotated[str | None, typer.Option(help="Centre file, with --empty.")] = None,
+    date: Annotated[
+        str | None, typer.Option(help="Day on which there was nothing (default: baseline_date of the centre file).")
+    ] = None,
+    evidence: Annotated[str | None, typer.Option(help="How it is known that there was nothing.")] = None,
+    evidence_file: Annotated[Path | None, typer.Option(help="Paper that says so; its digest is bound.")] = None,
     passphrase_file: PassphraseFile = None,
     signer: SignerCommand = None,
     as_json: Json = False,
 ) -> None:
-    """Sign the inventory that stood before the project: what is in it is not newly added."""
-    from certify.statement.baseline import sign_baseline
+    """Sign what stood there before the project, also if that was nothing: what is listed is not newly added."""
+    from certify.policy.centre import load_centre
+    from certify.statement.baseline import empty_baseline, sign_baseline
 
-    devices = sign_baseline(inventory, key, passphrase_file, out, signer)
-    emit(as_json, {"baseline": str(out), "devices": devices}, [f"{out}: {devices} device(s) signed"])
+    told = {"--centre": centre, "--date": date, "--evidence": evidence, "--evidence-file": evidence_file}
+    if empty == (inventory is not None):
+        raise InputError("usage", "needs either an INVENTORY or --empty", where="centre baseline")
+    if inventory is None:
+        if centre is None or evidence is None:
+            raise InputError("usage", "--empty needs --centre and --evidence", where="centre baseline")
+        baseline = empty_baseline(load_centre(centre), date, evidence, evidence_file)
+        made = sign_baseline(baseline, key, passphrase_file, out, signer)
+    elif given := [name for name, value in told.items() if value is not None]:
+        raise InputError("usage", f"{given[0]} goes with --empty", where="centre baseline")
+    else:
+        made = sign_baseline(inventory, key, passphrase_file, out, signer)
+    name, day = out.name, made.taken_at[:10]
+    emit(
+        as_json,
+        {"baseline": str(out), "devices": len(made.devices), "date": day},
+        [
+            f"{out}: {len(made.devices)} device(s) on {day}, signed",
+            f'in the centre file beside it: baseline: {name}, baseline_date: "{day}"',
+        ],
+    )
 
 
 def _tool() -> Tool:
@@ -451,7 +485,7 @@ witness_cli.mount(app, emit, counting, _tool)
 audit_cli.mount(app, emit, counting)
 package_cli.mount(app, emit)
 registry_cli.mount(app, emit, _machine_id, _devices)
-bench.campaign.cli.mount(campaign_app, Sealing())
+bench.campaign.cli.mount(campaign_app, Sealing(), foresee_campaign)
 campaign_cli.mount(campaign_app, Engines(_discover, _profile, _estimate, _coordinate, _launch), emit, counting)
 
 

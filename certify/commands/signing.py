@@ -1,4 +1,4 @@
-"""What ``bench`` needs of ``certify`` and may not import: opening a campaign, sealing a record, describing it.
+"""What ``bench`` needs of ``certify`` and may not import: opening a campaign, sealing a record, saying what counts.
 
 The root command line hands an instance of `Sealing` to ``bench.cli``.
 """
@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING
 from certify.keys.loading import load_signing_key
 
 if TYPE_CHECKING:
-    from bench.record import Campaign, DeviceModel, NodeRecord, Profile
-    from certify.statement.describe import Judged
+    from collections.abc import Callable, Mapping, Sequence
+
+    from bench.campaign.running import Open
+    from bench.record import Campaign, Device, DeviceModel, NodeRecord, Profile
+    from bench.record.folder import FoundModel
+    from bench.record.judged import Judged
+    from certify.campaign.prospects import Prospects
+    from certify.statement.outlook import Outlook
 
 
 class Signer:
@@ -56,7 +62,7 @@ class Sealing:
         return Signer(key_file, passphrase_file, state_dir, machine_id)
 
     def judge(self, record: NodeRecord, campaign: Campaign, profile: Profile) -> Judged:
-        """Return what the rules make of each figure: device, precision -> reason code -> effect."""
+        """Return what the rules make of each figure, and what bounds it."""
         from certify.statement.describe import judge_record
 
         return judge_record(record, campaign, profile)
@@ -68,9 +74,25 @@ class Sealing:
         return describe_record(record, judged)
 
 
-def nominal_rates(model: DeviceModel) -> dict[str, int]:
-    """Return a device model's nominal ratings by precision, MFLOP/s; empty where the table has no row."""
-    from certify.policy.ratings import installed_ratings
+def foresee(policies: Sequence[str], ratings: Path | None) -> Callable[[DeviceModel, Device], Outlook]:
+    """Return what says what a device's figures can expect under some policies, by default every installed one."""
+    from bench.record import config_names
+    from certify.judge.expectation import demands_of
+    from certify.policy.policies import load_policy
+    from certify.policy.ratings import load_ratings
+    from certify.statement.outlook import outlook_of
 
-    rating = installed_ratings().match(model.vendor, model.model, model.memory_bytes, model.count_unit)
-    return {precision: rate.nominal_mflop_s for precision, rate in rating.rates.items()} if rating else {}
+    table = load_ratings(ratings)
+    demands = [demand for name in policies or config_names("policies") for demand in demands_of(load_policy(name))]
+    return lambda model, device: outlook_of(model, device, table, demands)
+
+
+def foresee_campaign(opened: Open, ratings: Path | None) -> Callable[[Mapping[str, Sequence[FoundModel]]], Prospects]:
+    """Return what says what the devices can expect that the nodes of a campaign tell of."""
+    from certify.campaign.prospects import of_nodes, terms_of
+    from certify.policy.ratings import load_ratings
+
+    table = load_ratings(ratings)
+    terms = terms_of(opened.folder, opened.campaign, opened.profile)
+    names = {node.node_id: node.name for node in opened.roster.nodes}
+    return lambda told: of_nodes(terms, told, names, table)

@@ -181,16 +181,30 @@ class BaselineDevice(Document, frozen=True, kw_only=True):
                 raise ValueError(f"the device identity {name!r} is a placeholder")
 
 
+class NothingBefore(Document, frozen=True, kw_only=True):
+    """That a centre had no device before, and how that is known: the operator's word, with the paper's digest."""
+
+    evidence: Text
+    evidence_sha256: Sha256 | None = None
+
+
 class Baseline(Document, frozen=True, kw_only=True):
-    """The devices that a centre had before the ones that it claims as newly added (docs/policies.md)."""
+    """The devices that a centre had before the ones that it claims as newly added (docs/policies.md).
+
+    An inventory without devices says expressly that there were none: a list that was lost is no empty baseline.
+    """
 
     centre_id: Name
     taken_at: UtcTime
     devices: tuple[BaselineDevice, ...]
+    nothing_before: NothingBefore | None = None
 
     def __post_init__(self) -> None:
-        if not self.devices:
-            raise RefusedError("baseline-empty", "the baseline lists no device")
+        if self.devices and self.nothing_before is not None:
+            raise ValueError("the baseline lists devices, and says that there was nothing before")
+        if not self.devices and self.nothing_before is None:
+            what = "the baseline lists no device, and does not say by what evidence there was none"
+            raise RefusedError("baseline-empty", what)
 
 
 class Witness(Document, frozen=True, kw_only=True):

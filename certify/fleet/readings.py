@@ -7,7 +7,7 @@ record that is not whole is told and stops no other.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, get_args
@@ -21,8 +21,9 @@ from bench.units import full_name, utc_ns
 from certify.documents.caps import CAPS
 from certify.documents.kinds import open_record
 from certify.fleet.findings import Reading
-from certify.judge.aggregate import DeviceKeys, Scope, Tally, Uniqueness, device_keys, identities, tally_record
-from certify.judge.rules import ACCUMULATION
+from certify.judge.aggregate import Scope, Tally, tally_record
+from certify.judge.identities import DeviceKeys, Uniqueness, device_keys, identities
+from certify.judge.software import ACCUMULATION
 from certify.statement.build import NotCounted
 from certify.statement.records import PARALLEL_FROM_BYTES, RECORD_SUFFIX, check_file_name, chunks_of
 from certify.trust.trusted_set import TrustedSet
@@ -35,7 +36,7 @@ class Passed(NamedTuple):
     reading: Reading
     workload: Workload
     pool_class: PoolClass
-    identities: tuple[str, ...]
+    identities: Mapping[str, str]  # by field
 
 
 class Judged(NamedTuple):
@@ -105,7 +106,7 @@ def judge_figures(record: NodeRecord, scopes: Scopes, payload_sha256: str) -> Ju
     tally_record(record, scope, tally)
     good: Counter[Workload] = Counter()
     for key, total in tally.sums.items():
-        good[key.workload] += total.devices
+        good[key.workload] += total.devices * (key.standing != "witness")
     figures = {(m.workload, f.device): f for m in record.measurements for f in m.figures()}
     wanted = dict.fromkeys([w.workload for w in scope.campaign.windows] + [m.workload for m in record.measurements])
     passed: list[Passed] = []
@@ -126,13 +127,13 @@ def judge_figures(record: NodeRecord, scopes: Scopes, payload_sha256: str) -> Ju
                 continue
             figure, model = figures[workload, name], record.models[device.model]
             reading = _reading(record.node_id, model, workload, figure)
-            passed.append(Passed(reading, workload, pool.pool_class, tuple(identities(device))))
+            passed.append(Passed(reading, workload, pool.pool_class, identities(device)))
     return Judged(
         record.node_id,
         payload_sha256,
         passed,
         not_counted,
-        [device_keys(record, device) for device in record.devices],
+        [device_keys(device) for device in record.devices],
         tally.simulated,
     )
 

@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import msgspec
-
 from bench.errors import InputError, one_line
-from bench.record import Device, DeviceModel, DeviceName, Document, NodeRecord, Text, identifier
+from bench.record import Device, DeviceModel, NodeRecord, identifier
+from certify.documents.listing import decode_listing
 from certify.fleet.spot_check_run import same_device
-from certify.judge.aggregate import identities, parent_keys
+from certify.judge.identities import device_keys, identities
 from certify.policy.reasons import effect_of
 
 # A fact of the model -> the code of its change.
@@ -39,14 +38,14 @@ class Part(NamedTuple):
     trouble: str | None = None  # why it cannot be used, where it is there and cannot
 
     @property
-    def keys(self) -> list[str]:
-        """What it is known by; its name where nothing identifies it."""
-        return identities(self.device) or [f"device:{self.device.device}"]
+    def keys(self) -> Mapping[str, str]:
+        """What it is known by, by field; its name, which is no form of an identity, where nothing identifies it."""
+        return identities(self.device) or {"device": self.device.device}
 
     @property
     def family(self) -> set[str]:
         """What it and the whole that it is a part of are known by."""
-        return {*self.keys, *parent_keys(identifier(self.device.parent))}
+        return {*self.keys.values(), *device_keys(self.device).wholes}
 
     @property
     def text(self) -> str:
@@ -145,7 +144,7 @@ def changes(before: NodeState, now: NodeState, counted: Counted = lambda node_id
         if found is not None:
             yield from _facts(node_id, part, found)
         elif other := strangers.contradicting(part):
-            known, today = (" ".join(sorted(one.keys)) for one in (part, other))
+            known, today = (" ".join(f"{field}:{key}" for field, key in one.keys.items()) for one in (part, other))
             yield Change("device-replaced", node_id, name, known, today)
         elif related := strangers.related(part):
             yield Change("partition-changed", node_id, name, _unit([part]), _unit(related))
@@ -170,12 +169,12 @@ def _matched(before: Sequence[Part], now: Sequence[Part]) -> tuple[list[Part | N
     """
     by_key: dict[str, list[int]] = {}
     for index, part in enumerate(now):
-        for key in part.keys:
+        for key in part.keys.values():
             by_key.setdefault(key, []).append(index)
     taken: set[int] = set()
     found: list[Part | None] = []
     for part in before:
-        fits = (i for key in part.keys for i in by_key.get(key, ()))
+        fits = (i for key in part.keys.values() for i in by_key.get(key, ()))
         index = next((i for i in fits if i not in taken and same_device(part.keys, now[i].keys)), -1)
         taken.add(index)
         found.append(None if index < 0 else now[index])
@@ -193,7 +192,7 @@ class _Strangers:
         self._families: dict[str, list[int]] = {}
         self._places: dict[str, list[int]] = {}
         for index, part in enumerate(self._all):
-            for key in part.keys:
+            for key in part.keys.values():
                 self._keys.setdefault(key, []).append(index)
             for key in part.family:
                 self._families.setdefault(key, []).append(index)
@@ -201,7 +200,7 @@ class _Strangers:
 
     def contradicting(self, part: Part) -> Part | None:
         """Return and take the device that bears an identity of another, and contradicts it in the rest."""
-        sharing = (index for key in part.keys for index in self._keys.get(key, ()))
+        sharing = (index for key in part.keys.values() for index in self._keys.get(key, ()))
         unit = part.model.count_unit  # of another unit it is the same card, cut or made whole
         return self._take(index for index in sharing if self._all[index].model.count_unit == unit)
 
@@ -290,60 +289,16 @@ def retest(
     return Retest(len(seen), tuple(found), tuple(sorted(missing)), tuple(not_checked))
 
 
-class _Listed(Document, frozen=True, kw_only=True):
-    """A device as ``petaseal devices --json`` prints it."""
-
-    device: DeviceName
-    model: DeviceModel
-    nominal_mflop_s: dict[str, int]
-    uuid: Text | None
-    serial: Text | None
-    die_id: Text | None
-    pci_address: Text | None
-    parent: Text | None
-
-
-class _Problem(Document, frozen=True, kw_only=True):
-    code: str
-    text: str
-    devices: tuple[_Listed, ...]
-
-
-class _Listing(Document, frozen=True, kw_only=True):
-    devices: tuple[_Listed, ...]
-    problems: tuple[_Problem, ...]
-
-
 def parse_listing(node_id: str, content: bytes, where: object = None) -> NodeState:
     """Return a node's state from what ``petaseal devices --json`` printed on it.
 
     Raises:
         InputError: `devices-file-invalid`.
     """
-    try:
-        listing = msgspec.json.decode(content, type=_Listing)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        what = f"is not what petaseal devices --json prints: {error}"
-        raise InputError("devices-file-invalid", what, where=where) from None
-    usable = [_part(one) for one in listing.devices]
-    broken = [_part(one, problem.code) for problem in listing.problems for one in problem.devices]
-    for name, count in Counter(one.device.device for one in (*usable, *broken)).items():
-        if count > 1:
-            raise InputError("devices-file-invalid", f"lists the device {name} {count} times", where=where)
+    listing = decode_listing(content, where)
+    usable = [Part(one.identity, one.model) for one in listing.devices]
+    broken = [Part(one.identity, one.model, problem.code) for problem in listing.problems for one in problem.devices]
     return NodeState(node_id, (*usable, *broken))
-
-
-def _part(one: _Listed, trouble: str | None = None) -> Part:
-    device = Device(
-        device=one.device,
-        model=0,
-        uuid=one.uuid,
-        serial=one.serial,
-        die_id=one.die_id,
-        pci_address=one.pci_address,
-        parent=one.parent,
-    )
-    return Part(device, one.model, trouble)
 
 
 def state_of(record: NodeRecord) -> NodeState:

@@ -33,7 +33,7 @@ from certify.fleet.spot_check_report import (
     SpotCheckReport,
     Stranger,
 )
-from certify.judge.aggregate import Scope, accepted_holds, counting_of, enrolled_only
+from certify.judge.aggregate import Scope, accepted_holds, accepted_with_witness, counting_of, enrolled_only
 from certify.policy.policies import Policy
 from certify.statement.attendance import MISSING, Absence, read_absences
 from certify.statement.build import CapacityStatement
@@ -62,6 +62,7 @@ class Request:
     baseline: Path | None = None
     policies: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()
+    ratings: tuple[str, ...] = ()
     accept_simulated: bool = False
 
 
@@ -69,7 +70,7 @@ class _Claimed(NamedTuple):
     """What one class of a statement claims of one node."""
 
     claim: Claim
-    devices: tuple[tuple[str, ...], ...]  # identities of each device that counts
+    devices: tuple[Mapping[str, str], ...]  # identities of each device that counts, by field
 
 
 Claims = dict[PoolClass, dict[str, _Claimed]]
@@ -183,6 +184,7 @@ def _open(request: Request) -> _Opened:
         baseline=request.baseline,
         policies=request.policies,
         profiles=request.profiles,
+        ratings=request.ratings,
         accept_simulated=request.accept_simulated,
         demand_witnesses=False,  # a spot check shows more than a witness does
     )
@@ -212,6 +214,7 @@ def _open(request: Request) -> _Opened:
         ratings=own_ratings(statement, asked),
         counting=counting_of(policies, statement.centre),
         accept=accepted_holds(policies),
+        accept_with_witness=accepted_with_witness(policies),
         existing=frozenset(),  # what stood there before counts as well
         enrolled_only=enrolled_only(policies),
     )
@@ -378,13 +381,13 @@ def _of_class(record: Judged, pool_class: PoolClass, workload: Workload) -> list
     return [one for one in record.passed if (one.pool_class, one.workload) == (pool_class, workload)]
 
 
-def matched(claimed: Sequence[tuple[str, ...]], measured: Sequence[Passed]) -> tuple[int | None, list[str]]:
+def matched(claimed: Sequence[Mapping[str, str]], measured: Sequence[Passed]) -> tuple[int | None, list[str]]:
     """Return the sustained sum of a node's claimed devices, MFLOP/s, and what was measured of others.
 
     Each claimed device is met by one measured device at most, and the other way round.
 
     Args:
-        claimed: identities of each device that counts in the claim, as `aggregate.identities` gives them.
+        claimed: identities of each device that counts in the claim, as `certify.judge.identities` gives them.
         measured: figures that count.
 
     Returns:
@@ -399,8 +402,7 @@ def matched(claimed: Sequence[tuple[str, ...]], measured: Sequence[Passed]) -> t
     return rate, [one.reading.device for one in others]
 
 
-def same_device(a: Sequence[str], b: Sequence[str]) -> bool:
-    """Tell whether two sets of identities are of one device: they share one, and none of a kind contradicts."""
-    mine, theirs = ({key.partition(":")[0]: key for key in keys} for keys in (a, b))
-    shared = mine.keys() & theirs.keys()
-    return bool(shared) and all(mine[name] == theirs[name] for name in shared)
+def same_device(a: Mapping[str, str], b: Mapping[str, str]) -> bool:
+    """Tell whether two devices' identities are of one: they share one, whatever its field, and no field contradicts."""
+    shared = not set(a.values()).isdisjoint(b.values())
+    return shared and all(a[field] == b[field] for field in a.keys() & b.keys())

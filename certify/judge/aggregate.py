@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from bench.errors import InputError, RefusedError
 from bench.record import (
@@ -21,14 +21,17 @@ from bench.record import (
     Figure,
     Grade,
     NodeRecord,
-    Precision,
+    PoolClass,
     Profile,
     Workload,
-    digest,
-    identifier,
 )
-from certify.documents.kinds import Baseline, BaselineDevice, spki_bytes
-from certify.judge.rules import Plan, Setting, Standing, identity, judge, kind, setting_of, standing_of
+from certify.documents.kinds import spki_bytes
+from certify.judge.case import Plan, Setting
+from certify.judge.ceilings import NEVER_SCHEDULED, Limit, LimitName, Step
+from certify.judge.figures import Judged, figures_of
+from certify.judge.identities import DeviceKeys, device_keys
+from certify.judge.parts import Row, parenthood
+from certify.judge.rules import crowd, identity, kind
 from certify.keys.signers import keyid
 from certify.policy.centre import Centre, Pool
 from certify.policy.policies import Counting, Policy
@@ -49,6 +52,7 @@ class Scope:
     ratings: Ratings
     counting: dict[str, Counting]  # pool class -> counted precision
     accept: frozenset[str]  # hold codes that the policies accept
+    accept_with_witness: frozenset[str]  # and those that they accept where a witness vouches for the statement
     existing: frozenset[str]  # identities in the baseline inventory, as `identities` gives them
     enrolled_only: bool = False  # a policy demands that every record is signed by its node's enrolled key
 
@@ -112,6 +116,17 @@ def accepted_holds(policies: Iterable[Policy]) -> frozenset[str]:
     return frozenset.intersection(*accepts) if accepts else frozenset()
 
 
+def accepted_with_witness(policies: Iterable[Policy]) -> frozenset[str]:
+    """Return the hold codes that every policy accepts where a witness vouches for the statement."""
+    accepts = [frozenset(policy.accepted_with_witness) for policy in policies]
+    return frozenset.intersection(*accepts) if accepts else frozenset()
+
+
+# Why a figure is in a sum: it has no hold; the policies accept its holds (`unbounded`: and nothing known bounds it); or
+# they accept them in a statement that a witness vouches for, and nothing counts before (`witness`).
+Standing = Literal["clean", "on_hold", "unbounded", "witness"]
+
+
 @dataclass
 class Sum:
     """Sum over devices; rates in MFLOP/s. A device whose upper bound is unbounded is counted in `unbounded`."""
@@ -151,7 +166,36 @@ class Key(NamedTuple):
     pool: str
     workload: Workload
     existing: bool  # in the baseline inventory
-    on_hold: bool  # counted only because the policies accept its holds
+    standing: Standing
+
+
+class CeilingKey(NamedTuple):
+    """What figures of one kind of device are told apart by when it comes to R12."""
+
+    pool: str
+    workload: Workload
+    vendor: str
+    model: str
+    step: Step
+    limit: LimitName | None  # the lowest that exists
+
+
+@dataclass
+class CeilingSum:
+    """Figures under one limit of R12."""
+
+    figures: int = 0
+    counted: int = 0
+    certified_mflop_s: int = 0  # of those counted
+    least_mflop_s: int | None = None  # the lowest of their limits
+
+    def add(self, other: CeilingSum) -> None:
+        """Add other figures under the same limit."""
+        self.figures += other.figures
+        self.counted += other.counted
+        self.certified_mflop_s += other.certified_mflop_s
+        known = [limit for limit in (self.least_mflop_s, other.least_mflop_s) if limit is not None]
+        self.least_mflop_s = min(known, default=None)
 
 
 @dataclass
@@ -164,6 +208,8 @@ class Tally:
     inventory: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)  # pool, vendor, model, count unit
     sums: dict[Key, Sum] = field(default_factory=dict)
     untested: dict[tuple[str, bool], Sum] = field(default_factory=dict)  # pool, in the baseline: what counts 0
+    ceilings: dict[CeilingKey, CeilingSum] = field(default_factory=dict)
+    vendors: dict[tuple[str, str], Sum] = field(default_factory=dict)  # pool, vendor: what counts there
     existing: int = 0  # devices found that the baseline lists
     findings: Counter[tuple[str, str]] = field(default_factory=Counter)  # code, workload
     not_counted: list[tuple[str, str, str, tuple[str, ...]]] = field(default_factory=list)  # node, device, workload
@@ -182,6 +228,10 @@ class Tally:
             self.sums.setdefault(key, Sum()).add(value)
         for place, value in other.untested.items():
             self.untested.setdefault(place, Sum()).add(value)
+        for kind_of, under in other.ceilings.items():
+            self.ceilings.setdefault(kind_of, CeilingSum()).add(under)
+        for of_vendor, value in other.vendors.items():
+            self.vendors.setdefault(of_vendor, Sum()).add(value)
         self.existing += other.existing
         self.findings += other.findings
         self.not_counted += other.not_counted
@@ -202,6 +252,8 @@ class JudgedFigure(NamedTuple):
     codes: tuple[str, ...]
     grade: Grade | None
     counts: bool
+    step: Step
+    limit: Limit | None  # the lowest of R12 that exists
 
 
 Explain = Callable[[JudgedFigure], None]
@@ -229,24 +281,13 @@ def add_record(record: NodeRecord, scope: Scope, tally: Tally, explain: Explain 
     tally.node_ids.add(record.node_id)
     tally.measured_from = min(tally.measured_from, record.started_at)
     tally.measured_until = max(tally.measured_until, record.ended_at)
-    ratings = [scope.ratings.match(m.vendor, m.model, m.memory_bytes, m.count_unit) for m in record.models]
-    model_of = {device.device: device.model for device in record.devices}
-    measured: dict[str, Measured] = {name: {} for name in model_of}
-    for measurement in record.measurements:
-        settings: dict[int, Setting] = {}
-        workload = measurement.workload
-        for figure in measurement.figures():
-            index = model_of[figure.device]
-            if index not in settings:
-                settings[index] = setting_of(record, measurement, record.models[index], ratings[index], scope.plan)
-            measured[figure.device].setdefault(workload, (settings[index], figure))
-    beside = standing_of(record)
+    judged = figures_of(record, scope.ratings, scope.plan)
     failed = {(f.device, Workload(f.precision, f.choice)): f.code for f in record.failures}
-    signed = scope.key_codes(record)
+    signed = (*scope.key_codes(record), *crowd(record))
     pools, keys = set(), []
     for device in record.devices:
-        own = identities(device)
-        keys.append(_device_keys(record, device, own))
+        own = device_keys(device)
+        keys.append(own)
         tally.simulated |= record.models[device.model].simulated
         pool = scope.centre.pool_of(record.node_id, device.device)
         if pool is None:
@@ -254,32 +295,38 @@ def add_record(record: NodeRecord, scope: Scope, tally: Tally, explain: Explain 
             tally.not_counted.append((record.node_id, device.device, "-", ("no-pool",)))
             continue
         pools.add(pool.pool)
-        _tally_device(
-            Found(record, device, own, pool, ratings[device.model], signed),
-            measured[device.device],
-            beside,
-            failed,
-            scope,
-            tally,
-            explain,
-        )
+        model, row = record.models[device.model], judged.rows[device.model]
+        existing = bool(scope.existing) and not scope.existing.isdisjoint(own.known)
+        place = place_codes(model, device, row.rating, pool.pool_class, scope.centre.in_operation)
+        crowded = ("too-many-parts",) if device.device in judged.crowded else ()
+        codes = (*signed, *identity(device, model), *place, *crowded)
+        found = Found(record, device, pool, row, existing, codes)
+        _tally_device(found, judged.judged[device.device], failed, scope, tally, explain)
     for name in pools:
         tally.nodes[name] += 1
     return keys
 
 
-def counted_sums(tally: Tally, scope: Scope) -> tuple[tuple[str, Sum], ...]:
+class PoolSums(NamedTuple):
+    """What counts of a pool, what of that nothing known bounds, and what counts beside it with a witness only."""
+
+    counted: Sum
+    never_scheduled: Sum
+    with_witness: Sum
+
+
+def counted_sums(tally: Tally, scope: Scope) -> tuple[tuple[str, PoolSums], ...]:
     """Return what a tally counts in each pool, in the workload of the pool's class."""
-    sums: dict[str, Sum] = {pool: Sum() for pool in tally.nodes}
+    sums = {pool: PoolSums(Sum(), Sum(), Sum()) for pool in tally.nodes}
     classes = {pool.pool: pool.pool_class for pool in scope.centre.pools}
     for key, value in tally.sums.items():
-        if key.workload == scope.counting[classes[key.pool]].workload:
-            sums[key.pool].add(value)
+        if key.workload != scope.counting[classes[key.pool]].workload:
+            continue
+        of_pool = sums[key.pool]
+        (of_pool.with_witness if key.standing == "witness" else of_pool.counted).add(value)
+        if key.standing == "unbounded":
+            of_pool.never_scheduled.add(value)
     return tuple(sums.items())
-
-
-DeviceKeys = tuple[str, list[str], str | None]  # name, identities, parent's uuid
-Measured = dict[Workload, tuple[Setting, Figure]]
 
 
 class Found(NamedTuple):
@@ -287,64 +334,34 @@ class Found(NamedTuple):
 
     record: NodeRecord
     device: Device
-    keys: list[str]
     pool: Pool
-    rating: Rating | None
-    signed: tuple[str, ...]  # what is wrong with the record's key
+    row: Row
+    existing: bool  # in the baseline inventory
+    codes: tuple[str, ...]  # of the whole record, the device and its place
+
+    @property
+    def model(self) -> DeviceModel:
+        """What the device tells of itself."""
+        return self.record.models[self.device.model]
 
 
 def _tally_device(
     found: Found,
-    measured: Measured,
-    beside: Mapping[tuple[str, Precision], list[Standing]],
+    measured: Mapping[Workload, Judged],
     failed: Mapping[tuple[str, Workload], str],
     scope: Scope,
     tally: Tally,
     explain: Explain | None,
 ) -> None:
-    record, device, keys, pool, rating, signed = found
-    model = record.models[device.model]
+    record, device, pool, row, existing, _ = found
     tally.found[pool.pool] += 1
-    tally.inventory[pool.pool, model.vendor, model.model, model.count_unit] += 1
-    existing = bool(scope.existing) and not scope.existing.isdisjoint([*keys, *parent_keys(identifier(device.parent))])
+    tally.inventory[pool.pool, found.model.vendor, found.model.model, found.model.count_unit] += 1
     tally.existing += existing
     counting = scope.counting[pool.pool_class]
     counted = counting.workload
-    standing = (*signed, *identity(keys, model), *_place_codes(model, device, rating, pool, scope.centre))
     counts = False
-    rates: dict[str, dict[Precision, int]] = {}  # of one choice of shape: figures are compared like with like
-    for (precision, choice), (_, figure) in measured.items():
-        rates.setdefault(choice, {})[precision] = figure.sustained_mflop_s
-    for workload, (setting, figure) in measured.items():
-        precision, label = workload.precision, str(workload)
-        codes, grade = judge(setting, figure, rates[workload.choice], beside.get((device.device, precision), ()))
-        codes += standing
-        if precision == "bf16" and pool.pool_class == "intelligent":
-            codes.append("bf16-not-fp16")
-        if workload == counted and setting.measurement.accumulate != counting.accumulate:
-            codes.append("accumulation-not-counted")
-        for code in codes:
-            tally.findings[code, label] += 1
-        holds, blocking = _sorted_out(tuple(codes), scope.accept)
-        if not blocking:
-            key = Key(pool.pool, workload, existing, bool(holds))
-            nominal = rating.nominal_mflop_s(precision) if rating else None
-            if (total := tally.sums.get(key)) is None:
-                total = tally.sums[key] = Sum()
-            total.add_figure(figure, nominal)
-        if explain is not None:
-            counts_here = workload == counted and not blocking
-            explain(
-                JudgedFigure(
-                    record.node_id, pool.pool, setting, figure, workload == counted, tuple(codes), grade, counts_here
-                )
-            )
-        if workload == counted:
-            counts = not blocking
-            if counts:
-                tally.grades.add("smoke" if grade is None or "cpu-fallback" in codes else grade)
-            else:
-                tally.not_counted.append((record.node_id, device.device, label, blocking))
+    for workload, judged in measured.items():
+        counts |= _tally_figure(found, workload, judged, scope, tally, explain)
     for (name, failed_in), code in failed.items():
         if name == device.device:
             tally.findings[code, str(failed_in)] += 1
@@ -354,32 +371,84 @@ def _tally_device(
         tally.findings["untested", str(counted)] += 1
         tally.not_counted.append((record.node_id, device.device, str(counted), ("untested",)))
     if not counts:
-        nominal = rating.nominal_mflop_s(counting.precision) if rating else None
+        nominal = row.nominal_mflop_s(counting.precision)
         tally.untested.setdefault((pool.pool, existing), Sum()).add(
             Sum(devices=1, nominal_mflop_s=nominal or 0, without_rating=nominal is None)
         )
 
 
-def sort_out(codes: Iterable[str], accept: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the holds among reason codes, and the codes that make a figure count 0 (voids and unaccepted holds)."""
-    return _sorted_out(tuple(codes), accept)
+def _tally_figure(
+    found: Found, workload: Workload, judged: Judged, scope: Scope, tally: Tally, explain: Explain | None
+) -> bool:
+    """Add one figure, and return whether its device counts by it."""
+    (setting, figure, judgement), pool, model, label = judged, found.pool, found.model, str(workload)
+    counting = scope.counting[pool.pool_class]
+    counted = workload == counting.workload
+    codes = (*judgement.codes, *found.codes)
+    if workload.precision == "bf16" and pool.pool_class == "intelligent":
+        codes += ("bf16-not-fp16",)
+    if counted and setting.measurement.accumulate != counting.accumulate:
+        codes += ("accumulation-not-counted",)
+    for code in codes:
+        tally.findings[code, label] += 1
+    holds, blocking = partition_codes(codes, scope.accept)
+    if (standing := standing_of(holds, blocking, scope.accept_with_witness)) is not None:
+        key = Key(pool.pool, workload, found.existing, standing)
+        if (total := tally.sums.get(key)) is None:
+            total = tally.sums[key] = Sum()
+        nominal = found.row.nominal_mflop_s(workload.precision)
+        total.add_figure(figure, nominal)
+        if counted and standing != "witness":
+            tally.vendors.setdefault((pool.pool, model.vendor), Sum()).add_figure(figure, nominal)
+    grade, step, limit = judgement.grade, judgement.step, judgement.limit
+    name, most = (None, None) if limit is None else (limit.name, limit.mflop_s)
+    under = tally.ceilings.setdefault(
+        CeilingKey(pool.pool, workload, model.vendor, model.model, step, name), CeilingSum()
+    )
+    under.add(CeilingSum(1, int(not blocking), 0 if blocking else figure.certified_mflop_s, most))
+    counts = counted and not blocking
+    if explain is not None:
+        node_id = found.record.node_id
+        explain(JudgedFigure(node_id, pool.pool, setting, figure, counted, codes, grade, counts, step, limit))
+    if counts:
+        tally.grades.add("smoke" if grade is None or "cpu-fallback" in codes else grade)
+    elif counted:
+        tally.not_counted.append((found.record.node_id, found.device.device, label, blocking))
+    return counts
+
+
+def standing_of(
+    holds: tuple[str, ...], blocking: tuple[str, ...], accept_with_witness: frozenset[str]
+) -> Standing | None:
+    """Return what a figure's holds make of it, given those that keep it from counting; None where it counts 0.
+
+    A witness who answers for one hold makes nothing schedulable of what counts by another that nothing bounds.
+    """
+    unbounded = NEVER_SCHEDULED.intersection(holds).difference(blocking)
+    if blocking:
+        return "witness" if accept_with_witness.issuperset(blocking) and not unbounded else None
+    if not holds:
+        return "clean"
+    return "unbounded" if unbounded else "on_hold"
 
 
 @lru_cache(maxsize=1024)  # most devices of a centre earn the same few codes
-def _sorted_out(codes: tuple[str, ...], accept: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def partition_codes(codes: tuple[str, ...], accept: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the holds among reason codes, and the codes that make a figure count 0 (voids and unaccepted holds)."""
     graver = [(code, effect) for code in codes if (effect := effect_of(code)) != "note"]
     holds = tuple(code for code, effect in graver if effect == "hold")
     return holds, tuple(code for code, effect in graver if effect != "hold" or code not in accept)
 
 
-def _place_codes(model: DeviceModel, device: Device, rating: Rating | None, pool: Pool, centre: Centre) -> list[str]:
+def place_codes(
+    model: DeviceModel, device: Device, rating: Rating | None, pool_class: PoolClass, in_operation: bool
+) -> list[str]:
     """Codes that depend on where a device stands: what is not in operation, a CPU as intelligent compute."""
     codes = list(kind(device.device, model, rating))
-    if not centre.in_operation:
+    if not in_operation:
         codes.append("not-in-operation")
-    if (model.count_unit in ("slice", "die")) != (device.parent is not None):
-        codes.append("no-parent" if device.parent is None else "whole-with-parent")
-    if pool.pool_class == "intelligent" and model.kind == "cpu":
+    codes += parenthood(model, device)
+    if pool_class == "intelligent" and model.kind == "cpu":
         codes.append("cpu-fallback")
     if rating is None and model.kind != "cpu" and not model.simulated:
         codes.append("no-rating")
@@ -424,76 +493,3 @@ def foreign_facts(record: NodeRecord, scope: Scope) -> Iterator[tuple[str, str]]
         ),
     )
     yield from ((code, what) for code, holds, what in checks if not holds)
-
-
-def identities(device: Device | BaselineDevice) -> list[str]:
-    """Return the comparable identities of a device, each with the name of its field; empty where it has none."""
-    pairs = (("uuid", device.uuid), ("serial", device.serial), ("die_id", device.die_id))
-    return [f"{name}:{text}" for name, value in pairs if (text := identifier(value)) is not None]
-
-
-def identities_of(baseline: Baseline) -> frozenset[str]:
-    """Return every identity in a baseline inventory."""
-    return frozenset(key for device in baseline.devices for key in identities(device))
-
-
-def parent_keys(parent: str | None) -> list[str]:
-    """Return the identities that the device which a slice or die belongs to may go by."""
-    return [] if parent is None else [f"{name}:{parent}" for name in ("uuid", "serial", "die_id")]
-
-
-def _place_key(record: NodeRecord, device: Device) -> list[str]:
-    """Return where a whole device sits: no two of one node sit in one place, whatever they are called."""
-    place = _place(device.pci_address) if device.parent is None else None
-    return [] if place is None else [f"pci_address:{record.node_id}/{place}"]
-
-
-_place = lru_cache(maxsize=1024)(identifier)  # all nodes have their devices in the same few places
-
-
-def device_keys(record: NodeRecord, device: Device) -> DeviceKeys:
-    """Return what `Uniqueness` looks at of one device."""
-    return _device_keys(record, device, identities(device))
-
-
-def _device_keys(record: NodeRecord, device: Device, own: list[str]) -> DeviceKeys:
-    return device.device, own + _place_key(record, device), identifier(device.parent)
-
-
-def devices_digest(keys: Iterable[str]) -> str:
-    """Return the digest of a node's devices: of all that they are known by, sorted, without where they sit."""
-    return digest(sorted({key for key in keys if not key.startswith("pci_address:")}))
-
-
-class Uniqueness:
-    """Sees every device of a record set once; refuses the second sight of a node or of any identity."""
-
-    def __init__(self) -> None:
-        self._nodes: set[str] = set()
-        self._seen: dict[str, str] = {}
-        self._parents: dict[str, str] = {}
-
-    def see(self, node_id: str, devices: Iterable[DeviceKeys]) -> None:
-        """Add one record's devices as (name, identities, parent's uuid).
-
-        Raises:
-            RefusedError: the node has another record, or a device was seen before.
-        """
-        if node_id in self._nodes:
-            raise RefusedError("node-twice", "there are two records of this node", where=node_id, fix="keep one")
-        self._nodes.add(node_id)
-        for name, found, parent in devices:
-            place = f"{node_id}/{name}"
-            for key in found:
-                if (other := self._seen.setdefault(key, place)) != place:
-                    raise RefusedError(
-                        "duplicate-device", f"is the same device as {other} ({key.partition(':')[0]})", where=place
-                    )
-            for key in parent_keys(parent):
-                self._parents[key] = place
-
-    def check_parents(self) -> None:
-        """Refuse a slice or die that is counted beside the device it belongs to."""
-        for key, place in self._parents.items():
-            if key in self._seen:
-                raise RefusedError("parent-and-slice", f"is a part of {self._seen[key]}", where=place)

@@ -1,133 +1,170 @@
-"""R12: is a figure possible on the silicon that it is claimed for? Pure functions of values, in exact integers.
-
-Every ceiling is compared by cross-multiplication. What a reason code does to a figure (note, hold, void) stands in
-``configs/reasons.yaml``; a missing input is said, never assumed.
-"""
+"""R12 on one figure: its row of the ratings, its limits (`ceilings`), and facts that no device has."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from bench.record import Grade, Precision
-from certify.policy.ratings import Rating
+from bench.record import (
+    DeviceModel,
+    Figure,
+    NodeRecord,
+    Precision,
+    Workload,
+)
+from certify.judge import ceilings
+from certify.judge.case import VENDORS, Case, Codes, Reference, Setting, wanted_beside
+from certify.judge.ceilings import WHOLE, Ceilings, Facts, Issued, Limit
+from certify.judge.parts import Row, Whole, share_of
+from certify.policy.ratings import Rating, Ratings, plain
 
-MIN_CLOCK_SAMPLES = 60  # below, the highest observed clock may have been missed
-CLOCK_SLACK = (102, 100)  # a clock sampled once a second misses short peaks
-RATING_SLACK = (110, 100)  # ratings are rounded, and boards may boost above the rating clock
-MAX_BOOST = (5, 4)  # the widest in the table is 3105 over 2520 MHz
-LOW_POWER = (1, 4)  # of the rated power, while giving at least HIGH_RATE of the nominal rate
-HIGH_RATE = (1, 2)
-# Public measurements reach between 0.33 and 1.03 of the ratings in the table: two honest figures of one device, each
-# taken as a share of what its silicon does, differ by less than this factor.
-MAX_SHARE_RATIO = 4
-
-
-class Facts(NamedTuple):
-    """What is known of one figure. Rates are `sustained`; None is what could not be read."""
-
-    precision: Precision
-    rate_mflop_s: int
-    units: int | None  # SMs, CUs or AI cores, as the device reports them
-    max_clock_mhz: int | None  # the highest that the device supports
-    clock_max_mhz: int | None  # the highest that was observed in the window
-    clock_samples: int
-    power_mean_mw: int | None
-    fp16_mflop_s: int | None  # sustained rates of the same device in the same record
-    fp64_mflop_s: int | None
+MAX_ENERGY_DISAGREEMENT_PPM = 100_000  # R12: power readings are averages over up to a second
 
 
-def check(facts: Facts, rating: Rating | None, grade: Grade) -> tuple[str, ...]:
-    """Return the reason codes of R12 that a figure earns, the gravest first; none for a figure that passed all checks.
-
-    Args:
-        facts: the figure and what was read from the device.
-        rating: the device's nominal rating, None where the table has none.
-        grade: of the figure; at `certification` a check that could not be made holds the figure.
-    """
-    unchecked = "plausibility-unproven" if grade == "certification" else "plausibility-not-checked"
-    if rating is None:
-        return (unchecked,)
-    codes = []
-    facts = facts._replace(
-        max_clock_mhz=_believable(facts.max_clock_mhz, rating, facts.precision),
-        clock_max_mhz=_believable(facts.clock_max_mhz, rating, facts.precision),
+def row_of(model: DeviceModel, ratings: Ratings) -> Row:
+    """Return a device model's row, and judge what the record says of the model against it (R12)."""
+    found = ratings.match(
+        model.vendor, model.model, model.memory_bytes, model.count_unit, simulated=model.simulated, plays=model.plays
     )
-    flop_per_clock = most_flop_per_clock(facts.precision, facts.units, rating)
-    silicon = _above(facts.rate_mflop_s, flop_per_clock, facts.max_clock_mhz, (1, 1))
-    observed_mhz = facts.clock_max_mhz if facts.clock_samples >= MIN_CLOCK_SAMPLES else None
-    observed = _above(facts.rate_mflop_s, flop_per_clock, observed_mhz, CLOCK_SLACK)
-    nominal = rating.nominal_mflop_s(facts.precision)
-    if silicon:
-        codes.append("above-silicon-ceiling")
-    if observed:
-        codes.append("above-observed-clock-ceiling")
-    if nominal is not None and facts.rate_mflop_s > nominal:
-        codes.append(_above_nominal(facts, rating, nominal))
-    if _power_too_low(facts, rating, nominal):
-        codes.append("power-too-low")
-    if _ratio_impossible(facts, rating):
-        codes.append("precision-ratio-impossible")
-    if silicon is None or observed is None or nominal is None:
-        codes.append(unchecked)
+    share = share_of(model, found)
+    if model.kind == "cpu":
+        return Row(found, share, ())
+    codes = ["share-unknown"] if model.count_unit == "slice" and share is None else []
+    if found is None or found.kind == "cpu":  # a processor's row gives nominal rates alone
+        return Row(found, share, tuple(codes))
+    if model.count_unit == "die" and found.part != "die":
+        codes.append("die-not-rated")
+    named = ratings.match(model.vendor, model.bin, model.memory_bytes, model.count_unit) if model.bin else None
+    if named is not None and named.accelerator != found.accelerator:
+        codes.append("bin-differs")
+    if model.count_unit != "slice" and model.memory_bytes and not found.fits_memory(model.memory_bytes):
+        codes.append("memory-differs")
+    whole = found.whole()
+    if model.units and whole.units is not None:
+        own = whole.units if share is None or model.count_unit == "slice" else whole.units * share.part // share.of
+        if model.units != own and (model.units > own or model.count_unit != "slice"):
+            codes.append("units-above-row" if model.units > own else "units-below-row")
+    return Row(whole, share, tuple(codes))
+
+
+def lowest_limit(case: Case) -> Limit | None:
+    """Return the limit of R12 that binds a figure; of a part that of its unit in proportion, where that is lower."""
+    own, whole = case.ceilings.binding, case.whole
+    unit = None if whole is None else whole.ceilings.binding
+    if whole is None or unit is None or not whole.rate_mflop_s:
+        return own
+    part = unit._replace(mflop_s=unit.mflop_s * case.figure.sustained_mflop_s // whole.rate_mflop_s)
+    return part if own is None or part.mflop_s < own.mflop_s else own
+
+
+def ceilings_of(setting: Setting, facts: Facts, whole: Whole | None = None) -> Ceilings:
+    """Return all limits of R12 that exist for one figure by itself."""
+    model, m, row = setting.model, setting.measurement, setting.row
+    if model.kind == "cpu":
+        return ceilings.cpu_ceilings(m.precision, m.method, model.instruction_set, model.units, model.max_clock_mhz)
+    return ceilings.ceilings(facts, row.rating, setting.highest_mflop_s, row.share or WHOLE, lone=whole is None)
+
+
+def facts_of(setting: Setting, figure: Figure, references: Sequence[Reference] = ()) -> Facts:
+    """Return what R12 looks at."""
+    # What was measured beside the fixed figure bounds the tuned one too.
+    fixed = Workload(setting.measurement.precision, "fixed")
+    wanted = setting.profile.companions_of(figure.device.partition(":")[0], fixed)
+    issued = [
+        Issued(b.rate_mflop_s, b.clock_mean_mhz)
+        for b in (s.figure for s in references if s.companion.kernel in wanted)
+        if b.exact and b.rate_mflop_s and b.clock_mean_mhz
+    ]
+    return Facts(
+        precision=setting.measurement.precision,
+        rate_mflop_s=figure.sustained_mflop_s,
+        units=setting.model.units,
+        max_clock_mhz=setting.model.max_clock_mhz,
+        clock_max_mhz=figure.clock_max_mhz,
+        clock_mean_mhz=figure.clock_mean_mhz,
+        clock_samples=figure.clock_samples,
+        issued=tuple(issued),
+    )
+
+
+def r12_announced(record: NodeRecord, rating: Rating | None) -> Codes:
+    """R12: no device was measured before the year in which its row was announced; T0 says when it was measured."""
+    year = None if rating is None else rating.year
+    return ("before-first-year",) if isinstance(year, int) and int(record.starts_at[:4]) < year else ()
+
+
+def r12_ceilings(case: Case) -> Codes:
+    """R12: nothing above what silicon, clocks, ratings and publications allow, alone and with all parts of its unit."""
+    setting, found = case.setting, case.ceilings
+    codes = found.passed(case.figure.sustained_mflop_s)
+    if case.whole is not None:
+        codes += tuple(c for c in case.whole.ceilings.passed(case.whole.rate_mflop_s) if c not in codes)
+    if setting.model.kind == "cpu":
+        return codes
+    row = setting.row
+    return codes + ceilings.notes(case.facts, row.rating, found, row.share or WHOLE)
+
+
+def r12_power(case: Case) -> Codes:
+    """R12: a power that a device can take, and at which it can compute so fast; parts are judged by their unit's."""
+    f, whole, row = case.figure, case.whole, case.setting.row
+    rate, power, most = (f.sustained_mflop_s, f.power_mean_mw, f.power_mean_mw)
+    if whole is not None:
+        rate, power, most = whole.rate_mflop_s, whole.power_mean_mw, whole.power_most_mw
+    codes: Codes = ("power-with-parent",) if whole is not None and whole.power_with_parent else ()
+    is_processor = "cpu" in (case.setting.model.kind, row.rating.kind if row.rating else None)
+    if row.rating is None or power is None or most is None or is_processor:
+        return codes
+    if whole is None and row.share is not None:  # what a lone part does, as if all parts of its unit did so
+        rate, power, most = (value * row.share.of // row.share.part for value in (rate, power, most))
+    if row.rating.tdp_mw is not None and power * 2 > row.rating.tdp_mw * 3:
+        codes += ("power-impossible",)
+    low = ceilings.power_too_low(case.setting.measurement.precision, rate, most, row.rating)
+    return (*codes, "power-too-low") if low else codes
+
+
+def r12_ratio(case: Case) -> Codes:
+    """R12: the FP16 and FP64 rates of one device fit its silicon."""
+    precision, rating = case.setting.measurement.precision, case.setting.row.rating
+    others: dict[Precision, Precision] = {"fp16": "fp64", "fp64": "fp16"}
+    if rating is None or precision not in others:
+        return ()
+    other = others[precision]
+    rate = case.figure.sustained_mflop_s
+    impossible = ceilings.ratio_impossible(precision, rate, other, case.other_rates.get(other), rating)
+    return ("precision-ratio-impossible",) if impossible else ()
+
+
+def r12_possible(case: Case) -> Codes:
+    """R12: no fact that no device and no clock gives."""
+    f, rating, codes = case.figure, case.setting.row.rating, []
+    highest = None if rating is None or case.setting.model.kind == "cpu" else rating.highest_clock_mhz
+    if highest is not None and (f.clock_max_mhz or 0) * 100 > highest * 101:
+        codes.append("clock-impossible")
+    if f.row_error_ppm is not None and f.rms_error_ppm is not None and f.row_error_ppm + 1 < f.rms_error_ppm:
+        codes.append("errors-impossible")  # the largest of many errors is no smaller than their mean square's root
+    loaded_ns = f.warmup_ns + f.covered_until_ns - f.opened_ns
+    if (f.verified_launches - 1) * case.elapsed_ns * 100 > f.launches * loaded_ns * 101:
+        codes.append("verified-impossible")
+    if f.duty_ppm == 0:
+        codes.append("duty-zero")
+    if f.event_over_ns is None and f.device.partition(":")[0] in case.setting.timed:
+        codes.append("events-missing")
     return tuple(codes)
 
 
-def most_flop_per_clock(precision: Precision, units: int | None, rating: Rating) -> int | None:
-    """Return how much a device does in one clock at most; None where its silicon is not known.
-
-    Of the units reported and rated the fewer count: a driver cannot add silicon.
-    """
-    known = min((count for count in (units, rating.units) if count is not None), default=None)
-    return _product(rating.flop_per_clock_per_unit(precision), known)
+def r12_beside(case: Case) -> Codes:
+    """R12: a rate of issue or bandwidth that the profile wants beside a figure gave right results."""
+    wanted = wanted_beside(case)
+    beside = [s.figure for s in case.beside if s.companion.role != "path" and s.companion.kernel in wanted]
+    return ("companion-wrong",) if any(b.exact is False for b in beside) else ()
 
 
-def _believable(clock_mhz: int | None, rating: Rating, precision: Precision) -> int | None:
-    """Return a reported clock, but no more than any board boosts above its rating clock: a report is not a ceiling."""
-    base = rating.rating_clock_mhz(precision)
-    return clock_mhz if clock_mhz is None or base is None else min(clock_mhz, base * MAX_BOOST[0] // MAX_BOOST[1])
-
-
-def _product(a: int | None, b: int | None) -> int | None:
-    return None if a is None or b is None else a * b
-
-
-def _above(rate_mflop_s: int, flop_per_clock: int | None, clock_mhz: int | None, slack: tuple[int, int]) -> bool | None:
-    """Return whether a rate exceeds FLOP/clock x clock x slack (FLOP x MHz is MFLOP/s); None where that is unknown."""
-    ceiling_mflop_s = _product(flop_per_clock, clock_mhz)
-    return None if ceiling_mflop_s is None else rate_mflop_s * slack[1] > ceiling_mflop_s * slack[0]
-
-
-def _above_nominal(facts: Facts, rating: Rating, nominal: int) -> str:
-    """Return the code of a rate above nominal: beyond 1.10 x nominal x max(1, observed/rating clock) it is no note."""
-    clock = rating.rating_clock_mhz(facts.precision)
-    known = clock is not None and facts.clock_max_mhz is not None and facts.clock_max_mhz > clock
-    observed, base = (facts.clock_max_mhz or 1, clock or 1) if known else (1, 1)
-    if facts.rate_mflop_s * RATING_SLACK[1] * base <= nominal * RATING_SLACK[0] * observed:
-        return "above-nominal"
-    return "above-rating" if rating.confidence == "high" else "rating-doubtful"
-
-
-def _power_too_low(facts: Facts, rating: Rating, nominal: int | None) -> bool:
-    if facts.power_mean_mw is None or rating.tdp_mw is None or nominal is None:
-        return False
-    fast = facts.rate_mflop_s * HIGH_RATE[1] >= nominal * HIGH_RATE[0]
-    return fast and facts.power_mean_mw * LOW_POWER[1] < rating.tdp_mw * LOW_POWER[0]
-
-
-def _ratio_impossible(facts: Facts, rating: Rating) -> bool:
-    """Return whether this figure is too high for what the same device gives in the other precision."""
-    rates = {"fp16": facts.fp16_mflop_s, "fp64": facts.fp64_mflop_s}
-    if facts.precision not in rates:
-        return False
-    other: Precision = "fp64" if facts.precision == "fp16" else "fp16"
-    mine, theirs = _silicon_rates(rating, facts.precision, other)
-    other_rate = rates[other]
-    if mine is None or theirs is None or other_rate is None:
-        return False
-    return facts.rate_mflop_s * theirs > MAX_SHARE_RATIO * other_rate * mine
-
-
-def _silicon_rates(rating: Rating, a: Precision, b: Precision) -> tuple[int | None, int | None]:
-    """Return what the silicon does in two precisions, in one unit: FLOP per clock if both are known, else nominal."""
-    clocks = rating.flop_per_clock_per_unit(a), rating.flop_per_clock_per_unit(b)
-    return clocks if None not in clocks else (rating.nominal_mflop_s(a), rating.nominal_mflop_s(b))
+def r12_energy(case: Case) -> Codes:
+    """R12: the device's energy counter and its power readings tell of one device; some releases of AMD's are wrong."""
+    counter, mean = case.figure.power_counter_mw, case.figure.power_mean_mw
+    if counter is None or mean is None:
+        return ()
+    if abs(counter - mean) * 10**6 <= MAX_ENERGY_DISAGREEMENT_PPM * mean:
+        return ()
+    is_amd = plain(case.setting.model.vendor) == plain(VENDORS["rocm"])
+    return ("energy-counter-doubtful",) if is_amd else ("energy-disagrees",)

@@ -2,120 +2,108 @@
 
 One function for each rule, in order, each a pure function of values that yields reason codes; the effect of a code
 (note, hold, void) stands in ``configs/reasons.yaml``. R8 and R9 are the exact statistics of ``bench.record``; R12 is
-``certify.judge.plausibility``; R2 is for an auditor, who makes the operands anew. Nothing here does I/O.
+``certify.judge.ceilings``; R2 is for an auditor, who makes the operands anew. Nothing here does I/O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
 
 from bench.record import (
     COMPANION_ROLES,
     GRADES,
     ITEM_BYTES,
-    MINIMUM_WINDOW_NS,
     SUBWINDOWS,
-    Campaign,
-    Companion,
-    CompanionFigure,
+    Device,
     DeviceModel,
     Figure,
     Grade,
     Measurement,
     NodeRecord,
     Precision,
-    Profile,
-    Window,
-    Workload,
     bounds_above,
     least_operand_bytes,
+    window_trend,
 )
-from bench.units import gemm_mflop, utc_ns
-from certify.judge import plausibility
+from bench.units import gemm_mflop
+from certify.judge.case import (
+    KINDS,
+    SECOND_NS,
+    VENDORS,
+    Case,
+    Codes,
+    Judgement,
+    Plan,
+    Reference,
+    Setting,
+    capped,
+    grade_of,
+    is_constant,
+    is_wrong,
+    kind_of,
+    residual_limits,
+    wanted_beside,
+    window_of,
+)
+from certify.judge.cpu import MOST_CORES
+from certify.judge.identities import has_other_form, is_incomplete, own_identities
+from certify.judge.parts import Row, Whole
+from certify.judge.plausibility import (
+    ceilings_of,
+    facts_of,
+    lowest_limit,
+    r12_announced,
+    r12_beside,
+    r12_ceilings,
+    r12_energy,
+    r12_possible,
+    r12_power,
+    r12_ratio,
+)
+from certify.judge.software import (
+    UNREADABLE,
+    is_same_library,
+    r1_kernel_exists,
+    r1_native_arithmetic,
+    r1_switches_readable,
+)
+from certify.judge.telemetry import r13_telemetry
 from certify.policy.ratings import Rating, plain
 
-SECOND_NS = 10**9
-ACCUMULATION = {"fp16": "fp32", "bf16": "fp32", "fp32": "fp32", "fp64": "fp64"}  # R1
 MIN_COVERAGE_PPM = 990_000  # R10
 SLOT_NS = 2 * SECOND_NS  # R10: a launch that was going on, and a busy host, may put off a load by so much
 MAX_CLOCK_DISAGREEMENT_PPM = 10_000  # R11
 UTC_READING_NS = 50_000_000  # R11: resolution allowed to two readings of the UTC clock
-MAX_AUTOCORRELATION_PPM = 500_000  # R9
-MIN_TELEMETRY_COVERAGE_PPM = 950_000  # R13
-MAX_PATH_DISAGREEMENT_PPM = 20_000  # R5: of two independent libraries on one device
-MAX_ENERGY_DISAGREEMENT_PPM = 100_000  # R12: power readings are averages over up to a second
-SMOKE_MIN_SAMPLES = 2  # R13
-SELF_ISSUED_CAP: Grade = "standard"  # docs/formats.md
-SWITCHED_OFF = frozenset({"off"})  # R1
-LEAST_PATH_PARTS = 4  # R5: a path that ran for less than this part of its time was not measured
-# The vendor of each kind of device that is one vendor's (`bench.devices`): profiles speak of kinds, ratings of vendors.
-VENDORS = {
-    "cuda": "NVIDIA",
-    "rocm": "AMD",
-    "npu": "Huawei",
-    "mlu": "Cambricon",
-    "dcu": "Hygon",
-    "musa": "Moore Threads",
-    "maca": "MetaX",
-    "corex": "Iluvatar CoreX",
-    "kunlun": "Kunlunxin",
+# R6: by how much the rate may move over the window, in percent and in half-widths of R9's interval
+MOST_TREND: dict[Grade | None, int] = {"certification": 1, "standard": 2}
+WARMUP_TRENDS = {  # R6
+    "rate-trend": "warmup-rate-trend",
+    "clock-trend": "warmup-clock-trend",
+    "temperature-trend": "warmup-temperature-trend",
 }
-KINDS = {plain(vendor): name for name, vendor in VENDORS.items()}
-
-
-Codes = tuple[str, ...]
-
-
-class ResidualLimits(NamedTuple):
-    """R5's bounds in millionths of its unit: u for 16-bit outputs, u(sqrt k + sqrt n) for FP32 and FP64."""
-
-    row_ppm: int
-    rms_ppm: int  # above: suspicious
-    rms_void_ppm: int  # above: void
-    rms_least_ppm: int  # below: no rounding of random products is that small; constants or zeros were multiplied
-
-
-class Setting(NamedTuple):
-    """What the figures of one measurement on one device model share. Made by `setting_of`."""
-
-    record: NodeRecord
-    measurement: Measurement
-    model: DeviceModel
-    rating: Rating | None
-    profile: Profile
-    self_issued: bool
-    window: Window | None  # the campaign's for the workload, None where the record cannot have run in one
-    slot_ns: int  # the node's ramp slot
-    wanted: Grade  # of the campaign's profile, with the cap on self-issued campaigns
-    limits: ResidualLimits
-    companions: Mapping[str, Codes]  # kernels that the profile wants beside the figures, by kind of device
-    larger: tuple[int, ...]  # m n k of the registered shapes that are larger
-    places: Mapping[str, int]  # of the node's devices, in their order (R10)
-    codes: Codes  # of the rules that look at nothing else
-
-
-class Case(NamedTuple):
-    """One device's figure with everything that the rules look at."""
-
-    setting: Setting
-    figure: Figure
-    elapsed_ns: int  # S: the host time of all counted launches
-    grade: Grade | None  # what the numbers reach (R7), None below all grades
-    other_rates: Mapping[Precision, int]  # sustained MFLOP/s of the same device by precision (R12)
-    beside: Sequence[Standing]  # what was measured beside the device's fixed figure of this precision
+MAX_AUTOCORRELATION_PPM = 500_000  # R9
+MAX_PATH_DISAGREEMENT_PPM = 20_000  # R5: of two independent libraries on one device
+STEERED = frozenset({"kernel", "chrony", "ptp"})  # R10: what knows a clock within some bound, never exactly
+MAX_DEVICES = 64  # R12: 8 cards in 8 partitions each; no server holds more
+LEAST_PATH_PARTS = 4  # R5: a path that ran for less than this part of its time was not measured
 
 
 def setting_of(
-    record: NodeRecord, measurement: Measurement, model: DeviceModel, rating: Rating | None, plan: Plan
+    record: NodeRecord,
+    measurement: Measurement,
+    model: DeviceModel,
+    row: Row,
+    plan: Plan,
+    highest_mflop_s: int | None = None,
 ) -> Setting:
-    """Return what the figures of a measurement share, and judge what needs no figure (R1, R3, R4)."""
+    """Return what the figures of a measurement share, and judge what needs no figure (R1, R3, R4, R12's row)."""
     m = measurement
     return Setting(
         record,
         m,
         model,
-        rating,
+        row,
+        highest_mflop_s,
         plan.profile,
         plan.campaign.self_issued,
         window_of(record, plan.campaign, m.workload),
@@ -125,107 +113,76 @@ def setting_of(
         {kind: names for kind in plan.profile.kernels if (names := plan.profile.companions_of(kind, m.workload))},
         tuple(size for s in plan.profile.registered(m.workload) if (size := s.m * s.n * s.k) > m.m * m.n * m.k),
         {device.device: place for place, device in enumerate(record.devices)},
+        frozenset(
+            kind_of(device)
+            for one in record.measurements
+            for device, over_ns in zip(one.device, one.event_over_ns, strict=True)
+            if over_ns is not None
+        ),
+        UNREADABLE in record.environment.switches.values(),
         (
+            *row.codes,
             *r1_native_arithmetic(record, m, model),
             *r3_operands_beyond_cache(m, model),
             *r4_registered(m, plan),
+            *r12_announced(record, row.rating),
         ),
     )
-
-
-class Plan(NamedTuple):
-    """How the campaign said that everything is measured."""
-
-    campaign: Campaign
-    profile: Profile
-
-
-class Standing(NamedTuple):
-    """One companion's result on one device, and what it was."""
-
-    companion: Companion
-    figure: CompanionFigure
-
-
-def standing_of(record: NodeRecord) -> dict[tuple[str, Precision], list[Standing]]:
-    """Return what was measured beside the figures of a record, by device and precision."""
-    found: dict[tuple[str, Precision], list[Standing]] = {}
-    for companion in record.companions:
-        for figure in companion.figures():
-            found.setdefault((figure.device, companion.precision), []).append(Standing(companion, figure))
-    return found
 
 
 def judge(
     setting: Setting,
     figure: Figure,
     other_rates: Mapping[Precision, int],
-    beside: Sequence[Standing] = (),
-) -> tuple[list[str], Grade | None]:
-    """Return the reason codes of one figure under all rules, in the order of the rules, and the grade it reaches."""
+    beside: Sequence[Reference] = (),
+    whole: Whole | None = None,
+) -> Judgement:
+    """Judge one figure under all rules, in their order."""
     elapsed_ns = SUBWINDOWS * figure.subwindow_min_ns + sum(figure.subwindow_over_ns)
-    case = Case(setting, figure, elapsed_ns, grade_of(elapsed_ns, setting.self_issued), other_rates, beside)
+    grade = grade_of(elapsed_ns, setting.wanted)
+    facts = facts_of(setting, figure, beside)
+    found = ceilings_of(setting, facts, whole)
+    case = Case(setting, figure, elapsed_ns, grade, other_rates, beside, facts, found, whole)
     codes = list(setting.codes)
     for rule in FIGURE_RULES:
         codes += rule(case)
-    return codes, case.grade
+    return Judgement(codes, grade, found.step, lowest_limit(case))
 
 
-def window_of(record: NodeRecord, campaign: Campaign, workload: Workload) -> Window | None:
-    """Return a campaign's window for a workload, None where the record cannot have run in one."""
-    starts_ns = utc_ns(record.starts_at)
-    from_ns, until_ns = utc_ns(record.ready_at) - starts_ns, utc_ns(record.ended_at) - starts_ns
-    for window in campaign.windows:
-        if window.workload == workload and from_ns <= window.opens_ns and window.closes_ns <= until_ns:
-            return window
-    return None
-
-
-def capped(grade: Grade, self_issued: bool) -> Grade:
-    """Return a grade with the cap on self-issued campaigns (docs/formats.md)."""
-    return min(grade, SELF_ISSUED_CAP, key=GRADES.index) if self_issued else grade
-
-
-def grade_of(elapsed_ns: int, self_issued: bool) -> Grade | None:
-    """Return the grade that so much counted time reaches (R7); a self-issued campaign reaches `standard` at most."""
-    for grade, minimum in MINIMUM_WINDOW_NS.items():
-        if elapsed_ns >= minimum:
-            return capped(grade, self_issued)
-    return None
-
-
-def identity(keys: Collection[str], model: DeviceModel) -> Codes:
-    """docs/formats.md: a device without any stable identity counts 0; what nobody can check says so."""
-    if not keys:
+def identity(device: Device, model: DeviceModel) -> Codes:
+    """docs/formats.md: without a stable identity of its own a device counts 0; an unverifiable one is a note."""
+    own = own_identities(device)
+    if not own:
         return ("no-identity",)
-    known = {model.obtained.get(key.partition(":")[0], "asserted") for key in keys}
+    codes: Codes = ("identity-incomplete",) if is_incomplete(own, model) else ()
+    codes += ("identity-form-differs",) if has_other_form(own, model) else ()
+    known = {model.obtained.get(name, "asserted") for name in own}
     if "device_attested" in known:
-        return ("attestation-unchecked",)
-    return () if "host_attested" in known else ("identity-asserted",)
+        return (*codes, "attestation-unchecked")
+    return codes if "host_attested" in known else (*codes, "identity-asserted")
+
+
+def crowd(record: NodeRecord) -> Codes:
+    """R12: no node has more than 64 accelerators, partitions included, nor more than 64 CPUs or 2,048 cores of them."""
+    cpus = [model.units or 1 for d in record.devices if (model := record.models[d.model]).kind == "cpu"]
+    # One CPU alone is judged as 2,048 cores at most (L7); several together are no more.
+    too_many = max(len(cpus), len(record.devices) - len(cpus)) > MAX_DEVICES or (
+        len(cpus) > 1 and sum(cpus) > MOST_CORES
+    )
+    return ("too-many-devices",) if too_many else ()
 
 
 def kind(device: str, model: DeviceModel, rating: Rating | None) -> Codes:
     """R12: a device's name, kind and vendor belong together, so that no rule of another kind applies to it."""
-    named = device.partition(":")[0]
+    named = kind_of(device)
     if model.kind == "cpu":
-        differs = rating is not None or (named in VENDORS and not model.simulated)
+        other = rating is not None and rating.kind != "cpu"
+        differs = other or (named in VENDORS and not model.simulated)
     else:
         own = KINDS.get(plain(model.vendor))  # None where the vendor has no kind of its own: then neither has the name
         differs = not model.simulated and (named == "cpu" or own != (named if named in VENDORS else None))
+        differs |= rating is not None and rating.kind == "cpu"
     return ("kind-differs",) if differs else ()
-
-
-def r1_native_arithmetic(record: NodeRecord, m: Measurement, model: DeviceModel) -> Codes:
-    """R1: dense, accumulated as claimed, native; up-casting only on CPUs; no reduced-precision switch left on."""
-    codes = []
-    if m.accumulate != ACCUMULATION[m.precision]:
-        codes.append("accumulation-differs")
-    if m.method == "upcast":
-        codes.append("upcast" if model.kind == "cpu" and m.precision in ("fp16", "bf16") else "upcast-not-allowed")
-    switches = record.environment.switches
-    if not switches or any(state not in SWITCHED_OFF for state in switches.values()):  # nothing recorded is no proof
-        codes.append("reduced-precision-switch")
-    return tuple(codes)
 
 
 def r3_operands_beyond_cache(m: Measurement, model: DeviceModel) -> Codes:
@@ -276,29 +233,22 @@ def r5_products_verified(case: Case) -> Codes:
     return (*codes, "reduced-precision-reduction") if (f.rms_error_ppm or 0) > limits.rms_ppm else codes
 
 
-def is_wrong(f: Figure | CompanionFigure, limits: ResidualLimits) -> bool:
-    """Return whether a product was wrong: NaN, Inf or stale, or an error beyond its bound."""
-    if f.row_error_ppm is None or f.rms_error_ppm is None:
-        return True
-    return f.row_error_ppm > limits.row_ppm or f.rms_error_ppm > limits.rms_void_ppm
-
-
-def is_constant(f: Figure | CompanionFigure, limits: ResidualLimits) -> bool:
-    """Return whether the errors are smaller than those of any random product."""
-    return f.rms_error_ppm is not None and f.rms_error_ppm < limits.rms_least_ppm
-
-
-def residual_limits(precision: Precision, m: int, n: int, k: int) -> ResidualLimits:
-    """Return the bounds of R5 for one shape. Derived and simulated in ``docs/residuals.md``."""
-    if precision in ("fp16", "bf16"):
-        return ResidualLimits(3_500_000, 650_000, 1_100_000, 200_000)
-    return ResidualLimits(4_000_000, 1_000_000, 1_000_000, 1)
-
-
 def r6_steady(case: Case) -> Codes:
-    """R6: under load for the warm-up, and no trend in throughput, temperature or clock when the window opened."""
-    warmed = case.figure.warmup_ns * 2 >= case.setting.profile.warmup_ns
-    return () if warmed and case.figure.warmup_end == "steady" else ("not-steady",)
+    """R6: under load for half of the warm-up at least, and no falling rate over the window.
+
+    The bounds are those of the grade that is claimed, `standard` at most for a self-issued figure: a longer window must
+    not be held where a shorter one counts.
+    """
+    f, codes = case.figure, []
+    if f.warmup_ns * 2 < case.setting.profile.warmup_ns:
+        codes.append("not-warm")
+    if f.warmup_end in WARMUP_TRENDS:
+        codes.append(WARMUP_TRENDS[f.warmup_end])
+    most = MOST_TREND.get(case.grade)
+    trend = window_trend(f.subwindow_min_ns, f.subwindow_over_ns, most) if most else None
+    if trend is not None:
+        codes.append("not-steady" if trend == "falling" else "still-rising")
+    return tuple(codes)
 
 
 def r7_window(case: Case) -> Codes:
@@ -341,6 +291,8 @@ def r10_simultaneous(case: Case) -> Codes:
     if uncertainty is None or invented or (clock.source == "self" and not case.setting.self_issued):
         return ("clock-unknown",)
     codes = ("clock-uncertain",) if uncertainty > SECOND_NS else ()
+    if uncertainty == 0 and clock.source in STEERED:
+        codes = ("clock-bound-zero",)
     covered = f.covered_until_ns - f.opened_ns - 2 * uncertainty
     return (*codes, "not-simultaneous") if covered * 10**6 < MIN_COVERAGE_PPM * length else codes
 
@@ -369,57 +321,12 @@ def r11_clocks_agree(case: Case) -> Codes:
     return tuple(codes)
 
 
-def r12_plausible(case: Case) -> Codes:
-    """R12: nothing above what the silicon, its clock and its rating allow; what cannot be checked is said."""
-    f, model = case.figure, case.setting.model
-    facts = plausibility.Facts(
-        precision=case.setting.measurement.precision,
-        rate_mflop_s=f.sustained_mflop_s,
-        units=model.units,
-        max_clock_mhz=model.max_clock_mhz,
-        clock_max_mhz=f.clock_max_mhz,
-        clock_samples=f.samples,
-        power_mean_mw=f.power_mean_mw,
-        fp16_mflop_s=case.other_rates.get("fp16"),
-        fp64_mflop_s=case.other_rates.get("fp64"),
-    )
-    return (*plausibility.check(facts, case.setting.rating, case.grade or "smoke"), *_above_ceiling(case))
-
-
-def _above_ceiling(case: Case) -> Codes:
-    """R12: not faster, clock for clock, than the silicon was seen to issue beside it, with right results.
-
-    A note: a kernel of ours that does not reach the silicon must not cost a centre its figure.
-    """
-    f, wanted = case.figure, wanted_beside(case)
-    if not wanted:
-        return ()
-    beside = [s.figure for s in case.beside if s.companion.role != "path" and s.companion.kernel in wanted]
-    codes = ("companion-wrong",) if any(b.exact is False for b in beside) else ()
-    ceilings = [(b.rate_mflop_s, b.clock_mean_mhz) for b in beside if b.exact and b.rate_mflop_s and b.clock_mean_mhz]
-    if not ceilings or f.clock_mean_mhz is None:
-        return codes
-    # rate / clock of the figure against each: one of the kernels reaches the silicon, the others need not
-    above = all(f.sustained_mflop_s * clock * 100 > rate * f.clock_mean_mhz * 102 for rate, clock in ceilings)
-    return (*codes, "above-measured-ceiling") if above else codes
-
-
-def r12_energy(case: Case) -> Codes:
-    """R12: the device's energy counter and its power readings tell of one device."""
-    counter, mean = case.figure.power_counter_mw, case.figure.power_mean_mw
-    if counter is None or mean is None:
-        return ()
-    return ("energy-disagrees",) if abs(counter - mean) * 10**6 > MAX_ENERGY_DISAGREEMENT_PPM * mean else ()
-
-
-def wanted_beside(case: Case) -> Codes:
-    """Return the kernels that the profile wants beside a figure."""
-    wanted = case.setting.companions
-    return wanted.get(case.figure.device.partition(":")[0], ()) if wanted else ()
-
-
 def r5_paths_agree(case: Case) -> Codes:
-    """R5: the second path to the same product, where the profile names one, is right and agrees within 2 %."""
+    """R5: the second path to the same product, where the profile names one, is right, and the figure is not above it.
+
+    Where the path is faster by more than 2 %, the figure is low. A path through the same library as the figure's is no
+    second one, and says so; it is held against the figure all the same.
+    """
     setting, sustained = case.setting, case.figure.sustained_mflop_s
     wanted = wanted_beside(case)
     if not wanted:
@@ -437,37 +344,17 @@ def r5_paths_agree(case: Case) -> Codes:
             continue
         if is_wrong(there, setting.limits) or is_constant(there, setting.limits):
             codes.append("path-wrong")
-        apart = abs((there.rate_mflop_s or 0) - sustained)
-        if apart * 10**6 > MAX_PATH_DISAGREEMENT_PPM * sustained:
-            codes.append("paths-disagree")
+        if is_same_library(setting.record, setting.measurement.kernel, name):
+            codes.append("same-library")
+        above = (there.rate_mflop_s or 0) - sustained
+        if abs(above) * 10**6 > MAX_PATH_DISAGREEMENT_PPM * sustained:
+            codes.append("second-path-faster" if above > 0 else "paths-disagree")
     return tuple(dict.fromkeys(codes))
 
 
-def r13_telemetry(case: Case) -> Codes:
-    """R13: an accelerator was watched while it ran, alone, without uncorrected memory errors."""
-    f, codes = case.figure, []
-    if f.ecc_uncorrected:
-        codes.append("ecc-errors")
-    if f.foreign_processes:
-        codes.append("foreign-process")
-    if f.throttled_ppm:
-        codes.append("throttled")
-    if case.setting.model.kind != "cpu":
-        if case.grade in (None, "smoke"):
-            complete = f.samples >= SMOKE_MIN_SAMPLES
-        else:
-            complete = f.samples * SECOND_NS >= case.elapsed_ns and (f.coverage_ppm or 0) >= MIN_TELEMETRY_COVERAGE_PPM
-            watched = (f.power_mean_mw, f.temperature_max_c, f.clock_mean_mhz, f.throttled_ppm, f.foreign_processes)
-            if complete and None in watched:
-                codes.append("telemetry-not-exposed")
-            if f.ecc_uncorrected is None:
-                codes.append("ecc-unknown")
-        if not complete:
-            codes.append("telemetry-incomplete")
-    return tuple(codes)
-
-
 FIGURE_RULES: tuple[Callable[[Case], Codes], ...] = (
+    r1_switches_readable,
+    r1_kernel_exists,
     r4_short_launches,
     r4_largest_shape,
     r5_products_verified,
@@ -478,7 +365,11 @@ FIGURE_RULES: tuple[Callable[[Case], Codes], ...] = (
     r10_simultaneous,
     r10_ramp,
     r11_clocks_agree,
-    r12_plausible,
+    r12_ceilings,
+    r12_power,
+    r12_ratio,
+    r12_possible,
+    r12_beside,
     r12_energy,
     r13_telemetry,
 )

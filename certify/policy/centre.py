@@ -95,7 +95,7 @@ class Centre(Document, frozen=True, kw_only=True, dict=True):
     project_id: Text | None
     park: Evidenced | None
     facility: Facility | None
-    domestic: bool | None
+    domestic: bool | None = None  # withdrawn: the share is that of the devices' vendors, and nothing asks for this
     guide_year: Year | None
     baseline: FileName | None  # the signed inventory of the devices that were there before
     baseline_date: Date | None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal, get_args
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from bench.errors import InputError
 from bench.record import (
@@ -30,13 +30,15 @@ from bench.record import (
 )
 from bench.units import MFLOP_PER_UNIT, percent_text
 from certify.policy.centre import CLASSES, Bilingual, Date, Declaration, Jurisdiction, Year, clearer, is_date
+from certify.policy.reasons import effect_of, reasons
 
 Operator = Literal[">=", ">"]  # 以上, 达到, 不少于 are >=; 突破, 超过 are >
 Unit = Literal["EFLOPS", "PFLOPS", "TFLOPS", "GFLOPS", "MFLOPS"]
 Basis = Literal["certified", "sustained", "nominal"]
 StatedBasis = Literal["certified", "sustained", "nominal", "unstated"]
 BASES: tuple[Basis, ...] = ("certified", "sustained", "nominal")
-MAX_VALID_DAYS = 366
+MAX_VALID_DAYS = 366  # after the end of the measurement
+MAX_AGE_DAYS = 30  # from the end of the measurement to the first statement over it
 
 Classes = Annotated[tuple[PoolClass, ...], Meta(min_length=1)]
 
@@ -120,8 +122,23 @@ class Share(_Condition, frozen=True, kw_only=True, tag="share"):
     basis: StatedBasis
 
 
+class Paper(_Condition, frozen=True, kw_only=True, tag="paper"):
+    """A paper that the centre names under `evidence` of its file, by its digest: at most `declared`."""
+
+    paper: Name
+
+
 class Guide(_Condition, frozen=True, kw_only=True, tag="guide"):
-    """What the year's guide adds: not judged until its items stand in the policy as conditions of their own."""
+    """What the year's guide adds: its items, each with a verdict of its own. Without items it is not judged."""
+
+    items: tuple[Declared | Paper | Threshold | Share, ...] | UnsetType = UNSET
+
+
+class Domestic(_Condition, frozen=True, kw_only=True, tag="domestic"):
+    """The share of capacity on devices of domestic vendors, shown on every basis: the text names no number."""
+
+    classes: Classes
+    vendors: Annotated[tuple[Text, ...], Meta(min_length=1)]  # as devices report them, whatever case and spaces
 
 
 class NotMeasured(_Condition, frozen=True, kw_only=True, tag="not_measured"):
@@ -130,7 +147,7 @@ class NotMeasured(_Condition, frozen=True, kw_only=True, tag="not_measured"):
     reason: Literal["not-measured", "out-of-scope"]
 
 
-Condition = Declared | NewlyAdded | Threshold | Share | Guide | NotMeasured
+Condition = Declared | NewlyAdded | Threshold | Share | Paper | Guide | Domestic | NotMeasured
 
 
 class Policy(Document, frozen=True, kw_only=True):
@@ -148,6 +165,30 @@ class Policy(Document, frozen=True, kw_only=True):
     witnesses: Annotated[int, Meta(ge=0, le=8)] = 0  # how many must have recomputed a statement and signed so
     node_keys: Literal["any", "enrolled"] = "any"  # enrolled: a record counts under the key that the campaign names
     conditions: Annotated[tuple[Condition, ...], Meta(min_length=1)]
+    # fields of later versions: where a table does not have them they are left out of its digest
+    max_age_days: Annotated[int, Meta(ge=1, le=MAX_AGE_DAYS)] | UnsetType = UNSET  # to the first statement
+
+    accept_with_witness: tuple[Name, ...] | UnsetType = UNSET  # holds that count where a witness recomputed
+
+    @property
+    def accepted_with_witness(self) -> tuple[str, ...]:
+        """Holds that count in a statement that a witness recomputed."""
+        return () if isinstance(self.accept_with_witness, UnsetType) else self.accept_with_witness
+
+    @property
+    def judged(self) -> tuple[Condition, ...]:
+        """Everything that has a verdict: the conditions, and after a guide its items."""
+        return tuple(one for condition in self.conditions for one in (condition, *items_of(condition)))
+
+    @property
+    def age_days_max(self) -> int:
+        """How many days after the end of its measurement a first statement may be issued."""
+        return MAX_AGE_DAYS if isinstance(self.max_age_days, UnsetType) else self.max_age_days
+
+
+def items_of(condition: Condition) -> tuple[Condition, ...]:
+    """Return the items of a guide; nothing else has any."""
+    return condition.items if isinstance(condition, Guide) and not isinstance(condition.items, UnsetType) else ()
 
 
 def load_policy(name_or_file: str) -> Policy:
@@ -186,11 +227,19 @@ def policy_problem(policy: Policy) -> tuple[str, str] | None:
     """Return the reason code and sentence of the first thing that a policy's types cannot exclude, or None."""
     if policy.document.date is not None and not is_date(policy.document.date):
         return "date-invalid", f"the date {policy.document.date} is not a day of the calendar"
-    names = [condition.condition for condition in policy.conditions]
+    names = [condition.condition for condition in policy.judged]
     for name in names:
         if names.count(name) > 1:
             return "duplicate-condition", f"there are two conditions named {name}"
-    for condition in policy.conditions:
+    for code in policy.accept:
+        if effect_of(code) != "hold":
+            return "accept-not-a-hold", f"accept names {code}, which is {_effect_text(code)}"
+    for code in policy.accepted_with_witness:
+        if code not in reasons() or not reasons()[code].witness:
+            return "accept-not-witnessed", f"accept_with_witness names {code}, for which no witness can answer"
+    for condition in policy.judged:
+        if items_of(condition) and policy.document.guide_year is None:
+            return "guide-without-year", f"{condition.condition} has items, and guide_year does not say of which year"
         for used in _classes(condition):
             if used not in policy.counting:
                 return "class-not-counted", f"{condition.condition} judges {used}, which the policy does not count"
@@ -218,11 +267,13 @@ def describe(policy: Policy) -> list[str]:
         f"  {document.title.en}; {status}; date {document.date or 'not issued'}; scope: {policy.scope};"
         f" minimum grade: {policy.minimum_grade}; accepted holds: {', '.join(policy.accept) or 'none'}",
         f"  witnesses demanded: {policy.witnesses}; node keys: {policy.node_keys}",
+        f"  after the end of the measurement: first statement within {policy.age_days_max} days,"
+        f" valid for at most {policy.valid_days_max} days",
     ]
     for name, counting in policy.counting.items():
         counts = f"{counting.precision}, accumulate {counting.accumulate}, {counting.choice} shape"
         lines.append(f"  counts {name}: {counts}; {counting.assumption.zh} {counting.assumption.en}")
-    for condition in policy.conditions:
+    for condition in policy.judged:
         lines.append(f"  {condition.condition} ({condition.clause.ref}): {condition.clause.text}")
         lines.append(f"    {condition.title.zh} / {condition.title.en}: {demand(condition)}")
     return lines
@@ -240,15 +291,27 @@ def demand(condition: Condition) -> str:
         return f"declared by the centre ({condition.fact})"
     if isinstance(condition, NewlyAdded):
         return "declared by the centre, against its signed baseline"
-    return "not judged" if isinstance(condition, Guide) else condition.reason
+    if isinstance(condition, Paper):
+        return f"declared by the centre (evidence: {condition.paper})"
+    if isinstance(condition, Domestic):
+        return f"shown, no number is demanded; domestic vendors: {', '.join(condition.vendors)}"
+    if isinstance(condition, Guide):
+        names = ", ".join(item.condition for item in items_of(condition))
+        return f"every item of the guide: {names}" if names else "not judged"
+    return condition.reason
+
+
+def _effect_text(code: str) -> str:
+    return f"a {reasons()[code].effect}" if code in reasons() else "no reason code"
 
 
 def _classes(condition: Condition) -> tuple[PoolClass, ...]:
     if isinstance(condition, Share):
         return condition.of
-    return condition.classes if isinstance(condition, NewlyAdded | Threshold) else ()
+    return condition.classes if isinstance(condition, NewlyAdded | Threshold | Domestic) else ()
 
 
+KINDS = ("declared", "baseline", "threshold", "share", "paper", "guide", "domestic", "not_measured")
 _CHOICES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "counting": ("unknown-class", CLASSES),
     "classes": ("unknown-class", CLASSES),
@@ -259,5 +322,5 @@ _CHOICES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "unit": ("unknown-unit", get_args(Unit)),
     "basis": ("unknown-basis", get_args(StatedBasis)),
     "minimum_grade": ("unknown-grade", GRADES),
-    "kind": ("unknown-condition", ("declared", "baseline", "threshold", "share", "guide", "not_measured")),
+    "kind": ("unknown-condition", KINDS),
 }

@@ -23,6 +23,20 @@ class Reason(Document, frozen=True, kw_only=True):
     rule: Text
     en: Text
     zh: Text
+    witness: bool = False  # a hold that a policy may accept where a witness recomputed the statement
+
+
+class Mending(Document, frozen=True, kw_only=True):
+    """Who can do what about a code that is known before anything is measured."""
+
+    en: Text
+    zh: Text
+
+
+@cache
+def mending() -> dict[str, Mending]:
+    """Return the table of what can be done beforehand, by code."""
+    return read_yaml(config_path("mending.yaml"), dict[str, Mending])
 
 
 @cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
@@ -21,17 +22,22 @@ from certify.policy.policies import (
     Basis,
     Condition,
     Declared,
+    Domestic,
     Guide,
     NewlyAdded,
     Operator,
+    Paper,
     Policy,
     Share,
     StatedBasis,
     Threshold,
+    items_of,
 )
+from certify.policy.ratings import plain
 
 Outcome = Literal["met", "not_met", "declared", "insufficient_evidence"]
 INSUFFICIENT: Outcome = "insufficient_evidence"
+_WEAKEST_FIRST: tuple[Outcome, ...] = ("not_met", INSUFFICIENT, "declared", "met")
 _HOLDS: dict[Operator, Callable[[int, int], bool]] = {">=": operator.ge, ">": operator.gt}
 
 
@@ -92,6 +98,9 @@ class Evidence(NamedTuple):
     baseline: Inventory | None  # None: there is no signed baseline
     newly_added: Mapping[PoolClass, ClassEvidence]  # `classes` without the devices that the baseline lists
     scope: Literal["centre", "city"] = "centre"
+    papers: frozenset[str] = frozenset()  # what the centre names papers for, under `evidence` of its file
+    guide_year: int | None = None  # the year of the guide that the centre applies under
+    vendors: Mapping[PoolClass, Mapping[str, Sums]] = MappingProxyType({})  # counted, by the devices' vendor
 
 
 class BasisVerdict(Document, frozen=True, kw_only=True):
@@ -140,8 +149,8 @@ class Verdict(Document, frozen=True, kw_only=True):
 
 
 def evaluate(policy: Policy, evidence: Evidence) -> tuple[Verdict, ...]:
-    """Return the verdict on each condition of a policy, in the policy's order."""
-    return tuple(_verdict(policy, condition, evidence) for condition in policy.conditions)
+    """Return the verdict on each condition of a policy, in the policy's order; a guide's items follow it."""
+    return tuple(_verdict(policy, condition, evidence) for condition in policy.judged)
 
 
 def _verdict(policy: Policy, condition: Condition, evidence: Evidence) -> Verdict:
@@ -151,12 +160,44 @@ def _verdict(policy: Policy, condition: Condition, evidence: Evidence) -> Verdic
         return _share(policy, condition, evidence)
     if isinstance(condition, NewlyAdded):
         return _newly_added(policy, condition, evidence)
-    if isinstance(condition, Declared):
-        reason = None if condition.fact in evidence.declarations else "not-declared"
-        reason = reason or _elsewhere(policy, evidence)
+    if isinstance(condition, Declared | Paper):
+        told = evidence.declarations if isinstance(condition, Declared) else evidence.papers
+        wanted = condition.fact if isinstance(condition, Declared) else condition.paper
+        reason = _elsewhere(policy, evidence) if wanted in told else "not-declared"
         return _line(policy, condition, INSUFFICIENT if reason else "declared", reason)
-    reason = "guide-not-issued" if isinstance(condition, Guide) else condition.reason
-    return _line(policy, condition, INSUFFICIENT, reason)
+    if isinstance(condition, Guide):
+        return _guide(policy, condition, evidence)
+    if isinstance(condition, Domestic):
+        return _domestic(policy, condition, evidence)
+    return _line(policy, condition, INSUFFICIENT, condition.reason)
+
+
+def _guide(policy: Policy, condition: Guide, evidence: Evidence) -> Verdict:
+    """Return the weakest verdict of a guide's items: what is missed, not shown, or only declared."""
+    items = [_verdict(policy, item, evidence) for item in items_of(condition)]
+    if not items:
+        return _line(policy, condition, INSUFFICIENT, "guide-not-issued")
+    if evidence.guide_year != policy.document.guide_year:
+        return _line(policy, condition, INSUFFICIENT, "guide-year-differs")
+    weakest = min(items, key=lambda item: _WEAKEST_FIRST.index(item.verdict))
+    return _line(policy, condition, weakest.verdict, weakest.reason)
+
+
+def _domestic(policy: Policy, condition: Domestic, evidence: Evidence) -> Verdict:
+    """Return the share of what counts on devices of domestic vendors, on every basis; nothing is judged by it."""
+    own = {plain(vendor) for vendor in condition.vendors}
+    part, whole = Sums(), Sums()
+    for name in condition.classes:
+        for vendor, sums in evidence.vendors.get(name, {}).items():
+            whole = whole.plus(sums)
+            part = part.plus(sums) if plain(vendor) in own else part
+    reason = _blocked(policy, evidence) or "no-number"
+    lines = [
+        _basis_line(basis, _interval(part, basis)[0], _interval(whole, basis)[0], (INSUFFICIENT, reason))
+        for basis in BASES
+    ]
+    line = _line(policy, condition, INSUFFICIENT, reason)
+    return replace(line, classes=condition.classes, without_rating=whole.without_rating, bases=tuple(lines))
 
 
 def _line(policy: Policy, condition: Condition, verdict: Outcome, reason: str | None) -> Verdict:

@@ -15,6 +15,7 @@ from bench.record import Choice, Count, Grade, Name, PoolClass, Ppm, Precision, 
 from certify.documents.kinds import Level
 from certify.policy.centre import Bilingual
 from certify.policy.verdicts import Verdict
+from certify.statement.build import CeilingLine
 
 T = TypeVar("T")
 State = Literal[
@@ -123,11 +124,23 @@ class ExternalIdentifier(Api, frozen=True, kw_only=True):
     source: Literal["statement", "platform"]
 
 
+class StepSum(Api, frozen=True, kw_only=True):
+    """The part of a pool's certified sum that rests on one step of evidence: measured, silicon, rating or none."""
+
+    step: Name
+    devices: Count
+    certified_mflop_s: Count
+
+    def __str__(self) -> str:
+        return f"{self.step}:{self.certified_mflop_s}"
+
+
 class PoolCapacity(Api, frozen=True, kw_only=True):
     """A line of the feed: one pool of the newest statement of a centre and project, as it stands at this moment.
 
-    `schedulable_mflop_s` is the part of `certified_mflop_s` that stands on nodes heard of a moment ago, where the
-    statement holds and the pool is under management; else 0.
+    `schedulable_mflop_s` is what stands on nodes heard of a moment ago, where the statement holds and the pool is under
+    management; else 0. It is of `certified_mflop_s` less `never_scheduled_mflop_s` (which nothing known bounds), and,
+    where the registry accepted a witness of the statement (`witnessed`), of `with_witness_mflop_s` beside it.
     """
 
     centre_id: Name
@@ -155,6 +168,10 @@ class PoolCapacity(Api, frozen=True, kw_only=True):
     sustained_pflops: str
     nominal_mflop_s: Count
     nominal_pflops: str
+    steps: tuple[StepSum, ...]  # of `certified_mflop_s`, the strongest first
+    never_scheduled_mflop_s: Count
+    with_witness_mflop_s: Count
+    witnessed: bool
     schedulable_mflop_s: Count
     schedulable_pflops: str
     nodes: Count
@@ -186,6 +203,8 @@ class NodeCapacity(Api, frozen=True, kw_only=True):
     certified_mflop_s: Count
     sustained_mflop_s: Count
     nominal_mflop_s: Count
+    never_scheduled_mflop_s: Count  # part of what is certified that nothing known bounds
+    with_witness_mflop_s: Count  # beside what is certified: counts once a witness vouches for the statement
     online: bool
     seen_at: UtcTime | None
 
@@ -201,6 +220,8 @@ class ClassCapacity(Api, frozen=True, kw_only=True):
     sustained_mflop_s: Count
     upper_mflop_s: Count | None
     nominal_mflop_s: Count
+    never_scheduled_mflop_s: Count
+    with_witness_mflop_s: Count
     untested_devices: Count
     nodes_missing: Count
 
@@ -240,6 +261,7 @@ class StatementDetail(Api, frozen=True, kw_only=True):
     records: Count
     signers: tuple[Sha256, ...]
     verdicts: tuple[Verdict, ...]
+    ceilings: tuple[CeilingLine, ...]  # what bounds its figures
     decisions: tuple[Decision, ...]
     superseded_by: Sha256 | None
     links: dict[str, str]  # envelope, receipt, page, and where one has the right: records, nodes
@@ -360,7 +382,7 @@ class City(Api, frozen=True, kw_only=True):
     missing: tuple[Missing, ...]
     tiers: dict[str, Count]  # tier -> centres
     operators: Count  # distinct
-    domestic_ppm: Ppm | None  # of certified intelligent compute; declared by the centres
+    domestic_ppm: Ppm | None  # of certified intelligent compute, by the vendor of the devices
     devices_contested: Count  # that a refused submission claimed too: counted once, where they were first received
 
 

@@ -113,20 +113,22 @@ def watched(seen: Observed, length_ns: int) -> Watched:
     states = within(series(seen.throttled), length_ns)
     occurring = Counter(states[:, 1].tolist())
     times = _times([within(series(pairs), length_ns)[:, 0] for pairs in seen.readings.values()] + [states[:, 0]])
-    seconds = max(1, length_ns // SECOND_NS)
-    covered = np.unique(np.minimum(times // SECOND_NS, seconds - 1))
-    clocks, others = values("clock_mhz"), values("processes")
+    clock, power = seen.inside("clock_mhz", length_ns), seen.inside("power_mw", length_ns)
+    others = values("processes")
     errors = seen.whole("ecc_uncorrected")
     errors = errors[errors[:, 0] < length_ns][:, 1]
     reasons = [i for i in occurring if seen.states[i] != "none"]
     return Watched(
         samples=len(times),
-        coverage_ppm=len(covered) * 10**6 // seconds,
-        power_mean_mw=_mean(values("power_mw")),
+        clock_samples=len(clock),
+        clock_gap_ns=_gap(clock[:, 0], length_ns),
+        power_samples=len(power),
+        power_gap_ns=_gap(power[:, 0], length_ns),
+        power_mean_mw=_mean(power[:, 1]),
         power_counter_mw=_slope(seen.inside("energy_mj", length_ns)),
         temperature_max_c=_highest(values("temperature_c")),
-        clock_mean_mhz=_mean(clocks),
-        clock_max_mhz=_highest(clocks),
+        clock_mean_mhz=_mean(clock[:, 1]),
+        clock_max_mhz=_highest(clock[:, 1]),
         throttled_ppm=sum(occurring[i] for i in reasons) * 10**6 // len(states) if len(states) else None,
         ecc_seen=_counted(errors),
         others_seen=max(0, int(others.max()) - 1) if len(others) else None,
@@ -140,6 +142,11 @@ def _times(stamps: Sequence[Integers]) -> Integers:
     if all(np.array_equal(longest, one) for one in stamps if len(one)) and (np.diff(longest) > 0).all():
         return longest
     return np.unique(np.concatenate(stamps))
+
+
+def _gap(times_ns: Integers, length_ns: int) -> int | None:
+    """Return the longest time of a core window without a reading, ns; None without any."""
+    return int(np.diff(times_ns, prepend=0, append=length_ns).max()) if len(times_ns) else None
 
 
 def power_by_area_mw(power: Integers) -> int | None:

@@ -16,8 +16,9 @@ from bench.errors import InputError, RefusedError
 from bench.record import Campaign, Figure, Measurement, NodeRecord, Profile, Workload, columns
 from bench.units import gemm_mflop
 from certify.documents.kinds import Opened
-from certify.judge.plausibility import most_flop_per_clock
-from certify.policy.ratings import Ratings
+from certify.judge.ceilings import WHOLE, most_flop_per_clock
+from certify.judge.plausibility import row_of
+from certify.policy.ratings import Ratings, plain
 from certify.samples.observed import Observed, observe, series, watched
 from certify.samples.summary import FigureFingerprint, Samples, Watched
 from certify.samples.table import SAMPLES_SUFFIX, bound_samples, figures
@@ -26,7 +27,10 @@ from certify.samples.telemetry import About, implausible, prints
 # Columns of a figure that its samples give whole. The others of its telemetry also rest on a reading before the load.
 COLUMNS = (
     "samples",
-    "coverage_ppm",
+    "clock_samples",
+    "clock_gap_ns",
+    "power_samples",
+    "power_gap_ns",
     "power_mean_mw",
     "power_counter_mw",
     "temperature_max_c",
@@ -155,7 +159,7 @@ class Inspector:
             return
         if seen is None or length is None or seen.rows.gap() is not None or min(seen.rows.times_ns) <= 0:
             return
-        rating = self.ratings.match(model.vendor, model.model, model.memory_bytes, model.count_unit)
+        row = row_of(model, self.ratings)
         work = gemm_mflop(m.m, m.n, m.k, figure.launches)
         about = About(
             accelerator=model.kind != "cpu",
@@ -163,7 +167,10 @@ class Inspector:
             first=self.campaign.windows[0].workload == m.workload,
             work_mflop=work,
             sustained_mflop_s=work * 10**9 // sum(seen.rows.times_ns),
-            flop_per_clock=most_flop_per_clock(m.precision, model.units, rating) if rating else None,
+            flop_per_clock=most_flop_per_clock(m.precision, model.units, row.rating, row.share or WHOLE)
+            if row.rating and row.rating.silicon_is_certain(m.precision)
+            else None,
+            counter_is_trusted=plain(model.vendor) != "amd",
         )
         if about.flop_per_clock is None:
             found.not_checked[NO_SILICON] += 1
@@ -222,13 +229,11 @@ def _times(f: Figure, seen: Observed) -> Iterator[tuple[str, str]]:
 
 
 def _telemetry(f: Figure, w: Watched) -> Iterator[str]:
-    exposed = any(getattr(f, column) is not None for column in COLUMNS if column not in ("samples", "coverage_ppm"))
-    if not w.samples and not exposed:
+    differing = [column for column in COLUMNS if getattr(f, column) != getattr(w, column)]
+    if not w.samples and differing in ([], ["samples"]):
         return  # a device that exposes nothing leaves readings without a row
-    for column in COLUMNS:
-        stated, made = getattr(f, column), getattr(w, column)
-        if stated != made:
-            yield f"{column} is {stated}, and the samples give {made}"
+    for column in differing:
+        yield f"{column} is {getattr(f, column)}, and the samples give {getattr(w, column)}"
     # These also rest on a reading from before the load, which the samples do not hold: they may say more, never less.
     for column, least in (("ecc_uncorrected", w.ecc_seen), ("foreign_processes", w.others_seen)):
         stated = getattr(f, column)

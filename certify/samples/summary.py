@@ -13,7 +13,10 @@ class Watched(NamedTuple):
     """What the readings within the core window come to, under the names that a figure gives them."""
 
     samples: int
-    coverage_ppm: int
+    clock_samples: int
+    clock_gap_ns: int | None
+    power_samples: int
+    power_gap_ns: int | None
     power_mean_mw: int | None
     power_counter_mw: int | None
     temperature_max_c: int | None

@@ -2,32 +2,68 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
-from bench.errors import RefusedError
+import msgspec
+
+from bench.errors import InputError, RefusedError
 from bench.record import read_bytes, read_yaml, refuse_existing, write_atomic
 from certify.documents.caps import CAPS
 from certify.documents.dsse import seal
-from certify.documents.kinds import PAYLOAD_TYPE, Baseline, Opened, make_document, open_document
+from certify.documents.kinds import PAYLOAD_TYPE, Baseline, Opened, make_document, open_document, parse_payload
 from certify.keys.loading import load_signing_key
-from certify.policy.centre import Centre
+from certify.policy.centre import Centre, is_date
 from certify.trust.trusted_set import TrustedSet
 
 
 def sign_baseline(
-    inventory: Path, key: Path, passphrase_file: Path | None, out: Path, signer: str | None = None
-) -> int:
-    """Sign a YAML inventory and return the number of its devices.
+    baseline: Baseline | Path, key: Path, passphrase_file: Path | None, out: Path, signer: str | None = None
+) -> Baseline:
+    """Sign a baseline, or one that is a YAML inventory, and return it.
 
     Raises:
         InputError, RefusedError: the inventory or the key is not acceptable, or `out` exists.
     """
     refuse_existing(out, "choose another file")
-    baseline = read_yaml(inventory, Baseline)
+    if isinstance(baseline, Path):
+        baseline = read_yaml(baseline, Baseline)
     payload = make_document("baseline", baseline)
-    envelope = seal(payload, PAYLOAD_TYPE, [load_signing_key(key, passphrase_file, signer)])
-    write_atomic(out, envelope, new=True)
-    return len(baseline.devices)
+    parse_payload("baseline", payload, out)  # texts that no verifier would read are not signed
+    write_atomic(out, seal(payload, PAYLOAD_TYPE, [load_signing_key(key, passphrase_file, signer)]), new=True)
+    return baseline
+
+
+def empty_baseline(centre: Centre, date: str | None, evidence: str, evidence_file: Path | None = None) -> Baseline:
+    """Return the baseline of a centre that had no device.
+
+    Args:
+        centre: whose baseline it is.
+        date: on which there was nothing, YYYY-MM-DD; None for the `baseline_date` of the centre file.
+        evidence: how it is known that there was nothing, in words.
+        evidence_file: the paper that says so, of which the digest is bound.
+
+    Raises:
+        InputError: the date or the text is not acceptable, or the file cannot be read.
+    """
+    day = date or centre.baseline_date
+    if day is None:
+        raise InputError("usage", "the day on which there was nothing was not said", fix="give --date YYYY-MM-DD")
+    if not is_date(day):
+        raise InputError("date-invalid", f"{day!r} is not a day of the calendar", where="--date")
+    sha256 = None
+    if evidence_file is not None:
+        sha256 = hashlib.sha256(read_bytes(evidence_file, CAPS.samples_bytes)).hexdigest()
+    fields = {
+        "centre_id": centre.centre_id,
+        "taken_at": f"{day}T00:00:00.000000Z",
+        "devices": [],
+        "nothing_before": {"evidence": evidence, "evidence_sha256": sha256},
+    }
+    try:
+        return msgspec.convert(fields, Baseline)
+    except msgspec.ValidationError as error:
+        raise InputError("usage", str(error), where="--evidence") from None
 
 
 def baseline_path(centre_name: str, centre: Centre) -> Path | None:

@@ -33,7 +33,8 @@ from bench.record import (
     digest,
 )
 from bench.units import ratio_ppm
-from certify.judge.aggregate import Scope, Sum, Tally
+from certify.judge.aggregate import Scope, Standing, Sum, Tally
+from certify.judge.ceilings import STEPS
 from certify.policy import verdicts
 from certify.policy.centre import CLASSES, Centre, Pool
 from certify.policy.policies import Policy
@@ -69,6 +70,15 @@ class Totals(Document, frozen=True, kw_only=True):
     nominal_mflop_s: Count
     devices_without_rating: Count
     on_accepted_hold_mflop_s: Count  # part of certified that rests on holds which the policy accepts
+    never_scheduled_mflop_s: Count  # part of that which nothing known bounds: no platform schedules it
+
+
+class StepLine(Document, frozen=True, kw_only=True):
+    """The part of a sum that rests on one step of evidence (R12)."""
+
+    step: Name  # measured, silicon, rating or none
+    devices: Count
+    certified_mflop_s: Count
 
 
 class Untested(Document, frozen=True, kw_only=True):
@@ -91,6 +101,8 @@ class PoolLine(Document, frozen=True, kw_only=True):
     devices_found: Count
     counted: Totals
     existing: Totals  # the part of `counted` that stands in the baseline inventory
+    with_witness: Totals  # beside `counted`: what counts once a witness vouches for the statement
+    steps: tuple[StepLine, ...]  # of `counted`
     untested: Untested
 
 
@@ -111,6 +123,8 @@ class ClassLine(Document, frozen=True, kw_only=True):
     choice: Choice
     counted: Totals
     existing: Totals
+    with_witness: Totals
+    steps: tuple[StepLine, ...]
     untested: Untested
     nodes_missing: Count  # expected nodes without a record, and those left out: their devices are unknown
 
@@ -123,6 +137,33 @@ class Inventory(Document, frozen=True, kw_only=True):
     model: Text
     count_unit: Text
     devices: Count
+
+
+class CeilingLine(Document, frozen=True, kw_only=True):
+    """The figures of one model under one limit of R12: how strong the evidence is that bounds them, and what binds."""
+
+    pool: Name
+    precision: Precision
+    choice: Choice
+    vendor: Text
+    model: Text
+    step: Name
+    limit: Name | None  # the lowest that exists, `certify.judge.ceilings.LimitName`
+    least_mflop_s: Count | None  # the lowest of these figures' limits
+    figures: Count
+    counted: Count
+    certified_mflop_s: Count  # of those counted
+
+
+class VendorLine(Document, frozen=True, kw_only=True):
+    """The counted devices of one vendor in a pool, as the devices report it: sums, MFLOP/s."""
+
+    pool: Name
+    vendor: Text
+    devices: Count
+    certified_mflop_s: Count
+    sustained_mflop_s: Count
+    nominal_mflop_s: Count
 
 
 class Finding(Document, frozen=True, kw_only=True):
@@ -178,6 +219,8 @@ class CapacityStatement(Document, frozen=True, kw_only=True):
     shown: tuple[ShownLine, ...]
     bookkeeping: Bookkeeping
     inventory: tuple[Inventory, ...]
+    ceilings: tuple[CeilingLine, ...]
+    vendors: tuple[VendorLine, ...]  # the pools' counted sums, split by vendor
     findings: tuple[Finding, ...]
     not_counted: tuple[NotCounted, ...]
     verdicts: Annotated[tuple[Verdict, ...], Meta(min_length=1)]
@@ -235,24 +278,46 @@ def build(tally: Tally, records_root: str, basis: Basis, issue: Issue) -> Capaci
             Inventory(pool=pool, vendor=vendor, model=model, count_unit=unit, devices=count)
             for (pool, vendor, model, unit), count in sorted(tally.inventory.items())
         ),
+        ceilings=_ceilings(tally),
+        vendors=_vendors(tally),
         findings=tuple(
             Finding(code=code, effect=effect_of(code), workload=workload, devices=count)
             for (code, workload), count in sorted(tally.findings.items())
         ),
-        not_counted=(
-            *(
-                NotCounted(node_id=node, device=device, workload=workload, codes=codes)
-                for node, device, workload, codes in sorted(tally.not_counted)
-            ),
-            *(
-                NotCounted(node_id=node.node_id, device=None, workload=None, codes=(why,))
-                for node, why in (
-                    *((node, basis.absent.get(node.node_id, MISSING)) for node in absent),
-                    *((node, "node-left-out") for node in left_out),
-                )
-            ),
-        ),
+        not_counted=_not_counted(tally, basis, absent, left_out),
         verdicts=tuple(verdict for policy in basis.policies for verdict in evaluate(policy, evidence)),
+    )
+
+
+def _vendors(tally: Tally) -> tuple[VendorLine, ...]:
+    return tuple(
+        VendorLine(
+            pool=pool,
+            vendor=vendor,
+            devices=value.devices,
+            certified_mflop_s=value.certified_mflop_s,
+            sustained_mflop_s=value.sustained_mflop_s,
+            nominal_mflop_s=value.nominal_mflop_s,
+        )
+        for (pool, vendor), value in sorted(tally.vendors.items())
+    )
+
+
+def _not_counted(
+    tally: Tally, basis: Basis, absent: list[ExpectedNode], left_out: list[ExpectedNode]
+) -> tuple[NotCounted, ...]:
+    """Return what counts 0: devices by their codes, then nodes without a record by why there is none."""
+    devices = (
+        NotCounted(node_id=node, device=device, workload=workload, codes=codes)
+        for node, device, workload, codes in sorted(tally.not_counted)
+    )
+    nodes = (
+        *((node.node_id, basis.absent.get(node.node_id, MISSING)) for node in absent),
+        *((node.node_id, "node-left-out") for node in left_out),
+    )
+    return (
+        *devices,
+        *(NotCounted(node_id=node, device=None, workload=None, codes=(why,)) for node, why in nodes),
     )
 
 
@@ -268,6 +333,8 @@ def _pool_line(pool: Pool, tally: Tally, scope: Scope) -> PoolLine:
         devices_found=tally.found[pool.pool],
         counted=_totals(_select(tally, {pool.pool}, counting.workload)),
         existing=_totals(_select(tally, {pool.pool}, counting.workload, existing=True)),
+        with_witness=_totals(_with_witness(tally, {pool.pool}, counting.workload)),
+        steps=_steps(tally, {pool.pool}, counting.workload),
         untested=_untested(_select_untested(tally, {pool.pool})),
     )
 
@@ -281,6 +348,8 @@ def _class_line(name: PoolClass, tally: Tally, scope: Scope, missing: list[Expec
         choice=counted.choice,
         counted=_totals(_select(tally, pools, counted)),
         existing=_totals(_select(tally, pools, counted, existing=True)),
+        with_witness=_totals(_with_witness(tally, pools, counted)),
+        steps=_steps(tally, pools, counted),
         untested=_untested(_select_untested(tally, pools)),
         nodes_missing=_missing_in(pools, scope, missing),
     )
@@ -300,31 +369,75 @@ def _missing_in(pools: set[str], scope: Scope, missing: list[ExpectedNode]) -> i
     return sum(node.node_id in named or node.node_id not in known for node in missing)
 
 
-Parts = list[tuple[bool, Sum]]  # (on an accepted hold, sum)
+Parts = list[tuple[Standing, Sum]]
 
 
 def _select(tally: Tally, pools: set[str], workload: Workload, existing: bool | None = None) -> Parts:
-    """Return the sums of pools in one workload; `existing` restricts them to devices in (or not in) the baseline."""
+    """Return what counts of pools in one workload; `existing` restricts it to devices in (or not in) the baseline."""
     return [
-        (key.on_hold, value)
+        (key.standing, value)
         for key, value in tally.sums.items()
         if key.pool in pools and key.workload == workload and existing in (None, key.existing)
+        if key.standing != "witness"
     ]
+
+
+def _with_witness(tally: Tally, pools: set[str], workload: Workload) -> Parts:
+    """Return what counts nothing as yet, and will once a witness vouches for the statement."""
+    return [
+        (key.standing, value)
+        for key, value in tally.sums.items()
+        if key.pool in pools and key.workload == workload and key.standing == "witness"
+    ]
+
+
+def _steps(tally: Tally, pools: set[str], workload: Workload) -> tuple[StepLine, ...]:
+    """Return what counts of pools in one workload by the step of evidence that it rests on, the strongest first."""
+    lines = []
+    for step in STEPS:
+        found = [
+            one
+            for key, one in tally.ceilings.items()
+            if key.pool in pools and (key.workload, key.step) == (workload, step)
+        ]
+        if devices := sum(c.counted for c in found):
+            certified = sum(c.certified_mflop_s for c in found)
+            lines.append(StepLine(step=step, devices=devices, certified_mflop_s=certified))
+    return tuple(lines)
+
+
+def _ceilings(tally: Tally) -> tuple[CeilingLine, ...]:
+    return tuple(
+        CeilingLine(
+            pool=key.pool,
+            precision=key.workload.precision,
+            choice=key.workload.choice,
+            vendor=key.vendor,
+            model=key.model,
+            step=key.step,
+            limit=key.limit,
+            least_mflop_s=found.least_mflop_s,
+            figures=found.figures,
+            counted=found.counted,
+            certified_mflop_s=found.certified_mflop_s,
+        )
+        for key, found in sorted(tally.ceilings.items(), key=lambda one: (*one[0][:-1], one[0].limit or ""))
+    )
 
 
 def _select_untested(tally: Tally, pools: set[str], existing: bool | None = None) -> Parts:
     return [
-        (False, value)
+        ("clean", value)
         for (pool, in_baseline), value in tally.untested.items()
         if pool in pools and existing in (None, in_baseline)
     ]
 
 
-def _added(parts: Parts, on_hold: bool | None = None) -> Sums:
-    """Return the sum over parts, or over those (not) on an accepted hold."""
+def _added(parts: Parts, *standings: Standing) -> Sums:
+    """Return the sum over parts, or over those that stand so."""
     whole = Sum()
-    for held, value in parts:
-        if on_hold in (None, held):
+    for standing, value in parts:
+        if not standings or standing in standings:
             whole.add(value)
     return Sums(
         devices=whole.devices,
@@ -345,7 +458,8 @@ def _totals(parts: Parts) -> Totals:
         upper_mflop_s=whole.upper_mflop_s,
         nominal_mflop_s=whole.nominal_mflop_s,
         devices_without_rating=whole.without_rating,
-        on_accepted_hold_mflop_s=_added(parts, on_hold=True).certified_mflop_s,
+        on_accepted_hold_mflop_s=_added(parts, "on_hold", "unbounded").certified_mflop_s,
+        never_scheduled_mflop_s=_added(parts, "unbounded").certified_mflop_s,
     )
 
 
@@ -359,7 +473,9 @@ def _untested(parts: Parts) -> Untested:
 def _shown(tally: Tally, scope: Scope) -> tuple[ShownLine, ...]:
     """Return the workloads that were measured beside the counted one."""
     counted = {pool.pool: scope.counting[pool.pool_class].workload for pool in scope.centre.pools}
-    pairs = sorted({(key.pool, key.workload) for key in tally.sums if key.workload != counted[key.pool]})
+    pairs = sorted(
+        {(k.pool, k.workload) for k in tally.sums if k.workload != counted[k.pool] and k.standing != "witness"}
+    )
     return tuple(
         ShownLine(
             pool=pool,
@@ -396,7 +512,20 @@ def _evidence(tally: Tally, basis: Basis, missing: list[ExpectedNode], grade: Gr
             devices=basis.baseline_devices, still_present=tally.existing, new_devices=found - tally.existing
         ),
         newly_added=_class_evidence(tally, scope, missing, existing=False),
+        papers=frozenset(scope.centre.evidence),
+        guide_year=scope.centre.guide_year,
+        vendors=_by_vendor(tally, scope),
     )
+
+
+def _by_vendor(tally: Tally, scope: Scope) -> dict[PoolClass, dict[str, Sums]]:
+    """Return what counts of each vendor in each class."""
+    found: dict[PoolClass, dict[str, Sums]] = {}
+    classes = {pool.pool: pool.pool_class for pool in scope.centre.pools}
+    for (pool, vendor), value in tally.vendors.items():
+        of_class = found.setdefault(classes[pool], {})
+        of_class[vendor] = of_class.get(vendor, Sums()).plus(_added([("clean", value)]))
+    return found
 
 
 def _class_evidence(
@@ -407,8 +536,8 @@ def _class_evidence(
         if pools := _pools_of(name, scope):
             parts = _select(tally, pools, scope.counting[name].workload, existing)
             result[name] = ClassEvidence(
-                clean=_added(parts, on_hold=False),
-                on_hold=_added(parts, on_hold=True),
+                clean=_added(parts, "clean"),
+                on_hold=_added(parts, "on_hold", "unbounded"),
                 untested=_added(_select_untested(tally, pools, existing)),
                 nodes_missing=_missing_in(pools, scope, missing),
             )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.errors import InputError, RefusedError
 from bench.record import Campaign, Profile, config_names, digest, read_bytes, read_config
+from bench.record.campaign import over_ns
 from bench.record.folder import Folder
 from bench.units import utc_ns
 from certify.documents.caps import CAPS
@@ -58,7 +59,8 @@ def check_campaign(campaign: Campaign, centre: Centre, starts_at: str, issued_at
     """Refuse a campaign of another centre, or whose times contradict each other or were not over at `issued_at`.
 
     Raises:
-        RefusedError: `centre-differs`, `campaign-invalid` or `window-invalid`.
+        RefusedError: `centre-differs`, `campaign-invalid`, `window-invalid`, `issued-before-measured` or
+            `baseline-differs`: what was there before would be of a day after the measurement.
     """
     if not campaign.self_issued and campaign.centre_id != centre.centre_id:
         raise RefusedError(
@@ -84,10 +86,14 @@ def check_campaign(campaign: Campaign, centre: Centre, starts_at: str, issued_at
         what = "the campaign names one key for two nodes: every node has a key of its own"
         raise RefusedError("campaign-invalid", what, where=campaign.campaign_id)
     problem = campaign.windows_problem() or campaign.start_problem(starts_at)
-    if problem is None and utc_ns(starts_at) + campaign.closes_ns > utc_ns(issued_at):
-        problem = "the campaign was not over at the time of issue"
     if problem is not None:
         raise RefusedError("window-invalid", problem, where=campaign.campaign_id)
+    if over_ns(campaign, starts_at) > utc_ns(issued_at):
+        what = f"the measurement that began at {starts_at} is not over at {issued_at}, the time of issue"
+        raise RefusedError("issued-before-measured", what, where=campaign.campaign_id)
+    if centre.baseline_date is not None and centre.baseline_date > starts_at[:10]:
+        what = f"the baseline is of {centre.baseline_date}, after the measurement that began at {starts_at}"
+        raise RefusedError("baseline-differs", what, where=centre.centre_id)
 
 
 def check_centre(campaign: Campaign, centre: Centre) -> None:

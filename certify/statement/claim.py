@@ -15,14 +15,15 @@ from typing import Generic, NamedTuple, TypeVar
 
 from bench.errors import PetasealError, RefusedError
 from bench.record import NodeRecord, digest, read_bytes
-from bench.units import DAY_NS, utc_ns
+from bench.units import utc_ns
 from certify.documents.caps import CAPS
 from certify.documents.kinds import Opened, open_document, open_record
 from certify.documents.merkle import record_root
-from certify.judge.aggregate import DeviceKeys, device_keys, parent_keys
+from certify.judge.identities import DeviceKeys, device_keys
 from certify.policy.centre import Centre, centre_problem
-from certify.policy.policies import MAX_VALID_DAYS, Policy
+from certify.policy.policies import Policy
 from certify.policy.released import policy_of
+from certify.statement.age import check_age, check_validity
 from certify.statement.build import CapacityStatement, Issue
 from certify.statement.campaign import check_campaign
 from certify.statement.records import PARALLEL_FROM_BYTES, Chunk, chunks_of, envelopes
@@ -80,14 +81,13 @@ class Holdings:
         node_id = record.node_id
         self._signed[record.signer] = node_id if self._signed.setdefault(record.signer, node_id) == node_id else None
         self.samples.setdefault(record.samples_sha256, set()).add(record.payload_sha256)
-        for name, keys, parent in record.devices:
-            place = f"{node_id}/{name}"
-            # where a device sits tells devices of one node apart, and nothing about another centre's
-            self.devices.update((key, place) for key in keys if not key.startswith("pci_address:"))
-            if self._centre.pool_of(node_id, name) is not None:
+        for keys in record.devices:
+            place = f"{node_id}/{keys.device}"
+            self.devices.update((key, place) for key in keys.own)
+            if self._centre.pool_of(node_id, keys.device) is not None:
                 self.claimed.add(place)
-                self.parents.update((key, place) for key in parent_keys(parent))
-            for key in parent_keys(parent):
+                self.parents.update((key, place) for key in keys.wholes)
+            for key in keys.wholes:
                 self.parents.setdefault(key, place)
 
     @cached_property
@@ -267,13 +267,8 @@ def _check_alone(opened: Opened[CapacityStatement], where: Path) -> None:
         RefusedError: with the code of the first fault.
     """
     statement, issue = opened.predicate, opened.predicate.issue
-    days = min((policy.valid_days_max for policy in known_policies(statement)), default=MAX_VALID_DAYS)
+    policies = tuple(known_policies(statement))
     for holds, code, what in (
-        (
-            utc_ns(issue.valid_until) - utc_ns(issue.issued_at) <= days * DAY_NS,
-            "validity-too-long",
-            f"is valid for more than the {days} days allowed",
-        ),
         (
             (issue.sequence == 1) == (issue.previous_sha256 is None)
             and set(issue.supersedes) <= {issue.previous_sha256},
@@ -302,6 +297,8 @@ def _check_alone(opened: Opened[CapacityStatement], where: Path) -> None:
     if (problem := centre_problem(statement.centre)) is not None:
         raise RefusedError(*problem, where=where)
     check_campaign(statement.campaign, statement.centre, statement.starts_at, issue.issued_at)
+    check_validity(statement, policies, where)
+    check_age(statement, lambda sha256: None, policies, where)
 
 
 def _read_holdings(
@@ -332,5 +329,5 @@ def _show(campaign_sha256: str, starts_at: str, opened: Opened[NodeRecord]) -> S
     if (record.campaign_sha256, record.starts_at) != (campaign_sha256, starts_at):
         raise RefusedError("campaign-differs", "the record is of another campaign", where=record.node_id)
     (signer,) = opened.signers
-    keys = [device_keys(record, device) for device in record.devices]
+    keys = [device_keys(device) for device in record.devices]
     return Shown(opened.payload_sha256, opened.subject_digest, record.node_id, signer, keys)

@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.errors import RefusedError
+from certify.policy.policies import Policy
 from certify.policy.reasons import Effect, effect_of
+from certify.statement.age import check_age, late_text
+from certify.statement.build import CapacityStatement
 from certify.statement.claim import Claim, Holdings, chain_text, read_claim
 from certify.trust.trusted_set import TrustedSet
 
@@ -196,7 +199,14 @@ def _some(places: Mapping[str, str], noun: str = "device") -> str:
     return f"{len(places)} {noun}(s), the first {first} (there {places[first]})"
 
 
-def compare(mine: Claim, paths: Iterable[Path], trust: TrustedSet, at: str, accept_simulated: bool = False) -> Outcome:
+def compare(
+    mine: Claim,
+    paths: Iterable[Path],
+    trust: TrustedSet,
+    at: str,
+    accept_simulated: bool = False,
+    policies: Sequence[Policy] = (),
+) -> Outcome:
     """Return what other statements say against one.
 
     The others are not verified whole: their signatures, trust and revocation are, and that their records are those that
@@ -208,9 +218,11 @@ def compare(mine: Claim, paths: Iterable[Path], trust: TrustedSet, at: str, acce
         trust: the verifier's keys.
         at: the moment of the answer, in the form of `UtcTime`.
         accept_simulated: compare with simulated statements too, whose devices do not exist.
+        policies: of the statement, which say how late it may be (`certify.statement.age`).
 
     Raises:
         InputError: a file of another statement cannot be read.
+        RefusedError: the statements before it do not excuse that it comes late.
     """
     known: dict[str, Claim] = {}
     not_checked: list[str] = []
@@ -225,6 +237,7 @@ def compare(mine: Claim, paths: Iterable[Path], trust: TrustedSet, at: str, acce
         elif other.payload_sha256 not in known or known[other.payload_sha256].holdings is None:
             known[other.payload_sha256] = other
     known.pop(mine.payload_sha256, None)
+    unknown = check_age(mine.statement, lambda sha256: _statement(known.get(sha256)), policies, mine.where)
     found = [conflict for other in known.values() for conflict in conflicts(mine, other, at, known)]
     first = next((conflict for conflict in found if conflict.effect == "refuse"), None)
     return Outcome(
@@ -233,10 +246,15 @@ def compare(mine: Claim, paths: Iterable[Path], trust: TrustedSet, at: str, acce
         not_checked=(
             f"cross-centre duplicates: only against the {len(known)} statement(s) that were given and hold",
             *not_checked,
+            *late_text(unknown),
             *_unseen(mine, list(known.values())),
         ),
         conflicts=tuple(found),
     )
+
+
+def _statement(claim: Claim | None) -> CapacityStatement | None:
+    return None if claim is None else claim.statement
 
 
 def _unseen(mine: Claim, others: Sequence[Claim]) -> Iterator[str]:

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 from bench.errors import one_line
 from bench.record import Campaign, Companion, CompanionFigure, Figure, NodeRecord, Profile, Workload
-from bench.units import efficiency, percent_text, rate_text, truncated
-from certify.judge.aggregate import identities
-from certify.judge.rules import Plan, identity, judge, setting_of, standing_of
+from bench.record.judged import Explained, Judged
+from bench.units import efficiency, full_name, percent_text, rate_text, truncated
+from certify.judge.case import Plan
+from certify.judge.figures import figures_of
+from certify.judge.rules import crowd, identity
 from certify.policy.ratings import installed_ratings
 from certify.policy.reasons import effect_of
 from certify.policy.verdicts import BasisVerdict, Verdict
-from certify.statement.build import CapacityStatement, Totals
+from certify.statement.bounds import bound_text
+from certify.statement.build import CapacityStatement, CeilingLine, ClassLine, StepLine, Totals
 
 if TYPE_CHECKING:
     from certify.verify.verifier import Report
@@ -24,33 +27,29 @@ PROVES_NOTHING = {
 }
 
 
-Judged = dict[tuple[str, str], dict[str, str]]  # device, workload -> reason code -> effect
-
-
 def judge_record(record: NodeRecord, campaign: Campaign, profile: Profile) -> Judged:
     """Return what the rules make of a record's figures, before any centre or policy is known."""
-    ratings = installed_ratings()
-    devices = {device.device: device for device in record.devices}
     found: Judged = {}
-    beside = standing_of(record)
-    for measurement in record.measurements:
-        for figure in measurement.figures():
-            device = devices[figure.device]
-            model = record.models[device.model]
-            rating = ratings.match(model.vendor, model.model, model.memory_bytes, model.count_unit)
-            setting = setting_of(record, measurement, model, rating, Plan(campaign, profile))
-            mine = beside.get((figure.device, measurement.precision), ())
-            codes = (*identity(identities(device), model), *judge(setting, figure, {}, mine)[0])
-            found[figure.device, str(measurement.workload)] = {code: effect_of(code) for code in codes}
+    figures = figures_of(record, installed_ratings(), Plan(campaign, profile))
+    for device in record.devices:
+        model = record.models[device.model]
+        crowded = ["too-many-parts"] if device.device in figures.crowded else []
+        own = (*crowd(record), *identity(device, model), *crowded)
+        for workload, judged in figures.judged[device.device].items():
+            judgement = judged.judgement
+            effects = {code: effect_of(code) for code in (*own, *judgement.codes)}
+            limit = judgement.limit
+            name, most = (None, None) if limit is None else (limit.name, limit.mflop_s)
+            found[device.device, str(workload)] = Explained(effects, judgement.step, name, most)
     return found
 
 
 def describe_record(record: NodeRecord, judged: Judged) -> list[str]:
-    """Return a record's figures and what the rules make of them; a void figure is not called certified."""
+    """Return a record's figures, what bounds them and what the rules say; a void figure is not called certified."""
     lines = []
     for measurement in record.measurements:
         for figure in measurement.figures():
-            effects = judged[figure.device, str(measurement.workload)]
+            effects, step, limit, most = judged[figure.device, str(measurement.workload)]
             codes = [f"{code} ({effect})" for code, effect in effects.items()]
             lower = "VOID" if "void" in effects.values() else rate_text(figure.certified_mflop_s)
             lines += [
@@ -58,6 +57,7 @@ def describe_record(record: NodeRecord, judged: Judged) -> list[str]:
                 f"  certified {lower:>14}"
                 f"  sustained {rate_text(figure.sustained_mflop_s):>14}"
                 f"  {measurement.m} x {measurement.n} x {measurement.k}{_per_watt(figure)}",
+                f"    {bound_text(step, limit, most)}",
                 f"    {', '.join(codes) or 'clean'}",
             ]
     for companion in record.companions:
@@ -97,8 +97,13 @@ def warnings_of(statement: CapacityStatement) -> list[str]:
     return [kind for kind, holds in kinds.items() if holds]
 
 
-def describe_statement(statement: CapacityStatement) -> list[str]:
-    """Return a statement's figures, verdicts and gaps."""
+def describe_statement(statement: CapacityStatement, witnessed: bool = False) -> list[str]:
+    """Return a statement's figures, verdicts and gaps.
+
+    Args:
+        statement: to be described.
+        witnessed: whether a witness of this statement is known, so that what needs one counts.
+    """
     centre, issue = statement.centre, statement.issue
     lines = [
         f"{centre.centre_id} ({centre.name.zh} {centre.name.en}), statement {issue.sequence}",
@@ -110,6 +115,7 @@ def describe_statement(statement: CapacityStatement) -> list[str]:
         lines += [
             f"{line.pool_class} {Workload(line.precision, line.choice)}: {line.counted.devices} device(s) counted",
             *_totals(line.counted),
+            *_evidence_lines(line, witnessed),
         ]
         if line.untested.devices or line.nodes_missing:
             lines.append(f"  counted 0: {line.untested.devices} device(s); nodes missing: {line.nodes_missing}")
@@ -117,6 +123,7 @@ def describe_statement(statement: CapacityStatement) -> list[str]:
         workload = Workload(shown.precision, shown.choice)
         lines.append(f"{shown.pool} {workload}: {shown.shown.devices} device(s) shown, not counted")
         lines += _totals(shown.shown)
+    lines += [_ceiling_text(one) for one in statement.ceilings]
     lines.append(f"share of intelligent compute: {percent_text(statement.bookkeeping.intelligent_share_ppm)}")
     for verdict in statement.verdicts:
         lines += describe_verdict(verdict)
@@ -166,12 +173,47 @@ def _totals(totals: Totals) -> list[str]:
     ]
 
 
+def _evidence_lines(line: ClassLine, witnessed: bool) -> list[str]:
+    """Return what a class's sum rests on, what of it no platform schedules, and what a witness adds to it."""
+    lines = [f"  by step of evidence: {steps_text(line.steps)}"] if line.steps else []
+    if never := line.counted.never_scheduled_mflop_s:
+        lines.append(f"  never scheduled, for nothing known bounds it: {rate_text(never)}")
+    if line.with_witness.devices:
+        lines.append(f"  {witness_text(line.with_witness, witnessed)}")
+    return lines
+
+
+def steps_text(steps: tuple[StepLine, ...]) -> str:
+    """Return the certified sum on each step of evidence."""
+    return ", ".join(f"{one.step} {rate_text(one.certified_mflop_s)} ({one.devices})" for one in steps)
+
+
+def witness_text(totals: Totals, witnessed: bool) -> str:
+    """Return what a witness of the statement adds to a sum, or would add."""
+    said = f"{rate_text(totals.certified_mflop_s)} ({totals.devices} device(s))"
+    return f"counts with the witness: +{said}" if witnessed else f"counts nothing without a witness: {said}"
+
+
+def _ceiling_text(line: CeilingLine) -> str:
+    figures = f"{line.figures} figure(s) of {full_name(line.vendor, line.model)}, {line.counted} not held or void"
+    bound = bound_text(line.step, line.limit, line.least_mflop_s)
+    return f"{line.pool} {Workload(line.precision, line.choice)}: {figures}; {bound}"
+
+
 def describe_verdict(verdict: Verdict) -> list[str]:
     """Return one verdict with what decides it."""
     reason = f": {verdict.reason}" if verdict.reason else ""
     status = " (if issued as drafted)" if verdict.document_status == "draft" else ""
     first = f"{verdict.policy}/{verdict.condition}: {verdict.verdict}{reason}{status}"
-    return [first, *(f"  {line}" for line in bases_lines(verdict))]
+    return [first, *(f"  {line}" for line in (*_growth_lines(verdict), *bases_lines(verdict)))]
+
+
+def _growth_lines(verdict: Verdict) -> list[str]:
+    if (growth := verdict.growth) is None:
+        return []
+    before = f"{growth.baseline_devices} device(s)" if growth.baseline_devices else "nothing, as is declared"
+    now = f"{growth.still_present_devices} of them still there, {growth.new_devices} new device(s)"
+    return [f"baseline: {before}; {now}; newly added {rate_text(growth.newly_added_mflop_s)} certified"]
 
 
 def bases_lines(verdict: Verdict) -> list[str]:
@@ -182,8 +224,9 @@ def bases_lines(verdict: Verdict) -> list[str]:
     elif verdict.threshold_ppm is not None:
         against = f"demanded {verdict.operator} {percent_text(verdict.threshold_ppm)}"
         shown = [(b, percent_text(b.observed_ppm)) for b in verdict.bases]
-    else:
-        return []
+    else:  # shown, and no number is demanded
+        of = [(b, f"{rate_text(b.observed_mflop_s)} of {rate_text(b.whole_mflop_s)}") for b in verdict.bases]
+        return [f"{b.basis}: {percent_text(b.observed_ppm)}, {parts}" for b, parts in of]
     return [f"{b.basis}: {value}; {against}: {b.verdict}{f' ({b.reason})' if b.reason else ''}" for b, value in shown]
 
 
@@ -206,7 +249,7 @@ def describe_report(report: Report) -> list[str]:
     if report.level in ("signature", "trusted"):
         lines.append("The figures are as claimed: NOT RECOMPUTED from their records.")
     lines += [one_line(f"NOTE: {what}", 1000) for what in report.notes]  # file names are anybody's words
-    lines += describe_statement(report.statement)
+    lines += describe_statement(report.statement, bool(report.witnesses))
     lines.append(f"statement {report.payload_sha256}")
     lines.append(f"signed by {', '.join(report.signers)}")
     if report.trust_root is not None:

@@ -27,19 +27,29 @@ from bench.record import (
     replacing,
     write_atomic,
 )
+from bench.record.campaign import over_ns
 from bench.record.folder import Folder
 from bench.units import DAY_NS, utc_ns, utc_text
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope, seal
-from certify.documents.kinds import PAYLOAD_TYPE, make_document, open_document, parse_payload
+from certify.documents.kinds import PAYLOAD_TYPE, Opened, make_document, open_document, parse_payload
 from certify.documents.merkle import record_root
-from certify.judge.aggregate import Scope, accepted_holds, counting_of, enrolled_only, identities_of
+from certify.judge.aggregate import (
+    Scope,
+    accepted_holds,
+    accepted_with_witness,
+    counting_of,
+    enrolled_only,
+)
+from certify.judge.identities import identities_of
 from certify.keys.loading import load_signing_key
 from certify.keys.signers import PrivateKey
 from certify.policy.centre import Centre, load_centre
+from certify.policy.missing import Lack, missing
 from certify.policy.policies import Policy, load_policy
 from certify.policy.ratings import installed_ratings
 from certify.policy.released import withdrawn
+from certify.statement.age import check_age, max_age_days, too_old, valid_days
 from certify.statement.attendance import read_absences
 from certify.statement.baseline import baseline_facts, baseline_path, open_baseline
 from certify.statement.build import Basis, CapacityStatement, Issue, build
@@ -86,6 +96,7 @@ class Made:
     out: Path
     keyids: tuple[str, ...]
     payload_sha256: str
+    missing: tuple[Lack, ...] = ()  # what conditions lack, and which field of the centre file gives it
 
     def as_json(self) -> dict[str, Any]:
         """Return the result for machines."""
@@ -95,6 +106,7 @@ class Made:
             "statement": str(self.out / "statement.dsse.json"),
             "payload_sha256": self.payload_sha256,
             "keyids": list(self.keyids),
+            "missing": [one._asdict() for one in self.missing],
             "predicate": msgspec.to_builtins(self.statement),
         }
 
@@ -103,8 +115,9 @@ class Made:
         from certify.statement.describe import describe_statement
 
         signed = [f"signed by {keyid}" for keyid in self.keyids]
+        lacking = [f"MISSING: {one}" for one in self.missing]
         told = (f"statement {self.payload_sha256}", *signed, f"written to {self.out}")
-        return [*describe_statement(self.statement), *told]
+        return [*describe_statement(self.statement), *lacking, *told]
 
 
 class Source(NamedTuple):
@@ -180,7 +193,7 @@ def certify(request: Request, progress: Callable[[int], None] = lambda records: 
     keys = _signing_keys(request)
     trust = TrustedSet.named([key.public for key in keys])
     now = utc_text(time.time_ns())
-    issue = _issue(request, centre, policies, trust, now)
+    before = _before(request, centre, policies, trust, now)
     baseline = open_baseline(baseline_path(request.centre, centre), centre, trust, now)
     campaign, starts_at = _campaign(request, trust, now)
     scope = Scope(
@@ -193,11 +206,13 @@ def certify(request: Request, progress: Callable[[int], None] = lambda records: 
         ratings=installed_ratings(),
         counting=counting_of(policies, centre),
         accept=accepted_holds(policies),
+        accept_with_witness=accepted_with_witness(policies),
         existing=identities_of(baseline.predicate) if baseline else frozenset(),
         enrolled_only=enrolled_only(policies),
     )
     check_campaign(campaign, centre, starts_at, now)
     check_policies(campaign, policies)
+    issue = _issue(request, over_ns(campaign, starts_at), policies, before, now)
     for table in withdrawn((scope.ratings.digest, scope.profile_sha256, *map(digest, policies))):
         what = f"the {table.kind} {table.name} is withdrawn: {table.withdrawn}"
         raise RefusedError("table-withdrawn", what, where=campaign.campaign_id, fix="install a newer petaseal")
@@ -206,9 +221,12 @@ def certify(request: Request, progress: Callable[[int], None] = lambda records: 
     root = record_root(examined.seen[i].payload_sha256 for i in order)
     basis = Basis(scope, policies, *baseline_facts(baseline), read_absences(request.records, scope.campaign))
     statement = build(examined.tally, root, basis, issue)
+    earlier = {} if before is None else {before.payload_sha256: before.predicate}
+    check_age(statement, earlier.get, policies, campaign.campaign_id)
     payload = make_document("capacity-statement", statement, root)
     keyids = tuple(key.public.keyid for key in keys)
-    made = Made(statement, request.out, keyids, hashlib.sha256(payload).hexdigest())
+    lacking = missing(centre, policies, statement.verdicts)
+    made = Made(statement, request.out, keyids, hashlib.sha256(payload).hexdigest(), lacking)
     page = render(statement, policies, " ".join(keyids), made.payload_sha256)
     there = {name for name in OUTPUTS if os.path.lexists(request.out / name)}  # left by a run that was killed
     try:
@@ -271,33 +289,55 @@ def _own_profile(campaign: Campaign, file: str | None) -> Profile:
     return profile
 
 
-def _issue(request: Request, centre: Centre, policies: tuple[Policy, ...], trust: TrustedSet, now: str) -> Issue:
-    allowed = min(policy.valid_days_max for policy in policies)
+def _before(
+    request: Request, centre: Centre, policies: tuple[Policy, ...], trust: TrustedSet, now: str
+) -> Opened[CapacityStatement] | None:
+    """Return the statement before the one that is made, if it is a further one."""
+    allowed = valid_days(policies)
     if request.valid_days > allowed:
         raise InputError("validity-too-long", f"the policies allow at most {allowed} days", where="--valid-days")
-    previous = None
-    if request.previous is not None:
-        content = read_bytes(request.previous, CAPS.statement_bytes)
-        opened = open_document("capacity-statement", content, trust, now, request.previous)
-        before = opened.predicate
-        if (before.centre.centre_id, before.centre.project_id) != (centre.centre_id, centre.project_id):
-            raise RefusedError("centre-differs", "is of another centre or project", where=request.previous)
-        if before.issue.sequence != request.sequence - 1:
-            raise InputError(
-                "sequence-invalid",
-                f"the statement before has number {before.issue.sequence}",
-                where="--sequence",
-                fix=f"give {before.issue.sequence + 1}",
-            )
-        previous = opened.payload_sha256
-    elif request.sequence != 1:
-        raise InputError("sequence-invalid", "a further statement names the one before", fix="give --previous")
+    if request.previous is None:
+        if request.sequence != 1:
+            raise InputError("sequence-invalid", "a further statement names the one before", fix="give --previous")
+        return None
+    content = read_bytes(request.previous, CAPS.statement_bytes)
+    opened: Opened[CapacityStatement] = open_document("capacity-statement", content, trust, now, request.previous)
+    before = opened.predicate
+    if (before.centre.centre_id, before.centre.project_id) != (centre.centre_id, centre.project_id):
+        raise RefusedError("centre-differs", "is of another centre or project", where=request.previous)
+    if before.issue.sequence != request.sequence - 1:
+        raise InputError(
+            "sequence-invalid",
+            f"the statement before has number {before.issue.sequence}",
+            where="--sequence",
+            fix=f"give {before.issue.sequence + 1}",
+        )
+    return opened
+
+
+def _issue(
+    request: Request, ended_ns: int, policies: tuple[Policy, ...], before: Opened[CapacityStatement] | None, now: str
+) -> Issue:
+    """Return number and times of a statement; what comes late is a reissue, and ends when what it reissues does.
+
+    Raises:
+        RefusedError: `measurement-too-old`, or `expired`: the validity would be over.
+    """
+    until = utc_text(ended_ns + request.valid_days * DAY_NS)
+    if utc_ns(now) > ended_ns + max_age_days(policies) * DAY_NS:
+        if before is None:
+            raise too_old(utc_text(ended_ns), now, max_age_days(policies), "", request.records)
+        until = min(until, before.predicate.issue.valid_until)
+    if until <= now:
+        what = f"the measurement ended at {utc_text(ended_ns)}, and a statement over it would be valid until {until}"
+        raise RefusedError("expired", what, where=request.records, fix="measure again, or give more --valid-days")
+    previous = None if before is None else before.payload_sha256
     return Issue(
         sequence=request.sequence,
         previous_sha256=previous,
         supersedes=(previous,) if previous else (),
         issued_at=now,
-        valid_until=utc_text(utc_ns(now) + request.valid_days * DAY_NS),
+        valid_until=until,
     )
 
 

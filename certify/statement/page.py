@@ -12,6 +12,7 @@ from bench.record import PoolClass
 from bench.units import full_name, percent_text, rate_text
 from certify.policy.policies import Policy
 from certify.policy.reasons import reasons
+from certify.statement.bounds import LIMITS, STEP_NAMES, STEPS_MEAN
 from certify.statement.build import CapacityStatement, Totals
 from certify.statement.describe import PROVES_NOTHING, absent_nodes, bases_lines, some, warnings_of
 
@@ -81,6 +82,9 @@ def render(statement: CapacityStatement, policies: tuple[Policy, ...], keyid: st
         class_names=CLASS_NAMES,
         assumptions=_assumptions(statement, policies),
         policies=[_policy(policy, statement) for policy in policies],
+        steps=_steps(statement),
+        step_names=STEP_NAMES,
+        limit_names=LIMITS,
         findings=_findings(statement),
         absent=_absent(statement),
         limitations=LIMITATIONS,
@@ -102,7 +106,6 @@ def _nominal(totals: Totals) -> str:
 
 def _centre_rows(statement: CapacityStatement) -> list[dict[str, str]]:
     centre = statement.centre
-    domestic = {True: "国产 domestic（声明 declared）", False: "非国产 not domestic（声明 declared）", None: ""}
     baseline = f"{centre.baseline_date}（已签名清单 signed inventory）" if centre.baseline_date else "无 none"
     rows = (
         ("运营方", "Operator", centre.operator),
@@ -116,7 +119,6 @@ def _centre_rows(statement: CapacityStatement) -> list[dict[str, str]]:
         ),
         ("项目", "Project", centre.project_id),
         ("层级", "Tier", centre.tier),
-        ("国产", "Origin", domestic[centre.domestic]),
         ("申报指南", "Guide year", str(centre.guide_year) if centre.guide_year else ""),
         ("新增基线", "Baseline", baseline),
         (
@@ -140,7 +142,7 @@ def _assumptions(statement: CapacityStatement, policies: tuple[Policy, ...]) -> 
 def _policy(policy: Policy, statement: CapacityStatement) -> dict[str, Any]:
     draft = policy.document.status == "draft"
     table = reasons()
-    titles = {condition.condition: condition for condition in policy.conditions}
+    titles = {condition.condition: condition for condition in policy.judged}
     date = policy.document.date
     return {
         "title": policy.title,
@@ -162,6 +164,12 @@ def _policy(policy: Policy, statement: CapacityStatement) -> dict[str, Any]:
             if v.policy == policy.policy
         ],
     }
+
+
+def _steps(statement: CapacityStatement) -> list[dict[str, str]]:
+    """Return what the steps mean that figures of the statement stand on, the strongest first."""
+    named = {line.step for line in statement.ceilings} | {s.step for line in statement.classes for s in line.steps}
+    return [{"step": step, "name": STEP_NAMES[step], **STEPS_MEAN[step]} for step in STEP_NAMES if step in named]
 
 
 def _absent(statement: CapacityStatement) -> list[dict[str, Any]]:

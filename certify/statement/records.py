@@ -19,17 +19,16 @@ from bench.record import NodeRecord, read_bytes
 from certify.documents.caps import CAPS
 from certify.documents.kinds import Opened, open_record
 from certify.judge.aggregate import (
-    DeviceKeys,
     JudgedFigure,
+    PoolSums,
     Scope,
-    Sum,
     Tally,
-    Uniqueness,
     add_record,
     counted_sums,
     foreign_facts,
     tally_record,
 )
+from certify.judge.identities import DeviceKeys, Uniqueness
 from certify.samples.summary import Samples, Watched
 from certify.trust.trusted_set import TrustedSet
 from certify.workers import spread
@@ -56,7 +55,7 @@ class Seen(NamedTuple):
     devices: list[DeviceKeys]
     signer: str  # key id
     self_asserted: bool
-    sums: tuple[tuple[str, Sum], ...] = ()  # by pool, in the workload that it counts; only where asked for
+    sums: tuple[tuple[str, PoolSums], ...] = ()  # by pool, in the workload that it counts; only where asked for
 
 
 @dataclass

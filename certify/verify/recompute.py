@@ -12,7 +12,14 @@ from bench.errors import RefusedError
 from bench.record import Profile, encode
 from certify.documents.kinds import Baseline, Opened
 from certify.documents.merkle import record_root
-from certify.judge.aggregate import Scope, accepted_holds, counting_of, enrolled_only, identities_of
+from certify.judge.aggregate import (
+    Scope,
+    accepted_holds,
+    accepted_with_witness,
+    counting_of,
+    enrolled_only,
+)
+from certify.judge.identities import identities_of
 from certify.policy.policies import Policy
 from certify.policy.ratings import Ratings
 from certify.statement.baseline import baseline_facts, open_baseline
@@ -119,6 +126,7 @@ def scope_of(
         ratings=ratings,
         counting=counting_of(policies, statement.centre),
         accept=accepted_holds(policies),
+        accept_with_witness=accepted_with_witness(policies),
         existing=identities_of(baseline.predicate) if baseline else frozenset(),
         enrolled_only=enrolled_only(policies),
     )

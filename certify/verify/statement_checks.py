@@ -5,17 +5,17 @@ Nothing here looks at a record; what follows from the records is `certify.verify
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.errors import RefusedError
 from bench.record import RULES_VERSION, Sha256, digest
-from bench.units import DAY_NS, utc_ns
 from certify.policy.centre import centre_problem
 from certify.policy.policies import Policy
 from certify.policy.ratings import Ratings
 from certify.policy.released import policy_of, ratings_of, withdrawn
-from certify.statement.build import CapacityStatement
+from certify.statement.age import check_age, check_validity
+from certify.statement.build import CapacityStatement, ClassLine, PoolLine, ShownLine, StepLine
 from certify.statement.campaign import check_campaign, check_policies
 from certify.trust.trusted_set import skewed
 
@@ -69,9 +69,6 @@ def check_statement(
         raise RefusedError("not-yet-valid", f"is issued at {issue.issued_at}, after {at}", where=where)
     if at >= issue.valid_until:
         raise RefusedError("expired", f"was valid until {issue.valid_until}", where=where)
-    allowed = min((policy.valid_days_max for policy in policies), default=366)
-    if utc_ns(issue.valid_until) - utc_ns(issue.issued_at) > allowed * DAY_NS:
-        raise RefusedError("validity-too-long", f"is valid for more than the {allowed} days allowed", where=where)
     if (issue.sequence == 1) != (issue.previous_sha256 is None):  # 11
         raise RefusedError("sequence-invalid", "a further statement names the one before, the first none", where=where)
     if not set(issue.supersedes) <= {issue.previous_sha256}:
@@ -96,10 +93,64 @@ def check_contents(statement: CapacityStatement, root: str, policies: tuple[Poli
         raise RefusedError("verdict-differs", "gives verdicts of other policies than it names", where=where)
     if not statement.measured_from <= statement.measured_until <= issue.issued_at:
         raise RefusedError("times-reversed", "is issued before its measurement ended", where=where)
+    check_validity(statement, policies, where)
+    check_age(statement, lambda sha256: None, policies, where)  # alone; the verifier follows a chain of reissues
     if (statement.centre.baseline is None) != (statement.baseline_sha256 is None):
         raise RefusedError("baseline-differs", "binds a baseline, or none, against its centre file", where=where)
     if root != statement.records_root:
         raise RefusedError("records-root", "names one Merkle root as its subject and another inside", where=where)
+
+
+def check_sums(statement: CapacityStatement, where: object) -> None:
+    """Check what can be of a statement's sums without its records: those by step and limit are of what it counts.
+
+    Raises:
+        RefusedError: `statement-differs`.
+    """
+    if (problem := next(_sums_problems(statement), None)) is not None:
+        raise RefusedError("statement-differs", problem, where=where)
+
+
+def _sums_problems(statement: CapacityStatement) -> Iterator[str]:
+    lines: tuple[PoolLine | ClassLine, ...] = (*statement.pools, *statement.classes)
+    for line in lines:
+        name = f"pool {line.pool}" if isinstance(line, PoolLine) else f"class {line.pool_class}"
+        if _added(line.steps) != (line.counted.devices, line.counted.certified_mflop_s):
+            yield f"the sums by step of {name} are not what it counts"
+        for totals in (line.counted, line.existing, line.with_witness):
+            held = totals.on_accepted_hold_mflop_s
+            if not totals.never_scheduled_mflop_s <= held <= totals.certified_mflop_s:
+                yield f"what is never scheduled, rests on holds and is certified of {name} do not contain one another"
+        if _added(line.steps, "none")[1] > line.counted.never_scheduled_mflop_s:
+            yield f"{name} has more on the step none than what it says is never scheduled"
+    for pool in statement.pools:
+        limits = _under_limits(statement, pool)
+        for step in {one.step for one in (*limits, *pool.steps)}:
+            if _added(limits, step) != _added(pool.steps, step):
+                yield f"the figures of pool {pool.pool} under their limits are not those on the step {step}"
+    for shown in statement.shown:
+        if _added(_under_limits(statement, shown)) != (shown.shown.devices, shown.shown.certified_mflop_s):
+            yield f"the figures of pool {shown.pool} under their limits are not those that are shown"
+    for of_class in statement.classes:
+        parts = [one for pool in statement.pools if pool.pool_class == of_class.pool_class for one in pool.steps]
+        for step in {one.step for one in (*parts, *of_class.steps)}:
+            if _added(parts, step) != _added(of_class.steps, step):
+                yield f"the sum of class {of_class.pool_class} on the step {step} is not that of its pools"
+
+
+def _under_limits(statement: CapacityStatement, line: PoolLine | ShownLine) -> list[StepLine]:
+    """Return what counts of a pool in one workload, under each limit."""
+    return [
+        StepLine(step=one.step, devices=one.counted, certified_mflop_s=one.certified_mflop_s)
+        for one in statement.ceilings
+        if (one.pool, one.precision, one.choice) == (line.pool, line.precision, line.choice)
+    ]
+
+
+def _added(lines: Iterable[StepLine], step: str | None = None) -> tuple[int, int]:
+    """Return how many devices stand on one step or on all, and their certified sum."""
+    found = [(line.devices, line.certified_mflop_s) for line in lines if step in (None, line.step)]
+    return sum(devices for devices, _ in found), sum(certified for _, certified in found)
 
 
 def own_policies(statement: CapacityStatement, request: Request) -> Iterator[Policy]:

@@ -21,13 +21,15 @@ from bench.record import read_bytes
 from bench.units import utc_text
 from certify.documents.caps import CAPS
 from certify.documents.kinds import Level, Opened, open_document
+from certify.policy.policies import Policy
 from certify.policy.released import Table, earlier, is_ours
+from certify.statement.age import check_age, late_text
 from certify.statement.build import CapacityStatement, absences_of
 from certify.trust.receipt import Received, earliest_receipt, receipts_in
 from certify.trust.store import Anchor, open_anchor
 from certify.trust.trusted_set import TrustedSet
 from certify.trust.witness import Witnessed, check_witnesses, dated_by, documents_in, gather_witnesses, most_witnesses
-from certify.verify.statement_checks import Limit, bound_tables, check_statement, limits, own_policies
+from certify.verify.statement_checks import Limit, bound_tables, check_statement, check_sums, limits, own_policies
 
 if TYPE_CHECKING:
     from certify.statement.claim import Holdings
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 LEVELS: tuple[Level, ...] = get_args(Level)  # ascending
 MOST_NOTES = 30  # on samples
 NOT_OURS = "is none of petaseal's: you gave it, and what it says is yours to judge"
-NOT_IN_SAMPLES = "operands made anew (R2), the number of launches, the steady state (R6): samples do not show them"
+NOT_IN_SAMPLES = "operands made anew (R2), the number of launches, trends of the warm-up (R6): samples do not show them"
 
 
 @dataclass(frozen=True)
@@ -154,9 +156,23 @@ class Report:
             ],
             "trust_root": self.trust_root,
             "trusted_at_most": [limit._asdict() for limit in self.limits],
+            "with_witness": list(self._with_witness()),
             "witnesses": [{"keyid": one.keyid, "witnessed_at": one.witnessed_at} for one in self.witnesses],
             "predicate": None if self.statement is None or self.refusal else msgspec.to_builtins(self.statement),
         }
+
+    def _with_witness(self) -> Iterator[dict[str, Any]]:
+        """Yield what of each class counts with a witness of the statement only, and whether it does."""
+        for line in () if self.statement is None or self.refusal else self.statement.classes:
+            if (totals := line.with_witness).devices:
+                yield {
+                    "pool_class": line.pool_class,
+                    "precision": line.precision,
+                    "choice": line.choice,
+                    "devices": totals.devices,
+                    "certified_mflop_s": totals.certified_mflop_s,
+                    "counts": bool(self.witnesses),
+                }
 
     def lines(self) -> list[str]:
         """Return the report for people."""
@@ -266,6 +282,7 @@ def _verify(request: Request, anchor: Anchor, report: Report, progress: Callable
     if report.limits:  # its records are not judged
         report.not_checked += [f"records, rules, sums and verdicts: {what} [{code}]" for code, what in report.limits]
     elif request.records is None:
+        check_sums(statement, request.statement)
         report.not_checked.append("records, rules, sums and verdicts: give --records")
     else:
         from certify.statement.claim import Holdings
@@ -291,23 +308,29 @@ def _verify(request: Request, anchor: Anchor, report: Report, progress: Callable
     if request.samples is None:
         report.not_checked.append("samples: give --samples")
     if request.others:
-        _compare(opened, holdings, request, trust, report)
+        _compare(opened, holdings, request, policies, report)
         return
+    report.not_checked += late_text(check_age(statement, lambda sha256: None, policies, request.statement))
     report.not_checked.append("cross-centre duplicates: no other statement was given, and no registry asked")
     if statement.issue.previous_sha256 is not None:
         report.not_checked.append("the statement before: only its digest is known")
 
 
 def _compare(
-    opened: Opened[CapacityStatement], holdings: Holdings | None, request: Request, trust: TrustedSet, report: Report
+    opened: Opened[CapacityStatement],
+    holdings: Holdings | None,
+    request: Request,
+    policies: tuple[Policy, ...],
+    report: Report,
 ) -> None:
     """Hold the statement against the others that were given: step 18."""
     from certify.statement.claim import Claim
     from certify.statement.conflicts import compare
 
+    assert report.trusted is not None
     unread = "its records were not judged" if report.limits else "its records were not given"
     mine = Claim(str(request.statement), opened.predicate, opened.payload_sha256, holdings, unread)
-    outcome = compare(mine, request.others, trust, report.at, request.accept_simulated)  # 18
+    outcome = compare(mine, request.others, report.trusted, report.at, request.accept_simulated, policies)  # 18
     if outcome.refusal is not None:
         raise outcome.refusal
     report.checked.append("other statements")

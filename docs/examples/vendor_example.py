@@ -26,6 +26,7 @@ class Acme(SmiBackend):
     vendor = "Acme"  # as in the ratings table
     vendor_ids = frozenset({0xFFF1})  # PCI: tells "no such device" from "it cannot be used"
     tools = ("acme-tool",)
+    exposes = ("power", "clock", "temperature", "ecc")  # what readings have of R13's quantities
     folder = "/opt/acme/bin"
     variables = (("ACME_VISIBLE_DEVICES",),)
     torch_type = "acme"

@@ -34,7 +34,7 @@ from tests.bad_input.laid_out import (
     verified,
 )
 from tests.certify import measured as m
-from tests.certify.measured import Measured, measured
+from tests.certify.measured import DAY, Measured, measured
 from tests.certify.signed import fingerprint
 
 # --- the file of a record: what is done to it -> code, exit status ---
@@ -277,7 +277,7 @@ PAYLOADS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "path as a pool": (put('"pool":"main"', '"pool":"a/b"'), "schema-invalid"),
     "path as the samples": (put('"name":"gpu-00001.samples', '"name":"../gpu-00001.samples'), "subject-wrong"),
     "unknown precision": (put('"precision":"fp16"', '"precision":"fp4"'), "schema-invalid"),
-    "a day that there is not": (put('"started_at":"2026-03-01', '"started_at":"2026-02-30'), "time-invalid"),
+    "a day that there is not": (put(f'"started_at":"{DAY}', '"started_at":"2026-02-30'), "time-invalid"),
     "small-order signer": (lambda p: with_spki(p, bytes(32)), "key-weak"),
     "signer that is no key": (lambda p: with_spki(p, bytes(31)), "key-unsupported"),
     "signer that is not base64": (put('"signer_spki":"MCow', '"signer_spki":"MC*w'), "base64-not-canonical"),
@@ -488,7 +488,7 @@ SETS: dict[str, tuple[Callable[[int, NodeRecord], NodeRecord], str]] = {
     "another version of the rules": (changed(1, rules="petaseal-rules/9.9"), "rules-differ"),
     "another pool": (changed(1, pool="other"), "pool-differs"),
     "a node that nobody expects": (changed(1, node_id="gpu-99999"), "node-not-expected"),
-    "interval reversed": (changed(1, ended_at="2026-03-01T00:00:00.000000Z"), "times-reversed"),
+    "interval reversed": (changed(1, ended_at=f"{DAY}T00:00:00.000000Z"), "times-reversed"),
 }
 
 
@@ -728,7 +728,7 @@ def test_a_certification_that_lasts_one_second(place: Path) -> None:
 
 def test_a_statement_from_the_future(place: Path) -> None:
     centre = stated(place)
-    answer = verified(centre, "--at", "2026-03-01T12:00:00.000000Z")
+    answer = verified(centre, "--at", f"{DAY}T12:00:00.000000Z")
     assert (answer.code, answer.status) == ("not-yet-valid", 1)
     answer = verified(centre, "--at", "2999-03-01T12:00:00.000000Z")
     assert (answer.code, answer.status) == ("expired", 1)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import typer
 
 from bench.cli import mount
 from bench.errors import PetasealError
-from bench.record import Campaign, DeviceModel, NodeRecord, Profile, encode
-from bench.show import Judged
+from bench.record import Campaign, Device, DeviceModel, NodeRecord, Profile, encode
+from bench.record.judged import Explained, Judged
 
 
 class PlainSigner:
@@ -35,19 +37,35 @@ class PlainSealing:
         return PlainSigner()
 
     def judge(self, record: NodeRecord, campaign: Campaign, profile: Profile) -> Judged:
-        return {(figure.device, m.precision): {} for m in record.measurements for figure in m.figures()}
+        return {
+            (figure.device, m.precision): Explained({}, "none", None, None)
+            for m in record.measurements
+            for figure in m.figures()
+        }
 
     def describe(self, record: NodeRecord, judged: Judged) -> list[str]:
         return [f"{record.node_id}: {len(record.measurements)} measurements, {len(record.failures)} failures"]
 
 
-def nominal(model: DeviceModel) -> dict[str, int]:
-    """Return a rating of fakes."""
-    return {"fp16": 312_000_000} if model.simulated else {}
+class PlainOutlook(NamedTuple):
+    """Expects nothing but a rating of fakes."""
+
+    nominal_mflop_s: dict[str, int]
+
+    def lines(self) -> list[str]:
+        return ["  nothing is expected"]
+
+    def as_json(self) -> dict[str, object]:
+        return {}
+
+
+def foresee(policies: Sequence[str], ratings: Path | None) -> Callable[[DeviceModel, Device], PlainOutlook]:
+    """Return what expects the same of all fakes."""
+    return lambda model, device: PlainOutlook({"fp16": 312_000_000} if model.simulated else {})
 
 
 app = typer.Typer(pretty_exceptions_enable=False)
-mount(app, PlainSealing(), nominal)
+mount(app, PlainSealing(), foresee)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from bench.engine.assemble import NodeFacts, Shares, node_record, samples_gz
 from bench.engine.measure import Row
 from bench.engine.schedule import self_issued, utc_window
 from bench.engine.session import Result, Session, failure_of
+from bench.environment import worst_switches
 from bench.profile import load_profile
 from bench.record import Campaign, Failure, NodeClock, NodeRecord, Precision, Profile, Workload
 from bench.record.node import FailureCode
@@ -52,6 +53,7 @@ def simulate_node(
     campaign: Campaign | None = None,
     *,
     drift_ppm: int = 0,
+    begin_ns: int = BEGIN_NS,
 ) -> Simulated:
     """Measure fakes with the real loop under simulated time: about 20 ms for each device and precision.
 
@@ -63,6 +65,7 @@ def simulate_node(
         node_id: of the node.
         campaign: None for one that the node issues itself.
         drift_ppm: how much faster UTC runs than the monotonic clock.
+        begin_ns: when a node without a campaign arrives; with one it arrives a minute before that may start.
     """
     if not isinstance(scenario, Scenario):
         scenario = msgspec.convert({"default": dict(scenario or {}), "cache_bytes": CACHE_BYTES}, Scenario)
@@ -70,8 +73,9 @@ def simulate_node(
     backend = Fake(scenario)
     found = backend.find(str(devices))
     challenge = campaign.challenge if campaign else hashlib.sha256(node_id.encode()).hexdigest()
-    given = campaign or self_issued(plan, precisions, node_id, challenge, BEGIN_NS + 60 * 10**9)
+    given = campaign or self_issued(plan, precisions, node_id, challenge, begin_ns + 60 * 10**9)
     starts_ns = utc_ns(given.starts_from)
+    begin_ns = starts_ns - 60 * 10**9
     wanted = tuple(window.workload for window in given.windows)
     results: list[Result] = []
     failures: list[Failure] = []
@@ -80,7 +84,7 @@ def simulate_node(
     libraries: dict[str, str] = {}
     switches: dict[str, str] = {}
     for slot, one in enumerate(found):
-        clock = SimulatedClock(BEGIN_NS, drift_ppm)
+        clock = SimulatedClock(begin_ns, drift_ppm)
         session = Session(one, backend.open(one, clock), plan, challenge, clock, node_id=node_id)
         figures, troubles = _measure_device(session, plan, given, node_id, slot)
         results += figures
@@ -90,8 +94,8 @@ def simulate_node(
         ]
         rows += session.rows
         beside += session.beside
+        switches = worst_switches(switches, session.switches())
         libraries |= session.libraries()
-        switches |= session.switches()
     node_clock = NodeClock(source="self", uncertainty_ns=0) if given.self_issued else backend.node_clock()
     assert node_clock is not None
     facts = NodeFacts(
@@ -100,9 +104,9 @@ def simulate_node(
         profile=plan,
         campaign=given,
         starts_ns=starts_ns,
-        started_ns=BEGIN_NS,
-        ready_ns=BEGIN_NS,
-        ended_ns=BEGIN_NS + 3600 * 10**9,
+        started_ns=begin_ns,
+        ready_ns=begin_ns,
+        ended_ns=begin_ns + 3600 * 10**9,
         clock=node_clock,
         libraries=libraries,
         switches=switches,

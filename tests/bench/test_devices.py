@@ -2,16 +2,22 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+import yaml
 from msgspec.structs import replace
 
 import bench.devices
 from bench.clock import SimulatedClock
 from bench.devices import DEVICES, backend_names, check_recordable, load_backend, select_devices
-from bench.devices.cpu import Cpu, name_of, usable_cpus
+from bench.devices.cpu import Cpu, max_clock_mhz, name_of, usable_cpus
+from bench.devices.fake import Fake
 from bench.environment import derived_id
 from bench.errors import InputError
+from bench.record import config_path
+from bench.scenario import Scenario
 from bench.sensors import CpuSource
 
 
@@ -147,11 +153,76 @@ def test_affinity_limits_cores_and_caches(tmp_path: Path, monkeypatch: pytest.Mo
     assert (model.units, model.cache_bytes, model.max_clock_mhz) == (2, 16 * 2**20, 2_600)
 
 
+def test_a_driver_that_leaves_boost_out_bounds_no_clock(tmp_path: Path) -> None:
+    files = {f"sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_driver": "amd-pstate-epp" for cpu in range(2)}
+    assert max_clock_mhz([0, 1], tree(tmp_path, cores(2) | files)) == 2_600
+    files["sys/devices/system/cpu/cpu1/cpufreq/scaling_driver"] = "acpi-cpufreq"
+    assert max_clock_mhz([0, 1], tree(tmp_path, files)) is None
+
+
+SVE = "proc/sys/abi/sve_default_vector_length"
+
+
+@pytest.mark.parametrize(
+    ("info", "files", "told"),
+    [
+        ("flags\t\t: fpu sse sse2 avx fma avx2 avx512f avx512_fp16 amx_bf16 amx_tile\n", {}, "amx"),
+        ("flags\t\t: fpu sse sse2 avx fma avx2 avx512f avx512dq\n", {}, "avx512"),
+        ("flags\t\t: fpu sse sse2 avx fma avx2\n", {}, "avx2"),
+        ("flags\t\t: fpu sse sse2 avx\n", {}, "avx"),
+        ("flags\t\t: fpu sse sse2 avx10unknown\n", {}, "sse2"),
+        ("flags\t\t: fpu\n", {}, None),
+        ("Features\t: fp asimd evtstrm aes crc32 atomics\n", {}, "neon"),
+        ("Features\t: half thumb fastmult vfp neon vfpv4\n", {}, "neon"),
+        ("Features\t: fp asimd sve\n", {SVE: "64\n"}, "sve512"),
+        ("Features\t: fp asimd sve sve2\n", {SVE: "16\n"}, "sve128"),
+        ("Features\t: fp asimd sve\n", {}, None),
+        ("Features\t: fp asimd sve\n", {SVE: "-1\n"}, None),
+        ("Features\t: fp asimd sve sme\n", {SVE: "16\n"}, "sme"),
+        ("Features\t\t: cpucfg lam ual fpu lsx lasx crypto\n", {}, "lasx"),
+        ("isa\t\t: rv64imafdcv\n", {}, None),
+        ("", {}, None),
+    ],
+)
+def test_the_widest_instruction_set(tmp_path: Path, info: str, files: dict[str, str], told: str | None) -> None:
+    ((model, _),) = Cpu(tree(tmp_path, {"proc/cpuinfo": "processor\t: 0\n" + info} | files)).find(None)
+    assert model.instruction_set == told
+
+
+def test_a_fake_is_what_its_scenario_says() -> None:
+    ((model, _),) = Fake(Scenario()).find("1")
+    assert (model.vendor, model.model, model.count_unit, model.plays) == ("petaseal", "Fake-1", "card", None)
+    dies: dict[str, dict[str, Any]] = {str(index): {"identity": {"parent": "package-1234"}} for index in range(2)}
+    scripted = Scenario(vendor="AMD", model="MI250X", count_unit="die", plays="amd-mi250x", devices=dies)
+    found = Fake(scripted).find("2")
+    assert [model.simulated for model, _ in found] == [True, True]
+    assert {(m.vendor, m.model, m.count_unit, m.plays) for m, _ in found} == {("AMD", "MI250X", "die", "amd-mi250x")}
+    assert [device.parent for _, device in found] == ["package-1234"] * 2
+
+
+def test_the_scenario_of_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs/devices.md").read_text()
+    example = page[page.index("    plays: ") :].partition("\n\n")[0]
+    scripted = msgspec.convert(yaml.safe_load(example), Scenario)
+    assert scripted.plays in {
+        row["id"] for row in yaml.safe_load(config_path("accelerators.yaml").read_text())["accelerators"]
+    }
+    assert scripted.script(0).clock_mhz == 1_755
+
+
+@pytest.mark.parametrize("wrong", ["plays: Not a name", "plays: 1", "count_unit: rack", "vendor: ''"])
+def test_a_scenario_is_strict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    (tmp_path / "scenario.yaml").write_text(wrong)
+    monkeypatch.setenv("PETASEAL_SCENARIO", str(tmp_path / "scenario.yaml"))
+    with pytest.raises(InputError, match=wrong.partition(":")[0]):
+        select_devices("fake")
+
+
 def test_a_machine_that_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
     ((model, device),) = Cpu(tmp_path).find(None)
     assert (model.cache_bytes, model.max_clock_mhz, model.memory_bytes, model.firmware) == (None,) * 4
-    assert (model.vendor, model.units) == ("unknown", 2)
+    assert (model.vendor, model.units, model.instruction_set) == ("unknown", 2, None)
     assert device.uuid
     assert usable_cpus(tmp_path) == [0, 1]
 

@@ -9,7 +9,7 @@ import pytest
 
 from bench import environment as env
 from bench.errors import InputError
-from bench.record import encode
+from bench.record import emulation_libraries, encode
 from bench.record.files import state_dir
 from tests.bench.test_devices import tree
 
@@ -62,6 +62,23 @@ def test_r1_a_harmless_value_is_none(name: str, value: str) -> None:
 def test_switches_that_mean_off_read_off() -> None:
     found = {"a": "False", "b": "ieee", "c": "highest", "d": "tf32", "e": "true"}
     assert env.normal_switches(found) == {"a": "off", "b": "off", "c": "off", "d": "tf32", "e": "true"}
+
+
+def test_a_switch_that_is_on_for_one_worker_is_on_for_the_node() -> None:
+    on = {"a": "on", "b": "off", "c": "off", "e": "tf32", "f": "absent"}
+    off = {"a": "off", "b": "unreadable", "d": "off", "e": "unreadable", "f": "unreadable"}
+    merged = {"a": "on", "b": "unreadable", "c": "off", "d": "off", "e": "tf32", "f": "unreadable"}
+    assert env.worst_switches(on, off) == env.worst_switches(off, on) == merged
+    assert env.worst_switches({}, on) == env.worst_switches(on, {}) == on
+
+
+def test_a_library_that_emulates_is_seen_in_the_process(tmp_path: Path) -> None:
+    maps = tmp_path / "maps"
+    maps.write_text("7f00-7f01 r-xp 0 00:00 0 /opt/libcublas.so.13\n7f02-7f03 r-xp 0 00:00 0 /opt/build/libozIMMU.so\n")
+    assert env.loaded_emulation(maps) == ["ozimmu"]
+    assert env.loaded_emulation(tmp_path / "absent") == []
+    assert env.loaded_emulation() == []
+    assert all(name == name.casefold() for name in emulation_libraries())
 
 
 def test_the_environment_names_nobody() -> None:

@@ -16,7 +16,7 @@ from bench.campaign.show import show_check
 from bench.devices import select_devices
 from bench.profile import load_profile
 from bench.record import NodeClock
-from bench.record.folder import Facts
+from bench.record.folder import Facts, alike
 from bench.record.windows import windows
 from tests.bench.campaigns import FP16, SECOND_NS, campaign_of, node_id, pool_of, roster_of
 
@@ -102,6 +102,19 @@ def test_a_node_in_order(tmp_path: Path) -> None:
     assert facts.problems == ()
     assert (facts.devices, facts.clock_source, facts.clock_uncertainty_ns) == (2, "chrony", 1000)
     assert len(facts.models) == 1
+    (found,) = facts.found
+    assert found.names == ("fake:0", "fake:1")
+    assert found.device.device == "fake:0"
+
+
+def test_devices_are_alike_that_differ_only_in_the_values_of_their_identities() -> None:
+    one, two, three = select_devices("fake:3")
+    nameless = three._replace(device=replace(three.device, uuid=None))
+    other = two._replace(model=replace(two.model, memory_bytes=1))
+    assert [found.names for found in alike((one, two, three))] == [("fake:0", "fake:1", "fake:2")]
+    assert [found.names for found in alike((one, two, nameless))] == [("fake:0", "fake:1"), ("fake:2",)]
+    assert [found.names for found in alike((one, other, three))] == [("fake:0", "fake:2"), ("fake:1",)]
+    assert alike(()) == ()
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
-"""R9 against an independent computation with 60 decimal digits, edge cases, and its coverage on simulated series."""
+"""R9 against an independent computation with 60 decimal digits, edge cases, coverage on simulated series; and R6."""
 
 from __future__ import annotations
 
 from decimal import ROUND_CEILING, Decimal, localcontext
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.record import Bounds, throughput_bounds
+from bench.record import Bounds, throughput_bounds, window_trend
 
 
 def by_decimal(work_mflop: int, x: list[int]) -> tuple[int, int, int | None]:
@@ -87,3 +88,89 @@ def test_coverage_on_autocorrelated_noise(rho: float) -> None:
     below_upper = sum(b.upper_mflop_s is not None and b.upper_mflop_s >= true_rate for b in bounds) / series
     assert 0.93 <= above_lower <= 0.97
     assert 0.93 <= below_upper <= 0.97
+
+
+def trend(x: list[int], most: int) -> str | None:
+    return window_trend(min(x), [value - min(x) for value in x], most)
+
+
+def line(first: int, step: int) -> list[int]:
+    return [first + i * step for i in range(30)]
+
+
+def bounds_of_r6(x: list[int]) -> tuple[Fraction, Fraction]:
+    """Return 600 T / 31 S and (6 T / 31 h)^2: a rate falls where they exceed p and c^2."""
+    t, total = sum((2 * i - 29) * value for i, value in enumerate(x)), sum(x)
+    away = [Fraction(value) - Fraction(total, 30) for value in x]
+    d, c = sum((a * a for a in away), Fraction()), sum((a * b for a, b in pairwise(away)), Fraction())
+    positive = max(c / d, Fraction())
+    rho = min(Fraction(9, 10), positive + (1 + 4 * positive) / 30)
+    h_squared = Fraction(1_699_127, 10**6) ** 2 * 30 * d * (1 + rho) / (1 - rho) / 29
+    return Fraction(600 * t, 31 * total), Fraction(36 * t * t, 961) / h_squared
+
+
+# A line whose fall is exactly p %: 600 T = 31 S p with T = 4495 step and S = 30 first + 435 step.
+EXACTLY = {1: line(1_789_010_000, 620_000), 2: line(890_010_000, 620_000)}
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_r6_the_bound_in_percent_is_exact_to_one_nanosecond(most: int) -> None:
+    x = EXACTLY[most]
+    assert bounds_of_r6(x)[0] == most
+    assert trend(x, most) is None
+    assert trend([*x[:-1], x[-1] + 1], most) == "falling"
+    assert trend([*x[:-1], x[-1] - 1], most) is None
+    rise = [2 * (sum(x) // 30) - value for value in x]  # the same line, mirrored
+    assert bounds_of_r6(rise)[0] == -most
+    assert trend(rise, most) is None
+    assert trend([*rise[:-1], rise[-1] - 1], most) == "rising"
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("most", [1, 2])
+def test_r6_the_bound_of_the_noise_is_exact_to_one_nanosecond(most: int, sign: int) -> None:
+    """A longer and longer time in the middle is noise and no trend: at some length a fall of 5 % does not stand out."""
+    calm = line(10**9, sign * 1_700_000)
+
+    def disturbed(by_ns: int) -> list[int]:
+        return [*calm[:15], calm[15] + by_ns, *calm[16:]]
+
+    stands_out, drowned = 0, 10**9
+    while drowned - stands_out > 1:
+        middle = (stands_out + drowned) // 2
+        stands_out, drowned = (middle, drowned) if trend(disturbed(middle), most) else (stands_out, middle)
+    assert trend(disturbed(stands_out), most) == ("falling" if sign > 0 else "rising")
+    assert trend(disturbed(drowned), most) is None
+    before, after = bounds_of_r6(disturbed(stands_out)), bounds_of_r6(disturbed(drowned))
+    assert before[1] > most**2 >= after[1]
+    assert min(abs(before[0]), abs(after[0])) > most
+
+
+def test_r6_either_bound_alone_is_not_enough() -> None:
+    small = line(10**9, 170_000)  # 0.5 %, and no noise
+    assert bounds_of_r6(small)[1] > 1
+    assert trend(small, 1) is None
+    wild = [value + 400_000_000 * (10 <= i < 20) for i, value in enumerate(line(10**9, 1_700_000))]
+    assert bounds_of_r6(wild)[0] > 2
+    assert trend(wild, 1) is None
+
+
+def test_r6_a_constant_series_has_no_trend() -> None:
+    assert trend([10**9] * 30, 1) is None
+    assert trend([1] * 30, 2) is None
+
+
+@given(
+    st.integers(1, 2 * 10**10),
+    st.integers(-(10**8), 10**8),
+    st.lists(st.integers(0, 10**8), min_size=30, max_size=30),
+    st.integers(1, 2),
+)
+def test_r6_agrees_with_fractions(least: int, step: int, noise: list[int], most: int) -> None:
+    x = [value + i * step for i, value in enumerate(noise)]
+    x = [value - min(x) + least for value in x]
+    if len(set(x)) == 1:
+        return
+    percent, noises = bounds_of_r6(x)
+    beyond = abs(percent) > most and noises > most**2
+    assert trend(x, most) == (("falling" if percent > 0 else "rising") if beyond else None)

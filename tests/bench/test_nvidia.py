@@ -73,6 +73,7 @@ def test_everything_that_identifies_a_gpu(tmp_path: Path) -> None:
         "pci_address": "0000:b3:00.0",
         "parent": None,
         "nominal_mflop_s": told["nominal_mflop_s"],
+        "expected": told["expected"],
         "model": {
             "kind": "gpu",
             "vendor": "NVIDIA",
@@ -80,6 +81,7 @@ def test_everything_that_identifies_a_gpu(tmp_path: Path) -> None:
             "bin": None,
             "board_part": "900-21010-0300-030",
             "simulated": True,
+            "plays": None,
             "count_unit": "card",
             "obtained": dict.fromkeys(
                 ("vendor", "model", "board_part", "firmware", "uuid", "serial", "pci_address"), "host_attested"
@@ -92,6 +94,9 @@ def test_everything_that_identifies_a_gpu(tmp_path: Path) -> None:
             "cache_bytes": 2**20,
             "units": 132,
             "max_clock_mhz": 1980,
+            "instruction_set": None,
+            "source": "nvml",
+            "exposes": ["power", "clock", "temperature", "throttle", "ecc", "processes"],
         },
     }
 

@@ -289,23 +289,24 @@ def test_r12_what_plausibility_needs_is_recorded_and_null_where_it_is_unknown() 
 
 
 # R13
-def test_r13_readings_and_their_coverage() -> None:
+def test_r13_readings_of_clock_and_power() -> None:
     figure = figure_of()
-    assert figure.samples >= 19
-    assert figure.coverage_ppm == 1_000_000
+    assert figure.samples == figure.clock_samples == figure.power_samples >= 19
+    assert figure.clock_gap_ns == figure.power_gap_ns
+    assert 0 < (figure.clock_gap_ns or 0) <= 10**9
     assert (figure.power_mean_mw, figure.temperature_max_c) == (650_000, 62)
     assert (figure.ecc_uncorrected, figure.foreign_processes, figure.throttled_ppm) == (0, 0, 0)
 
 
-def test_r13_slow_telemetry_covers_less() -> None:
+def test_r13_slow_telemetry_leaves_gaps() -> None:
     figure = figure_of({"telemetry_interval_s": 1.9})
-    assert figure.samples == 2
-    assert figure.coverage_ppm == 500_000
+    assert figure.samples == figure.clock_samples == 2
+    assert (figure.clock_gap_ns or 0) >= 1_900_000_000
 
 
 def test_r13_no_telemetry_is_null() -> None:
     figure = figure_of({"telemetry": False})
-    assert (figure.samples, figure.coverage_ppm) == (0, 0)
+    assert (figure.samples, figure.clock_samples, figure.clock_gap_ns) == (0, 0, None)
     assert (figure.power_mean_mw, figure.ecc_uncorrected, figure.foreign_processes) == (None, None, None)
 
 

@@ -20,7 +20,6 @@ def judged(
     test = SteadyTest(LIMITS)
     for i in range(samples):
         test.add(rate(i), clock(i), temperature(i))
-    assert test.is_steady() == (test.reason() == "steady")
     return test.reason()
 
 

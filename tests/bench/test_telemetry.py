@@ -21,7 +21,6 @@ def test_a_window_of_readings() -> None:
     ]
     watch = summary(samples(readings), None, 0, 4 * S)
     assert watch.samples == 8
-    assert watch.coverage_ppm == 1_000_000
     assert watch.power_mean_mw == 103
     assert watch.temperature_max_c == 57
     assert (watch.clock_mean_mhz, watch.clock_max_mhz) == (1035, 1070)
@@ -31,13 +30,19 @@ def test_a_window_of_readings() -> None:
 def test_what_is_not_exposed_is_none_and_never_zero() -> None:
     watch = summary(samples([Reading()] * 4), None, 0, 2 * S)
     assert watch.samples == 4
-    assert watch[2:9] == (None,) * 7
+    assert watch[1:5] == (0, None, 0, None)
+    assert watch[5:12] == (None,) * 7
     assert summary([], None, 0, 2 * S)[:3] == (0, 0, None)
 
 
-def test_coverage_counts_seconds_with_a_reading() -> None:
-    gap = [s for s in samples([Reading()] * 20) if not 3 * S <= s.at_ns < 5 * S]
-    assert summary(gap, None, 0, 10 * S).coverage_ppm == 800_000
+def test_a_gap_is_the_longest_time_without_a_reading_of_one_quantity() -> None:
+    readings = [Reading(clock_mhz=1, power_mw=2 if at in (3, 4, 9) else None) for at in range(12)]
+    watch = summary(samples(readings, S), None, S, 11 * S)
+    assert (watch.clock_samples, watch.clock_gap_ns) == (10, S)
+    assert (watch.power_samples, watch.power_gap_ns) == (3, 5 * S)  # from 4 to 9 s; 2 s to both edges
+    late = summary(samples(readings, S)[9:10], None, 0, 11 * S)
+    assert (late.power_samples, late.power_gap_ns) == (1, 9 * S)
+    assert summary(samples(readings, S), None, 5 * S, 8 * S).power_gap_ns is None
 
 
 def test_only_readings_inside_the_window_count_but_errors_count_from_before_the_load() -> None:
@@ -121,5 +126,6 @@ def test_a_kernel_that_does_not_tell_its_load(tmp_path: Path, stat: str) -> None
 def test_a_look_that_shows_nothing_is_no_reading() -> None:
     """It leaves no row in the samples, from which a verifier counts; what never shows anything was looked at."""
     mixed = [Reading(power_mw=100), Reading(), Reading(power_mw=300)]
-    assert summary(samples(mixed), None, 0, 2 * S)[:3] == (2, 1_000_000, 200)
+    watch = summary(samples(mixed), None, 0, 2 * S)
+    assert (watch.samples, watch.power_samples, watch.power_mean_mw) == (2, 2, 200)
     assert summary(samples([Reading()] * 3), None, 0, 2 * S).samples == 3

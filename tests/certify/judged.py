@@ -11,13 +11,20 @@ from bench.profile import load_profile
 from bench.record import Campaign, NodeRecord, Profile, digest
 from bench.units import utc_text
 from certify.documents.kinds import Baseline
-from certify.judge.aggregate import Scope, Tally, accepted_holds, counting_of, identities_of, tally_record
+from certify.judge.aggregate import (
+    Scope,
+    Tally,
+    accepted_holds,
+    accepted_with_witness,
+    counting_of,
+    tally_record,
+)
+from certify.judge.identities import identities_of
 from certify.policy.centre import Centre
 from certify.policy.policies import Policy, load_policy
 from certify.policy.ratings import Ratings, installed_ratings
 from certify.statement.build import Basis, CapacityStatement, Issue, build
-from tests.bench.fleet import BEGIN_NS
-from tests.certify.measured import centre_yaml
+from tests.certify.measured import BEGIN_NS, centre_yaml
 
 ROOT = "00" * 32  # of a record set that is not looked at
 ISSUE = Issue(
@@ -61,6 +68,7 @@ def basis_of(
         ratings=ratings or installed_ratings(),
         counting=counting_of(policies, centre),
         accept=accepted_holds(policies),
+        accept_with_witness=accepted_with_witness(policies),
         existing=identities_of(baseline) if baseline else frozenset(),
     )
     return Basis(scope, policies, digest(baseline) if baseline else None, len(baseline.devices) if baseline else 0)

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from bench.profile import load_profile
 from bench.record import Campaign, ExpectedNode, NodeRecord, Precision, Profile, digest
 from bench.record.windows import windows
-from bench.units import utc_text
+from bench.units import DAY_NS, utc_text
 from certify.documents import dsse
 from certify.documents.kinds import PAYLOAD_TYPE, make_document, spki_text
 from certify.keys.files import load_private, new_key, public_path
@@ -29,10 +29,13 @@ from certify.keys.signers import PrivateKey, load_scheme
 from certify.policy import released
 from certify.statement import issue
 from certify.verify import verifier as verify
-from tests.bench.fleet import BEGIN_NS, Simulated, simulate_node
+from tests.bench.fleet import Simulated, simulate_node
 
 CHALLENGE = "5eed" * 8
 CENTRE_ID = "gz-test"
+# Yesterday at 8:00 UTC: a measurement is stated within 30 days, by commands that take the time from the machine.
+BEGIN_NS = (time.time_ns() // DAY_NS - 1) * DAY_NS + 8 * 3600 * 10**9
+DAY = utc_text(BEGIN_NS)[:10]
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def test_campaign(profile: Profile, precisions: tuple[Precision, ...], nodes: in
         profile=profile.profile,
         profile_sha256=digest(profile),
         policies={},
-        issued_at="2026-03-01T07:00:00.000000Z",
+        issued_at=utc_text(BEGIN_NS - 3600 * 10**9),
         starts_from=utc_text(BEGIN_NS + 60 * 10**9),
         starts_until=utc_text(BEGIN_NS + 3600 * 10**9),
         ramp_ns=0,

@@ -29,6 +29,7 @@ from bench.units import gemm_mflop
 from certify.documents import dsse
 from certify.documents import kinds as documents
 from certify.documents.kinds import Heartbeat, Receipt
+from certify.judge import software
 from certify.keys.signers import PrivateKey, load_scheme
 from certify.trust.trusted_set import Delegation, Revocation, TrustedKey, TrustedSet, TrustRoot
 
@@ -37,6 +38,9 @@ BEFORE = "2026-01-01T00:00:00.000000Z"
 STARTS = "2026-03-01T08:00:00.000000Z"
 AFTER = "2027-01-01T00:00:00.000000Z"
 CENTRE = "gz-centre"
+SWITCHES = dict.fromkeys(  # all that the kernel records on a GPU (R1)
+    (*software.OF_EVERY_KERNEL, *software.OF_TORCH_ON_CUDA, *software.OUR_KERNELS["gemm-torch"][1]), "off"
+)
 
 
 def sha(text: str) -> str:
@@ -95,10 +99,13 @@ def figure(device: str) -> Figure:
         warmup_end="steady",
         duty_ppm=999_000,
         verified_launches=8,
-        row_error_ppm=400_000,
+        row_error_ppm=900_000,
         rms_error_ppm=450_000,
         samples=605,
-        coverage_ppm=999_000,
+        clock_samples=605,
+        clock_gap_ns=1_200_000_000,
+        power_samples=605,
+        power_gap_ns=1_200_000_000,
         power_mean_mw=690_000,
         power_counter_mw=689_000,
         temperature_max_c=67,
@@ -113,7 +120,7 @@ def figure(device: str) -> Figure:
 def record(key: PrivateKey, **changes: Any) -> NodeRecord:
     """Return the record of a node of one device, which names `key` as its signer."""
     value = NodeRecord(
-        rules="petaseal-rules/0.1",
+        rules="petaseal-rules/0.2",
         tool=Tool(version="0.1.0", sha256=sha("tool")),
         node_id="node-1",
         centre_id=CENTRE,
@@ -137,7 +144,7 @@ def record(key: PrivateKey, **changes: Any) -> NodeRecord:
             python="3.11.7",
             virtualised=None,
             libraries={"torch": "2.13.0"},
-            switches={"tf32": "off"},
+            switches=SWITCHES,
         ),
         models=(
             DeviceModel(
@@ -145,6 +152,7 @@ def record(key: PrivateKey, **changes: Any) -> NodeRecord:
                 vendor="nvidia",
                 model="H200",
                 simulated=True,
+                plays=None,
                 count_unit="card",
                 obtained={"uuid": "asserted"},
                 bin=None,
@@ -157,6 +165,9 @@ def record(key: PrivateKey, **changes: Any) -> NodeRecord:
                 cache_bytes=None,
                 units=132,
                 max_clock_mhz=1_980,
+                instruction_set=None,
+                source="nvml",
+                exposes=("power", "clock", "temperature", "throttle", "ecc", "processes"),
             ),
         ),
         devices=(
@@ -172,7 +183,7 @@ def record(key: PrivateKey, **changes: Any) -> NodeRecord:
         ),
         measurements=(
             Measurement(
-                kernel="gemm",
+                kernel="gemm-torch",
                 precision="fp16",
                 choice="fixed",
                 accumulate="fp32",

@@ -46,7 +46,9 @@ RATINGS = b"""\
 accelerators:
   - {id: x1, name: X1, vendor: V, match: [{name: X, memory_gb: 64}, {name: Y, part: die}], count_unit: package,
      dies_per_unit: 2, tflops: {fp16: "383", fp64_matrix: "95.7"}, memory_gb: 128, tdp_w: 560, confidence: low,
-     silicon: {units: 220, fp16: {flop_per_clock_per_unit: 1024, rating_clock_mhz: 1700}},
+     silicon: {units: 220, highest_clock_mhz: 1700,
+               fp16: {flop_per_clock_per_unit: 1024, rating_clock_mhz: 1700, silicon_confidence: high}},
+     best_known: {fp16: {tflops: "294", source: a page}}, year: 2021, simulated: true,
      sources: [a data sheet], notes: ""}
 """
 NODES = 3

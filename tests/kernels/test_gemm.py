@@ -182,6 +182,23 @@ def test_torch_switches_are_set_off_and_recorded() -> None:
     assert [found[name] for name in off] == ["false"] * len(off)
     assert not torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction
     assert torch.get_float32_matmul_precision() == "highest"
+    assert found["torch.npu.matmul.allow_hf32"] == "absent"
+
+
+def test_a_switch_that_torch_refuses_to_read_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    class Refusing:
+        def __getattr__(self, name: str) -> bool:
+            raise RuntimeError("mixed use of old and new settings")
+
+        def __setattr__(self, name: str, value: object) -> None:
+            """Take any value."""
+
+    monkeypatch.setattr(torch.backends.cuda, "matmul", Refusing())
+    found = GemmTorch().switches()
+    assert found["torch.cuda.matmul.allow_tf32"] == "unreadable"
+    assert found["torch.mkldnn.matmul.fp32_precision"] == "ieee"
 
 
 @pytest.mark.parametrize("kernel", [GemmNumpy(), GemmTorch()], ids=NAMES)

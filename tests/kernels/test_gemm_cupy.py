@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import importlib.util
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,8 @@ from kernels.operands import DTYPE, Array, Operands, decode
 from .bounds import verdict
 from .fake_cupy import FakeCupy, column_major
 from .products import CHALLENGE
+
+UNREADABLE = dict.fromkeys(("cublas.math_mode", "cublas.emulation_strategy"), "unreadable")
 
 
 @pytest.fixture
@@ -196,23 +201,36 @@ class Library:
     ],
 )
 def test_a_math_mode_is_off_only_where_it_is_known_to_be(mode: int, said: str) -> None:
-    assert cublas.switches(Library(cublasGetMathMode=(0, mode)), 4711) == {"cublas.math_mode": said}
+    found = cublas.switches(Library(cublasGetMathMode=(0, mode)), 4711)
+    assert found == {"cublas.math_mode": said, "cublas.emulation_strategy": "absent"}
 
 
 def test_emulation_is_named_and_a_refusal_is_not_off() -> None:
     for value, said in ((0, "off"), (1, "performant"), (2, "eager"), (9, "strategy-9")):
         library = Library(cublasGetMathMode=(0, 0), cublasGetEmulationStrategy=(0, value))
         assert cublas.switches(library, 4711) == {"cublas.math_mode": "off", "cublas.emulation_strategy": said}
-    assert cublas.switches(Library(cublasGetMathMode=(1, 0)), 4711) == {"cublas.math_mode": "unreadable"}
-    assert cublas.switches(Library(), 4711) == {}
-    assert cublas.switches(ctypes.CDLL(None), 4711) == {}
+    refused = cublas.switches(Library(cublasGetMathMode=(1, 0)), 4711)
+    assert refused == {"cublas.math_mode": "unreadable", "cublas.emulation_strategy": "absent"}
+    assert cublas.switches(Library(), 4711) == UNREADABLE
+    assert cublas.switches(ctypes.CDLL(None), 4711) == UNREADABLE
+
+
+def test_the_library_that_a_product_is_in_is_named_by_its_digest(tmp_path: Path) -> None:
+    """Whatever the name under which a library was opened, it is the file in which the symbol is found."""
+    source, shared = tmp_path / "cublas.c", tmp_path / "libcublas.so.13"
+    source.write_text("int cublasGemmEx(void) { return 0; }\n")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", shared, source], check=True)
+    digest = hashlib.sha256(shared.read_bytes()).hexdigest()
+    assert cublas.named("torch.blas", ctypes.CDLL(str(shared))) == {"torch.blas": f"libcublas.so.13 sha256 {digest}"}
+    assert cublas.named("torch.blas", ctypes.CDLL(None)) == {}
+    assert cublas.named("torch.blas", Library()) == {}
 
 
 def test_the_kernel_sets_its_handle_exact_and_tells(fake: FakeCupy, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.cublas.mode = 8
-    assert GemmCupy().switches() == {"cublas.math_mode": "off"}
+    assert GemmCupy().switches() == {**UNREADABLE, "cublas.math_mode": "off"}
     monkeypatch.setattr(fake.cublas, "getMathMode", lambda handle: 8)
-    assert GemmCupy().switches() == {"cublas.math_mode": "fp64-emulated-fixedpoint"}
+    assert GemmCupy().switches() == {**UNREADABLE, "cublas.math_mode": "fp64-emulated-fixedpoint"}
 
 
 def test_torch_on_a_cpu_has_no_cublas() -> None:
@@ -233,7 +251,7 @@ def test_torch_on_cuda_is_asked_through_its_own_library(monkeypatch: pytest.Monk
         return Library(cublasGetMathMode=(0, 3))
 
     monkeypatch.setattr(cublas, "load", load)
-    assert cublas.torch_switches() == {"cublas.math_mode": "tf32"}
+    assert cublas.torch_switches() == {"cublas.math_mode": "tf32", "cublas.emulation_strategy": "absent"}
     assert asked == ["libtorch_cuda.so"]
     monkeypatch.setattr(cublas, "load", lambda path: None)
-    assert cublas.torch_switches() == {}
+    assert cublas.torch_switches() == UNREADABLE

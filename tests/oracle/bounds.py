@@ -22,6 +22,7 @@ class Interval(NamedTuple):
     rho: Fraction  # lag-1 autocorrelation
     rho_used: Fraction  # rho', raised for its bias and capped
     factor: Fraction  # f
+    square_of_h: Fraction  # ns^2
     half_ns: int  # h, rounded up
     sustained_mflop_s: int
     certified_mflop_s: int
@@ -59,11 +60,20 @@ def interval(work_mflop: int, times_ns: Sequence[int]) -> Interval:
         rho,
         used,
         factor,
+        square_of_h,
         half,
         work // total,
         work // (total + half),
         _upper(work, total, square_of_h) if half < total else None,
     )
+
+
+def change(times_ns: Sequence[int]) -> Fraction:
+    """Return by which part of their mean the least-squares line through the times rises, from the first to the last."""
+    middle, mean = Fraction(N - 1, 2), Fraction(sum(times_ns), N)
+    shared = sum(((i - middle) * (x - mean) for i, x in enumerate(times_ns)), Fraction())
+    slope = shared / sum(((i - middle) ** 2 for i in range(N)), Fraction())
+    return (N - 1) * slope / mean
 
 
 def _upper(work: int, total: int, square_of_h: Fraction) -> int:

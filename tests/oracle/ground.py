@@ -25,7 +25,7 @@ class Ground:
     profile: Profile
     policies: tuple[Policy, ...]
     ratings: Ratings
-    existing: frozenset[tuple[str, str]] | None  # (field, identity) in the baseline; None: there is one, and not given
+    existing: frozenset[str] | None  # identities in the baseline; None: there is one, and not given
 
     @cached_property
     def counting(self) -> dict[str, Counting]:
@@ -121,6 +121,7 @@ class Part:
     sums: dict[Group, Added] = field(default_factory=dict)
     nodes_in: Counter[str] = field(default_factory=Counter)  # pool -> records with a device in it
     found: Counter[str] = field(default_factory=Counter)  # pool -> devices
+    vendors: dict[tuple[str, str], Added] = field(default_factory=dict)  # pool, vendor: what counts
     existing: int = 0
     findings: Counter[tuple[str, str]] = field(default_factory=Counter)  # code, workload
     grades: set[Grade] = field(default_factory=set)

@@ -1,12 +1,13 @@
-"""The run rules that numbers decide, judged anew: R3, R4 (length), R5 (bounds), R7, R9 to R13. Pure, in integers.
+"""The run rules that numbers decide, judged anew: R1 (software), R3, R4 (length), R5 to R7, R9 to R13. Pure and exact.
 
-Written from docs/run-rules.md and docs/residuals.md. R1, R2, R6, registered shapes, the second path, identity and kind
-of devices are not here: they are taken from the statement.
+Written from docs/run-rules.md and docs/residuals.md. R1's methods, R2, registered shapes, identity and kind of devices
+are not here: they are taken from the statement.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from fractions import Fraction
 from typing import NamedTuple
 
 from bench.record import (
@@ -17,13 +18,13 @@ from bench.record import (
     Grade,
     Measurement,
     NodeRecord,
-    Precision,
     Profile,
     Window,
 )
 from bench.units import utc_ns
-from certify.policy.ratings import Rating
-from tests.oracle.bounds import Interval
+from tests.oracle import ceilings
+from tests.oracle.bounds import Interval, change
+from tests.oracle.ceilings import Facts
 
 SECOND_NS = 10**9
 GRADES: tuple[tuple[Grade, int], ...] = (
@@ -35,7 +36,45 @@ ORDER = [grade for grade, _ in reversed(GRADES)]
 ITEM_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4, "fp64": 8}
 LEAST_OPERANDS = {"cpu": 256 * 2**20, "gpu": 2**30, "npu": 2**30}  # R3, where the cache is not known
 
+# R1: by kernel, what it runs on (None: anything but a fake) and the switches that it records on an NVIDIA GPU.
+KERNELS: dict[str, tuple[str | None, str]] = {
+    "gemm-fake": ("fake", ""),
+    "gemm-numpy": ("cpu", ""),
+    "gemm-cupy": ("cuda", "cublas.math_mode cublas.emulation_strategy"),
+    "gemm-torch": (
+        None,
+        "torch.float32_matmul_precision torch.mkldnn.matmul.fp32_precision torch.cudnn.allow_tf32"
+        " torch.cuda.matmul.allow_tf32 torch.cuda.matmul.allow_fp16_reduced_precision_reduction"
+        " torch.cuda.matmul.allow_bf16_reduced_precision_reduction torch.cuda.matmul.allow_fp16_accumulation"
+        " torch.npu.matmul.allow_hf32 torch.npu.conv.allow_hf32 torch.mudnn.allow_tf32 torch.mlu.matmul.allow_tf32"
+        " cublas.math_mode cublas.emulation_strategy",
+    ),
+}
+EMULATION = ("ozimmu", "ozimma", "gemmul8", "cumpsgemm")
+# R13: by kind and source what is told of clock and power; the first of a kind stands for sources that are not here.
+BOTH, POWER = frozenset({"clock", "power"}), frozenset({"power"})
+TOLD: dict[str, dict[str | None, frozenset[str]]] = {
+    "cuda": {"nvml": BOTH},
+    "rocm": {"rocm-smi": BOTH},
+    "npu": {"npu-smi": BOTH},
+    "mlu": {"cnmon": POWER},
+    "dcu": {"hy-smi": BOTH, "rocm-smi": BOTH},
+    "musa": {"mthreads-gmi": BOTH},
+    "maca": {"mx-smi": POWER},
+    "corex": {"ixsmi": POWER},
+    "kunlun": {"xpu-smi": BOTH, "xpu_smi": BOTH},
+    "torch": {None: frozenset()},
+    "fake": {"fake": BOTH},
+}
+
 RECOMPUTED: dict[str, tuple[str, ...]] = {  # rule -> the codes that this module may give
+    "R1 (software)": (
+        "reduced-precision-switch",
+        "switch-unreadable",
+        "kernel-unknown",
+        "kernel-impossible",
+        "emulation-library",
+    ),
     "R3": ("operands-in-cache",),
     "R4 (length of a launch)": ("unequal-subwindows", "launch-too-long"),
     "R5 (bounds of the errors)": (
@@ -44,11 +83,28 @@ RECOMPUTED: dict[str, tuple[str, ...]] = {  # rule -> the codes that this module
         "products-not-verified",
         "reduced-precision-reduction",
     ),
+    "R5 (second path)": (
+        "path-missing",
+        "path-wrong",
+        "companion-missing",
+        "same-library",
+        "second-path-faster",
+        "paths-disagree",
+    ),
+    "R6": (
+        "not-warm",
+        "warmup-rate-trend",
+        "warmup-clock-trend",
+        "warmup-temperature-trend",
+        "not-steady",
+        "still-rising",
+    ),
     "R7": ("window-too-short", "below-profile"),
     "R8, R9": ("statistics-differ", "remainder-too-long", "autocorrelated", "wide-interval"),
     "R10": (
         "outside-window",
         "clock-unknown",
+        "clock-bound-zero",
         "clock-uncertain",
         "not-simultaneous",
         "late-load",
@@ -58,22 +114,47 @@ RECOMPUTED: dict[str, tuple[str, ...]] = {  # rule -> the codes that this module
     "R12 (ceilings, energy)": (
         "above-silicon-ceiling",
         "above-observed-clock-ceiling",
+        "above-mean-clock",
+        "above-measured-ceiling",
+        "above-rating-unproven",
+        "above-best-known",
+        "above-every-rating",
+        "above-cpu-ceiling",
+        "above-uncertain-silicon",
         "above-nominal",
-        "above-rating",
-        "rating-doubtful",
+        "no-ceiling",
+        "units-not-told",
+        "clock-not-told",
+        "units-above-row",
+        "units-below-row",
+        "memory-differs",
+        "bin-differs",
+        "die-not-rated",
+        "too-many-parts",
+        "share-unknown",
+        "power-with-parent",
+        "power-impossible",
         "power-too-low",
+        "clock-impossible",
+        "errors-impossible",
+        "verified-impossible",
+        "duty-zero",
+        "events-missing",
         "precision-ratio-impossible",
-        "plausibility-unproven",
-        "plausibility-not-checked",
         "energy-disagrees",
+        "energy-counter-doubtful",
     ),
+    "R12 (year)": ("before-first-year",),
     "R13": (
         "ecc-errors",
         "foreign-process",
         "throttled",
         "telemetry-incomplete",
+        "telemetry-slow",
         "telemetry-not-exposed",
-        "ecc-unknown",
+        "clock-not-watched",
+        "power-not-watched",
+        "source-unknown",
     ),
 }
 CODES = frozenset(code for codes in RECOMPUTED.values() for code in codes)
@@ -88,12 +169,11 @@ class Case(NamedTuple):
     rates: Interval | None  # from the samples' 30 times; None where the launches or times are none
     device: Device
     model: DeviceModel
-    rating: Rating | None
+    facts: Facts  # of R12
     campaign: Campaign
     profile: Profile
     slot_ns: int
     place: int  # of the device on its node
-    other_rates: Mapping[Precision, int]  # sustained MFLOP/s of the same device and choice of shape, by precision
 
     @property
     def elapsed_ns(self) -> int:
@@ -101,20 +181,29 @@ class Case(NamedTuple):
         return sum(self.figure.subwindow_ns)
 
 
+def step_of(case: Case) -> str:
+    """Return the step of R12: the strongest evidence that bounds a figure."""
+    return ceilings.codes(case.facts)[1]
+
+
 def judge(case: Case) -> tuple[list[str], Grade | None]:
     """Return the codes that a figure earns under the rules of `RECOMPUTED`, and the grade that it reaches."""
     grade = grade_of(case)
     codes = [
+        *dict.fromkeys(_software(case)),
         *_operands(case),
         *_launches(case),
         *_errors(case),
+        *dict.fromkeys(_second_path(case)),
+        *_steady(case, grade),
         *_length(case, grade),
         *_statistics(case),
         *_simultaneous(case),
         *_ramp(case),
         *_clocks(case),
-        *_plausible(case, grade),
-        *_watched(case, grade),
+        *_plausible(case),
+        *_announced(case),
+        *dict.fromkeys(_watched(case, grade)),
     ]
     return codes, grade
 
@@ -132,9 +221,12 @@ def core_window(case: Case) -> Window | None:
 
 
 def grade_of(case: Case) -> Grade | None:
-    """R7: what the counted time reaches; a node that issued its own campaign reaches `standard` at most."""
+    """R7: what the counted time reaches, up to the profile's grade, and to `standard` where a node is on its own."""
+    most = case.profile.grade
     for grade, least_ns in GRADES:
-        if case.elapsed_ns >= least_ns and not (grade == "certification" and case.campaign.self_issued):
+        if grade == "certification" and case.campaign.self_issued:
+            continue
+        if case.elapsed_ns >= least_ns and ORDER.index(grade) <= ORDER.index(most):
             return grade
     return None
 
@@ -154,6 +246,63 @@ def _launches(case: Case) -> Iterator[str]:
         yield "launch-too-long"
 
 
+def _kind(case: Case) -> str:
+    return case.figure.device.split(":")[0]
+
+
+def _software(case: Case) -> Iterator[str]:
+    """R1: the kernel, its switches and the libraries beside it."""
+    found, kernel = case.record.environment.switches, case.measurement.kernel
+    runs_on, names = KERNELS.get(kernel, (None, ""))
+    cuda = kernel != "gemm-torch" or any(name.startswith("cuda:") for name in case.measurement.device)
+    wanted = {"environment", *(name for name in names.split() if cuda or not name.startswith("cublas"))}
+    f, half = case.figure, case.measurement.precision in ("fp16", "bf16")
+    good = (f.rms_error_ppm or 0) <= (650_000 if half else 1_000_000)
+    if wanted - found.keys() or set(found.values()) - {"off", "absent", "unreadable"}:
+        yield "reduced-precision-switch"
+    if "unreadable" in found.values():
+        yield "switch-unreadable" if good else "reduced-precision-switch"
+    if kernel not in KERNELS:
+        yield "kernel-unknown"
+    elif not case.model.simulated and (_kind(case) == "fake" if runs_on is None else _kind(case) != runs_on):
+        yield "kernel-impossible"
+    texts = [text.lower() for pair in case.record.environment.libraries.items() for text in pair]
+    if any(part in text for part in EMULATION for text in texts):
+        yield "emulation-library"
+
+
+def _second_path(case: Case) -> Iterator[str]:
+    """R5: what the profile wants beside a fixed figure, and whether another path to the product contradicts it."""
+    m, f, named = case.measurement, case.figure, case.profile.kernels.get(_kind(case))
+    if named is None or m.choice != "fixed":
+        return
+    beside = [c for c in case.record.companions if c.precision == m.precision]
+    rows = {c.kernel: row for c in beside for row in c.figures() if row.device == f.device and row.trouble is None}
+    half = m.precision in ("fp16", "bf16")
+    row_most, rms_most, rms_least = (3_500_000, 1_100_000, 200_000) if half else (4_000_000, 1_000_000, 1)
+    libraries = case.record.environment.libraries
+    for name in named.companions.get(m.precision, ()):
+        row = rows.get(name)
+        if name in ("issue-mma", "issue-wgmma", "issue-fma", "triad"):
+            if row is None:
+                yield "companion-missing"
+            continue
+        if row is None or 4 * row.elapsed_ns < case.profile.companion_ns:
+            yield "path-missing"
+            continue
+        most, mean = row.row_error_ppm, row.rms_error_ppm
+        if most is None or mean is None or most > row_most or not rms_least <= mean <= rms_most:
+            yield "path-wrong"
+        mine, other = (libraries.get(kernel.replace("gemm-", "") + ".blas") for kernel in (m.kernel, name))
+        if mine is not None and mine == other:
+            yield "same-library"
+        rate = row.rate_mflop_s or 0
+        if 100 * rate > 102 * f.sustained_mflop_s:
+            yield "second-path-faster"
+        elif 100 * rate < 98 * f.sustained_mflop_s:
+            yield "paths-disagree"
+
+
 def _errors(case: Case) -> Iterator[str]:
     f, half = case.figure, case.measurement.precision in ("fp16", "bf16")
     row_most, rms_most, rms_good, rms_least = (
@@ -169,6 +318,20 @@ def _errors(case: Case) -> Iterator[str]:
             yield "products-not-verified"
         if rms > rms_good:
             yield "reduced-precision-reduction"
+
+
+def _steady(case: Case, grade: Grade | None) -> Iterator[str]:
+    if case.figure.warmup_ns < Fraction(case.profile.warmup_ns, 2):
+        yield "not-warm"
+    if case.figure.warmup_end.endswith("-trend"):
+        yield f"warmup-{case.figure.warmup_end}"
+    if case.rates is None or grade not in ("standard", "certification"):
+        return
+    most = 1 if grade == "certification" else 2
+    by = change(case.figure.subwindow_ns)
+    beyond_noise = by * by > most * most * case.rates.square_of_h / case.rates.sum_ns**2
+    if abs(by) > Fraction(most, 100) and beyond_noise:
+        yield "not-steady" if by > 0 else "still-rising"
 
 
 def _length(case: Case, grade: Grade | None) -> Iterator[str]:
@@ -212,6 +375,8 @@ def _simultaneous(case: Case) -> Iterator[str]:
         yield "clock-unknown"
         return
     uncertain = clock.uncertainty_ns or 0
+    if not uncertain and clock.source not in ("self", "fake"):
+        yield "clock-bound-zero"
     if uncertain > SECOND_NS:
         yield "clock-uncertain"
     if 100 * (f.covered_until_ns - f.opened_ns - 2 * uncertain) < 99 * length:
@@ -237,65 +402,19 @@ def _clocks(case: Case) -> Iterator[str]:
         yield "utc-clock-disagrees"
 
 
-def flop_per_clock(case: Case) -> int | None:
-    """Return how much a device does in one clock at most: of the units reported and rated, the fewer."""
-    if case.rating is None:
-        return None
-    each = case.rating.flop_per_clock_per_unit(case.measurement.precision)
-    units = [n for n in (case.model.units, case.rating.units) if n is not None]
-    return each * min(units) if each is not None and units else None
-
-
-def _plausible(case: Case, grade: Grade | None) -> Iterator[str]:
-    f, rating, precision = case.figure, case.rating, case.measurement.precision
-    unchecked = "plausibility-unproven" if grade == "certification" else "plausibility-not-checked"
-    rate, power = f.sustained_mflop_s, f.power_mean_mw
-    if rating is None:
-        yield unchecked
-    else:
-        base, nominal, work = (
-            rating.rating_clock_mhz(precision),
-            rating.nominal_mflop_s(precision),
-            flop_per_clock(case),
-        )
-        # no board boosts more than a quarter above its rating clock, whatever it reports
-        most = base * 5 // 4 if base else None
-        highest = _least(case.model.max_clock_mhz, most)
-        seen = _least(f.clock_max_mhz, most)
-        silicon = None if work is None or highest is None else rate > work * highest
-        observed = None if work is None or seen is None or f.samples < 60 else 100 * rate > 102 * work * seen
-        if silicon:
-            yield "above-silicon-ceiling"
-        if observed:
-            yield "above-observed-clock-ceiling"
-        if nominal is not None and rate > nominal:
-            over, under = (seen, base) if seen and base and seen > base else (1, 1)
-            if 100 * rate * under <= 110 * nominal * over:
-                yield "above-nominal"
-            else:
-                yield "above-rating" if rating.confidence == "high" else "rating-doubtful"
-        fast = nominal is not None and 2 * rate >= nominal
-        if fast and power is not None and rating.tdp_mw is not None and 4 * power < rating.tdp_mw:
-            yield "power-too-low"
-        if _ratio_impossible(case, rating):
-            yield "precision-ratio-impossible"
-        if None in (silicon, observed, nominal):
-            yield unchecked
+def _plausible(case: Case) -> Iterator[str]:
+    yield from ceilings.codes(case.facts)[0]
+    f, power = case.figure, case.figure.power_mean_mw
     if f.power_counter_mw is not None and power is not None and 10 * abs(f.power_counter_mw - power) > power:
-        yield "energy-disagrees"
+        yield "energy-counter-doubtful" if case.model.vendor.lower() == "amd" else "energy-disagrees"
 
 
-def _ratio_impossible(case: Case, rating: Rating) -> bool:
-    """Return whether FP16 and FP64 of one device stand further apart than four times what its silicon does."""
-    mine = case.measurement.precision
-    if mine not in ("fp16", "fp64"):
-        return False
-    other: Precision = "fp64" if mine == "fp16" else "fp16"
-    beside = case.other_rates.get(other)
-    a, b = rating.flop_per_clock_per_unit(mine), rating.flop_per_clock_per_unit(other)
-    if a is None or b is None:
-        a, b = rating.nominal_mflop_s(mine), rating.nominal_mflop_s(other)
-    return None not in (a, b, beside) and case.figure.sustained_mflop_s * (b or 0) > 4 * (beside or 0) * (a or 0)
+def _announced(case: Case) -> Iterator[str]:
+    """Nothing is measured before its model is announced, in any part of that year."""
+    row = case.facts.rows[case.device.model].rating
+    year = None if row is None else row.year
+    if year is not None and utc_ns(case.record.starts_at) < utc_ns(f"{year}-01-01T00:00:00.000000Z"):
+        yield "before-first-year"
 
 
 def _watched(case: Case, grade: Grade | None) -> Iterator[str]:
@@ -309,17 +428,21 @@ def _watched(case: Case, grade: Grade | None) -> Iterator[str]:
             yield code
     if case.model.kind == "cpu":
         return
-    if grade in (None, "smoke"):
-        if f.samples < 2:
-            yield "telemetry-incomplete"
-        return
-    if f.samples * SECOND_NS < case.elapsed_ns or (f.coverage_ppm or 0) < 950_000:
-        yield "telemetry-incomplete"
-    elif None in (f.power_mean_mw, f.temperature_max_c, f.clock_mean_mhz, f.throttled_ppm, f.foreign_processes):
+    if None in (f.temperature_max_c, f.throttled_ppm, f.foreign_processes, f.ecc_uncorrected):
         yield "telemetry-not-exposed"
-    if f.ecc_uncorrected is None:
-        yield "ecc-unknown"
-
-
-def _least(a: int | None, b: int | None) -> int | None:
-    return a if b is None else None if a is None else min(a, b)
+    least, longest = {"certification": (60, 30), "standard": (10, 10)}.get(grade or "", (0, 0))
+    table = TOLD.get(_kind(case))
+    if table is None:
+        yield "source-unknown"
+    first = next(iter(table.values())) if table else frozenset()
+    tells = frozenset(case.model.exposes) if table is None else table.get(case.model.source, first)
+    read = {
+        "clock": (f.clock_samples, f.clock_gap_ns, f.clock_mean_mhz, f.clock_max_mhz),
+        "power": (f.power_samples, f.power_gap_ns, f.power_mean_mw, 0),
+    }
+    for name, (count, gap, mean, highest) in read.items():
+        promised = name in tells and (name == "clock" or case.model.count_unit in ("card", "package"))
+        if not count or mean is None or highest is None:
+            yield "telemetry-incomplete" if promised and least else f"{name}-not-watched"
+        elif count < least or (least and (gap is None or gap > longest * SECOND_NS)):
+            yield "telemetry-incomplete" if promised and "clock" in tells else "telemetry-slow"

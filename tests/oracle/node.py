@@ -6,16 +6,16 @@ from base64 import b64decode
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bench.errors import InputError, RefusedError
 from bench.record import RULES_VERSION, Device, Figure, Measurement, NodeRecord, Workload, identifier
 from certify.documents.kinds import Opened
 from certify.policy.centre import Pool
-from certify.policy.ratings import Rating
 from certify.policy.reasons import effect_of
 from certify.samples.table import SAMPLES_SUFFIX, bound_samples
 from tests.oracle.bounds import Interval, N, interval
+from tests.oracle.ceilings import Facts, Piece, rows_of
 from tests.oracle.ground import KEY_CODES, Added, Ground, Group, Part
 from tests.oracle.judging import CODES, Case, judge
 from tests.oracle.observed import Observed, Watched, figures, observe, watched
@@ -23,7 +23,10 @@ from tests.oracle.observed import Observed, Watched, figures, observe, watched
 # Columns of a figure that its samples give whole. The others of its telemetry also rest on a reading before the load.
 COLUMNS = (
     "samples",
-    "coverage_ppm",
+    "clock_samples",
+    "clock_gap_ns",
+    "power_samples",
+    "power_gap_ns",
     "power_mean_mw",
     "power_counter_mw",
     "temperature_max_c",
@@ -108,6 +111,17 @@ def _observed(rows: dict[Key, Row], content: bytes, path: Path, ground: Ground) 
     return found
 
 
+def _watched(row: Row) -> dict[str, Any]:
+    """Return the columns of a figure's telemetry that its samples give."""
+    watch = row.watched
+    return {column: getattr(watch, column) for column in COLUMNS} if watch is not None and watch.samples else {}
+
+
+def row_model(record: NodeRecord, name: str) -> int:
+    """Return the number of a device's model."""
+    return next(device.model for device in record.devices if device.device == name)
+
+
 class _Node:
     """One record's devices: judged, counted, added up."""
 
@@ -119,6 +133,10 @@ class _Node:
         place = ground.places.get(self.record.node_id, 0)
         self.slot_ns = campaign.ramp_ns * place // len(campaign.nodes) if campaign.nodes else 0
         self.rates = {key: self._rates(row) for key, row in rows.items()}
+        self.models = rows_of(self.record, ground.ratings)
+        self.figures = {
+            (name, row.measurement.workload): row.figure._replace(**_watched(row)) for (name, _), row in rows.items()
+        }
         self.failed = {(f.device, str(Workload(f.precision, f.choice))): f.code for f in self.record.failures}
 
     def audit(self) -> None:
@@ -147,14 +165,14 @@ class _Node:
     def _device(self, device: Device, place: int, pool: Pool, where: str) -> None:
         part, ground = self.part, self.ground
         model = self.record.models[device.model]
-        rating = ground.ratings.match(model.vendor, model.model, model.memory_bytes, model.count_unit)
+        piece = Piece(device, model, self.models[device.model], None)
         part.found[pool.pool] += 1
         existing = self._existing(device)
         part.existing += existing
         counted = ground.counting[pool.pool_class].workload
         counts = False
         for row in (row for (name, _), row in self.rows.items() if name == device.device):
-            case = self._case(row, device, place, rating)
+            case = self._case(row, device, place)
             codes, grade = judge(case)
             codes = [*self.key_codes, *codes]
             workload = row.measurement.workload
@@ -167,7 +185,7 @@ class _Node:
                 said = self._compare(where, blocking, CODES | KEY_CODES)
                 counts = not blocking and not said
                 if counts:
-                    self._count(pool, where, row, bool(holds), existing, rating)
+                    self._count(pool, where, row, bool(holds), existing, piece)
                     fallback = model.kind == "cpu" and pool.pool_class == "intelligent"
                     part.grades.add("smoke" if grade is None or fallback else grade)
         failed = {workload: code for (name, workload), code in self.failed.items() if name == device.device}
@@ -177,34 +195,24 @@ class _Node:
             part.findings["untested", str(counted)] += code == "untested"
             self._compare(where, [code], frozenset({code}))
         if not counts:
-            nominal = rating.nominal_mflop_s(counted.precision) if rating else None
+            nominal = piece.nominal_mflop_s(counted.precision)
             untested = Added(devices=1, nominal_mflop_s=nominal or 0, without_rating=nominal is None)
             part.sums.setdefault(Group(pool.pool, False, False, existing), Added()).add(untested)
 
-    def _case(self, row: Row, device: Device, place: int, rating: Rating | None) -> Case:
-        ground, figure, key = self.ground, row.figure, (device.device, str(row.measurement.workload))
-        if row.watched is not None and row.watched.samples:
-            figure = figure._replace(**{column: getattr(row.watched, column) for column in COLUMNS})
-        others = {
-            other.measurement.precision: rates.sustained_mflop_s
-            for (name, workload), other in self.rows.items()
-            if name == device.device
-            and other.measurement.choice == row.measurement.choice
-            and (rates := self.rates[name, workload]) is not None
-        }
+    def _case(self, row: Row, device: Device, place: int) -> Case:
+        ground, workload = self.ground, row.measurement.workload
         return Case(
             record=self.record,
             measurement=row.measurement,
-            figure=figure,
-            rates=self.rates[key],
+            figure=self.figures[device.device, workload],
+            rates=self.rates[device.device, str(workload)],
             device=device,
             model=self.record.models[device.model],
-            rating=rating,
+            facts=Facts(self.record, self.models, row.measurement, device, self.figures, ground.profile),
             campaign=ground.statement.campaign,
             profile=ground.profile,
             slot_ns=self.slot_ns,
             place=place,
-            other_rates=others,
         )
 
     def _compare(self, where: str, mine: list[str], judged: frozenset[str]) -> tuple[str, ...]:
@@ -218,10 +226,10 @@ class _Node:
             self.part.tell("codes-differ", where, f"{what} by the samples, and the statement says {says}")
         return tuple(code for code in told if code not in judged)
 
-    def _count(self, pool: Pool, where: str, row: Row, on_hold: bool, existing: bool, rating: Rating | None) -> None:
+    def _count(self, pool: Pool, where: str, row: Row, on_hold: bool, existing: bool, piece: Piece) -> None:
         rates = self.rates[row.figure.device, str(row.measurement.workload)]
         assert rates is not None  # else it would be void
-        nominal = rating.nominal_mflop_s(row.measurement.precision) if rating else None
+        nominal = piece.nominal_mflop_s(row.measurement.precision)
         mine = Added(
             devices=1,
             certified_mflop_s=rates.certified_mflop_s,
@@ -232,12 +240,12 @@ class _Node:
             without_rating=nominal is None,
         )
         self.part.sums.setdefault(Group(pool.pool, True, on_hold, existing), Added()).add(mine)
+        vendor = self.record.models[row_model(self.record, row.figure.device)].vendor
+        self.part.vendors.setdefault((pool.pool, vendor), Added()).add(mine)
 
     def _existing(self, device: Device) -> bool:
         known = self.ground.existing
         if not known:
             return False
-        names = ("uuid", "serial", "die_id")
-        own = {(name, found) for name in names if (found := identifier(getattr(device, name))) is not None}
-        parent = identifier(device.parent)
-        return not known.isdisjoint(own | ({(name, parent) for name in names} if parent else set()))
+        told = (device.uuid, device.serial, device.die_id, device.parent)
+        return any(identifier(text) in known for text in told)

@@ -51,7 +51,10 @@ class Watched(NamedTuple):
     """What the readings within the core window come to, under the names that a figure gives them."""
 
     samples: int
-    coverage_ppm: int
+    clock_samples: int
+    clock_gap_ns: int | None
+    power_samples: int
+    power_gap_ns: int | None
     power_mean_mw: int | None
     power_counter_mw: int | None
     temperature_max_c: int | None
@@ -112,13 +115,14 @@ def watched(seen: Observed, length_ns: int) -> Watched:
     states = [text for at, text in seen.throttled if 0 <= at < length_ns]
     times = {at for series in seen.readings.values() for at, _ in series if 0 <= at < length_ns}
     times |= {at for at, _ in seen.throttled if 0 <= at < length_ns}
-    seconds = max(1, length_ns // SECOND_NS)
-    covered = {min(at // SECOND_NS, seconds - 1) for at in times}
     clocks = values("clock_mhz")
     energy = seen.inside("energy_mj", length_ns)
     return Watched(
         samples=len(times),
-        coverage_ppm=len(covered) * 10**6 // seconds,
+        clock_samples=len(clocks),
+        clock_gap_ns=_longest(seen.inside("clock_mhz", length_ns), length_ns),
+        power_samples=len(values("power_mw")),
+        power_gap_ns=_longest(seen.inside("power_mw", length_ns), length_ns),
         power_mean_mw=_mean(values("power_mw")),
         power_counter_mw=_slope(energy),
         temperature_max_c=max(values("temperature_c"), default=None),
@@ -126,6 +130,14 @@ def watched(seen: Observed, length_ns: int) -> Watched:
         clock_max_mhz=max(clocks, default=None),
         throttled_ppm=sum(text != "none" for text in states) * 10**6 // len(states) if states else None,
     )
+
+
+def _longest(readings: Series, length_ns: int) -> int | None:
+    """Return the longest time without a reading, from the window's opening to its end; None without any."""
+    last, longest = 0, None
+    for at, _ in readings:
+        longest, last = max(longest or 0, at - last), at
+    return None if longest is None else max(longest, length_ns - last)
 
 
 def _mean(values: Sequence[int]) -> int | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from msgspec import structs
+
 from bench.record import GRADES, digest
 from certify.documents.merkle import record_root
 from certify.policy.centre import CLASSES
@@ -70,6 +72,13 @@ def compare(part: Part, ground: Ground) -> Iterator[tuple[str, str, str]]:
         name for name in CLASSES if any(pool.pool_class == name for pool in s.centre.pools)
     ] or [pool.pool for pool in s.pools] != [pool.pool for pool in s.centre.pools]:
         yield "sums-differ", "the classes", "are not those of the centre's pools"
+    told_of = {(v.pool, v.vendor): [*structs.asdict(v).values()][2:] for v in s.vendors}
+    made_of = {
+        key: [one.devices, one.certified_mflop_s, one.sustained_mflop_s, one.nominal_mflop_s]
+        for key, one in part.vendors.items()
+    }
+    if told_of != made_of:
+        yield "sums-differ", "the vendors", f"the statement says {told_of}, its records add up to {made_of}"
     yield from _bookkeeping(part, ground)
     yield from _findings(part, ground)
 

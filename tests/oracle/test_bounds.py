@@ -22,7 +22,10 @@ FORBIDDEN = (  # modules and names of the product that judge or compute
     "certify.samples.rebuild",
     "certify.samples.telemetry",
     "bench.record.interval",
-    *(f"bench.record.{name}" for name in ("throughput_bounds", "bounds_above", "bounds_of", "spread_above")),
+    *(
+        f"bench.record.{name}"
+        for name in ("throughput_bounds", "bounds_above", "bounds_of", "spread_above", "window_trend")
+    ),
 )
 ALLOWED = ("certify.policy.verdicts.Verdict",)  # the type of what is compared
 times = st.integers(1, 2 * 10**10)

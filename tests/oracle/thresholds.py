@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from bench.record import GRADES
-from certify.policy.policies import Basis, Policy, Share, Threshold
+from certify.policy.policies import Basis, Domestic, Policy, Share, Threshold
 from certify.policy.verdicts import Verdict
 from tests.oracle.ground import Added, Ground, Part
 from tests.oracle.sums import added, nodes_missing
@@ -64,10 +64,29 @@ def judged(ground: Ground, part: Part) -> Iterator[Judged]:
     """Yield every threshold and share of the statement's policies, judged anew."""
     stated = {(v.policy, v.condition): v for v in ground.statement.verdicts}
     for policy in ground.policies:
-        for condition in policy.conditions:
+        for condition in policy.judged:
             told = stated.get((policy.policy, condition.condition))
             if isinstance(condition, Threshold | Share) and told is not None:
                 yield _judge(condition, policy, told, ground, part)
+
+
+def shares_shown(ground: Ground, part: Part) -> Iterator[tuple[Verdict, list[tuple[int, int, int | None]]]]:
+    """Yield what the statement says of each share that is only shown, with part, whole and ppm on each basis."""
+    stated = {(v.policy, v.condition): v for v in ground.statement.verdicts}
+    for policy in ground.policies:
+        for condition in policy.judged:
+            if isinstance(condition, Domestic):
+                classes = {p.pool: p.pool_class for p in ground.statement.centre.pools}
+                own = {"".join(vendor.lower().split()) for vendor in condition.vendors}
+                lines = []
+                for basis in ("certified", "sustained", "nominal"):
+                    sums = {True: 0, False: 0}
+                    for (pool, vendor), one in part.vendors.items():
+                        if classes[pool] in condition.classes:
+                            sums["".join(vendor.lower().split()) in own] += getattr(one, f"{basis}_mflop_s")
+                    whole = sum(sums.values())
+                    lines.append((sums[True], whole, sums[True] * 10**6 // whole if whole else None))
+                yield stated[policy.policy, condition.condition], lines
 
 
 def _judge(condition: Threshold | Share, policy: Policy, told: Verdict, ground: Ground, part: Part) -> Judged:

@@ -21,7 +21,7 @@ def judge(
 ) -> Part:
     """Return what the oracle makes of a centre's records, with every difference from its statement."""
     known = {
-        (name, found)
+        found
         for device in (baseline.devices if baseline else ())
         for name in ("uuid", "serial", "die_id")
         if (found := identifier(getattr(device, name))) is not None

@@ -33,8 +33,8 @@ from certify.campaign.opening import Opened, Opening, open_folder
 from certify.keys.files import load_private, new_key, public_path
 from certify.keys.signers import load_scheme
 from certify.statement.records import RECORD_SUFFIX
-from tests.bench.fleet import BEGIN_NS, simulate_node
-from tests.certify.measured import centre_yaml, of_node, seal_record
+from tests.bench.fleet import simulate_node
+from tests.certify.measured import BEGIN_NS, centre_yaml, of_node, seal_record
 from tests.perf import plot
 from tests.perf.records import bare_loop
 

@@ -147,7 +147,7 @@ def history(
     yield (
         tables.identities,
         [
-            {"statement": ids[last], "kind": "device", "value": f"uuid:{centre_id}-{row['node_id']}-{device}"}
+            {"statement": ids[last], "kind": "device", "value": f"{centre_id}-{row['node_id']}-{device}"}
             | {"place": f"{row['node_id']}/cuda:{device}", "claimed": True}
             for row in like[tables.node_lines]
             for device in range(DEVICES)

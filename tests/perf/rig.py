@@ -210,8 +210,10 @@ class Rig:
             shares={},
             rows=(),
         )
-        codes = judge_record(node_record(facts), campaign, self.profile)[self.name, str(self.workload)]
-        return Run(result.facts, result.figure, codes, list(self.session.beside), result.throttle_reasons, taken())
+        codes = judge_record(node_record(facts), campaign, self.profile)[self.name, str(self.workload)].effects
+        return Run(
+            result.facts, result.figure, dict(codes), list(self.session.beside), result.throttle_reasons, taken()
+        )
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from bench.record import Device
 from bench.units import utc_text
 from certify.documents.dsse import seal
 from certify.documents.kinds import PAYLOAD_TYPE, Heartbeat, make_document, spki_text
-from certify.judge.aggregate import devices_digest, identities
+from certify.judge.identities import device_keys, devices_digest
 from certify.keys.signers import PrivateKey
 from certify.registry.api import Beat, Nonce
 from certify.registry.client.client import Registry
@@ -33,7 +33,7 @@ def make_heartbeat(nonce: Nonce, devices: Iterable[Device], key: PrivateKey, now
         node_id=nonce.node_id,
         nonce=nonce.nonce,
         sent_at=now,
-        devices_sha256=devices_digest(name for device in devices for name in identities(device)),
+        devices_sha256=devices_digest(map(device_keys, devices)),
         signer_spki=spki_text(key.public),
     )
     return seal(make_document("heartbeat", beat), PAYLOAD_TYPE, [key])

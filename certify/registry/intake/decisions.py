@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from bench.errors import RefusedError, one_line
+from certify.documents.caps import CAPS
 from certify.documents.kinds import Level
 from certify.registry.api import Decided
 from certify.registry.service.registry import Registry
@@ -98,6 +99,14 @@ def accepted(connection: Connection, kind: str, payload_sha256: str) -> Row[Any]
         .limit(1)
     )
     return connection.execute(query).one_or_none()
+
+
+def beside(connection: Connection, name: str, payload_sha256: str) -> list[Row[Any]]:
+    """Return the accepted decisions on documents of a kind that are about a statement or baseline."""
+    query = select(decisions).where(
+        decisions.c.kind == name, decisions.c.decision == "accepted", decisions.c.payload_sha256 == payload_sha256
+    )
+    return list(connection.execute(query.order_by(decisions.c.id).limit(CAPS.package_witnesses)))
 
 
 def answer(row: Row[Any], repeated: bool = False) -> Decided:

@@ -7,26 +7,30 @@ level recomputed. Everything of one step is written in one transaction, after it
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from bench.errors import PetasealError, RefusedError
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import PAYLOAD_TYPE, Opened, open_document, parse_payload
+from certify.policy.released import policy_of
 from certify.registry.api import Decided
 from certify.registry.intake import alarms as conflicts
 from certify.registry.intake.campaigns import challenge_fault
-from certify.registry.intake.decisions import Submission, accepted, answer, check_token, decide
+from certify.registry.intake.decisions import Submission, accepted, answer, beside, check_token, decide
 from certify.registry.intake.revoking import end_revoked, refresh_trust
 from certify.registry.intake.verifying import Job
+from certify.registry.intake.vouching import keep_witnesses
 from certify.registry.service.registry import Registry, record_change
 from certify.registry.service.tokens import Token
 from certify.registry.storage import tables
 from certify.registry.storage.rows import store_records, store_statement
 from certify.registry.storage.store import Staged
+from certify.statement.age import check_age
 from certify.statement.build import CapacityStatement
 from certify.statement.claim import Claim
 from certify.trust.store import accept_files
@@ -72,6 +76,7 @@ def submit_statement(registry: Registry, content: bytes, token: Token) -> Decide
         fault = challenge_fault(connection, statement.campaign, statement.campaign_sha256)
         if fault is None and (what := _implausible(statement)) is not None:
             fault = ("statement-differs", what)
+        fault = fault or _late_fault(registry, connection, statement)
         if fault is not None:
             return decide(registry, connection, submission, code=fault[0], detail=fault[1])
         claim = Claim(f"{parsed.payload_sha256[:16]}…", statement, parsed.payload_sha256)
@@ -80,6 +85,7 @@ def submit_statement(registry: Registry, content: bytes, token: Token) -> Decide
         if found and found[0].refuses:
             return decide(registry, connection, submission, code=found[0].code, detail=found[0].what)
         store_statement(connection, submission, claim, outcome)
+        keep_witnesses(connection, registry.store.objects, parsed, registry.trust().trusted, at)
         # what was revoked meanwhile, or will be
         end_revoked(connection, registry.trust().trusted, at, claim.payload_sha256)
         return decide(registry, connection, submission, level="trusted", notes=outcome.not_checked)
@@ -130,6 +136,7 @@ def submit_records(registry: Registry, payload_sha256: str, staged: Staged, toke
         trial.commit()
         conflicts.keep(connection, claim, found, at)
         record_change(connection, at, "verification", row.centre_id, row.project_id, payload_sha256)
+        keep_witnesses(connection, registry.store.objects, parsed, registry.trust().trusted, at)
         end_revoked(connection, registry.trust().trusted, at, payload_sha256)  # its machines are known now
         return decide(registry, connection, submission, level="recomputed", notes=outcome.not_checked)
 
@@ -146,6 +153,8 @@ def _before(registry: Registry, connection: Connection, submission: Submission) 
 
 def submit_beside(registry: Registry, name: str, content: bytes, token: Token) -> Decided:
     """Take in a signed document that statements are verified with: a baseline, or a witness's.
+
+    What a statement counts with a witness only counts from then on, where the witness holds against it.
 
     Args:
         registry: that decides.
@@ -174,16 +183,13 @@ def submit_beside(registry: Registry, name: str, content: bytes, token: Token) -
             if row.object_sha256 == sha256:
                 return answer(row, repeated=True)
         submission = Submission(name, at, sha256, token, about, opened.predicate.centre_id)
-        return decide(registry, connection, submission, level="trusted")
-
-
-def beside(connection: Connection, name: str, payload_sha256: str) -> list[Row[Any]]:
-    """Return the accepted decisions on documents of a kind that are about a statement or baseline."""
-    decisions = tables.decisions
-    query = select(decisions).where(
-        decisions.c.kind == name, decisions.c.decision == "accepted", decisions.c.payload_sha256 == payload_sha256
-    )
-    return list(connection.execute(query.order_by(decisions.c.id).limit(CAPS.package_witnesses)))
+        decided = decide(registry, connection, submission, level="trusted")
+        statements = tables.statements.c
+        envelope = connection.scalar(select(statements.envelope_sha256).where(statements.payload_sha256 == about))
+        if name == "witness" and envelope is not None:
+            objects = registry.store.objects
+            keep_witnesses(connection, objects, _parse(objects.read(envelope)), registry.trust().trusted, at)
+        return decided
 
 
 def submit_revocations(registry: Registry, content: bytes, token: Token) -> Decided:
@@ -209,17 +215,42 @@ def submit_revocations(registry: Registry, content: bytes, token: Token) -> Deci
         return decide(registry, connection, submission, level="trusted", notes=told)
 
 
+def _late_fault(registry: Registry, connection: Connection, statement: CapacityStatement) -> tuple[str, str] | None:
+    """Return code and sentence of a statement that comes too late, unless those that it reissues are known here."""
+    files = _files(registry, registry.settings.policies)
+    policies = [policy for ref in statement.policies if (policy := policy_of(ref.sha256, files)) is not None]
+    statements = tables.statements
+
+    def stored(payload_sha256: str) -> CapacityStatement | None:
+        query = select(statements.c.envelope_sha256).where(statements.c.payload_sha256 == payload_sha256)
+        sha256 = connection.execute(query).scalar()
+        return None if sha256 is None else _parse(registry.store.objects.read(sha256)).predicate
+
+    try:
+        unknown = check_age(statement, stored, policies, None)
+    except RefusedError as error:
+        return error.code, error.what
+    if unknown is None:
+        return None
+    return "measurement-too-old", f"comes late, and {unknown[:16]}…, which it reissues, was not accepted here"
+
+
 def _implausible(statement: CapacityStatement) -> str | None:
     """Return what no statement can say of itself: nobody has recomputed it yet, and its sums are shown already."""
     for line in statement.classes:
         pools = [pool for pool in statement.pools if pool.pool_class == line.pool_class]
-        for part in ("counted", "existing", "untested"):
+        for part in ("counted", "existing", "with_witness", "untested"):
             for field in ("devices", "certified_mflop_s", "sustained_mflop_s", "nominal_mflop_s"):
                 whole = getattr(getattr(line, part), field, 0)
                 if whole != sum(getattr(getattr(pool, part), field, 0) for pool in pools):
                     return f"the {part} {field} of {line.pool_class} is not the sum over its pools"
                 if field != "devices" and whole > MOST_MFLOP_S:
                     return f"claims {whole} MFLOP/s of {line.pool_class}, more than {MOST_MFLOP_S}"
+    for pool in statement.pools:
+        vendors = [line for line in statement.vendors if line.pool == pool.pool]
+        for field in ("devices", "certified_mflop_s", "sustained_mflop_s", "nominal_mflop_s"):
+            if getattr(pool.counted, field) != sum(getattr(line, field) for line in vendors):
+                return f"the counted {field} of {pool.pool} is not the sum over its vendors"
     if {line.pool_class for line in statement.classes} != {pool.pool_class for pool in statement.pools}:
         return "has pools of other classes than it adds up"
     return None
@@ -230,7 +261,8 @@ def _parse(content: bytes) -> Opened[CapacityStatement]:
     envelope = parse_envelope(content, CAPS.statement_bytes)
     if envelope.payload_type != PAYLOAD_TYPE:
         raise RefusedError("payload-type-wrong", f"has a payload of type {envelope.payload_type!r}")
-    return parse_payload("capacity-statement", envelope.payload)
+    opened: Opened[CapacityStatement] = parse_payload("capacity-statement", envelope.payload)
+    return replace(opened, named=frozenset(signature.keyid for signature in envelope.signatures))
 
 
 def _payload_digest(content: bytes) -> str | None:

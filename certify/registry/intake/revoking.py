@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from bench.errors import RefusedError
+from certify.registry.intake.vouching import drop_revoked
 from certify.registry.service.registry import Registry, record_change
 from certify.registry.storage import tables
 from certify.trust.trusted_set import TrustedSet
@@ -27,6 +28,7 @@ def refresh_trust(registry: Registry) -> int:
     if not trust.revoked and not trust.withdrawn:
         return 0
     with registry.store.writing() as connection:
+        drop_revoked(connection, trust, at)
         return end_revoked(connection, trust, at)
 
 

@@ -15,7 +15,8 @@ from typing import NamedTuple
 from bench.errors import InputError
 from certify.documents.caps import CAPS
 from certify.documents.kinds import Level
-from certify.judge.aggregate import Sum, devices_digest
+from certify.judge.aggregate import PoolSums
+from certify.judge.identities import devices_digest
 from certify.statement.build import CapacityStatement
 from certify.statement.claim import Holdings, Shown
 from certify.statement.records import Seen
@@ -47,7 +48,7 @@ class NodeSum(NamedTuple):
     pool: str
     node_id: str
     keyid: str
-    counted: Sum
+    sums: PoolSums
     devices_sha256: str
 
 
@@ -116,8 +117,8 @@ def run(job: Job) -> Outcome:
     nodes = []
     for one in seen:
         holdings.see(Shown(one.payload_sha256, one.samples_sha256, one.node_id, one.signer, one.devices))
-        of_node = devices_digest(identity for _, keys, _ in one.devices for identity in keys)
-        nodes += [NodeSum(pool, one.node_id, one.signer, counted, of_node) for pool, counted in one.sums]
+        of_node = devices_digest(one.devices)
+        nodes += [NodeSum(pool, one.node_id, one.signer, sums, of_node) for pool, sums in one.sums]
     return Outcome(
         **{**outcome.__dict__, "holdings": holdings, "nodes": tuple(nodes), "lines": _lines(job.records, seen)}
     )

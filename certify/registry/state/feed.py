@@ -188,5 +188,5 @@ def _cell(name: str, value: object) -> object:
         return "true" if value else "false"
     if value is None or isinstance(value, int):
         return value
-    text = " ".join(value) if isinstance(value, tuple) else str(value)
+    text = " ".join(str(one) for one in value) if isinstance(value, tuple) else str(value)
     return f"'{text}" if text.startswith(FORMULAS) and name not in _NUMBERS else text

@@ -191,6 +191,8 @@ def nodes_page(
             certified_mflop_s=line.certified_mflop_s,
             sustained_mflop_s=line.sustained_mflop_s,
             nominal_mflop_s=line.nominal_mflop_s,
+            never_scheduled_mflop_s=line.never_scheduled_mflop_s,
+            with_witness_mflop_s=line.with_witness_mflop_s,
             online=bool(line.same) and line.seen_at is not None and line.seen_at > heard_after,
             seen_at=line.seen_at,
         )

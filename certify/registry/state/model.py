@@ -43,8 +43,10 @@ class Pool(NamedTuple):
 
     shown: PoolCapacity
     counted: Sums
+    witnessed: Sums  # what counts beside that because a witness vouches for the statement; 0 where none does
     on_hold_mflop_s: int
     untested: Sums
+    vendors: tuple[tuple[str, Sums], ...]  # `counted` of each vendor
     online: Rates  # what stands on nodes that can be scheduled now; 0 unless the pool is schedulable
 
 
@@ -140,7 +142,7 @@ def pool_state(end: End | None, level: Level, acts: Collection[str], *, schedula
 
     Args:
         acts: the latest of register and deregister, and the latest of manage and release, where there are any.
-        schedulable: whether any of its certified capacity stands on nodes that were heard of a moment ago.
+        schedulable: whether any of its capacity that may be scheduled stands on nodes that were heard of a moment ago.
     """
     if end is not None:
         return end.state
@@ -294,6 +296,8 @@ def _sum(lines: list[ClassCapacity]) -> ClassCapacity:
         sustained_mflop_s=sum(line.sustained_mflop_s for line in lines),
         upper_mflop_s=None if None in uppers else sum(upper or 0 for upper in uppers),
         nominal_mflop_s=sum(line.nominal_mflop_s for line in lines),
+        never_scheduled_mflop_s=sum(line.never_scheduled_mflop_s for line in lines),
+        with_witness_mflop_s=sum(line.with_witness_mflop_s for line in lines),
         untested_devices=sum(line.untested_devices for line in lines),
         nodes_missing=sum(line.nodes_missing for line in lines),
     )

@@ -41,6 +41,7 @@ from certify.registry.storage.tables import (
     statements,
     verifications,
 )
+from certify.statement.build import CeilingLine
 
 MOST = 100  # decisions of a statement, statements of a centre
 # Queries that many ask are built once: that takes longer than what the database does with them.
@@ -79,6 +80,7 @@ def statement_detail(
     links = {"envelope": f"{place}/envelope", "receipt": f"{place}/receipt", "page": f"/en/statements/{payload_sha256}"}
     if all_of_it and summary.level == "recomputed":
         links |= {"records": f"{place}/records", "nodes": f"{place}/nodes"}
+    said = said_of(objects, row.envelope_sha256)
     decided = connection.execute(_DECIDED, {"it": payload_sha256}).all()
     return StatementDetail(
         summary=summary,
@@ -89,28 +91,32 @@ def statement_detail(
         challenge_source=row.challenge_source,
         records=row.records,
         signers=tuple(connection.scalars(_SIGNERS, {"it": payload_sha256})),
-        verdicts=verdicts_of(objects, row.envelope_sha256),
+        verdicts=said.verdicts,
+        ceilings=said.ceilings,
         decisions=tuple(_decision(one, all_of_it) for one in decided),
         superseded_by=row.superseded_by,
         links=links,
     )
 
 
-class _Predicate(msgspec.Struct):
+class Said(msgspec.Struct):
+    """What a statement says that no row holds."""
+
     verdicts: tuple[Verdict, ...]
+    ceilings: tuple[CeilingLine, ...]
 
 
 class _Payload(msgspec.Struct):
-    predicate: _Predicate
+    predicate: Said
 
 
 KINDS = (_Payload,)
 
 
-def verdicts_of(objects: Objects, envelope_sha256: str) -> tuple[Verdict, ...]:
-    """Return the verdicts of a stored statement, which was verified before it was stored."""
+def said_of(objects: Objects, envelope_sha256: str) -> Said:
+    """Return what a stored statement says, which was verified before it was stored."""
     envelope = parse_envelope(objects.read(envelope_sha256), CAPS.statement_bytes)
-    return msgspec.json.decode(envelope.payload, type=_Payload).predicate.verdicts
+    return msgspec.json.decode(envelope.payload, type=_Payload).predicate
 
 
 def unknown_statement() -> RefusedError:
@@ -275,10 +281,9 @@ def device_history(connection: Connection, view: View, device: str) -> DeviceHis
     Raises:
         RefusedError: `device-unknown`.
     """
-    kind, _, rest = device.partition(":")
-    kinds, text = ((kind,), rest) if kind in _KINDS else (_KINDS, device)
-    known = identifier(text)
-    own = and_(identities.c.kind.in_(("device", "parent")), identities.c.value.in_([f"{one}:{known}" for one in kinds]))
+    field, _, rest = device.partition(":")
+    known = identifier(rest if field in _FIELDS else device)
+    own = and_(identities.c.kind.in_(("device", "parent")), identities.c.value == known)
     columns = (identities.c.value, identities.c.place, identities.c.kind, identities.c.claimed)
     rows = connection.execute(
         select(*columns, *FACTS).join(statements, statements.c.payload_sha256 == identities.c.statement).where(own)
@@ -294,7 +299,7 @@ def device_history(connection: Connection, view: View, device: str) -> DeviceHis
     )
 
 
-_KINDS = ("uuid", "serial", "die_id")
+_FIELDS = ("uuid", "serial", "die_id")
 
 
 def _sighting(view: View, row: Row[Any]) -> DeviceSighting:

@@ -12,8 +12,9 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, or_
 
 from bench.units import utc_ns, utc_text
 from certify.documents.kinds import Level
+from certify.judge.ceilings import STEPS
 from certify.policy.verdicts import Sums
-from certify.registry.api import ClassCapacity, PoolCapacity, Rates
+from certify.registry.api import ClassCapacity, PoolCapacity, Rates, StepSum
 from certify.registry.state.model import (
     Contested,
     End,
@@ -22,6 +23,7 @@ from certify.registry.state.model import (
     Mark,
     Part,
     Pool,
+    add_rates,
     end_of,
     pflops,
     pool_state,
@@ -38,7 +40,10 @@ from certify.registry.storage.tables import (
     pool_lines,
     presence,
     statements,
+    step_lines,
+    vendor_lines,
     verifications,
+    witnesses,
 )
 
 NEVER = ""  # before all times
@@ -62,13 +67,34 @@ POOL_COLUMNS = tuple(
         "nominal_mflop_s",
         "devices_without_rating",
         "on_accepted_hold_mflop_s",
+        "never_scheduled_mflop_s",
+        "with_witness_devices",
+        "with_witness_mflop_s",
+        "with_witness_sustained_mflop_s",
+        "with_witness_upper_mflop_s",
+        "with_witness_nominal_mflop_s",
+        "with_witness_without_rating",
         "untested_devices",
         "untested_nominal_mflop_s",
         "untested_without_rating",
         "nodes_recorded",
     )
 )
+VENDOR_COLUMNS = tuple(
+    vendor_lines.c[name]
+    for name in (
+        "statement",
+        "pool",
+        "vendor",
+        "devices",
+        "certified_mflop_s",
+        "sustained_mflop_s",
+        "nominal_mflop_s",
+    )
+)
 SUMMED = ("devices", "certified_mflop_s", "sustained_mflop_s", "nominal_mflop_s")
+PARTS = ("devices", "mflop_s", "sustained_mflop_s", "nominal_mflop_s")  # the same of a part of the devices
+STEP_COLUMNS = (step_lines.c.statement, step_lines.c.pool, *(step_lines.c[name] for name in StepSum.__struct_fields__))
 
 
 _MARK = "SELECT (SELECT max(id) FROM changes), (SELECT max(id) FROM alarms)"
@@ -90,7 +116,8 @@ class _Online(NamedTuple):
     """The nodes of a pool that were heard of a moment ago, with the devices that were certified."""
 
     nodes: int = 0
-    rates: Rates = Rates()
+    rates: Rates = Rates()  # without what is never scheduled
+    with_witness: Rates = Rates()
     oldest: str = NEVER
 
 
@@ -102,8 +129,11 @@ class _Rows:
     """What heads are made from. Keys are payload digests, or centre, project and pool."""
 
     pools: Mapping[str, list[Any]]  # rows of `POOL_COLUMNS`
+    vendors: Mapping[str, list[Any]]  # rows of `VENDOR_COLUMNS`
     classes: Mapping[str, list[Any]]  # rows of the statement and `CLASS_COLUMNS`
+    steps: Mapping[tuple[str, str], tuple[StepSum, ...]]  # by statement and pool
     recomputed: set[str]
+    witnessed: set[str]
     revoked: Mapping[str, End]
     acts: Mapping[tuple[str, str, str], tuple[str, ...]]
     online: Mapping[tuple[str, str, str], _Online]
@@ -124,7 +154,10 @@ def read_parts(
     named, contested = _alarms(connection)
     rows = _Rows(
         pools=_grouped(connection, _of_heads(only, *POOL_COLUMNS)),
+        vendors=_grouped(connection, _of_heads(only, *VENDOR_COLUMNS)),
         classes=_grouped(connection, _of_heads(only, class_lines.c.statement, *CLASS_COLUMNS)),
+        steps=_steps(connection, only),
+        witnessed=set(connection.scalars(_of_heads(only, witnesses.c.statement))),
         recomputed=set(connection.scalars(_of_heads(only, verifications.c.statement).where(_RECOMPUTED))),
         revoked=_revoked(connection, only),
         acts=_acts(connection, only),
@@ -190,6 +223,16 @@ def _grouped(connection: Connection, query: Select[Any]) -> dict[str, list[Any]]
     return found
 
 
+def _steps(connection: Connection, only: Sequence[str] | None) -> dict[tuple[str, str], tuple[StepSum, ...]]:
+    """Return what rests on each step of evidence, by statement and pool, the strongest first."""
+    found: dict[tuple[str, str], tuple[StepSum, ...]] = {}
+    for statement, pool, *values in connection.execute(_of_heads(only, *STEP_COLUMNS)):
+        one = StepSum(**dict(zip(StepSum.__struct_fields__, values, strict=True)))
+        found[statement, pool] = (*found.get((statement, pool), ()), one)
+    order: dict[str, int] = {name: place for place, name in enumerate(STEPS)}
+    return {key: tuple(sorted(each, key=lambda one: order.get(one.step, len(order)))) for key, each in found.items()}
+
+
 def _revoked(connection: Connection, only: Sequence[str] | None) -> dict[str, End]:
     rows = connection.execute(_of_heads(only, endings.c.statement, endings.c.effective_at, endings.c.code))
     found: dict[str, End] = {}
@@ -224,15 +267,19 @@ def _online(
         presence.c.devices_sha256 == node_lines.c.devices_sha256,
     )
     key = (chains.c.centre_id, chains.c.project_id, node_lines.c.pool)  # in the order of indexes: nothing is sorted
+    kept = (
+        node_lines.c[name] - node_lines.c[f"never_scheduled_{part}"] for name, part in zip(SUMMED, PARTS, strict=True)
+    )
+    more = (node_lines.c[f"with_witness_{part}"] for part in PARTS)
     query = (
-        select(*key, func.count(), *(func.sum(node_lines.c[name]) for name in SUMMED), func.min(presence.c.seen_at))
+        select(*key, func.count(), *(func.sum(one) for one in (*kept, *more)), func.min(presence.c.seen_at))
         .select_from(chains.join(node_lines, node_lines.c.statement == HEAD).join(presence, same))
         .where(presence.c.seen_at > heard_after)
         .group_by(*key)
     )
     query = _narrowed(query, chains, only)
     return {
-        (centre_id, project_id, pool): _Online(nodes, rates_of_row(*sums), oldest)
+        (centre_id, project_id, pool): _Online(nodes, rates_of_row(*sums[:4]), rates_of_row(*sums[4:]), oldest)
         for centre_id, project_id, pool, nodes, *sums, oldest in connection.execute(
             _narrowed(query, chains, only)
         ).all()
@@ -295,12 +342,16 @@ def _head(facts: Facts, rows: _Rows, at: str) -> Head:
 
 def _pool(facts: Facts, row: tuple[Any, ...], level: Level, end: End | None, rows: _Rows, alarms: int) -> Pool:
     statement, pool, pool_class, precision, choice, accumulate, *sums = row  # at once: a row's names are slow
-    devices, certified, sustained, upper, nominal, unrated, on_hold, untested, idle_nominal, idle_unrated, nodes = sums
+    devices, certified, sustained, upper, nominal, unrated, on_hold, never, *sums = sums
+    *with_witness, untested, idle_nominal, idle_unrated, nodes = sums
+    more, idle = Sums(*with_witness), Sums(untested, 0, 0, 0, idle_nominal, idle_unrated)
+    witnessed = level == "recomputed" and statement in rows.witnessed
     place = (facts.centre_id, facts.project_id, pool)
     heard, ids = rows.online.get(place, _OFFLINE), rows.ids.get(facts.chain, ())
-    can_run = heard.rates.certified_mflop_s > 0 and not facts.simulated
+    heard_of = add_rates(heard.rates, heard.with_witness) if witnessed else heard.rates
+    can_run = heard_of.certified_mflop_s > 0 and not facts.simulated
     state = pool_state(end, level, rows.acts.get(place, ()), schedulable=can_run)
-    online = heard.rates if state == "schedulable" else _OFFLINE.rates
+    online = heard_of if state == "schedulable" else _OFFLINE.rates
     shown = PoolCapacity(
         centre_id=facts.centre_id,
         project_id=facts.project_id or None,
@@ -327,6 +378,10 @@ def _pool(facts: Facts, row: tuple[Any, ...], level: Level, end: End | None, row
         sustained_pflops=pflops(sustained),
         nominal_mflop_s=nominal,
         nominal_pflops=pflops(nominal),
+        steps=rows.steps.get((statement, pool), ()),
+        never_scheduled_mflop_s=never,
+        with_witness_mflop_s=more.certified_mflop_s,
+        witnessed=witnessed,
         schedulable_mflop_s=online.certified_mflop_s,
         schedulable_pflops=pflops(online.certified_mflop_s),
         nodes=nodes,
@@ -335,7 +390,22 @@ def _pool(facts: Facts, row: tuple[Any, ...], level: Level, end: End | None, row
         alarms=alarms,
     )
     counted = Sums(devices, certified, sustained, upper, nominal, unrated)
-    return Pool(shown, counted, on_hold, Sums(untested, 0, 0, 0, idle_nominal, idle_unrated), online)
+    vendors = _vendors(rows, statement, pool)
+    if not witnessed:
+        return Pool(shown, counted, Sums(), on_hold, idle, vendors, online)
+    rest = Sums(
+        untested - more.devices, 0, 0, 0, idle_nominal - more.nominal_mflop_s, idle_unrated - more.without_rating
+    )
+    return Pool(shown, counted, more, on_hold, rest, vendors, online)
+
+
+def _vendors(rows: _Rows, statement: str, pool: str) -> tuple[tuple[str, Sums], ...]:
+    """Return what counts of each vendor in a pool."""
+    return tuple(
+        (vendor, Sums(devices, certified, sustained, None, nominal))
+        for _, of_pool, vendor, devices, certified, sustained, nominal in rows.vendors.get(statement, ())
+        if of_pool == pool
+    )
 
 
 def written_of(connection: Connection, after: Mark, until: Mark) -> set[str]:

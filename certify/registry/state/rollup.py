@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from bench.record import GRADES, PoolClass, Precision
-from bench.units import ratio_ppm
 from certify.policy.centre import CLASSES
 from certify.policy.policies import Condition, Counting, Policy, Share, Threshold
 from certify.policy.verdicts import BasisVerdict, ClassEvidence, Evidence, Sums, evaluate, lies_within
@@ -39,7 +38,8 @@ _TAKEN_TWICE = "device-claimed-twice"
 def lifecycle(heads: Iterable[Head], accepted: Totals, at: str) -> Lifecycle:
     """Return the sum of each state, class and precision; where two of them come to nothing they are left out.
 
-    A pool that is partly on-line is schedulable with the nodes that are, and managed with the others.
+    A pool that is partly on-line is schedulable with the nodes that are, and managed with the others and with what
+    is never scheduled.
 
     Args:
         heads: the newest statements.
@@ -57,7 +57,7 @@ def lifecycle(heads: Iterable[Head], accepted: Totals, at: str) -> Lifecycle:
     for head in heads:
         for pool in () if head.facts.simulated else head.pools:
             kind, whole = (pool.shown.pool_class, pool.shown.precision), rates_of(pool)
-            add("superseded", kind, -1, _less(Rates(), whole))
+            add("superseded", kind, -1, _less(Rates(), _rates(pool.counted)))
             add(pool.shown.state, kind, 1, pool.online if pool.shown.state == "schedulable" else whole)
             if pool.shown.state == "schedulable":
                 add("managed", kind, 0, _less(whole, pool.online))
@@ -82,12 +82,16 @@ def _lifecycle_lines(
 
 
 def rates_of(pool: Pool) -> Rates:
-    """Return the sum over a pool's counted devices."""
+    """Return the sum over a pool's counted devices, those among them that count because of a witness."""
+    return add_rates(_rates(pool.counted), _rates(pool.witnessed))
+
+
+def _rates(sums: Sums) -> Rates:
     return Rates(
-        devices=pool.counted.devices,
-        certified_mflop_s=pool.counted.certified_mflop_s,
-        sustained_mflop_s=pool.counted.sustained_mflop_s,
-        nominal_mflop_s=pool.counted.nominal_mflop_s,
+        devices=sums.devices,
+        certified_mflop_s=sums.certified_mflop_s,
+        sustained_mflop_s=sums.sustained_mflop_s,
+        nominal_mflop_s=sums.nominal_mflop_s,
     )
 
 
@@ -129,6 +133,7 @@ def roll_up(policy: Policy, heads: Iterable[Head], at: str) -> City:
         _Line(head, pool, not_counted(policy, head, pool)) for head in inside for pool in sorted(head.pools, key=_name)
     ]
     counted = [line for line in lines if line.code is None]
+    conditions = _conditions(policy, lines)
     active = [head for head in inside if head.in_sums]
     return City(
         policy=policy.policy,
@@ -136,14 +141,14 @@ def roll_up(policy: Policy, heads: Iterable[Head], at: str) -> City:
         document_status=policy.document.status,
         jurisdiction=policy.jurisdiction,
         at=at,
-        conditions=_conditions(policy, lines),
+        conditions=conditions,
         components=tuple(_component(name, counting, counted) for name, counting in _counting(policy)),
         missing=_missing(lines),
         tiers=dict(
             sorted(Counter(tier for _, tier in {(one.facts.centre_id, one.facts.tier) for one in active}).items())
         ),
         operators=len({head.facts.uscc or head.facts.operator for head in active}),
-        domestic_ppm=_domestic(counted),
+        domestic_ppm=_domestic_ppm(conditions),
         devices_contested=sum(_contested(head) for head in active),
     )
 
@@ -192,6 +197,7 @@ def _conditions(policy: Policy, lines: list[_Line]) -> tuple[CityCondition, ...]
         baseline=None,
         newly_added={},
         scope="city",
+        vendors=_by_vendor(lines),
     )
     managed = whole._replace(
         classes=_evidence(policy, [line for line in lines if line.managed]),
@@ -202,10 +208,14 @@ def _conditions(policy: Policy, lines: list[_Line]) -> tuple[CityCondition, ...]
             title=condition.title,
             clause_text=condition.clause.text,
             verdict=of_managed if _asks_managed(condition) else of_all,
-            gaps=tuple(_gap(condition, line) for line in (of_managed if _asks_managed(condition) else of_all).bases),
+            gaps=tuple(
+                _gap(condition, line)
+                for line in (of_managed if _asks_managed(condition) else of_all).bases
+                if isinstance(condition, Threshold | Share)
+            ),
         )
         for condition, of_all, of_managed in zip(
-            policy.conditions, evaluate(policy, whole), evaluate(policy, managed), strict=True
+            policy.judged, evaluate(policy, whole), evaluate(policy, managed), strict=True
         )
     )
 
@@ -230,7 +240,9 @@ def _class_evidence(name: PoolClass, counting: Counting, lines: list[_Line]) -> 
         missing[pool.shown.statement] = sum(one.nodes_missing for one in line.head.classes if one.pool_class == name)
         if line.code is not None:
             untested = untested.plus(_could_add(pool, counting))
-        elif pool.on_hold_mflop_s:
+            continue
+        on_hold = on_hold.plus(pool.witnessed)  # a hold keeps them from counting alone
+        if pool.on_hold_mflop_s:
             on_hold = on_hold.plus(pool.counted)  # all of it: which devices are on hold is not in the sums
         else:
             clean = clean.plus(pool.counted)
@@ -239,7 +251,7 @@ def _class_evidence(name: PoolClass, counting: Counting, lines: list[_Line]) -> 
 
 def _could_add(pool: Pool, counting: Counting) -> Sums:
     """Return the devices of a pool that does not count: rated, or not known where the rating is of something else."""
-    counted = pool.counted
+    counted = pool.counted.plus(pool.witnessed)
     if pool.shown.precision != counting.precision:
         return Sums(devices=counted.devices, without_rating=counted.devices)
     return Sums(devices=counted.devices, nominal_mflop_s=counted.nominal_mflop_s, without_rating=counted.without_rating)
@@ -294,11 +306,20 @@ def _missing(lines: list[_Line]) -> tuple[Missing, ...]:
     )
 
 
-def _domestic(counted: list[_Line]) -> int | None:
-    """Return the share of certified intelligent compute of centres that declare theirs domestic, in ppm."""
-    mine = [line for line in counted if line.pool.shown.pool_class == "intelligent"]
-    own = sum(line.pool.shown.certified_mflop_s for line in mine if line.head.facts.domestic)
-    return ratio_ppm(own, sum(line.pool.shown.certified_mflop_s for line in mine))
+def _domestic_ppm(conditions: Iterable[CityCondition]) -> int | None:
+    """Return the share of certified intelligent compute on devices of domestic vendors; None where no policy asks."""
+    shares = (line for one in conditions if one.verdict.operator is None for line in one.verdict.bases)
+    return next((line.observed_ppm for line in shares if line.basis == "certified"), None)
+
+
+def _by_vendor(lines: Iterable[_Line]) -> dict[PoolClass, dict[str, Sums]]:
+    """Return what counts of each vendor in each class."""
+    found: dict[PoolClass, dict[str, Sums]] = {}
+    for line in lines:
+        of_class = found.setdefault(line.pool.shown.pool_class, {}) if line.code is None else {}
+        for vendor, sums in line.pool.vendors:
+            of_class[vendor] = of_class.get(vendor, Sums()).plus(sums)
+    return found
 
 
 def _contested(head: Head) -> int:

@@ -6,6 +6,7 @@ opinion here of what they should be.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -14,11 +15,12 @@ from sqlalchemy import Connection, Row, Table, create_engine, select
 
 from bench.errors import PetasealError, RefusedError
 from bench.units import utc_ns
+from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import Opened, open_document
-from certify.registry.intake.decisions import Submission
-from certify.registry.intake.ingest import beside
+from certify.registry.intake.decisions import Submission, beside
 from certify.registry.intake.verifying import Job, Outcome, run
+from certify.registry.intake.vouching import witnesses_of
 from certify.registry.service.registry import Registry
 from certify.registry.service.tokens import Token
 from certify.registry.storage import tables
@@ -28,7 +30,15 @@ from certify.statement.build import CapacityStatement
 from certify.statement.claim import Claim
 from certify.trust.trusted_set import TrustedSet
 
-OF_STATEMENT = (tables.signers, tables.class_lines, tables.pool_lines, tables.verifications, tables.external_ids)
+OF_STATEMENT = (
+    tables.signers,
+    tables.class_lines,
+    tables.pool_lines,
+    tables.step_lines,
+    tables.vendor_lines,
+    tables.verifications,
+    tables.external_ids,
+)
 OF_RECORDS = (tables.node_lines, tables.record_lines, tables.identities)
 # this petaseal is newer
 LATER = frozenset({"rules-differ", "table-withdrawn", "policy-unknown", "ratings-unknown", "profile-unknown"})
@@ -101,6 +111,27 @@ class Recheck:
                 if (count := self._differing(again, table, sha256)) > 0:
                     yield "stored-rows-differ", f"{count} row(s) of {table.name} are not what its documents say"
             again.rollback()
+        yield from self._witnesses(row, opened)
+
+    def _witnesses(self, row: Row[Any], opened: Opened[CapacityStatement]) -> Iterator[Fault]:
+        """Yield whether others vouched for a statement when it or they came; a key that left the root says nothing."""
+        objects, sha256 = self.registry.store.objects, opened.payload_sha256
+        query = select(tables.witnesses.c.keyid, tables.witnesses.c.at).where(tables.witnesses.c.statement == sha256)
+        stored: dict[str, str] = {one.keyid: one.at for one in self.connection.execute(query)}
+        documents = beside(self.connection, "witness", sha256)
+        moments = {max(one.at, row.received_at) for one in documents}
+        found = {
+            one.keyid
+            for at in sorted(moments.union(stored.values()))
+            for one in witnesses_of(self.connection, objects, opened, self.trust, at)
+        }
+        named: set[str] = set()
+        for one in documents:
+            with contextlib.suppress(KeyError, PetasealError):  # missing or damaged: a finding of its own
+                envelope = parse_envelope(objects.read(one.object_sha256), CAPS.witness_bytes)
+                named.update(signature.keyid for signature in envelope.signatures)
+        if not stored.keys() <= named or (stored.keys() & self.trust.keys.keys()) != found:
+            yield "stored-rows-differ", "the rows of witnesses name others than its witnesses' documents"
 
     def _records(self, row: Row[Any], verified: Row[Any], opened: Opened[CapacityStatement]) -> Outcome | Fault:
         """Return what a statement's records give, recomputed as at the time when they were received."""

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+import msgspec
+from msgspec import structs
 from sqlalchemy import Connection, Table, select
 
 from bench.units import utc_text
+from certify.judge.aggregate import Sum
 from certify.registry.intake.decisions import Submission
 from certify.registry.intake.verifying import Outcome
 from certify.registry.service.registry import project_key, record_change
@@ -70,6 +73,14 @@ def store_statement(connection: Connection, submission: Submission, claim: Claim
     lines = [{"statement": sha256, **_class_row(line)} for line in statement.classes]
     connection.execute(tables.class_lines.insert(), lines)
     connection.execute(tables.pool_lines.insert(), [{"statement": sha256, **_pool_row(p)} for p in statement.pools])
+    steps = [
+        {"statement": sha256, "pool": p.pool, **msgspec.to_builtins(one)} for p in statement.pools for one in p.steps
+    ]
+    if steps:
+        connection.execute(tables.step_lines.insert(), steps)
+    vendors = [{"statement": sha256, **structs.asdict(line)} for line in statement.vendors]
+    if vendors:
+        connection.execute(tables.vendor_lines.insert(), vendors)
     connection.execute(tables.verifications.insert(), {"statement": sha256, "level": "trusted", "at": at})
     told = [
         {
@@ -114,6 +125,16 @@ def _rates_row(totals: Totals) -> dict[str, Any]:
         "nominal_mflop_s": totals.nominal_mflop_s,
         "devices_without_rating": totals.devices_without_rating,
         "on_accepted_hold_mflop_s": totals.on_accepted_hold_mflop_s,
+        "never_scheduled_mflop_s": totals.never_scheduled_mflop_s,
+    }
+
+
+def _part_row(name: str, part: Totals | Sum) -> dict[str, Any]:
+    return {
+        f"{name}_devices": part.devices,
+        f"{name}_mflop_s": part.certified_mflop_s,
+        f"{name}_sustained_mflop_s": part.sustained_mflop_s,
+        f"{name}_nominal_mflop_s": part.nominal_mflop_s,
     }
 
 
@@ -123,6 +144,9 @@ def _line_row(line: ClassLine | PoolLine) -> dict[str, Any]:
         "precision": line.precision,
         "choice": line.choice,
         **_rates_row(line.counted),
+        **_part_row("with_witness", line.with_witness),
+        "with_witness_upper_mflop_s": line.with_witness.upper_mflop_s,
+        "with_witness_without_rating": line.with_witness.devices_without_rating,
         "untested_devices": line.untested.devices,
         "untested_nominal_mflop_s": line.untested.nominal_mflop_s,
         "untested_without_rating": line.untested.devices_without_rating,
@@ -166,12 +190,14 @@ def store_records(connection: Connection, submission: Submission, outcome: Outco
             "pool": node.pool,
             "node_id": node.node_id,
             "keyid": node.keyid,
-            "devices": node.counted.devices,
-            "certified_mflop_s": node.counted.certified_mflop_s,
-            "sustained_mflop_s": node.counted.sustained_mflop_s,
-            "upper_mflop_s": None if node.counted.unbounded else node.counted.upper_mflop_s,
-            "nominal_mflop_s": node.counted.nominal_mflop_s,
-            "devices_without_rating": node.counted.without_rating,
+            "devices": node.sums.counted.devices,
+            "certified_mflop_s": node.sums.counted.certified_mflop_s,
+            "sustained_mflop_s": node.sums.counted.sustained_mflop_s,
+            "upper_mflop_s": None if node.sums.counted.unbounded else node.sums.counted.upper_mflop_s,
+            "nominal_mflop_s": node.sums.counted.nominal_mflop_s,
+            "devices_without_rating": node.sums.counted.without_rating,
+            **_part_row("never_scheduled", node.sums.never_scheduled),
+            **_part_row("with_witness", node.sums.with_witness),
             "devices_sha256": node.devices_sha256,
         }
         for node in outcome.nodes

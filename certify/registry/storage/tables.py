@@ -78,11 +78,25 @@ def _rates() -> list[Column[Any]]:
     ]
 
 
+def _part(name: str) -> list[Column[Any]]:
+    """Sum over some of the devices; ``<name>_mflop_s`` is what is certified of them."""
+    return [
+        Column(f"{name}_devices", Integer, nullable=False),
+        Column(f"{name}_mflop_s", BigInteger, nullable=False),
+        Column(f"{name}_sustained_mflop_s", BigInteger, nullable=False),
+        Column(f"{name}_nominal_mflop_s", BigInteger, nullable=False),
+    ]
+
+
 def _figures() -> list[Column[Any]]:
-    """What counts of a pool or class, and what of it was not tested."""
+    """What counts of a pool or class, what counts with a witness only, and what was not tested."""
     return [
         *_rates(),
         Column("on_accepted_hold_mflop_s", BigInteger, nullable=False),
+        Column("never_scheduled_mflop_s", BigInteger, nullable=False),  # part of it that nothing known bounds
+        *_part("with_witness"),  # beside what counts, and among what was not tested
+        Column("with_witness_upper_mflop_s", BigInteger),  # null: unbounded
+        Column("with_witness_without_rating", Integer, nullable=False),
         Column("untested_devices", Integer, nullable=False),
         Column("untested_nominal_mflop_s", BigInteger, nullable=False),
         Column("untested_without_rating", Integer, nullable=False),
@@ -161,6 +175,28 @@ pool_lines = Table(
     Column("nodes_recorded", Integer, nullable=False),
 )
 
+step_lines = Table(
+    "step_lines",  # `certify.statement.build.StepLine` of a pool, as signed
+    metadata,
+    _of_statement(primary_key=True),
+    Column("pool", NAME, primary_key=True),
+    Column("step", String(16), primary_key=True),
+    Column("devices", Integer, nullable=False),
+    Column("certified_mflop_s", BigInteger, nullable=False),
+)
+
+vendor_lines = Table(
+    "vendor_lines",  # `certify.statement.build.VendorLine`, as signed
+    metadata,
+    _of_statement(primary_key=True),
+    Column("pool", NAME, primary_key=True),
+    Column("vendor", Text, primary_key=True),
+    Column("devices", Integer, nullable=False),
+    Column("certified_mflop_s", BigInteger, nullable=False),
+    Column("sustained_mflop_s", BigInteger, nullable=False),
+    Column("nominal_mflop_s", BigInteger, nullable=False),
+)
+
 verifications = Table(
     "verifications",  # a level that the registry itself reached with a statement
     metadata,
@@ -179,7 +215,9 @@ node_lines = Table(
     Column("node_id", NAME, primary_key=True),
     _sha("keyid"),  # that signed its record
     *_rates(),
-    Column("devices_sha256", SHA, nullable=False),  # of all its devices: `aggregate.devices_digest`
+    *_part("never_scheduled"),  # of these rates
+    *_part("with_witness"),  # beside them
+    Column("devices_sha256", SHA, nullable=False),  # of all its devices: `identities.devices_digest`
 )
 
 record_lines = Table(
@@ -198,7 +236,7 @@ identities = Table(
     _serial(),
     _of_statement(),
     Column("kind", String(8), nullable=False),  # device | parent | machine | samples
-    Column("value", Text, nullable=False),  # "uuid:...", "serial:...", a key id, a digest
+    Column("value", Text, nullable=False),  # an identity as it is compared, a key id, a digest
     Column("place", Text, nullable=False),  # node/device; of samples the record's payload digest
     Column("claimed", Boolean, nullable=False),  # stands in a pool
     Index("ix_identities_kind_value", "kind", "value"),
@@ -317,7 +355,9 @@ changes = Table(
     metadata,
     _serial(),
     _time("at"),
-    Column("kind", String(16), nullable=False),  # statement | verification | ending | act | presence | identifier
+    Column(
+        "kind", String(16), nullable=False
+    ),  # statement | verification | witness | ending | act | presence | identifier
     Column("centre_id", NAME, nullable=False),
     Column("project_id", Text, nullable=False),
     _sha("statement", nullable=True),
@@ -343,6 +383,15 @@ chains = Table(
     Column("centre_id", NAME, primary_key=True),
     Column("project_id", Text, primary_key=True),
     _of_statement(),
+)
+
+witnesses = Table(
+    "witnesses",  # keys whose documents vouch for a statement, as the trust of now carries them
+    metadata,
+    _of_statement(primary_key=True),
+    Column("keyid", SHA, primary_key=True, index=True),
+    _time("witnessed_at"),
+    _time("at"),  # when it was accepted
 )
 
 presence = Table(
@@ -377,6 +426,8 @@ APPEND_ONLY = (
     signers,
     class_lines,
     pool_lines,
+    step_lines,
+    vendor_lines,
     verifications,
     node_lines,
     record_lines,

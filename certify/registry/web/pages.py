@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bench.record import PoolClass
-from bench.units import truncated
+from bench.units import full_name, truncated
 from certify.policy.centre import CLASSES, Bilingual
 from certify.policy.policies import Policy
 from certify.policy.verdicts import Verdict
@@ -40,6 +40,7 @@ from certify.registry.api import (
 from certify.registry.web import wording
 from certify.registry.web.chart import charts
 from certify.registry.web.wording import Frame, Lang
+from certify.statement.bounds import LIMITS, STEPS_MEAN
 from certify.statement.build import CapacityStatement
 from certify.statement.describe import absent_nodes
 
@@ -65,6 +66,7 @@ def environment(lang: Lang) -> Environment:
         said=lambda text: wording.said(text, lang),
         reason=lambda code: wording.reason_text(code, lang),
         missing=lambda code: wording.missing_text(code, lang),
+        full_name=full_name,
         known=lambda value, prefix: wording.known(prefix, value, lang),
         rate=wording.rate,
         percent=wording.percent,
@@ -289,6 +291,9 @@ def statement(
         groups=[_judged(name, list(group), policies.get(name)) for name, group in _by_policy(detail.verdicts)],
         findings=findings,
         absent=[(code, len(nodes)) for code, nodes in absent.items()],
+        limits=LIMITS,
+        steps=[step for step in STEPS_MEAN if step in {line.step for line in detail.ceilings}],
+        steps_mean=STEPS_MEAN,
         kinds=CLASSES,
     )
 
@@ -298,7 +303,7 @@ def _by_policy(verdicts: Iterable[Verdict]) -> Iterable[tuple[str, Iterable[Verd
 
 
 def _judged(name: str, verdicts: list[Verdict], policy: Policy | None) -> Judged:
-    known = {} if policy is None else {condition.condition: condition for condition in policy.conditions}
+    known = {} if policy is None else {condition.condition: condition for condition in policy.judged}
     return Judged(
         policy=name,
         title=None if policy is None else policy.title,

@@ -10,9 +10,11 @@ from bench.devices.ascend import bin_of, count_processes, name_of
 from bench.devices.cambricon import Cambricon
 from bench.devices.smi import address, fields, quantity, told
 from bench.devices.smi_backend import Told
+from bench.errors import InputError
 from bench.telemetry import Reading
 from tests.bench.vendors.tools import (
     ASCEND_910C,
+    HY_WATCH,
     READINGS,
     ROCM_LIST,
     VENDORS,
@@ -309,6 +311,48 @@ def test_what_a_reading_lacks_is_none_and_never_zero() -> None:
     assert idle is not None
     assert idle.processes == 0
     assert count_processes("no idea") is None
+
+
+@pytest.mark.parametrize(
+    ("common", "expected"),
+    [
+        (
+            "\tAicore Count : 32\n\tAicore curFreq(MHZ) : 1000\n\tNPU Real-time Power(W) : 298.6\n",
+            298_600,
+        ),
+        ("\tChip ID : 0\n\tAicore curFreq(MHZ) : 1000\n\tChip Name : mcu\n\tNPU Real-time Power(W) : 45.2\n", 45_200),
+        ("\tChip ID : 1\n\tAicore curFreq(MHZ) : 1000\n\tChip Name : mcu\n\tTemperature(C) : 48\n", None),
+    ],
+)
+def test_a_card_of_one_chip_may_tell_no_chip_or_its_power_beside_it(common: str, expected: int | None) -> None:
+    """Without the clock and power that npu-smi tells a figure is held."""
+    answers = texts(VENDORS["npu"].answers) | {"info -t common -i 0": common}
+    backend, tool = backend_of("npu"), canned(answers)
+    row = backend.rows(tool)[0]
+    reading = backend.reader(tool, row)()
+    assert reading is not None
+    assert (reading.power_mw, reading.clock_mhz) == (expected, None if expected is None else 1000)
+    assert backend.fill(tool, row).units == (32 if "Count" in common else None)
+
+
+def test_the_json_of_a_newer_hygon_lacks_commas() -> None:
+    told = '{"card1": {"Average Graphics Package Power (W)": "91.0""Average GFX Core Power (W)": "20.0", "x": ""}}'
+    answers = texts(VENDORS["dcu"].answers) | {f"-d 1 {HY_WATCH}": told}
+    backend, tool = backend_of("dcu"), canned(answers)
+    row = backend.rows(tool)[1]
+    assert backend.reader(tool, row)() == Reading(power_mw=91_000)
+    tool = canned(answers | {f"-d 1 {HY_WATCH}": told.replace("}}", "}")})
+    with pytest.raises(InputError):
+        backend.reader(tool, row)()
+
+
+def test_the_clock_of_a_newer_hygon_stands_without_a_colon() -> None:
+    answers = {
+        arguments: text.replace("clock speed:", "clock speed")
+        for arguments, text in texts(VENDORS["dcu"].answers).items()
+    }
+    backend, tool = backend_of("dcu"), canned(answers)
+    assert backend.reader(tool, backend.rows(tool)[1])() == READINGS["dcu"][1]
 
 
 def test_the_power_of_an_older_corex_has_another_name() -> None:

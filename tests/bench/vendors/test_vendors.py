@@ -15,7 +15,7 @@ from bench.devices.amd import Amd
 from bench.devices.smi_backend import OpenedSmi, SmiBackend, Told
 from bench.errors import DeviceError, InputError
 from bench.telemetry import read
-from certify.judge.aggregate import identities
+from certify.judge.identities import own_identities
 from tests.bench.vendors.tools import (
     READINGS,
     VENDORS,
@@ -36,7 +36,7 @@ def test_find(kind: str, node: Callable[[Vendor], SmiBackend]) -> None:
     found = backend.find(None)
     assert [f.device.device for f in found] == [f"{kind}:0", f"{kind}:1"]
     assert [f.device.pci_address for f in found] == list(vendor.functions)
-    keys = [key for f in found for key in identities(f.device)]
+    keys = [key for f in found for key in own_identities(f.device).values()]
     assert len(keys) == len(set(keys)) >= 2
     for f in found:
         assert f.model.vendor == backend.vendor

@@ -22,7 +22,6 @@ from bench.record import (
     Campaign,
     Figure,
     Measurement,
-    NodeClock,
     NodeRecord,
     Precision,
     Profile,
@@ -36,6 +35,7 @@ from certify.documents.kinds import PAYLOAD_TYPE, make_document
 from certify.keys.files import load_private, new_key
 from certify.keys.signers import load_scheme
 from tests.bench.fleet import simulate_node
+from tests.certify.kinds import MI300X, Kind, at_rates
 from tests.certify.measured import Measured, centre_yaml, node_name, of_node, seal_record, simulated, test_campaign
 
 SECOND_NS = 10**9
@@ -55,66 +55,61 @@ class Raw:
 Bend = Callable[[int, int, Raw], None]  # node, device: changes what was drawn, before anything is made of it
 
 
-def honest_raw(seed: str, opened_ns: int, sub_ns: int, rate_mflop_s: int, idle: bool, profile: Profile) -> Raw:
-    """Return what an honest device gives: 650 W with a noise of some watts, a timer that is late by 50 to 300 us."""
+def honest_raw(
+    seed: str, opened_ns: int, sub_ns: int, rate_mflop_s: int, idle: bool, profile: Profile, kind: Kind = MI300X
+) -> Raw:
+    """Return what an honest device gives: a power with a noise of some watts, a timer that is late by 50 to 300 us."""
     random = Random(seed)
     times = [round(random.gauss(sub_ns, sub_ns / 3000)) for _ in range(30)]
     at, energy, drift, samples = -profile.warmup_ns + random.randrange(200_000), 0.0, 0.0, []
-    power = 95_000.0 if idle else 600_000.0
+    told = kind.power_mw or 0
+    power = told / 7 if idle else told - 50_000.0
     while at < profile.window_ns + profile.guard_ns:
         drift = 0.8 * drift + random.gauss(0, 2500)
         samples.append(
             Sample(
                 at,
                 Reading(
-                    power_mw=round(power),
+                    power_mw=None if kind.power_mw is None else round(power),
                     temperature_c=62 + (random.random() < 0.3),
-                    clock_mhz=1700 + 5 * random.randrange(4),
+                    clock_mhz=None if kind.clock_mhz is None else kind.clock_mhz - 5 * random.randrange(4),
                     utilisation_ppm=10**6,
                     throttled=(),
                     ecc_uncorrected=0,
                     processes=1,
-                    energy_mj=round(energy),
+                    energy_mj=None if kind.power_mw is None else round(energy),
                 ),
             )
         )
         step = SECOND_NS // 2 + random.randrange(50_000, 300_000)
-        power = 650_000 + drift + random.gauss(0, 1500)
+        power = told + drift + random.gauss(0, 1500)
         energy += power * step / SECOND_NS
         at += step
     rates = [(s.at_ns + 900, round(rate_mflop_s * random.uniform(0.99, 1.01))) for s in samples[1:] if s.at_ns < 0]
     return Raw(times, opened_ns, samples, rates)
 
 
-def node_of(index: int, base: NodeRecord, bend: Bend, rows: list[Row], profile: str = PROFILE) -> NodeRecord:
+def node_of(
+    index: int, base: NodeRecord, bend: Bend, rows: list[Row], profile: str = PROFILE, kind: Kind = MI300X
+) -> NodeRecord:
     """Return a node's record with readings of its own, and put its samples into `rows`."""
-    models = tuple(
-        replace(
-            model,
-            simulated=False,
-            vendor="AMD",
-            model="AMD Instinct MI300X",
-            units=304,
-            max_clock_mhz=2100,
-            memory_bytes=192 * 10**9,
-        )
-        for model in base.models
-    )
-    devices = tuple(replace(d, device=f"rocm:{i}", die_id=None) for i, d in enumerate(base.devices))
+    dressed = kind.dress(base)
     measurements = tuple(
-        _measured(index, order, m, bend, rows, load_profile(profile)) for order, m in enumerate(base.measurements)
+        _measured(index, order, m, bend, rows, load_profile(profile), kind)
+        for order, m in enumerate(dressed.measurements)
     )
-    clock = NodeClock(source="chrony", uncertainty_ns=1_000_000)
-    return replace(base, models=models, devices=devices, measurements=measurements, clock=clock)
+    return replace(dressed, measurements=measurements)
 
 
-def _measured(index: int, order: int, m: Measurement, bend: Bend, rows: list[Row], profile: Profile) -> Measurement:
+def _measured(
+    index: int, order: int, m: Measurement, bend: Bend, rows: list[Row], profile: Profile, kind: Kind
+) -> Measurement:
     figures = []
     for place, figure in enumerate(m.figures()):
-        device, workload = f"rocm:{place}", str(m.workload)
+        device, workload = figure.device, str(m.workload)
         sub_ns = sum(figure.subwindow_ns) // 30 - 500_000
         seed, rate = f"{index}/{place}/{workload}", figure.sustained_mflop_s
-        raw = honest_raw(seed, figure.opened_ns, sub_ns, rate, order == 0, profile)
+        raw = honest_raw(seed, figure.opened_ns, sub_ns, rate, order == 0, profile, kind)
         bend(index, place, raw)
         figures.append(_figure(figure, device, raw, m, profile))
         rows += [Row(device, workload, "prepare", 0, f"operand_{i}/a_sha256", "ab" * 32) for i in range(2)]
@@ -130,7 +125,7 @@ def _measured(index: int, order: int, m: Measurement, bend: Bend, rows: list[Row
                 values["throttled"] = "+".join(sample.reading.throttled) or "none"
             found = [Row(device, workload, phase, sample.at_ns, n, v) for n, v in values.items() if v is not None]
             rows += found
-    return replace(m, kernel="gemm-torch", **columns(figures))
+    return replace(m, **columns(figures))
 
 
 def _figure(figure: Figure, device: str, raw: Raw, m: Measurement, profile: Profile) -> Figure:
@@ -160,6 +155,9 @@ def audited(
     change: Callable[[int, NodeRecord], NodeRecord] = lambda index, record: record,
     profile: str = PROFILE,
     precisions: tuple[Precision, ...] = ("fp16",),
+    kind: Kind = MI300X,
+    rates: Mapping[Precision, int] | None = None,
+    policies: tuple[str, ...] = ("guangzhou-2000p",),
 ) -> Measured:
     """Lay out a centre of honest accelerators with its statement.
 
@@ -169,6 +167,9 @@ def audited(
         bend: changes what a device gave, so that record and samples agree on it.
         change: changes a record after its samples were made, before it is signed.
         profile, precisions: as it was measured.
+        kind: of the devices.
+        rates: of each device by precision, MFLOP/s; those of a simulated one by default.
+        policies: that the statement is judged by.
     """
     new_key(folder / "operator.pem", None)
     key = load_scheme("ed25519").generate()
@@ -178,11 +179,12 @@ def audited(
     found.records.mkdir()
     for index in range(nodes):
         rows: list[Row] = []
-        record = change(index, node_of(index, of_node(base, index, campaign, key), bend, rows, profile))
+        frame = at_rates(of_node(base, index, campaign, key), rates or {}, load_profile(profile))
+        record = change(index, node_of(index, frame, bend, rows, profile, kind))
         content = samples_gz(rows)
         (found.records / f"{node_name(index)}.record.dsse.json").write_bytes(seal_record(record, key, content))
         (found.records / f"{node_name(index)}.samples.csv.gz").write_bytes(content)
-    return _concluded(found, campaign)
+    return _concluded(found, campaign, policies)
 
 
 def scripted(folder: Path, scripts: Sequence[Mapping[str, Any]], profile: str = "smoke") -> Measured:
@@ -200,9 +202,9 @@ def scripted(folder: Path, scripts: Sequence[Mapping[str, Any]], profile: str = 
     return _concluded(found, campaign)
 
 
-def _concluded(found: Measured, campaign: Campaign) -> Measured:
+def _concluded(found: Measured, campaign: Campaign, policies: tuple[str, ...] = ("guangzhou-2000p",)) -> Measured:
     sealed = dsse.seal(make_document("campaign", campaign), PAYLOAD_TYPE, [load_private(found.key)])
     found.campaign.write_bytes(sealed)
     found.centre.write_text(yaml.safe_dump(centre_yaml(), allow_unicode=True))
-    found.certify()
+    found.certify(policies=policies)
     return found

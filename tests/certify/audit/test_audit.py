@@ -11,15 +11,16 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from bench.errors import InputError, PetasealError, RefusedError
 from bench.record import Figure, NodeRecord, columns, config_path, throughput_bounds
 from bench.telemetry import Reading, Sample
-from bench.units import gemm_mflop, utc_ns
+from bench.units import gemm_mflop, rate_text, utc_ns
 from certify.audit import describe
-from certify.audit.run import Report, Request, audit
+from certify.audit.run import Report, Request, audit, compare
 from certify.documents import dsse
 from certify.documents.caps import CAPS
 from certify.documents.kinds import PAYLOAD_TYPE
@@ -27,7 +28,10 @@ from certify.keys.files import load_private
 from certify.policy.ratings import installed_ratings, load_ratings
 from certify.policy.reasons import effect_of
 from certify.statement import records
+from certify.statement.bounds import bound_text
+from certify.statement.build import CapacityStatement
 from certify.trust.store import Anchor
+from certify.verify.recompute import plain
 from tests.bad_input.command import petaseal
 from tests.certify.audit.audited import Bend, Raw, audited, scripted
 from tests.certify.measured import Measured, measured, node_name, withdraw
@@ -158,7 +162,35 @@ def test_the_chain_of_reasoning_is_printed(honest: Measured) -> None:
         assert f"= {float(ratio):.9f}"[:-3] in text  # truncated
     for words in ("智能算力规模2000P以上", "二(六)", "2,000,000,000,000", "NOT CHECKED", "smallest", "grade-too-low"):
         assert words in text
-    assert json.loads(json.dumps(describe.as_json(report)))["agrees"] is True
+    limit = judged.limit
+    assert limit is not None
+    assert bound_text(judged.step, limit.name, limit.mflop_s) in text
+    (pool,) = report.statement.pools
+    for step in pool.steps:
+        assert f"{step.step:10} {rate_text(step.certified_mflop_s)} certified on this step" in text
+    told = json.loads(json.dumps(describe.as_json(report)))
+    assert told["agrees"] is True
+    assert told["pools"][pool.pool]["steps"] == [msgspec.to_builtins(step) for step in pool.steps]
+    assert [(one["step"], one["limit_mflop_s"]) for one in told["figures_of_nodes"] if one["counted_workload"]] == [
+        (judged.step, limit.mflop_s)
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda s: s["ceilings"][0].update(least_mflop_s=1), "sums-differ"),
+        (lambda s: s["ceilings"].pop(), "sums-differ"),
+        (lambda s: s["pools"][0]["steps"][0].update(step="measured"), "sums-differ"),
+        (lambda s: s["classes"][0]["with_witness"].update(devices=1), "sums-differ"),
+        (lambda s: s["classes"][0]["counted"].update(never_scheduled_mflop_s=1), "sums-differ"),
+    ],
+)
+def test_what_bounds_the_figures_is_compared(honest: Measured, change: Callable[[Any], object], code: str) -> None:
+    statement = audit_of(honest).statement
+    altered = plain(statement)
+    change(altered)
+    assert {one.code for one in compare(msgspec.convert(altered, CapacityStatement), statement)} == {code}
 
 
 # Lies of records: the node seals what it likes
@@ -211,7 +243,8 @@ RECORD_LIES: dict[str, tuple[Bend, Callable[[Figure], Figure], str, set[str]]] =
     "another temperature": (nothing, lambda f: f._replace(temperature_max_c=40), "telemetry-differs", set()),
     "a lower clock": (nothing, lambda f: f._replace(clock_max_mhz=1_500), "telemetry-differs", set()),
     "more readings": (nothing, lambda f: f._replace(samples=900), "telemetry-differs", set()),
-    "wider coverage": (nothing, lambda f: f._replace(coverage_ppm=999_999), "telemetry-differs", set()),
+    "more readings of the clock": (nothing, lambda f: f._replace(clock_samples=900), "telemetry-differs", set()),
+    "a shorter gap": (nothing, lambda f: f._replace(power_gap_ns=1), "telemetry-differs", set()),
     "another counter": (nothing, lambda f: f._replace(power_counter_mw=1), "telemetry-differs", set()),
     "no throttling": (throttled, lambda f: f._replace(throttled_ppm=0), "telemetry-differs", {"findings-differ"}),
     "no memory errors": (faulty, lambda f: f._replace(ecc_uncorrected=0), "telemetry-differs", set()),

@@ -52,7 +52,7 @@ from tests.certify.campaign.laid_campaign import (
     sealed_by_another,
     simulated,
 )
-from tests.certify.measured import node_name
+from tests.certify.measured import DAY, node_name
 
 MOST = 8
 
@@ -123,7 +123,7 @@ def slice_of(index: int, other: int, nodes: int) -> Content:
 SPOILED: dict[str, Callable[[NodeRecord], NodeRecord]] = {
     "campaign": lambda r: replace(r, campaign_sha256="0" * 64),
     "campaign's name": lambda r: replace(r, campaign_id="another"),
-    "start": lambda r: replace(r, starts_at="2026-03-01T08:01:01.000000Z"),
+    "start": lambda r: replace(r, starts_at=f"{DAY}T08:01:01.000000Z"),
     "profile": lambda r: replace(r, profile_sha256="0" * 64),
     "rules": lambda r: replace(r, rules="petaseal-rules/9.9"),
     "pool": lambda r: replace(r, pool="other"),
@@ -372,7 +372,7 @@ def oracle(world: World) -> Answer:
     clashing = {
         node
         for (a, one), (b, two) in combinations(alone.items(), 2)
-        if one.devices & two.devices or one.parents & two.devices or two.parents & one.devices
+        if (one.devices | one.parents) & (two.devices | two.parents)
         for node in (a, b)
     }
     refused += clashing

@@ -25,8 +25,7 @@ from certify.keys.files import load_private, new_key
 from certify.policy.policies import load_policy
 from certify.statement.attendance import Absence, Attendance, write_attendance
 from certify.statement.campaign import read_campaign
-from tests.bench.fleet import BEGIN_NS
-from tests.certify.measured import centre_yaml, node_name, of_node, seal_record, simulated
+from tests.certify.measured import BEGIN_NS, centre_yaml, node_name, of_node, seal_record, simulated
 from tests.certify.measured import test_campaign as campaign_of
 from tests.certify.signed import new_key as fresh_key
 from tests.certify.statement.test_page import Reader
@@ -296,7 +295,10 @@ def test_the_page_is_whole_in_itself_and_hostile_names_stay_text(tmp_path: Path,
         tmp_path / "c",
         key,
         8,
-        lambda i, r: scaled(replace(r, models=(replace(r.models[0], model=attack),)), 800_000 if i == 0 else 10**6),
+        lambda i, r: scaled(
+            replace(r, models=(replace(r.models[0], model=attack, plays="petaseal-fake-1"),)),
+            800_000 if i == 0 else 10**6,
+        ),
     )
     roster = where.roster()
     nodes = tuple(msgspec.structs.replace(node, name=f"{attack}{i}") for i, node in enumerate(roster.nodes))

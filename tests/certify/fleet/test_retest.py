@@ -19,6 +19,7 @@ from bench.errors import InputError, RefusedError
 from bench.record import Device, DeviceModel, NodeRecord
 from bench.show import print_json, print_lines, show_devices
 from certify.commands.offline.retest import mount_retest, run
+from certify.commands.signing import foresee
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import parse_payload
 from certify.fleet.retest import NodeState, Part, changes, parse_listing, retest, state_of
@@ -233,7 +234,7 @@ def printed(
 ) -> bytes:
     """Return what ``petaseal devices --json`` prints on the node of a record, after a change of the node."""
     found = [Found(record.models[device.model], device) for device in record.devices]
-    show_devices(change(found), [], lambda model: {"fp16": 1}, True)
+    show_devices(change(found), [], foresee((), None), True)
     return capsys.readouterr().out.encode()
 
 
@@ -326,7 +327,7 @@ def test_an_upgrade_on_one_node(today: Today, capsys: pytest.CaptureFixture[str]
 def test_unusable_devices_are_read_from_what_is_printed(today: Today, capsys: pytest.CaptureFixture[str]) -> None:
     record = today.record(0)
     found = [Found(record.models[device.model], device) for device in record.devices]
-    show_devices(found[:1], [UnusableError(InputError("driver-mismatch", "is"), found[1:])], lambda model: {}, True)
+    show_devices(found[:1], [UnusableError(InputError("driver-mismatch", "is"), found[1:])], foresee((), None), True)
     today.put(0, capsys.readouterr().out.encode())
     result = run(today.statement, [today.folder])
     assert [c.code for c in result.changes] == ["device-gone"]
@@ -389,7 +390,7 @@ def test_a_device_that_is_listed_twice(today: Today, capsys: pytest.CaptureFixtu
     record = today.record(0)
     found = [Found(record.models[device.model], device) for device in record.devices]
     for usable, broken in (([*found, found[0]], []), (found, [UnusableError(InputError("x", "is"), found[1:])])):
-        show_devices(usable, broken, lambda model: {}, True)
+        show_devices(usable, broken, foresee((), None), True)
         today.put(0, capsys.readouterr().out.encode())
         with pytest.raises(InputError) as refused:
             run(today.statement, [today.folder])

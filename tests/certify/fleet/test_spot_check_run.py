@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import replace as changed
 from pathlib import Path
@@ -14,7 +14,17 @@ import pytest
 from msgspec.structs import replace
 
 from bench.errors import PetasealError
-from bench.record import Attempt, Campaign, Device, ExpectedNode, LeftOutNode, NodeRecord, Precision, digest
+from bench.record import (
+    Attempt,
+    Campaign,
+    Device,
+    ExpectedNode,
+    LeftOutNode,
+    NodeRecord,
+    Precision,
+    config_path,
+    digest,
+)
 from bench.units import utc_ns, utc_text
 from certify.documents import dsse
 from certify.documents.kinds import PAYLOAD_TYPE, make_document
@@ -181,6 +191,12 @@ def test_a_seed_that_was_known_before_the_signature_is_refused(audit: Audit) -> 
 @pytest.mark.parametrize("ppm", [0, -1, 1_000_001])
 def test_a_fraction_is_above_nothing_and_at_most_all(audit: Audit, ppm: int) -> None:
     assert code(drawn, changed(audit.request, fraction_ppm=ppm)) == "spot-check-invalid"
+
+
+def test_ratings_are_read_like_a_verifier_s(audit: Audit) -> None:
+    assert code(drawn, changed(audit.request, ratings=("nowhere.yaml",))) == "file-missing"
+    given = changed(audit.request, ratings=(str(config_path("accelerators.yaml")),))
+    assert drawn(given) == drawn(audit.request)
 
 
 def test_nothing_is_drawn_by_a_withdrawn_table(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -461,7 +477,7 @@ def test_a_campaign_that_is_not_over(audit: Audit) -> None:
 
 
 # Devices
-def passed(device: str, rate: int, *identities: str) -> Passed:
+def passed(device: str, rate: int, **identities: str) -> Passed:
     reading = Reading("n", device, "m", "fp16", rate, rate)
     return Passed(reading, ("fp16", "fixed"), "intelligent", identities)  # type: ignore[arg-type]
 
@@ -469,16 +485,17 @@ def passed(device: str, rate: int, *identities: str) -> Passed:
 @pytest.mark.parametrize(
     ("a", "b", "same"),
     [
-        (["uuid:a", "serial:1"], ["uuid:a", "serial:1"], True),
-        (["uuid:a", "serial:1"], ["uuid:a"], True),
-        (["uuid:a", "serial:1"], ["uuid:a", "serial:2"], False),
-        (["uuid:a"], ["serial:a"], False),
-        (["uuid:a"], [], False),
-        ([], [], False),
+        ({"uuid": "a", "serial": "1"}, {"uuid": "a", "serial": "1"}, True),
+        ({"uuid": "a", "serial": "1"}, {"uuid": "a"}, True),
+        ({"uuid": "a", "serial": "1"}, {"uuid": "a", "serial": "2"}, False),
+        ({"uuid": "a"}, {"serial": "a"}, True),
+        ({"uuid": "a"}, {"serial": "b"}, False),
+        ({"uuid": "a"}, {}, False),
+        ({}, {}, False),
     ],
 )
 def test_devices_are_the_same_by_an_identity_that_nothing_contradicts(
-    a: Sequence[str], b: Sequence[str], same: bool
+    a: dict[str, str], b: dict[str, str], same: bool
 ) -> None:
     assert same_device(a, b) == same
     assert same_device(b, a) == same
@@ -486,8 +503,8 @@ def test_devices_are_the_same_by_an_identity_that_nothing_contradicts(
 
 def test_one_measured_device_answers_for_one_claimed_device() -> None:
     """A device that the claim lists twice under different identities is met once."""
-    claimed = (("uuid:a",), ("serial:1",))
-    assert matched(claimed, [passed("fake:0", 5, "uuid:a", "serial:1")]) == (5, [])
-    assert matched(claimed[:1], [passed("fake:0", 5, "uuid:a"), passed("fake:1", 7, "uuid:b")]) == (5, ["fake:1"])
-    assert matched(claimed, [passed("fake:0", 5, "uuid:b")]) == (None, ["fake:0"])
+    claimed = ({"uuid": "a"}, {"serial": "1"})
+    assert matched(claimed, [passed("fake:0", 5, uuid="a", serial="1")]) == (5, [])
+    assert matched(claimed[:1], [passed("fake:0", 5, uuid="a"), passed("fake:1", 7, uuid="b")]) == (5, ["fake:1"])
+    assert matched(claimed, [passed("fake:0", 5, uuid="b")]) == (None, ["fake:0"])
     assert matched(claimed, []) == (None, [])

@@ -83,7 +83,8 @@ def remake() -> None:
     def nowhere(index: int, record: NodeRecord) -> NodeRecord:
         return replace(record, environment=NOWHERE)
 
-    with tempfile.TemporaryDirectory() as folder, mock.patch("time.time_ns", return_value=utc_ns(AT)):
+    then = mock.patch("tests.certify.measured.BEGIN_NS", BEGIN_NS)  # not yesterday, as elsewhere
+    with tempfile.TemporaryDirectory() as folder, then, mock.patch("time.time_ns", return_value=utc_ns(AT)):
         one = measured(Path(folder), 2, 1, "smoke", ("fp16",), nowhere)
         one.certify()
         for name in FILES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,20 +33,21 @@ from bench.record import (
 from bench.units import gemm_mflop
 from certify.documents.kinds import Baseline, BaselineDevice
 from certify.judge.aggregate import (
+    Standing,
     Sum,
     Tally,
-    Uniqueness,
     accepted_holds,
     counted_sums,
     counting_of,
-    identities,
+    standing_of,
     tally_record,
 )
+from certify.judge.identities import Uniqueness, device_keys, identities
 from certify.policy.policies import Policy
 from certify.statement.build import Basis, CapacityStatement, Totals, Untested, build
 from tests.certify import signed
 from tests.certify.judged import ISSUE, ROOT, basis_of, centre_of, policy_of, statement_of
-from tests.certify.measured import node_name, test_campaign
+from tests.certify.measured import DAY, node_name, test_campaign
 
 S = 10**9
 STANDARD = replace(load_profile("standard"), profile="one-path", kernels={})  # no second path, which would take part
@@ -60,8 +62,11 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
         {"fp16": 989_400_000, "bf16": 989_400_000, "fp32": 66_900_000, "fp64": 66_900_000},
     ),
     "unrated": ({"vendor": "nobody", "model": "X1", "memory_bytes": 64 * 10**9, "units": 100}, {}),
-    "cpu": ({"vendor": "intel", "model": "Xeon", "kind": "cpu", "cache_bytes": 2**20}, {}),
-    "fake": ({"vendor": "petaseal", "model": "Fake-1", "simulated": True}, {}),
+    "cpu": ({"vendor": "intel", "model": "Xeon", "kind": "cpu", "cache_bytes": 2**20, "instruction_set": "avx512"}, {}),
+    "fake": (
+        {"vendor": "petaseal", "model": "Fake-1", "simulated": True, "units": 128, "max_clock_mhz": 1_800},
+        {"fp16": 460_062_720, "bf16": 460_062_720, "fp32": 57_507_840, "fp64": 57_507_840},
+    ),
 }
 KINDS = {"h100": "cuda", "unrated": "torch", "cpu": "cpu", "fake": "fake"}
 # what happened to a figure -> (changes of the figure, whether it counts, whether that rests on a hold)
@@ -69,14 +74,14 @@ FATES: dict[str, tuple[dict[str, Any], bool, bool]] = {
     "clean": ({}, True, False),
     "throttled": ({"throttled_ppm": 5}, True, False),
     "unbounded": ({}, True, False),
-    "held": ({"warmup_end": "rate-trend"}, False, False),
-    "accepted": ({"foreign_processes": 1}, True, True),
-    "accepted and held": ({"foreign_processes": 1, "warmup_end": "rate-trend"}, False, False),
+    "held": ({"warmup_ns": 0}, False, False),
+    "accepted": ({"power_counter_mw": 1}, True, True),
+    "accepted and held": ({"power_counter_mw": 1, "warmup_ns": 0}, False, False),
     "void": ({"row_error_ppm": None}, False, False),
-    "void and accepted": ({"row_error_ppm": None, "foreign_processes": 1}, False, False),
+    "void and accepted": ({"row_error_ppm": None, "power_counter_mw": 1}, False, False),
     "below-profile": ({}, False, False),
 }
-POLICY = policy_of(accept=("foreign-process",))
+POLICY = policy_of(accept=("energy-disagrees", "no-ceiling"))
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ def record_of(index: int, devices: list[One], campaign: Campaign = CAMPAIGN) -> 
                 rows.setdefault(precision, []).append(figure(name, one, precision))
     measurements = tuple(
         Measurement(
-            kernel="gemm",
+            kernel="gemm-torch",
             precision=precision,
             choice="fixed",
             accumulate="fp64" if precision == "fp64" else "fp32",
@@ -173,6 +178,9 @@ def record_of(index: int, devices: list[One], campaign: Campaign = CAMPAIGN) -> 
         pool="main",
         campaign_id=campaign.campaign_id,
         starts_at=campaign.starts_from,
+        started_at=f"{DAY}T07:50:00.000000Z",
+        ready_at=f"{DAY}T07:55:00.000000Z",
+        ended_at=f"{DAY}T08:20:00.000000Z",
         campaign_sha256=digest(campaign),
         challenge=campaign.challenge,
         profile=campaign.profile,
@@ -231,7 +239,7 @@ COUNTED: dict[str, Precision] = {"intelligent": "fp16", "supercomputing": "fp64"
 class Expected:
     """A sum that the oracle keeps: a plain list of figures."""
 
-    rows: list[tuple[Figure, int | None, bool]]
+    rows: list[tuple[Figure, int | None, str]]  # figure, nominal, on which hold it counts ("": on none)
 
     def totals(self) -> Totals:
         uppers = [f.upper_mflop_s for f, _, _ in self.rows]
@@ -243,6 +251,7 @@ class Expected:
             nominal_mflop_s=sum(n or 0 for _, n, _ in self.rows),
             devices_without_rating=sum(n is None for _, n, _ in self.rows),
             on_accepted_hold_mflop_s=sum(f.certified_mflop_s for f, _, held in self.rows if held),
+            never_scheduled_mflop_s=sum(f.certified_mflop_s for f, _, held in self.rows if held == "no-ceiling"),
         )
 
 
@@ -250,7 +259,7 @@ class Oracle:
     """What a statement must say of a fleet, by going through its devices one by one."""
 
     def __init__(self, fleet: Fleet, pools: list[dict[str, Any]], in_operation: bool) -> None:
-        self.counted: dict[tuple[str, Precision, bool], list[tuple[Figure, int | None, bool]]] = {}
+        self.counted: dict[tuple[str, Precision, bool], list[tuple[Figure, int | None, str]]] = {}
         self.untested: dict[str, list[int | None]] = {}
         self.found: Counter[str] = Counter()
         self.recorded: Counter[str] = Counter()
@@ -286,7 +295,8 @@ class Oracle:
                 continue
             _, good, held = FATES[fate]
             if good and in_operation and not fallback:
-                row = figure(name, one, precision), nominal.get(precision), held
+                hold = "no-ceiling" if one.model == "unrated" else "energy-disagrees" if held else ""
+                row = figure(name, one, precision), nominal.get(precision), hold
                 self.counted.setdefault((pool["pool"], precision, one.existing), []).append(row)
                 counts |= precision == wanted
         if counts:
@@ -416,7 +426,7 @@ def test_what_the_nodes_count_adds_up_to_the_pools(fleet: Fleet, pools: list[dic
         tally = Tally()
         tally_record(record, base.scope, tally)
         for pool, value in counted_sums(tally, base.scope):
-            whole.setdefault(pool, Sum()).add(value)
+            whole.setdefault(pool, Sum()).add(value.counted)
             recorded[pool] += 1
     for line in statement_of(records, base).pools:
         total, counted = whole.get(line.pool, Sum()), line.counted
@@ -425,6 +435,24 @@ def test_what_the_nodes_count_adds_up_to_the_pools(fleet: Fleet, pools: list[dic
         assert (None if total.unbounded else total.upper_mflop_s) == counted.upper_mflop_s
         for name in ("certified_mflop_s", "sustained_mflop_s", "nominal_mflop_s"):
             assert getattr(total, name) == getattr(counted, name)
+
+
+@pytest.mark.parametrize(
+    ("holds", "blocking", "expected"),
+    [
+        ("", "", "clean"),
+        ("not-steady", "", "on_hold"),
+        ("not-steady no-ceiling", "", "unbounded"),
+        ("above-best-known", "above-best-known", "witness"),
+        ("above-best-known not-steady", "above-best-known", "witness"),
+        ("above-best-known not-steady", "above-best-known not-steady", None),
+        ("above-best-known no-ceiling", "above-best-known", None),  # accepted plainly: never scheduled, by no witness
+        ("", "wrong-product", None),
+    ],
+)
+def test_what_holds_make_of_a_figure(holds: str, blocking: str, expected: Standing | None) -> None:
+    found = standing_of(tuple(holds.split()), tuple(blocking.split()), frozenset({"above-best-known"}))
+    assert found == expected
 
 
 def test_an_unbounded_device_leaves_every_sum_over_it_unbounded() -> None:
@@ -500,13 +528,13 @@ BELONGS: dict[str, dict[str, Any]] = {
     "profile-differs by name": {"profile": "smoke"},
     "rules-differ": {"rules": "petaseal-rules/9.9"},
     "campaign-differs": {"campaign_sha256": "0" * 64},
-    "start-differs": {"starts_at": "2026-03-01T08:00:59.999999Z"},
+    "start-differs": {"starts_at": f"{DAY}T08:00:59.999999Z"},
     "challenge-differs": {"challenge": "ee" * 16},
     "centre-differs": {"centre_id": "other"},
     "profile-differs": {"profile_sha256": "0" * 64},
     "node-not-expected": {"node_id": "stranger"},
     "pool-differs": {"pool": "other"},
-    "times-reversed": {"ended_at": "2026-03-01T07:54:00.000000Z"},
+    "times-reversed": {"ended_at": f"{DAY}T07:54:00.000000Z"},
 }
 
 
@@ -553,8 +581,19 @@ def test_unknown_identities_are_never_equal() -> None:
         assert seen(*(with_device(i, uuid=text, serial=text, die_id=f"die-{i}") for i in range(3))) is None
 
 
-def test_a_uuid_is_not_another_device_s_serial() -> None:
-    assert seen(with_device(0, uuid="x", serial="y"), with_device(1, uuid="y", serial="x")) is None
+@pytest.mark.parametrize(("a", "b"), list(itertools.permutations(["uuid", "serial", "die_id"], 2)))
+def test_one_device_s_identity_in_another_field_is_the_same_device(a: str, b: str) -> None:
+    none: dict[str, str | None] = {"uuid": None, "serial": None, "die_id": None}
+    one, other = (with_device(i, **{**none, field: "GPU-abc1"}) for i, field in enumerate((a, b)))
+    assert seen(one, other) == "duplicate-device"
+    assert seen(with_device(0, **{**none, a: "abc1", b: "ABC-1"})) is None
+
+
+@pytest.mark.parametrize("spelling", ["gpugpu-{}", "GPU-UUID-0x{}", "MIG-GPU-00{}", "npu:0x0x{}", "uuid: {}"])
+def test_a_prefix_does_not_make_two_devices_of_one(spelling: str) -> None:
+    one, other = (with_device(i, uuid=text, serial=None) for i, text in enumerate(("GPU-1a2b3c", "{}")))
+    other = replace(other, devices=(replace(other.devices[0], uuid=spelling.format("1a2b3c")),))
+    assert seen(one, other) == "duplicate-device"
 
 
 def test_two_devices_of_one_record_may_not_be_one() -> None:
@@ -571,14 +610,62 @@ def test_a_node_has_one_record() -> None:
 def test_a_slice_beside_its_device_is_refused_in_either_order(order: int) -> None:
     records = [with_device(0, uuid="GPU-1A2B3C"), with_device(1, uuid="mig-1x2y", parent=" gpu-1a2b3c ")]
     assert seen(*records[::order]) == "parent-and-slice"
-    assert (
-        seen(with_device(0, uuid="mig-1x2y", parent="gpu-1a2b3c"), with_device(1, uuid="mig-2x2y", parent="gpu-1a2b3c"))
-        is None
-    )
+    records = [with_device(0, uuid="mig-1x2y", parent="board-7"), with_device(1, uuid=None, serial="Board 7")]
+    assert seen(*records[::order]) == "parent-and-slice"
 
 
-def test_identities_name_their_field() -> None:
-    assert identities(with_device(0, uuid=" A ", serial="N/A", die_id="d").devices[0]) == ["uuid:a", "die_id:d"]
+def with_parts(index: int, *parts: dict[str, str | None]) -> NodeRecord:
+    record = record_of(index, [GOOD] * len(parts))
+    none: dict[str, str | None] = {"uuid": None, "serial": None, "die_id": None, "pci_address": None}
+    pairs = zip(record.devices, parts, strict=True)
+    return replace(record, devices=tuple(replace(device, **{**none, **part}) for device, part in pairs))
+
+
+def dies(*names: str, **more: str | None) -> list[dict[str, str | None]]:
+    return [{"die_id": name, "parent": "board-7", **more} for name in names]
+
+
+PARTS: dict[str, tuple[tuple[list[dict[str, str | None]], ...], str | None]] = {
+    "dies of one board, with its serial number": ((dies("d-1", "d-2", serial="Board 7"),), None),
+    "dies of one board, which goes by a chip of it": ((dies("d-1", "d-2", "board-7"),), None),
+    "one die twice": ((dies("d-1", "d-1", serial="Board 7"),), "duplicate-device"),
+    "one die twice, in two fields": (
+        (dies("d-1") + dies("d-2", uuid="d-1"),),
+        "duplicate-device",
+    ),
+    "a card whose parts stand on two nodes": ((dies("d-1"), dies("d-2")), "parent-on-two-nodes"),
+    "the same under two parents, by the board's serial number": (
+        (dies("d-1", serial="s-1"), dies("d-2", serial="s-1", parent="board-8")),
+        "parent-on-two-nodes",
+    ),
+    "two boards on two nodes": ((dies("d-1"), dies("d-2", parent="board-8")), None),
+    "slices of two dies of one board": (
+        (dies("d-1", parent="die-1", serial="s-1") + dies("d-2", parent="die-2", serial="s-1"),),
+        None,
+    ),
+    "a die and a slice of it": ((dies("d-1") + dies("s-1", parent="d-1"),), "parent-and-slice"),
+    "a board beside its die": (([*dies("d-1", serial="s-1"), {"serial": "s-1"}],), "parent-and-slice"),
+    "a placeholder is no parent": (
+        (dies("d-1", serial="s-1", parent="N/A"), dies("d-2", serial="s-1", parent="0")),
+        "duplicate-device",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PARTS.values(), ids=PARTS.keys())
+def test_parts_share_what_their_whole_goes_by_and_nothing_else(
+    case: tuple[tuple[list[dict[str, str | None]], ...], str | None],
+) -> None:
+    nodes, code = case
+    for order in (1, -1):
+        assert seen(*[with_parts(i, *parts) for i, parts in enumerate(nodes)][::order]) == code
+
+
+def test_identities_are_compared_without_the_name_of_their_field() -> None:
+    device = with_device(0, uuid=" A ", serial="N/A", die_id="d").devices[0]
+    assert identities(device) == {"uuid": "a", "die_id": "d"}
+    assert device_keys(device).known == ("a", "d")
+    assert device_keys(replace(device, serial="s", parent="p")).known == ("a", "d", "p", "s")
 
 
 def test_policies_of_one_statement_agree_on_what_counts() -> None:
@@ -594,9 +681,9 @@ def test_policies_of_one_statement_agree_on_what_counts() -> None:
 
 
 def test_a_hold_is_accepted_only_if_every_policy_accepts_it() -> None:
-    a, b = policy_of(accept=("not-steady", "foreign-process")), policy_of(accept=("not-steady",))
+    a, b = policy_of(accept=("not-steady", "energy-disagrees")), policy_of(accept=("not-steady",))
     assert accepted_holds((a, b)) == {"not-steady"}
-    assert accepted_holds((a,)) == {"not-steady", "foreign-process"}
+    assert accepted_holds((a,)) == {"not-steady", "energy-disagrees"}
     assert accepted_holds(()) == frozenset()
 
 

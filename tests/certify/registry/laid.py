@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import yaml
 from msgspec.structs import replace
 
 from bench.profile import load_profile
-from bench.record import ExpectedNode, digest
+from bench.record import ExpectedNode, NodeRecord, digest
 from bench.units import DAY_NS, utc_ns, utc_text
 from certify.documents import dsse
 from certify.documents.kinds import PAYLOAD_TYPE, Role, make_document
@@ -148,6 +149,7 @@ def lay_centre(
     first: int = 0,
     campaign_id: str = "2026-03",
     enrolled: bool = True,
+    change: Callable[[int, NodeRecord], NodeRecord] = lambda index, record: record,
     **centre: Any,
 ) -> Measured:
     """Lay out a measured centre as `tests.certify.measured` does, signed by the people of `lay_keys`.
@@ -161,6 +163,7 @@ def lay_centre(
         first: number of the first node, and so which devices they hold: equal numbers are equal devices.
         campaign_id: of its campaign, from which the challenge follows.
         enrolled: whether the key that signs the records is the one that the trust root lists.
+        change: what becomes of each node's record before it is signed.
         centre: further values of the centre file, or other ones.
     """
     folder.mkdir()
@@ -185,6 +188,7 @@ def lay_centre(
     records.mkdir()
     for number in numbers:
         record = of_node(replace(base.record, challenge=campaign.challenge), number, campaign, signing)
+        record = change(number, record)
         # a further, empty member of the file: the same samples, and not the same bytes in two records
         samples = base.samples + gzip.compress(b"", mtime=zlib.crc32(f"{campaign.challenge}/{number}".encode()))
         (records / f"{record.node_id}.record.dsse.json").write_bytes(seal_record(record, signing, samples))

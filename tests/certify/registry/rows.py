@@ -47,7 +47,10 @@ class PoolOf:
     certified_mflop_s: int = 2000 * PFLOPS
     nodes: int = 1
     devices: int = 8  # of a node
+    vendor: str = "NVIDIA"
     on_hold_mflop_s: int = 0
+    never_scheduled_mflop_s: int = 0  # part of what is certified, of one device of each node
+    with_witness_mflop_s: int = 0  # beside it, likewise
     untested_devices: int = 0
     untested_nominal_mflop_s: int = 0
     nodes_missing: int = 0
@@ -58,6 +61,23 @@ def node_rates(pool: PoolOf) -> list[dict[str, int]]:
     """Return the rates of a pool's nodes; the last one has the rest of the division."""
     share, rest = divmod(pool.certified_mflop_s, pool.nodes)
     return [_rates(share + (rest if i == pool.nodes - 1 else 0), pool.devices) for i in range(pool.nodes)]
+
+
+def node_parts(pool: PoolOf) -> list[dict[str, int]]:
+    """Return what of each node is never scheduled, and what of it counts with a witness only."""
+    parts = (("never_scheduled", pool.never_scheduled_mflop_s), ("with_witness", pool.with_witness_mflop_s))
+    return [
+        {k: v for name, whole in parts for k, v in _part(name, whole // pool.nodes, int(whole > 0)).items()}
+        for _ in range(pool.nodes)
+    ]
+
+
+def _part(name: str, certified_mflop_s: int, devices: int) -> dict[str, int]:
+    """Return the sum over some devices of a node: sustained and nominal are alike."""
+    rates = dict.fromkeys(
+        (f"{name}_mflop_s", f"{name}_sustained_mflop_s", f"{name}_nominal_mflop_s"), certified_mflop_s
+    )
+    return {f"{name}_devices": devices, **rates}
 
 
 def _rates(certified_mflop_s: int, devices: int) -> dict[str, int]:
@@ -125,6 +145,9 @@ def add_statement(
     }
     connection.execute(tables.statements.insert(), row | columns)
     connection.execute(tables.pool_lines.insert(), [_pool_line(statement, pool, level) for pool in pools])
+    if steps := [line for pool in pools for line in _steps(statement, pool)]:
+        connection.execute(tables.step_lines.insert(), steps)
+    connection.execute(tables.vendor_lines.insert(), [_vendor_line(statement, pool) for pool in pools])
     connection.execute(tables.class_lines.insert(), _class_lines(statement, pools))
     if level == "recomputed":
         recompute(connection, statement, pools, at=at, change=False)
@@ -140,6 +163,12 @@ def add_statement(
     return statement
 
 
+def _vendor_line(statement: str, pool: PoolOf) -> dict[str, Any]:
+    names = ("devices", "certified_mflop_s", "sustained_mflop_s", "nominal_mflop_s")
+    sums = {name: value for name, value in {**_sums(pool), **pool.more}.items() if name in names}
+    return {"statement": statement, "pool": pool.pool, "vendor": pool.vendor, **sums}
+
+
 def _sums(pool: PoolOf) -> dict[str, int]:
     whole: Counter[str] = Counter()
     for rates in node_rates(pool):
@@ -150,8 +179,13 @@ def _sums(pool: PoolOf) -> dict[str, int]:
 def _untested(pool: PoolOf) -> dict[str, int]:
     return {
         "on_accepted_hold_mflop_s": pool.on_hold_mflop_s,
-        "untested_devices": pool.untested_devices,
-        "untested_nominal_mflop_s": pool.untested_nominal_mflop_s,
+        "never_scheduled_mflop_s": sum(rates["never_scheduled_mflop_s"] for rates in node_parts(pool)),
+        **{name: sum(rates[name] for rates in node_parts(pool)) for name in _part("with_witness", 0, 0)},
+        "with_witness_upper_mflop_s": sum(rates["with_witness_mflop_s"] for rates in node_parts(pool)),
+        "with_witness_without_rating": 0,
+        "untested_devices": pool.untested_devices + sum(r["with_witness_devices"] for r in node_parts(pool)),
+        "untested_nominal_mflop_s": pool.untested_nominal_mflop_s
+        + sum(r["with_witness_nominal_mflop_s"] for r in node_parts(pool)),
         "untested_without_rating": 0,
     }
 
@@ -206,11 +240,27 @@ def recompute(
         {"statement": statement, "pool": pool.pool, "node_id": node_id, **rates}
         | {"keyid": keyid(centre_id, node_id), "devices_sha256": devices(centre_id, node_id)}
         for pool in pools
-        for node_id, rates in zip(node_ids(pool), node_rates(pool), strict=True)
+        for node_id, rates in zip(node_ids(pool), map(_merged, node_rates(pool), node_parts(pool)), strict=True)
     ]
     connection.execute(tables.node_lines.insert(), nodes)
     if change:
         add_change(connection, "verification", centre_id, project_id, statement, at=at)
+
+
+def _merged(rates: dict[str, int], parts: dict[str, int]) -> dict[str, int]:
+    return {**rates, **parts}
+
+
+def _steps(statement: str, pool: PoolOf) -> list[dict[str, Any]]:
+    """Return the step lines of a pool: what is never scheduled stands on none, the rest on silicon."""
+    never = sum(rates["never_scheduled_mflop_s"] for rates in node_parts(pool))
+    devices = sum(rates["never_scheduled_devices"] for rates in node_parts(pool))
+    found = {"silicon": (pool.nodes * pool.devices - devices, pool.certified_mflop_s - never), "none": (devices, never)}
+    return [
+        {"statement": statement, "pool": pool.pool, "step": step, "devices": count, "certified_mflop_s": certified}
+        for step, (count, certified) in found.items()
+        if count
+    ]
 
 
 def node_ids(pool: PoolOf) -> list[str]:
@@ -249,6 +299,15 @@ def manage(connection: Connection, centre_id: str, pool: str = "main", *, projec
     """Register a pool and put it under management."""
     for act in ("register", "manage"):
         add_act(connection, act, centre_id, pool, project_id=project_id, at=at)
+
+
+def add_witness(connection: Connection, statement: str, *, at: str, name: str = "witness") -> None:
+    """Store that a witness vouches for a statement."""
+    row = {"statement": statement, "keyid": sha(statement, name), "witnessed_at": at, "at": at}
+    connection.execute(tables.witnesses.insert(), row)
+    known = tables.statements.c
+    chain = select(known.centre_id, known.project_id).where(known.payload_sha256 == statement)
+    add_change(connection, "witness", *connection.execute(chain).one(), statement, at=at)
 
 
 def add_end(connection: Connection, statement: str, *, at: str, effective_at: str) -> None:

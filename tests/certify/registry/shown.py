@@ -15,7 +15,7 @@ from certify.policy.verdicts import ClassEvidence, Evidence, Sums, evaluate
 from certify.registry import api as types
 from certify.registry.web import pages
 from certify.registry.web.wording import Frame, Lang, Site
-from certify.statement.build import CapacityStatement
+from certify.statement.build import CapacityStatement, CeilingLine
 from tests.certify.golden.test_golden import HERE as GOLDEN
 
 NOW = "2026-06-01T08:00:00.000000Z"
@@ -43,10 +43,27 @@ def line(pool_class: Any = "intelligent", precision: Any = "fp16", pflops: int =
         sustained_mflop_s=pflops * PFLOPS * 101 // 100,
         upper_mflop_s=None,
         nominal_mflop_s=pflops * PFLOPS * 6 // 5,
+        never_scheduled_mflop_s=0,
+        with_witness_mflop_s=0,
         untested_devices=8,
         nodes_missing=1,
     )
     return replace(made, **changes)
+
+
+CEILING = CeilingLine(
+    pool="main",
+    precision="fp16",
+    choice="fixed",
+    vendor="Huawei",
+    model="Ascend 910B2",
+    step="rating",
+    limit="best-known",
+    least_mflop_s=377_200_000,
+    figures=6150,
+    counted=6144,
+    certified_mflop_s=1_999_960_000_000,
+)
 
 
 def summary(number: int = 1, **changes: Any) -> types.StatementSummary:
@@ -113,6 +130,10 @@ def pool(**changes: Any) -> types.PoolCapacity:
         sustained_pflops="2040.000000",
         nominal_mflop_s=2_310_100_000_000,
         nominal_pflops="2310.100000",
+        steps=(types.StepSum(step="silicon", devices=6144, certified_mflop_s=1_999_960_000_000),),
+        never_scheduled_mflop_s=0,
+        with_witness_mflop_s=0,
+        witnessed=False,
         schedulable_mflop_s=1_500_000_000_000,
         schedulable_pflops="1500.000000",
         nodes=768,
@@ -201,6 +222,7 @@ def detail(**changes: Any) -> types.StatementDetail:
         records=768,
         signers=("cd" * 32,),
         verdicts=verdicts("guangzhou-2000p", "centre"),
+        ceilings=(CEILING,),
         decisions=(decision(decision="accepted", code=None, detail=None, level="trusted"),),
         superseded_by=None,
         links={"envelope": f"/v1/statements/{sha(4)}/envelope", "receipt": f"/v1/statements/{sha(4)}/receipt"},
@@ -254,9 +276,12 @@ def city(policy: str = "guangzhou-2027") -> types.City:
         at=NOW,
         conditions=tuple(
             types.CityCondition(
-                title=condition.title, clause_text=condition.clause.text, verdict=verdict, gaps=gaps(verdict)
+                title=condition.title,
+                clause_text=condition.clause.text,
+                verdict=verdict,
+                gaps=gaps(verdict) if verdict.operator else (),
             )
-            for condition, verdict in zip(document.conditions, verdicts(policy, "city"), strict=True)
+            for condition, verdict in zip(document.judged, verdicts(policy, "city"), strict=True)
         ),
         components=(
             types.Component(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from msgspec.structs import replace
@@ -11,10 +11,13 @@ from msgspec.structs import replace
 from bench.profile import load_profile
 from bench.record import ExpectedNode, Grade, Workload
 from certify.documents.kinds import Baseline, BaselineDevice, make_document, parse_payload
-from certify.judge.aggregate import Key, Sum, Tally
+from certify.judge.aggregate import CeilingKey, CeilingSum, Key, Sum, Tally
+from certify.judge.ceilings import STEPS, LimitName
 from certify.policy.verdicts import Verdict
+from certify.statement.bounds import LIMITS, STEP_NAMES, STEPS_MEAN
 from certify.statement.build import CapacityStatement, build
 from certify.statement.describe import describe_statement, describe_verdict
+from certify.verify.statement_checks import check_sums
 from tests.certify.judged import ISSUE, ROOT, basis_of, centre_of, policy_of
 from tests.certify.measured import node_name, test_campaign
 
@@ -47,7 +50,7 @@ def tally(
     """Return what a set of records might add up to."""
     parts = {(False, False): new, (True, False): old, (False, True): held}
     sums = {
-        Key("main", Workload("fp16"), existing, on_hold): value
+        Key("main", Workload("fp16"), existing, "on_hold" if on_hold else "clean"): value
         for (existing, on_hold), value in parts.items()
         if value is not None
     }
@@ -63,6 +66,25 @@ def tally(
         "measured_until": "2026-03-01T09:00:00.000000Z",
     }
     return Tally(**{**values, **more})
+
+
+def bounded() -> Tally:
+    """Return a tally of sums on every step: most on ratings, a part that nothing bounds, a part for a witness."""
+    fp16 = Workload("fp16")
+    sums = {
+        Key("main", fp16, False, "clean"): amount(300 * P, devices=1000),
+        Key("main", fp16, False, "unbounded"): amount(7 * P, devices=20),
+        Key("main", fp16, False, "witness"): amount(5 * P, devices=10),
+    }
+    ceilings = {
+        CeilingKey("main", fp16, "NVIDIA", "H100", "measured", "issue-rate"): CeilingSum(100, 100, 60 * P, 790_000_000),
+        CeilingKey("main", fp16, "NVIDIA", "H100", "silicon", "best-known"): CeilingSum(110, 100, 60 * P, 913_675_000),
+        CeilingKey("main", fp16, "Huawei", "910B3", "rating", "rating"): CeilingSum(800, 800, 180 * P, 328_650_000),
+        CeilingKey("main", fp16, "Nobody", "X1", "none", None): CeilingSum(20, 20, 7 * P, None),
+    }
+    found = Counter({"main": 1030})
+    rest = amount(0, nominal=9, devices=10)
+    return tally(sums=sums, ceilings=ceilings, found=found, untested=rest, grades={"certification"})
 
 
 def statement(
@@ -246,3 +268,34 @@ def test_missing_nodes_are_listed_in_the_order_of_the_campaign() -> None:
     assert [entry.node_id for entry in found.not_counted] == [node_name(i) for i in (1, 2, 3)]
     assert {entry.codes for entry in found.not_counted} == {("node-missing",)}
     assert found.classes[0].nodes_missing == 3
+
+
+def test_sums_stand_by_the_step_that_they_rest_on() -> None:
+    made = statement(bounded(), accept=("no-ceiling",))
+    (line,) = made.classes
+    assert [(step.step, step.devices, step.certified_mflop_s) for step in line.steps] == [
+        ("measured", 100, 60 * P),
+        ("silicon", 100, 60 * P),
+        ("rating", 800, 180 * P),
+        ("none", 20, 7 * P),
+    ]
+    assert (line.counted.never_scheduled_mflop_s, line.counted.on_accepted_hold_mflop_s) == (7 * P, 7 * P)
+    assert (line.counted.devices, line.with_witness.devices, line.with_witness.certified_mflop_s) == (1020, 10, 5 * P)
+    assert made.pools[0].steps == line.steps
+    check_sums(made, "a statement")
+    text = "\n".join(describe_statement(made))
+    for said in (
+        "by step of evidence: measured 60.000 PFLOPS (100), silicon 60.000 PFLOPS (100), rating 180.000 PFLOPS (800)",
+        "never scheduled, for nothing known bounds it: 7.000 PFLOPS",
+        "counts nothing without a witness: 5.000 PFLOPS (10 device(s))",
+        "800 figure(s) of Huawei 910B3, 800 not held or void; bounded by the rating: at most 328.650 TFLOPS (rating)",
+        "bounded by the best published measurement: at most 913.675 TFLOPS (silicon)",
+        "20 figure(s) of Nobody X1, 20 not held or void; bounded by nothing (none)",
+    ):
+        assert said in text, said
+    assert "counts with the witness: +5.000 PFLOPS" in "\n".join(describe_statement(made, witnessed=True))
+
+
+def test_every_step_and_limit_has_words() -> None:
+    assert tuple(STEPS_MEAN) == tuple(STEP_NAMES) == STEPS
+    assert tuple(LIMITS) == get_args(LimitName)

@@ -21,6 +21,7 @@ from bench.record import Tool, digest
 from bench.units import utc_ns, utc_text
 from certify.documents import dsse
 from certify.documents.kinds import PAYLOAD_TYPE, make_document
+from certify.judge.identities import DeviceKeys
 from certify.keys.files import load_private, load_public
 from certify.policy.reasons import effect_of
 from certify.statement.build import CapacityStatement
@@ -33,11 +34,11 @@ from tests.certify.measured import CENTRE_ID, Measured, measured, of_node, simul
 from tests.certify.signed import new_key, sha
 
 NOON = "2026-06-01T12:00:00.000000Z"  # of the answer
-CARD, SLICE = ("cuda:0", ["uuid:card1"], None), ("mig:0", ["uuid:slice1"], "card1")
-SLICES = tuple((f"mig:{i}", [f"uuid:old{i}"], "card1") for i in range(7))
-CUT_ANEW = tuple((f"mig:{i}", [f"uuid:new{i}"], "card1") for i in range(7))
+CARD, SLICE = DeviceKeys("cuda:0", ("card1",)), DeviceKeys("mig:0", ("slice1",), "card1")
+SLICES = tuple(DeviceKeys(f"mig:{i}", (f"old{i}",), "card1") for i in range(7))
+CUT_ANEW = tuple(DeviceKeys(f"mig:{i}", (f"new{i}",), "card1") for i in range(7))
 MOVED = ("device-moved",)
-OTHER_CARD = ("cuda:1", ["uuid:card2", "serial:77777"], None)
+OTHER_CARD = DeviceKeys("cuda:1", ("card2", "77777"))
 
 
 @cache
@@ -191,15 +192,17 @@ CASES = {
     "a device in two centres": Case(Made(), Made(**ELSEWHERE, **LATER), ("device-claimed-twice",)),
     "another device with one of its serial numbers": Case(
         Made(devices=(OTHER_CARD,)),
-        Made(**ELSEWHERE, **LATER, devices=(("cuda:9", ["serial:77777"], None),)),
+        Made(**ELSEWHERE, **LATER, devices=(DeviceKeys("cuda:9", ("77777",)),)),
         ("device-claimed-twice",),
     ),
-    "a serial number that is the other's uuid": Case(
-        Made(), Made(**ELSEWHERE, **LATER, devices=(("cuda:9", ["serial:card1"], None),)), ()
+    "a card that was seen before as the board of a part": Case(
+        Made(devices=(DeviceKeys("mig:0", ("slice1",), "card1", "board1"),)),
+        Made(**ELSEWHERE, **LATER, devices=(DeviceKeys("cuda:9", ("board1",)),)),
+        ("device-claimed-twice",),
     ),
     "places that are alike": Case(
-        Made(devices=(("cuda:0", ["uuid:card1", "pci_address:node-1/10000"], None),)),
-        Made(**ELSEWHERE, **LATER, devices=(("cuda:0", ["uuid:card3", "pci_address:node-1/10000"], None),)),
+        Made(devices=(DeviceKeys("cuda:0", ("card1",), place="10000"),)),
+        Made(**ELSEWHERE, **LATER, devices=(DeviceKeys("cuda:0", ("card3",), place="10000"),)),
         (),
     ),
     "a whole here and its slice there": Case(
@@ -210,7 +213,7 @@ CASES = {
     ),
     "two slices of one whole": Case(
         Made(devices=(SLICE,)),
-        Made(project="P-2", **LATER, devices=(("mig:1", ["uuid:slice2"], "card1"),)),
+        Made(project="P-2", **LATER, devices=(DeviceKeys("mig:1", ("slice2",), "card1"),)),
         ("device-claimed-twice",),
     ),
     "a card cut anew": (
@@ -225,7 +228,7 @@ CASES = {
         Made(devices=SLICES), Made(project="P-2", **LATER, devices=CUT_ANEW, pools=("node-9",)), ()
     ),
     "slices of two cards": Case(
-        Made(devices=SLICES), Made(project="P-2", **LATER, devices=(("mig:0", ["uuid:x"], "card2"),)), ()
+        Made(devices=SLICES), Made(project="P-2", **LATER, devices=(DeviceKeys("mig:0", ("x",), "card2"),)), ()
     ),
     "a device that is in no pool of the other": Case(Made(), Made(project="P-2", **LATER, pools=("node-9",)), ()),
     "a device that is in no pool of this one": Case(Made(pools=("node-9",)), Made(project="P-2", **LATER), ()),
@@ -319,7 +322,7 @@ def test_a_fork_voids_both() -> None:
 
 
 def test_devices_are_counted_once_and_the_first_is_named() -> None:
-    devices = [(f"cuda:{i}", [f"uuid:card{i}", f"serial:9999{i}"], None) for i in range(8)]
+    devices = [DeviceKeys(f"cuda:{i}", (f"card{i}", f"9999{i}")) for i in range(8)]
     mine = Made(devices=tuple(devices)).claim("mine")
     other = Made(devices=tuple(devices[2:]), node="node-7", **ELSEWHERE, **LATER).claim("other")
     (found,) = conflicts(mine, other, NOON)
@@ -488,7 +491,7 @@ CONTRADICTIONS: dict[str, tuple[Callable[[CapacityStatement], CapacityStatement]
             measured_until=s.starts_at,
             issue=replace(s.issue, issued_at=s.starts_at, valid_until=s.measured_until),
         ),
-        "window-invalid",
+        "issued-before-measured",
     ),
     "measured after its issue": (lambda s: replace(s, measured_until=s.issue.valid_until), "times-reversed"),
     "valid for a century": (

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from bench.errors import InputError, PetasealError
 from bench.record import NodeRecord, digest
+from bench.record.campaign import over_ns
 from bench.units import utc_ns
 from certify.documents import dsse
 from certify.documents.caps import CAPS
@@ -26,7 +27,7 @@ from certify.keys.files import load_private, new_key
 from certify.statement.issue import OUTPUTS
 from tests.bench.fleet import simulate_node
 from tests.certify import signed
-from tests.certify.measured import Measured, measured, seal_record
+from tests.certify.measured import BEGIN_NS, Measured, measured, seal_record
 
 DAY_NS = 86_400 * 10**9
 
@@ -65,8 +66,9 @@ def test_three_files_that_verify(centre: Measured, tmp_path: Path) -> None:
 
 
 def test_the_issue_follows_from_the_present(centre: Measured, tmp_path: Path) -> None:
-    issue = centre.certify(tmp_path / "out", valid_days=30).statement.issue
-    assert utc_ns(issue.valid_until) - utc_ns(issue.issued_at) == 30 * DAY_NS
+    statement = centre.certify(tmp_path / "out", valid_days=30).statement
+    issue = statement.issue
+    assert utc_ns(issue.valid_until) == over_ns(statement.campaign, statement.starts_at) + 30 * DAY_NS
     assert (issue.sequence, issue.previous_sha256, issue.supersedes) == (1, None, ())
 
 
@@ -143,7 +145,7 @@ def test_another_campaign_of_the_same_centre(centre: Measured, tmp_path: Path) -
 def self_measured(folder: Path, node_id: str, **changes: Any) -> NodeRecord:
     """Write the record of a node that measured itself, and its samples."""
     key = signed.new_key()
-    made = simulate_node({"identity": {"serial": node_id}}, 1, "smoke", ("fp16",), node_id)
+    made = simulate_node({"identity": {"serial": node_id}}, 1, "smoke", ("fp16",), node_id, begin_ns=BEGIN_NS)
     record = replace(made.record, signer_spki=spki_text(key.public), **changes)
     folder.mkdir(exist_ok=True)
     (folder / f"{node_id}.record.dsse.json").write_bytes(seal_record(record, key, made.samples))

@@ -15,6 +15,7 @@ from bench.profile import load_profile
 from bench.record import Campaign, NodeRecord
 from certify.policy.policies import Policy, load_policy
 from certify.policy.verdicts import Verdict
+from certify.statement.bounds import STEPS_MEAN
 from certify.statement.build import CapacityStatement, Totals
 from certify.statement.page import render
 from tests.bench.fleet import simulate
@@ -22,7 +23,7 @@ from tests.certify.judged import basis_of, centre_of, policy_of, statement_of
 from tests.certify.measured import node_name, of_node, simulated
 from tests.certify.measured import test_campaign as campaign_of
 from tests.certify.signed import new_key
-from tests.certify.statement.test_build import T, amount, statement, tally
+from tests.certify.statement.test_build import T, amount, bounded, statement, tally
 
 KEYID, SHA = "ab" * 32, "cd" * 32
 ATTACK = "<script>alert(1)</script>\"'&<img onerror=x>"
@@ -43,6 +44,7 @@ def measured_pages() -> Iterator[CapacityStatement]:
     yield statement(tally(amount(T)))  # met
     yield statement(tally(amount(T - 1, T - 1), old=amount(5), held=amount(3)))
     yield statement(tally())  # nothing counts
+    yield statement(bounded(), accept=("no-ceiling",))  # on every step of evidence
 
 
 PAGES = tuple(page(found) for found in measured_pages())
@@ -123,7 +125,7 @@ def test_a_policy_in_force_is_not_called_a_draft() -> None:
 
 
 def test_what_proves_nothing_says_so_at_the_top() -> None:
-    smoke, met, _, nothing = PAGES
+    smoke, met, _, nothing, _ = PAGES
     for text, words in (
         (smoke, ("SIMULATED", "SMOKE", "模拟", "冒烟测试")),
         (nothing, ("NOTHING COUNTS", "无计入结果")),
@@ -232,6 +234,27 @@ def test_a_missing_node_is_counted_once_however_many_classes_it_might_be_in() ->
     text = page(statement_of([record], basis_of(campaign, profile, centre_of(pools=pools))), OFFICIAL)
     assert f"<code>node-missing</code> × 1（{node_name(1)}）" in text
     assert "node-missing</code> × 2" not in text
+
+
+def test_what_the_sums_rest_on_is_said_in_words() -> None:
+    text = PAGES[-1]
+    section = text[text.index("<h2>3 ") : text.index("<h2>4 ")]
+    for step, means in STEPS_MEAN.items():
+        assert means["zh"] in section, step
+        assert means["en"] in html.unescape(section), step
+    for said in (
+        "180.000 PFLOPS",
+        "328.650 TFLOPS",
+        "稠密标称值",
+        "the rating",
+        "Huawei 910B3",
+        "800 / 800",
+        "100 / 110",
+    ):
+        assert said in section, said
+    assert "7.000 PFLOPS 没有可用的上限" in section
+    assert "another 5.000 PFLOPS (10 devices) count only with a witness document" in section
+    assert STEPS_MEAN["rating"]["zh"] not in PAGES[1]  # of what no figure stands on nothing is said
 
 
 def test_where_to_look_further() -> None:

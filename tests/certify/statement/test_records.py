@@ -95,8 +95,8 @@ def examiner(centre: Measured, source: Path) -> records.Examiner:
     from bench.units import utc_text
     from certify.keys import files as keys
     from certify.trust.trusted_set import TrustedSet
-    from tests.bench.fleet import BEGIN_NS
     from tests.certify.judged import basis_of
+    from tests.certify.measured import BEGIN_NS
     from tests.certify.measured import test_campaign as campaign_of
 
     profile = records_profile()
@@ -122,8 +122,8 @@ def mixed(index: int, record: NodeRecord) -> NodeRecord:
         if index == 1:
             return replace(one, row_error_ppm=(None, *one.row_error_ppm[1:]))
         if index == 2:
-            return replace(one, warmup_end=("rate-trend", *one.warmup_end[1:]))
-        return replace(one, foreign_processes=(1, *[0] * rest)) if index == 3 else one
+            return replace(one, warmup_ns=(0, *one.warmup_ns[1:]))
+        return replace(one, power_counter_mw=(1, *[None] * rest)) if index == 3 else one
 
     kept = [one for one in record.measurements if index != 4 or one.precision == "fp16"]
     return replace(record, measurements=tuple(map(changed, kept)))
@@ -137,7 +137,7 @@ def test_what_is_collected_by_node_adds_up_to_the_statement(
         {"pool": "main", "class": "intelligent", "nodes": "all", "devices": ["fake:0", "fake:1"]},
         {"pool": "hpc", "class": "supercomputing", "nodes": "all", "devices": ["fake:2"]},
     ]
-    policy = msgspec.to_builtins(load_policy("guangzhou-2000p")) | {"policy": "mine", "accept": ["foreign-process"]}
+    policy = msgspec.to_builtins(load_policy("guangzhou-2000p")) | {"policy": "mine", "accept": ["energy-disagrees"]}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(policy, allow_unicode=True))
     given: dict[str, Any] = {"policies": (str(tmp_path / "mine.yaml"),)}
     place = measured(tmp_path, NODES, 4, "standard", ("fp16", "fp64"), mixed, pools=pools)
@@ -154,14 +154,14 @@ def test_what_is_collected_by_node_adds_up_to_the_statement(
     assert all(len(one.devices) == 4 for one in seen)
     by_node = {one.node_id: dict(one.sums) for one in seen}
     for line in made.pools:
-        parts = [sums[line.pool] for sums in by_node.values()]
+        parts = [sums[line.pool].counted for sums in by_node.values()]
         assert len(parts) == line.nodes_recorded == NODES
         assert sum(part.devices for part in parts) == line.counted.devices < line.devices_found
         assert sum(part.without_rating for part in parts) == line.counted.devices_without_rating
         for name in ("certified_mflop_s", "sustained_mflop_s", "upper_mflop_s", "nominal_mflop_s"):
             assert sum(getattr(part, name) for part in parts) == getattr(line.counted, name)
     assert made.pools[0].counted.on_accepted_hold_mflop_s > 0
-    counted = {node: (sums["main"].devices, sums["hpc"].devices) for node, sums in by_node.items()}
+    counted = {node: (sums["main"].counted.devices, sums["hpc"].counted.devices) for node, sums in by_node.items()}
     assert counted == {
         "gpu-00000": (2, 1),
         "gpu-00001": (1, 1),  # void

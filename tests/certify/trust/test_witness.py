@@ -27,6 +27,7 @@ from certify.verify import verifier as verify
 from certify.verify.verifier import Report
 from tests.bad_input.command import petaseal
 from tests.certify import signed
+from tests.certify.exceptional import above_best_known, exceptional_policy
 from tests.certify.measured import CENTRE_ID, Measured, measured
 from tests.certify.verify.test_verifier import People, code
 
@@ -82,6 +83,39 @@ def test_a_policy_demands_a_witness(centre: Measured, tmp_path: Path) -> None:
     assert one.keyid == load_private(centre.folder / "witness.pem").public.keyid
     assert any(line.startswith("witnessed by ") for line in report.lines())
     assert report.as_json()["witnesses"][0]["keyid"] == one.keyid
+
+
+def test_what_needs_a_witness_counts_with_one(tmp_path: Path) -> None:
+    place = measured(tmp_path, nodes=2, devices=1, precisions=("fp16",), change=above_best_known)
+    policies = (exceptional_policy(tmp_path),)
+    made = place.certify(policies=policies)
+    (line,) = made.statement.classes
+    assert (line.counted.devices, line.with_witness.devices, line.untested.devices) == (0, 2, 2)
+    assert line.with_witness.certified_mflop_s > 0
+    said = "without a witness: 599.9"
+    assert any("counts nothing " + said in text for text in made.lines())
+    alone = place.verify(policies=policies)
+    assert code(alone) is None
+    assert any("counts nothing " + said in text for text in alone.lines())
+    (told,) = alone.as_json()["with_witness"]
+    assert (told["devices"], told["counts"]) == (2, False)
+    assert told["certified_mflop_s"] == line.with_witness.certified_mflop_s
+    new_key(tmp_path / "witness.pem", None)
+    document = make_witness(
+        made.statement,
+        alone.payload_sha256 or "",
+        "recomputed",
+        ("records",),
+        TOOL,
+        load_private(tmp_path / "witness.pem"),
+        utc_text(utc_ns(made.statement.issue.issued_at) + SECOND_NS),
+    )
+    (tmp_path / "witness.dsse.json").write_bytes(document)
+    keys = (public_path(tmp_path / "witness.pem"),)
+    report = place.verify(policies=policies, witnesses=(tmp_path / "witness.dsse.json",), witness_keys=keys)
+    assert code(report) is None
+    assert any("counts with the witness: +599.9" in text for text in report.lines())
+    assert report.as_json()["with_witness"] == [{**told, "counts": True}]
 
 
 def test_one_witness_twice_is_one(centre: Measured, tmp_path: Path) -> None:

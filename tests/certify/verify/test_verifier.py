@@ -31,7 +31,7 @@ from certify.verify.verifier import Report
 from tests.certify import signed
 from tests.certify.attacks import canonical
 from tests.certify.attacks import field as put
-from tests.certify.measured import CENTRE_ID, Measured, measured, withdraw
+from tests.certify.measured import CENTRE_ID, DAY, Measured, measured, withdraw
 
 DAY_NS = 86_400 * 10**9
 P = 10**9
@@ -94,6 +94,19 @@ def several(*changes: Edit) -> Edit:
 
 def digest_of(value: Any) -> str:
     return signed.sha(canonical(value).decode())
+
+
+def long_before(value: dict[str, Any]) -> None:
+    """Put the measurement 31 days back, and with it the end of the validity."""
+    stated, campaign = value["predicate"], value["predicate"]["campaign"]
+    for of, name in (
+        (stated, "starts_at"),
+        (stated["issue"], "valid_until"),
+        (campaign, "issued_at"),
+        (campaign, "starts_from"),
+        (campaign, "starts_until"),
+    ):
+        of[name] = utc_text(utc_ns(of[name]) - 31 * DAY_NS)
 
 
 def rebound(change: Edit, name: str) -> Edit:
@@ -267,9 +280,14 @@ STATED: dict[str, tuple[Edit, str | None]] = {
         "window-invalid",
     ),
     "step 12 windows not over at the issue": (
-        rebound(put("campaign.windows.1.closes_ns", 2**53 - 1), "campaign"),
+        rebound(put("campaign.windows.1.closes_ns", 86_400 * 10**9), "campaign"),
+        "issued-before-measured",
+    ),
+    "step 12 a last window that puts off the age": (
+        rebound(put("campaign.windows.1.closes_ns", 86_400 * 10**9 + 1), "campaign"),
         "window-invalid",
     ),
+    "step 12 measured 31 days before": (rebound(long_before, "campaign"), "measurement-too-old"),
     "step 12 precision twice": (rebound(put("campaign.windows.1.precision", "fp16"), "campaign"), "window-invalid"),
     "step 12 node twice": (
         rebound(
@@ -281,8 +299,8 @@ STATED: dict[str, tuple[Edit, str | None]] = {
         rebound(put("campaign.issued_at", "2099-01-01T00:00:00.000000Z"), "campaign"),
         "window-invalid",
     ),
-    "step 12 started before it might": (put("starts_at", "2026-03-01T08:00:59.999999Z"), "window-invalid"),
-    "step 12 started after it might": (put("starts_at", "2026-03-01T09:00:00.000001Z"), "window-invalid"),
+    "step 12 started before it might": (put("starts_at", f"{DAY}T08:00:59.999999Z"), "window-invalid"),
+    "step 12 started after it might": (put("starts_at", f"{DAY}T09:00:00.000001Z"), "window-invalid"),
     "step 12 another policy announced": (
         rebound(put("campaign.policies", {"guangzhou-2000p": "ab" * 32}), "campaign"),
         "policy-unknown",
@@ -291,7 +309,7 @@ STATED: dict[str, tuple[Edit, str | None]] = {
         lambda v: v["predicate"]["verdicts"][0].update(policy="generous"),
         "verdict-differs",
     ),
-    "step 12 another start": (put("starts_at", "2026-03-01T08:01:01.000000Z"), "start-differs"),
+    "step 12 another start": (put("starts_at", f"{DAY}T08:01:01.000000Z"), "start-differs"),
     "step 12 another challenge": (rebound(put("campaign.challenge", "cd" * 16), "campaign"), "campaign-differs"),
     "step 12 a node left out": (
         rebound(lambda v: v["predicate"]["campaign"]["nodes"].pop(), "campaign"),
@@ -302,7 +320,7 @@ STATED: dict[str, tuple[Edit, str | None]] = {
     "a centre with a wrong code": (rebound(put("centre.uscc", "91350100M000100Y44"), "centre"), "uscc-invalid"),
     "a centre without pools": (rebound(put("centre.pools", []), "centre"), "no-pools"),
     "measured after it was issued": (put("measured_until", "2099-01-01T00:00:00.000000Z"), "times-reversed"),
-    "measured backwards": (put("measured_from", "2026-03-01T23:00:00.000000Z"), "times-reversed"),
+    "measured backwards": (put("measured_from", f"{DAY}T23:00:00.000000Z"), "times-reversed"),
     # 13: the records
     "step 13 root inside": (put("records_root", "ab" * 32), "records-root"),
     "step 13 root outside": (
@@ -326,6 +344,11 @@ STATED: dict[str, tuple[Edit, str | None]] = {
     "step 16 nothing simulated": (put("simulated", False), "statement-differs"),
     "step 16 total one higher": (put("classes.0.counted.certified_mflop_s", lambda n: n + 1), "statement-differs"),
     "step 16 total one lower": (put("classes.0.counted.certified_mflop_s", lambda n: n - 1), "statement-differs"),
+    "step 16 sum by step": (put("pools.0.steps.0.certified_mflop_s", lambda n: n - 1), "statement-differs"),
+    "step 16 a better step": (put("classes.0.steps.0.step", "measured"), "statement-differs"),
+    "step 16 sum under a limit": (put("ceilings.0.certified_mflop_s", lambda n: n + 1), "statement-differs"),
+    "step 16 never scheduled": (put("pools.0.counted.never_scheduled_mflop_s", 1), "statement-differs"),
+    "step 16 a looser limit": (put("ceilings.0.least_mflop_s", lambda n: n + 1), "statement-differs"),
     "step 16 upper": (put("classes.0.counted.upper_mflop_s", None), "statement-differs"),
     "step 16 pool's total": (put("pools.0.counted.sustained_mflop_s", lambda n: n * 2), "statement-differs"),
     "step 16 bookkeeping": (put("bookkeeping.certified_mflop_s", lambda n: n + 1), "statement-differs"),
@@ -348,7 +371,7 @@ STATED: dict[str, tuple[Edit, str | None]] = {
     "step 16 threshold": (put("verdicts.3.threshold_mflop_s", 1), "statement-differs"),
     "step 16 draft called in force": (put("verdicts.0.document_status", "in_force"), "statement-differs"),
     "step 16 a verdict dropped": (lambda v: v["predicate"]["verdicts"].pop(), "statement-differs"),
-    "step 16 measured from": (put("measured_from", "2026-03-01T07:30:00.000000Z"), "statement-differs"),
+    "step 16 measured from": (put("measured_from", f"{DAY}T07:30:00.000000Z"), "statement-differs"),
     "step 16 a pool renamed": (rebound(put("centre.pools.0.pool", "other"), "centre"), "pool-differs"),
     "step 16 a pool of another class": (rebound(put("centre.pools.0.class", "edge"), "centre"), "statement-differs"),
     "step 16 declared afterwards": (rebound(put("centre.park.name", "another park"), "centre"), None),
@@ -363,11 +386,23 @@ def test_a_statement_that_lies(centre: Measured, work: Path, lie: str) -> None:
     assert code(centre.verify(work)) == expected
 
 
+SEEN_ALONE = (
+    "step 16 total one higher",
+    "step 16 total one lower",
+    "step 16 sum by step",
+    "step 16 a better step",
+    "step 16 sum under a limit",
+    "step 16 never scheduled",
+)
+
+
 @pytest.mark.parametrize("lie", [lie for lie in STATED if lie.startswith("step 16") and STATED[lie][1]])
 def test_without_records_a_lie_about_them_is_not_seen_and_that_is_said(centre: Measured, work: Path, lie: str) -> None:
     edit(centre, work, STATED[lie][0])
     report = centre.verify(work, records=None)
-    assert code(report) in (None, "policy-unknown", "pool-differs", "baseline-differs")
+    own = code(report) == "statement-differs"  # which does not fit its own parts
+    assert own == (lie in SEEN_ALONE)
+    assert own or code(report) in (None, "policy-unknown", "pool-differs", "baseline-differs")
     if report.refusal is None:
         assert report.level == "signature"
         assert "records, rules, sums and verdicts: give --records" in report.not_checked
@@ -375,7 +410,8 @@ def test_without_records_a_lie_about_them_is_not_seen_and_that_is_said(centre: M
 
 def test_a_shortened_list_of_what_does_not_count(tmp_path: Path) -> None:
     def wrong(index: int, record: NodeRecord) -> NodeRecord:
-        first = msgspec.structs.replace(record.measurements[0], row_error_ppm=(None, 0))
+        first = record.measurements[0]
+        first = msgspec.structs.replace(first, row_error_ppm=(None, *first.row_error_ppm[1:]))
         return msgspec.structs.replace(record, measurements=(first, *record.measurements[1:]))
 
     one = measured(tmp_path, nodes=1, profile="smoke", change=wrong)
@@ -479,7 +515,7 @@ def test_step_13_another_set_of_records(centre: Measured, work: Path, change: st
 
 
 def test_step_13_a_record_replaced_by_a_better_one_of_the_same_node(centre: Measured, work: Path) -> None:
-    better = sorted([twin(centre, ended_at="2026-03-01T23:00:00.000000Z"), *lines(work)[1:]], key=payload_digest)
+    better = sorted([twin(centre, ended_at=f"{DAY}T23:00:00.000000Z"), *lines(work)[1:]], key=payload_digest)
     (work / "records.jsonl").write_bytes(b"".join(better))
     assert code(centre.verify(work)) == "records-root"
 
@@ -671,7 +707,7 @@ def test_by_other_rules_a_statement_is_at_most_trusted(
     statement = {"out": work, "require": ("trusted",)}
     report = trusted(centre, people.write(), **statement, **given)
     assert (code(report), report.level, report.refused) == (None, "trusted", False)
-    what = "follows the rules petaseal-rules/9.9, and this verifier petaseal-rules/0.1"
+    what = "follows the rules petaseal-rules/9.9, and this verifier petaseal-rules/0.2"
     assert report.as_json()["trusted_at_most"] == [{"code": "rules-differ", "what": what}]
     text = "\n".join(report.lines())
     assert f"NOT CHECKED: records, rules, sums and verdicts: {what} [rules-differ]" in text

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from bench.record import digest
 from certify.documents.kinds import make_document
+from certify.judge.identities import DeviceKeys
 from certify.registry.intake import alarms as conflicts
 from certify.registry.intake.alarms import Alarm
 from certify.registry.intake.decisions import Submission
@@ -105,7 +106,7 @@ def test_a_device_that_left_a_chain_may_stand_elsewhere(registry: Registry) -> N
 
 def project(name: str, cards: range, month: int, project_id: str, facility: str | None = None) -> Claim:
     """Return the claim of a project on some cards, which holds for one month of 2026 only."""
-    devices = tuple((f"cuda:{card}", [f"uuid:card{card}"], None) for card in cards)
+    devices = tuple(DeviceKeys(f"cuda:{card}", (f"card{card}",)) for card in cards)
     when: dict[str, Any] = {
         "starts": f"2026-{month:02}-02T00:00:00.000000Z",
         "issued": f"2026-{month:02}-03T00:00:00.000000Z",

@@ -6,8 +6,10 @@ import base64
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 from msgspec import structs
@@ -15,19 +17,32 @@ from sqlalchemy import Integer, Table, func, select
 from sqlalchemy.exc import DBAPIError
 
 from bench.errors import RefusedError
-from bench.record import digest
-from bench.units import utc_text
+from bench.record import Tool, digest
+from bench.units import DAY_NS, utc_ns, utc_text
 from certify.documents import dsse
-from certify.documents.kinds import PAYLOAD_TYPE, make_document, open_document, parse_payload
+from certify.documents.kinds import (
+    PAYLOAD_TYPE,
+    Level,
+    Opened,
+    Witness,
+    make_document,
+    open_document,
+    parse_payload,
+)
 from certify.registry.api import Decided
 from certify.registry.intake import ingest
 from certify.registry.intake.revoking import refresh_trust
 from certify.registry.service.tokens import Token
+from certify.registry.state.model import Pool
+from certify.registry.state.read import read_parts
 from certify.registry.storage import tables
+from certify.registry.storage.integrity import check
+from certify.statement.build import CapacityStatement
 from certify.trust.root import read_root
 from certify.trust.trusted_set import Revocation
+from tests.certify.exceptional import above_best_known, exceptional_policy
 from tests.certify.measured import Measured, withdraw
-from tests.certify.registry.laid import CENTRE, OTHER, SINCE, Laid, certified
+from tests.certify.registry.laid import CENTRE, OTHER, SINCE, Laid, certified, lay_centre
 
 if TYPE_CHECKING:
     from certify.registry.service.registry import Registry
@@ -97,6 +112,105 @@ def test_a_statement_and_its_records_are_kept(registry: Registry, centre: Measur
     kinds = sorted(one.kind for one in rows(registry, tables.identities))
     assert kinds == ["device", "device", "machine", "samples"]
     assert [one.kind for one in rows(registry, tables.changes)] == ["statement", "verification"]
+
+
+@SQLITE
+def test_a_late_reissue_is_taken_where_its_first_is_known(registry: Registry, place: Laid, tmp_path: Path) -> None:
+    centre, first = certified(tmp_path / "centre", place.keys)
+    before = centre.folder / "out"
+    now_ns = utc_ns(first.statement.issue.issued_at) + 60 * DAY_NS
+    with mock.patch("time.time_ns", return_value=now_ns):
+        centre.certify(tmp_path / "late", sequence=2, previous=before / "statement.dsse.json")
+    late = (tmp_path / "late" / "statement.dsse.json").read_bytes()
+    later = replace(registry, clock_ns=lambda: now_ns + 10**9)
+    alone = ingest.submit_statement(later, late, OPERATOR)
+    assert (alone.decision, alone.code) == ("refused", "measurement-too-old")
+    assert submit(later, centre).decision == "accepted"
+    assert ingest.submit_statement(later, late, OPERATOR).decision == "accepted"
+
+
+def opened(centre: Measured) -> Opened[CapacityStatement]:
+    return parse_payload("capacity-statement", dsse.parse_envelope(statement_of(centre), 2**24).payload)
+
+
+def witness_of(centre: Measured, place: Laid, payload_sha256: str, level: Level = "recomputed") -> bytes:
+    """Return a witness's document on a centre's statement."""
+    said = Witness(
+        centre_id=CENTRE,
+        witnessed_at=opened(centre).predicate.issue.issued_at,
+        level=level,
+        checks=("records",),
+        tool=Tool(version="0.1.0", sha256="ab" * 32),
+    )
+    return dsse.seal(make_document("witness", said, payload_sha256), PAYLOAD_TYPE, [place.key("witness")])
+
+
+@pytest.fixture
+def exceptional(registry: Registry, place: Laid, tmp_path: Path) -> Measured:
+    """A centre whose figures count with a witness only, under a policy that the registry holds."""
+    policy = exceptional_policy(place.root)
+    settings = structs.replace(registry.settings, policies=(Path(policy).name,))
+    object.__setattr__(registry, "place", replace(registry.place, settings=settings))
+    centre = lay_centre(tmp_path / "exceptional", place.keys, change=above_best_known)
+    centre.certify(policies=(policy,))
+    return centre
+
+
+@pytest.mark.parametrize("after", ["nothing", "statement", "records"])
+@SQLITE
+def test_a_witness_makes_count_what_needs_one(
+    registry: Registry, exceptional: Measured, place: Laid, after: str
+) -> None:
+    def pool() -> Pool:
+        with registry.store.reading() as connection:
+            (found,) = read_parts(connection, registry.now, 300)[CENTRE].heads[0].pools
+        return found
+
+    def vouch(**changes: Any) -> None:
+        content = witness_of(exceptional, place, changes.pop("of", sha256), **changes)
+        assert ingest.submit_beside(registry, "witness", content, OPERATOR).decision == "accepted"
+
+    sha256 = opened(exceptional).payload_sha256
+    vouch(level="trusted")  # less than a recomputation says nothing
+    vouch(of="ab" * 32)  # of another statement
+    if after == "nothing":
+        vouch()
+    assert submit(registry, exceptional).decision == "accepted"
+    if after == "statement":
+        vouch()
+    assert submit_records(registry, sha256, exceptional.folder / "out" / "records.jsonl").level == "recomputed"
+    if after == "records":
+        before = pool()
+        assert (before.shown.witnessed, before.witnessed.devices, before.untested.devices) == (False, 0, 1)
+        vouch()
+    (witness,) = rows(registry, tables.witnesses)
+    assert (witness.statement, witness.keyid) == (sha256, place.keyid("witness"))
+    assert [one.kind for one in rows(registry, tables.changes)].count("witness") == 1
+    found = pool()
+    assert found.shown.witnessed
+    assert found.shown.with_witness_mflop_s == found.witnessed.certified_mflop_s > 0
+    assert (found.shown.certified_mflop_s, found.witnessed.devices, found.untested.devices) == (0, 1, 0)
+    (node,) = rows(registry, tables.node_lines)
+    assert (node.certified_mflop_s, node.with_witness_mflop_s) == (0, found.witnessed.certified_mflop_s)
+    assert check(registry).ok, check(registry).lines()
+    with registry.store.writing() as connection:
+        connection.execute(tables.witnesses.delete())
+    assert [one.code for one in check(registry).problems] == ["stored-rows-differ"]
+
+
+@SQLITE
+def test_by_a_witness_whose_key_is_revoked_nothing_counts(
+    registry: Registry, exceptional: Measured, place: Laid
+) -> None:
+    assert submit_whole(registry, exceptional).level == "recomputed"
+    content = witness_of(exceptional, place, opened(exceptional).payload_sha256)
+    assert ingest.submit_beside(registry, "witness", content, OPERATOR).decision == "accepted"
+    assert count(registry, tables.witnesses) == 1
+    listed = place.revocations(keyids=(place.keyid("witness"),))
+    assert ingest.submit_revocations(registry, listed, PLATFORM).decision == "accepted"
+    assert count(registry, tables.witnesses) == 0
+    assert [one.kind for one in rows(registry, tables.changes)].count("witness") == 2
+    assert check(registry).ok, check(registry).lines()
 
 
 def test_every_decision_has_a_receipt_that_the_root_trusts(registry: Registry, centre: Measured) -> None:

@@ -142,7 +142,7 @@ def test_statements_are_paged_by_their_keys(client: Within, registry: Registry, 
 
 
 def test_a_statement_tells_what_was_decided(client: Within, registry: Registry, now: str) -> None:
-    payload: dict[str, Any] = {"predicate": {"verdicts": []}}
+    payload: dict[str, Any] = {"predicate": {"verdicts": [], "ceilings": []}}
     content = json.dumps(
         {
             "payload": base64.b64encode(json.dumps(payload).encode()).decode(),
@@ -263,17 +263,17 @@ def test_where_a_device_was_counted_is_for_the_platform(client: Within, registry
     with registry.store.writing() as connection:
         for number, centre_id in enumerate(("gz-1", "gz-1", "gz-2")):
             statement = add_statement(connection, centre_id, at=after(now, number - HOUR_S))
-            row = {"statement": statement, "kind": "device", "value": "uuid:abcdef12", "place": "n1/cuda:0"}
+            row = {"statement": statement, "kind": "device", "value": "abcdef12", "place": "n1/cuda:0"}
             connection.execute(tables.identities.insert(), row | {"claimed": centre_id == "gz-1"})
     assert code_of(client.get("/v1/devices/uuid:abcdef12")) == (401, "token-missing")
     assert code_of(client.get("/v1/devices/x", headers=bearer(registry, "operator", "gz-1"))) == (403, "token-scope")
     platform = bearer(registry, "platform")
-    for spelling in ("uuid:abcdef12", "GPU-ABCDEF12", "abcdef-12"):
+    for spelling in ("uuid:abcdef12", "serial:ABCDEF12", "GPU-ABCDEF12", "abcdef-12"):
         told = client.get(f"/v1/devices/{spelling}", headers=platform).json()
         states = [(one["centre_id"], one["state"], one["claimed"]) for one in told["sightings"]]
         assert states == [("gz-2", "certified", False), ("gz-1", "certified", True), ("gz-1", "superseded", True)]
         assert told["counted_in"] == told["sightings"][1]["statement"]
-    for unknown in ("serial:abcdef12", "0", "N/A%20"):
+    for unknown in ("serial:abcdef13", "0", "N/A%20"):
         assert client.get(f"/v1/devices/{unknown}", headers=platform).status_code == 404
 
 

@@ -14,6 +14,7 @@ from certify.registry.service import tokens
 from certify.registry.service.app import create_app
 from certify.registry.service.registry import Registry
 from certify.registry.state.cache import LARGEST_BYTES, Answers, stands_on
+from certify.registry.state.queries import Said
 from certify.registry.state.snapshot import viewer
 from certify.registry.storage import tables
 from tests.certify.registry import rows
@@ -39,7 +40,7 @@ def statement(registry: Registry, now: str) -> str:
 
 @pytest.fixture
 def client(registry: Registry, statement: str, monkeypatch: pytest.MonkeyPatch) -> Within:
-    monkeypatch.setattr("certify.registry.state.queries.verdicts_of", lambda *_: ())  # no document was submitted
+    monkeypatch.setattr("certify.registry.state.queries.said_of", lambda *_: Said((), ()))  # no document was submitted
     return Within(create_app(registry))
 
 

@@ -169,6 +169,54 @@ def test_a_sum_that_rests_on_holds_is_not_met(connection: Connection, store: Sto
     assert one.verdict.on_hold_certified_mflop_s == 20 * EFLOPS
 
 
+def test_what_needs_a_witness_counts_in_the_city_with_one(connection: Connection, store: Store) -> None:
+    add_statement(connection, "gz-1", [exactly(90 * EFLOPS)])
+    second = add_statement(connection, "gz-2", [exactly(5 * EFLOPS, with_witness_mflop_s=20 * EFLOPS)])
+    one = condition(city(connection, store), "intelligent-scale")
+    assert (one.verdict.reason, gaps(one)["certified"]) == ("untested-devices", 5 * EFLOPS + 1)
+    assert one.verdict.untested_nominal_mflop_s == 20 * EFLOPS
+    rows.add_witness(connection, second, at=T0)
+    one = condition(told := city(connection, store), "intelligent-scale")
+    assert (one.verdict.verdict, one.verdict.reason) == ("insufficient_evidence", "depends-on-flagged")
+    assert (one.verdict.on_hold_certified_mflop_s, one.verdict.untested_nominal_mflop_s) == (20 * EFLOPS, 0)
+    assert told.components[0].counted.certified_mflop_s == 115 * EFLOPS
+
+
+def test_nothing_known_bounds_what_is_never_scheduled(connection: Connection, store: Store) -> None:
+    """Of a pool's three nodes two are heard of; each holds 100, of which 10 on no evidence, and 4 need a witness."""
+    pool = PoolOf(
+        certified_mflop_s=300, nodes=3, never_scheduled_mflop_s=30, with_witness_mflop_s=12, on_hold_mflop_s=30
+    )
+    statement = add_statement(connection, "gz-1", [pool])
+    rows.manage(connection, "gz-1")
+    for node_id in rows.node_ids(pool)[:2]:
+        rows.beat(connection, "gz-1", node_id, at=T0)
+
+    def shown() -> tuple[Any, dict[str, int]]:
+        view = viewer(store).present(connection, T0, STALE_S)
+        sums = lifecycle_of(store, connection, view, T0)
+        return view.pools[0], {line.state: line.own.certified_mflop_s for line in sums.lines}
+
+    line, states = shown()
+    assert (line.certified_mflop_s, line.never_scheduled_mflop_s, line.with_witness_mflop_s) == (300, 30, 12)
+    assert [(s.step, s.devices, s.certified_mflop_s) for s in line.steps] == [("silicon", 21, 270), ("none", 3, 30)]
+    assert (line.state, line.schedulable_mflop_s, line.witnessed) == ("schedulable", 180, False)
+    assert {name: n for name, n in states.items() if n} == {"schedulable": 180, "managed": 120}
+    rows.add_witness(connection, statement, at=T0)
+    line, states = shown()
+    assert (line.certified_mflop_s, line.schedulable_mflop_s, line.witnessed) == (300, 188, True)
+    assert {name: n for name, n in states.items() if n} == {"schedulable": 188, "managed": 124}
+
+
+def test_a_pool_that_nothing_known_bounds_is_never_schedulable(connection: Connection, store: Store) -> None:
+    pool = PoolOf(certified_mflop_s=8, devices=1, never_scheduled_mflop_s=8, on_hold_mflop_s=8)
+    add_statement(connection, "gz-1", [pool])
+    rows.manage(connection, "gz-1")
+    rows.beat(connection, "gz-1", rows.node_ids(pool)[0], at=T0)
+    (line,) = viewer(store).present(connection, T0, STALE_S).pools
+    assert (line.state, line.nodes_online, line.schedulable_mflop_s) == ("managed", 1, 0)
+
+
 def test_missing_nodes_and_untested_devices_bound_nothing(connection: Connection, store: Store) -> None:
     add_statement(connection, "gz-1", [exactly(90 * EFLOPS, untested_devices=1, untested_nominal_mflop_s=11 * EFLOPS)])
     one = condition(city(connection, store), "intelligent-scale")
@@ -213,8 +261,10 @@ def test_wuhan_judges_text_and_annex_apart(connection: Connection, store: Store)
 
 
 def test_who_and_where(connection: Connection, store: Store) -> None:
-    add_statement(connection, "gz-1", [exactly(3 * PFLOPS)], tier="node", domestic=True, uscc="A" * 18)
-    add_statement(connection, "gz-2", [exactly(PFLOPS)], domestic=False, uscc="A" * 18)
+    # what a centre says of itself (the old field `domestic`) decides nothing: the vendor of its devices does
+    huawei = exactly(3 * PFLOPS, vendor="HUAWEI")
+    add_statement(connection, "gz-1", [huawei], tier="node", domestic=False, uscc="A" * 18)
+    add_statement(connection, "gz-2", [exactly(PFLOPS)], domestic=True, uscc="A" * 18)
     add_statement(connection, "gz-2", [exactly(PFLOPS)], project_id="p2", operator="Another")
     claimed = add_statement(connection, "gz-3", [exactly(PFLOPS)], tier="edge", operator="Another")
     for number in range(3):  # one tries three times, another once
@@ -225,6 +275,9 @@ def test_who_and_where(connection: Connection, store: Store) -> None:
     assert told.tiers == {"city_dc": 1, "edge": 1, "node": 1}
     assert told.operators == 2
     assert told.domestic_ppm == 500_000
+    shown = condition(told, "domestic")
+    assert (shown.verdict.verdict, shown.verdict.reason, shown.gaps) == ("insufficient_evidence", "no-number", ())
+    assert {line.observed_ppm for line in shown.verdict.bases} == {500_000}
     assert told.devices_contested == 5
 
 

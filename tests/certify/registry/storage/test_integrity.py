@@ -114,10 +114,16 @@ def test_a_key_that_was_stolen_before_ends_its_statement(filled: Registry, place
     assert {finding.where.partition(" ")[0] for finding in checked.problems} <= {"campaign", "record"}
 
 
-IDENTITY = "UPDATE identities SET value = 'uuid:other' WHERE kind = 'device' AND value LIKE 'uuid:%'"
+IDENTITY = "UPDATE identities SET value = 'other' WHERE kind = 'device'"
 ALTERED: dict[str, tuple[str, str]] = {
     "a sum": ("UPDATE class_lines SET certified_mflop_s = certified_mflop_s + 1", "stored-rows-differ"),
     "a pool": ("UPDATE pool_lines SET pool_class = 'edge'", "stored-rows-differ"),
+    "a step": ("UPDATE step_lines SET step = 'measured'", "stored-rows-differ"),
+    "what is never scheduled": ("UPDATE node_lines SET never_scheduled_devices = 1", "stored-rows-differ"),
+    "a witness that is none": (
+        f"INSERT INTO witnesses SELECT payload_sha256, '{'0' * 64}', received_at, received_at FROM statements",
+        "stored-rows-differ",
+    ),
     "a node": ("UPDATE node_lines SET certified_mflop_s = 0", "stored-rows-differ"),
     "a device": (IDENTITY, "stored-rows-differ"),
     "a device that is gone": ("DELETE FROM identities WHERE kind = 'samples'", "stored-rows-differ"),

@@ -13,6 +13,8 @@ APPEND_ONLY = (
     "signers",
     "class_lines",
     "pool_lines",
+    "step_lines",
+    "vendor_lines",
     "verifications",
     "node_lines",
     "record_lines",
@@ -235,6 +237,13 @@ def upgrade() -> None:
         sa.Column("nominal_mflop_s", sa.BigInteger(), nullable=False),
         sa.Column("devices_without_rating", sa.Integer(), nullable=False),
         sa.Column("on_accepted_hold_mflop_s", sa.BigInteger(), nullable=False),
+        sa.Column("never_scheduled_mflop_s", sa.BigInteger(), nullable=False),
+        sa.Column("with_witness_devices", sa.Integer(), nullable=False),
+        sa.Column("with_witness_mflop_s", sa.BigInteger(), nullable=False),
+        sa.Column("with_witness_sustained_mflop_s", sa.BigInteger(), nullable=False),
+        sa.Column("with_witness_nominal_mflop_s", sa.BigInteger(), nullable=False),
+        sa.Column("with_witness_upper_mflop_s", sa.BigInteger(), nullable=True),
+        sa.Column("with_witness_without_rating", sa.Integer(), nullable=False),
         sa.Column("untested_devices", sa.Integer(), nullable=False),
         sa.Column("untested_nominal_mflop_s", sa.BigInteger(), nullable=False),
         sa.Column("untested_without_rating", sa.Integer(), nullable=False),
@@ -295,6 +304,14 @@ def upgrade() -> None:
         sa.Column("upper_mflop_s", sa.BigInteger(), nullable=True),
         sa.Column("nominal_mflop_s", sa.BigInteger(), nullable=False),
         sa.Column("devices_without_rating", sa.Integer(), nullable=False),
+        sa.Column("never_scheduled_devices", sa.Integer(), nullable=False),
+        sa.Column("never_scheduled_mflop_s", sa.BigInteger(), nullable=False),
+        sa.Column("never_scheduled_sustained_mflop_s", sa.BigInteger(), nullable=False),
+        sa.Column("never_scheduled_nominal_mflop_s", sa.BigInteger(), nullable=False),
+        sa.Column("with_witness_devices", sa.Integer(), nullable=False),
+        sa.Column("with_witness_mflop_s", sa.BigInteger(), nullable=False),
+        sa.Column("with_witness_sustained_mflop_s", sa.BigInteger(), nullable=False),
+        sa.Column("with_witness_nominal_mflop_s", sa.BigInteger(), nullable=False),
         sa.Column("devices_sha256", sa.String(length=64), nullable=False),
         sa.ForeignKeyConstraint(["statement"], ["statements.payload_sha256"], name="fk_node_lines_statement"),
         sa.PrimaryKeyConstraint("statement", "pool", "node_id", name="pk_node_lines"),
@@ -314,6 +331,13 @@ def upgrade() -> None:
         sa.Column("nominal_mflop_s", sa.BigInteger(), nullable=False),
         sa.Column("devices_without_rating", sa.Integer(), nullable=False),
         sa.Column("on_accepted_hold_mflop_s", sa.BigInteger(), nullable=False),
+        sa.Column("never_scheduled_mflop_s", sa.BigInteger(), nullable=False),
+        sa.Column("with_witness_devices", sa.Integer(), nullable=False),
+        sa.Column("with_witness_mflop_s", sa.BigInteger(), nullable=False),
+        sa.Column("with_witness_sustained_mflop_s", sa.BigInteger(), nullable=False),
+        sa.Column("with_witness_nominal_mflop_s", sa.BigInteger(), nullable=False),
+        sa.Column("with_witness_upper_mflop_s", sa.BigInteger(), nullable=True),
+        sa.Column("with_witness_without_rating", sa.Integer(), nullable=False),
         sa.Column("untested_devices", sa.Integer(), nullable=False),
         sa.Column("untested_nominal_mflop_s", sa.BigInteger(), nullable=False),
         sa.Column("untested_without_rating", sa.Integer(), nullable=False),
@@ -341,6 +365,28 @@ def upgrade() -> None:
     )
     op.create_index("ix_signers_keyid", "signers", ["keyid"])
     op.create_table(
+        "step_lines",
+        sa.Column("statement", sa.String(length=64), nullable=False),
+        sa.Column("pool", sa.String(length=64), nullable=False),
+        sa.Column("step", sa.String(length=16), nullable=False),
+        sa.Column("devices", sa.Integer(), nullable=False),
+        sa.Column("certified_mflop_s", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["statement"], ["statements.payload_sha256"], name="fk_step_lines_statement"),
+        sa.PrimaryKeyConstraint("statement", "pool", "step", name="pk_step_lines"),
+    )
+    op.create_table(
+        "vendor_lines",
+        sa.Column("statement", sa.String(length=64), nullable=False),
+        sa.Column("pool", sa.String(length=64), nullable=False),
+        sa.Column("vendor", sa.Text(), nullable=False),
+        sa.Column("devices", sa.Integer(), nullable=False),
+        sa.Column("certified_mflop_s", sa.BigInteger(), nullable=False),
+        sa.Column("sustained_mflop_s", sa.BigInteger(), nullable=False),
+        sa.Column("nominal_mflop_s", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["statement"], ["statements.payload_sha256"], name="fk_vendor_lines_statement"),
+        sa.PrimaryKeyConstraint("statement", "pool", "vendor", name="pk_vendor_lines"),
+    )
+    op.create_table(
         "verifications",
         sa.Column("statement", sa.String(length=64), nullable=False),
         sa.Column("level", sa.String(length=16), nullable=False),
@@ -350,6 +396,16 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["statement"], ["statements.payload_sha256"], name="fk_verifications_statement"),
         sa.PrimaryKeyConstraint("statement", "level", name="pk_verifications"),
     )
+    op.create_table(
+        "witnesses",
+        sa.Column("statement", sa.String(length=64), nullable=False),
+        sa.Column("keyid", sa.String(length=64), nullable=False),
+        sa.Column("witnessed_at", sa.String(length=27), nullable=False),
+        sa.Column("at", sa.String(length=27), nullable=False),
+        sa.ForeignKeyConstraint(["statement"], ["statements.payload_sha256"], name="fk_witnesses_statement"),
+        sa.PrimaryKeyConstraint("statement", "keyid", name="pk_witnesses"),
+    )
+    op.create_index("ix_witnesses_keyid", "witnesses", ["keyid"])
     postgresql = op.get_bind().dialect.name == "postgresql"
     if postgresql:
         op.execute(REFUSE_POSTGRESQL)

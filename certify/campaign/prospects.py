@@ -1,0 +1,213 @@
+"""What the devices of a campaign's pools can expect under its policies, before anything is measured.
+
+What is known of devices comes from the nodes (``campaign check``), or from files of ``petaseal devices --json``
+(``campaign create``). Only the reading of such files and of a campaign's folder is I/O.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.errors import InputError
+from bench.record import GRADES, Campaign, Device, DeviceModel, Profile, read_bytes
+from bench.record.folder import Folder, FoundModel, alike
+from bench.units import full_name
+from certify.documents.caps import CAPS
+from certify.documents.listing import decode_listing
+from certify.judge.aggregate import accepted_holds, counting_of
+from certify.judge.expectation import Demand
+from certify.policy.centre import Centre, Pool, load_centre
+from certify.policy.policies import Policy, load_policy
+from certify.policy.ratings import Ratings
+from certify.policy.reasons import mending
+from certify.statement.campaign import policies_of
+from certify.statement.describe import some
+from certify.statement.outlook import Outlook, outlook_of
+
+
+class FoundDevices(NamedTuple):
+    """Devices of one model that are alike, on one node."""
+
+    node: str | None  # as the engine calls it; None: each node of the pool
+    pool: str
+    model: DeviceModel
+    device: Device  # one of them
+    devices: int
+
+
+@dataclass
+class PoolModel:
+    """All devices of a pool that can expect the same."""
+
+    pool: str
+    outlook: Outlook
+    devices: int = 0
+    nodes: set[str] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+        return full_name(self.outlook.model.vendor, self.outlook.model.model)
+
+    def lines(self) -> list[str]:
+        """Return it for people."""
+        where = f" on {len(self.nodes)} node(s)" if self.nodes else " on each node"
+        return [f"pool {self.pool}: {self.devices} x {self.name}{where}", *self.outlook.lines()]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for machines."""
+        return {
+            "pool": self.pool,
+            "vendor": self.outlook.model.vendor,
+            "model": self.outlook.model.model,
+            "devices": self.devices,
+            "nodes": len(self.nodes),
+            "can_count": not self.outlook.against,
+            "expected": self.outlook.as_json(),
+        }
+
+
+class Prospects(NamedTuple):
+    """What is known of a campaign before it starts."""
+
+    models: tuple[PoolModel, ...]
+    remarks: tuple[str, ...]  # about the campaign as a whole, each a sentence
+
+    @property
+    def problems(self) -> list[str]:
+        """What cannot count, one sentence for each model."""
+        return [
+            f"pool {one.pool}: {one.devices} x {one.name} on {some(sorted(one.nodes)) or 'each node'} cannot count"
+            f" ({', '.join(one.outlook.against)})"
+            for one in self.models
+            if one.outlook.against
+        ]
+
+    def lines(self) -> list[str]:
+        """Return it for people."""
+        return [*self.remarks, *(line for one in self.models for line in one.lines())]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for machines."""
+        return {"models": [one.as_json() for one in self.models], "remarks": list(self.remarks)}
+
+
+class Terms(NamedTuple):
+    """A campaign with everything that decides what counts in it."""
+
+    centre: Centre
+    policies: tuple[Policy, ...]
+    campaign: Campaign
+    profile: Profile
+
+    def demand(self, pool: Pool) -> Demand:
+        """Return what the policies together demand of a pool: one statement has one set of sums."""
+        counting = counting_of(self.policies, self.centre)[pool.pool_class]
+        return Demand(
+            tuple(policy.policy for policy in self.policies),
+            pool.pool_class,
+            counting.precision,
+            self.profile.grade,
+            accepted_holds(self.policies),
+            self.centre.in_operation,
+            counting.workload in {window.workload for window in self.campaign.windows},
+        )
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return what keeps figures from counting or conditions from being met, whatever the devices are."""
+        own, found = self.profile.grade, []
+        if not self.centre.in_operation:
+            what = f"the centre is {self.centre.lifecycle}: all of it counts 0"
+            found.append(f"{what} (not-in-operation). {mending()['not-in-operation'].en}")
+        for pool in self.centre.pools:
+            demand = self.demand(pool)
+            if not demand.measured:
+                what = f"pool {pool.pool} counts {demand.precision}, which is not measured: all of it counts 0"
+                found.append(f"{what} (untested). {mending()['untested'].en}")
+        for policy in self.policies:
+            if GRADES.index(own) < GRADES.index(policy.minimum_grade):
+                what = f"{policy.policy} wants grade {policy.minimum_grade}, and {self.profile.profile} reaches {own}"
+                found.append(f"{what}: its conditions cannot be met (grade-too-low). {mending()['grade-too-low'].en}")
+        return tuple(found)
+
+
+def prospects(terms: Terms, known: Iterable[FoundDevices], ratings: Ratings) -> Prospects:
+    """Return what the devices of a campaign's pools can expect, those together that can expect the same."""
+    demands = {pool.pool: terms.demand(pool) for pool in terms.centre.pools}
+    found: dict[tuple[str, ...], PoolModel] = {}
+    for one in known:
+        outlook = outlook_of(one.model, one.device, ratings, (demands[one.pool],))
+        model = PoolModel(one.pool, outlook)
+        model = found.setdefault((one.pool, model.name, *outlook.lines()), model)
+        model.devices += one.devices
+        model.nodes |= set() if one.node is None else {one.node}
+    return Prospects(tuple(found[key] for key in sorted(found)), terms.remarks())
+
+
+def of_nodes(
+    terms: Terms, reported: Mapping[str, Sequence[FoundModel]], names: Mapping[str, str], ratings: Ratings
+) -> Prospects:
+    """Return what the devices can expect that the nodes of a campaign report.
+
+    Args:
+        terms: of the campaign.
+        reported: node id -> its devices.
+        names: node id -> what the engine calls it.
+        ratings: to judge with.
+    """
+    known = []
+    for node_id, devices in reported.items():
+        for one in devices:
+            pools = Counter(
+                pool.pool for name in one.names if (pool := terms.centre.pool_of(node_id, name)) is not None
+            )
+            known += [FoundDevices(names[node_id], pool, one.model, one.device, count) for pool, count in pools.items()]
+    return prospects(terms, known, ratings)
+
+
+def of_files(terms: Terms, files: Mapping[str, Sequence[FoundModel]], ratings: Ratings) -> Prospects:
+    """Return what the devices can expect that a node of each pool has; pools without a file are left out."""
+    pools = {pool.pool: pool for pool in terms.centre.pools}
+    known = []
+    for name, devices in files.items():
+        own = pools[name].devices
+        for one in devices:
+            count = len(one.names if own == "all" else [each for each in one.names if each in own])
+            known += [FoundDevices(None, name, one.model, one.device, count)] if count else []
+    return prospects(terms, known, ratings)
+
+
+def terms_of(folder: Folder, campaign: Campaign, profile: Profile) -> Terms:
+    """Return a campaign with the centre and the policies in its folder."""
+    policies = tuple(load_policy(name) for name in policies_of(folder, campaign))
+    return Terms(load_centre(str(folder.centre)), policies, campaign, profile)
+
+
+def read_files(files: Mapping[str, str], centre: Centre) -> dict[str, tuple[FoundModel, ...]]:
+    """Return the devices of each pool, from files that ``petaseal devices --json`` printed on a node of it.
+
+    Raises:
+        InputError: the centre has no such pool, or a file is none or has no device.
+    """
+    named = sorted(pool.pool for pool in centre.pools)
+    for name in files:
+        if name not in named:
+            fix = f"the centre has {', '.join(named)}"
+            raise InputError("unknown-pool", f"the centre has no pool {name!r}", where="--devices", fix=fix)
+    return {name: read_devices(Path(file)) for name, file in files.items()}
+
+
+def read_devices(path: Path) -> tuple[FoundModel, ...]:
+    """Return the devices in a file that ``petaseal devices --json`` printed.
+
+    Raises:
+        InputError: it is none, or no device in it can be used.
+    """
+    listing = decode_listing(read_bytes(path, CAPS.record_bytes), path)
+    if not listing.devices:
+        raise InputError("no-device", "has no device that can be used", where=path)
+    return alike((one.model, one.identity) for one in listing.devices)

@@ -1,0 +1,73 @@
+"""What ``petaseal devices --json`` prints on a node, as far as others read it: nobody signs it (docs/devices.md)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from bench.errors import InputError
+from bench.record import Device, DeviceModel, DeviceName, Document, Text
+
+
+class Listed(Document, frozen=True, kw_only=True):
+    """One device."""
+
+    device: DeviceName
+    model: DeviceModel
+    nominal_mflop_s: dict[str, int]
+    uuid: Text | None
+    serial: Text | None
+    die_id: Text | None
+    pci_address: Text | None
+    parent: Text | None
+    expected: dict[str, Any] | UnsetType = UNSET  # an answer of that day's tables and policies
+
+    @property
+    def identity(self) -> Device:
+        """The device as a record has it."""
+        return Device(
+            device=self.device,
+            model=0,
+            uuid=self.uuid,
+            serial=self.serial,
+            die_id=self.die_id,
+            pci_address=self.pci_address,
+            parent=self.parent,
+        )
+
+
+class Unusable(Document, frozen=True, kw_only=True):
+    """Devices that are there and cannot be used, and why."""
+
+    code: str
+    text: str
+    devices: tuple[Listed, ...]
+
+
+class Listing(Document, frozen=True, kw_only=True):
+    """All devices of a node."""
+
+    devices: tuple[Listed, ...]
+    problems: tuple[Unusable, ...]
+
+
+def decode_listing(content: bytes, where: object = None) -> Listing:
+    """Return the devices of a node.
+
+    Raises:
+        InputError: `devices-file-invalid`.
+    """
+    try:
+        listing = msgspec.json.decode(content, type=Listing)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        what = f"is not what petaseal devices --json prints: {error}"
+        raise InputError("devices-file-invalid", what, where=where) from None
+    names = [one.device for one in listing.devices]
+    names += [one.device for problem in listing.problems for one in problem.devices]
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise InputError("devices-file-invalid", f"lists the device {name} {count} times", where=where)
+    return listing

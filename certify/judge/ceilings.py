@@ -1,0 +1,220 @@
+"""R12: is a figure possible on the silicon that it is claimed for? Pure functions of values, in exact integers.
+
+All limits that exist apply together, and the lowest binds (docs/run-rules.md, L1 to L7). The step that is shown names
+the strongest evidence there is; it decides nothing. What is measured beside a figure can lower a limit and never raise
+one: a forger writes it too. What a reason code does to a figure (note, hold, void) stands in ``configs/reasons.yaml``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+from bench.record import Precision
+from bench.record.node import Method
+from certify.judge.cpu import most_mflop_s
+from certify.policy.ratings import Rating
+
+Step = Literal["measured", "silicon", "rating", "none"]
+LimitName = Literal[
+    "silicon", "observed-clock", "mean-clock", "issue-rate", "rating", "best-known", "highest-rating", "cpu"
+]
+STEPS: tuple[Step, ...] = get_args(Step)  # the strongest first
+PERCENT = 100
+MIN_CLOCK_SAMPLES = 60  # L2: below, the highest observed clock may have been missed
+CLOCK_SLACK = 102  # L2, L3: a clock read once a second misses short peaks
+MEAN_CLOCK_SLACK = 105  # L2b: the mean of a clock that is read under load may be biased
+RATING_SLACK = 105  # L4: ratings are rounded
+BEST_KNOWN_SLACK = 115  # L5: a better library than the one of the publication
+BEST_KNOWN_LEAST = 60  # L5: in percent of the rating, where what is publicly known is poor
+HIGHEST_SLACK = 125  # L6
+ISSUE_LEAST = 95  # L3: in percent of FLOP/clock; a kernel that issues less shows nothing of the silicon
+PLAUSIBLE_CONFIDENCE = ("high", "medium")  # L4
+# Holds of figures that nothing known bounds: where a policy accepts them plainly, they count and are never scheduled.
+NEVER_SCHEDULED = frozenset({"no-ceiling", "above-best-known"})
+LOW_POWER = (1, 4)  # of the rated power, while giving at least HIGH_RATE of the nominal rate
+HIGH_RATE = (1, 2)
+SLOW_PRECISION = 32  # a precision whose silicon is below this part of FP16's does not load the device
+# Public measurements reach between 0.33 and 1.03 of the ratings in the table: two honest figures of one device, each
+# taken as a share of what its silicon does, differ by less than this factor.
+MAX_SHARE_RATIO = 4
+
+
+class Share(NamedTuple):
+    """Which part of its row's unit a device is: `part` of `of`; (1, 1) is the whole."""
+
+    part: int
+    of: int
+
+
+WHOLE = Share(1, 1)
+
+
+class Issued(NamedTuple):
+    """The rate at which silicon was seen to issue beside a figure, with right results, and at which clock."""
+
+    rate_mflop_s: int
+    clock_mean_mhz: int
+
+
+class Facts(NamedTuple):
+    """What is known of one figure, or of all parts of one unit together. None is what could not be read."""
+
+    precision: Precision
+    rate_mflop_s: int  # sustained
+    units: int | None  # SMs, CUs or AI cores, as the device reports them
+    max_clock_mhz: int | None  # the highest that the device supports
+    clock_max_mhz: int | None  # the highest that was observed in the window
+    clock_mean_mhz: int | None
+    clock_samples: int
+    issued: tuple[Issued, ...] = ()
+
+
+class Limit(NamedTuple):
+    """The highest rate that one limit allows, and the code of a figure above it."""
+
+    name: LimitName
+    mflop_s: int
+    code: str
+
+
+class Ceilings(NamedTuple):
+    """All limits that exist for a figure, and the strongest evidence among them."""
+
+    step: Step
+    limits: tuple[Limit, ...]
+
+    @property
+    def binding(self) -> Limit | None:
+        """The lowest limit that a figure may not pass; the mean clock's is for the reader alone."""
+        return min((one for one in self.limits if one.name != "mean-clock"), key=lambda one: one.mflop_s, default=None)
+
+    def passed(self, rate_mflop_s: int) -> tuple[str, ...]:
+        """Return the codes of the limits that a rate is above."""
+        return tuple(one.code for one in self.limits if rate_mflop_s > one.mflop_s)
+
+
+def ceilings(
+    facts: Facts, rating: Rating | None, highest_mflop_s: int | None, share: Share = WHOLE, *, lone: bool = True
+) -> Ceilings:
+    """Return the limits of an accelerator's figure.
+
+    Args:
+        facts: the figure and what was read from the device.
+        rating: of the whole unit that the device is, or is a part of; None where the table has none.
+        highest_mflop_s: the table's highest rating of the precision (L6).
+        share: the device's part of the unit.
+        lone: whether L5 and L6, which hold for a whole unit, are to be judged on this figure: not on a part whose
+            unit is judged as a sum.
+    """
+    found: list[Limit] = []
+    if lone and highest_mflop_s is not None:
+        found.append(Limit("highest-rating", highest_mflop_s * HIGHEST_SLACK // PERCENT, "above-every-rating"))
+    if rating is None or rating.kind == "cpu":  # a processor's row gives nominal rates alone
+        return Ceilings("none", tuple(found))
+    nominal = rating.nominal_mflop_s(facts.precision)
+    known = rating.best_known_mflop_s(facts.precision)
+    if lone and known is not None and nominal is not None:
+        most = max(known * BEST_KNOWN_SLACK, nominal * BEST_KNOWN_LEAST)
+        found.append(Limit("best-known", most * share.part // (share.of * PERCENT), "above-best-known"))
+    if rating.silicon_is_certain(facts.precision):
+        silicon = _silicon(facts, rating, share)
+        step: Step = "measured" if any(one.name == "issue-rate" for one in silicon) else "silicon"
+        return Ceilings(step, (*silicon, *found))
+    if nominal is None or rating.confidence not in PLAUSIBLE_CONFIDENCE:
+        return Ceilings("none", tuple(found))
+    most = nominal * RATING_SLACK * share.part // (share.of * PERCENT)
+    return Ceilings("rating", (Limit("rating", most, "above-rating-unproven"), *found))
+
+
+def _silicon(facts: Facts, rating: Rating, share: Share) -> list[Limit]:
+    """Return L1 to L3: what certain silicon does at its highest clock, at observed clocks, and what it issued."""
+    work = most_flop_per_clock(facts.precision, facts.units, rating, share) or 0  # FLOP x MHz is MFLOP/s
+    clock = min(mhz for mhz in (facts.max_clock_mhz or None, rating.highest_clock_mhz) if mhz is not None)
+    limits = [Limit("silicon", work * clock, "above-silicon-ceiling")]
+    if facts.clock_samples >= MIN_CLOCK_SAMPLES and facts.clock_max_mhz is not None:
+        most = work * facts.clock_max_mhz * CLOCK_SLACK // PERCENT
+        limits.append(Limit("observed-clock", most, "above-observed-clock-ceiling"))
+        if facts.clock_mean_mhz is not None:
+            most = work * facts.clock_mean_mhz * MEAN_CLOCK_SLACK // PERCENT
+            limits.append(Limit("mean-clock", most, "above-mean-clock"))
+    # Clock for clock: only what came near the silicon tells of it, and of several kernels the fastest.
+    near = [one for one in facts.issued if one.rate_mflop_s * PERCENT >= work * one.clock_mean_mhz * ISSUE_LEAST]
+    if near and facts.clock_mean_mhz is not None:
+        mean = facts.clock_mean_mhz
+        most = max(one.rate_mflop_s * mean * CLOCK_SLACK // (one.clock_mean_mhz * PERCENT) for one in near)
+        limits.append(Limit("issue-rate", most, "above-measured-ceiling"))
+    return limits
+
+
+def cpu_ceilings(
+    precision: Precision, method: Method, instruction_set: str | None, cores: int | None, max_clock_mhz: int | None
+) -> Ceilings:
+    """Return the one limit of a CPU's figure (L7), whose step is the silicon's."""
+    most = most_mflop_s(precision, method, instruction_set, cores, max_clock_mhz)
+    return Ceilings("silicon", (Limit("cpu", most, "above-cpu-ceiling"),))
+
+
+def most_flop_per_clock(precision: Precision, units: int | None, rating: Rating, share: Share = WHOLE) -> int | None:
+    """Return how much a device does in one clock at most; None where its silicon is not known.
+
+    Of the units reported and rated the fewer count: a driver cannot add silicon.
+    """
+    rated = None if rating.units is None else rating.units * share.part // share.of
+    known = min((count for count in (units or None, rated) if count is not None), default=None)
+    each = rating.flop_per_clock_per_unit(precision)
+    return None if each is None or known is None else each * known
+
+
+def notes(facts: Facts, rating: Rating | None, found: Ceilings, share: Share = WHOLE) -> tuple[str, ...]:
+    """Return what is said of a figure beside its limits: what they rest on, and what was not told."""
+    codes = ["no-ceiling"] if found.step == "none" else []
+    if rating is None:
+        return tuple(codes)
+    nominal = rating.nominal_mflop_s(facts.precision)
+    if nominal is not None and facts.rate_mflop_s * share.of > nominal * share.part:
+        codes.append("above-nominal")
+    if rating.silicon_is_certain(facts.precision):
+        codes += [] if facts.units else ["units-not-told"]
+        codes += [] if facts.max_clock_mhz else ["clock-not-told"]
+    elif _above_uncertain(facts, rating, share):
+        codes.append("above-uncertain-silicon")
+    return tuple(codes)
+
+
+def _above_uncertain(facts: Facts, rating: Rating, share: Share) -> bool:
+    """Return whether a rate is above what silicon that is not certain does at the clock and with the units told."""
+    rated = None if rating.units is None else rating.units * share.part // share.of
+    units, each = facts.units or rated, rating.flop_per_clock_per_unit(facts.precision)
+    clock = facts.max_clock_mhz or rating.highest_clock_mhz or rating.rating_clock_mhz(facts.precision)
+    return None not in (units, each, clock) and facts.rate_mflop_s > (units or 0) * (each or 0) * (clock or 0)
+
+
+def power_too_low(precision: Precision, rate_mflop_s: int, power_mean_mw: int | None, rating: Rating) -> bool:
+    """Return whether a whole unit gives a high rate at a power at which no device computes."""
+    nominal = rating.nominal_mflop_s(precision)
+    if power_mean_mw is None or rating.tdp_mw is None or nominal is None or _is_slow(precision, rating):
+        return False
+    fast = rate_mflop_s * HIGH_RATE[1] >= nominal * HIGH_RATE[0]
+    return fast and power_mean_mw * LOW_POWER[1] < rating.tdp_mw * LOW_POWER[0]
+
+
+def _is_slow(precision: Precision, rating: Rating) -> bool:
+    """Return whether a precision's silicon is so small a part of FP16's that it does not load the device."""
+    own, fp16 = _silicon_rates(rating, precision, "fp16")
+    return own is not None and fp16 is not None and own * SLOW_PRECISION < fp16
+
+
+def ratio_impossible(
+    precision: Precision, rate_mflop_s: int, other: Precision, other_rate_mflop_s: int | None, rating: Rating
+) -> bool:
+    """Return whether a figure is too high for what the same device gives in the other precision."""
+    own, others = _silicon_rates(rating, precision, other)
+    if own is None or others is None or other_rate_mflop_s is None:
+        return False
+    return rate_mflop_s * others > MAX_SHARE_RATIO * other_rate_mflop_s * own
+
+
+def _silicon_rates(rating: Rating, a: Precision, b: Precision) -> tuple[int | None, int | None]:
+    """Return what the silicon does in two precisions, in one unit: FLOP per clock if both are known, else nominal."""
+    clocks = rating.flop_per_clock_per_unit(a), rating.flop_per_clock_per_unit(b)
+    return clocks if None not in clocks else (rating.nominal_mflop_s(a), rating.nominal_mflop_s(b))

@@ -1,0 +1,97 @@
+"""What each condition of a policy lacks, and which field of the centre file gives it: for the operator who certifies.
+
+It follows from the centre file and the verdicts; nothing here decides anything or stands in a statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from certify.policy.centre import Centre, Declaration
+from certify.policy.policies import Condition, Declared, Guide, NewlyAdded, Paper, Policy, Threshold, items_of
+from certify.policy.verdicts import Verdict, lies_within
+
+FIELDS: Mapping[Declaration, str | None] = {
+    "project": "project_id",
+    "park": "park",
+    "facility": "facility",
+    "managed": None,  # the platform's to say
+}
+BASELINE = (
+    "a signed list of the devices that were there before, or `petaseal centre baseline --empty` where there was nothing"
+)
+# What no field of the centre file mends: by the reason of the verdict.
+ELSEWHERE: Mapping[str, str] = {
+    "simulated": "a measurement on real devices",
+    "nothing-counted": "a figure that counts: see the reasons of the devices that count 0",
+    "grade-too-low": "a measurement with a profile of the grade that the policy demands",
+    "nodes-missing": "the records of all expected nodes",
+    "rating-missing": "a rating of every device (docs/policies.md)",
+    "untested-devices": "a measurement of the devices that count 0",
+    "depends-on-flagged": "figures without holds",
+    "within-bounds": "a measurement with a narrower interval",
+    "upper-unbounded": "a measurement with a bounded interval",
+    "basis-unstated": "nothing: the text names no basis, and the bases disagree; the authority decides",
+    "guide-not-issued": "a policy file whose guide has items (docs/policies.md)",
+    "nothing-new": "devices that do not stand in the baseline",
+}
+
+
+class Lack(NamedTuple):
+    """What one condition lacks."""
+
+    policy: str
+    condition: str
+    code: str
+    field: str | None  # of the centre file; None where no field of it gives it
+    what: str
+
+    def __str__(self) -> str:
+        where = "" if self.field is None else f" (centre file: {self.field})"
+        return f"{self.policy}/{self.condition} lacks {self.what}{where} [{self.code}]"
+
+
+def missing(centre: Centre, policies: Sequence[Policy], verdicts: Sequence[Verdict]) -> tuple[Lack, ...]:
+    """Return what each condition of the policies lacks, in their order.
+
+    Args:
+        centre: whose file it is.
+        policies: that the verdicts are of.
+        verdicts: as they would be signed.
+    """
+    reasons = {(verdict.policy, verdict.condition): verdict.reason for verdict in verdicts}
+    found = []
+    for policy in policies:
+        for condition in policy.judged:
+            lacks = list(_lacks(centre, policy, condition))
+            reason = reasons.get((policy.policy, condition.condition))
+            if reason is not None and reason in ELSEWHERE:
+                lacks.append((reason, None, ELSEWHERE[reason]))
+            found += [Lack(policy.policy, condition.condition, *one) for one in lacks]
+    return tuple(found)
+
+
+def _lacks(centre: Centre, policy: Policy, condition: Condition) -> Iterator[tuple[str, str | None, str]]:
+    """Yield code, field and what, of everything that the centre file does not declare."""
+    facts: tuple[Declaration, ...] = ()
+    if isinstance(condition, Declared):
+        facts = (condition.fact,)
+    elif isinstance(condition, Threshold):
+        facts = condition.requires
+    for fact in facts:
+        if fact not in centre.declarations:
+            field = FIELDS[fact]
+            what = f"the declared {fact}" if field is not None else f"that the platform says it is {fact}"
+            yield "not-declared", field, what
+    if isinstance(condition, Paper) and condition.paper not in centre.evidence:
+        yield "not-declared", f"evidence.{condition.paper}", f"the digest of the paper {condition.paper}"
+    counts_new = isinstance(condition, Threshold) and condition.counted == "newly_added"
+    if centre.baseline is None and (counts_new or isinstance(condition, NewlyAdded)):
+        yield "no-baseline", "baseline, baseline_date", BASELINE
+    guided = isinstance(condition, Guide) and items_of(condition)
+    if guided and centre.guide_year != policy.document.guide_year:
+        yield "guide-year-differs", "guide_year", f"the guide year {policy.document.guide_year}"
+    asks_where = isinstance(condition, Declared | Paper | NewlyAdded | Threshold)
+    if asks_where and not lies_within(policy.jurisdiction, centre.jurisdiction):
+        yield "outside-jurisdiction", "jurisdiction", f"that the centre lies in {policy.jurisdiction}"

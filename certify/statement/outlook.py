@@ -1,0 +1,119 @@
+"""What a device can expect of a measurement, for people and machines: what bounds it, where it counts, what is missing.
+
+Nothing is computed here; that is `certify.judge.expectation`. What can be done about a code stands in
+``configs/mending.yaml``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from bench.record import Device, DeviceModel, Precision
+from certify.judge.expectation import Demand, Expectation, Prospect, expectations
+from certify.judge.plausibility import row_of
+from certify.policy.ratings import Rating, Ratings
+from certify.policy.reasons import mending, reasons
+from certify.statement.bounds import bound_text
+
+
+class Outlook(NamedTuple):
+    """What is known of one device's figures before they are measured."""
+
+    model: DeviceModel
+    rating: Rating | None  # of the whole unit that it is, or is a part of
+    nominal_mflop_s: dict[Precision, int]
+    expected: tuple[Expectation, ...]
+
+    @property
+    def against(self) -> tuple[str, ...]:
+        """The codes that keep a figure from counting somewhere, each once."""
+        codes = (code for one in self.expected for prospect in one.prospects for code in prospect.against)
+        return tuple(dict.fromkeys(codes))
+
+    def lines(self) -> list[str]:
+        """Return it for people."""
+        lines = [f"  rating: {row_text(self.model, self.rating)}"]
+        for one in self.expected:
+            limit = one.limit
+            name, most = (None, None) if limit is None else (limit.name, limit.mflop_s)
+            lines.append(f"  {one.precision}: {bound_text(one.step, name, most)}")
+            lines += [f"    {text}" for text in prospect_texts(one.prospects)]
+        for code in self.against:
+            lines.append(f"  missing: {code}: {reasons()[code].en}")
+            lines += [f"    {mending()[code].en}"] if code in mending() else []
+        if noted := dict.fromkeys(code for one in self.expected for code in one.notes):
+            lines.append(f"  noted: {', '.join(noted)}; see petaseal explain CODE")
+        return lines
+
+    def as_json(self) -> dict[str, object]:
+        """Return it for machines (docs/devices.md)."""
+        return {
+            "row": None if self.rating is None else self.rating.accelerator,
+            "confidence": None if self.rating is None else self.rating.confidence,
+            "precisions": [
+                {
+                    "precision": one.precision,
+                    "step": one.step,
+                    "limit": None if one.limit is None else one.limit.name,
+                    "limit_mflop_s": None if one.limit is None else one.limit.mflop_s,
+                    "nominal_mflop_s": one.nominal_mflop_s,
+                    "notes": list(one.notes),
+                    "counting": [
+                        {
+                            "policies": list(prospect.demand.policies),
+                            "class": prospect.demand.pool_class,
+                            "grade": prospect.demand.grade,
+                            "can_count": prospect.can_count,
+                            "codes": list(prospect.against),
+                        }
+                        for prospect in one.prospects
+                    ],
+                }
+                for one in self.expected
+            ],
+            "missing": [missing_json(code) for code in self.against],
+        }
+
+
+def outlook_of(model: DeviceModel, device: Device, ratings: Ratings, demands: Iterable[Demand]) -> Outlook:
+    """Return what a device's figures can expect (see `expectations`)."""
+    row = row_of(model, ratings)
+    rated: Iterable[Precision] = () if row.rating is None else row.rating.rates
+    nominal = {precision: rate for precision in rated if (rate := row.nominal_mflop_s(precision)) is not None}
+    return Outlook(model, row.rating, nominal, expectations(model, device, ratings, demands))
+
+
+def row_text(model: DeviceModel, rating: Rating | None) -> str:
+    """Return what the ratings know of a device, as far as a figure is bounded by it."""
+    if model.kind == "cpu":
+        return "none is needed: a processor is bounded by its instruction set, cores and clock"
+    if rating is None:
+        return "none: no row of the ratings table is certainly this model's"
+    rated = ", ".join(sorted(rating.rates)) or "nothing"
+    facts = [f"confidence {rating.confidence}"]
+    facts += [] if rating.units is None else [f"{rating.units} units"]
+    facts += [] if rating.memory_bytes is None else [f"{rating.memory_bytes / 1e9:.0f} GB"]
+    return f"{rating.accelerator} ({', '.join(facts)}), rates {rated}"
+
+
+def prospect_texts(prospects: Sequence[Prospect]) -> list[str]:
+    """Return where a figure can count and where not; classes and policies of one answer together."""
+    classes: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[str]] = {}
+    for one in prospects:
+        classes.setdefault((one.demand.grade, one.against, one.demand.policies), []).append(one.demand.pool_class)
+    policies: dict[tuple[str, tuple[str, ...], str], list[str]] = {}
+    for (grade, against, names), own in classes.items():
+        policies.setdefault((grade, against, ", ".join(own)), []).extend(names)
+    texts = []
+    for (grade, against, all_classes), under in policies.items():
+        what = f"counts 0 ({', '.join(against)})" if against else f"can count at {grade}"
+        texts.append(f"{what} as {all_classes} under {', '.join(under)}")
+    return texts
+
+
+def missing_json(code: str) -> dict[str, object]:
+    """Return what a code means, and who can do what about it, in both languages."""
+    entry, mended = reasons()[code], mending().get(code)
+    mend = None if mended is None else {"en": mended.en, "zh": mended.zh}
+    return {"code": code, "effect": entry.effect, "en": entry.en, "zh": entry.zh, "mend": mend}

@@ -1,0 +1,1 @@
+"""Simulations whose tables stand in the documentation, with their seeds; tests repeat them with others."""
