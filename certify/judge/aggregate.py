@@ -189,6 +189,15 @@ class CeilingSum:
     certified_mflop_s: int = 0  # of those counted
     least_mflop_s: int | None = None  # the lowest of their limits
 
+    def add_figure(self, counts: bool, certified_mflop_s: int, limit_mflop_s: int | None) -> None:
+        """Add one figure and the limit that binds it."""
+        self.figures += 1
+        if counts:
+            self.counted += 1
+            self.certified_mflop_s += certified_mflop_s
+        if limit_mflop_s is not None and (self.least_mflop_s is None or limit_mflop_s < self.least_mflop_s):
+            self.least_mflop_s = limit_mflop_s
+
     def add(self, other: CeilingSum) -> None:
         """Add other figures under the same limit."""
         self.figures += other.figures
@@ -402,10 +411,10 @@ def _tally_figure(
             tally.vendors.setdefault((pool.pool, model.vendor), Sum()).add_figure(figure, nominal)
     grade, step, limit = judgement.grade, judgement.step, judgement.limit
     name, most = (None, None) if limit is None else (limit.name, limit.mflop_s)
-    under = tally.ceilings.setdefault(
-        CeilingKey(pool.pool, workload, model.vendor, model.model, step, name), CeilingSum()
-    )
-    under.add(CeilingSum(1, int(not blocking), 0 if blocking else figure.certified_mflop_s, most))
+    kind_key = CeilingKey(pool.pool, workload, model.vendor, model.model, step, name)
+    if (under := tally.ceilings.get(kind_key)) is None:
+        under = tally.ceilings[kind_key] = CeilingSum()
+    under.add_figure(not blocking, figure.certified_mflop_s, most)
     counts = counted and not blocking
     if explain is not None:
         node_id = found.record.node_id

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from bench.record import Figure, NodeRecord, Precision, Workload
 from certify.judge.case import Judgement, Plan, Setting, references_of
-from certify.judge.parts import Row, too_many_parts, wholes_of
+from certify.judge.parts import PARTS, Row, Whole, too_many_parts, wholes_of
 from certify.judge.plausibility import row_of
-from certify.judge.rules import judge, setting_of
+from certify.judge.rules import judge, setting_of, timed_kinds
 from certify.policy.ratings import Ratings
 
 
@@ -36,6 +36,7 @@ def figures_of(record: NodeRecord, ratings: Ratings, plan: Plan) -> Figures:
     rows = tuple(row_of(model, ratings) for model in record.models)
     highest = {m.precision: ratings.highest_mflop_s(m.precision) for m in record.measurements}
     model_of = {device.device: device.model for device in record.devices}
+    timed = timed_kinds(record)
     found: dict[str, dict[Workload, tuple[Setting, Figure]]] = {name: {} for name in model_of}
     rates: dict[tuple[str, str], dict[Precision, int]] = {}  # of one choice of shape: like is compared with like
     for measurement in record.measurements:
@@ -45,12 +46,14 @@ def figures_of(record: NodeRecord, ratings: Ratings, plan: Plan) -> Figures:
             index = model_of[figure.device]
             if index not in settings:
                 settings[index] = setting_of(
-                    record, measurement, record.models[index], rows[index], plan, highest[workload.precision]
+                    record, measurement, record.models[index], rows[index], plan, highest[workload.precision], timed
                 )
             found[figure.device].setdefault(workload, (settings[index], figure))
             rates.setdefault((figure.device, workload.choice), {})[workload.precision] = figure.sustained_mflop_s
     beside = references_of(record)
-    wholes = wholes_of(record, rows, {d: {w: f for w, (_, f) in own.items()} for d, own in found.items()}, highest)
+    wholes: dict[tuple[str, Workload], Whole] = {}
+    if any(model.count_unit in PARTS for model in record.models):
+        wholes = wholes_of(record, rows, {d: {w: f for w, (_, f) in own.items()} for d, own in found.items()}, highest)
     return Figures(
         rows,
         too_many_parts(record, rows),

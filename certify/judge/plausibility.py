@@ -17,6 +17,7 @@ from certify.judge.ceilings import WHOLE, Ceilings, Facts, Issued, Limit
 from certify.judge.parts import Row, Whole, share_of
 from certify.policy.ratings import Rating, Ratings, plain
 
+OTHER_PRECISION: dict[Precision, Precision] = {"fp16": "fp64", "fp64": "fp16"}  # R12: compared on one device
 MAX_ENERGY_DISAGREEMENT_PPM = 100_000  # R12: power readings are averages over up to a second
 
 
@@ -66,14 +67,15 @@ def ceilings_of(setting: Setting, facts: Facts, whole: Whole | None = None) -> C
 
 def facts_of(setting: Setting, figure: Figure, references: Sequence[Reference] = ()) -> Facts:
     """Return what R12 looks at."""
-    # What was measured beside the fixed figure bounds the tuned one too.
-    fixed = Workload(setting.measurement.precision, "fixed")
-    wanted = setting.profile.companions_of(figure.device.partition(":")[0], fixed)
-    issued = [
-        Issued(b.rate_mflop_s, b.clock_mean_mhz)
-        for b in (s.figure for s in references if s.companion.kernel in wanted)
-        if b.exact and b.rate_mflop_s and b.clock_mean_mhz
-    ]
+    issued: list[Issued] = []
+    if references:  # what was measured beside the fixed figure bounds the tuned one too
+        fixed = Workload(setting.measurement.precision, "fixed")
+        wanted = setting.profile.companions_of(figure.device.partition(":")[0], fixed)
+        issued = [
+            Issued(b.rate_mflop_s, b.clock_mean_mhz)
+            for b in (s.figure for s in references if s.companion.kernel in wanted)
+            if b.exact and b.rate_mflop_s and b.clock_mean_mhz
+        ]
     return Facts(
         precision=setting.measurement.precision,
         rate_mflop_s=figure.sustained_mflop_s,
@@ -125,10 +127,9 @@ def r12_power(case: Case) -> Codes:
 def r12_ratio(case: Case) -> Codes:
     """R12: the FP16 and FP64 rates of one device fit its silicon."""
     precision, rating = case.setting.measurement.precision, case.setting.row.rating
-    others: dict[Precision, Precision] = {"fp16": "fp64", "fp64": "fp16"}
-    if rating is None or precision not in others:
+    other = OTHER_PRECISION.get(precision)
+    if rating is None or other is None:
         return ()
-    other = others[precision]
     rate = case.figure.sustained_mflop_s
     impossible = ceilings.ratio_impossible(precision, rate, other, case.other_rates.get(other), rating)
     return ("precision-ratio-impossible",) if impossible else ()

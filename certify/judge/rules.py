@@ -95,8 +95,19 @@ def setting_of(
     row: Row,
     plan: Plan,
     highest_mflop_s: int | None = None,
+    timed: frozenset[str] = frozenset(),
 ) -> Setting:
-    """Return what the figures of a measurement share, and judge what needs no figure (R1, R3, R4, R12's row)."""
+    """Return what the figures of a measurement share, and judge what needs no figure (R1, R3, R4, R12's row).
+
+    Args:
+        record: of one node.
+        measurement: of the record.
+        model: of the devices.
+        row: of the model.
+        plan: of the campaign.
+        highest_mflop_s: the table's highest rating of the precision.
+        timed: kinds of device that gave event times somewhere in the record (`timed_kinds`).
+    """
     m = measurement
     return Setting(
         record,
@@ -113,12 +124,7 @@ def setting_of(
         {kind: names for kind in plan.profile.kernels if (names := plan.profile.companions_of(kind, m.workload))},
         tuple(size for s in plan.profile.registered(m.workload) if (size := s.m * s.n * s.k) > m.m * m.n * m.k),
         {device.device: place for place, device in enumerate(record.devices)},
-        frozenset(
-            kind_of(device)
-            for one in record.measurements
-            for device, over_ns in zip(one.device, one.event_over_ns, strict=True)
-            if over_ns is not None
-        ),
+        timed,
         UNREADABLE in record.environment.switches.values(),
         (
             *row.codes,
@@ -127,6 +133,16 @@ def setting_of(
             *r4_registered(m, plan),
             *r12_announced(record, row.rating),
         ),
+    )
+
+
+def timed_kinds(record: NodeRecord) -> frozenset[str]:
+    """Return the kinds of device that gave event times somewhere in a record."""
+    return frozenset(
+        kind_of(device)
+        for one in record.measurements
+        for device, over_ns in zip(one.device, one.event_over_ns, strict=True)
+        if over_ns is not None
     )
 
 
