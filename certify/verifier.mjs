@@ -180,6 +180,7 @@ function stepsFit(s) {
   return shown && [...s.pools, ...s.classes].every((line) => {
     const [rows, devices] = line.pool ? [under(line), "counted"] : [parts(line.pool_class), "devices"];
     return [line.counted, line.existing, line.with_witness].every(inside)
+      && line.with_witness.devices <= line.untested.devices
       && same(of(line.steps, "devices"), [line.counted.devices, line.counted.certified_mflop_s])
       && of(on(line.steps, "none"), "devices")[1] <= line.counted.never_scheduled_mflop_s
       && [...rows, ...line.steps].every(({ step }) =>
@@ -267,7 +268,13 @@ async function recompute(s, bytes, publicKey, schemas) {
   const part = classes.find((one) => one.pool_class === "intelligent")?.counted.certified_mflop_s ?? 0;
   const totals = { certified_mflop_s, sustained_mflop_s, nominal_mflop_s };
   same("the bookkeeping", s.bookkeeping, { ...totals, intelligent_share_ppm: ppm(part, certified_mflop_s) });
-  for (const v of s.verdicts) for (const one of v.operator ? v.bases : []) { // what is decided is so by its numbers
+  const told = s.verdicts.filter((v) => v.operator && v.bases.length); // what is decided is so by its numbers
+  for (const v of s.verdicts.filter((one) => !told.includes(one))) { // a share that is shown; a guide, by its items
+    const met = v.verdict === "met" && !told.some((one) => one.policy === v.policy && one.verdict === "met");
+    const decides = v.bases.length && [v, ...v.bases].some((one) => one.verdict !== "insufficient_evidence");
+    same(v.condition, !met && !decides, true);
+  }
+  for (const v of told) for (const one of v.bases) {
     const lines = classes.filter((line) => v.classes.includes(line.pool_class)), whole = one.whole_mflop_s ?? 0;
     const of = (part) => lines.reduce((a, line) => a + line[part][`${one.basis}_mflop_s`], 0);
     const observed = of("counted") - (v.counted === "newly_added" ? of("existing") : 0);

@@ -121,6 +121,8 @@ def _sums_problems(statement: CapacityStatement) -> Iterator[str]:
             held = totals.on_accepted_hold_mflop_s
             if not totals.never_scheduled_mflop_s <= held <= totals.certified_mflop_s:
                 yield f"what is never scheduled, rests on holds and is certified of {name} do not contain one another"
+        if line.with_witness.devices > line.untested.devices:
+            yield f"{name} has more devices that count with a witness only than devices that count 0"
         if _added(line.steps, "none")[1] > line.counted.never_scheduled_mflop_s:
             yield f"{name} has more on the step none than what it says is never scheduled"
     for pool in statement.pools:

@@ -7,6 +7,7 @@ level recomputed. Everything of one step is written in one transaction, after it
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,11 @@ from certify.registry.storage import tables
 from certify.registry.storage.rows import store_records, store_statement
 from certify.registry.storage.store import Staged
 from certify.statement.age import check_age
-from certify.statement.build import CapacityStatement
+from certify.statement.build import CapacityStatement, ClassLine, PoolLine
 from certify.statement.claim import Claim
 from certify.trust.store import accept_files
 
+MOST_COUNT = 2**31 - 1  # what a column of counts holds
 MOST_MFLOP_S = 10**14  # of one class of one statement: 100 EFLOPS, what a whole city wants by 2027
 
 
@@ -237,6 +239,8 @@ def _late_fault(registry: Registry, connection: Connection, statement: CapacityS
 
 def _implausible(statement: CapacityStatement) -> str | None:
     """Return what no statement can say of itself: nobody has recomputed it yet, and its sums are shown already."""
+    if (what := _misfit(statement)) is not None:
+        return what
     for line in statement.classes:
         pools = [pool for pool in statement.pools if pool.pool_class == line.pool_class]
         for part in ("counted", "existing", "with_witness", "untested"):
@@ -254,6 +258,40 @@ def _implausible(statement: CapacityStatement) -> str | None:
     if {line.pool_class for line in statement.classes} != {pool.pool_class for pool in statement.pools}:
         return "has pools of other classes than it adds up"
     return None
+
+
+def _misfit(statement: CapacityStatement) -> str | None:
+    """Return which lines of a statement no table takes: those of another pool than the centre's, twice, or too many."""
+    pools = [(pool.pool, pool.pool_class) for pool in statement.pools]
+    if pools != [(pool.pool, pool.pool_class) for pool in statement.centre.pools]:
+        return "has other pools than its centre"
+    lines: dict[str, list[object]] = {
+        "classes": [line.pool_class for line in statement.classes],
+        "steps": [(pool.pool, line.step) for pool in statement.pools for line in pool.steps],
+        "vendors": [(line.pool, line.vendor) for line in statement.vendors],
+    }
+    for name, keys in lines.items():
+        if len(set(keys)) != len(keys):
+            return f"has two lines of its {name} for the same"
+    if not {line.pool for line in statement.vendors} <= {name for name, _ in pools}:
+        return "has vendors in pools that it does not have"
+    most = max(_counts(statement))
+    return f"counts {most} of something, more than {MOST_COUNT}" if most > MOST_COUNT else None
+
+
+def _counts(statement: CapacityStatement) -> Iterator[int]:
+    """Yield every number of devices, nodes and records that a table holds."""
+    yield statement.records
+    for pool in statement.pools:
+        yield pool.nodes_recorded
+        yield from (one.devices for one in pool.steps)
+    yield from (one.devices for one in statement.vendors)
+    lines: tuple[PoolLine | ClassLine, ...] = (*statement.pools, *statement.classes)
+    for line in lines:
+        yield from (line.untested.devices, line.untested.devices_without_rating)
+        for totals in (line.counted, line.with_witness):
+            yield from (totals.devices, totals.devices_without_rating)
+    yield from (one.nodes_missing for one in statement.classes)
 
 
 def _parse(content: bytes) -> Opened[CapacityStatement]:

@@ -180,7 +180,7 @@ step_lines = Table(
     metadata,
     _of_statement(primary_key=True),
     Column("pool", NAME, primary_key=True),
-    Column("step", String(16), primary_key=True),
+    Column("step", NAME, primary_key=True),
     Column("devices", Integer, nullable=False),
     Column("certified_mflop_s", BigInteger, nullable=False),
 )

@@ -235,6 +235,27 @@ def test_step_8_another_document_of_the_same_operator(centre: Measured, work: Pa
     assert code(centre.verify(work)) == "predicate-type-wrong"
 
 
+def better_step(value: dict[str, Any]) -> None:
+    """Call the evidence better than it is, wherever it stands."""
+    said = value["predicate"]
+    for line in (*said["pools"], *said["classes"]):
+        line["steps"][0]["step"] = "measured"
+    for line in said["ceilings"]:
+        line["step"] = "measured"
+
+
+def decided(**changes: Any) -> Edit:
+    """Return a lie: the demand is met, whatever the numbers beside it."""
+
+    def change(value: dict[str, Any]) -> None:
+        verdict = value["predicate"]["verdicts"][3]
+        for one in (verdict, *verdict["bases"]):
+            one.update(verdict="met", reason=None)
+        verdict.update(changes)
+
+    return change
+
+
 STATED: dict[str, tuple[Edit, str | None]] = {
     # 7: the type
     "step 7 an unknown field": (lambda v: v["predicate"].update(extra=1), "schema-invalid"),
@@ -348,6 +369,11 @@ STATED: dict[str, tuple[Edit, str | None]] = {
     "step 16 a better step": (put("classes.0.steps.0.step", "measured"), "statement-differs"),
     "step 16 sum under a limit": (put("ceilings.0.certified_mflop_s", lambda n: n + 1), "statement-differs"),
     "step 16 never scheduled": (put("pools.0.counted.never_scheduled_mflop_s", 1), "statement-differs"),
+    "step 16 a better step everywhere": (better_step, "statement-differs"),
+    "step 16 more with a witness than counts 0": (
+        several(put("pools.0.with_witness.devices", 9), put("classes.0.with_witness.devices", 9)),
+        "statement-differs",
+    ),
     "step 16 a looser limit": (put("ceilings.0.least_mflop_s", lambda n: n + 1), "statement-differs"),
     "step 16 upper": (put("classes.0.counted.upper_mflop_s", None), "statement-differs"),
     "step 16 pool's total": (put("pools.0.counted.sustained_mflop_s", lambda n: n * 2), "statement-differs"),
@@ -367,6 +393,8 @@ STATED: dict[str, tuple[Edit, str | None]] = {
     "step 16 inventory": (put("inventory.0.devices", lambda n: n + 1), "statement-differs"),
     "step 16 inventory's model": (put("inventory.0.model", "H100"), "statement-differs"),
     "step 16 verdict": (put("verdicts.3.verdict", "met"), "statement-differs"),
+    "step 16 verdict without a demand": (decided(operator=None), "statement-differs"),
+    "step 16 verdict without numbers": (decided(bases=[]), "statement-differs"),
     "step 16 verdict's reason": (put("verdicts.3.reason", None), "statement-differs"),
     "step 16 threshold": (put("verdicts.3.threshold_mflop_s", 1), "statement-differs"),
     "step 16 draft called in force": (put("verdicts.0.document_status", "in_force"), "statement-differs"),
@@ -393,6 +421,7 @@ SEEN_ALONE = (
     "step 16 a better step",
     "step 16 sum under a limit",
     "step 16 never scheduled",
+    "step 16 more with a witness than counts 0",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -40,6 +41,7 @@ from certify.registry.storage.integrity import check
 from certify.statement.build import CapacityStatement
 from certify.trust.root import read_root
 from certify.trust.trusted_set import Revocation
+from tests.certify.attacks import canonical, payload_of
 from tests.certify.exceptional import above_best_known, exceptional_policy
 from tests.certify.measured import Measured, withdraw
 from tests.certify.registry.laid import CENTRE, OTHER, SINCE, Laid, certified, lay_centre
@@ -250,6 +252,61 @@ def test_many_at_once_are_stored_once(registry: Registry, centre: Measured) -> N
     assert len({one.receipt for one in answers}) == 1
     assert sum(not one.repeated for one in answers) == 1
     assert (count(registry, tables.statements), count(registry, tables.decisions)) == (1, 1)
+
+
+def twice(*path: str | int) -> Callable[[Any], None]:
+    """Return a lie that changes no sum: a list has its first line again, with nothing in it."""
+
+    def change(said: Any) -> None:
+        lines = functools.reduce(lambda one, step: one[step], path, said)
+        lines.append({name: 0 if isinstance(value, int) else value for name, value in lines[0].items()})
+
+    return change
+
+
+def many(*path: str) -> Callable[[Any], None]:
+    """Return a lie: more of something than there is, in pools and classes alike."""
+
+    def change(said: Any) -> None:
+        for line in (*said["pools"], *said["classes"]):
+            functools.reduce(lambda one, step: one[step], path[:-1], line)[path[-1]] = 2**40
+
+    return change
+
+
+def other_pools(said: Any) -> None:
+    """Name another pool than the centre has."""
+    for line in (*said["pools"], *said["ceilings"], *said["vendors"]):
+        line["pool"] = "other"
+
+
+UNFIT: dict[str, Callable[[Any], None]] = {
+    "steps twice": twice("pools", 0, "steps"),
+    "vendors twice": twice("vendors"),
+    "a class twice": twice("classes"),
+    "other pools": other_pools,
+    "a vendor elsewhere": lambda said: said["vendors"].append({**said["vendors"][0], "pool": "other"}),
+    "untested devices": many("untested", "devices"),
+    "devices without rating": many("counted", "devices_without_rating"),
+}
+
+
+@pytest.mark.parametrize("lie", UNFIT)
+def test_lines_that_no_table_takes_are_refused(registry: Registry, centre: Measured, place: Laid, lie: str) -> None:
+    value = payload_of(statement_of(centre))
+    UNFIT[lie](value["predicate"])
+    sealed = dsse.seal(canonical(value), PAYLOAD_TYPE, [place.key("operator")])
+    decided = ingest.submit_statement(registry, sealed, OPERATOR)
+    assert (decided.decision, decided.code) == ("refused", "statement-differs")
+    assert check(registry).ok
+
+
+def test_a_step_of_other_rules_may_have_a_long_name(registry: Registry, centre: Measured, place: Laid) -> None:
+    value = payload_of(statement_of(centre))
+    value["predicate"]["rules"] = "petaseal-rules/9.9"
+    value["predicate"]["pools"][0]["steps"][0]["step"] = "s" * 63
+    sealed = dsse.seal(canonical(value), PAYLOAD_TYPE, [place.key("operator")])
+    assert ingest.submit_statement(registry, sealed, OPERATOR).decision == "accepted"
 
 
 def test_what_is_refused_is_kept_as_refused(registry: Registry, centre: Measured) -> None:

@@ -368,7 +368,7 @@ def upgrade() -> None:
         "step_lines",
         sa.Column("statement", sa.String(length=64), nullable=False),
         sa.Column("pool", sa.String(length=64), nullable=False),
-        sa.Column("step", sa.String(length=16), nullable=False),
+        sa.Column("step", sa.String(length=64), nullable=False),
         sa.Column("devices", sa.Integer(), nullable=False),
         sa.Column("certified_mflop_s", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["statement"], ["statements.payload_sha256"], name="fk_step_lines_statement"),
