@@ -222,7 +222,8 @@ class Tally:
     existing: int = 0  # devices found that the baseline lists
     findings: Counter[tuple[str, str]] = field(default_factory=Counter)  # code, workload
     not_counted: list[tuple[str, str, str, tuple[str, ...]]] = field(default_factory=list)  # node, device, workload
-    grades: set[Grade] = field(default_factory=set)
+    grades: set[Grade] = field(default_factory=set)  # of what counts
+    with_witness_grades: set[Grade] = field(default_factory=set)  # of what counts once a witness vouches
     simulated: bool = False
     measured_from: str = "9999-12-31T23:59:59.999999Z"
     measured_until: str = "0001-01-01T00:00:00.000000Z"
@@ -245,6 +246,7 @@ class Tally:
         self.findings += other.findings
         self.not_counted += other.not_counted
         self.grades |= other.grades
+        self.with_witness_grades |= other.with_witness_grades
         self.simulated |= other.simulated
         self.measured_from = min(self.measured_from, other.measured_from)
         self.measured_until = max(self.measured_until, other.measured_until)
@@ -419,9 +421,10 @@ def _tally_figure(
     if explain is not None:
         node_id = found.record.node_id
         explain(JudgedFigure(node_id, pool.pool, setting, figure, counted, codes, grade, counts, step, limit))
-    if counts:
-        tally.grades.add("smoke" if grade is None or "cpu-fallback" in codes else grade)
-    elif counted:
+    if counted and standing is not None:
+        grades = tally.with_witness_grades if standing == "witness" else tally.grades
+        grades.add("smoke" if grade is None or "cpu-fallback" in codes else grade)
+    if counted and not counts:
         tally.not_counted.append((found.record.node_id, found.device.device, label, blocking))
     return counts
 

@@ -212,7 +212,7 @@ class CapacityStatement(Document, frozen=True, kw_only=True):
     records_root: Sha256  # RFC 6962 Merkle root over the records' payload digests, ascending
     measured_from: UtcTime
     measured_until: UtcTime
-    grade: Grade | None  # lowest of the counted records; null where nothing counts
+    grade: Grade | None  # lowest of what counts, be it with a witness only; null where there is neither
     simulated: bool
     pools: Annotated[tuple[PoolLine, ...], Meta(min_length=1)]
     classes: Annotated[tuple[ClassLine, ...], Meta(min_length=1)]
@@ -249,8 +249,8 @@ def build(tally: Tally, records_root: str, basis: Basis, issue: Issue) -> Capaci
         for name in CLASSES
         if any(pool.pool_class == name for pool in scope.centre.pools)
     )
-    grade = min(tally.grades, key=GRADES.index, default=None)
-    evidence = _evidence(tally, basis, missing, grade)
+    grade = min(tally.grades | tally.with_witness_grades, key=GRADES.index, default=None)
+    evidence = _evidence(tally, basis, missing)
     return CapacityStatement(
         rules=RULES_VERSION,
         issue=issue,
@@ -497,12 +497,12 @@ def _bookkeeping(classes: tuple[ClassLine, ...]) -> Bookkeeping:
     )
 
 
-def _evidence(tally: Tally, basis: Basis, missing: list[ExpectedNode], grade: Grade | None) -> Evidence:
+def _evidence(tally: Tally, basis: Basis, missing: list[ExpectedNode]) -> Evidence:
     scope = basis.scope
     found = sum(tally.found.values())
     return Evidence(
         classes=_class_evidence(tally, scope, missing),
-        grade=grade,
+        grade=min(tally.grades, key=GRADES.index, default=None),  # no witness is known to the verdicts
         simulated=tally.simulated,
         jurisdiction=scope.centre.jurisdiction,
         declarations=scope.centre.declarations,

@@ -523,6 +523,18 @@ def test_the_grade_is_the_lowest_among_what_counts() -> None:
     assert build(tally, ROOT, basis({}, ONE_POOL), ISSUE).grade == "standard"
 
 
+def test_what_a_witness_makes_count_has_a_grade_too() -> None:
+    """A registry counts it by this grade, and no verdict knows of it."""
+    tally = Tally(grades={"certification"}, with_witness_grades={"standard"}, node_ids={node_name(0)})
+    statement = build(tally, ROOT, basis({}, ONE_POOL), ISSUE)
+    assert (statement.grade, Tally().with_witness_grades) == ("standard", set())
+    alone = Tally(with_witness_grades={"certification"}, node_ids={node_name(0)})
+    assert build(alone, ROOT, basis({}, ONE_POOL), ISSUE).grade == "certification"
+    other = Tally()
+    other.add(tally)
+    assert other.with_witness_grades == {"standard"}
+
+
 BELONGS: dict[str, dict[str, Any]] = {
     "campaign-differs by name": {"campaign_id": "other"},
     "profile-differs by name": {"profile": "smoke"},

@@ -192,6 +192,9 @@ def test_a_witness_makes_count_what_needs_one(
     assert found.shown.witnessed
     assert found.shown.with_witness_mflop_s == found.witnessed.certified_mflop_s > 0
     assert (found.shown.certified_mflop_s, found.witnessed.devices, found.untested.devices) == (0, 1, 0)
+    with registry.store.reading() as connection:
+        (head,) = read_parts(connection, registry.now, 300)[CENTRE].heads
+    assert head.facts.grade == "smoke"  # a city counts nothing of a statement without a grade
     (node,) = rows(registry, tables.node_lines)
     assert (node.certified_mflop_s, node.with_witness_mflop_s) == (0, found.witnessed.certified_mflop_s)
     assert check(registry).ok, check(registry).lines()
