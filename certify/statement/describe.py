@@ -92,7 +92,7 @@ def warnings_of(statement: CapacityStatement) -> list[str]:
     kinds = {
         "simulated": statement.simulated,
         "smoke": statement.grade == "smoke",
-        "nothing": statement.grade is None,
+        "nothing": not any(line.counted.devices for line in statement.classes),  # a witness may yet make it count
     }
     return [kind for kind, holds in kinds.items() if holds]
 

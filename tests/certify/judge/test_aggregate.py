@@ -45,6 +45,7 @@ from certify.judge.aggregate import (
 from certify.judge.identities import Uniqueness, device_keys, identities
 from certify.policy.policies import Policy
 from certify.statement.build import Basis, CapacityStatement, Totals, Untested, build
+from certify.statement.describe import warnings_of
 from tests.certify import signed
 from tests.certify.judged import ISSUE, ROOT, basis_of, centre_of, policy_of, statement_of
 from tests.certify.measured import DAY, node_name, test_campaign
@@ -529,7 +530,8 @@ def test_what_a_witness_makes_count_has_a_grade_too() -> None:
     statement = build(tally, ROOT, basis({}, ONE_POOL), ISSUE)
     assert (statement.grade, Tally().with_witness_grades) == ("standard", set())
     alone = Tally(with_witness_grades={"certification"}, node_ids={node_name(0)})
-    assert build(alone, ROOT, basis({}, ONE_POOL), ISSUE).grade == "certification"
+    statement = build(alone, ROOT, basis({}, ONE_POOL), ISSUE)
+    assert (statement.grade, warnings_of(statement)) == ("certification", ["nothing"])  # nothing counts as yet
     other = Tally()
     other.add(tally)
     assert other.with_witness_grades == {"standard"}
