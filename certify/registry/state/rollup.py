@@ -308,7 +308,8 @@ def _missing(lines: list[_Line]) -> tuple[Missing, ...]:
 
 def _domestic_ppm(conditions: Iterable[CityCondition]) -> int | None:
     """Return the share of certified intelligent compute on devices of domestic vendors; None where no policy asks."""
-    shares = (line for one in conditions if one.verdict.operator is None for line in one.verdict.bases)
+    shown = (one.verdict for one in conditions if one.verdict.operator is None)
+    shares = (line for verdict in shown if verdict.classes == ("intelligent",) for line in verdict.bases)
     return next((line.observed_ppm for line in shares if line.basis == "certified"), None)
 
 

@@ -281,6 +281,15 @@ def test_who_and_where(connection: Connection, store: Store) -> None:
     assert told.devices_contested == 5
 
 
+def test_the_domestic_share_is_of_intelligent_compute(connection: Connection, store: Store) -> None:
+    """A policy may ask for that of other classes before."""
+    add_statement(connection, "gz-1", [exactly(3 * PFLOPS, vendor="HUAWEI"), exactly(PFLOPS, "supercomputing")])
+    asked = next(one for one in GUANGZHOU.conditions if one.condition == "domestic")
+    before = replace(asked, condition="domestic-hpc", classes=("supercomputing",))
+    both = replace(GUANGZHOU, conditions=(before, *GUANGZHOU.conditions))
+    assert city(connection, store, both).domestic_ppm == 1_000_000
+
+
 def test_thresholds_stand_in_policies_only(connection: Connection, store: Store) -> None:
     add_statement(connection, "gz-1", [exactly(2 * PFLOPS)])
     lower = replace(
