@@ -35,12 +35,12 @@ from bench.units import utc_ns, utc_text
 from certify.campaign.enrolment import enrolled_keys, read_node_keys
 from certify.campaign.roster import Counted, EngineNode, Wishes, enlist
 from certify.documents.caps import CAPS
-from certify.documents.dsse import seal
-from certify.documents.kinds import PAYLOAD_TYPE, make_document
+from certify.documents.dsse import parse_envelope, seal
+from certify.documents.kinds import PAYLOAD_TYPE, make_document, parse_payload
 from certify.keys.signers import PrivateKey
 from certify.policy.centre import Centre, load_centre
 from certify.policy.policies import Policy, Threshold, load_policy
-from certify.statement.baseline import baseline_path
+from certify.statement.baseline import baseline_path, check_baseline
 from certify.statement.campaign import policies_of
 
 SECOND_NS = 10**9
@@ -260,13 +260,17 @@ def files_beside(centre_name: str, centre: Centre, policies: Sequence[Policy]) -
     """Return what a statement will need besides: the signed baseline, and policies that are not installed ones.
 
     Raises:
-        InputError: the baseline cannot be read.
+        InputError, RefusedError: the baseline cannot be read, or is not the one of the centre file.
     """
     import yaml
 
     files = {}
     if (baseline := baseline_path(centre_name, centre)) is not None:
-        files[baseline.name] = read_bytes(baseline, CAPS.baseline_bytes)
+        content = read_bytes(baseline, CAPS.baseline_bytes)
+        envelope = parse_envelope(content, CAPS.baseline_bytes, baseline)
+        # its keys are looked at when the statement is made; what would refuse it then anyway is said before the load
+        check_baseline(parse_payload("baseline", envelope.payload, baseline).predicate, centre, baseline)
+        files[baseline.name] = content
     for policy in policies:
         if policy.policy not in config_names("policies"):
             text = yaml.safe_dump(msgspec.to_builtins(policy), allow_unicode=True, sort_keys=False)

@@ -21,6 +21,7 @@ from certify.documents.listing import decode_listing
 from certify.judge.aggregate import accepted_holds, counting_of
 from certify.judge.expectation import Demand
 from certify.policy.centre import Centre, Pool, load_centre
+from certify.policy.missing import missing
 from certify.policy.policies import Policy, load_policy
 from certify.policy.ratings import Ratings
 from certify.policy.reasons import mending
@@ -132,6 +133,10 @@ class Terms(NamedTuple):
             if GRADES.index(own) < GRADES.index(policy.minimum_grade):
                 what = f"{policy.policy} wants grade {policy.minimum_grade}, and {self.profile.profile} reaches {own}"
                 found.append(f"{what}: its conditions cannot be met (grade-too-low). {mending()['grade-too-low'].en}")
+            lacks = missing(self.centre, (policy,), ())  # no verdict yet: what no declaration of the centre file gives
+            if fields := dict.fromkeys(lack.field for lack in lacks if lack.field is not None):
+                what = f"{policy.policy} lacks in the centre file: {', '.join(fields)}"
+                found.append(f"{what} (not-declared). The campaign binds that file: fill it in, and create it anew.")
         return tuple(found)
 
 

@@ -85,12 +85,21 @@ def open_baseline(
         return None
     content = read_bytes(path, CAPS.baseline_bytes)
     opened: Opened[Baseline] = open_document("baseline", content, trust, at, path, lambda opened: dated)
-    if opened.predicate.centre_id != centre.centre_id:
-        raise RefusedError("centre-differs", f"is of the centre {opened.predicate.centre_id}", where=path)
-    if opened.predicate.taken_at[:10] != centre.baseline_date:
-        what = f"was taken on {opened.predicate.taken_at[:10]}, and the centre says {centre.baseline_date}"
-        raise RefusedError("baseline-differs", what, where=path)
+    check_baseline(opened.predicate, centre, path)
     return opened
+
+
+def check_baseline(baseline: Baseline, centre: Centre, path: Path) -> None:
+    """Refuse a baseline that is not the one of which the centre file speaks.
+
+    Raises:
+        RefusedError: `centre-differs`, `baseline-differs` (another date).
+    """
+    if baseline.centre_id != centre.centre_id:
+        raise RefusedError("centre-differs", f"is of the centre {baseline.centre_id}", where=path)
+    if baseline.taken_at[:10] != centre.baseline_date:
+        what = f"was taken on {baseline.taken_at[:10]}, and the centre says {centre.baseline_date}"
+        raise RefusedError("baseline-differs", what, where=path)
 
 
 def baseline_facts(baseline: Opened[Baseline] | None) -> tuple[str | None, int]:

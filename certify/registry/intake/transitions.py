@@ -83,4 +83,4 @@ def _check_pool(connection: Connection, centre_id: str, project: str, pool: str)
     )
     if connection.execute(query).first() is None:
         what = f"the newest statement of {centre_id} has no pool {pool}"
-        raise RefusedError("pool-unknown", what, fix="name the project too where the centre has several")
+        raise RefusedError("pool-unknown", what, fix="name the project too, where its statements name one")

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bench.errors import InputError, PetasealError
 from bench.launchers.base import EngineNode
@@ -21,7 +22,8 @@ from bench.units import utc_ns, utc_text
 from certify.campaign.opening import Opened, Opening, open_folder, reopen
 from certify.campaign.roster import Enlisted, Wishes, enlist, node_id_of
 from certify.keys.files import load_private, new_key
-from certify.policy.centre import Pool
+from certify.policy.centre import Pool, load_centre
+from certify.statement.baseline import empty_baseline, sign_baseline
 from certify.statement.campaign import read_campaign
 from tests.bad_input.command import contents
 from tests.bench.fleet import BEGIN_NS
@@ -270,6 +272,34 @@ def test_what_cannot_be_opened_leaves_nothing(tmp_path: Path, changes: dict[str,
     with pytest.raises(PetasealError) as caught:
         opened(tmp_path, **changes)
     assert caught.value.code == code
+    assert not (tmp_path / "campaign").exists()
+
+
+@pytest.mark.parametrize(
+    ("day", "changes", "expected"),
+    [
+        ("2026-01-01", {}, None),
+        ("2025-12-31", {}, "baseline-differs"),
+        ("2026-01-01", {"centre_id": "another"}, "centre-differs"),
+        (None, {}, "file-missing"),
+    ],
+)
+def test_a_baseline_that_no_statement_would_take_is_refused_before_the_load(
+    tmp_path: Path, day: str | None, changes: dict[str, Any], expected: str | None
+) -> None:
+    new_key(tmp_path / "operator.pem", None)
+    told = centre_yaml(baseline="baseline.dsse.json", baseline_date="2026-01-01")
+    (tmp_path / "centre.yaml").write_text(yaml.safe_dump(told, allow_unicode=True))
+    if day is not None:
+        empty = replace(empty_baseline(load_centre(str(tmp_path / "centre.yaml")), day, "empty hall"), **changes)
+        sign_baseline(empty, tmp_path / "operator.pem", None, tmp_path / "baseline.dsse.json")
+    if expected is None:
+        folder = opened(tmp_path).folder.root
+        assert (folder / "baseline.dsse.json").read_bytes() == (tmp_path / "baseline.dsse.json").read_bytes()
+        return
+    with pytest.raises(PetasealError) as caught:
+        opened(tmp_path)
+    assert caught.value.code == expected
     assert not (tmp_path / "campaign").exists()
 
 

@@ -175,7 +175,16 @@ def test_create_for_machines(place: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (model,) = made["models"]
     assert (model["pool"], model["vendor"], model["model"]) == ("ai", "Acme", "Acme 1")
     assert (model["devices"], model["nodes"], model["can_count"]) == (2, 0, True)
-    assert made["remarks"] == []
+    (remark,) = made["remarks"]
+    assert "guangzhou-2000p lacks in the centre file: baseline, baseline_date (not-declared)" in remark
+
+
+def test_create_names_each_field_that_a_policy_lacks_once(place: Path) -> None:
+    bare: dict[str, Any] = {"park": None, "project_id": None, "jurisdiction": None}
+    said = [line for line in created(place, **bare).out.splitlines() if "(not-declared)" in line]
+    assert [line.partition(" (")[0].partition(": ")[2] for line in said] == [
+        "park, jurisdiction, baseline, baseline_date, project_id"
+    ]
 
 
 def test_create_says_what_no_device_can_mend(place: Path) -> None:
@@ -185,6 +194,7 @@ def test_create_says_what_no_device_can_mend(place: Path) -> None:
         "not-in-operation",
         "untested",
         "grade-too-low",
+        "not-declared",
     ]
 
 
@@ -230,7 +240,8 @@ def test_check_says_what_the_devices_of_all_nodes_can_count(place: Path, monkeyp
     assert created(place).status == 0
     answer = petaseal("campaign", "check", place / "c")
     assert answer.status == 0, answer.err
-    assert "  no problem was found\npool ai: 4 x Huawei Ascend910B3 on 2 node(s)\n" in answer.out
+    assert "  no problem was found\nguangzhou-2000p lacks in the centre file: baseline, baseline_date" in answer.out
+    assert "\npool ai: 4 x Huawei Ascend910B3 on 2 node(s)\n" in answer.out
     assert "  fp16: bounded by the rating: at most 328.650 TFLOPS (rating)\n" in answer.out
     assert "    can count at certification as intelligent under guangzhou-2000p\n" in answer.out
 
