@@ -211,9 +211,11 @@ def describe_verdict(verdict: Verdict) -> list[str]:
 def _growth_lines(verdict: Verdict) -> list[str]:
     if (growth := verdict.growth) is None:
         return []
-    before = f"{growth.baseline_devices} device(s)" if growth.baseline_devices else "nothing, as is declared"
-    now = f"{growth.still_present_devices} of them still there, {growth.new_devices} new device(s)"
-    return [f"baseline: {before}; {now}; newly added {rate_text(growth.newly_added_mflop_s)} certified"]
+    before = "nothing, as is declared"
+    if growth.baseline_devices:
+        before = f"{growth.baseline_devices} device(s), {growth.still_present_devices} of them still there"
+    added = f"newly added {rate_text(growth.newly_added_mflop_s)} certified"
+    return [f"baseline: {before}; {growth.new_devices} new device(s); {added}"]
 
 
 def bases_lines(verdict: Verdict) -> list[str]:

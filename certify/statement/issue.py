@@ -67,6 +67,7 @@ from certify.statement.records import RECORD_SUFFIX, Examined, Examiner, Seen, c
 from certify.trust.trusted_set import TrustedSet
 
 DEFAULT_POLICIES = ("guangzhou-2000p",)
+BASELINE = "baseline.dsse.json"  # where the centre has one: whoever recomputes the statement needs it
 OUTPUTS = ("records.jsonl", "statement.html", "statement.dsse.json")  # in the order of writing
 
 
@@ -194,7 +195,8 @@ def certify(request: Request, progress: Callable[[int], None] = lambda records: 
     trust = TrustedSet.named([key.public for key in keys])
     now = utc_text(time.time_ns())
     before = _before(request, centre, policies, trust, now)
-    baseline = open_baseline(baseline_path(request.centre, centre), centre, trust, now)
+    inventory = baseline_path(request.centre, centre)
+    baseline = open_baseline(inventory, centre, trust, now)
     campaign, starts_at = _campaign(request, trust, now)
     scope = Scope(
         centre=centre,
@@ -228,13 +230,16 @@ def certify(request: Request, progress: Callable[[int], None] = lambda records: 
     lacking = missing(centre, policies, statement.verdicts)
     made = Made(statement, request.out, keyids, hashlib.sha256(payload).hexdigest(), lacking)
     page = render(statement, policies, " ".join(keyids), made.payload_sha256)
-    there = {name for name in OUTPUTS if os.path.lexists(request.out / name)}  # left by a run that was killed
+    outputs = OUTPUTS if baseline is None else (BASELINE, *OUTPUTS)
+    there = {name for name in outputs if os.path.lexists(request.out / name)}  # left by a run that was killed
     try:
+        if inventory is not None:
+            write_atomic(request.out / BASELINE, read_bytes(inventory, CAPS.baseline_bytes))
         _write_records(request, examined, order)
         write_atomic(request.out / "statement.html", page.encode())
         write_atomic(request.out / "statement.dsse.json", seal(payload, PAYLOAD_TYPE, keys))
     except BaseException:
-        for name in set(OUTPUTS) - there:
+        for name in set(outputs) - there:
             with contextlib.suppress(OSError):
                 (request.out / name).unlink()
         raise

@@ -124,7 +124,9 @@ def test_a_centre_of_910b3_under_an_empty_baseline() -> None:
     growth = of(statement, "newly-added").growth
     assert growth is not None
     assert (growth.baseline_devices, growth.new_devices) == (0, CARDS)
-    assert "nothing, as is declared" in "\n".join(describe_verdict(of(statement, "newly-added")))
+    text = "\n".join(describe_verdict(of(statement, "newly-added")))
+    assert f"nothing, as is declared; {CARDS} new device(s)" in text
+    assert "still there" not in text  # of nothing
     assert statement.baseline_sha256 is not None
 
 

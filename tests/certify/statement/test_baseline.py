@@ -67,6 +67,7 @@ def test_from_the_inventory_to_the_statement(tmp_path: Path) -> None:
     assert growth is not None
     assert (growth.baseline_devices, growth.still_present_devices, growth.new_devices) == (3, 2, 2)
     assert growth.newly_added_mflop_s == line.counted.certified_mflop_s - line.existing.certified_mflop_s
+    assert (made.out / "baseline.dsse.json").read_bytes() == signed.read_bytes()  # goes with the statement
     assert one.verify(baseline=signed).refusal is None
     refusal = one.verify().refusal
     assert refusal is not None

@@ -177,6 +177,9 @@ def test_what_stood_there_before_is_not_newly_added() -> None:
     assert growth is not None
     assert (growth.baseline_devices, growth.still_present_devices, growth.new_devices) == (3, 1, 1)
     assert growth.newly_added_mflop_s == T - 1
+    assert "baseline: 3 device(s), 1 of them still there; 1 new" in "\n".join(
+        describe_verdict(scale(found, "newly-added"))
+    )
     assert outcome(found, "newly-added") == ("declared", None)
     assert outcome(statement(tally(old=amount(5 * T))), "newly-added") == ("not_met", "nothing-new")
 

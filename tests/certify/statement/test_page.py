@@ -262,3 +262,9 @@ def test_where_to_look_further() -> None:
         assert KEYID in text
         assert SHA in text
         assert "petaseal verify statement.dsse.json" in text
+
+
+def test_the_page_says_how_to_verify_it() -> None:
+    found = statement(tally(amount(T)))
+    assert "records.jsonl --baseline baseline.dsse.json" in page(replace(found, baseline_sha256="ef" * 32))
+    assert "--baseline" not in page(replace(found, baseline_sha256=None))
