@@ -13,6 +13,7 @@ from bench.record import SUBWINDOWS
 from bench.record.interval import Bounds, WindowSpread, bounds_of, spread_above
 from bench.units import gemm_mflop, percent_text, rate_text
 from certify.audit.run import Report
+from certify.judge.ceilings import bound_of
 from certify.policy.policies import Condition, Policy, demand
 from certify.policy.reasons import effect_of, reasons
 from certify.policy.verdicts import Verdict
@@ -215,8 +216,7 @@ def _chain(one: Chain) -> Iterator[str]:
     yield f"  R7         {spread.total_ns / 10**9:.3f} s counted: grade {judged.grade or 'none'}"
     covered = f"{f.opened_ns:,} to {f.covered_until_ns:,} ns after the opening"
     yield f"  R10        {covered}, clock {record.clock.source}"
-    limit = judged.limit
-    yield f"  R12        {bound_text(judged.step, *((None, None) if limit is None else limit[:2]))}"
+    yield f"  R12        {bound_text(judged.step, *bound_of(judged.limit))}"
     yield from _telemetry(one)
     for code in judged.codes:
         yield f"  {effect_of(code):10} {code}"

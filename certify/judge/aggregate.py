@@ -27,7 +27,7 @@ from bench.record import (
 )
 from certify.documents.kinds import spki_bytes
 from certify.judge.case import Plan, Setting
-from certify.judge.ceilings import NEVER_SCHEDULED, Limit, LimitName, Step
+from certify.judge.ceilings import NEVER_SCHEDULED, Limit, LimitName, Step, bound_of
 from certify.judge.figures import Judged, figures_of
 from certify.judge.identities import DeviceKeys, device_keys
 from certify.judge.parts import Row, parenthood
@@ -412,7 +412,7 @@ def _tally_figure(
         if counted and standing != "witness":
             tally.vendors.setdefault((pool.pool, model.vendor), Sum()).add_figure(figure, nominal)
     grade, step, limit = judgement.grade, judgement.step, judgement.limit
-    name, most = (None, None) if limit is None else (limit.name, limit.mflop_s)
+    name, most = bound_of(limit)
     kind_key = CeilingKey(pool.pool, workload, model.vendor, model.model, step, name)
     if (under := tally.ceilings.get(kind_key)) is None:
         under = tally.ceilings[kind_key] = CeilingSum()

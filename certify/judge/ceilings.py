@@ -77,6 +77,11 @@ class Limit(NamedTuple):
     code: str
 
 
+def bound_of(limit: Limit | None) -> tuple[LimitName | None, int | None]:
+    """Return the name and the rate, MFLOP/s, of the limit that binds a figure; None and None where nothing does."""
+    return (None, None) if limit is None else (limit.name, limit.mflop_s)
+
+
 class Ceilings(NamedTuple):
     """All limits that exist for a figure, and the strongest evidence among them."""
 

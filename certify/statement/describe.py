@@ -9,6 +9,7 @@ from bench.record import Campaign, Companion, CompanionFigure, Figure, NodeRecor
 from bench.record.judged import Explained, Judged
 from bench.units import efficiency, full_name, percent_text, rate_text, truncated
 from certify.judge.case import Plan
+from certify.judge.ceilings import bound_of
 from certify.judge.figures import figures_of
 from certify.judge.rules import crowd, identity
 from certify.policy.ratings import installed_ratings
@@ -31,16 +32,16 @@ def judge_record(record: NodeRecord, campaign: Campaign, profile: Profile) -> Ju
     """Return what the rules make of a record's figures, before any centre or policy is known."""
     found: Judged = {}
     figures = figures_of(record, installed_ratings(), Plan(campaign, profile))
+    of_node = crowd(record)
     for device in record.devices:
         model = record.models[device.model]
         crowded = ["too-many-parts"] if device.device in figures.crowded else []
-        own = (*crowd(record), *identity(device, model), *crowded)
+        own = (*of_node, *identity(device, model), *crowded)
         for workload, judged in figures.judged[device.device].items():
             judgement = judged.judgement
             effects = {code: effect_of(code) for code in (*own, *judgement.codes)}
-            limit = judgement.limit
-            name, most = (None, None) if limit is None else (limit.name, limit.mflop_s)
-            found[device.device, str(workload)] = Explained(effects, judgement.step, name, most)
+            bound = bound_of(judgement.limit)
+            found[device.device, str(workload)] = Explained(effects, judgement.step, *bound)
     return found
 
 

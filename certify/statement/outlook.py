@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from bench.record import Device, DeviceModel, Precision
+from certify.judge.ceilings import bound_of
 from certify.judge.expectation import Demand, Expectation, Prospect, expectations
 from certify.judge.plausibility import row_of
 from certify.policy.ratings import Rating, Ratings
@@ -35,9 +36,7 @@ class Outlook(NamedTuple):
         """Return it for people."""
         lines = [f"  rating: {row_text(self.model, self.rating)}"]
         for one in self.expected:
-            limit = one.limit
-            name, most = (None, None) if limit is None else (limit.name, limit.mflop_s)
-            lines.append(f"  {one.precision}: {bound_text(one.step, name, most)}")
+            lines.append(f"  {one.precision}: {bound_text(one.step, *bound_of(one.limit))}")
             lines += [f"    {text}" for text in prospect_texts(one.prospects)]
         for code in self.against:
             lines.append(f"  missing: {code}: {reasons()[code].en}")
