@@ -9,23 +9,31 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
 
 import typer
 
 from bench.errors import InputError, Interrupted
-from bench.show import progress, show_devices, show_plan, show_result
+from bench.show import progress, say_faulty, show_devices, show_plan, show_result
 
 if TYPE_CHECKING:
     from bench.devices.base import Found
     from bench.engine.node import Request, Start
-    from bench.record import Campaign, Device, DeviceModel, NodeRecord, Precision, Profile
+    from bench.output import Reserved
+    from bench.record import Campaign, Device, DeviceModel, NodeRecord, Profile, Workload
     from bench.record.judged import Judged, Outlook
 
 DeviceOption = Annotated[
     str, typer.Option("--device", help='"all", or a list like "cpu", "cuda:0,cuda:1", "fake:8" (eight scripted fakes)')
 ]
-PrecisionOption = Annotated[str, typer.Option("--precision", help='such as "fp16,fp64" (default: the profile\'s)')]
+PrecisionOption = Annotated[
+    str, typer.Option("--precision", help='such as "fp16,fp64-tuned" (default: what the profile measures in the class)')
+]
+ClassOption = Annotated[
+    str | None,
+    typer.Option("--class", help="of the pool that it is for (default: supercomputing for CPUs, else intelligent)"),
+]
+AlsoOption = Annotated[str, typer.Option("--also", help='measured besides, such as "fp64,fp16-tuned"')]
 KernelOption = Annotated[str | None, typer.Option("--kernel", help="such as gemm-torch (default: the device's)")]
 ScenarioOption = Annotated[Path | None, typer.Option("--scenario", help="what fake devices do (YAML)")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]
@@ -45,8 +53,8 @@ class Signer(Protocol):
 class Sealing(Protocol):
     """What the root hands in: trust, signatures and judgement."""
 
-    def open_campaign(self, path: Path) -> Campaign:
-        """Return a campaign from its signed file."""
+    def open_campaign(self, path: Path, *, shared: bool = False) -> Campaign:
+        """Return a campaign from its signed file; `shared`: in a folder that others write to."""
         ...
 
     def signer(self, key_file: Path | None, passphrase_file: Path | None, state_dir: Path, machine_id: str) -> Signer:
@@ -88,10 +96,12 @@ def mount(app: typer.Typer, sealing: Sealing, foresee: Foresee) -> None:
     ) -> None:
         """Show what is on this node, what would bound its figures, and whether these can count."""
         from bench.devices import survey_devices
+        from bench.record.identities import collisions
 
         use_scenario(scenario)
         outlook = foresee(policy or (), ratings)
-        found, problems = survey_devices(device)
+        found, unusable = survey_devices(device)
+        problems = [*unusable, *collisions([one.device for one in found])]
         show_devices(found, problems, outlook, as_json)
         if problems:
             raise typer.Exit(1)
@@ -104,6 +114,8 @@ def mount(app: typer.Typer, sealing: Sealing, foresee: Foresee) -> None:
         ] = None,
         device: DeviceOption = "all",
         precision: PrecisionOption = "",
+        pool_class: ClassOption = None,
+        also: AlsoOption = "",
         kernel: KernelOption = None,
         campaign: Annotated[Path | None, typer.Option("--campaign", help="the centre's campaign (signed file)")] = None,
         node: Annotated[str | None, typer.Option("--node", help="the campaign's name of this node")] = None,
@@ -113,38 +125,58 @@ def mount(app: typer.Typer, sealing: Sealing, foresee: Foresee) -> None:
         key: Annotated[Path | None, typer.Option("--key", help="key that signs (default: this node's own)")] = None,
         passphrase_file: Annotated[Path | None, typer.Option("--passphrase-file", help="of the key")] = None,
         scenario: ScenarioOption = None,
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and measure nothing")] = False,
+        replace_identities: Annotated[
+            bool,
+            typer.Option("--replace-identities", help="make up uuids, serials and addresses: to publish; counts 0"),
+        ] = False,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="print the plan, its time and energy, and measure nothing")
+        ] = False,
         as_json: JsonOption = False,
     ) -> None:
         """Measure this node and write a signed record with its samples."""
+        from bench.clock import check_clock
+        from bench.devices import faulty_neighbours
+        from bench.engine.fit import refuse_unfit
         from bench.environment import machine_id, node_id, refuse_emulation
-        from bench.record.files import refuse_existing, state_dir
+        from bench.output import Place, reserved
+        from bench.record.files import state_dir
 
         use_scenario(scenario)
-        refuse_emulation(os.environ)
+        unset = refuse_emulation(os.environ)
         given = sealing.open_campaign(campaign) if campaign else None
         agreed = start_of(given, node, start)
-        found, plan, precisions = choose(device, profile, precision, given)
+        if replace_identities and given is not None:
+            raise InputError("usage", "--replace-identities is for a record of its own", fix="leave --campaign out")
+        found, plan, workloads = choose(device, profile, Wanted(names(precision), pool_class, names(also)), given)
         check_kernel(kernel)
+        sound = say_faulty([*found, *faulty_neighbours(found)])
         if dry_run:
-            show_plan(found, plan, precisions, as_json)
+            refuse_unfit(sound, plan, workloads)
+            show_plan(sound, plan, given or alone(plan, workloads), workloads, foresee((), None), as_json)
             return
+        check_clock()
         machine = machine_id()
         name = node or node_id(machine)
-        record_path, samples_path = out / f"{name}.record.dsse.json", out / f"{name}.samples.csv.gz"
-        refuse_existing(record_path, "choose another with --out", writable=True)
-        signer = sealing.signer(key, passphrase_file, state_dir(), machine)
-        from bench.engine.node import Request
-
-        request = Request(found, plan, precisions, name, signer.spki_b64, given, agreed, kernel)
+        place = Place(out, name)
         try:
-            record = measure_and_write(request, signer, record_path, samples_path, as_json)
+            with reserved(place) as kept:
+                signer = sealing.signer(key, passphrase_file, state_dir(), machine)
+                from bench.engine.node import Request
+
+                spki_b64 = signer.spki_b64
+                request = Request(
+                    *(found, plan, workloads, name, spki_b64, given, agreed, kernel),
+                    replace_identities=replace_identities,
+                    unset=unset,
+                )
+                record = measure_and_write(request, signer, kept, as_json)
         except KeyboardInterrupt:
             raise Interrupted("interrupted; the measurement was ended and nothing was left half-written") from None
         own = given or record.campaign
         assert own is not None
         judged = sealing.judge(record, own, plan)
-        show_result(record, record_path, samples_path, judged, sealing, as_json)
+        show_result(record, place.record, place.samples, judged, sealing, as_json)
         if went_wrong(record, judged):
             raise typer.Exit(1)
 
@@ -182,30 +214,70 @@ def use_scenario(scenario: Path | None) -> None:
     from bench.scenario import SCENARIO_VARIABLE, read_scenario
 
     if scenario is not None:
-        os.environ[SCENARIO_VARIABLE] = str(scenario.absolute())
+        os.environ[SCENARIO_VARIABLE] = _lasting(scenario)
         read_scenario()
 
 
+def _lasting(file: Path) -> str:
+    """Return a name under which worker processes find a file too: a pipe gives its content once, and to this one."""
+    from bench.record.configs import YAML_MAX_BYTES
+    from bench.record.reading import read_given
+
+    if not file.is_fifo():
+        return str(file.absolute())
+    copy = os.memfd_create(file.name)
+    os.write(copy, read_given(file, YAML_MAX_BYTES))
+    return f"/proc/{os.getpid()}/fd/{copy}"
+
+
+class Wanted(NamedTuple):
+    """What a run was asked to measure; () and None: what its profile says of the class of its devices."""
+
+    precisions: Sequence[str]
+    pool_class: str | None
+    also: Sequence[str]
+
+
+def names(text: str) -> list[str]:
+    """Return the names in a list like "fp16,fp64"."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def choose(
-    device: str, profile: str | None, precision: str, campaign: Campaign | None
-) -> tuple[list[Found], Profile, tuple[Precision, ...]]:
-    """Return devices, profile and precisions of a run; those of the campaign where there is one.
+    device: str, profile: str | None, wanted: Wanted, campaign: Campaign | None
+) -> tuple[list[Found], Profile, tuple[Workload, ...]]:
+    """Return devices, profile and workloads of a run; in a campaign those that it has windows for.
 
     Raises:
         InputError: one of them is unknown, or the campaign does not have it.
     """
     from bench.devices import select_devices
-    from bench.profile import chosen_precisions, load_profile
+    from bench.profile import chosen_workloads, load_profile
 
     plan = load_profile(profile or (campaign.profile if campaign else "standard"))
-    wanted = [name.strip() for name in precision.split(",") if name.strip()]
     if campaign is None:
-        return select_devices(device), plan, chosen_precisions(plan, wanted)
-    windows = list(dict.fromkeys(window.precision for window in campaign.windows))  # each in one or two choices
-    for name in wanted:
+        found = select_devices(device)
+        usual = "supercomputing" if all(one.model.kind == "cpu" for one in found) else "intelligent"
+        return found, plan, chosen_workloads(plan, wanted.pool_class or usual, wanted.precisions, wanted.also)
+    if wanted.pool_class is not None or wanted.also:
+        what = "--class and --also are for a node on its own: the campaign says what each pool measures"
+        raise InputError("usage", what, where=campaign.campaign_id)
+    windows = {str(window.workload): window.workload for window in campaign.windows}
+    for name in wanted.precisions:
         if name not in windows:
             raise InputError("unknown-precision", f"has no window for {name!r}", where=campaign.campaign_id)
-    return select_devices(device), plan, tuple(p for p in windows if not wanted or p in wanted)
+    return (
+        select_devices(device),
+        plan,
+        tuple(windows[name] for name in windows if name in (wanted.precisions or windows)),
+    )
+
+
+def alone(plan: Profile, workloads: Sequence[Workload]) -> Campaign:
+    """Return the campaign that a node would issue for itself, as far as its times matter."""
+    from bench.engine.schedule import self_issued
+
+    return self_issued(plan, workloads, "node", "0" * 32, 0)
 
 
 def check_kernel(kernel: str | None) -> None:
@@ -222,17 +294,14 @@ def check_kernel(kernel: str | None) -> None:
             raise InputError("unknown-kernel", f"there is no kernel {kernel!r}", fix=f"choose from {', '.join(names)}")
 
 
-def measure_and_write(
-    request: Request, signer: Signer, record_path: Path, samples_path: Path, quiet: bool
-) -> NodeRecord:
+def measure_and_write(request: Request, signer: Signer, kept: Reserved, quiet: bool) -> NodeRecord:
     """Measure, sign, and write the samples and then the record: a record that exists has its samples."""
     import hashlib
 
     from bench.engine.node import measure_node
-    from bench.output import write_record
 
     with progress(request, quiet) as tell:
         record, samples = measure_node(request, tell)
     envelope = signer.seal_record(record, hashlib.sha256(samples).hexdigest())
-    write_record(record_path, envelope, samples_path, samples)
+    kept.write_or_rescue(envelope, samples)
     return record

@@ -11,6 +11,10 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from bench import RELEASED, VERSION
+from bench.errors import InputError
+from bench.units import utc_text
+
 PAIR_NS = 20_000  # two clocks read within this are taken as read at once
 PAIR_TRIES = 5
 
@@ -41,6 +45,18 @@ class Clock(Protocol):
     def step_utc(self, at_ns: int, by_ns: int) -> None:
         """Make UTC jump by `by_ns` when the monotonic reading reaches `at_ns`: for fakes and tests."""
         ...
+
+
+def check_clock() -> None:
+    """Refuse a machine's clock that is before the release of petaseal: what it dates would be dated wrongly.
+
+    Raises:
+        InputError: `clock-before-release`.
+    """
+    now = utc_text(SystemClock().utc_ns())
+    if now < RELEASED:
+        what = f"the clock says {now}, and petaseal {VERSION} was released on {RELEASED}"
+        raise InputError("clock-before-release", what, where="this machine", fix="set its clock to the present time")
 
 
 class SystemClock:

@@ -10,14 +10,17 @@ import hashlib
 import platform
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from bench.errors import InputError, OutputExistsError
-from bench.record import Environment, Tool, emulation_libraries, write_atomic
-from bench.record.files import state_dir
+from bench.host.cgroup import read_limits
+from bench.host.container import in_container
+from bench.host.cpus import usable_cpus
+from bench.record import Environment, Tool, emulation_libraries, identifier, write_atomic
+from bench.record.files import state_dir, writing_state
 
 PACKAGES = ("bench", "kernels", "certify")
 SOURCE_SUFFIXES = (".py", ".cu", ".cuh")
@@ -29,6 +32,7 @@ class Variable(NamedTuple):
     name: str
     harmless: tuple[str, ...]
     effect: str
+    taken_away: bool = False  # rather than refused: images set it for everybody, and no operator has asked for it
 
 
 ZERO = ("0",)
@@ -36,7 +40,7 @@ STANDARD = ("standard",)
 # Sources: cuBLAS (floating-point emulation), PyTorch, oneDNN, oneMKL, hipBLASLt, rocBLAS, torch_mlu and IPEX manuals.
 VARIABLES = (
     Variable("NVIDIA_TF32_OVERRIDE", ZERO, "TF32"),
-    Variable("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", ZERO, "TF32"),
+    Variable("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", ZERO, "TF32", taken_away=True),
     Variable("TORCH_ALLOW_TF32_CNMATMUL_OVERRIDE", ZERO, "TF32"),
     Variable("CUBLAS_EMULATE_SINGLE_PRECISION", ZERO, "emulated FP32"),
     Variable("CUBLAS_EMULATE_DOUBLE_PRECISION", ZERO, "emulated FP64"),
@@ -46,30 +50,50 @@ VARIABLES = (
     Variable("DNNL_DEFAULT_FPMATH_MODE", ("strict",), "reduced precision"),
     Variable("MKL_BLAS_COMPUTE_MODE", STANDARD, "reduced precision"),
     Variable("HIPBLASLT_ALLOW_TF32", ZERO, "TF32"),
+    Variable("HIPBLASLT_EMULATE_SINGLE_PRECISION", ZERO, "emulated FP32"),
+    Variable("HIPBLASLT_EMULATE_DOUBLE_PRECISION", ZERO, "emulated FP64"),
+    Variable("HIPBLASLT_EMULATION_STRATEGY", (), "emulation"),
     Variable("HIPBLASLT_OVERRIDE_COMPUTE_TYPE_XF32", ("-1", "0"), "TF32"),
     Variable("ROCBLAS_INTERNAL_FP16_ALT_IMPL", ZERO, "BF16 in place of FP16"),
     Variable("IPEX_FP32_MATH_MODE", ("0", "fp32"), "TF32 or BF16 in place of FP32"),
 )
 
 
-def refuse_emulation(environ: Mapping[str, str]) -> None:
-    """Refuse an environment that enables emulation or reduced precision (R1).
+def refuse_emulation(environ: MutableMapping[str, str]) -> tuple[str, ...]:
+    """Refuse an environment that enables emulation or reduced precision (R1); take away what is only an image's.
+
+    What is taken away, neither this process nor the workers that it starts have: to be called before anything is
+    imported or asked that may read it.
+
+    Returns:
+        the names of the variables that were taken away.
 
     Raises:
-        InputError: a variable is set to a value that is not known to be harmless.
+        InputError: another variable is set to a value that is not known to be harmless.
     """
-    for variable in VARIABLES:
-        value = environ.get(variable.name, "").strip().lower()
-        if value and value not in variable.harmless:
+    enabling = [v for v in VARIABLES if environ.get(v.name, "").strip().lower() not in ("", *v.harmless)]
+    for variable in enabling:
+        if not variable.taken_away:
             raise InputError(
                 "emulation-enabled",
                 f"the environment variable {variable.name} is set and enables {variable.effect}",
                 fix=f"unset {variable.name}",
             )
+    for variable in enabling:
+        del environ[variable.name]
+    return tuple(variable.name for variable in enabling)
 
 
-def machine_id(etc: Path = Path("/etc/machine-id"), state: Path | None = None) -> str:
-    """Return this machine's own id, 32 hex digits; where the system has none, one that is created once and kept.
+def machine_id(etc: Path = Path("/etc/machine-id"), state: Path | None = None, root: Path = Path("/")) -> str:
+    """Return this machine's own id, 32 hex digits; where the system has none, one that is made for it once and kept.
+
+    Machines may share the state folder (a home on NFS): what is kept there is named after the host that it was made
+    for, by a digest, so that no two of them take one id, nor one node key.
+
+    Args:
+        etc: where the system keeps it.
+        state: the state folder.
+        root: the file system's root (tests).
 
     Raises:
         InputError: the id kept in the state folder is damaged, or none can be kept there.
@@ -80,9 +104,9 @@ def machine_id(etc: Path = Path("/etc/machine-id"), state: Path | None = None) -
         text = ""
     if _is_id(text):
         return text
-    path = (state_dir() if state is None else state) / "machine-id"
+    path = (state_dir() if state is None else state) / "machine-ids" / derived_id("host", "\n".join(host_facts(root)))
     if not path.exists():
-        with contextlib.suppress(OutputExistsError):  # of two first runs at once both then read the same id
+        with contextlib.suppress(OutputExistsError), writing_state():  # of two first runs both then read the same id
             write_atomic(path, secrets.token_hex(16).encode() + b"\n", mode=0o600, new=True)
     try:
         text = path.read_text(encoding="ascii").strip()
@@ -95,6 +119,71 @@ def machine_id(etc: Path = Path("/etc/machine-id"), state: Path | None = None) -
 
 def _is_id(text: str) -> bool:
     return len(text) == 32 and set(text) <= set("0123456789abcdef") and set(text) != {"0"}
+
+
+# What firmware writes where its maker wrote nothing, beyond the placeholders that `identifier` knows.
+DMI_PLACEHOLDERS = frozenset(
+    {
+        "3000200040005000006000700080009",
+        "20003000400050006000700080009",
+        "12345678123456781234567812345678",
+        "123456781234567890abcddeefaabbcc",
+        "chassisserialnumber",
+        "baseboardserialnumber",
+        "notsettable",
+        "empty",
+    }
+)
+
+
+def dmi_identity(root: Path = Path("/")) -> tuple[str, str] | None:
+    """Return the machine's identity by its firmware, as (what it is, value); None where only root may read it, or none.
+
+    Args:
+        root: the file system's root (tests).
+    """
+    for name in ("product_uuid", "product_serial", "board_serial"):
+        value = identifier(_text(root / "sys/class/dmi/id" / name))
+        if value is not None and value not in DMI_PLACEHOLDERS:
+            return f"DMI {name}", value
+    return None
+
+
+def machine_identities(root: Path = Path("/")) -> dict[str, str]:
+    """Return what tells this machine from others, by name. It is compared as a digest and never leaves the machine."""
+    firmware = dmi_identity(root)
+    return {"machine id": machine_id(root=root)} | ({} if firmware is None else dict([firmware]))
+
+
+def host_facts(root: Path) -> list[str]:
+    """Return what tells this host from others: its firmware's identity and an adapter's address, where there are any.
+
+    Where neither is certain to be unique, the running kernel's own id is added, which lasts until the next boot.
+
+    Args:
+        root: the file system's root.
+    """
+    firmware = dmi_identity(root)
+    addresses = _permanent_addresses(root)
+    facts = ([] if firmware is None else [firmware[1]]) + addresses[:1]
+    if firmware is None and not any(map(_is_universal, addresses)):
+        facts.append(_text(root / "proc/sys/kernel/random/boot_id").strip() or platform.node())
+    return facts
+
+
+def _permanent_addresses(root: Path) -> list[str]:
+    """Return the hardware addresses of the adapters on this host's buses, those first that a maker gave."""
+    found = []
+    for adapter in (root / "sys/class/net").glob("*"):
+        address, bus = _text(adapter / "address").strip().lower(), adapter / "device"
+        permanent = _text(adapter / "addr_assign_type").strip() == "0" and address.strip("0:")
+        if permanent and bus.exists() and "/usb" not in str(bus.resolve()):  # service processors' adapters are alike
+            found.append(address)
+    return sorted(found, key=lambda address: (not _is_universal(address), address))
+
+
+def _is_universal(address: str) -> bool:
+    return int(address[:2], 16) & 2 == 0
 
 
 def derived_id(purpose: str, machine: str) -> str:
@@ -153,20 +242,29 @@ def loaded_emulation(maps: Path = Path("/proc/self/maps")) -> list[str]:
     return [name for name in emulation_libraries() if name in loaded]
 
 
-def environment(libraries: Mapping[str, str], switches: Mapping[str, str], root: Path = Path("/")) -> Environment:
+def environment(
+    libraries: Mapping[str, str], switches: Mapping[str, str], root: Path = Path("/"), unset: tuple[str, ...] = ()
+) -> Environment:
     """Return the node's environment.
 
     Args:
         libraries: those that computed, with their versions, as the workers found them.
         switches: emulation and reduced-precision switches, as found after they were set off.
         root: the file system's root (tests).
+        unset: environment variables that the workers did not get.
     """
+    limits = read_limits(root)
     return Environment(
         os=_os_name(root),
         kernel=platform.release() or "unknown",
         architecture=platform.machine() or "unknown",
         python=platform.python_version(),
         virtualised=virtualised(root),
+        container=in_container(root),
+        cpus=len(usable_cpus()),
+        cpu_quota_mcpu=limits.quota_mcpu,
+        memory_limit_bytes=limits.memory_bytes,
+        unset=unset,
         libraries=dict(sorted(libraries.items())),
         switches=dict(sorted(switches.items())),
     )

@@ -81,8 +81,14 @@ class Interrupted(PetasealError):
 
 def one_line(text: str, limit: int = 500) -> str:
     """Return `text` on one line, printable and bounded: error texts quote hostile input."""
-    flat = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    flat = "".join(c if c.isprintable() else escaped(c) for c in text)
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+def escaped(character: str) -> str:
+    """Return how a character is shown that cannot be printed; of a file's name that is not UTF-8, each byte."""
+    code = ord(character)
+    return f"\\x{code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code:02x}"
 
 
 def public_text(text: str) -> str:

@@ -18,13 +18,18 @@ from bench.record import (
     Profile,
     Shape,
     Workload,
-    read_config,
+    read_profile,
 )
+from bench.record.fields import WorkloadName
+from bench.record.windows import named_workloads
 from kernels.base import MIN_DIMENSION
 
 SECOND_NS = 10**9
 LEAST_LAUNCHES_PER_SUBWINDOW = 4  # R4
 FINALISTS = 3
+# On accelerators, of operands: small shapes would need thousands of sets to exceed a cache (R3), each of which is made
+# on the host, copied and checked. A device is measured with fewer, larger ones wherever it is fast enough for them.
+MOST_SETS = 64
 
 # Beside operands and products: the check's temporaries, the library's workspace, up-cast copies.
 MEMORY_MARGIN_PERCENT = 150
@@ -47,7 +52,7 @@ def load_profile(name_or_file: str) -> Profile:
         InputError: there is none of that name, it is not well-formed, its window is too short for its grade, or a
             precision has no shapes.
     """
-    profile = read_config("profiles", name_or_file, Profile)
+    profile = read_profile(name_or_file)
     check_profile(profile, name_or_file)
     return profile
 
@@ -67,16 +72,15 @@ def check_profile(profile: Profile, where: object) -> None:
             where=where,
             fix="lengthen window_ns or lower the grade",
         )
-    if len(set(profile.precisions)) != len(profile.precisions):
-        raise InputError("profile-invalid", "names a precision twice", where=where)
-    if len(set(profile.choices)) != len(profile.choices):
-        raise InputError("profile-invalid", "names a choice of shape twice", where=where)
+    if not profile.measured:
+        what = "does not say what is measured in each class of pools"
+        raise InputError("profile-invalid", what, where=where, fix="name it: measured: {intelligent: [fp16]}")
+    if any(len(set(names)) != len(names) for names in profile.measured.values()):
+        raise InputError("profile-invalid", "names a workload twice in one class", where=where)
     beside = [names for kernels in profile.kernels.values() for names in kernels.companions.values()]
     if any(len(set(names)) != len(names) for names in beside):
         raise InputError("profile-invalid", "names a companion twice", where=where)
-    if "fixed" not in profile.choices and any(kernels.companions for kernels in profile.kernels.values()):
-        raise InputError("profile-invalid", "has companions and no fixed shape that they stand beside", where=where)
-    for workload in (Workload(p, c) for p in profile.precisions for c in profile.choices):
+    for workload in {one: None for own in profile.measured for one in profile.workloads_of(own)}:
         shapes = profile.registered(workload)
         if not shapes:
             raise InputError("profile-invalid", f"has no shapes for {workload}", where=where)
@@ -84,25 +88,20 @@ def check_profile(profile: Profile, where: object) -> None:
             raise InputError("profile-invalid", f"has a dimension below {MIN_DIMENSION}", where=where)
 
 
-def chosen_precisions(profile: Profile, wanted: Sequence[str]) -> tuple[Precision, ...]:
-    """Return the precisions to measure: those that were asked for, in that order, else the profile's.
+def chosen_workloads(
+    profile: Profile, pool_class: str, wanted: Sequence[str], also: Sequence[str]
+) -> tuple[Workload, ...]:
+    """Return what to measure: what was asked for, else what the profile measures in a class, and what is added.
 
     Raises:
-        InputError: the profile has no shapes for one, or one is named twice.
+        InputError: as `named_workloads`, or the profile measures nothing in the class.
     """
-    if not wanted:
-        return profile.precisions
-    known = {str(p): p for p in profile.shapes if all(profile.registered(Workload(p, c)) for c in profile.choices)}
-    for name in wanted:
-        if name not in known:
-            raise InputError(
-                "unknown-precision",
-                f"there is no precision {name!r} in profile {profile.profile}",
-                fix=f"choose from {', '.join(sorted(known))}",
-            )
-        if wanted.count(name) > 1:
-            raise InputError("unknown-precision", f"the precision {name} is named twice", fix="name each once")
-    return tuple(known[name] for name in wanted)
+    measured: dict[str, tuple[WorkloadName, ...]] = dict((profile.measured or {}).items())
+    if pool_class not in measured:
+        what, fix = f"measures nothing in {pool_class} pools", f"choose from {', '.join(measured)}"
+        raise InputError("usage", what, where=profile.profile, fix=fix)
+    own = named_workloads(profile, wanted or measured[pool_class])
+    return tuple(dict.fromkeys((*own, *named_workloads(profile, also))))
 
 
 def counted_ns(profile: Profile) -> int:
@@ -129,17 +128,28 @@ def needed_bytes(shape: Shape, precision: Precision, least_bytes: int) -> int:
     """Return the memory that a shape takes with all its operand sets and products, with a margin, in bytes."""
     item = ITEM_BYTES[precision]
     operands = (shape.m * shape.k + shape.k * shape.n) * item
-    sets = max(2, -(-least_bytes // operands))
+    sets = operand_sets(shape, precision, least_bytes)
     return sets * (operands + shape.m * shape.n * item) * MEMORY_MARGIN_PERCENT // 100
 
 
+def operand_sets(shape: Shape, precision: Precision, least_bytes: int) -> int:
+    """Return how many operand sets of a shape R3 asks for."""
+    return max(2, -(-least_bytes // ((shape.m * shape.k + shape.k * shape.n) * ITEM_BYTES[precision])))
+
+
 def choose_fixed(
-    profile: Profile, workload: Workload, least_bytes: int, memory_bytes: int | None, trial: TryShape
+    profile: Profile,
+    workload: Workload,
+    least_bytes: int,
+    memory_bytes: int | None,
+    trial: TryShape,
+    units: int | None = None,
+    most_sets: int | None = None,
 ) -> Trial:
     """Return the largest registered shape that fits and whose launch is short enough (R4).
 
     Shapes are tried upwards, each only if the rate seen so far says that it will be short enough: a device that is
-    slow on large shapes never has to run one.
+    slow on large shapes never has to run one. Those that need many operand sets are tried only if no other will do.
 
     Args:
         profile: with the registered shapes.
@@ -147,28 +157,45 @@ def choose_fixed(
         least_bytes: of all operand sets together (R3).
         memory_bytes: that operands may take; None where it is unknown.
         trial: tries a shape.
+        units: of the device: some shapes are registered for devices with so many only.
+        most_sets: of operands, as long as there is another shape; None for any number.
 
     Raises:
         DeviceError: no shape fits into the memory, or the smallest is still too slow.
     """
-    fitting = sorted(_fitting(profile, workload, least_bytes, memory_bytes), key=_flop)
+    fitting = _fitting(profile, workload, least_bytes, memory_bytes, units)
     longest = longest_launch_ns(profile)
-    best = Trial(fitting[0], trial(fitting[0]))
+    # A launch somewhat over the profile's wish still keeps R4 on the smallest shape, which is better than no figure.
+    bearable = longest * profile.launches_per_subwindow // LEAST_LAUNCHES_PER_SUBWINDOW
+    for shapes in _by_sets(fitting, workload.precision, least_bytes, most_sets):
+        best = _largest_short(shapes, longest, trial)
+        if best.launch_ns is not None and best.launch_ns <= bearable:
+            return best
     if best.launch_ns is None:
         raise DeviceError("out-of-memory", f"not even the smallest {workload} shape fits into the memory")
-    untried = fitting[1:]
-    while candidate := _largest_within(untried, best, longest):
+    raise DeviceError("no-shape", f"one launch of the smallest {workload} shape takes {best.launch_ns} ns")
+
+
+def _largest_short(shapes: Sequence[Shape], longest_ns: int, trial: TryShape) -> Trial:
+    """Return the largest of some shapes whose launch is short enough, else the smallest with its trial."""
+    smallest, *untried = sorted(shapes, key=_flop)
+    best = Trial(smallest, trial(smallest))
+    while best.launch_ns is not None and (candidate := _largest_within(untried, best, longest_ns)):
         tried = Trial(candidate, trial(candidate))
-        if tried.launch_ns is None or tried.launch_ns > longest:
+        if tried.launch_ns is None or tried.launch_ns > longest_ns:
             untried = [s for s in untried if _flop(s) < _flop(candidate)]
         else:
             best = tried
             untried = [s for s in untried if _flop(s) > _flop(candidate)]
-    # A launch somewhat over the profile's wish still keeps R4 on the smallest shape, which is better than no figure.
-    assert best.launch_ns is not None
-    if best.launch_ns > longest * profile.launches_per_subwindow // LEAST_LAUNCHES_PER_SUBWINDOW:
-        raise DeviceError("no-shape", f"one launch of the smallest {workload} shape takes {best.launch_ns} ns")
     return best
+
+
+def _by_sets(
+    shapes: Sequence[Shape], precision: Precision, least_bytes: int, most_sets: int | None
+) -> list[Sequence[Shape]]:
+    """Return shapes in the order in which to try them: first those that need few operand sets, then those of many."""
+    few = [s for s in shapes if most_sets is None or operand_sets(s, precision, least_bytes) <= most_sets]
+    return [group for group in (few, [s for s in shapes if s not in few]) if group]
 
 
 def choose_tuned(
@@ -179,11 +206,12 @@ def choose_tuned(
     trial: TryShape,
     seen: Trial,
     longer: TryShape | None = None,
+    most_sets: int | None = None,
 ) -> Trial:
     """Return the registered shape that was fastest in its trial (R4), of those that fit and are short enough.
 
     Args:
-        profile, workload, least_bytes, memory_bytes, trial: as in `choose_fixed`.
+        profile, workload, least_bytes, memory_bytes, trial, most_sets: as in `choose_fixed`.
         seen: a shape that was tried, whose rate says which others need not be.
         longer: tries one of the fastest again, for longer; None to take the fastest at once.
 
@@ -194,10 +222,13 @@ def choose_tuned(
     assert seen.launch_ns is not None
     fitting = _fitting(profile, workload, least_bytes, memory_bytes)
     hopeful = [s for s in fitting if seen.launch_ns * _flop(s) <= 2 * longest * _flop(seen.shape)]
-    # The largest operands first: the others are tried in their memory.
-    tried = [Trial(shape, trial(shape)) for shape in sorted(hopeful, key=_operands, reverse=True)]
-    within = [t for t in tried if t.launch_ns is not None and t.launch_ns <= longest]
-    if not within:
+    within: list[Trial] = []
+    for shapes in _by_sets(hopeful, workload.precision, least_bytes, most_sets):
+        tried = [Trial(shape, trial(shape)) for shape in sorted(shapes, key=_flop, reverse=True)]
+        within = [t for t in tried if t.launch_ns is not None and t.launch_ns <= longest]
+        if within:
+            break
+    else:
         raise DeviceError("no-shape", f"no registered {workload} shape is short enough")
     finalists = sorted(within, key=_ns_per_flop)[:FINALISTS]
     if longer is not None and len(finalists) > 1:
@@ -209,10 +240,12 @@ def _ns_per_flop(trial: Trial) -> Fraction:
     return Fraction(trial.launch_ns or 0, _flop(trial.shape))
 
 
-def _fitting(profile: Profile, workload: Workload, least_bytes: int, memory_bytes: int | None) -> list[Shape]:
+def _fitting(
+    profile: Profile, workload: Workload, least_bytes: int, memory_bytes: int | None, units: int | None = None
+) -> list[Shape]:
     fitting = [
         shape
-        for shape in profile.registered(workload)
+        for shape in profile.registered_for(workload, units)
         if memory_bytes is None or needed_bytes(shape, workload.precision, least_bytes) <= memory_bytes
     ]
     if not fitting:
@@ -222,10 +255,6 @@ def _fitting(profile: Profile, workload: Workload, least_bytes: int, memory_byte
 
 def _flop(shape: Shape) -> int:
     return 2 * shape.m * shape.n * shape.k
-
-
-def _operands(shape: Shape) -> int:
-    return shape.m * shape.k + shape.k * shape.n + shape.m * shape.n
 
 
 def _largest_within(shapes: Sequence[Shape], seen: Trial, longest_ns: int) -> Shape | None:

@@ -16,6 +16,7 @@ from msgspec import field
 
 from bench.errors import InputError
 from bench.record import Document, Name, Precision, Text, read_yaml
+from bench.record.fields import in_words
 from bench.record.node import CountUnit
 
 SCENARIO_VARIABLE = "PETASEAL_SCENARIO"
@@ -54,6 +55,7 @@ class Script(Document, frozen=True, kw_only=True):
     ecc_error_at_s: float | None = None
     foreign_before: int = 0
     foreign_from_s: float | None = None
+    first_launch_ns: int = 0  # by how much each kernel's first launch of a shape is longer: it loads or compiles
     event_ppm: int | None = 0  # by how much the device's own time is longer; null: it has none
     late_s: float = 0.0
     memory_limit_bytes: int | None = None  # less than it tells: operands beyond it do not fit
@@ -94,7 +96,7 @@ class Scenario(Document, frozen=True, kw_only=True):
         try:
             return msgspec.convert(msgspec.to_builtins(self.default) | own, Script)
         except msgspec.ValidationError as error:
-            raise InputError("config-invalid", str(error), where=f"scenario, device {index}") from None
+            raise InputError("config-invalid", in_words(error), where=f"scenario, device {index}") from None
 
 
 def read_scenario() -> Scenario:

@@ -79,9 +79,10 @@ class CpuSource:
         last, self._last_energy = self._last_energy, (now, known)
         if last is None or now <= last[0]:
             return None
-        spans = [span for _, span in self._energies]
-        microjoule = sum(b - a if b >= a else b - a + span for a, b, span in zip(last[1], known, spans, strict=True))
-        return microjoule * 10**6 // (now - last[0])  # uJ/ns * 10^6 = mW
+        ranges = [range_uj for _, range_uj in self._energies]
+        used = [energy_between(*one) for one in zip(last[1], known, ranges, strict=True)]
+        total = sum(microjoule for microjoule in used if microjoule is not None)
+        return None if None in used else total * 10**6 // (now - last[0])  # uJ/ns * 10^6 = mW
 
     def _throttled(self) -> tuple[str, ...] | None:
         if not self._throttles:
@@ -111,6 +112,23 @@ def energy_files(root: Path) -> list[tuple[Path, int]]:
         for folder in packages
         if _line(folder / "name").startswith("package")
     ]
+
+
+def energy_between(first_uj: int, last_uj: int, range_uj: int) -> int | None:
+    """Return the energy between two readings of a counter, microjoules; None where it cannot be told.
+
+    A counter that went back began again at its range. Where that is not known, or where more than half of it would have
+    passed between two readings, it was reset.
+
+    Args:
+        first_uj: the counter's first reading.
+        last_uj: its second.
+        range_uj: after which it begins again; 0 where it is not known.
+    """
+    if last_uj >= first_uj:
+        return last_uj - first_uj
+    wrapped_uj = last_uj - first_uj + range_uj
+    return wrapped_uj if 0 <= 2 * wrapped_uj <= range_uj and first_uj <= range_uj else None
 
 
 def _line(path: Path) -> str:

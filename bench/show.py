@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bench.devices.base import Found
     from bench.engine.node import Event, Request
     from bench.errors import PetasealError
-    from bench.record import Device, DeviceModel, NodeRecord, Precision, Profile
+    from bench.record import Campaign, Device, DeviceModel, NodeRecord, Profile, Workload
     from bench.record.judged import Judged, Outlook
 
 
@@ -104,6 +104,16 @@ def show_devices(
         typer.echo(f"cannot be used: {problem}", err=True)
 
 
+def say_faulty(found: Sequence[Found]) -> list[Found]:
+    """Say which devices are lost or broken, and return the others, which are measured."""
+    from bench.devices.base import Faulty, sound
+
+    for one in found:
+        if isinstance(one, Faulty):
+            typer.echo(f"{one.device.device} is not measured: {one.what} [{one.code}]", err=True)
+    return sound(found)
+
+
 def model_text(model: DeviceModel) -> str:
     """Return what a device is called, and what counts as one."""
     counts = "" if model.count_unit in ("card", "package") else f", a {model.count_unit}"
@@ -128,6 +138,8 @@ def device_lines(f: Found, name: str, expected: Outlook) -> list[str]:
         f"          nominal: {rated or 'no rating'}",
         *(f"          {field}: {value} ({f.model.obtained[field]})" for field, value in identity.items()),
     ]
+    if settings := settings_text(f.model):
+        lines.append(f"          set to: {settings}")
     if not any(getattr(f.device, field) for field in ("uuid", "serial", "die_id")):
         lines.append("          no stable identity: a figure of it would count 0")
     if f.model.library is not None:
@@ -136,47 +148,79 @@ def device_lines(f: Found, name: str, expected: Outlook) -> list[str]:
     return lines
 
 
-def show_plan(found: Sequence[Found], plan: Profile, precisions: Sequence[Precision], as_json: bool) -> None:
-    """Print what would be measured, and for how long."""
-    from bench.profile import counted_ns
-    from bench.record.windows import LEAD_NS, workloads
+def settings_text(model: DeviceModel) -> str:
+    """Return how a device is set: limits below what it could have, and modes with what waits for a reset."""
+    limit, default = model.power_limit_mw, model.power_limit_default_mw
+    parts = []
+    if limit is not None:
+        below = "" if default in (None, limit) else f" (by default {(default or 0) / 1000:g} W)"
+        parts.append(f"power limit {limit / 1000:g} W{below}")
+    if model.locked_clock_mhz is not None and model.locked_clock_mhz != model.max_clock_mhz:
+        parts.append(f"clock of applications {model.locked_clock_mhz} MHz")
+    for name, mode in model.modes.items():
+        if not name.endswith("-pending"):
+            pending = model.modes.get(f"{name}-pending")
+            parts.append(f"{name} {mode}" + ("" if pending is None else f" ({pending} after a reset)"))
+    return ", ".join(parts)
 
-    all_workloads = workloads(plan, precisions)
-    each_ns = plan.warmup_ns + plan.window_ns + plan.guard_ns + LEAD_NS
-    duration_ns = sum(each_ns + plan.accompanied_ns(workload) for workload in all_workloads)
+
+def show_plan(
+    found: Sequence[Found],
+    plan: Profile,
+    campaign: Campaign,
+    workloads: Sequence[Workload],
+    outlook: Callable[[DeviceModel, Device], Outlook],
+    as_json: bool,
+) -> None:
+    """Print what would be measured, and what that would take."""
+    from msgspec import to_builtins
+
+    from bench.campaign.estimate import Load, estimate_of
+    from bench.devices import select_devices
+    from bench.profile import counted_ns
+
     names = [f.device.device for f in found]
     kinds = sorted({name.partition(":")[0] for name in names})
-    shapes = {str(w): [f"{s.m}x{s.n}x{s.k}" for s in plan.registered(w)] for w in all_workloads}
-    beside = {str(w): sorted({c for kind in kinds for c in plan.companions_of(kind, w)}) for w in all_workloads}
+    shapes = {str(w): [f"{s.m}x{s.n}x{s.k}" for s in plan.registered(w)] for w in workloads}
+    beside = {str(w): sorted({c for kind in kinds for c in plan.companions_of(kind, w)}) for w in workloads}
+    rated = [outlook(f.model, f.device).tdp_mw for f in found]
+    power = None if None in rated else sum(filter(None, rated)) // len(rated)
+    windows = tuple(window for window in campaign.windows if window.workload in workloads)
+    (host,) = select_devices("cpu")
+    cores = None if any(f.model.simulated for f in found) else host.model.units
+    taken = estimate_of(campaign, plan, [Load(1, len(found), power, windows, cores)])
     if as_json:
         print_json(
             {
                 "devices": names,
                 "profile": plan.profile,
                 "grade": plan.grade,
-                "precisions": list(precisions),
-                "workloads": [str(workload) for workload in all_workloads],
+                "precisions": list(dict.fromkeys(workload.precision for workload in workloads)),
+                "workloads": [str(workload) for workload in workloads],
                 "shapes": shapes,
                 "companions": beside,
                 "warmup_ns": plan.warmup_ns,
                 "window_ns": plan.window_ns,
                 "counted_at_least_ns": counted_ns(plan),
-                "duration_ns": duration_ns,
+                "duration_ns": taken.duration_ns,
+                "estimate": to_builtins(taken),
             }
         )
         return
     lines = [f"devices    {', '.join(names)}, all at once", f"profile    {plan.profile} (grade {plan.grade} at best)"]
-    for workload in all_workloads:
+    for workload in workloads:
         rule = "largest that fits and is fast enough" if workload.choice == "fixed" else "fastest in short trials"
         lines.append(f"{workload!s:<10} the {rule} of {', '.join(shapes[str(workload)])}")
         if beside[str(workload)]:
             each = f"{plan.companion_ns / 1e9:g} s each"
             lines.append(f"{'':<10} and beside it, {each}: {', '.join(beside[str(workload)])}")
-    lines += [
-        f"windows    {plan.warmup_ns / 1e9:g} s warm-up and {plan.window_ns / 1e9:g} s measured, each of these",
-        f"duration   about {duration_ns / 1e9:.0f} s, and the preparation of operands before",
-    ]
-    print_lines(lines)
+    print_lines(
+        [
+            *lines,
+            f"windows    {plan.warmup_ns / 1e9:g} s warm-up and {plan.window_ns / 1e9:g} s measured, each of these",
+            *taken.lines("no rating gives the power of each of these devices"),
+        ]
+    )
 
 
 def show_result(
@@ -201,6 +245,8 @@ def show_result(
                         "sustained_mflop_s": f.sustained_mflop_s,
                         "certified_mflop_s": f.certified_mflop_s,
                         "upper_mflop_s": f.upper_mflop_s,
+                        "other_load_ppm": m.other_load_ppm,
+                        "steal_ppm": m.steal_ppm,
                         "mflop_s_per_w": efficiency(f.sustained_mflop_s, f.power_mean_mw),
                         **judged[f.device, str(m.workload)].as_json(),
                     }

@@ -6,7 +6,7 @@ A source that fails costs samples, never the measurement. What the platform does
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -16,6 +16,9 @@ from bench.errors import DeviceError
 from bench.units import ratio_ppm
 
 SECOND_NS = 10**9
+LOOK_NS = 3 * SECOND_NS // 2  # how long the load of others is looked at before a measurement
+LOOKS = 3  # whose least counts: what ends by itself, like the shell that started this run, is no load
+MOST_OTHER_LOAD_PPM = 50_000  # 5 %: a node's agents and interrupts take less, a job that computes takes more
 
 
 class Reading(NamedTuple):
@@ -195,47 +198,76 @@ def _foreign(before: Reading | None, readings: Sequence[Reading]) -> int | None:
 
 
 class LoadReading(NamedTuple):
-    """CPU time of the whole node since its start, in clock ticks."""
+    """Time of the CPUs that this process may use, since the node's start, in clock ticks."""
 
     total: int
     busy: int  # used by anybody on this node
     steal: int  # taken by the hypervisor
-    own: int  # used by our own processes
+    own: int  # used by our own processes, anywhere
 
 
-def read_load(pids: Iterable[int], proc: Path = Path("/proc")) -> LoadReading | None:
-    """Return the node's CPU time and how much of it our own processes used; None where the kernel does not tell.
+def read_load(
+    pids: Iterable[int], cpus: Collection[int] | None = None, proc: Path = Path("/proc")
+) -> LoadReading | None:
+    """Return the time of the CPUs and how much of it our own processes used; None where the kernel does not tell.
 
     Args:
-        pids: our workers; this process is added.
+        pids: our workers; this process is added. The time of their children that have ended is theirs.
+        cpus: that may be used; None for those of this process. A container may count its CPUs anew in what it shows:
+            where not all of them are there, what is shown is taken as a whole.
         proc: where procfs is mounted.
     """
+    if cpus is None:
+        cpus = os.sched_getaffinity(0)
+    own = [_process_ticks(proc / str(pid) / "stat") for pid in {os.getpid(), *pids}]
     try:
-        first = (proc / "stat").read_text().splitlines()[0].split()
+        if (proc / "self").readlink() != Path(str(os.getpid())):
+            return None  # procfs of another PID namespace: our own load would be taken for that of others
+        lines = {name: fields for name, *fields in map(str.split, (proc / "stat").read_text().splitlines()) if fields}
+        names = [f"cpu{cpu}" for cpu in cpus]
+        shown = [lines[name] for name in names] if names and lines.keys() >= set(names) else [lines["cpu"]]
         # user nice system idle iowait irq softirq steal; guest time is contained in user and nice.
-        user, nice, system, idle, wait, irq, softirq, steal = (int(field) for field in first[1:9])
-    except (OSError, ValueError, IndexError):
+        ticks = [[int(field) for field in fields[:8]] for fields in shown]
+        user, nice, system, idle, wait, irq, softirq, steal = map(sum, zip(*ticks, strict=True))
+    except (OSError, ValueError, KeyError):
         return None
     busy = user + nice + system + irq + softirq
-    own = sum(_process_ticks(proc / str(pid) / "stat") for pid in {os.getpid(), *pids})
-    return LoadReading(busy + idle + wait + steal, busy, steal, own)
+    return LoadReading(busy + idle + wait + steal, busy, steal, sum(own))
 
 
 def _process_ticks(path: Path) -> int:
     try:
         after_name = path.read_text().rpartition(")")[2].split()
-        return int(after_name[11]) + int(after_name[12])  # utime, stime
-    except (OSError, ValueError, IndexError):
+        return sum(int(field) for field in after_name[11:15])  # utime, stime, and those of children that have ended
+    except (OSError, ValueError):
         return 0
 
 
 def load_between(first: LoadReading | None, last: LoadReading | None) -> tuple[int | None, int | None]:
-    """Return (steal, load of others) between two readings, each in parts per million of the node's CPU time."""
+    """Return (steal, load of others) between two readings, each in parts per million of the CPUs' time."""
     if first is None or last is None or last.total <= first.total:
         return None, None
     total = last.total - first.total
     others = (last.busy - first.busy) - (last.own - first.own)
     return _share(last.steal - first.steal, total), _share(others, total)
+
+
+def other_load_now(clock: Clock, look: Callable[[], LoadReading | None]) -> int | None:
+    """Return how much of the CPUs' time others use at present, ppm: the least of some looks, one where that is little.
+
+    Args:
+        clock: this machine's clocks.
+        look: reads the load.
+    """
+    shares = []
+    for _ in range(LOOKS):
+        first = look()
+        clock.sleep_ns(LOOK_NS)
+        _, others = load_between(first, look())
+        if others is None or others <= MOST_OTHER_LOAD_PPM:
+            return others
+        shares.append(others)
+    return min(shares)
 
 
 def _share(part: int, whole: int) -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench.clock import Clock
 from bench.record import Shape
 
 if TYPE_CHECKING:
-    from kernels.base import Prepared
+    from kernels.base import PreparedTrial
 
 TRIAL_NS = 30_000_000
 TRIAL_ROUNDS = 3
@@ -20,22 +19,20 @@ FAR_TOO_LONG = 8
 
 
 class Trials:
-    """Tries shapes one after another and keeps the operands of the last, for the next trial or for the measurement.
+    """Tries shapes one after another, each on operands of its own.
 
     Args:
         make: puts the operands of a shape on the device.
         clock: this machine's clocks.
         longest_ns: how long a launch may take.
-        reuse: whether a shape that fits into the memory of the operands kept may be tried there, with their numbers.
     """
 
-    def __init__(self, make: Callable[[Shape], Prepared], clock: Clock, longest_ns: int, reuse: bool) -> None:
+    def __init__(self, make: Callable[[Shape], PreparedTrial], clock: Clock, longest_ns: int) -> None:
         self._make = make
         self._clock = clock
         self._longest_ns = longest_ns
-        self._reuse = reuse
-        self._kept: tuple[Shape, Prepared] | None = None
         self.times: dict[Shape, int | None] = {}
+        self.first_launch_ns: dict[Shape, int] = {}  # what loads or compiles: recorded, and never judged
 
     def __call__(self, shape: Shape) -> int | None:
         """Return the mean time of a launch, ns; None where the device has too little memory for the shape."""
@@ -47,56 +44,34 @@ class Trials:
         self.times[shape] = self._try(shape, FINAL_NS)
         return self.times[shape]
 
-    def take(self, shape: Shape) -> Prepared | None:
-        """Return the operands of a shape if they are those kept, which the caller then owns; all others are freed."""
-        if self._kept is not None and self._kept[0] == shape:
-            prepared = self._kept[1]
-            self._kept = None
-            return prepared
-        self.close()
-        return None
-
     def _try(self, shape: Shape, long_ns: int) -> int | None:
         try:
-            if self._reuse and self._kept is not None:
-                problem = replace(self._kept[1].problem, m=shape.m, n=shape.n, k=shape.k)
-                try:
-                    view = self._kept[1].reshaped(problem)
-                except ValueError:  # it is larger
-                    pass
-                else:
-                    return self._time(view, long_ns)
-            self.close()
-            self._kept = (shape, self._make(shape))
-            return self._time(self._kept[1], long_ns)
+            prepared = self._make(shape)
+            try:
+                return self._time(shape, prepared, long_ns)
+            finally:
+                prepared.close()
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            self.close()
             return None
 
-    def close(self) -> None:
-        """Free the operands kept."""
-        if self._kept is not None:
-            self._kept[1].close()
-            self._kept = None
+    def _time(self, shape: Shape, prepared: PreparedTrial, long_ns: int) -> int:
+        """Return the time of a launch, ns: the least of some rounds, or that of the second launch if far too long.
 
-    def _time(self, prepared: Prepared, long_ns: int) -> int:
-        """Return the time of a launch after a first one, ns, the least of some rounds; of the first if far too long.
-
-        A busy host slows a round down; it never speeds one up, and one slow round must not choose a small shape.
+        The first one loads or compiles, for up to 20 s on some stacks, which says nothing of the rate. A busy host
+        slows a round down; it never speeds one up, and one slow round must not choose a small shape.
         """
-        begun = self._clock.monotonic_ns()
-        prepared.launch(0, 1)
-        prepared.synchronize()
-        first = self._clock.monotonic_ns() - begun
-        if first > FAR_TOO_LONG * self._longest_ns:
-            return first
+        first = timed_launch(prepared, self._clock, 0)
+        self.first_launch_ns[shape] = max(first, self.first_launch_ns.get(shape, 0))
+        second = timed_launch(prepared, self._clock, 1)
+        if second > FAR_TOO_LONG * self._longest_ns:
+            return second
         if long_ns > TRIAL_NS:
             return self._time_round(prepared, long_ns)
         return min(self._time_round(prepared, long_ns) for _ in range(TRIAL_ROUNDS))
 
-    def _time_round(self, prepared: Prepared, long_ns: int) -> int:
+    def _time_round(self, prepared: PreparedTrial, long_ns: int) -> int:
         begun = last = self._clock.monotonic_ns()
         launches, more = 0, TRIAL_LAUNCHES
         while last - begun < long_ns:
@@ -106,6 +81,14 @@ class Trials:
             more *= 2  # launches of a microsecond are timed by the thousand
             last = self._clock.monotonic_ns()
         return max(1, (last - begun) // launches)
+
+
+def timed_launch(prepared: PreparedTrial, clock: Clock, number: int) -> int:
+    """Launch once, wait, and return how long both took, ns."""
+    begun = clock.monotonic_ns()
+    prepared.launch(number, 1)
+    prepared.synchronize()
+    return clock.monotonic_ns() - begun
 
 
 def is_out_of_memory(error: BaseException) -> bool:

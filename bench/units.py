@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 
@@ -86,3 +87,10 @@ def utc_ns(text: str) -> int:
     if moment.strftime(TIME_FORMAT).rjust(27, "0") != text:
         raise ValueError(f"time {text!r} is not of the form 2026-03-01T08:00:00.000000Z")
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def some(names: Iterable[str], shown: int = 3) -> str:
+    """Return a few of many names, and how many more there are."""
+    known = list(names)
+    rest = len(known) - shown
+    return ", ".join(known[:shown]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,16 +1,24 @@
 """The entry point of the command: nothing is imported from ``kernels`` and ``bench`` before they are known to be ours.
 
-Another distribution's package of the same name may stand earlier on the path (ADR 1), and may hold anything.
+Another distribution's package of the same name may stand earlier on the path (ADR 1), and may hold anything; so may
+another release of what petaseal needs, where the environment names the folders of a ``module load``.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import sys
+from functools import partial
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 HOME = Path(__file__).resolve().parent.parent
+DEPENDENCIES = ("cryptography", "jinja2", "msgspec", "numpy", "rich", "typer", "yaml")  # of every command
 
 
 def foreign_package() -> str | None:
@@ -27,9 +35,36 @@ def foreign_package() -> str | None:
     return None
 
 
+def foreign_dependency() -> str | None:
+    """Return which package that petaseal needs $PYTHONPATH replaces by another, as a sentence, or None."""
+    named = {Path(folder).resolve() for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder}
+    own = [folder for folder in sys.path if Path(folder).resolve() not in named]
+    for name in DEPENDENCIES if named else ():
+        first, installed = find_spec(name), PathFinder.find_spec(name, own)
+        if first is not None and installed is not None and first.origin != installed.origin:
+            return (
+                f"PYTHONPATH puts another package {name!r} ({first.origin}) before the one that petaseal was installed"
+                " with; unset PYTHONPATH, or unload the module that sets it"
+            )
+    return None
+
+
+def ended(process: int, number: int, frame: FrameType | None) -> None:
+    """Say that SIGTERM ended the command, and leave as Ctrl-C does: workers end, and nothing stays half-written."""
+    signal.signal(number, signal.SIG_DFL)  # a second one ends at once
+    if os.getpid() != process:
+        os.kill(os.getpid(), number)
+    sentence = b"petaseal: ended by SIGTERM; nothing was left half-written [interrupted]\n"
+    with contextlib.suppress(OSError):  # not by sys.stderr, which may be in the middle of a line
+        os.write(2, sentence)
+    sys.exit(128 + number)
+
+
 def main() -> NoReturn:
     """Run the command line if all its packages are petaseal's own."""
-    if (problem := foreign_package()) is not None:
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, partial(ended, os.getpid()))
+    if (problem := foreign_package() or foreign_dependency()) is not None:
         sys.exit(refused(problem, "foreign-package"))
     try:
         from certify.commands.root import main as command

@@ -85,21 +85,29 @@ class Residual(NamedTuple):
         return Residual(*(None if a is None or b is None else max(a, b) for a, b in zip(one, other, strict=True)))
 
 
-class Prepared(Protocol):
-    """Operands on a device, ready to be launched, checked and thrown away."""
+class PreparedTrial(Protocol):
+    """Operands of a trial on a device: launched and timed, never checked."""
 
     problem: Problem
-    accumulate: Accumulate
-    method: Method
-    operand_sets: int
-    operand_bytes: int  # A and B of all sets together
-    operand_sha256: dict[str, str]  # "0/a", "0/b", "0/grading" -> hex SHA-256 of the operand as it is multiplied
 
     def launch(self, first: int, count: int) -> None:
         """Enqueue launches first..first+count-1; launch i multiplies set i % operand_sets into that set's output."""
 
     def synchronize(self) -> None:
         """Wait until every launch has ended."""
+
+    def close(self) -> None:
+        """Free the operands; further use is an error."""
+
+
+class Prepared(PreparedTrial, Protocol):
+    """Operands on a device, ready to be launched, checked and thrown away."""
+
+    accumulate: Accumulate
+    method: Method
+    operand_sets: int
+    operand_bytes: int  # A and B of all sets together
+    operand_sha256: dict[str, str]  # "0/a", "0/b", "0/grading" -> hex SHA-256 of the operand as it is multiplied
 
     def poison(self, set_index: int) -> None:
         """Fill the output of one set with NaN, so that a product that is not written again is seen."""
@@ -114,19 +122,6 @@ class Prepared(Protocol):
     def check_on_host(self, set_index: int, seed: int) -> Residual:
         """Probe the output of one set on the host, in FP64, against operands regenerated from their keys."""
 
-    def reshaped(self, problem: Problem) -> Prepared:
-        """Return another problem on the memory of this one's operands, with their numbers, for a trial of its time.
-
-        Only `launch`, `synchronize` and `close` may be called on it.
-
-        Raises:
-            ValueError: the problem does not fit there.
-        """
-        ...
-
-    def close(self) -> None:
-        """Free the operands; further use is an error."""
-
 
 class Kernel(Protocol):
     """One way to compute a product: one file and one line in `KERNELS`."""
@@ -134,10 +129,17 @@ class Kernel(Protocol):
     name: str
 
     def supports(self, precision: Precision, target: str) -> str | None:
-        """Return None if this kernel computes `precision` on `target`, else the reason in one clause."""
+        """Return None if this kernel computes `precision` on `target`, else the reason in one clause.
+
+        Raises:
+            Exception: that cannot be told, since a library is missing or broken, or the device fails.
+        """
 
     def switches(self) -> dict[str, str]:
-        """Set every reduced-precision switch off (R1) and return what each then reads as."""
+        """Set every reduced-precision switch off (R1) and return what each then reads as; never raises.
+
+        "unreadable" stands for a switch that is there and cannot be read, "absent" for one that this release lacks.
+        """
 
     def prepare(
         self,
@@ -157,6 +159,13 @@ class Kernel(Protocol):
             target: "cpu" or the device string of the library, such as "cuda:0".
             min_operand_bytes: what the operands of all sets together must at least take.
             min_sets: least number of operand sets.
+
+        Raises:
+            ValueError: this kernel does not support the problem on `target`.
+        """
+
+    def prepare_trial(self, problem: Problem, target: str) -> PreparedTrial:
+        """Make two operand sets of standard normal numbers by the device's own generator: to try how fast a shape is.
 
         Raises:
             ValueError: this kernel does not support the problem on `target`.

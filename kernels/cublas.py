@@ -72,14 +72,19 @@ def torch_switches() -> dict[str, str]:
     """
     import torch
 
-    if torch.version.cuda is None or not torch.cuda.is_initialized():
+    try:
+        if torch.version.cuda is None or not torch.cuda.is_initialized():
+            return {}
+        handle = int(torch.cuda.current_blas_handle())
+    except AttributeError:
         return {}
+    except Exception:  # a vendor's torch of the CUDA style raises what it likes
+        return dict.fromkeys(SWITCHES, "unreadable")
     # Symbols are looked up in what torch's library is linked against: another cuBLAS in this process is not asked.
     library = load(Path(torch.__file__).parent / "lib" / "libtorch_cuda.so")
     if library is None:
         return dict.fromkeys(SWITCHES, "unreadable")
-    found = switches(library, int(torch.cuda.current_blas_handle()))
-    return found | named("torch.blas", library)
+    return switches(library, handle) | named("torch.blas", library)
 
 
 def named(name: str, library: Any) -> dict[str, str]:

@@ -5,18 +5,18 @@ Each library adds its launch and its dot products in a file of its own.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from copy import copy
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kernels import verify
 from kernels.base import ITEM_BYTES, Accumulate, Method, Precision, Problem, Residual
-from kernels.operands import Array, Operands, OperandSet
+from kernels.operands import Array, Operands
 
-Gemm = TypeVar("Gemm", bound="PreparedGemm")
+Size = tuple[int, int]  # rows and columns
 
 
 def trial_value(precision: Precision) -> float:
@@ -24,88 +24,91 @@ def trial_value(precision: Precision) -> float:
     return 1 + 2.0**-30 if precision == "fp64" else 1.0
 
 
+# What libraries say of a type that they do not multiply. Many plug-ins of torch raise a plain RuntimeError for this and
+# for a broken installation alike. 161002: Ascend's code for an argument that an operator does not take.
+_MISSING = re.compile(
+    r"(?:not|n't)[ _](?:been[ _]|yet[ _]|currently[ _])*(?:implement|support)|unsupported|unimplemented"
+    r"|dtype support list|arch_mismatch|\b161002\b",
+    re.IGNORECASE,
+)
+
+
+def says_missing(error: BaseException) -> bool:
+    """Return whether a product failed since the library does not have it in this type, and not for another reason."""
+    return isinstance(error, NotImplementedError) or _MISSING.search(str(error)) is not None
+
+
 class PreparedGemm(ABC):
-    """Operand sets of one problem and the check of their products (`kernels.base.Prepared`)."""
+    """Operand sets of one problem and the check of their products (`kernels.base.Prepared`).
+
+    Args:
+        problem: what to compute.
+        operands: where the operands come from (R2); None for a trial, whose operands are random numbers of the device's
+            own: they need no copy from the host, and its products are never checked.
+        min_operand_bytes, min_sets: as in `kernels.base.Kernel.prepare`.
+    """
 
     accumulate: Accumulate
     method: Method
 
-    def __init__(self, problem: Problem, challenge: str, device: str, min_operand_bytes: int, min_sets: int) -> None:
+    def __init__(self, problem: Problem, operands: Operands | None, min_operand_bytes: int, min_sets: int) -> None:
         set_bytes = bytes_of_set(problem)
         self._sets: list[tuple[Any, Any, Any]] = []  # A, B and output of each set, contiguous
-        self._checked = True
         self.problem = problem
         self.accumulate = "fp64" if problem.precision == "fp64" else "fp32"
         self._sum_type = np.float64 if problem.precision == "fp64" else np.float32
         self.operand_sets = max(min_sets, -(-min_operand_bytes // set_bytes))
         self.operand_bytes = self.operand_sets * set_bytes
         self.operand_sha256: dict[str, str] = {}
-        self._operands = Operands(problem, challenge, device)
+        self._operands = operands
         self._row_norms: list[NDArray[np.float64]] = []
         self._references: dict[int, tuple[int, Array]] = {}
+        size_a, size_b, size_out = sizes_of(problem)
         for set_index in range(self.operand_sets):
-            made = self._operands.make(set_index)
-            self._row_norms.append(made.row_norms)
-            self.operand_sha256 |= {f"{set_index}/{name}": value for name, value in made.sha256.items()}
-            self._add(made)
+            if operands is None:
+                a, b = self._random(size_a), self._random(size_b)
+            else:
+                made = operands.make(set_index)
+                self._row_norms.append(made.row_norms)
+                self.operand_sha256 |= {f"{set_index}/{name}": value for name, value in made.sha256.items()}
+                a, b = self._on_device(made.a), self._on_device(made.b)
+            self._sets.append((a, b, self._empty(size_out)))
+            self.poison(set_index)
 
     @abstractmethod
-    def _add(self, made: OperandSet) -> None:
-        """Put one more set on the device, with an output of its own."""
+    def poison(self, set_index: int) -> None:
+        """Fill the output of one set with NaN."""
 
     @abstractmethod
-    def _on_host(self, set_index: int) -> tuple[Array, Array, Array]:
-        """Return A, B and the last output of a set as host arrays (bf16 as uint16), without a copy on a CPU."""
+    def _empty(self, size: Size) -> Any:
+        """Return a matrix on the device that holds anything."""
 
-    def reshaped(self: Gemm, problem: Problem) -> Gemm:
-        """Return another problem on the memory of this one: for trials of shapes, whose operands need not be made anew.
+    @abstractmethod
+    def _random(self, size: Size) -> Any:
+        """Return a matrix of standard normal numbers made on the device."""
 
-        Its matrices are the beginnings of this one's, so that it is launched, timed and closed, and never checked. It
-        overwrites this one's outputs, and holds its memory until it is closed too.
+    @abstractmethod
+    def _on_device(self, matrix: Array) -> Any:
+        """Return a host array (bf16 as uint16) as a matrix on the device, without a copy on a CPU."""
 
-        Args:
-            problem: of the same kernel and precision; each of its matrices at most as large as this one's.
-
-        Raises:
-            ValueError: it is of another kernel or precision, or does not fit.
-        """
-        own, sizes = self.problem, sizes_of(problem)
-        if (problem.kernel, problem.precision) != (own.kernel, own.precision):
-            raise ValueError(
-                f"{problem.kernel} {problem.precision} has other operands than {own.kernel} {own.precision}"
-            )
-        if any(rows * columns > r * c for (rows, columns), (r, c) in zip(sizes, sizes_of(own), strict=True)):
-            raise ValueError(
-                f"{problem.m} x {problem.n} x {problem.k} needs more memory than {own.m} x {own.n} x {own.k}"
-            )
-        other = copy(self)
-        other.problem = problem
-        other.operand_bytes = self.operand_sets * bytes_of_set(problem)
-        other.operand_sha256, other._references, other._checked = {}, {}, False
-        other._sets = [
-            (beginning(a, sizes[0]), beginning(b, sizes[1]), beginning(out, sizes[2])) for a, b, out in self._sets
-        ]
-        return other
-
-    def _refuse_trial(self) -> None:
-        if not self._checked:
-            raise RuntimeError("the operands of a trial are not those of its problem: its products cannot be checked")
+    @abstractmethod
+    def _on_host(self, matrix: Any) -> Array:
+        """Return a matrix on the device as a host array (bf16 as uint16), without a copy on a CPU."""
 
     def _project_output(self, set_index: int, sign: NDArray[np.int8]) -> Array:
         """Return C r for every row, block and probe, computed where C lies."""
-        output = self._on_host(set_index)[2]
+        output = self._on_host(self._sets[set_index][2])
         precision = self.problem.precision
         edges = verify.block_edges(precision, self.problem.n)
         return verify.project(output, precision, sign.astype(self._sum_type), edges)
 
     def _reference(self, set_index: int, sign: NDArray[np.int8]) -> Array:
         """Return A (B r) for every row, block and probe, computed where the operands lie."""
-        a, b, _ = self._on_host(set_index)
+        a, b = (self._on_host(matrix) for matrix in self._sets[set_index][:2])
         return verify.reference(a, b, self.problem.precision, sign, self._sum_type)
 
     def check(self, set_index: int, seed: int) -> Residual:
         """Probe the output of one set where it lies (`Prepared.check`)."""
-        self._refuse_trial()
         p = self.problem
         sign = verify.signs(seed, p.n)
         known = self._references.get(set_index)
@@ -116,9 +119,13 @@ class PreparedGemm(ABC):
 
     def check_on_host(self, set_index: int, seed: int) -> Residual:
         """Probe the output of one set on the host against regenerated operands (`Prepared.check_on_host`)."""
-        self._refuse_trial()
-        output = self._on_host(set_index)[2]
-        return verify.check_on_host(self._operands, set_index, output, self._row_norms[set_index], seed)
+        assert self._operands is not None, "the products of a trial are never checked"
+        output = self._sets[set_index][2]
+
+        def rows(first: int, count: int) -> Array:
+            return self._on_host(output[first : first + count])
+
+        return verify.check_on_host(self._operands, set_index, rows, self._row_norms[set_index], seed)
 
 
 def bytes_of_set(problem: Problem) -> int:
@@ -126,12 +133,7 @@ def bytes_of_set(problem: Problem) -> int:
     return (problem.m * problem.k + problem.k * problem.n) * ITEM_BYTES[problem.precision]
 
 
-def beginning(matrix: Any, size: tuple[int, int]) -> Any:
-    """Return the first elements of a contiguous matrix of any array library as one of another size, without a copy."""
-    return matrix.reshape(-1)[: size[0] * size[1]].reshape(size)
-
-
-def sizes_of(problem: Problem) -> tuple[tuple[int, int], ...]:
+def sizes_of(problem: Problem) -> tuple[Size, Size, Size]:
     """Return rows and columns of A, B and C."""
     m, n, k = problem.m, problem.n, problem.k
     return (m, k), (k, n), (m, n)

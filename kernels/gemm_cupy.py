@@ -5,6 +5,7 @@ The compute type is named in every call (R1). cupy is imported where it is used,
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 
 from kernels import cublas, cuda_module, verify
 from kernels.base import MIN_DIMENSION, Precision, Problem
-from kernels.gemm import PreparedGemm, trial_value
-from kernels.operands import DTYPE, Array, OperandSet, decode
+from kernels.gemm import PreparedGemm, Size, says_missing, trial_value
+from kernels.operands import DTYPE, Array, Operands, decode, random_normals
 
 BF16_NAN = 0x7FC0
 BF16_CAPABILITY = 80  # least compute capability with bf16 products
@@ -67,32 +68,45 @@ class GemmCupy:
     name = "gemm-cupy"
 
     def supports(self, precision: Precision, target: str) -> str | None:
-        """Return None where this kernel computes `precision` on `target`, else the reason; tries a small product."""
+        """Return None where this kernel computes `precision` on `target`, else the reason; tries a small product.
+
+        Raises:
+            RuntimeError: cupy or CUDA is missing or broken, whatever the precision.
+        """
         reason = cuda_module.unavailable(target)
         if reason is not None:
-            return reason
+            if not target.startswith("cuda:"):
+                return reason
+            raise RuntimeError(reason)
+        device = cuda_module.device(target)
+        capability = device.compute_capability
+        if precision == "bf16" and int(capability) < BF16_CAPABILITY:
+            return f"compute capability {capability[:-1]}.{capability[-1]} has no bf16 products"
         try:
-            device = cuda_module.device(target)
-            capability = device.compute_capability
-            if precision == "bf16" and int(capability) < BF16_CAPABILITY:
-                return f"compute capability {capability[:-1]}.{capability[-1]} has no bf16 products"
             exact = _trial(precision, device)
-        except (RuntimeError, ImportError, OSError) as error:
+        except RuntimeError as error:
+            if not says_missing(error):
+                raise
             return cuda_module.first_line(error)
         return None if exact else f"cuBLAS's {precision} product on {target} has another value"
 
     def switches(self) -> dict[str, str]:
         """Set the math mode of the current device's handle to exact and return what its switches read as."""
-        import cupy
-        from cupy_backends.cuda.libs import cublas as binding
+        unreadable = dict.fromkeys(cublas.SWITCHES, "unreadable")
+        try:
+            import cupy
+            from cupy_backends.cuda.libs import cublas as binding
 
-        handle = int(cupy.cuda.Device().cublas_handle)
-        binding.setMathMode(handle, cublas.DISALLOW_REDUCED_PRECISION_REDUCTION)
-        found = {"cublas.math_mode": cublas.math_mode(int(binding.getMathMode(handle)))}
+            handle = int(cupy.cuda.Device().cublas_handle)
+        except Exception:  # there is no cuBLAS to ask; what computes says why
+            return unreadable
+        with suppress(Exception):
+            binding.setMathMode(handle, cublas.DISALLOW_REDUCED_PRECISION_REDUCTION)
         library = cublas.load(Path(binding.__file__))  # symbols are looked up in the cuBLAS that it is linked against
-        if library is None:
-            return dict.fromkeys(cublas.SWITCHES, "unreadable") | found
-        return cublas.switches(library, handle) | found | cublas.named("cupy.blas", library)
+        found = unreadable if library is None else cublas.switches(library, handle)
+        with suppress(Exception):
+            found |= {"cublas.math_mode": cublas.math_mode(int(binding.getMathMode(handle)))}
+        return found if library is None else found | cublas.named("cupy.blas", library)
 
     def prepare(
         self,
@@ -104,10 +118,19 @@ class GemmCupy:
         min_sets: int = 2,
     ) -> CupyGemm:
         """Generate the operand sets of a problem and copy them to `target` (`kernels.base.Kernel.prepare`)."""
+        return self._prepare(problem, target, Operands(problem, challenge, device), min_operand_bytes, min_sets)
+
+    def prepare_trial(self, problem: Problem, target: str) -> CupyGemm:
+        """Make two operand sets for a trial on `target` (`kernels.base.Kernel.prepare_trial`)."""
+        return self._prepare(problem, target, None, 0, 2)
+
+    def _prepare(
+        self, problem: Problem, target: str, operands: Operands | None, min_operand_bytes: int, min_sets: int
+    ) -> CupyGemm:
         reason = self.supports(problem.precision, target)
         if reason is not None:
             raise ValueError(f"{self.name} does not compute {problem.precision} on {target}: {reason}")
-        return CupyGemm(problem, challenge, device, target, min_operand_bytes, min_sets)
+        return CupyGemm(problem, operands, target, min_operand_bytes, min_sets)
 
 
 def _trial(precision: Precision, device: Any) -> bool:
@@ -120,7 +143,8 @@ def _trial(precision: Precision, device: Any) -> bool:
     if precision == "bf16":
         a, b = ((part.view(np.uint32) >> np.uint32(16)).astype(np.uint16) for part in (a, b))
     with device:
-        out = cupy.zeros((size, size), DTYPE[precision])
+        # Memory may still hold the same product of before.
+        out = cupy.full((size, size), BF16_NAN if precision == "bf16" else float("nan"), DTYPE[precision])
         _Gemm(precision, size, size, size, device)(cupy.asarray(a), cupy.asarray(b), out)
         product = decode(out.get(), precision, np.float64)
     return bool((product == size * value).all())
@@ -155,7 +179,7 @@ class CupyGemm(PreparedGemm):
     """Operand sets in a device's memory (`kernels.base.Prepared`); bf16 lies there as uint16."""
 
     def __init__(
-        self, problem: Problem, challenge: str, device: str, target: str, min_operand_bytes: int, min_sets: int
+        self, problem: Problem, operands: Operands | None, target: str, min_operand_bytes: int, min_sets: int
     ) -> None:
         import cupy
 
@@ -163,14 +187,25 @@ class CupyGemm(PreparedGemm):
         self._cupy = cupy
         self._device = cuda_module.device(target)
         self._gemm = _Gemm(problem.precision, problem.m, problem.n, problem.k, self._device)
-        self._sets: list[tuple[Any, Any, Any]] = []
-        super().__init__(problem, challenge, device, min_operand_bytes, min_sets)
+        super().__init__(problem, operands, min_operand_bytes, min_sets)
 
-    def _add(self, made: OperandSet) -> None:
+    def _empty(self, size: Size) -> Any:
         with self._device:
-            out = self._cupy.empty((self.problem.m, self.problem.n), DTYPE[self.problem.precision])
-            self._sets.append((self._cupy.asarray(made.a), self._cupy.asarray(made.b), out))
-        self.poison(len(self._sets) - 1)
+            return self._cupy.empty(size, DTYPE[self.problem.precision])
+
+    def _random(self, size: Size) -> Any:
+        precision = self.problem.precision
+        try:
+            with self._device:
+                made = self._cupy.random.standard_normal(size, np.float64 if precision == "fp64" else np.float32)
+                # the upper half of an FP32 number is a BF16 number
+                return made.view(np.uint16)[:, 1::2].copy() if precision == "bf16" else made.astype(DTYPE[precision])
+        except ImportError:  # cupy without cuRAND
+            return self._on_device(random_normals(precision, size))
+
+    def _on_device(self, matrix: Array) -> Any:
+        with self._device:
+            return self._cupy.asarray(matrix)
 
     def launch(self, first: int, count: int) -> None:
         """Enqueue products; `synchronize` waits for them."""
@@ -194,9 +229,8 @@ class CupyGemm(PreparedGemm):
         with self._device:
             self._cupy.get_default_memory_pool().free_all_blocks()
 
-    def _on_host(self, set_index: int) -> tuple[Array, Array, Array]:
-        a, b, out = (np.asarray(matrix.get()) for matrix in self._sets[set_index])
-        return a, b, out
+    def _on_host(self, matrix: Any) -> Array:
+        return np.asarray(matrix.get())
 
     def _project_output(self, set_index: int, sign: NDArray[np.int8]) -> Array:
         edges = verify.block_edges(self.problem.precision, self.problem.n)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.base import Precision, Problem
-from kernels.gemm import PreparedGemm, beginning, sizes_of
-from kernels.operands import DTYPE, Array, OperandSet
+from kernels.gemm import PreparedGemm, Size, sizes_of
+from kernels.operands import DTYPE, Array, Operands, random_normals
 
 
 class GemmNumpy:
@@ -35,25 +35,38 @@ class GemmNumpy:
         min_sets: int = 2,
     ) -> NumpyGemm:
         """Generate the operand sets of a problem (`kernels.base.Kernel.prepare`)."""
+        return self._prepare(problem, target, Operands(problem, challenge, device), min_operand_bytes, min_sets)
+
+    def prepare_trial(self, problem: Problem, target: str) -> NumpyGemm:
+        """Make two operand sets for a trial (`kernels.base.Kernel.prepare_trial`)."""
+        return self._prepare(problem, target, None, 0, 2)
+
+    def _prepare(
+        self, problem: Problem, target: str, operands: Operands | None, min_operand_bytes: int, min_sets: int
+    ) -> NumpyGemm:
         reason = self.supports(problem.precision, target)
         if reason is not None:
             raise ValueError(f"{self.name} does not compute {problem.precision} on {target}: {reason}")
-        return NumpyGemm(problem, challenge, device, min_operand_bytes, min_sets)
+        return NumpyGemm(problem, operands, min_operand_bytes, min_sets)
 
 
 class NumpyGemm(PreparedGemm):
     """Operand sets in main memory (`kernels.base.Prepared`)."""
 
-    def __init__(self, problem: Problem, challenge: str, device: str, min_operand_bytes: int, min_sets: int) -> None:
+    def __init__(self, problem: Problem, operands: Operands | None, min_operand_bytes: int, min_sets: int) -> None:
         self.method = "upcast" if problem.precision == "fp16" else "native"
         sizes = sizes_of(problem) if self.method == "upcast" else ()
         self._wide = [np.empty(size, np.float32) for size in sizes]
-        super().__init__(problem, challenge, device, min_operand_bytes, min_sets)
+        super().__init__(problem, operands, min_operand_bytes, min_sets)
 
-    def _add(self, made: OperandSet) -> None:
-        out = np.empty((self.problem.m, self.problem.n), DTYPE[self.problem.precision])
-        self._sets.append((made.a, made.b, out))
-        self.poison(len(self._sets) - 1)
+    def _empty(self, size: Size) -> Array:
+        return np.empty(size, DTYPE[self.problem.precision])
+
+    def _random(self, size: Size) -> Array:
+        return random_normals(self.problem.precision, size)
+
+    def _on_device(self, matrix: Array) -> Array:
+        return matrix
 
     def launch(self, first: int, count: int) -> None:
         """Multiply; when this returns, it is done."""
@@ -68,12 +81,6 @@ class NumpyGemm(PreparedGemm):
             np.matmul(wide_a, wide_b, out=wide_out)
             np.copyto(out, wide_out, casting="same_kind")
 
-    def reshaped(self, problem: Problem) -> NumpyGemm:
-        """Return another problem on the memory of this one (`PreparedGemm.reshaped`)."""
-        other = super().reshaped(problem)
-        other._wide = [beginning(wide, size) for wide, size in zip(self._wide, sizes_of(problem), strict=False)]
-        return other
-
     def synchronize(self) -> None:
         """Nothing to wait for."""
 
@@ -87,5 +94,5 @@ class NumpyGemm(PreparedGemm):
         self._wide.clear()
         self._references.clear()
 
-    def _on_host(self, set_index: int) -> tuple[Array, Array, Array]:
-        return self._sets[set_index]
+    def _on_host(self, matrix: Array) -> Array:
+        return matrix

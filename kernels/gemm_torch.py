@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import reduce
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import cublas, verify
+from kernels import cublas, torch_switches, verify
 from kernels.base import MIN_DIMENSION, Precision, Problem
-from kernels.gemm import PreparedGemm, trial_value
-from kernels.operands import Array, OperandSet
+from kernels.cuda_module import first_line
+from kernels.gemm import PreparedGemm, Size, says_missing, trial_value
+from kernels.operands import Array, Operands, random_normals
 
-# What is set off (R1), and to which value. A torch that lacks a switch ("absent") does not have what it switches.
-SWITCHES: dict[str, object] = {
-    "backends.cuda.matmul.allow_tf32": False,
-    "backends.cuda.matmul.allow_fp16_reduced_precision_reduction": False,
-    "backends.cuda.matmul.allow_bf16_reduced_precision_reduction": False,
-    "backends.cuda.matmul.allow_fp16_accumulation": False,
-    "backends.cudnn.allow_tf32": False,
-    "backends.mkldnn.matmul.fp32_precision": "ieee",
-    "npu.matmul.allow_hf32": False,
-    "npu.conv.allow_hf32": False,
-    "backends.mudnn.allow_tf32": False,
-    "backends.mlu.matmul.allow_tf32": False,
-}
 PROBED_ELEMENTS = 1 << 23  # elements of a matrix that are probed at a time: their products stay in a large cache
-FAULTS = frozenset({"OutOfMemoryError", "AcceleratorError"})  # they tell nothing of what a device can compute
+FAULTS = frozenset(
+    {"OutOfMemoryError", "MemoryError", "AcceleratorError"}
+)  # they tell nothing of what a device can compute
 
 
 class GemmTorch:
@@ -38,30 +27,38 @@ class GemmTorch:
     name = "gemm-torch"
 
     def supports(self, precision: Precision, target: str) -> str | None:
-        """Return None where this kernel computes `precision` on `target`, else the reason; tries a small product."""
+        """Return None where this kernel computes `precision` on `target`, else the reason; tries a sum and a product.
+
+        Raises:
+            ImportError: torch is not installed.
+            Exception: the stack is broken, whatever the precision; it raises what it likes.
+        """
         try:
             import torch
         except ImportError:
-            return "torch is not installed (pip install 'petaseal[torch]')"
+            raise ImportError("torch is not installed (pip install 'petaseal[torch]')") from None
+        _add("fp32", target)  # every stack has this sum: one that fails here lacks no precision, it is broken
         try:
-            one = torch.ones((MIN_DIMENSION, MIN_DIMENSION), dtype=_dtype(precision), device=target)
-            value = trial_value(precision)
-            product = torch.mm(one * value, one)
-            exact = product.dtype == one.dtype and bool((product == MIN_DIMENSION * value).all().item())
-        except (RuntimeError, TypeError, ValueError, AssertionError, NotImplementedError) as error:
-            if type(error).__name__ in FAULTS:
+            one = _add(precision, target)
+        except Exception as error:
+            if _is_fault(error):
                 raise
-            return (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
+            _add("fp32", target)  # again: the device may have failed since
+            return first_line(error)
+        value = trial_value(precision)
+        try:
+            product = torch.full_like(one, float("nan"))  # memory may still hold the same product of before
+            torch.mm(one * value, one, out=product)
+            exact = product.dtype == _dtype(precision) and bool((product == MIN_DIMENSION * value).all().item())
+        except Exception as error:
+            if _is_fault(error) or not says_missing(error):
+                raise
+            return first_line(error)
         return None if exact else f"torch's {precision} product on {target} has another type or value"
 
     def switches(self) -> dict[str, str]:
         """Set every reduced-precision switch off and return what each reads as afterwards."""
-        import torch
-
-        torch.set_float32_matmul_precision("highest")
-        found = {"torch.float32_matmul_precision": str(torch.get_float32_matmul_precision())}
-        found |= {f"torch.{path.removeprefix('backends.')}": _switched(path, off) for path, off in SWITCHES.items()}
-        return found | cublas.torch_switches()
+        return torch_switches.set_off() | cublas.torch_switches()
 
     def prepare(
         self,
@@ -73,28 +70,51 @@ class GemmTorch:
         min_sets: int = 2,
     ) -> TorchGemm:
         """Generate the operand sets of a problem and copy them to `target` (`kernels.base.Kernel.prepare`)."""
+        return self._prepare(problem, target, Operands(problem, challenge, device), min_operand_bytes, min_sets)
+
+    def prepare_trial(self, problem: Problem, target: str) -> TorchGemm:
+        """Make two operand sets for a trial on `target` (`kernels.base.Kernel.prepare_trial`)."""
+        return self._prepare(problem, target, None, 0, 2)
+
+    def _prepare(
+        self, problem: Problem, target: str, operands: Operands | None, min_operand_bytes: int, min_sets: int
+    ) -> TorchGemm:
         reason = self.supports(problem.precision, target)
         if reason is not None:
             raise ValueError(f"{self.name} does not compute {problem.precision} on {target}: {reason}")
         self.switches()
-        return TorchGemm(problem, challenge, device, target, min_operand_bytes, min_sets)
+        compile_nothing()
+        return TorchGemm(problem, operands, target, min_operand_bytes, min_sets)
 
 
-def _switched(path: str, off: object) -> str:
-    """Set a switch of torch off and return how it reads: "absent" where there is none, "unreadable" if it refuses."""
+def compile_nothing() -> None:
+    """Have an Ascend processor use the kernels that its stack ships, not ones compiled at each shape's first launch."""
     import torch
 
-    *parents, last = path.split(".")
-    try:
-        owner = reduce(getattr, parents, torch)
-        with suppress(RuntimeError):  # torch refuses to read some while the newer settings for the same are in use
-            getattr(owner, last)  # a plain module would take any name
-        setattr(owner, last, off)
-        return str(getattr(owner, last)).lower()
-    except AttributeError:
-        return "absent"
-    except Exception:  # a vendor's module raises what it likes
-        return "unreadable"
+    npu = getattr(torch, "npu", None)
+    if npu is not None:
+        with suppress(Exception):  # an old plug-in has no such mode, and raises what it likes
+            npu.set_compile_mode(jit_compile=False)
+
+
+def _add(precision: Precision, target: str) -> Any:
+    """Return a matrix of ones of a type, after a sum of two of them was read back from the device.
+
+    Raises:
+        RuntimeError: the sum is wrong.
+        Exception: the sum fails; a vendor's plug-in raises what it likes.
+    """
+    import torch
+
+    one = torch.ones((MIN_DIMENSION, MIN_DIMENSION), dtype=_dtype(precision), device=target)
+    if not bool((one + one == 2).all().item()):
+        raise RuntimeError(f"torch's {precision} sum of 1 and 1 on {target} is not 2")
+    return one
+
+
+def _is_fault(error: BaseException) -> bool:
+    """Return whether an error tells nothing of what a device can compute."""
+    return type(error).__name__ in FAULTS or "out of memory" in str(error).lower()
 
 
 def _dtype(precision: Precision) -> Any:
@@ -115,7 +135,7 @@ class TorchGemm(PreparedGemm):
     """Operand sets in a device's memory (`kernels.base.Prepared`)."""
 
     def __init__(
-        self, problem: Problem, challenge: str, device: str, target: str, min_operand_bytes: int, min_sets: int
+        self, problem: Problem, operands: Operands | None, target: str, min_operand_bytes: int, min_sets: int
     ) -> None:
         import torch
 
@@ -127,15 +147,20 @@ class TorchGemm(PreparedGemm):
         upcast = self._target.type == "cpu" and problem.precision in ("fp16", "bf16")
         self.method = "upcast" if upcast else "native"
         self._probe_in_numpy = self._target.type == "cpu"  # the same memory, without a pass for every vector
-        super().__init__(problem, challenge, device, min_operand_bytes, min_sets)
+        super().__init__(problem, operands, min_operand_bytes, min_sets)
 
-    def _add(self, made: OperandSet) -> None:
-        p = self.problem
-        out = self._torch.empty((p.m, p.n), dtype=self._dtype, device=self._target)
-        self._sets.append((self._to_device(made.a), self._to_device(made.b), out))
-        self.poison(len(self._sets) - 1)
+    def _empty(self, size: Size) -> Any:
+        return self._torch.empty(size, dtype=self._dtype, device=self._target)
 
-    def _to_device(self, matrix: Array) -> Any:
+    def _random(self, size: Size) -> Any:
+        try:
+            return self._torch.randn(size, dtype=self._dtype, device=self._target)
+        except (RuntimeError, NotImplementedError) as error:  # not every device type makes random numbers of every type
+            if type(error).__name__ in FAULTS:
+                raise
+            return self._on_device(random_normals(self.problem.precision, size))
+
+    def _on_device(self, matrix: Array) -> Any:
         if matrix.dtype == np.uint16:
             return self._torch.from_numpy(matrix.view(np.int16)).view(self._torch.bfloat16).to(self._target)
         return self._torch.from_numpy(matrix).to(self._target)
@@ -163,11 +188,7 @@ class TorchGemm(PreparedGemm):
             with suppress(AttributeError, NotImplementedError, RuntimeError):  # not every device type caches memory
                 _function(self._target, "empty_cache")()
 
-    def _on_host(self, set_index: int) -> tuple[Array, Array, Array]:
-        a, b, out = (self._to_host(matrix) for matrix in self._sets[set_index])
-        return a, b, out
-
-    def _to_host(self, matrix: Any) -> Array:
+    def _on_host(self, matrix: Any) -> Array:
         matrix = matrix.cpu()
         if self.problem.precision == "bf16":
             return np.asarray(matrix.view(self._torch.int16).numpy()).view(np.uint16)

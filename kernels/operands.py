@@ -50,15 +50,29 @@ DTYPE: dict[Precision, DTypeLike] = {"fp16": np.float16, "bf16": np.uint16, "fp3
 
 
 def side_by_side(work: Callable[[int], None], starts: Sequence[int]) -> None:
-    """Run `work` for every start on all cores that this process may use."""
-    for _ in map(work, starts) if len(starts) == 1 else _pool(os.getpid()).map(work, starts):
+    """Run `work` for every start on as many threads as this process may use (`use_threads`)."""
+    for _ in map(work, starts) if len(starts) == 1 else _pool(os.getpid(), pool_threads()).map(work, starts):
         pass
 
 
-@cache
-def _pool(pid: int) -> ThreadPoolExecutor:  # one for each process: threads do not survive a fork
+def use_threads(count: int) -> None:
+    """Let `side_by_side` use so many threads of this process from now on: its share of the host's cores."""
+    global _threads
+    _threads = count
+
+
+def pool_threads() -> int:
+    """Return how many threads `side_by_side` uses: without a share, one for every CPU of the affinity mask."""
     affinity = getattr(os, "sched_getaffinity", None)
-    return ThreadPoolExecutor(len(affinity(0)) if affinity else os.cpu_count() or 1, f"petaseal-{pid}")
+    return _threads or (len(affinity(0)) if affinity else os.cpu_count() or 1)
+
+
+_threads: int | None = None
+
+
+@cache
+def _pool(pid: int, threads: int) -> ThreadPoolExecutor:  # one for each process: threads do not survive a fork
+    return ThreadPoolExecutor(threads, f"petaseal-{pid}")
 
 
 @cache
@@ -137,6 +151,24 @@ def normals(key: bytes, precision: Precision, first: int, count: int) -> Array:
     return np.asarray(value, DTYPE[precision])
 
 
+def _matrix(key: bytes, precision: Precision, first: int, size: tuple[int, int]) -> Array:
+    """Return rows of a stream of standard normals from row `first` on, made on all cores."""
+    rows, width = size
+    out = np.empty(rows * width, DTYPE[precision])
+
+    def fill(at: int) -> None:
+        count = min(CHUNK, len(out) - at)
+        out[at : at + count] = normals(key, precision, first * width + at, count)
+
+    side_by_side(fill, range(0, len(out), CHUNK))
+    return out.reshape(size)
+
+
+def random_normals(precision: Precision, size: tuple[int, int]) -> Array:
+    """Return a matrix of standard normals that nobody needs to make again: for trials, without digests or norms."""
+    return _matrix(os.urandom(16), precision, 0, size)
+
+
 def decode(array: Array, precision: Precision, dtype: DTypeLike) -> Array:
     """Return values of `precision` as `dtype` (float32 or float64), exactly; a view where that is possible."""
     if precision == "bf16":
@@ -187,15 +219,7 @@ class Operands:
         """Return rows first..first+count-1 of "a" (m x k) or "b" (k x n) of one set; bf16 as uint16."""
         p = self.problem
         width = p.k if operand == "a" else p.n
-        key = self.key(set_index, operand)
-        out = np.empty(count * width, DTYPE[p.precision])
-
-        def fill(at: int) -> None:
-            size = min(CHUNK, len(out) - at)
-            out[at : at + size] = normals(key, p.precision, first * width + at, size)
-
-        side_by_side(fill, range(0, len(out), CHUNK))
-        matrix = out.reshape(count, width)
+        matrix = _matrix(self.key(set_index, operand), p.precision, first, (count, width))
         exponents = self.grading(set_index) if graded else None
         if exponents is not None:
             e = exponents.astype(np.int64)

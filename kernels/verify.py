@@ -7,6 +7,7 @@ rest computes both sides in numpy with dot products only, never through the matr
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -19,7 +20,7 @@ PROBES = 8
 SIGNIFICANT_BITS: dict[Precision, int] = {"fp16": 11, "bf16": 8, "fp32": 24, "fp64": 53}
 MAX_PPM = 2**53 - 1
 TILE = 1 << 18  # elements that one thread probes at a time: few enough for the cache, enough to be worth a thread
-HOST_ROWS_ELEMENTS = 1 << 22  # elements of a regenerated operand that are held at a time
+HOST_ROWS_ELEMENTS = 1 << 22  # elements of a product, or of a regenerated operand, that the host holds at a time
 
 
 def unit(precision: Precision, n: int, k: int) -> float:
@@ -113,29 +114,34 @@ def reference(a: Array, b: Array, precision: Precision, sign: NDArray[np.int8], 
 
 
 def check_on_host(
-    operands: Operands, set_index: int, product: Array, row_norms: NDArray[np.float64], seed: int
+    operands: Operands,
+    set_index: int,
+    product: Callable[[int, int], Array],
+    row_norms: NDArray[np.float64],
+    seed: int,
 ) -> Residual:
-    """Return the residual of a product in FP64 against operands that are regenerated piece by piece.
+    """Return the residual of a product in FP64 against operands that are regenerated; all piece by piece.
 
     Args:
         operands: where the operands come from.
         set_index: which set was multiplied.
-        product: m x n, in the problem's precision (bf16 as uint16).
+        product: returns rows of the product, from the first on, so many: in its precision (bf16 as uint16).
         row_norms: as in `residual`.
         seed: of the probes.
     """
     p = operands.problem
     edges, sign = block_edges(p.precision, p.n), signs(seed, p.n).astype(np.float64)
 
-    def regenerated(operand: str, vectors: Array, spans: tuple[int, ...]) -> Array:
-        count = p.m if operand == "a" else p.k
+    def projected(rows: Callable[[int, int], Array], count: int, vectors: Array, spans: tuple[int, ...]) -> Array:
         out = np.empty((count, len(spans) - 1, len(vectors)))
         step = max(1, HOST_ROWS_ELEMENTS // vectors.shape[1])
         for first in range(0, count, step):
-            rows = operands.rows(set_index, operand, first, min(step, count - first))
-            project(rows, p.precision, vectors, spans, out=out[first : first + step])
+            part = rows(first, min(step, count - first))
+            project(part, p.precision, vectors, spans, out=out[first : first + step])
         return out
 
-    partial = regenerated("b", sign, edges)
-    truth = regenerated("a", as_vectors(partial), (0, p.k)).reshape(p.m, len(edges) - 1, PROBES)
-    return residual(p.precision, p.n, p.k, project(product, p.precision, sign, edges), truth, row_norms)
+    partial = projected(lambda first, count: operands.rows(set_index, "b", first, count), p.k, sign, edges)
+    vectors = as_vectors(partial)
+    truth = projected(lambda first, count: operands.rows(set_index, "a", first, count), p.m, vectors, (0, p.k))
+    truth = truth.reshape(p.m, len(edges) - 1, PROBES)
+    return residual(p.precision, p.n, p.k, projected(product, p.m, sign, edges), truth, row_norms)

@@ -32,6 +32,7 @@ PARTS = {
         "bad_input/test_torch_device.py",
         "bench/test_cli.py",
         "bench/test_nvidia.py",
+        "bench/test_one_shape.py",
         "bench/test_telemetry.py",
         "certify/test_perf_campaign.py",
         "privateuse1",

@@ -7,9 +7,12 @@ from statistics import median
 from typing import Literal, get_args
 
 import msgspec
+from msgspec.structs import replace
 
+from bench.campaign.preflight import twins
 from bench.record import Campaign, PoolClass
 from bench.record.folder import Published, Roster, RosterNode, Status
+from bench.record.shapes import Settled, SettledShape
 from bench.units import utc_ns, utc_text
 
 SECOND_NS = 10**9
@@ -19,9 +22,21 @@ SLOW_PERCENT = 90  # of the median rate of the pool's nodes
 MOST_READY_PERCENT = 90  # from then on those that are not ready are stragglers
 
 Place = Literal[
-    "expected", "arrived", "preparing", "ready", "measuring", "concluding", "done", "void", "failed", "aborted", "lost"
+    "expected",
+    "arrived",
+    "preparing",
+    "prepared",
+    "ready",
+    "measuring",
+    "concluding",
+    "done",
+    "void",
+    "failed",
+    "aborted",
+    "lost",
 ]
 PLACES: tuple[Place, ...] = get_args(Place)
+WITH_FIGURES: frozenset[Place] = frozenset({"measuring", "concluding", "done", "void"})
 OVER: frozenset[Place] = frozenset({"done", "void", "failed", "aborted", "lost"})
 
 
@@ -63,6 +78,7 @@ class Overview(msgspec.Struct, frozen=True):
     left_out: int
     live_mflop_s: dict[str, int]  # by workload: what the nodes that measure it do just now, sustained
     certified_mflop_s: dict[str, int]  # by class, of the workload that counts in it
+    shapes: tuple[SettledShape, ...]  # one for each model and precision, once they are settled
     against: tuple[Against, ...]
     nodes: tuple[Line, ...]
 
@@ -96,6 +112,7 @@ def overview(
     known: Mapping[str, Status],
     lost: Collection[str],
     now_ns: int,
+    settled: Settled | None = None,
 ) -> Overview:
     """Return a campaign at one moment.
 
@@ -106,14 +123,19 @@ def overview(
         known: node -> its latest status.
         lost: nodes that give no sign of life any more.
         now_ns: UTC, ns.
+        settled: the shapes of the campaign, where they are settled.
     """
     workload = {pool.pool: pool.workload for pool in roster.pools}
     classes = {pool.pool: pool.pool_class for pool in roster.pools}
     starts = None if published is None else utc_ns(published.starts_at)
-    slots = {} if starts is None else {n.node_id: starts + campaign.slot_ns(n.node_id) for n in roster.nodes}
+    slots = {} if starts is None else {n.node_id: starts + campaign.load_ns(n.node_id) for n in roster.nodes}
     places = {n.node_id: place_of(known.get(n.node_id), n.node_id in lost, workload[n.pool]) for n in roster.nodes}
+    known = _without_twins(roster, known, places)
     slow = _slow(roster, known, places)
-    ready = sum(place not in ("expected", "arrived", "preparing") for place in places.values())
+    unready: set[Place] = {"expected", "arrived", "preparing"}
+    if settled is not None:
+        unready.add("prepared")
+    ready = sum(place not in unready for place in places.values())
     few_left = ready * 100 >= MOST_READY_PERCENT * len(roster.nodes)
     counts: dict[Place, int] = dict.fromkeys(PLACES, 0)
     sums: dict[PoolClass, int] = {}
@@ -125,7 +147,9 @@ def overview(
             assert status is not None
             own = status.sums[workload[node.pool]]
             sums[classes[node.pool]] = sums.get(classes[node.pool], 0) + own.certified_mflop_s
-        lines.append(_line(node, status, place, slots.get(node.node_id), slow.get(node.node_id), few_left))
+        lines.append(
+            _line(node, status, place, slots.get(node.node_id), slow.get(node.node_id), few_left and place in unready)
+        )
     ends = None if starts is None else starts + campaign.closes_ns
     return Overview(
         at=utc_text(now_ns),
@@ -139,6 +163,7 @@ def overview(
         left_out=len(roster.left_out),
         live_mflop_s=_live(known, places),
         certified_mflop_s={str(name): value for name, value in sorted(sums.items())},
+        shapes=() if settled is None else settled.shapes,
         against=tuple(
             Against(t.name, sum(value for name, value in sums.items() if name in t.classes), t.value_mflop_s)
             for t in roster.targets
@@ -147,13 +172,27 @@ def overview(
     )
 
 
+def _without_twins(roster: Roster, known: Mapping[str, Status], places: dict[str, Place]) -> Mapping[str, Status]:
+    """Return what is known without the rates of nodes that report one device: collecting will refuse their records.
+
+    Args:
+        roster: of the campaign.
+        known: node -> its latest status.
+        places: of the nodes; such a node that is done becomes void.
+    """
+    at_work = {n: s.facts for n, s in known.items() if places.get(n) in WITH_FIGURES and s.facts is not None}
+    found = twins(at_work, {node.node_id: node.name for node in roster.nodes})
+    places |= {node_id: "void" for node_id in found if places[node_id] == "done"}
+    return {**known, **{n: replace(known[n], rate_mflop_s=None, message=why) for n, why in found.items()}}
+
+
 def _line(
     node: RosterNode, status: Status | None, place: Place, due_ns: int | None, slow: str | None, few_left: bool
 ) -> Line:
     late = (
         due_ns is not None and status is not None and status.ready_at is not None and utc_ns(status.ready_at) > due_ns
     )
-    waiting = place in ("arrived", "preparing") or (place == "expected" and status is None)
+    waiting = place != "expected" or status is None
     reason = "not ready, and nearly all others are" if few_left and waiting else slow
     return Line(
         node_id=node.node_id,

@@ -209,9 +209,11 @@ def mount(app: typer.Typer, sealing: Sealing, foresee: Foresee) -> None:
         from bench.campaign.join import join as take_part
         from bench.campaign.join import part_of
         from bench.campaign.running import Open, sums_of
+        from bench.clock import check_clock
         from bench.environment import machine_id
         from bench.record.files import state_dir
 
+        check_clock()
         opened = Open(folder, sealing)
         part = part_of(opened.folder, opened.campaign, opened.profile, node)
         signer = sealing.signer(key, passphrase_file, state_dir(), machine_id())

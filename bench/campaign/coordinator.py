@@ -1,4 +1,4 @@
-"""The coordinator: hands a campaign's gangs to the engine, waits until all nodes are ready, publishes T0, watches.
+"""The coordinator: hands a campaign's gangs to the engine, settles one shape for each model, publishes T0, watches.
 
 It keeps nothing that the folder and the engine do not: killed at any moment, it goes on where it was when it is started
 again. It ends only what it has to, and decides nothing about a figure: success is counted by records.
@@ -14,13 +14,14 @@ from typing import NamedTuple
 import msgspec
 
 from bench.campaign.board import OVER, Overview, overview, silent_ns
-from bench.campaign.preflight import fleet_problems
+from bench.campaign.preflight import fleet_problems, twins
 from bench.clock import Clock
 from bench.errors import InputError, RefusedError
 from bench.launchers.base import Gang, GangState, Launcher
 from bench.record import Campaign, Profile, exclusive_lock
 from bench.record.folder import Folder, Launched, Published, Roster, State, Status, survey
-from bench.units import utc_ns, utc_text
+from bench.record.shapes import Settled, settle
+from bench.units import some, utc_ns, utc_text
 
 SECOND_NS = 10**9
 ENGINE_NS = 10 * SECOND_NS  # from one question to the engine to the next
@@ -36,6 +37,7 @@ class Plan(NamedTuple):
     options: tuple[str, ...] = ()
     reservation: str | None = None
     ready_timeout_ns: int = 1800 * SECOND_NS  # from the moment when the first gang runs
+    settle_timeout_ns: int = 660 * SECOND_NS  # from publishing shapes, for nodes that prepare anew
     lead_ns: int = 15 * SECOND_NS  # from publishing T0 to T0
     retries: int = 1  # of nodes that failed before T0
     require_all: bool = False  # start with every node or not at all
@@ -81,6 +83,7 @@ class Coordinator:
         self.names = {node.node_id: node.name for node in roster.nodes}
         self.by_name = {node.name: node.node_id for node in roster.nodes}
         self.changed_ns: dict[str, tuple[str, int]] = {}  # node -> its latest status' time, and when it was first seen
+        self.prepared_ns: dict[str, int] = {}  # node -> when it was first seen to have prepared, in this launch
         self.lost: set[str] = set()
         self.launched = self._launched()
         self.gangs = gangs(folder, campaign, profile, roster, plan)
@@ -166,7 +169,8 @@ class Coordinator:
             if published is None and not self.folder.aborted():
                 published = self.before_start()
             now = self.clock.utc_ns()
-            view = overview(self.roster, self.campaign, published, self.known, self.lost, now)
+            settled = self.folder.settled()
+            view = overview(self.roster, self.campaign, published, self.known, self.lost, now, settled)
             self.show(view)
             if self.is_over(view, published, now):
                 return view
@@ -251,7 +255,7 @@ class Coordinator:
                     self.remark(f"{node.name}: {idle} of its {own.devices + idle} devices count 0")
 
     def before_start(self) -> Published | None:
-        """Submit what is not submitted, retry what failed, and publish T0 once everything is ready.
+        """Submit what is not submitted, retry what failed, settle the shapes, and publish T0 once everything is ready.
 
         Raises:
             InputError: the campaign's time has passed.
@@ -265,33 +269,83 @@ class Coordinator:
         if self.launcher is None or running:  # each gang's time limit counts from its own start
             self.first_runs_ns = self.first_runs_ns or now
         self.retry_failed(running)
-        ready = {node for node, status in self.known.items() if status.state == "ready" and node not in self.lost}
-        settled = {node for node in self.known if self.is_given_up(node)} | self.lost
-        late = self.first_runs_ns is not None and now - self.first_runs_ns > self.plan.ready_timeout_ns
+        settled = self.folder.settled()
+        ready = self.nodes_in("ready") if settled else self.nodes_in("prepared", "ready")
         if utc + self.plan.lead_ns > utc_ns(self.campaign.starts_until):
             self.cancel()
             what = f"was to start until {self.campaign.starts_until}; {len(ready)} of {len(self.ids)} nodes are ready"
             fix = "measure again with: petaseal campaign rerun"
             raise InputError("campaign-window-passed", what, where=self.campaign.campaign_id, fix=fix)
-        if utc + self.plan.lead_ns < utc_ns(self.campaign.starts_from) or not (ready | settled >= self.ids or late):
+        is_due = utc + self.plan.lead_ns >= utc_ns(self.campaign.starts_from)
+        if self.awaited(settled, is_due):
             return None
-        if not ready or (self.plan.require_all and len(ready) < len(self.ids)):
+        refused = self.refused()
+        ready -= refused.keys()
+        are_enough = ready and not (self.plan.require_all and len(ready) < len(self.ids))
+        if not is_due and (settled or not are_enough):
+            return None
+        if not are_enough:
             self.cancel()
+            self.tell_problems()
             what = f"{len(ready)} of {len(self.ids)} nodes are ready"
             fix = "petaseal campaign status says why; mend them and launch again"
             raise RefusedError("campaign-not-ready", what, where=self.campaign.campaign_id, fix=fix)
-        return self.publish(len(ready))
+        if settled is None:
+            self.publish_shapes(ready)
+            return None
+        return self.publish(len(ready), refused)
 
-    def publish(self, ready: int) -> Published:
-        """Agree on T0: whole seconds, after the lead, not before the campaign's time; say what is wrong before it."""
+    def nodes_in(self, *states: State) -> set[str]:
+        """Return the nodes that are in one of some states and not lost."""
+        return {node for node, status in self.known.items() if status.state in states} - self.lost
+
+    def awaited(self, settled: Settled | None, is_due: bool) -> set[str]:
+        """Return the nodes that the next step still waits for: that shapes are settled, or that T0 is published."""
+        now = self.clock.monotonic_ns()
+        late = is_due and self.first_runs_ns is not None and now - self.first_runs_ns > self.plan.ready_timeout_ns
+        over = {node for node in self.known if self.is_given_up(node)} | self.lost
+        prepared = self.nodes_in("prepared")
+        unprepared = set() if late else set(self.ids) - over - self.nodes_in("prepared", "ready")
+        if settled is None:
+            return unprepared
+        # Each has its time from when it could begin: it may have come, or have been launched again, long after.
+        settled_ns = now - (self.clock.utc_ns() - utc_ns(settled.settled_at))
+        begun = {node: max(settled_ns, self.prepared_ns.setdefault(node, now)) for node in prepared}
+        return unprepared | {node for node, ns in begun.items() if now - ns <= self.plan.settle_timeout_ns}
+
+    def publish_shapes(self, nodes: set[str]) -> None:
+        """Publish the smallest shape that devices of each model chose, and say where not all chose the same."""
+        chosen = {node: self.known[node].chosen for node in sorted(nodes)}
+        shapes = settle((one for own in chosen.values() for one in own), self.profile)
+        settled = self.folder.settle(Settled(utc_text(self.clock.utc_ns()), shapes))
+        for one in settled.shapes:
+            if one.chosen_by < one.devices:
+                own = (one.product, one.precision, one.shape)
+                by = [n for n, told in chosen.items() if any((c.product, c.precision, c.shape) == own for c in told)]
+                self.remark(f"{one}, on {some(self.names[node] for node in by)}; the others prepare anew")
+
+    def refused(self) -> dict[str, str]:
+        """Return the nodes that are not to measure, and why: no record of theirs could be collected."""
+        there = {node: s for node, s in self.known.items() if s.state in ("preparing", "prepared", "ready")}
+        return twins({node: s.facts for node, s in there.items() if s.facts is not None}, self.names)
+
+    def tell_problems(self) -> None:
+        """Say what is wrong with the nodes before the start."""
         facts = {node_id: status.facts for node_id, status in self.known.items() if status.facts is not None}
         for problem in fleet_problems(facts, self.roster):
             self.remark(f"before the start: {problem}")
+        for node_id in sorted(self.nodes_in("ready")):
+            if message := self.known[node_id].message:
+                self.remark(f"before the start: {self.names[node_id]}: {message}")
+
+    def publish(self, ready: int, refused: dict[str, str]) -> Published:
+        """Agree on T0: whole seconds, after the lead, not before the campaign's time; say what is wrong before it."""
+        self.tell_problems()
         utc = self.clock.utc_ns()
         starts = max(utc + self.plan.lead_ns, utc_ns(self.campaign.starts_from))
         starts = -(-starts // SECOND_NS) * SECOND_NS
         starts = min(starts, utc_ns(self.campaign.starts_until))
-        published = self.folder.publish(Published(utc_text(starts), utc_text(utc), ready))
+        published = self.folder.publish(Published(utc_text(starts), utc_text(utc), ready, refused))
         self.remark(f"{ready} of {len(self.ids)} nodes are ready; all start at {published.starts_at}")
         return published
 
@@ -376,6 +430,7 @@ class Coordinator:
             if node_id not in self.known or self.known[node_id].state != "done":
                 self.known.pop(node_id, None)
                 self.changed_ns.pop(node_id, None)
+                self.prepared_ns.pop(node_id, None)
                 self.lost.discard(node_id)
                 with contextlib.suppress(OSError):
                     self.folder.status_file(node_id).unlink()
@@ -418,7 +473,7 @@ def gangs(folder: Folder, campaign: Campaign, profile: Profile, roster: Roster, 
     """Return one gang for each pool that has a node, with the engine's limit on its time."""
     beside = sum(profile.accompanied_ns(window.workload) for window in campaign.windows)
     load_ns = campaign.closes_ns + profile.guard_ns + beside
-    limit_ns = plan.ready_timeout_ns + plan.lead_ns + load_ns + plan.finish_ns
+    limit_ns = plan.ready_timeout_ns + plan.settle_timeout_ns + plan.lead_ns + load_ns + plan.finish_ns
     suffix = "-check" if plan.check_only else ""
     found = []
     for pool in roster.pools:

@@ -1,40 +1,71 @@
-"""What a campaign will take: time, energy and the step of power on the grid. Pure, from the profile and the roster."""
+"""What a measurement will take: time, cards, energy and the step of power on the grid. Pure, from profile and pools.
+
+The times of preparation are those of 8 H200 on a node of 96 cores (85 s) and in a pod of 16 (160 s), with an
+`intelligent` node's one workload; what a node really takes stands in its record (`started_at`, `ready_at`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import msgspec
 
-from bench.record import Campaign, Profile
+from bench.record import Campaign, ExpectedPool, Profile, Window
 from bench.record.folder import Roster
+from bench.record.windows import BEFORE_THE_NEXT_WINDOW, LEAD_NS
 
 SECOND_NS = 10**9
-PREPARE_NS = 120 * SECOND_NS  # operands, trials: a guess, said as one
-CONCLUDE_NS = 60 * SECOND_NS
+PREPARE_NS = 70 * SECOND_NS  # to start the processes and the libraries, and the references of the checks
+OPERANDS_CORE_NS = 180 * SECOND_NS  # of one core, for the operands and trials of one workload on one device
+FP64_NS = 80 * SECOND_NS  # more for FP64, whose references and products the host computes in FP64 too
+USUAL_CORES = 2  # of the host for one device, where nobody says: a small pod
+AGREE_NS = 17 * SECOND_NS  # until the coordinator sees that all nodes are ready, and from then to T0
+CONCLUDE_NS = 20 * SECOND_NS  # check on the host, record
 HOST_MW = 800_000  # of one node beside its accelerators: processors, memory, fans; a guess, said as one
 
 
+class Load(NamedTuple):
+    """The nodes of one pool, as far as their load is concerned."""
+
+    nodes: int
+    devices: int | None  # of a node; None where it is not known
+    power_mw: int | None  # rated, of one device
+    windows: tuple[Window, ...]  # in which they take part
+    cores: int | None = None  # of a node
+
+
 class Estimate(msgspec.Struct, frozen=True):
-    """What a campaign will take. Power is null where the ratings of a pool's devices are not known beforehand."""
+    """What a measurement will take. Power is null where the ratings of a pool's devices are not known beforehand."""
 
     nodes: int
     devices: int | None
     left_out: int
     duration_ns: int  # from the start of preparation to the last record
+    prepare_ns: int  # of it, until all devices are ready
     load_ns: int  # of it, under full load
+    device_s: int | None  # how long each device is taken, over all of them
     ramp_ns: int
     peak_power_mw: int | None
     step_mw_per_s: int | None  # the steepest rise of power, averaged over the ramp
     energy_j: int | None
 
-    def lines(self) -> list[str]:
-        """Return the estimate for people."""
+    def lines(self, unknown: str = "give the devices' power with --device-watts POOL=WATTS") -> list[str]:
+        """Return the estimate for people.
+
+        Args:
+            unknown: what to do where the power is not known.
+        """
         devices = "an unknown number of" if self.devices is None else f"{self.devices:,}"
         lines = [
             f"nodes      {self.nodes:,} with {devices} devices, all at once; {self.left_out} left out",
-            f"duration   about {self.duration_ns / 60e9:.0f} min, {self.load_ns / 60e9:.1f} min of it under full load",
+            f"duration   about {self.duration_ns / 60e9:.1f} min, {self.prepare_ns / 60e9:.1f} min of it to prepare,"
+            f" {self.load_ns / 60e9:.1f} min under full load",
         ]
+        if self.device_s is not None:
+            lines.append(f"cards      about {self.device_s / 3600:,.1f} card hours")
         if self.peak_power_mw is None or self.energy_j is None or self.step_mw_per_s is None:
-            return [*lines, "power      not known: give the devices' power with --device-watts POOL=WATTS"]
+            return [*lines, f"power      not known, nor the energy: {unknown}"]
         ramp = f"over a ramp of {self.ramp_ns / 1e9:g} s" if self.ramp_ns else "at once (no --ramp)"
         return [
             *lines,
@@ -46,30 +77,73 @@ class Estimate(msgspec.Struct, frozen=True):
 
 def estimate(campaign: Campaign, profile: Profile, roster: Roster) -> Estimate:
     """Return what a campaign will take, with each device at its rated power and each host at a guess."""
-    loads = [window.closes_ns + profile.guard_ns - window.load_ns for window in campaign.windows]
-    companions_ns = sum(profile.accompanied_ns(window.workload) for window in campaign.windows)
-    load_ns = sum(loads) + companions_ns
-    duration_ns = PREPARE_NS + campaign.closes_ns + profile.guard_ns + companions_ns + CONCLUDE_NS
     nodes = {pool.pool: sum(node.pool == pool.pool for node in roster.nodes) for pool in roster.pools}
-    used = [pool for pool in roster.pools if nodes[pool.pool]]
-    devices = power = None
-    if all(pool.devices_per_node is not None for pool in used):
-        devices = sum(nodes[pool.pool] * (pool.devices_per_node or 0) for pool in used)
-        if all(pool.power_mw is not None for pool in used):
-            power = sum(
-                nodes[pool.pool] * (HOST_MW + (pool.devices_per_node or 0) * (pool.power_mw or 0)) for pool in used
+    measured = {pool.pool: pool for pool in campaign.pools}
+    loads = [
+        Load(nodes[pool.pool], pool.devices_per_node, pool.power_mw, _windows(campaign, measured[pool.pool]))
+        for pool in roster.pools
+        if nodes[pool.pool]
+    ]
+    return estimate_of(campaign, profile, loads, len(roster.left_out))
+
+
+def estimate_of(campaign: Campaign, profile: Profile, loads: Sequence[Load], left_out: int = 0) -> Estimate:
+    """Return what a measurement of some pools' nodes will take."""
+    prepare_ns = max(_prepare_ns(load) for load in loads)
+    agree_ns = LEAD_NS if campaign.self_issued else AGREE_NS
+    taken_ns = [prepare_ns + agree_ns + _ends_ns(profile, load.windows) + CONCLUDE_NS for load in loads]
+    under_load_ns = [_load_ns(profile, load.windows) for load in loads]
+    devices = device_s = power = energy = None
+    if all(load.devices is not None for load in loads):
+        devices = sum(load.nodes * (load.devices or 0) for load in loads)
+        device_s = sum(
+            load.nodes * (load.devices or 0) * ns // SECOND_NS for load, ns in zip(loads, taken_ns, strict=True)
+        )
+        if all(load.power_mw is not None for load in loads):
+            powers = [load.nodes * (HOST_MW + (load.devices or 0) * (load.power_mw or 0)) for load in loads]
+            power = max(
+                sum(mw for mw, load in zip(powers, loads, strict=True) if window in load.windows)
+                for window in campaign.windows
             )
+            energy = sum(mw * ns for mw, ns in zip(powers, under_load_ns, strict=True)) // 10**12
     return Estimate(
-        nodes=len(roster.nodes),
+        nodes=sum(load.nodes for load in loads),
         devices=devices,
-        left_out=len(roster.left_out),
-        duration_ns=duration_ns,
-        load_ns=load_ns,
+        left_out=left_out,
+        duration_ns=max(taken_ns),
+        prepare_ns=prepare_ns,
+        load_ns=_load_ns(profile, campaign.windows),
+        device_s=device_s,
         ramp_ns=campaign.ramp_ns,
         peak_power_mw=power,
         step_mw_per_s=None if power is None else power * SECOND_NS // max(SECOND_NS, campaign.ramp_ns),
-        energy_j=None if power is None else power * load_ns // 10**12,
+        energy_j=energy,
     )
+
+
+def _windows(campaign: Campaign, pool: ExpectedPool) -> tuple[Window, ...]:
+    return tuple(window for window in campaign.windows if str(window.workload) in pool.workloads)
+
+
+def _prepare_ns(load: Load) -> int:
+    """Return how long a node's devices take to be ready, each with its share of the host's cores, ns."""
+    devices = load.devices or 1
+    cores = load.cores or USUAL_CORES * devices
+    operands_ns = len(load.windows) * OPERANDS_CORE_NS * devices // cores
+    return PREPARE_NS + operands_ns + FP64_NS * any(window.precision == "fp64" for window in load.windows)
+
+
+def _load_ns(profile: Profile, windows: Sequence[Window]) -> int:
+    """Return how long devices that take part in some windows are under load, ns."""
+    core_ns = sum(window.closes_ns + profile.guard_ns - window.load_ns for window in windows)
+    return core_ns + sum(profile.accompanied_ns(window.workload) for window in windows)
+
+
+def _ends_ns(profile: Profile, windows: Sequence[Window]) -> int:
+    """Return when devices end their last load, ns after T0: second paths follow their window, the rest the last one."""
+    beside_ns = sum(profile.accompanied_ns(window.workload) for window in windows)
+    between_ns = sum(profile.accompanied_ns(window.workload, BEFORE_THE_NEXT_WINDOW) for window in windows[:-1])
+    return windows[-1].closes_ns + profile.guard_ns + beside_ns - between_ns
 
 
 def _scaled(kilo: float, unit: str) -> str:

@@ -9,32 +9,35 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from random import Random
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
-from bench.campaign.preflight import look
+from bench.campaign.preflight import look, with_identities
 from bench.clock import Clock, SystemClock
-from bench.errors import InputError, Interrupted, PetasealError
+from bench.errors import InputError, Interrupted, OutputExistsError, PetasealError, RefusedError
+from bench.output import Place, Reserved, rescue, rescued, reserved, undisturbed
 from bench.record import Campaign, NodeRecord, Profile, exclusive_lock
 from bench.record.folder import Folder, Roster, RosterNode, State, Status, Sums, check_belongs
+from bench.record.shapes import ChosenShape, SettledShape
 from bench.units import utc_ns, utc_text
 
 if TYPE_CHECKING:
     from bench.engine.node import Event
 
 SECOND_NS = 10**9
-POLL_NS = SECOND_NS  # for T0 and for the end: one look at one file
+POLL_NS = SECOND_NS  # for shapes, T0 and the end: one look at one file
 WRITE_NS = 1200 * SECOND_NS  # how long a node tries to write its record
 PATIENCE_NS = 600 * SECOND_NS  # after the campaign's last possible T0
+T = TypeVar("T")
 
 
 class Signer(Protocol):
@@ -117,6 +120,8 @@ class Reporter:
             self._change("measuring")
         elif event.what == "concluding":
             self._change("concluding")
+        elif event.what == "failed":
+            self.set(message=f"{event.device} {event.workload}: {event.text}")
         elif event.rate_mflop_s is not None and event.device is not None:
             with self._lock:
                 self._rates[event.device] = event.rate_mflop_s
@@ -145,7 +150,7 @@ class Reporter:
 
 
 class AgreedStart:
-    """T0 as the coordinator publishes it in the folder (`bench.engine.node.Start`)."""
+    """Shapes and T0 as the coordinator publishes them in the folder (`bench.engine.node.Start`)."""
 
     def __init__(self, part: Part, reporter: Reporter, clock: Clock) -> None:
         self._part = part
@@ -153,6 +158,7 @@ class AgreedStart:
         self._clock = clock
         self._looked_ns = -POLL_NS
         self._known_ns: int | None = None
+        self._refused: str | None = None
 
     def known_ns(self) -> int | None:
         """Return T0, UTC ns, once it is published; looks at most once a second."""
@@ -161,22 +167,44 @@ class AgreedStart:
             self._looked_ns = now
             published = self._part.folder.started()
             self._known_ns = None if published is None else utc_ns(published.starts_at)
+            self._refused = None if published is None else published.refused.get(self._part.node.node_id)
         return self._known_ns
+
+    def settle(self, chosen: tuple[ChosenShape, ...]) -> tuple[SettledShape, ...]:
+        """Report what devices chose and wait for the shapes of the campaign; once T0 is agreed there are no others.
+
+        Raises:
+            InputError: `campaign-window-passed`.
+        """
+        self._reporter.set(state="prepared", chosen=chosen)
+
+        def shapes() -> tuple[SettledShape, ...] | None:
+            settled = self._part.folder.settled()
+            return settled.shapes if settled is not None else () if self.known_ns() is not None else None
+
+        return self._published(shapes)
 
     def wait_ns(self, devices: int) -> int:
         """Report ready and wait for T0.
 
         Raises:
             InputError: `campaign-window-passed`.
+            RefusedError: `duplicate-device`: another node reports a device of this one.
         """
         self._reporter.set(state="ready", ready_at=utc_text(self._clock.utc_ns()), ready_devices=devices)
+        return self._published(self.known_ns)
+
+    def _published(self, look: Callable[[], T | None]) -> T:
         jitter = Random(self._part.node.node_id)  # noqa: S311 (so that thousands of nodes do not look at one moment)
         last_ns = utc_ns(self._part.campaign.starts_until) + PATIENCE_NS
-        while (known := self.known_ns()) is None:
+        while (known := look()) is None:
             if self._clock.utc_ns() > last_ns:
                 what = f"was to start until {self._part.campaign.starts_until}, and nobody started it"
                 raise InputError("campaign-window-passed", what, where=self._part.campaign.campaign_id)
             self._clock.sleep_ns(int(POLL_NS * (0.5 + jitter.random())))
+        if self._refused is not None:
+            fix = "petaseal campaign check names all such nodes"
+            raise RefusedError("duplicate-device", self._refused, where=self._part.node.name, fix=fix)
         return known
 
 
@@ -200,14 +228,14 @@ def join(
         InputError: another process takes part for this node, or what `measure_node` raises.
         Interrupted: SIGTERM came, or the campaign was aborted.
     """
-    own = part.folder.records(part.node.node_id) / f"{part.node.node_id}.record.dsse.json"
+    own = place_of(part).record
     if own.exists() and not check_only:
         return own
     clock = clock or SystemClock()
     os.environ["PETASEAL_NODE"] = part.node.node_id
-    with only_process(part), ended_by_sigterm(), Reporter(part, clock) as reporter:
+    with only_process(part, check_only) as kept, ended_by_sigterm(), Reporter(part, clock) as reporter:
         try:
-            return _measure(part, signer, sums, check_only, clock, reporter, own)
+            return _measure(part, signer, sums, clock, reporter, kept)
         except (KeyboardInterrupt, Interrupted):
             reporter.set(state="aborted", ended_at=utc_text(clock.utc_ns()), message="ended from outside")
             raise Interrupted("the node's part was ended from outside; nothing was left half-written") from None
@@ -223,73 +251,95 @@ def _measure(
     part: Part,
     signer: Signer,
     sums: Callable[[NodeRecord], dict[str, Sums]],
-    check_only: bool,
     clock: Clock,
     reporter: Reporter,
-    own: Path,
+    kept: Reserved | None,
 ) -> Path | None:
     from bench.devices import select_devices
     from bench.engine.node import Request, clock_of, measure_node
     from bench.environment import refuse_emulation
-    from bench.output import write_record
 
-    refuse_emulation(os.environ)
+    unset = refuse_emulation(os.environ)
     (pool,) = (pool for pool in part.roster.pools if pool.pool == part.node.pool)
     wanted = pool.device if part.node.also is None else f"{pool.device},{part.node.also}"
     found = select_devices(wanted)
     if part.node.also is not None:  # how many these are, the pool does not say
         pool = msgspec.structs.replace(pool, devices_per_node=None)
     facts = look(found, pool, part.folder.root, clock_of(found))
-    if check_only:
+    facts = with_identities(facts, found, part.campaign.challenge)
+    if kept is None:
         reporter.set(state="checked", facts=facts, ended_at=utc_text(clock.utc_ns()))
         return None
     reporter.set(state="preparing", facts=facts)
     request = Request(
         found,
         part.profile,
-        part.roster.precisions,
+        (),
         part.node.node_id,
         signer.spki_b64,
         part.campaign,
         AgreedStart(part, reporter, clock),
+        unset=unset,
     )
     record, samples = measure_node(request, reporter.tell, clock)
     envelope = signer.seal_record(record, hashlib.sha256(samples).hexdigest())
-    samples_path = own.with_name(f"{part.node.node_id}.samples.csv.gz")
-    write_patiently(lambda: write_record(own, envelope, samples_path, samples), clock)
+    write_patiently(kept, envelope, samples, clock)
     reporter.set(
         state="done", ended_at=record.ended_at, sums=sums(record), rate_mflop_s=None, phase=None, workload=None
     )
-    return own
+    return kept.place.record
 
 
-def write_patiently(write: Callable[[], None], clock: Clock) -> None:
+def write_patiently(kept: Reserved, envelope: bytes, samples: bytes, clock: Clock) -> None:
     """Write what was measured; a shared file system that is away for a while must not cost it.
 
+    Meanwhile it is kept elsewhere: the engine may end this process at any time.
+
     Raises:
-        InputError: it could not be written for `WRITE_NS`.
+        InputError: `record-rescued`: it could not be written for `WRITE_NS`, the place is taken, or the node's part
+            was ended; or `output-not-writable`, and no other place takes it.
     """
     deadline = clock.monotonic_ns() + WRITE_NS
+    elsewhere: Path | None = None
     while True:
+        with undisturbed():
+            try:
+                kept.write(envelope, samples)
+                break
+            except InputError as error:
+                elsewhere = elsewhere or rescue(kept.place.name, envelope, samples)
+                reported = rescued(error, elsewhere)
+                if isinstance(error, OutputExistsError) or clock.monotonic_ns() > deadline:
+                    raise reported from None
         try:
-            write()
-            return
-        except InputError:
-            if clock.monotonic_ns() > deadline:
-                raise
-        clock.sleep_ns(5 * SECOND_NS)
+            clock.sleep_ns(5 * SECOND_NS)
+        except (KeyboardInterrupt, Interrupted):
+            raise reported from None
+    if elsewhere is not None:
+        shutil.rmtree(elsewhere, ignore_errors=True)
 
 
-def only_process(part: Part) -> AbstractContextManager[bool]:
-    """Keep a second process on this machine from taking part for the same node.
+def place_of(part: Part) -> Place:
+    """Return where a node's record and samples go."""
+    return Place(part.folder.records(part.node.node_id), part.node.node_id)
+
+
+@contextlib.contextmanager
+def only_process(part: Part, check_only: bool) -> Iterator[Reserved | None]:
+    """Keep a second process from taking part for the same node, and a place for its record where it measures.
 
     Raises:
-        InputError: `node-joined-twice`.
+        InputError: `node-joined-twice`, or a code of `reserved`.
     """
     name = f"petaseal-{os.getuid()}-{part.campaign.campaign_id}-{part.node.node_id}.lock"
-    what = "takes part already, in another process on this machine"
+    what = "takes part already, in another process"
     held = InputError("node-joined-twice", what, where=part.node.name, fix="wait for it, or end it")
-    return exclusive_lock(Path(tempfile.gettempdir()) / name, held, transient=True)
+    with exclusive_lock(Path(tempfile.gettempdir()) / name, held, transient=True):  # the folder may have no locks
+        if check_only:
+            yield None
+        else:
+            with reserved(place_of(part), held, "make room there, or let this node's user write there") as kept:
+                yield kept
 
 
 @contextlib.contextmanager

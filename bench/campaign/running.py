@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.errors import InputError, Interrupted
-from bench.record import Campaign, NodeRecord, Profile, Workload, config_names, write_atomic
+from bench.record import Campaign, NodeRecord, Profile, SharedFile, Workload, config_names, write_atomic
 from bench.record.folder import Folder, Launched, Roster, Status, Sums, check_belongs, survey
 from bench.record.judged import Judged
 from bench.units import utc_text
@@ -33,10 +33,10 @@ class Open:
 
         self.folder: Folder = Folder(folder.absolute())
         self.roster: Roster = self.folder.roster()
-        self.campaign: Campaign = sealing.open_campaign(self.folder.campaign)
+        self.campaign: Campaign = sealing.open_campaign(self.folder.campaign, shared=True)
         check_belongs(self.folder, self.roster, self.campaign)
         known = self.campaign.profile in config_names("profiles")
-        self.profile: Profile = load_profile(self.campaign.profile if known else str(self.folder.profile))
+        self.profile: Profile = load_profile(self.campaign.profile if known else SharedFile(self.folder.profile))
 
 
 def engine_of(opened: Open, on: str | None) -> str:
@@ -191,7 +191,8 @@ def follow(opened: Open, watch: bool) -> Overview:
             launched = opened.folder.launched()
             lost = launched.lost if launched else ()
             started = opened.folder.started()
-            view = overview(opened.roster, opened.campaign, started, known, lost, clock.utc_ns())
+            settled = opened.folder.settled()
+            view = overview(opened.roster, opened.campaign, started, known, lost, clock.utc_ns(), settled)
             ended = launched is not None and launched.ended_at is not None
             if not watch or ended or (view.is_over and started is not None):
                 return view

@@ -29,6 +29,7 @@ def lines(view: Overview) -> list[str]:
     ]
     if view.starts_at:
         found.append(f"start      {view.starts_at}; the last window closes at {view.ends_at} (ETA)")
+    found += [f"shape      {shape}" for shape in view.shapes]
     for name, value in view.live_mflop_s.items():
         found.append(f"just now   {name}: {rate_text(value)} (sustained, under load)")
     for name, value in view.certified_mflop_s.items():

@@ -7,12 +7,17 @@ and imports its vendor's library inside the function that needs it.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import entry_points
 
 import msgspec
 
-from bench.devices.base import Backend, Found
-from bench.errors import InputError
+from bench.devices.base import Backend, Faulty, Found, UnusableError, sound
+from bench.errors import DeviceError, InputError, PetasealError
+from bench.host.cpus import numa_node
+from bench.record.fields import in_words
+from bench.record.identities import collisions
 
 DEVICES = {
     "cpu": "bench.devices.cpu:Cpu",
@@ -58,11 +63,15 @@ def load_backend(kind: str) -> Backend:
 def select_devices(wanted: str) -> list[Found]:
     """Return the devices that a command line names, in its order (see `survey_devices`).
 
+    One that is lost or broken is among them (`Faulty`), for the record, as long as another can be measured.
+
     Raises:
-        InputError: a device is unknown, absent or named twice, or is there and cannot be used: what a node has is
-            measured whole or not at all, unless the devices to measure are named.
+        InputError: a device is unknown, absent or named twice, or a kind of device is there and cannot be used: what a
+            node has is measured whole or not at all, unless the devices to measure are named.
+        RefusedError: two of them have one identity: no statement could hold a record of both.
+        DeviceError: every device is lost or broken.
     """
-    found, problems = survey_devices(wanted)
+    found, problems = _find(wanted)
     if problems:
         first = problems[0]
         raise InputError(
@@ -71,19 +80,45 @@ def select_devices(wanted: str) -> list[Found]:
             where=first.where,
             fix=f"{first.fix or 'mend it'}, or name the devices to measure with --device",
         )
+    for collision in collisions([one.device for one in found]):
+        raise collision
+    if all(isinstance(one, Faulty) for one in found):
+        first_fault = next(one for one in found if isinstance(one, Faulty))
+        raise DeviceError(first_fault.code, first_fault.what, where=first_fault.device.device)
     return found
 
 
 def survey_devices(wanted: str) -> tuple[list[Found], list[InputError]]:
-    """Return the devices that a command line names, in its order, and for "all" why others cannot be used.
+    """Return the devices that a command line names, in its order, and why others cannot be used.
 
     Args:
         wanted: "all" (every accelerator of this node, or its CPU where there is none), or a list like "cuda:0,cuda:2",
             "cpu" or "fake:8" (eight fakes).
 
     Raises:
-        InputError: a device is unknown, absent or named twice, or one that is named cannot be used.
+        InputError: a device is unknown, absent or named twice, or a kind that is named cannot be used.
     """
+    found, problems = _find(wanted)
+    fix = "repair or restart it; its neighbours are measured without it"
+    for one in found:
+        if isinstance(one, Faulty):
+            why = InputError(one.code, one.what, where=one.device.device, fix=fix)
+            problems.append(UnusableError(why, [one]))
+    return sound(found), problems
+
+
+def faulty_neighbours(found: Sequence[Found]) -> list[Faulty]:
+    """Return the lost or broken devices of the same kinds that were not named."""
+    names = {one.device.device for one in found}
+    others: list[Faulty] = []
+    for kind in sorted({name.partition(":")[0] for name in names} - {"cpu", *NEVER_IN_ALL}):
+        with suppress(PetasealError):
+            others += [one for one in load_backend(kind).find(None) if isinstance(one, Faulty)]
+    return [one for one in others if one.device.device not in names]
+
+
+def _find(wanted: str) -> tuple[list[Found], list[InputError]]:
+    """Return the devices that are named, and for "all" why other kinds of device cannot be used."""
     found: list[Found] = []
     problems: list[InputError] = []
     if wanted == "all":
@@ -106,7 +141,14 @@ def survey_devices(wanted: str) -> tuple[list[Found], list[InputError]]:
         raise InputError("device-named-twice", f"{', '.join(twice)} is named more than once", where=wanted)
     for one in found:
         check_recordable(one)
-    return found, problems
+    return [on_its_node(one) for one in found], problems
+
+
+def on_its_node(found: Found) -> Found:
+    """Return a device with the NUMA node that its PCI function is attached to; a simulated one has none."""
+    known = not found.model.simulated and not isinstance(found, Faulty)
+    node = numa_node(found.device.pci_address) if known else None
+    return found if node is None else Found(found.model, msgspec.structs.replace(found.device, numa_node=node))
 
 
 def check_recordable(found: Found) -> None:
@@ -120,5 +162,5 @@ def check_recordable(found: Found) -> None:
             msgspec.convert(msgspec.to_builtins(told), type(told))
         except msgspec.ValidationError as error:
             raise InputError(
-                "device-tool-unknown", f"tells what no record can hold: {error}", where=found.device.device
+                "device-tool-unknown", f"tells what no record can hold: {in_words(error)}", where=found.device.device
             ) from None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bench.devices.smi import Tool, address, quantity, told, whole
-from bench.devices.smi_backend import SmiBackend, Told
+from bench.devices.smi_backend import SmiBackend, Told, usable
 from bench.record.node import CountUnit, readable_identifier
 from bench.telemetry import Reading
 
@@ -58,7 +58,9 @@ class Amd(SmiBackend):
         for index, card in cards(tool, found).items():
             series = told(card.get("card series")) or told(card.get("device name"))
             if series is None or series.lower().startswith("0x"):
-                raise tool.unknown("card series", told(system.get("driver version")))
+                fault = tool.unknown("card series", told(system.get("driver version")))
+                rows.append(Told(number=index, model="unknown", pci_address=address(card.get("pci bus")), fault=fault))
+                continue
             unique = readable_identifier(card.get("unique id"))
             serial = readable_identifier(card.get("serial number"))
             place = address(card.get("pci bus"))
@@ -81,7 +83,7 @@ class Amd(SmiBackend):
                 max_clock_mhz=clock,
             )
             rows.append(row)
-        return rows
+        return usable(rows)
 
     def count_unit(self, series: str) -> CountUnit:
         """Return how a device of a series counts."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import msgspec
 
 from bench.clock import Clock
 from bench.engine.measure import EventTimer
 from bench.errors import DeviceError, InputError
 from bench.record import Device, DeviceModel, NodeClock, Precision
+from bench.record.node import FailureCode
 from bench.telemetry import Source
 
 if TYPE_CHECKING:
@@ -19,6 +23,30 @@ class Found(NamedTuple):
 
     model: DeviceModel
     device: Device
+
+
+class Faulty(Found):
+    """A device that is lost or broken, which stops no other: what is known of it, for the record.
+
+    Args:
+        model: null in what it does not tell any more.
+        device: its name and identity.
+        code: of the record's failures.
+        what: is wrong with it, one clause.
+    """
+
+    code: FailureCode
+    what: str
+
+    def __new__(cls, model: DeviceModel, device: Device, code: FailureCode, what: str) -> Faulty:
+        faulty = super().__new__(cls, model, device)
+        faulty.code, faulty.what = code, what
+        return faulty
+
+
+def sound(found: Iterable[Found]) -> list[Found]:
+    """Return the devices that can be measured: all but those that are lost or broken."""
+    return [one for one in found if not isinstance(one, Faulty)]
 
 
 class UnusableError(InputError):
@@ -66,6 +94,8 @@ class Backend(Protocol):
     def find(self, argument: str | None) -> list[Found]:
         """Return the devices of this kind on this node: all (none where the node has none), or what `argument` names.
 
+        One that is lost or broken keeps its place among them as `Faulty`; it never stops the others.
+
         Raises:
             InputError: there is no such device; or the node has one that cannot be used, and why (no driver, no
                 library, no permission).
@@ -100,7 +130,8 @@ def check_same(found: Found, there: Device) -> None:
     Raises:
         DeviceError: they differ in what identifies them.
     """
-    if found.device != there:
+    meant = msgspec.structs.replace(found.device, numa_node=there.numa_node)  # which the host tells, not the device
+    if meant != there:
         raise DeviceError(
             "device-differs",
             f"{there.device} is no longer the device with the uuid {found.device.uuid}",

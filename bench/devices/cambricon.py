@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 from bench.devices.pci import present
 from bench.devices.smi import MIB, Tool, address, fields, quantity, told, whole
-from bench.devices.smi_backend import SmiBackend, Told
+from bench.devices.smi_backend import SmiBackend, Told, usable
 from bench.record.node import CountUnit, readable_identifier
 from bench.telemetry import Reading
 
@@ -42,7 +42,8 @@ class Cambricon(SmiBackend):
         for index, card in cards(tool, tool.run("info")).items():
             model = told(card.get(("Product Name",)))
             if model is None:
-                raise tool.unknown("product name of a card")
+                rows.append(Told(number=index, model="unknown", fault=tool.unknown("product name of a card")))
+                continue
             memory = whole(quantity(card.get(("Physical Memory Usage", "Total")), "MiB"), MIB)
             parts = [card.get(("PCI", name), "") for name in ("Domain ID", "Bus num", "Device", "Function")]
             place = address("{}:{}:{}.{}".format(*parts))
@@ -62,7 +63,7 @@ class Cambricon(SmiBackend):
                 memory_bytes=memory or None,
             )
             rows.append(row)
-        return rows
+        return usable(rows)
 
     def reader(self, tool: Tool, row: Told) -> Callable[[], Reading | None]:
         """Return what takes one reading."""

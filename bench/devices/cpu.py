@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,10 @@ from typing import TYPE_CHECKING
 from bench.clock import Clock
 from bench.devices.base import Found, parse_index
 from bench.engine.measure import EventTimer
-from bench.environment import derived_id, machine_id
+from bench.environment import derived_id, dmi_identity, machine_id
+from bench.host.cpus import usable_cores, usable_cpus
+from bench.host.files import line
+from bench.host.memory import available_bytes, meminfo_bytes
 from bench.record import Device, DeviceModel, NodeClock, Precision
 from bench.sensors import EXPOSES, CpuSource
 
@@ -69,8 +71,9 @@ class Cpu:
         """Return the one device that all processors of this node make up."""
         parse_index("cpu", argument, 1)
         fields = cpuinfo(self.root)
-        cpus = usable_cpus(self.root)
+        cpus = usable_cpus()
         vendor, model = name_of(fields)
+        machine = dmi_identity(self.root)  # outlives the system on the disk; only root may read it
         described = DeviceModel(
             kind="cpu",
             vendor=vendor,
@@ -80,15 +83,24 @@ class Cpu:
             simulated=False,
             plays=None,
             count_unit="package",
-            obtained={"vendor": "host_attested", "model": "host_attested", "uuid": "asserted"},
+            obtained={
+                "vendor": "host_attested",
+                "model": "host_attested",
+                "uuid": "asserted" if machine is None else "host_attested",
+            },
             firmware=_short(fields.get("microcode")),
             driver=None,
             library=None,
             library_sha256=None,
-            memory_bytes=_meminfo(self.root, "MemTotal"),
+            memory_bytes=meminfo_bytes("MemTotal", self.root),
             cache_bytes=last_level_cache_bytes(cpus, self.root),
             units=usable_cores(cpus, self.root),
             max_clock_mhz=max_clock_mhz(cpus, self.root),
+            locked_clock_mhz=None,
+            power_limit_mw=None,
+            power_limit_default_mw=None,
+            power_limit_max_mw=None,
+            modes={},
             instruction_set=instruction_set(fields, self.root),
             source="linux",
             exposes=EXPOSES,
@@ -96,11 +108,12 @@ class Cpu:
         device = Device(
             device="cpu:0",
             model=0,
-            uuid=derived_id("cpu", machine_id()),
+            uuid=derived_id("cpu", machine_id() if machine is None else machine[1]),
             serial=None,
             die_id=None,
             pci_address=None,
             parent=None,
+            numa_node=None,
         )
         return [Found(described, device)]
 
@@ -133,13 +146,13 @@ class OpenedCpu:
         return None
 
     def memory_bytes(self) -> int | None:
-        """Return half of the memory that is available, in bytes."""
-        available = _meminfo(self._root, "MemAvailable")
+        """Return half of the memory that is available to this process, in bytes."""
+        available = available_bytes(self._root)
         return None if available is None else available // 2
 
     def source(self) -> CpuSource:
         """Return the kernel's sensors."""
-        return CpuSource(usable_cpus(self._root), self._clock, self._root)
+        return CpuSource(usable_cpus(), self._clock, self._root)
 
     def timer(self) -> EventTimer | None:
         """Return None: a processor has no time of its own."""
@@ -156,8 +169,8 @@ def cpuinfo(root: Path) -> dict[str, str]:
     except OSError:
         return {}
     fields: dict[str, str] = {}
-    for line in text.splitlines():
-        name, colon, value = line.partition(":")
+    for one in text.splitlines():
+        name, colon, value = one.partition(":")
         if colon:
             fields.setdefault(name.strip().lower(), value.strip())
     return fields
@@ -173,34 +186,6 @@ def name_of(fields: dict[str, str]) -> tuple[str, str]:
         return vendor or "unknown", model or platform.machine() or "unknown"
     unnamed = f"implementer 0x{implementer:02x} part 0x{part:03x}"
     return vendor or IMPLEMENTERS.get(implementer, "unknown"), model or PARTS.get((implementer, part), unnamed)
-
-
-def usable_cpus(root: Path) -> list[int]:
-    """Return the logical CPUs that this process may run on."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-
-
-def usable_cores(cpus: list[int], root: Path) -> int:
-    """Return how many cores this process may use: affinity, with siblings taken once, and the cgroup's quota."""
-    cores = {_cpu_file(root, cpu, "topology/thread_siblings_list") or str(cpu) for cpu in cpus}
-    quota = _cgroup_cpus(root)
-    return max(1, len(cores) if quota is None else min(len(cores), quota))
-
-
-def _cgroup_cpus(root: Path) -> int | None:
-    """Return the cgroup's CPU quota in whole CPUs, rounded up; None where there is none."""
-    base = root / "sys/fs/cgroup"
-    own = _read(root / "proc/self/cgroup")
-    folder = next((line.partition("::")[2].strip("/") for line in own.splitlines() if line.startswith("0::")), "")
-    limits = []
-    for path in {base / folder, base}:
-        fields = _read(path / "cpu.max").split()
-        if len(fields) == 2 and all(field.isdigit() for field in fields):
-            limits.append(-(-int(fields[0]) // max(1, int(fields[1]))))
-    quota, period = _read(base / "cpu/cpu.cfs_quota_us"), _read(base / "cpu/cpu.cfs_period_us")
-    if quota.isdigit() and period.isdigit():
-        limits.append(-(-int(quota) // max(1, int(period))))
-    return max(1, min(limits)) if limits else None
 
 
 def last_level_cache_bytes(cpus: list[int], root: Path) -> int | None:
@@ -241,27 +226,12 @@ def instruction_set(fields: dict[str, str], root: Path) -> str | None:
     known = next((name for flag, name in INSTRUCTION_SETS.items() if flag in flags), None)
     if known != "sve":
         return known
-    length_bytes = _read(root / "proc/sys/abi/sve_default_vector_length")
+    length_bytes = line(root / "proc/sys/abi/sve_default_vector_length")
     return f"sve{8 * int(length_bytes)}" if length_bytes.isdigit() and len(length_bytes) < 6 else None
 
 
-def _meminfo(root: Path, name: str) -> int | None:
-    for line in _read(root / "proc/meminfo").splitlines():
-        field, _, rest = line.partition(":")
-        if field == name and rest.split()[:1] and rest.split()[0].isdigit():
-            return int(rest.split()[0]) * 1024
-    return None
-
-
 def _cpu_file(root: Path, cpu: int, name: str) -> str:
-    return _read(root / f"sys/devices/system/cpu/cpu{cpu}" / name)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        return ""
+    return line(root / f"sys/devices/system/cpu/cpu{cpu}" / name)
 
 
 def _short(text: str | None) -> str | None:

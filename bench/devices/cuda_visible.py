@@ -118,6 +118,42 @@ def arrange(gpus: Sequence[Gpu], seen: Sequence[Visible], chosen: str | None) ->
     return entries
 
 
+def arrange_by_nvml(gpus: Sequence[Gpu], chosen: str | None) -> list[Entry]:
+    """Return what `arrange` returns, and what is lost or broken in its place, without asking CUDA.
+
+    Beside a lost GPU CUDA does not start, or leaves it out, and then its numbers are those of no other day. NVML's
+    order stays: that of the bus, which is CUDA's own among equal GPUs. Each worker names its GPU by uuid, whatever its
+    number.
+
+    Args:
+        gpus: what NVML tells.
+        chosen: CUDA_VISIBLE_DEVICES, None where it is not set.
+
+    Raises:
+        InputError: nothing is visible.
+    """
+    wholes = [gpu for gpu in gpus if gpu.parent is None]
+    nameless = iter([gpu for gpu in wholes if not gpu.uuid])
+    wanted: list[Gpu] = []
+    for name in map(str, range(len(wholes))) if chosen is None else chosen.split(","):
+        gpu = _named(name.strip(), gpus, wholes) or (next(nameless, None) if name.strip().startswith("GPU-") else None)
+        if gpu is None:
+            break  # as CUDA does
+        wanted += instances_of(gpu, gpus) if gpu.in_mig_mode else [gpu]
+    if not wanted:
+        what = f"{VISIBLE}={chosen!r} names none of the {len(wholes)} GPUs that NVML has"
+        raise InputError("device-not-visible", what, where="cuda", fix=f"correct or unset {VISIBLE}")
+    return [Entry(gpu, None) for place, gpu in enumerate(wanted) if not any(gpu is one for one in wanted[:place])]
+
+
+def _named(name: str, gpus: Sequence[Gpu], wholes: Sequence[Gpu]) -> Gpu | None:
+    """Return what an entry of CUDA_VISIBLE_DEVICES names: a number in NVML's order, or a uuid, maybe abbreviated."""
+    if name.isascii() and name.isdigit():
+        return wholes[int(name)] if len(name) < 5 and int(name) < len(wholes) else None
+    fitting = [gpu for gpu in gpus if name.startswith(("GPU-", "MIG-")) and gpu.uuid.startswith(name)]
+    return fitting[0] if len(fitting) == 1 else None
+
+
 def instances_of(gpu: Gpu, gpus: Sequence[Gpu]) -> list[Gpu]:
     """Return the MIG instances of a GPU."""
     return [other for other in gpus if other.parent == gpu.uuid]
@@ -141,7 +177,7 @@ def cuda_name(entry: Entry) -> str:
 
 def view(entry: Entry) -> Visible | None:
     """Return how CUDA shows a device, if need be alone; None where it does not."""
-    if entry.visible is not None:
+    if entry.visible is not None or entry.gpu.fault is not None:
         return entry.visible
     try:
         seen = look_outside({**os.environ, VISIBLE: cuda_name(entry)})

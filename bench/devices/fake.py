@@ -19,7 +19,7 @@ from bench.scenario import NODE_VARIABLE, Noise, Scenario, Throttle, Wrong, inte
 from bench.telemetry import Reading
 
 if TYPE_CHECKING:
-    from kernels.base import Accumulate, Kernel, Method, Prepared, Problem, Residual
+    from kernels.base import Accumulate, Kernel, Method, Prepared, PreparedTrial, Problem, Residual
 
 EXPOSES = ("power", "clock", "temperature", "throttle", "ecc", "processes")
 MOST_DEVICES = 1024
@@ -72,6 +72,11 @@ class Fake:
             cache_bytes=s.cache_bytes,
             units=s.units,
             max_clock_mhz=s.max_clock_mhz,
+            locked_clock_mhz=None,
+            power_limit_mw=None,
+            power_limit_default_mw=None,
+            power_limit_max_mw=None,
+            modes={},
             instruction_set=None,
             source="fake" if told else None,
             exposes=EXPOSES if told else (),
@@ -89,7 +94,7 @@ class Fake:
         }
         told |= self.scenario.script(index).identity
         fields = {name: readable_identifier(value) for name, value in told.items()}
-        return Device(device=f"fake:{index}", model=0, **fields)
+        return Device(device=f"fake:{index}", model=0, numa_node=None, **fields)
 
 
 class OpenedFake:
@@ -137,9 +142,9 @@ class OpenedFake:
             self.clock.step_utc(opens_ns + _ns(self.script.utc_step_at_s), _ns(self.script.utc_step_s))
         self.clock.sleep_ns(_ns(self.script.late_s))
 
-    def work(self, flop: int, precision: Precision) -> None:
-        """Put work into the queue."""
-        start = max(self._busy_ns, self.clock.monotonic_ns())
+    def work(self, flop: int, precision: Precision, loading_ns: int = 0) -> None:
+        """Put work into the queue, behind what loads or compiles its kernel."""
+        start = max(self._busy_ns, self.clock.monotonic_ns()) + loading_ns
         self._accidents(self._second(start), precision)
         self._busy_ns = start + max(1, int(flop / self._flop_per_ns(start, precision)))
 
@@ -245,6 +250,7 @@ class FakeKernel:
 
     def __init__(self, device: OpenedFake) -> None:
         self._device = device
+        self._loaded: set[Problem] = set()
 
     def supports(self, precision: Precision, target: str) -> str | None:
         """Return None where the script has a rate for the precision."""
@@ -258,25 +264,64 @@ class FakeKernel:
         self, problem: Problem, challenge: str, device: str, target: str, min_operand_bytes: int, min_sets: int = 2
     ) -> Prepared:
         """Generate small operands in as many sets as the whole problem would need."""
-        return FakePrepared(self._device, problem, challenge, device, min_operand_bytes, min_sets)
+        return FakePrepared(self, problem, challenge, device, min_operand_bytes, min_sets)
+
+    def prepare_trial(self, problem: Problem, target: str) -> PreparedTrial:
+        """Return two operand sets of which only the time is real."""
+        return FakeTrial(self, problem, 0, 2)
+
+    @property
+    def device(self) -> OpenedFake:
+        """The fake that it computes on."""
+        return self._device
+
+    def loading_ns(self, problem: Problem) -> int:
+        """Return how long this launch of a problem has to load: the first one of its shape does."""
+        if problem in self._loaded:
+            return 0
+        self._loaded.add(problem)
+        return self._device.script.first_launch_ns
 
 
-class FakePrepared:
-    """Operands on a fake (`kernels.base.Prepared`)."""
+class FakeTrial:
+    """Operands on a fake of which nobody looks at the products (`kernels.base.PreparedTrial`)."""
 
-    def __init__(
-        self, fake: OpenedFake, problem: Problem, challenge: str, device: str, min_operand_bytes: int, min_sets: int
-    ) -> None:
-        from kernels.base import ITEM_BYTES, Problem, load_kernel
+    def __init__(self, kernel: FakeKernel, problem: Problem, min_operand_bytes: int, min_sets: int) -> None:
+        from kernels.base import ITEM_BYTES
 
         set_bytes = (problem.m * problem.k + problem.k * problem.n) * ITEM_BYTES[problem.precision]
-        limit = fake.script.memory_limit_bytes
+        limit = kernel.device.script.memory_limit_bytes
         if limit is not None and max(min_sets * set_bytes, min_operand_bytes) > limit:
             raise MemoryError(f"the fake device has room for {limit} bytes")
         self.problem = problem
-        self.method: Method = "native"
         self.operand_sets = max(min_sets, -(-min_operand_bytes // set_bytes))
         self.operand_bytes = self.operand_sets * set_bytes
+        self._kernel = kernel
+        self._fake = kernel.device
+
+    def launch(self, first: int, count: int) -> None:
+        """Let time pass for `count` launches, and for what has to be loaded before them."""
+        loading_ns = self._kernel.loading_ns(self.problem)
+        self._fake.work(count * self.problem.flop, self.problem.precision, loading_ns)
+
+    def synchronize(self) -> None:
+        """Wait for the scripted time."""
+        self._fake.wait()
+
+    def close(self) -> None:
+        """Free nothing."""
+
+
+class FakePrepared(FakeTrial):
+    """Operands on a fake (`kernels.base.Prepared`)."""
+
+    def __init__(
+        self, kernel: FakeKernel, problem: Problem, challenge: str, device: str, min_operand_bytes: int, min_sets: int
+    ) -> None:
+        from kernels.base import Problem, load_kernel
+
+        super().__init__(kernel, problem, min_operand_bytes, min_sets)
+        self.method: Method = "native"
         small = Problem(
             "gemm-numpy", problem.precision, *(min(INNER, size) for size in (problem.m, problem.n, problem.k))
         )
@@ -284,23 +329,18 @@ class FakePrepared:
         self.accumulate: Accumulate = inner.accumulate
         self.operand_sha256: dict[str, str] = inner.operand_sha256
         self._inner: Any = inner
-        self._fake = fake
         self._pending: set[int] = set(range(self.operand_sets))  # outputs that are asked for before the next check
-        fake.taken()
+        self._fake.taken()
 
     def launch(self, first: int, count: int) -> None:
         """Let time pass for `count` launches; compute only outputs that somebody may look at."""
-        self._fake.work(count * self.problem.flop, self.problem.precision)
+        super().launch(first, count)
         if self._pending:
             for index in {
                 i % self.operand_sets for i in range(first, first + min(count, self.operand_sets))
             } & self._pending:
                 self._compute(index)
                 self._pending.discard(index)
-
-    def synchronize(self) -> None:
-        """Wait for the scripted time."""
-        self._fake.wait()
 
     def poison(self, set_index: int) -> None:
         """Fill one output with NaN."""
@@ -315,10 +355,6 @@ class FakePrepared:
         """Probe the small product on the host."""
         self._compute(set_index)  # the last launch, of which only the time was spent
         return self._inner.check_on_host(set_index, seed)  # type: ignore[no-any-return]
-
-    def reshaped(self, problem: Problem) -> Prepared:
-        """Refuse: a fake's operands are small enough to be made anew."""
-        raise ValueError("a fake's operands are made anew")
 
     def close(self) -> None:
         """Free the operands."""

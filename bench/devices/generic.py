@@ -134,12 +134,24 @@ def _described(kind: str, index: int) -> tuple[DeviceModel, Device]:
         cache_bytes=cache,
         units=None,
         max_clock_mhz=None,
+        locked_clock_mhz=None,
+        power_limit_mw=None,
+        power_limit_default_mw=None,
+        power_limit_max_mw=None,
+        modes={},
         instruction_set=None,
         source=None,
         exposes=(),
     )
     device = Device(
-        device=f"torch:{index}", model=0, uuid=uuid, serial=None, die_id=None, pci_address=None, parent=None
+        device=f"torch:{index}",
+        model=0,
+        uuid=uuid,
+        serial=None,
+        die_id=None,
+        pci_address=None,
+        parent=None,
+        numa_node=None,
     )
     return model, device
 

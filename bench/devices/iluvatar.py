@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from bench.devices.smi import MIB, Tool, address, quantity, told, whole
-from bench.devices.smi_backend import SmiBackend, Told
+from bench.devices.smi_backend import SmiBackend, Told, usable
 from bench.errors import InputError
 from bench.record.node import CountUnit, readable_identifier
 from bench.telemetry import Reading
@@ -35,11 +35,13 @@ class Iluvatar(SmiBackend):
     def rows(self, tool: Tool) -> list[Told]:
         """Return the GPUs that a query tells."""
         rows = []
-        for values in query(tool, LIST):
+        for number, values in enumerate(query(tool, LIST)):
             _, name, uuid, serial, bus, memory, driver = values
             place, model = address(bus), told(name)
-            if place is None or model is None:
-                raise tool.unknown("name and PCI address in a row", told(driver))
+            if place is None or model is None:  # the tool writes an error in place of the values of a lost GPU
+                fault = tool.unknown("name and PCI address in a row", told(driver))
+                rows.append(Told(number=number, model="unknown", pci_address=place, fault=fault))
+                continue
             total = whole(quantity(memory, "MiB"), MIB) or None
             whole_card = TWO_CHIPS.get("".join(model.lower().split()), 0)
             unit: CountUnit = "die" if total and total * 3 < whole_card * 2 else "card"
@@ -58,7 +60,7 @@ class Iluvatar(SmiBackend):
                 memory_bytes=total,
             )
             rows.append(row)
-        return rows
+        return usable(rows)
 
     def reader(self, tool: Tool, row: Told) -> Callable[[], Reading | None]:
         """Return what takes one reading, with the name of the power that this release knows."""

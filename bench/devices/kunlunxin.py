@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import ClassVar, Literal
 
 from bench.devices.smi import MIB, Tool, address, fields, quantity, told, whole
-from bench.devices.smi_backend import SmiBackend, Told
+from bench.devices.smi_backend import SmiBackend, Told, usable
 from bench.record.node import readable_identifier
 from bench.telemetry import Reading
 
@@ -38,7 +38,9 @@ class Kunlunxin(SmiBackend):
         for index, (bus, xpu) in enumerate(xpus(tool, printed, driver)):
             model = told(xpu.get(("Product Name",)))
             if model is None:
-                raise tool.unknown("product name of an XPU", driver)
+                fault = tool.unknown("product name of an XPU", driver)
+                rows.append(Told(number=index, model="unknown", pci_address=address(bus), fault=fault))
+                continue
             row = Told(
                 number=index,
                 model=model,
@@ -51,7 +53,7 @@ class Kunlunxin(SmiBackend):
                 memory_bytes=whole(quantity(xpu.get(("Memory Usage", "Total")), "MiB"), MIB) or None,
             )
             rows.append(row)
-        return rows
+        return usable(rows)
 
     def reader(self, tool: Tool, row: Told) -> Callable[[], Reading | None]:
         """Return what takes one reading."""

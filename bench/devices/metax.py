@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 from bench.devices.smi import MIB, Tool, address, quantity, told, whole
-from bench.devices.smi_backend import SmiBackend, Told
+from bench.devices.smi_backend import SmiBackend, Told, usable
 from bench.errors import InputError
 from bench.record.node import readable_identifier
 from bench.telemetry import Reading
@@ -56,7 +56,7 @@ class MetaX(SmiBackend):
         uuids = {
             address(match[1]): match[2] for line in listed.splitlines() if (match := _LISTED.fullmatch(line.strip()))
         }
-        rows = []
+        rows, driver = [], version(printed, "Kernel Mode Driver Version")
         for row in overview(tool, printed):
             place = address(row.bus)
             told_of = Told(
@@ -65,11 +65,12 @@ class MetaX(SmiBackend):
                 uuid=readable_identifier(uuids.get(place)) if place else None,
                 pci_address=place,
                 firmware=version(printed, "BIOS Version"),
-                driver=version(printed, "Kernel Mode Driver Version"),
+                driver=driver,
                 memory_bytes=whole(quantity(row.total, "MiB"), MIB) or None,
+                fault=None if row.total else tool.unknown(f"second line of GPU {row.number}", driver),
             )
             rows.append(told_of._replace(keys=(told_of.uuid,) if told_of.uuid else ()))
-        return rows
+        return usable(rows)
 
     def reader(self, tool: Tool, row: Told) -> Callable[[], Reading | None]:
         """Return what takes one reading."""
@@ -90,10 +91,10 @@ class MetaX(SmiBackend):
 
 
 def overview(tool: Tool, printed: str) -> list[Row]:
-    """Return the GPUs of the overview table, each of two lines.
+    """Return the GPUs of the overview table, each of two lines; a second of another form tells nothing.
 
     Raises:
-        InputError: the table's heading or a second line is missing.
+        InputError: the table's heading is missing.
     """
     lines = printed.splitlines()
     if not any(_HEAD.fullmatch(line.strip()) for line in lines):
@@ -104,9 +105,8 @@ def overview(tool: Tool, printed: str) -> list[Row]:
             break
         if (first := _FIRST.fullmatch(line.strip())) is not None:
             second = _SECOND.fullmatch(following.strip())
-            if second is None:
-                raise tool.unknown(f"second line of GPU {first[1]}", version(printed, "MX-SMI"))
-            rows.append(Row(int(first[1]), first[2], first[3], first[4], second[1], second[2], second[4]))
+            rest = ("", "", "") if second is None else (second[1], second[2], second[4])
+            rows.append(Row(int(first[1]), first[2], first[3], first[4], *rest))
     return rows
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from bench.devices.smi import MIB, Tool, address, quantity, told, whole
-from bench.devices.smi_backend import SmiBackend, Told
+from bench.devices.smi_backend import SmiBackend, Told, usable
 from bench.record.node import readable_identifier
 from bench.telemetry import Reading
 
@@ -35,7 +35,8 @@ class MooreThreads(SmiBackend):
         for index, gpu in gpus(tool, found).items():
             model = told(gpu.get("Product Name"))
             if model is None:
-                raise tool.unknown("product name of a GPU", driver)
+                rows.append(Told(number=index, model="unknown", fault=tool.unknown("product name of a GPU", driver)))
+                continue
             row = Told(
                 number=index,
                 model=model,
@@ -47,7 +48,7 @@ class MooreThreads(SmiBackend):
                 memory_bytes=whole(quantity(part(gpu, "FB Memory Usage").get("Total"), "MiB"), MIB) or None,
             )
             rows.append(row)
-        return rows
+        return usable(rows)
 
     def reader(self, tool: Tool, row: Told) -> Callable[[], Reading | None]:
         """Return what takes one reading."""

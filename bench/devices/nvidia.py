@@ -8,14 +8,15 @@ shows is marked simulated, and computed on the CPU.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.clock import Clock
 from bench.devices import libcuda, pci
-from bench.devices.base import Found, UnusableError, check_same, index_of, parse_index
-from bench.devices.cuda_visible import VISIBLE, Entry, arrange, cuda_name, look_outside, view
+from bench.devices.base import Faulty, Found, UnusableError, check_same, index_of, parse_index
+from bench.devices.cuda_visible import VISIBLE, Entry, arrange, arrange_by_nvml, cuda_name, look_outside, view
 from bench.devices.libcuda import CudaError, Visible
 from bench.devices.nvml import EXPOSES, Gpu, Nvml, NvmlSource, loaded_library, normal_address
 from bench.devices.torch_device import OpenedTorch
@@ -62,7 +63,7 @@ class Nvidia:
         self._root = root
 
     def find(self, argument: str | None) -> list[Found]:
-        """Return the GPUs and MIG instances that CUDA shows; a GPU never stands beside its instances.
+        """Return the GPUs and MIG instances that CUDA shows, and those that are lost; no GPU beside its instances.
 
         Raises:
             InputError: there is no such device, or it cannot be used, and why.
@@ -135,7 +136,18 @@ class Nvidia:
                 where="cuda",
                 fix="give it access to /dev/nvidia*, or in a container give that the GPUs",
             )
+        if any(gpu.fault for gpu in gpus):
+            return arrange_by_nvml(self._placed(gpus), os.environ.get(VISIBLE))
         return arrange(gpus, look_outside(os.environ), os.environ.get(VISIBLE))
+
+    def _placed(self, gpus: Sequence[Gpu]) -> list[Gpu]:
+        """Return GPUs with the addresses of those that do not tell theirs: the others that are on the bus, in order."""
+        known = {gpu.pci_address for gpu in gpus}
+        free = [address for address in pci.present(NVIDIA, self._root) if address not in known]
+        if len(free) != sum(not gpu.pci_address for gpu in gpus):  # a container may see more of the bus than of GPUs
+            return list(gpus)
+        left = iter(free)
+        return [gpu if gpu.pci_address else gpu._replace(pci_address=next(left)) for gpu in gpus]
 
 
 def is_fake(driver: str | None) -> bool:
@@ -158,11 +170,12 @@ def describe(
     device = Device(
         device=f"cuda:{index}",
         model=0,
-        uuid=gpu.uuid,
+        uuid=gpu.uuid or None,
         serial=gpu.serial,
         die_id=None,
         pci_address=gpu.pci_address or None,
         parent=gpu.parent,
+        numa_node=None,
     )
     told = {
         "vendor": "NVIDIA",
@@ -189,11 +202,12 @@ def describe(
         cache_bytes=None if visible is None else visible.cache_bytes,
         units=gpu.units or (None if visible is None else visible.units),
         max_clock_mhz=gpu.max_clock_mhz,
+        **gpu.settings._asdict() | {"modes": dict(gpu.settings.modes)},
         instruction_set=None,
         source="nvml",
         exposes=EXPOSES if gpu.parent is None else EXPOSES[1:],
     )
-    return Found(model, device)
+    return Found(model, device) if gpu.fault is None else Faulty(model, device, *gpu.fault)
 
 
 class OpenedNvidia(OpenedTorch):

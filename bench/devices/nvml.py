@@ -14,12 +14,25 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.devices.nvml_settings import Settings, settings
 from bench.errors import DeviceError
 from bench.record import readable_identifier
+from bench.record.node import FailureCode
 from bench.telemetry import Reading
 
 EXPOSES = ("power", "clock", "temperature", "throttle", "ecc", "processes")  # of a GPU; the power is not an instance's
-GPU_IS_LOST, RESET_REQUIRED = 15, 16  # nvmlReturn_t
+HANDLE = "nvmlDeviceGetHandleByIndex"
+# What NVML answers of a GPU on which nothing can be computed (nvmlReturn_t): a code of the record's failures, a clause.
+FAULTS: dict[int, tuple[FailureCode, str]] = {
+    15: ("device-lost", "NVML says that the GPU is lost: it has fallen off the bus"),
+    16: ("device-failed", "NVML says that the GPU must be reset"),
+}
+# The same, where it is asked for the GPU itself; drivers also say "unknown error" of one that has fallen off the bus.
+FAULTS_OF_HANDLE: dict[int, tuple[FailureCode, str]] = {
+    8: ("device-failed", "NVML says that the GPU's power cables are not attached as they must be"),
+    11: ("device-failed", "NVML says that the GPU's interrupts do not arrive"),
+    999: ("device-failed", "NVML cannot reach the GPU and says only: unknown error"),
+}
 SM_CLOCK, GPU_SENSOR, UNCORRECTED, VOLATILE, AGGREGATE, ECC_OFF, MIG_ENABLED = 1, 0, 1, 0, 1, 0, 1
 NOT_AVAILABLE = {2**32 - 1, 2**64 - 1}
 XID_EVENT = 0x8
@@ -42,6 +55,8 @@ REASONS = {
     0x40: "hw_thermal_slowdown",
     0x80: "hw_power_brake",
     0x100: "display_clock",
+    0x200: "board_limit",
+    0x400: "reliability",
 }
 
 
@@ -59,6 +74,8 @@ class Gpu(NamedTuple):
     memory_bytes: int | None
     units: int | None  # told for MIG instances only
     max_clock_mhz: int | None
+    settings: Settings = Settings()
+    fault: tuple[FailureCode, str] | None = None  # of one that is lost or broken; then its uuid may be ""
 
     @property
     def hex_uuid(self) -> str:
@@ -97,16 +114,45 @@ class Nvml:
         return self._text("nvmlSystemGetDriverVersion")
 
     def gpus(self) -> list[Gpu]:
-        """Return all GPUs that answer, in NVML's order, each followed by its MIG instances; a lost one is not there."""
+        """Return all GPUs in NVML's order, each followed by its MIG instances; one that is lost bears its fault."""
         found = []
         for index in range(self.ask("nvmlDeviceGetCount") or 0):
-            with contextlib.suppress(DeviceError):
-                found += self._with_instances(self.ask("nvmlDeviceGetHandleByIndex", index))
+            handle = None
+            try:
+                handle = self.ask(HANDLE, index)
+                found += self._with_instances(handle)
+            except DeviceError as error:
+                found.append(self._faulty(handle, error))
         return found
 
     def handle(self, uuid: str) -> Any:
-        """Return the handle of a GPU or MIG instance, None where NVML does not find it."""
-        return self.ask("nvmlDeviceGetHandleByUUID", uuid.encode())
+        """Return the handle of a GPU or MIG instance, None where NVML does not find it.
+
+        Raises:
+            DeviceError: it is lost or must be reset.
+        """
+        try:
+            return self.ask("nvmlDeviceGetHandleByUUID", uuid.encode())
+        except DeviceError:  # NVML answers so where any GPU of the node is lost
+            found = next(
+                (handle for handle in self._handles() if self._text("nvmlDeviceGetUUID", handle) == uuid), None
+            )
+            if found is None:
+                raise
+            return found
+
+    def _handles(self) -> Iterator[Any]:
+        """Yield the handles of all GPUs that answer, and of their MIG instances."""
+        for index in range(self.ask("nvmlDeviceGetCount") or 0):
+            with contextlib.suppress(DeviceError):
+                if (handle := self.ask(HANDLE, index)) is not None:
+                    yield handle
+                    yield from filter(None, self._slots(handle))
+
+    def _slots(self, handle: Any) -> list[Any]:
+        """Return the handles of a GPU's MIG instances; None for a slot that is empty."""
+        slots = range(self.ask("nvmlDeviceGetMaxMigDeviceCount", handle) or 0)
+        return [self.ask("nvmlDeviceGetMigDeviceHandleByIndex", handle, slot) for slot in slots]
 
     def parent_handle(self, handle: Any) -> Any:
         """Return the handle of the GPU that a MIG instance is on."""
@@ -131,10 +177,9 @@ class Nvml:
         try:
             answer = getattr(self._api, function)(*args)
         except self._api.NVMLError as error:
-            if error.value == GPU_IS_LOST:
-                raise DeviceError("device-lost", "NVML says that the GPU is lost: it has fallen off the bus") from None
-            if error.value == RESET_REQUIRED:
-                raise DeviceError("device-failed", "NVML says that the GPU must be reset") from None
+            fault = (FAULTS | FAULTS_OF_HANDLE if function == HANDLE else FAULTS).get(error.value)
+            if fault is not None:
+                raise DeviceError(*fault) from None
             return None
         except (AttributeError, UnicodeDecodeError):  # an older pynvml; bytes that are no text
             return None
@@ -154,9 +199,32 @@ class Nvml:
         gpu = self._describe(handle, None)
         if gpu is None:
             return []
-        slots = range((self.ask("nvmlDeviceGetMaxMigDeviceCount", handle) or 0) if gpu.in_mig_mode else 0)
-        handles = [self.ask("nvmlDeviceGetMigDeviceHandleByIndex", handle, slot) for slot in slots]  # some are empty
+        handles = self._slots(handle) if gpu.in_mig_mode else []
         return [gpu, *(found for instance in handles if (found := self._describe(instance, gpu)))]
+
+    def _faulty(self, handle: Any, error: DeviceError) -> Gpu:
+        """Return what is still told of a GPU that is lost or must be reset."""
+
+        def text(function: str) -> str | None:
+            try:
+                return None if handle is None else self._text(function, handle)
+            except DeviceError:
+                return None
+
+        return Gpu(
+            uuid=text("nvmlDeviceGetUUID") or "",
+            parent=None,
+            in_mig_mode=False,
+            pci_address="",
+            model=text("nvmlDeviceGetName"),
+            serial=text("nvmlDeviceGetSerial"),
+            board_part=None,
+            firmware=None,
+            memory_bytes=None,
+            units=None,
+            max_clock_mhz=None,
+            fault=("device-lost" if error.code == "device-lost" else "device-failed", error.what),
+        )
 
     def _describe(self, handle: Any, parent: Gpu | None) -> Gpu | None:
         if handle is None:
@@ -176,6 +244,7 @@ class Nvml:
             memory_bytes=None if memory is None else int(memory.total),
             units=None,
             max_clock_mhz=None,
+            settings=Settings(),
         )
         if parent is not None:  # its serial is the board's, and no identity of an instance
             attributes = self.ask("nvmlDeviceGetAttributes_v2", handle)
@@ -186,6 +255,7 @@ class Nvml:
                 firmware=parent.firmware,
                 units=None if attributes is None else attributes.multiprocessorCount or None,
                 max_clock_mhz=parent.max_clock_mhz,
+                settings=parent.settings.of_instance(),
             )
         mode, pci = self.ask("nvmlDeviceGetMigMode", handle), self.ask("nvmlDeviceGetPciInfo", handle)
         address = b"" if pci is None else pci.busId or pci.busIdLegacy
@@ -196,6 +266,7 @@ class Nvml:
             board_part=self._text("nvmlDeviceGetBoardPartNumber", handle),
             firmware=self._text("nvmlDeviceGetVbiosVersion", handle),
             max_clock_mhz=self.ask("nvmlDeviceGetMaxClockInfo", handle, SM_CLOCK) or None,
+            settings=settings(self.ask, handle),
         )
 
     def xids(self, handle: Any, instance: tuple[int, int] | None) -> Iterator[int]:

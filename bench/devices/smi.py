@@ -241,11 +241,12 @@ _ADDRESS = re.compile(r"(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([
 
 
 def address(text: object) -> str | None:
-    """Return a PCI address in the one form, "0000:17:00.0", or None for what is none."""
+    """Return a PCI address in the one form, "0000:17:00.0", or None for what is none, or all zero: never a device's."""
     match = _ADDRESS.fullmatch(str(text).strip())
     if match is None or (domain := int(match[1] or "0", 16)) > 0xFFFF:
         return None
-    return f"{domain:04x}:{int(match[2], 16):02x}:{int(match[3], 16):02x}.{match[4]}"
+    bus, device, function = int(match[2], 16), int(match[3], 16), match[4]
+    return f"{domain:04x}:{bus:02x}:{device:02x}.{function}" if domain or bus or device or int(function) else None
 
 
 _FIELD = re.compile(r"(.*?\S)\s+:(?:\s+(.*?))?\s*", re.ASCII)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from bench.clock import Clock
-from bench.devices.base import Found, check_same, index_of, parse_index
+from bench.devices.base import Faulty, Found, check_same, index_of, parse_index
 from bench.devices.pci import present
 from bench.devices.smi import Tool, told
 from bench.devices.torch_device import OpenedTorch
@@ -49,6 +49,19 @@ class Told(NamedTuple):
     units: int | None = None
     max_clock_mhz: int | None = None
     place: tuple[str, ...] = ()  # what the tool wants to be told to speak of this device alone
+    fault: InputError | None = None  # why this one cannot be used although the tool lists others
+
+
+def usable(rows: list[Told]) -> list[Told]:
+    """Return devices of which some may be lost or broken, each in its place.
+
+    Raises:
+        InputError: all of them are: then it is not one device, but the driver, the tool or the form of its output.
+    """
+    faults = [row.fault for row in rows if row.fault is not None]
+    if faults and len(faults) == len(rows):
+        raise faults[0]
+    return rows
 
 
 IDENTIFYING = ("bin", "board_part", "firmware")
@@ -79,7 +92,7 @@ class SmiBackend:
         self.root = root
 
     def rows(self, tool: Tool) -> list[Told]:
-        """Return all devices of the node that the tool lists.
+        """Return all devices of the node that the tool lists; one that is lost or broken with its fault (`usable`).
 
         Raises:
             InputError: the tool fails, or its output has an unknown form.
@@ -108,7 +121,8 @@ class SmiBackend:
             tool = Tool.find(self.tools, self.folder)
             allowed = self._allowed(tool, functions, argument)
             chosen = parse_index(self.kind, argument, len(allowed))
-            return [self._found(tool, index, self.fill(tool, allowed[index])) for index in chosen]
+            rows = usable([self._filled(tool, allowed[index]) for index in chosen])
+            return [self._found(tool, index, row) for index, row in zip(chosen, rows, strict=True)]
         except InputError:
             if argument is None and not sure:
                 return []  # a console's or a desktop's graphics: nobody meant to compute on it
@@ -119,7 +133,7 @@ class SmiBackend:
         index = index_of(found)
         tool = Tool.find(self.tools, self.folder)
         allowed = self._allowed(tool, present(self.vendor_ids, self.root), str(index))
-        row = self.fill(tool, allowed[parse_index(self.kind, str(index), len(allowed))[0]])
+        (row,) = usable([self._filled(tool, allowed[i]) for i in parse_index(self.kind, str(index), len(allowed))])
         check_same(found, self._found(tool, index, row).device)
         for name in (name for group in self.variables for name in group):
             os.environ.pop(name, None)
@@ -157,6 +171,15 @@ class SmiBackend:
                 )
         return rows
 
+    def _filled(self, tool: Tool, row: Told) -> Told:
+        """Return a device with all that is known of it; with its fault, where the tool fails for it."""
+        if row.fault is not None:
+            return row
+        try:
+            return self.fill(tool, row)
+        except InputError as error:
+            return row._replace(fault=error)
+
     def _is_vga(self, pci_address: str) -> bool:
         try:
             text = (self.root / "sys/bus/pci/devices" / pci_address / "class").read_text(encoding="ascii")
@@ -184,11 +207,17 @@ class SmiBackend:
             cache_bytes=None,
             units=row.units,
             max_clock_mhz=row.max_clock_mhz,
+            locked_clock_mhz=None,
+            power_limit_mw=None,
+            power_limit_default_mw=None,
+            power_limit_max_mw=None,
+            modes={},
             instruction_set=None,
             source=tool.name,
             exposes=self.exposes,
         )
-        return Found(model, Device(device=f"{self.kind}:{index}", model=0, **identities))
+        device = Device(device=f"{self.kind}:{index}", model=0, numa_node=None, **identities)
+        return Found(model, device) if row.fault is None else Faulty(model, device, "device-failed", row.fault.what)
 
 
 def _identity(value: str | None) -> str | None:
@@ -282,7 +311,7 @@ def _torch_address(torch_type: str) -> str | None:
 
     try:
         properties = getattr(torch, torch_type).get_device_properties(0)
-        parts = [getattr(properties, f"pci_{name}_id") for name in ("domain", "bus", "device")]
-        return "{:04x}:{:02x}:{:02x}".format(*(int(part) for part in parts))
+        parts = [int(getattr(properties, f"pci_{name}_id")) for name in ("domain", "bus", "device")]
+        return "{:04x}:{:02x}:{:02x}".format(*parts) if any(parts) else None  # some leave them all 0
     except Exception:  # a vendor's module raises what it likes; then the visibility variable alone tells
         return None

@@ -13,7 +13,7 @@ import msgspec
 from bench.devices.base import Found
 from bench.engine.measure import Row
 from bench.engine.session import Facts, Result
-from bench.environment import environment, tool
+from bench.environment import derived_id, environment, tool
 from bench.record import (
     RULES_VERSION,
     Campaign,
@@ -48,6 +48,9 @@ class Shares(NamedTuple):
     other_load_ppm: int | None
 
 
+IDENTITIES = ("uuid", "serial", "die_id", "pci_address", "parent")
+
+
 class NodeFacts(NamedTuple):
     """Everything that a node's record is made of."""
 
@@ -68,6 +71,8 @@ class NodeFacts(NamedTuple):
     failures: Sequence[Failure]
     shares: Mapping[Workload, Shares]
     rows: Sequence[Row]
+    replace_identities: bool = False
+    unset: tuple[str, ...] = ()  # environment variables that the workers did not get
 
 
 def node_record(facts: NodeFacts) -> NodeRecord:
@@ -93,13 +98,31 @@ def node_record(facts: NodeFacts) -> NodeRecord:
         ready_at=utc_text(facts.ready_ns),
         ended_at=utc_text(facts.ended_ns),
         clock=facts.clock,
-        environment=environment(facts.libraries, {ENVIRONMENT_SWITCH: "off", **facts.switches}),
+        environment=environment(facts.libraries, {ENVIRONMENT_SWITCH: "off", **facts.switches}, unset=facts.unset),
         models=models,
-        devices=devices,
+        devices=with_made_up_identities(devices, campaign.challenge) if facts.replace_identities else devices,
         measurements=tuple(_measurements(facts, [d.device for d in devices])),
         companions=tuple(_companions(facts.beside, [d.device for d in devices])),
         failures=tuple(facts.failures),
+        identities_replaced=facts.replace_identities,
     )
+
+
+def with_made_up_identities(devices: Iterable[Device], challenge: str) -> tuple[Device, ...]:
+    """Return devices whose identities are made up, for a record that is published: null stays null, equal stays equal.
+
+    Args:
+        devices: of one record.
+        challenge: of its campaign, so that no two records share a made-up identity.
+    """
+
+    def made_up(value: str | None) -> str | None:
+        return None if value is None else f"replaced-{derived_id('replaced', f'{challenge}/{value}')[:24]}"
+
+    def published(device: Device) -> Device:
+        return msgspec.structs.replace(device, **{name: made_up(getattr(device, name)) for name in IDENTITIES})
+
+    return tuple(map(published, devices))
 
 
 def _models(found: Iterable[Found]) -> tuple[tuple[DeviceModel, ...], tuple[Device, ...]]:

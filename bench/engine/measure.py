@@ -112,7 +112,7 @@ def measure(
     timer: EventTimer | None = None,
     tell: Callable[[str, int], None] = lambda phase, rate: None,
 ) -> Measured:
-    """Load a device from its ramp slot to the end of the guard, and measure in between.
+    """Load a device from its ramp slot, or from before it, to the end of the guard, and measure in between.
 
     Args:
         prepared: operands on the device.
@@ -128,6 +128,7 @@ def measure(
     loop = _Loop(prepared, task, clock, timer, sampler)
     sampler.start()
     try:
+        loop.preheat(tell)
         warm, steady = loop.warm_up(tell)
         boundaries = loop.window(tell)
         loop.guard()
@@ -150,6 +151,7 @@ class _Loop:
         self.timer = timer
         self.sampler = sampler
         self.next = 0  # number of the next launch: its operand set is that modulo the number of sets
+        self.preheat_ns = 0
         self.verified = 0
         self.worst = Worst()
         self.checking: list[tuple[int, int]] = []  # end of each check, monotonic ns, and how long it took
@@ -172,6 +174,15 @@ class _Loop:
         self.prepared.launch(self.next, self.task.batch)
         self.prepared.synchronize()
         self.next += self.task.batch
+
+    def preheat(self, tell: Callable[[str, int], None]) -> None:
+        """Load until the device's ramp slot; where that has come already, not at all. It is no part of the warm-up."""
+        begun = at = self.clock.monotonic_ns()
+        while at < self.task.span.load_ns:
+            self.unit()
+            last, at = at, self.clock.monotonic_ns()
+            tell("preheat", self.rate(1, at - last))
+        self.preheat_ns = at - begun
 
     def warm_up(self, tell: Callable[[str, int], None]) -> tuple[list[Row], WarmupEnd]:
         """Load until the core window opens, whatever trends there are; return its samples and what had a trend."""
@@ -277,6 +288,9 @@ def _figure(
         counted_until_ns=counted.utc_ns - task.span.opens_utc_ns,
         covered_until_ns=last.utc_ns - task.span.opens_utc_ns,
         event_over_ns=loop.timer.between_ns(first.mark, counted.mark) - sum(times) if loop.timer else None,
+        preheat_ns=loop.preheat_ns,
+        first_launch_ns=None,
+        threads=None,
         warmup_ns=first.at_ns - loop.loaded_ns,
         warmup_end=steady,
         duty_ppm=max(0, 10**6 - checking * 10**6 // sum(times)),

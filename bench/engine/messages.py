@@ -9,7 +9,7 @@ import msgspec
 from bench.devices.base import Found
 from bench.engine.measure import Row
 from bench.engine.session import Facts, Result, UtcWindow
-from bench.record import Profile, Workload
+from bench.record import Profile, Shape, Workload
 from bench.record.node import FailureCode
 from bench.reference.companions import Beside
 
@@ -23,6 +23,13 @@ class Setup(msgspec.Struct, tag=True, frozen=True):
     node_id: str
     workloads: tuple[Workload, ...]
     kernel: str | None
+    threads: int  # the worker's share of the host's cores
+
+
+class Settle(msgspec.Struct, tag=True, frozen=True):
+    """To a worker: prepare workloads anew, in the shapes settled for its device's model. It answers `Ready`."""
+
+    shapes: tuple[tuple[Workload, Shape], ...]
 
 
 class Measure(msgspec.Struct, tag=True, frozen=True):
@@ -49,7 +56,7 @@ class Trouble(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
-    """From a worker: operands are on the device."""
+    """From a worker: operands are on the device. What it answers to `Settle` replaces what it answered before."""
 
     facts: tuple[Facts, ...]
     remarks: tuple[str, ...]  # what somebody who watches should know, such as a shape that did not fit
@@ -88,7 +95,7 @@ class Accompanied(msgspec.Struct, tag=True, frozen=True):
     beside: tuple[Beside, ...]
 
 
-Order = Setup | Measure | Conclude | Accompany
+Order = Setup | Settle | Measure | Conclude | Accompany
 Answer = Ready | Progress | Measured | Concluded | Accompanied
 _ORDERS = msgspec.json.Decoder(Order)
 _ANSWERS = msgspec.json.Decoder(Answer)

@@ -14,27 +14,35 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from bench.clock import Clock, SystemClock
 from bench.devices import load_backend
-from bench.devices.base import Found
+from bench.devices.base import Faulty, Found, sound
 from bench.engine import messages
 from bench.engine.assemble import NodeFacts, Shares, node_record, samples_gz
+from bench.engine.fit import refuse_unfit
 from bench.engine.measure import Row
-from bench.engine.schedule import check_campaign, check_start, self_issued, utc_window
-from bench.engine.session import Result, UtcWindow
+from bench.engine.schedule import check_campaign, check_start, preheats_ns, self_issued, utc_window
+from bench.engine.session import Facts, Result, UtcWindow
 from bench.environment import worst_switches
+from bench.errors import InputError, public_text
+from bench.host.share import Place, Share, divide, read_host
+from bench.host.threads import worker_environment
 from bench.node_clock import node_clock
-from bench.record import Campaign, Failure, NodeClock, NodeRecord, Precision, Profile, Window, Workload
+from bench.record import Campaign, Failure, NodeClock, NodeRecord, Profile, Shape, Window, Workload
 from bench.record.node import FailureCode
 from bench.record.plan import role_of
-from bench.record.windows import BEFORE_THE_NEXT_WINDOW, workloads
+from bench.record.shapes import ChosenShape, SettledShape, product_of
+from bench.record.windows import BEFORE_THE_NEXT_WINDOW
 from bench.reference.companions import Beside, absent
-from bench.telemetry import LoadReading, load_between, read_load
-from bench.units import utc_ns, utc_text
+from bench.telemetry import MOST_OTHER_LOAD_PPM, LoadReading, load_between, other_load_now, read_load
+from bench.units import percent_text, utc_ns, utc_text
 
 SECOND_NS = 10**9
 TICK_NS = 200_000_000
@@ -46,16 +54,21 @@ class Limits(NamedTuple):
     """How long a worker may take before it counts as hung, ns."""
 
     prepare_ns: int = 1800 * SECOND_NS
+    settle_ns: int = 600 * SECOND_NS  # a shape is already chosen: no trials, and smaller operands as a rule
     grace_ns: int = 15 * SECOND_NS  # after the end of its load
     conclude_ns: int = 1800 * SECOND_NS  # a large product is checked on the host, in FP64
-    accompany_ns: int = 60 * SECOND_NS  # beside the time of the companions themselves
+    accompany_ns: int = 60 * SECOND_NS  # for each, beside its own time: its first launch may load or compile
 
 
 class Start(Protocol):
-    """When all nodes of a campaign start: T0, which is agreed once they are ready."""
+    """What all nodes of a campaign agree on: one shape for each model, and T0 once all are ready."""
 
     def known_ns(self) -> int | None:
         """Return T0, UTC ns, where it is agreed already."""
+        ...
+
+    def settle(self, chosen: tuple[ChosenShape, ...]) -> tuple[SettledShape, ...]:
+        """Tell which shapes this node's devices chose, wait, and return those that are settled."""
         ...
 
     def wait_ns(self, devices: int) -> int:
@@ -71,6 +84,9 @@ class FixedStart(NamedTuple):
     def known_ns(self) -> int | None:
         return self.at_ns
 
+    def settle(self, chosen: tuple[ChosenShape, ...]) -> tuple[SettledShape, ...]:
+        return ()  # nobody settles anything: devices keep their own choice
+
     def wait_ns(self, devices: int) -> int:
         return self.at_ns
 
@@ -80,19 +96,22 @@ class Request(NamedTuple):
 
     found: Sequence[Found]
     profile: Profile
-    precisions: tuple[Precision, ...]
+    workloads: tuple[Workload, ...]  # of a campaign: () for all that its pool measures
     node_id: str
     signer_spki: str
     campaign: Campaign | None = None  # None: one that this node issues itself
     start: Start | None = None  # of the campaign
     kernel: str | None = None  # None: each device's own
     limits: Limits = Limits()
+    replace_identities: bool = False  # in the record, which then counts 0: it is for publication
+    unset: tuple[str, ...] = ()  # environment variables that were taken away (`bench.environment.refuse_emulation`)
 
 
 class Event(NamedTuple):
     """Something that happened: for people who watch."""
 
-    # preparing, ready, remark, campaign, start, warmup, window, a companion's name, measured, failed, concluding
+    # preparing, ready, remark, campaign, start, preheat, warmup, window, a companion's name, measured, failed,
+    # concluding
     what: str
     device: str | None = None
     workload: str | None = None
@@ -111,7 +130,8 @@ def measure_node(
         clock: this machine's clocks.
 
     Raises:
-        InputError: the campaign does not expect this node, is for another profile, or its time has passed.
+        InputError: the campaign does not expect this node, is for another profile, or its time has passed; or the host
+            has too little memory (`host-memory`).
         RefusedError: `window-invalid`, of the campaign or its T0.
     """
     node = _Node(request, tell, clock or SystemClock())
@@ -123,10 +143,11 @@ def measure_node(
 
 
 def workloads_of(request: Request) -> tuple[Workload, ...]:
-    """Return what a request measures, in order: its precisions in the campaign's windows, else in its profile's."""
+    """Return what a request measures, in order; in a campaign what this node's pool measures of it."""
     if request.campaign is None:
-        return workloads(request.profile, request.precisions)
-    return tuple(w.workload for w in request.campaign.windows if w.precision in request.precisions)
+        return request.workloads
+    own = (window.workload for window in request.campaign.windows_of(request.node_id))
+    return tuple(workload for workload in own if not request.workloads or workload in request.workloads)
 
 
 @contextlib.contextmanager
@@ -139,26 +160,47 @@ def interrupt_left_to_parent() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextlib.contextmanager
+def bound_to(cpus: tuple[int, ...] | None) -> Iterator[None]:
+    """While this holds, processes that this thread starts run on some of its CPUs only; None for all of them."""
+    if cpus is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    with contextlib.suppress(OSError):  # a CPU may have gone offline: then they are not bound
+        os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 class _Worker:
     """One worker process, as its node sees it."""
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, found: Found, share: Share) -> None:
         self.found = found
+        self.share = share
         self.name = found.device.device
         self.alive = True
         self.answer: messages.Answer | None = None
         self.concluded = False  # its figures have been handed over: nothing that happens to it takes them back
-        self.ready: set[Workload] = set()
+        self.ready: dict[Workload, Facts] = {}
         ours, theirs = socket.socketpair()
-        with theirs, interrupt_left_to_parent():
+        with theirs, interrupt_left_to_parent(), bound_to(share.cpus):
             # The parent's own search path: what a user's folder holds must not pass for a module of ours.
             self.process = subprocess.Popen(
                 [sys.executable, "-c", START, str(theirs.fileno()), str(os.getpid()), json.dumps(sys.path)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                env=worker_environment(os.environ, share.threads, found.model.kind == "cpu"),
             )
         self.connection: Connection[Any, Any] = Connection(ours.detach())
+
+    def chosen(self) -> dict[Workload, Shape]:
+        """Return the shape of each fixed workload that is ready."""
+        return {w: Shape(m=f.m, n=f.n, k=f.k) for w, f in self.ready.items() if w.choice == "fixed"}
 
     def send(self, message: messages.Order) -> None:
         """Tell the worker something; one that is gone is found out while waiting for its answer."""
@@ -201,10 +243,16 @@ class _Node:
         given = request.campaign
         if given is not None:
             check_campaign(given, request.profile, request.node_id, started_ns)
+            if not self.workloads:
+                what = f"the pool of {request.node_id} measures nothing of what is asked for"
+                raise InputError("unknown-precision", what, where=given.campaign_id, fix="leave --precision out")
+        refuse_unfit(sound(request.found), request.profile, self.workloads)
         challenge = given.challenge if given else secrets.token_hex(16)
         self.prepare(challenge)
+        if request.start is not None:
+            self.settle(request.start)
         ready_ns = self.clock.utc_ns()
-        campaign = given or self_issued(request.profile, request.precisions, request.node_id, challenge, ready_ns)
+        campaign = given or self_issued(request.profile, request.workloads, request.node_id, challenge, ready_ns)
         self.tell(Event("campaign", text=campaign.campaign_id))
         start = request.start or FixedStart(utc_ns(campaign.starts_from))
         self.starts_ns = start.wait_ns(sum(bool(worker.ready) for worker in self.alive()))
@@ -233,25 +281,72 @@ class _Node:
             failures=sorted(self.failures, key=lambda f: (f.device, f.precision, f.choice)),
             shares=self.shares,
             rows=self.rows,
+            replace_identities=request.replace_identities,
+            unset=request.unset,
         )
         return node_record(facts), samples_gz(self.rows)
 
     def prepare(self, challenge: str) -> None:
         """Start all workers and wait until their operands are in place; an agreed start does not wait for them."""
         request = self.request
-        self.workers.extend(_Worker(found) for found in request.found)
+        measured = sound(request.found)
+        for found in request.found:
+            if isinstance(found, Faulty):
+                self.failed(found.device.device, self.workloads, found.code, public_text(found.what))
+        used_by_others = self.used_by_others()  # looked at before anything of ours computes
+        places = [Place(found.model.kind == "cpu", found.device.numa_node) for found in measured]
+        shares = divide(places, read_host(places))
+        self.workers.extend(_Worker(found, share) for found, share in zip(measured, shares, strict=True))
 
-        def setup(found: Found) -> messages.Setup:
-            return messages.Setup(found, request.profile, challenge, request.node_id, self.workloads, request.kernel)
+        def setup(worker: _Worker) -> messages.Setup:
+            found, threads = worker.found, worker.share.threads
+            return messages.Setup(
+                found, request.profile, challenge, request.node_id, self.workloads, request.kernel, threads
+            )
 
         for worker in self.workers:
+            if used_by_others and worker.found.model.kind == "cpu":
+                worker.end()
+                self.fail(worker, self.workloads, "device-busy", used_by_others)
+                continue
             self.tell(Event("preparing", worker.name))
-            worker.send(setup(worker.found))
+            if worker.share.remark is not None:
+                self.tell(Event("remark", worker.name, text=worker.share.remark))
+            worker.send(setup(worker))
         limit_ns = request.limits.prepare_ns
         self.wait_for(self.workers, limit_ns, self.workloads, "was not ready in time", hurry=self.until_load_ns)
+        self.take_ready(self.workers)
+
+    def settle(self, start: Start) -> None:
+        """Have devices prepare anew for whose model another fixed shape than theirs is settled (R4)."""
+        chosen = Counter(
+            (product_of(worker.found.model), workload.precision, shape)
+            for worker in self.alive()
+            for workload, shape in worker.chosen().items()
+        )
+        answer = start.settle(tuple(ChosenShape(*one, devices) for one, devices in chosen.items()))
+        settled = {(one.product, one.precision): one.shape for one in answer}
+        changing = []
         for worker in self.alive():
+            product, changes = product_of(worker.found.model), []
+            for workload, own in worker.chosen().items():
+                shape = settled.get((product, workload.precision), own)
+                changes += [(workload, shape)] if shape != own else []
+            if changes:
+                changing.append(worker)
+                worker.send(messages.Settle(tuple(changes)))
+        self.first_ready_ns = None
+        limit_ns = self.request.limits.settle_ns
+        self.wait_for(changing, limit_ns, self.workloads, "did not settle in time", hurry=self.until_load_ns)
+        self.take_ready(changing)
+
+    def take_ready(self, workers: Sequence[_Worker]) -> None:
+        """Take note of what workers have prepared, and of what they could not."""
+        for worker in workers:
+            if not worker.alive:
+                continue
             assert isinstance(worker.answer, messages.Ready)
-            worker.ready = {facts.workload for facts in worker.answer.facts}
+            worker.ready = {facts.workload: facts for facts in worker.answer.facts}
             self.libraries |= worker.answer.libraries
             self.switches = worst_switches(self.switches, worker.answer.switches)
             for trouble in worker.answer.troubles:
@@ -261,6 +356,19 @@ class _Node:
             for facts in worker.answer.facts:
                 text = f"{facts.m} x {facts.n} x {facts.k}, {facts.operand_sets} operand sets"
                 self.tell(Event("ready", worker.name, str(facts.workload), text=text))
+
+    def used_by_others(self) -> str | None:
+        """Return what others take of the CPUs that are to be measured, where the profile refuses that; None: nothing.
+
+        Once a measurement runs, their load is recorded as a foreign process on an accelerator is: it stops nothing.
+        """
+        request = self.request
+        if request.profile.busy != "refuse" or all(found.model.kind != "cpu" for found in request.found):
+            return None
+        others_ppm = other_load_now(self.clock, lambda: read_load(()))
+        if others_ppm is None or others_ppm <= MOST_OTHER_LOAD_PPM:
+            return None
+        return f"{percent_text(others_ppm, 0)} of the CPUs' time is used by other processes"
 
     def until_load_ns(self) -> int | None:
         """Return how long a device that is not ready is still waited for: until the others' load, once T0 is agreed."""
@@ -274,7 +382,8 @@ class _Node:
             self.first_ready_ns = now
         if (starts_ns := request.start.known_ns()) is None:
             return None
-        load_ns = self.own_window(request.campaign.windows[0], request.campaign, starts_ns).load_ns
+        first = next(w for w in request.campaign.windows if w.workload in self.workloads)
+        load_ns = self.own_window(first, request.campaign, starts_ns).load_ns
         return max(load_ns - self.clock.utc_ns(), self.first_ready_ns + GATHER_NS - now)
 
     def own_window(self, window: Window, campaign: Campaign, starts_ns: int, place: int = 0) -> UtcWindow:
@@ -295,10 +404,12 @@ class _Node:
             for worker in busy:
                 self.fail(worker, (workload,), "late", f"{late_ns // SECOND_NS} s after its load was due")
             return
-        places = {worker.name: place for place, worker in enumerate(self.workers)}
+        places = {one.device.device: place for place, one in enumerate(request.found)}  # as in the record
         for worker in busy:
-            own = self.own_window(window, campaign, self.starts_ns, places[worker.name])
-            worker.send(messages.Measure(workload, own))
+            place = places[worker.name]
+            own = self.own_window(window, campaign, self.starts_ns, place)
+            begins_ns = preheats_ns(own, campaign, request.profile, place, now_ns)
+            worker.send(messages.Measure(workload, msgspec.structs.replace(own, preheats_ns=begins_ns)))
         loads: list[LoadReading | None] = []
 
         def look() -> None:
@@ -354,7 +465,7 @@ class _Node:
                 expected[worker] = wanted
                 worker.send(messages.Accompany())
         most = max(map(len, expected.values()), default=0)
-        limit_ns = most * profile.companion_ns + self.request.limits.accompany_ns
+        limit_ns = most * (profile.companion_ns + self.request.limits.accompany_ns)
         self.wait_for(list(expected), limit_ns, (), "did not end what stands beside its figures in time")
         for worker, wanted in expected.items():
             if isinstance(worker.answer, messages.Accompanied):
@@ -428,19 +539,23 @@ class _Node:
             return
         if not worker.alive:  # with it goes what it had measured but not handed over
             workloads = self.workloads
+        self.failed(worker.name, workloads, code, detail)
+
+    def failed(self, device: str, workloads: Sequence[Workload], code: FailureCode, detail: str) -> None:
+        """Record that a device gives no figure for some workloads, and tell so; what was recorded before stands."""
         known = {(f.device, Workload(f.precision, f.choice)) for f in self.failures}
         for workload in workloads:
-            if (worker.name, workload) not in known:
+            if (device, workload) not in known:
                 self.failures.append(
                     Failure(
-                        device=worker.name,
+                        device=device,
                         precision=workload.precision,
                         choice=workload.choice,
                         code=code,
                         detail=detail,
                     )
                 )
-                self.tell(Event("failed", worker.name, str(workload), text=f"{code}: {detail}"))
+                self.tell(Event("failed", device, str(workload), text=f"{code}: {detail}"))
 
     def alive(self) -> list[_Worker]:
         """Return the workers that still run."""

@@ -9,21 +9,19 @@ from collections.abc import Sequence
 
 from bench.engine.session import UtcWindow
 from bench.errors import InputError, RefusedError
-from bench.record import Campaign, ExpectedNode, Precision, Profile, Window, digest
+from bench.record import Campaign, ExpectedNode, ExpectedPool, Profile, Window, Workload, digest
 from bench.record.windows import LEAD_NS, windows
 from bench.units import utc_ns, utc_text
 
 SELF_POOL = "self"
 
 
-def self_issued(
-    profile: Profile, precisions: Sequence[Precision], node_id: str, challenge: str, now_ns: int
-) -> Campaign:
+def self_issued(profile: Profile, workloads: Sequence[Workload], node_id: str, challenge: str, now_ns: int) -> Campaign:
     """Return a campaign of this node alone, whose T0 is shortly after now.
 
     Args:
         profile: how to measure.
-        precisions: to measure.
+        workloads: to measure.
         node_id: this node's.
         challenge: drawn by this node, lower-case hex.
         now_ns: UTC, ns.
@@ -45,12 +43,33 @@ def self_issued(
         starts_from=starts_at,
         starts_until=starts_at,
         ramp_ns=0,
-        windows=windows(profile, precisions),
+        windows=windows(profile, workloads),
+        pools=(ExpectedPool(pool=SELF_POOL, workloads=tuple(map(str, workloads))),),
         nodes=(ExpectedNode(node_id=node_id, pool=SELF_POOL),),
         left_out=(),
         series=campaign_id,
         earlier=(),
     )
+
+
+def preheats_ns(own: UtcWindow, campaign: Campaign, profile: Profile, place: int, now_ns: int) -> int | None:
+    """Return when a ready device may begin to load before its own ramp slot (R6), UTC ns; None where it may not.
+
+    Nothing else is going on by then: it is asked once the node's devices are prepared and T0 is agreed, and between
+    two windows once all devices have ended what stands beside the one before. A campaign with a ramp has none: its
+    power shall rise in the slots. The devices of a node begin one after another here too.
+
+    Args:
+        own: the device's window.
+        campaign: with the ramp.
+        profile: with the stagger.
+        place: the device's place on its node, from 0.
+        now_ns: UTC, ns.
+    """
+    if campaign.ramp_ns or not profile.preheat_ns:
+        return None
+    begins = max(now_ns + place * profile.stagger_ns, own.load_ns - profile.preheat_ns)
+    return begins if begins < own.load_ns else None
 
 
 def utc_window(window: Window, profile: Profile, starts_ns: int, slot_ns: int = 0, place: int = 0) -> UtcWindow:

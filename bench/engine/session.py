@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import msgspec
@@ -16,17 +17,19 @@ from bench.devices.base import Found, Opened
 from bench.engine.measure import Measured, Row, Span, Task, Worst, measure
 from bench.environment import loaded_emulation, normal_switches
 from bench.errors import DeviceError, PetasealError, one_line, public_text
-from bench.profile import Trial, batch_of, choose_fixed, choose_tuned, longest_launch_ns, needed_bytes
+from bench.host.threads import computing_threads, set_threads
+from bench.profile import MOST_SETS, Trial, batch_of, choose_fixed, choose_tuned, longest_launch_ns, needed_bytes
 from bench.record import Choice, Figure, Precision, Profile, Shape, Workload, least_operand_bytes
 from bench.record.node import FailureCode, Method
 from bench.record.plan import ROLES, CompanionRole, role_of
 from bench.reference.checks import draw_checks, final_seed, probe_seed
-from bench.reference.companions import Beside, Stand, run_beside, seed_beside, try_path
+from bench.reference.companions import Beside, Stand, first_launch, run_beside, seed_beside, try_path
 from bench.telemetry import Sampler, read
-from bench.trials import Trials, is_out_of_memory
+from bench.trials import Trials, is_out_of_memory, timed_launch
+from bench.versions import stack_versions
 
 if TYPE_CHECKING:
-    from kernels.base import Kernel, Prepared
+    from kernels.base import Kernel, Prepared, PreparedTrial, Problem
 
 LIBRARIES: tuple[str, ...] = ("numpy", "torch", "cupy")
 FAILURES: tuple[str, ...] = get_args(FailureCode)
@@ -59,6 +62,7 @@ class UtcWindow(msgspec.Struct, frozen=True):
     opens_ns: int
     closes_ns: int
     stops_ns: int
+    preheats_ns: int | None = None  # when it may load already before its ramp slot
 
 
 class Ready(NamedTuple):
@@ -88,6 +92,7 @@ class Session:
         clock: this machine's clocks.
         kernel: name of the kernel; None for the profile's, or where it has none for this kind, the device's own.
         node_id: of the node: checks of equal devices on many nodes must not fall into one moment.
+        threads: of the host that this device's process may use; None for as many as its libraries take.
     """
 
     def __init__(
@@ -99,6 +104,7 @@ class Session:
         clock: Clock,
         kernel: str | None = None,
         node_id: str = "",
+        threads: int | None = None,
     ) -> None:
         self._found = found
         self._name = found.device.device
@@ -113,8 +119,14 @@ class Session:
         named = profile.kernels.get(self._kind)
         self._kernel = self._kernel_named(kernel or (named.figure if named else None))
         self._least_bytes = least_operand_bytes(found.model)
+        self._threads = threads
+        self._share_host()
+        if kernel is None and named is None:
+            self._kernel = self._kernel_of_all_cores()
         self._switches = self._kernel.switches()
         self._seen: dict[Precision, Trial] = {}
+        self._first_launch_ns: dict[tuple[Precision, Shape], int] = {}
+        self._shares: dict[Workload, int | None] = {}  # of the device's memory, bytes
         self._ready: dict[Workload, Ready] = {}
         self._measured: dict[Workload, Measured] = {}
         self._stands: dict[Workload, list[Stand]] = {}
@@ -135,6 +147,7 @@ class Session:
         imported = {name: sys.modules[name] for name in LIBRARIES if name in sys.modules}
         found = {name: str(getattr(module, "__version__", "")) for name, module in imported.items()}
         found |= {name: value for name, value in self._switches.items() if name.endswith(".blas")}
+        found |= stack_versions()
         found |= dict.fromkeys(loaded_emulation(), "loaded")
         return {name: one_line(value, 200) for name, value in found.items() if value}
 
@@ -159,16 +172,41 @@ class Session:
         names = self._profile.companions_of(self._kind, workload)
         memory = self._opened.memory_bytes()
         share = None if memory is None else memory // (shared_by + len(names))
-        chosen, prepared = self._choose(workload, share)
+        self._shares[workload] = share
+        chosen, prepared = self._choose(self._profile, workload, share)
+        return self._put(workload, chosen, prepared)
+
+    def settle(self, workload: Workload, shape: Shape) -> Facts:
+        """Prepare a workload anew, in the shape that its campaign settled for all devices of this model (R4).
+
+        Raises:
+            DeviceError: `shape-not-settled`: it does not fit into the memory, or one launch takes too long.
+        """
+        self._ready.pop(workload).prepared.close()
+        for stand in self._stands.pop(workload):
+            if stand.prepared is not None:
+                stand.prepared.close()
+        self.rows = [row for row in self.rows if (row.workload, row.phase) != (str(workload), "prepare")]
+        only = msgspec.structs.replace(self._profile, shapes={workload.precision: (shape,)})
+        try:
+            chosen, prepared = self._choose(only, workload, self._shares[workload])
+        except DeviceError as error:
+            if error.code not in ("no-shape", "out-of-memory"):
+                raise
+            text = f"only {shape.m} x {shape.n} x {shape.k} is settled for its model: {error.what}"
+            raise DeviceError("shape-not-settled", text, where=self._name) from None
+        return self._put(workload, chosen, prepared)
+
+    def _put(self, workload: Workload, chosen: Trial, prepared: Prepared) -> Facts:
+        """Compute the checks' references, and prepare what is measured beside the workload."""
         for operand_set in range(prepared.operand_sets):
-            prepared.launch(operand_set, 1)
-            prepared.synchronize()
+            self._first_launch(workload.precision, chosen.shape, timed_launch(prepared, self._clock, operand_set))
             prepared.check(operand_set, probe_seed(self._challenge, self._place, str(workload), operand_set))
         for operand, digest in prepared.operand_sha256.items():
             self._row(workload, "prepare", f"operand_{operand}_sha256", digest)
         facts = Facts(
             kernel=prepared.problem.kernel,
-            precision=precision,
+            precision=workload.precision,
             choice=workload.choice,
             accumulate=prepared.accumulate,
             method=prepared.method,
@@ -180,7 +218,9 @@ class Session:
         )
         assert chosen.launch_ns is not None
         self._ready[workload] = Ready(facts, batch_of(self._profile, chosen.launch_ns), prepared)
+        names = self._profile.companions_of(self._kind, workload)
         self._stands[workload] = [self._stand(name, workload, chosen.shape) for name in names]
+        self._say_threads()
         return facts
 
     def measure(
@@ -195,7 +235,8 @@ class Session:
         profile = self._profile
         checks = draw_checks(self._challenge, self._place, str(workload), facts.operand_sets, profile.verified_launches)
         sampler = self._sampler()
-        sleep_until_utc(self._clock, window.load_ns)
+        begins_ns = window.load_ns if window.preheats_ns is None else window.preheats_ns
+        sleep_until_utc(self._clock, begins_ns)
         monotonic, utc = self._clock.pair_ns()
         apart = monotonic - utc
         span = Span(
@@ -208,6 +249,12 @@ class Session:
         self._opened.begin(workload.precision, span.opens_ns)
         task = Task(self._name, workload, profile, span, batch, checks)
         self._measured[workload] = measure(prepared, task, self._clock, sampler, self._opened.timer(), tell)
+
+    def load_companions(self, workload: Workload, roles: Collection[CompanionRole]) -> None:
+        """Launch once what stands beside a workload: a first launch loads or compiles, and has no part in its time."""
+        for stand in self._stands[workload]:
+            if stand.role in roles:
+                first_launch(stand)
 
     def accompany(
         self,
@@ -231,40 +278,74 @@ class Session:
         worst.row_error_ppm, worst.rms_error_ppm = measured.figure.row_error_ppm, measured.figure.rms_error_ppm
         worst.add(prepared.check_on_host(measured.last_set, final_seed(self._challenge, self._place, str(workload))))
         self.rows += measured.rows
-        figure = measured.figure._replace(row_error_ppm=worst.row_error_ppm, rms_error_ppm=worst.rms_error_ppm)
+        figure = measured.figure._replace(
+            row_error_ppm=worst.row_error_ppm,
+            rms_error_ppm=worst.rms_error_ppm,
+            threads=self._computing(),
+            first_launch_ns=self._first_launch_ns[facts.precision, Shape(m=facts.m, n=facts.n, k=facts.k)],
+        )
         return Result(facts, figure, measured.throttle_reasons)
 
-    def _choose(self, workload: Workload, memory_bytes: int | None) -> tuple[Trial, Prepared]:
+    def _share_host(self) -> None:
+        """Let this process use its share of the host's cores, by its own threads and by the libraries that compute."""
+        from kernels.operands import use_threads
+
+        if self._threads is not None:
+            use_threads(self._threads)
+            if self._found.model.kind == "cpu":
+                set_threads(self._threads)
+
+    def _kernel_of_all_cores(self) -> Kernel:
+        """Return the device's own kernel; torch's where numpy's BLAS is built for fewer threads than there are cores.
+
+        The OpenBLAS of numpy's wheels stops at 64 threads: half of a node with two processors would be idle.
+        """
+        if self._threads is None or (self._computing() or self._threads) >= self._threads or not find_spec("torch"):
+            return self._kernel
+        kernel = self._kernel_named("gemm-torch")
+        kernel.switches()  # it imports torch
+        self._share_host()
+        return kernel
+
+    def _computing(self) -> int | None:
+        """Return how many threads of the host compute the products; None where an accelerator does."""
+        return computing_threads(self._kernel.name) if self._found.model.kind == "cpu" else None
+
+    def _say_threads(self) -> None:
+        computing, cores = self._computing(), self._found.model.units
+        if computing is not None and cores is not None and computing < cores:
+            remark = (
+                f"only {computing} of {cores} cores compute: the library uses no more threads (--kernel names another)"
+            )
+            self.remarks += [] if remark in self.remarks else [remark]
+
+    def _choose(self, profile: Profile, workload: Workload, memory_bytes: int | None) -> tuple[Trial, Prepared]:
         """Return the chosen shape with operands in place: as many sets as R3 asks for."""
-        profile, precision, least = self._profile, workload.precision, self._least_bytes
+        precision, least = workload.precision, self._least_bytes
         longest_ns = longest_launch_ns(profile)
 
-        def make(shape: Shape) -> Prepared:
-            return self._prepare(shape, precision, 0)
+        def make(shape: Shape) -> PreparedTrial:
+            return self._prepare_trial(shape, precision)
 
-        tuned = workload.choice == "tuned"
+        units, most_sets = self._found.model.units, None if self._found.model.kind == "cpu" else MOST_SETS
         while True:
-            trials = Trials(make, self._clock, longest_ns, reuse=tuned)
-            if tuned:
+            trials = Trials(make, self._clock, longest_ns)
+            if workload.choice == "tuned":
                 seen = self._seen.get(precision)
                 if seen is None:
-                    first = Trials(make, self._clock, longest_ns, reuse=False)
-                    seen = choose_fixed(profile, workload, least, memory_bytes, first)
-                    first.close()
-                chosen = choose_tuned(profile, workload, least, memory_bytes, trials, seen, trials.longer)
+                    seen = choose_fixed(profile, workload, least, memory_bytes, trials, units, most_sets)
+                chosen = choose_tuned(profile, workload, least, memory_bytes, trials, seen, trials.longer, most_sets)
             else:
-                chosen = choose_fixed(profile, workload, least, memory_bytes, trials)
+                chosen = choose_fixed(profile, workload, least, memory_bytes, trials, units, most_sets)
                 self._seen[precision] = chosen
+            for shape, first_ns in trials.first_launch_ns.items():
+                self._row(workload, "trial", f"first_launch_{shape.m}x{shape.n}x{shape.k}_ns", first_ns)
+                self._first_launch(precision, shape, first_ns)
             for shape, launch_ns in trials.times.items():
                 name = f"launch_{shape.m}x{shape.n}x{shape.k}_ns"
                 self._row(workload, "trial", name, "out-of-memory" if launch_ns is None else launch_ns)
                 if launch_ns is None:
                     self._too_large(workload, shape)
-            prepared = trials.take(chosen.shape)
-            if prepared is not None and prepared.operand_bytes >= least:
-                return chosen, prepared
-            if prepared is not None:
-                prepared.close()
             try:
                 return chosen, self._prepare(chosen.shape, precision, least)
             except Exception as error:
@@ -296,12 +377,21 @@ class Session:
         except Exception as error:
             return Stand(name, role, precision, None, failure_of(error)[1])
 
-    def _prepare(self, shape: Shape, precision: Precision, least_bytes: int, kernel: Kernel | None = None) -> Prepared:
-        from kernels.base import Problem
+    def _first_launch(self, precision: Precision, shape: Shape, elapsed_ns: int) -> None:
+        """Take note of the first launch of a shape, or of an operand set of it: the longest is recorded."""
+        key = precision, Shape(m=shape.m, n=shape.n, k=shape.k)
+        self._first_launch_ns[key] = max(elapsed_ns, self._first_launch_ns.get(key, 0))
 
+    def _prepare(self, shape: Shape, precision: Precision, least_bytes: int, kernel: Kernel | None = None) -> Prepared:
         kernel = kernel or self._kernel
-        problem = Problem(kernel.name, precision, shape.m, shape.n, shape.k)
+        problem = _problem(kernel, precision, shape)
         return kernel.prepare(problem, self._challenge, self._name, self._opened.target, least_bytes)
+
+    def _prepare_trial(self, shape: Shape, precision: Precision) -> PreparedTrial:
+        """Return operands of the device's own random numbers; those of R2 where another's kernel has no others."""
+        if not hasattr(self._kernel, "prepare_trial"):
+            return self._prepare(shape, precision, 0)
+        return self._kernel.prepare_trial(_problem(self._kernel, precision, shape), self._opened.target)
 
     def _kernel_named(self, name: str | None) -> Kernel:
         own = self._opened.kernel()
@@ -319,6 +409,12 @@ class Session:
 
     def _row(self, workload: Workload, phase: str, quantity: str, value: int | str) -> None:
         self.rows.append(Row(self._name, str(workload), phase, 0, quantity, value))
+
+
+def _problem(kernel: Kernel, precision: Precision, shape: Shape) -> Problem:
+    from kernels.base import Problem
+
+    return Problem(kernel.name, precision, shape.m, shape.n, shape.k)
 
 
 def failure_of(error: BaseException) -> tuple[FailureCode, str]:

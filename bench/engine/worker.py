@@ -64,38 +64,65 @@ def serve(connection: Connection[Any, Any]) -> None:
     assert isinstance(setup, messages.Setup)
     kind = setup.found.device.device.partition(":")[0]
     clock = SystemClock()
-    ready: list[Facts] = []
+    facts: list[Facts] = []
     troubles: list[messages.Trouble] = []
     session: Session | None = None
-    libraries: dict[str, str] = {}
-    switches: dict[str, str] = {}
     try:
         opened = load_backend(kind).open(setup.found, clock)
-        session = Session(setup.found, opened, setup.profile, setup.challenge, clock, setup.kernel, setup.node_id)
+        session = Session(
+            setup.found,
+            opened,
+            setup.profile,
+            setup.challenge,
+            clock,
+            setup.kernel,
+            setup.node_id,
+            setup.threads,
+        )
     except Exception as error:
         session = None
         troubles = [trouble(workload, error) for workload in setup.workloads]
     for place, workload in enumerate(setup.workloads if session else ()):
         assert session is not None
         try:
-            ready.append(session.prepare(workload, len(setup.workloads) - place))
+            facts.append(session.prepare(workload, len(setup.workloads) - place))
         except Exception as error:
             troubles.append(trouble(workload, error))
-    if session:
-        switches = session.switches()  # first: a library is known by its digest once its switches were read
-        libraries = session.libraries()
-    remarks = tuple(session.remarks) if session else ()
-    connection.send_bytes(messages.encode(messages.Ready(tuple(ready), remarks, tuple(troubles), libraries, switches)))
+    connection.send_bytes(messages.encode(ready(session, facts, troubles)))
     measured: list[Workload] = []
     while session is not None:
         order = messages.order(connection.recv_bytes())
-        if isinstance(order, messages.Measure):
+        if isinstance(order, messages.Settle):
+            facts, troubles = settle(session, order, facts)
+            connection.send_bytes(messages.encode(ready(session, facts, troubles)))
+        elif isinstance(order, messages.Measure):
             connection.send_bytes(messages.encode(measure(session, order, measured, connection)))
         elif isinstance(order, messages.Accompany):
             connection.send_bytes(messages.encode(accompany(session, measured, clock, connection)))
         else:
             connection.send_bytes(messages.encode(conclude(session, measured)))
     connection.recv_bytes()  # nothing to do but to wait for the end
+
+
+def ready(session: Session | None, facts: list[Facts], troubles: list[messages.Trouble]) -> messages.Ready:
+    """Return what the node is told once operands are in place."""
+    if session is None:
+        return messages.Ready(tuple(facts), (), tuple(troubles), {}, {})
+    switches = session.switches()  # first: a library is known by its digest once its switches were read
+    remarks, session.remarks = tuple(session.remarks), []  # each is told once
+    return messages.Ready(tuple(facts), remarks, tuple(troubles), session.libraries(), switches)
+
+
+def settle(session: Session, order: messages.Settle, facts: list[Facts]) -> tuple[list[Facts], list[messages.Trouble]]:
+    """Prepare workloads in their settled shapes; return what is ready now, and what is not any more."""
+    troubles, settled = [], {one.workload: one for one in facts}
+    for workload, shape in order.shapes:
+        del settled[workload]
+        try:
+            settled[workload] = session.settle(workload, shape)
+        except Exception as error:
+            troubles.append(trouble(workload, error))
+    return list(settled.values()), troubles
 
 
 def measure(
@@ -118,6 +145,7 @@ def accompany(
     """Measure ceilings and bandwidths beside what was measured: our own code, which may take the process with it."""
     known = len(session.beside)
     for workload in measured:
+        session.load_companions(workload, AT_THE_END)
         now = clock.utc_ns()
         session.accompany(workload, UtcWindow(now, now, now, now), teller(workload, connection), AT_THE_END)
     return messages.Accompanied(tuple(session.beside[known:]))

@@ -3,8 +3,17 @@
 Nothing in here may import numpy, torch or a device library: verifiers import it.
 """
 
-from bench.record.campaign import Attempt, Campaign, ExpectedNode, LeftOutNode, Window
-from bench.record.configs import config_names, config_path, emulation_libraries, parse_yaml, read_config, read_yaml
+from bench.record.campaign import Attempt, Campaign, ExpectedNode, ExpectedPool, LeftOutNode, Window
+from bench.record.configs import (
+    config_names,
+    config_path,
+    emulation_libraries,
+    parse_yaml,
+    read_config,
+    read_profile,
+    read_yaml,
+    shape_lists,
+)
 from bench.record.fields import (
     GRADES,
     Challenge,
@@ -26,7 +35,7 @@ from bench.record.fields import (
     digest,
     encode,
 )
-from bench.record.files import exclusive_lock, read_bytes, refuse_existing, replacing, write_atomic
+from bench.record.files import exclusive_lock, refuse_existing, replacing, write_atomic
 from bench.record.interval import SUBWINDOWS, Bounds, bounds_above, throughput_bounds, window_trend
 from bench.record.node import (
     RULES_VERSION,
@@ -56,6 +65,7 @@ from bench.record.plan import (
     Shape,
     SteadyState,
 )
+from bench.record.reading import SharedFile, followed, read_bytes, read_given
 
 __all__ = [
     "COMPANION_ROLES",
@@ -78,6 +88,7 @@ __all__ = [
     "Document",
     "Environment",
     "ExpectedNode",
+    "ExpectedPool",
     "Failure",
     "Figure",
     "Grade",
@@ -95,6 +106,7 @@ __all__ = [
     "Profile",
     "Sha256",
     "Shape",
+    "SharedFile",
     "Signed",
     "SteadyState",
     "Text",
@@ -110,15 +122,19 @@ __all__ = [
     "emulation_libraries",
     "encode",
     "exclusive_lock",
+    "followed",
     "identifier",
     "least_operand_bytes",
     "parse_yaml",
     "read_bytes",
     "read_config",
+    "read_given",
+    "read_profile",
     "read_yaml",
     "readable_identifier",
     "refuse_existing",
     "replacing",
+    "shape_lists",
     "throughput_bounds",
     "window_trend",
     "write_atomic",

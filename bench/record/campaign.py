@@ -22,6 +22,8 @@ from bench.record.fields import (
     Text,
     UtcTime,
     Workload,
+    WorkloadName,
+    workload_of,
 )
 from bench.units import DAY_NS, utc_ns
 
@@ -41,6 +43,13 @@ class Window(Document, frozen=True, kw_only=True):
     def workload(self) -> Workload:
         """What is measured in it."""
         return Workload(self.precision, self.choice)
+
+
+class ExpectedPool(Document, frozen=True, kw_only=True):
+    """What the nodes of a pool measure; in the windows of other workloads they stand idle."""
+
+    pool: Name
+    workloads: Annotated[tuple[WorkloadName, ...], Meta(min_length=1)]
 
 
 class ExpectedNode(Document, frozen=True, kw_only=True):
@@ -86,15 +95,26 @@ class Campaign(Document, frozen=True, kw_only=True, dict=True):
     starts_until: UtcTime
     ramp_ns: Count  # from the first node's load to the last one's: thousands of cards at once are a megawatt step
     windows: Annotated[tuple[Window, ...], Meta(min_length=1)]
+    pools: Annotated[tuple[ExpectedPool, ...], Meta(min_length=1)]
     nodes: Annotated[tuple[ExpectedNode, ...], Meta(max_length=200_000)]
     left_out: Annotated[tuple[LeftOutNode, ...], Meta(max_length=200_000)]
     series: Name  # the same for every attempt at one measurement
     earlier: Annotated[tuple[Attempt, ...], Meta(max_length=1000)]
 
     def windows_problem(self) -> str | None:
-        """Return what is wrong with the times: each window is of another workload, and begins after the one before."""
-        if len({window.workload for window in self.windows}) != len(self.windows):
+        """Return what is wrong with the windows: each is of another workload, and begins after the one before.
+
+        Each pool that nodes are of has a window for all that it measures, and every window is some pool's.
+        """
+        opened = {str(window.workload) for window in self.windows}
+        if len(opened) != len(self.windows):
             return "the campaign has two windows for one workload"
+        if len({pool.pool for pool in self.pools}) != len(self.pools):
+            return "the campaign names a pool twice"
+        if unlisted := {node.pool for node in self.nodes} - {pool.pool for pool in self.pools}:
+            return f"the campaign does not say what the pool {min(unlisted)} measures"
+        if opened != (measured := {name for pool in self.pools for name in pool.workloads}):
+            return f"the campaign has windows for {sorted(opened)}, and its pools measure {sorted(measured)}"
         if not self.issued_at <= self.starts_until or self.starts_from > self.starts_until:
             return "the campaign may start only before it is issued, or until before it may"
         before_ns = 0
@@ -120,6 +140,23 @@ class Campaign(Document, frozen=True, kw_only=True, dict=True):
     def slot_ns(self, node_id: str) -> int:
         """Return a node's ramp slot: how long after a window's load begins its own does, ns."""
         return self.ramp_ns * self._places[node_id] // len(self.nodes)
+
+    def load_ns(self, node_id: str) -> int:
+        """Return when a node's first load is due, ns after T0; one in no window has its slot in the first."""
+        return (self.windows_of(node_id) or self.windows)[0].load_ns + self.slot_ns(node_id)
+
+    def windows_of(self, node_id: str) -> tuple[Window, ...]:
+        """Return the windows in which a node takes part; none where the campaign does not expect it."""
+        return self._windows.get(self._pools.get(node_id, ""), ())
+
+    @cached_property
+    def _pools(self) -> dict[str, str]:
+        return {node.node_id: node.pool for node in self.nodes}
+
+    @cached_property
+    def _windows(self) -> dict[str, tuple[Window, ...]]:
+        measured = {pool.pool: set(map(workload_of, pool.workloads)) for pool in self.pools}
+        return {pool: tuple(w for w in self.windows if w.workload in own) for pool, own in measured.items()}
 
     @cached_property
     def _places(self) -> dict[str, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +12,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from bench.errors import InputError
-from bench.record.files import read_bytes
+from bench.record.fields import in_words
+from bench.record.plan import Profile, Shape
+from bench.record.reading import SharedFile, read_bytes, read_given
 
 T = TypeVar("T")
 YAML_MAX_BYTES = 4 * 1024 * 1024
@@ -38,18 +42,38 @@ def parse_yaml(content: bytes, kind: type[T], where: object) -> T:
                 raise yaml.YAMLError(f"it is nested deeper than {YAML_MAX_DEPTH} levels")
         data = yaml.load(content, loader)  # noqa: S506 (a SafeLoader, made stricter)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise InputError(
-            "yaml-invalid", f"is not acceptable YAML: {error or type(error).__name__}", where=where
-        ) from None
+        raise _not_yaml(content, error, where) from None
+    return _converted(data, kind, where)
+
+
+def _converted(data: Any, kind: type[T], where: object) -> T:
     try:
         return msgspec.convert(data, kind)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise InputError("config-invalid", str(error), where=where) from None
+        is_quoted = _UNQUOTED.match(str(error)) is None
+        fix = None if is_quoted else "put the value in quotes: YAML takes it for something else than text"
+        raise InputError("config-invalid", in_words(error), where=where, fix=fix) from None
+
+
+_UNQUOTED = re.compile("Expected `str`, got `(int|float|bool)`")
+
+
+def _not_yaml(content: bytes, error: Exception, where: object) -> InputError:
+    try:
+        content.decode("utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8")
+    except UnicodeDecodeError as undecodable:
+        line = content.count(b"\n", 0, undecodable.start) + 1
+        what = f"is not text in UTF-8 (line {line}), but in another encoding, such as GBK"
+        return InputError("yaml-invalid", what, where=where, fix="save it as UTF-8")
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    at = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+    what = f"is not acceptable YAML: {problem or error or type(error).__name__}{at}"
+    return InputError("yaml-invalid", what, where=where)
 
 
 def read_yaml(path: Path, kind: type[T]) -> T:
-    """Return a YAML file as a value of a strict type (see `parse_yaml`)."""
-    return parse_yaml(read_bytes(path, YAML_MAX_BYTES), kind, path)
+    """Return a YAML file that the user names, or one of ours, as a value of a strict type (see `parse_yaml`)."""
+    return parse_yaml(read_given(path, YAML_MAX_BYTES), kind, path)
 
 
 @cache
@@ -108,7 +132,46 @@ def read_config(folder: str, name_or_file: str, kind: type[T]) -> T:
             where=folder,
             fix=f"choose one of {', '.join(config_names(folder))}, or give a .yaml file",
         )
-    return read_yaml(Path(name_or_file), kind)
+    path = Path(name_or_file)
+    if isinstance(name_or_file, SharedFile):
+        return parse_yaml(read_bytes(path, YAML_MAX_BYTES), kind, path)
+    return read_yaml(path, kind)
+
+
+def read_profile(name_or_file: str) -> Profile:
+    """Return a profile (see `read_config`). Where it names a list of shapes, that of ``shapes.yaml`` stands in it.
+
+    What a profile's digest binds are the shapes themselves.
+
+    Raises:
+        InputError: as `read_config`, or there is no list of that name.
+    """
+    written = read_config("profiles", name_or_file, dict[str, Any])
+    expanded = dict(written)
+    for field in ("shapes", "tuned_shapes"):
+        if isinstance(lists := written.get(field), dict):
+            expanded[field] = {precision: _listed(named, name_or_file) for precision, named in lists.items()}
+    return _converted(expanded, Profile, name_or_file)
+
+
+@cache
+def shape_lists() -> dict[str, tuple[Shape, ...]]:
+    """Return the lists of shapes that profiles name."""
+    return read_yaml(config_path("shapes.yaml"), dict[str, tuple[Shape, ...]])
+
+
+def _listed(named: Any, where: str) -> Any:
+    """Return the list of shapes of a name; what is no name is a list already, or is refused with the profile."""
+    if not isinstance(named, str):
+        return named
+    known = shape_lists()
+    if named not in known:
+        what, fix = (
+            f"there is no list of shapes named {named!r}",
+            f"choose one of {', '.join(known)}, or write the list",
+        )
+        raise InputError("unknown-name", what, where=where, fix=fix)
+    return known[named]
 
 
 _installed: dict[tuple[Path, Any], Any] = {}  # frozen values, of files that do not change

@@ -6,7 +6,8 @@ Documents are frozen msgspec structs: unknown fields, wrong types and out-of-ran
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Literal, NamedTuple
+import re
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import msgspec
 from msgspec import Meta
@@ -37,10 +38,26 @@ UtcTime = Annotated[
         description=f"UTC, exactly {TIME_FORMAT}",
     ),
 ]
+FORMS = {  # what a type's pattern says, for people
+    Name: "lower-case letters and digits, and . _ - between them (at most 63)",
+    DeviceName: "KIND:INDEX, such as cuda:0",
+    Sha256: "64 hex digits in lower case",
+    Challenge: "32 to 64 hex digits in lower case",
+    UtcTime: "a time as 2026-03-01T08:00:00.000000Z",
+}
 Count = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 Positive = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
 Signed = Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 Ppm = Annotated[int, Meta(ge=0, le=10**6)]
+
+
+_WORDS = {repr(get_args(kind)[1].pattern): words for kind, words in FORMS.items()}
+_PATTERN = re.compile(r"`str` matching regex (.*?)(?= - at `|$)", re.DOTALL)
+
+
+def in_words(error: Exception) -> str:
+    """Return what a decoder says is wrong with a document, without the patterns that it quotes."""
+    return _PATTERN.sub(lambda found: _WORDS.get(found[1], "text of another form"), str(error))
 
 
 class Workload(NamedTuple):
@@ -51,6 +68,17 @@ class Workload(NamedTuple):
 
     def __str__(self) -> str:
         return self.precision if self.choice == "fixed" else f"{self.precision}-{self.choice}"
+
+
+WorkloadName = Annotated[
+    str, Meta(pattern=r"^(fp16|bf16|fp32|fp64)(-tuned)?$(?!\n)", description="text of a workload, such as fp16-tuned")
+]
+
+
+def workload_of(name: WorkloadName) -> Workload:
+    """Return the workload of a text that has the form of `WorkloadName`."""
+    precision, _, choice = name.partition("-")
+    return msgspec.convert((precision, choice or "fixed"), Workload)
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,7 +1,7 @@
-"""Files at the rim: bounded reads of hostile input, whole files, locks.
+"""Files at the rim: whole files and locks (what is read: `bench.record.reading`).
 
-What is read may be anything that somebody put there; what is written is either whole or absent. No other module writes
-a whole file or takes a lock in a way of its own (`tests/test_writing.py`).
+What is written is either whole or absent. No other module writes a whole file or takes a lock in a way of its own
+(`tests/test_writing.py`).
 """
 
 from __future__ import annotations
@@ -20,54 +20,54 @@ from typing import BinaryIO, Literal
 from bench.errors import InputError, OutputExistsError, PetasealError
 
 Flush = Literal["all", "content", "nothing"]
+PROBE_BYTES = 2**16  # less room than that is none
 CLAIM_S = 60.0  # a claim to make a file that is older was left by a process that was killed
 
 
-def read_bytes(path: Path, max_bytes: int) -> bytes:
-    """Return the content of a regular file of at most `max_bytes` bytes.
-
-    Symbolic links, FIFOs, devices and folders are refused without blocking on them.
-
-    Raises:
-        InputError: the file is missing, not regular, unreadable, empty or too large.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise InputError("file-missing", "no such file", where=path) from None
-    except OSError as error:
-        if os.path.islink(path):
-            raise InputError("not-regular-file", "is a symbolic link", where=path, fix="give the file itself") from None
-        raise InputError("file-unreadable", f"cannot be read ({error.strerror})", where=path) from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError("not-regular-file", "is not a regular file", where=path)
-        if status.st_size > max_bytes:
-            raise InputError("file-too-large", f"has {status.st_size} bytes, more than {max_bytes}", where=path)
-        with open(descriptor, "rb", buffering=0, closefd=False) as file:
-            content = file.read(min(status.st_size, max_bytes) + 1)
-    except OSError as error:
-        raise InputError("file-unreadable", f"cannot be read ({error.strerror})", where=path) from None
-    finally:
-        os.close(descriptor)
-    if len(content) > max_bytes:
-        raise InputError("file-too-large", f"grew beyond the {max_bytes} bytes allowed", where=path)
-    if not content:
-        raise InputError("file-empty", "is empty", where=path)
-    return content
+NAME_STATE = "set PETASEAL_STATE to a folder that this user can write and that stays"
 
 
 def state_dir(environ: Mapping[str, str] | None = None) -> Path:
     """Return where a node keeps its own key and identity, and a verifier the trust roots that it accepted.
 
-    It is $PETASEAL_STATE, else the user's state folder.
+    It is $PETASEAL_STATE, else the user's state folder. A home that depends on where a command is called would give a
+    node another key in each folder, and is none; a relative $XDG_STATE_HOME is to be ignored (XDG Base Directory).
+
+    Raises:
+        InputError: `no-state-folder`, the user has no home.
     """
     environ = os.environ if environ is None else environ
     if environ.get("PETASEAL_STATE"):
         return Path(environ["PETASEAL_STATE"])
-    base = environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "petaseal"
+    base = environ.get("XDG_STATE_HOME", "")
+    if Path(base).is_absolute():
+        return Path(base) / "petaseal"
+    home = environ.get("HOME") or _home_of(os.getuid())
+    if not Path(home).is_absolute():
+        what = f"the home folder {home!r} is a relative path" if home else f"the user {os.getuid()} has no home folder"
+        raise InputError("no-state-folder", f"{what}, and keys and identity of this node have no place", fix=NAME_STATE)
+    return Path(home) / ".local" / "state" / "petaseal"
+
+
+def _home_of(uid: int) -> str:
+    """Return a user's home folder by the system's table of users; empty where the user does not stand in it."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_dir
+    except KeyError:
+        return ""
+
+
+@contextlib.contextmanager
+def writing_state() -> Iterator[None]:
+    """Say how to name another state folder where the block cannot write into it."""
+    try:
+        yield
+    except InputError as error:
+        if error.code != "output-not-writable":
+            raise
+        raise InputError(error.code, error.what, where=error.where, fix=NAME_STATE) from None
 
 
 def refuse_existing(path: Path, fix: str = "choose another name", *, writable: bool = False) -> None:
@@ -94,8 +94,8 @@ def _refuse_unwritable(path: Path, fix: str) -> None:
     if not there.is_dir():
         raise InputError("output-not-folder", "is not a folder", where=there, fix=fix)
     try:
-        with tempfile.TemporaryFile(dir=there):  # tells more than permissions: a file system may be read-only or full
-            pass
+        with tempfile.TemporaryFile(dir=there) as file:  # tells more than permissions: it may be read-only or full
+            file.write(bytes(PROBE_BYTES))
         with contextlib.suppress(FileNotFoundError):
             os.lstat(path)  # fails for a name that is too long
     except OSError as error:
@@ -208,6 +208,9 @@ def _link(temporary: Path, path: Path) -> None:
     try:
         os.link(temporary, path)
     except FileExistsError:
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.lstat(temporary), os.lstat(path)):
+                return  # a network file system did it, lost its answer and did it again
         raise OutputExistsError(path) from None
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):

@@ -18,9 +18,11 @@ import msgspec
 
 from bench.errors import InputError, OutputExistsError, RefusedError
 from bench.record.campaign import Campaign
-from bench.record.fields import Count, PoolClass, Precision, UtcTime, digest, encode
-from bench.record.files import read_bytes, replacing, write_atomic
+from bench.record.fields import Count, PoolClass, UtcTime, digest, encode, in_words
+from bench.record.files import replacing, write_atomic
 from bench.record.node import Device, DeviceModel
+from bench.record.reading import SharedFile, read_bytes
+from bench.record.shapes import ChosenShape, Settled
 from bench.units import utc_ns
 
 SHARDS = 256
@@ -28,7 +30,9 @@ MAX_BYTES = 64 * 2**20
 STATUS_BYTES = 2**20
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)  # what bytes that somebody wrote may do to a parser
 
-State = Literal["arrived", "preparing", "ready", "measuring", "concluding", "done", "checked", "failed", "aborted"]
+State = Literal[
+    "arrived", "preparing", "prepared", "ready", "measuring", "concluding", "done", "checked", "failed", "aborted"
+]
 FINAL: frozenset[State] = frozenset({"done"})  # what failed or was aborted may be started again before T0
 T = TypeVar("T")
 
@@ -83,7 +87,6 @@ class Roster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     left_out: tuple[LeftOut, ...]
     pools: tuple[RosterPool, ...]
     targets: tuple[Target, ...]
-    precisions: tuple[Precision, ...]
     heartbeat_ns: int  # from one sign of life to the next
     engine: str | None = None  # that the nodes were taken from, and that launches where nothing else is said
 
@@ -108,6 +111,7 @@ class Published(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     starts_at: UtcTime
     published_at: UtcTime
     ready: Count  # nodes
+    refused: dict[str, str] = {}  # nodes that are not to measure, and why
 
     def __post_init__(self) -> None:
         utc_ns(self.starts_at)
@@ -142,6 +146,9 @@ class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disk_free_bytes: int
     problems: tuple[str, ...]  # each a sentence
     found: tuple[FoundModel, ...] = ()  # what its devices are, for whoever says what they can expect
+    # Digest of an identity, salted by the campaign's challenge -> whose it is: what other nodes' are compared with.
+    machine_ids: dict[str, str] = {}
+    device_ids: dict[str, str] = {}
 
 
 class Sums(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -163,6 +170,7 @@ class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ready_at: UtcTime | None = None  # these four are looked at as times when they are read
     ended_at: UtcTime | None = None
     facts: Facts | None = None
+    chosen: tuple[ChosenShape, ...] = ()  # once its operands are in place
     ready_devices: int = 0
     workload: str | None = None
     phase: str | None = None
@@ -208,7 +216,7 @@ class Folder(NamedTuple):
     @property
     def own_profile(self) -> tuple[str, ...]:
         """The profile file in the folder, where the campaign has one of its own."""
-        return (str(self.profile),) if self.profile.exists() else ()
+        return (SharedFile(self.profile),) if self.profile.exists() else ()
 
     @property
     def submitted_file(self) -> Path:
@@ -222,6 +230,10 @@ class Folder(NamedTuple):
     @property
     def roster_file(self) -> Path:
         return self.root / "roster.json"
+
+    @property
+    def shapes_file(self) -> Path:
+        return self.root / "shapes.json"
 
     @property
     def start_file(self) -> Path:
@@ -282,16 +294,26 @@ class Folder(NamedTuple):
         """Return T0 where it was published."""
         return _read(self.start_file, Published) if self.start_file.exists() else None
 
+    def settled(self) -> Settled | None:
+        """Return the shapes of the campaign where they are settled."""
+        return _read(self.shapes_file, Settled) if self.shapes_file.exists() else None
+
     def publish(self, published: Published) -> Published:
         """Publish T0, once for ever: return what was published, by this call or by one before it."""
+        return self._once(self.start_file, published)
+
+    def settle(self, settled: Settled) -> Settled:
+        """Publish the shapes, once for ever, as T0."""
+        return self._once(self.shapes_file, settled)
+
+    def _once(self, path: Path, value: T) -> T:
         with contextlib.suppress(OutputExistsError):
-            write_atomic(self.start_file, encode(published) + b"\n", new=True)
-        found = self.started()
-        if found is None:  # another publishes just now, or was killed when it was about to
+            write_atomic(path, encode(value) + b"\n", new=True)
+        if not path.exists():  # another publishes just now, or was killed when it was about to
             raise InputError(
                 "launch-running", "is being started by another process", where=self.root, fix="run it again"
             )
-        return found
+        return _read(path, type(value))
 
     def aborted(self) -> bool:
         """Return whether somebody has ended the campaign."""
@@ -384,7 +406,7 @@ def _read(path: Path, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(read_bytes(path, MAX_BYTES), type=kind)
     except UNREADABLE as error:
-        raise InputError("campaign-folder-invalid", f"is damaged ({error})", where=path) from None
+        raise InputError("campaign-folder-invalid", f"is damaged ({in_words(error)})", where=path) from None
 
 
 def check_belongs(folder: Folder, roster: Roster, campaign: Campaign) -> None:

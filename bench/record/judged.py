@@ -35,6 +35,11 @@ class Outlook(Protocol):
         """The device's nominal ratings by precision."""
         ...
 
+    @property
+    def tdp_mw(self) -> int | None:
+        """The device's rated power; None where it is not known."""
+        ...
+
     def lines(self) -> list[str]:
         """Return it for people."""
         ...

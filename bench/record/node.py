@@ -49,6 +49,7 @@ FailureCode = Literal[
     "unsupported-precision",
     "wrong-product",
     "no-shape",
+    "shape-not-settled",
     "late",
 ]
 
@@ -75,6 +76,11 @@ class Environment(Document, frozen=True, kw_only=True):
     architecture: Text
     python: Text
     virtualised: bool | None
+    container: bool | None
+    cpus: Count  # logical CPUs that the node's workers may use
+    cpu_quota_mcpu: Count | None  # the least over all cgroups above them, in thousandths of a CPU; null: none
+    memory_limit_bytes: Count | None  # likewise
+    unset: tuple[Text, ...]  # environment variables that the workers did not get
     libraries: dict[Name, Text]  # name -> version or build
     switches: dict[Name, Text]  # emulation and reduced-precision switches, as found after they were set off (R1)
 
@@ -101,6 +107,11 @@ class DeviceModel(Document, frozen=True, kw_only=True):
     cache_bytes: Count | None  # last-level and memory-side cache (R3)
     units: Count | None  # SMs, cores or AI cores (R12)
     max_clock_mhz: Count | None
+    locked_clock_mhz: Count | None  # to which the clock is locked, or the highest that applications may have
+    power_limit_mw: Count | None  # that is enforced
+    power_limit_default_mw: Count | None
+    power_limit_max_mw: Count | None
+    modes: dict[Name, Text]  # persistence, compute, mig, mig-pending, ecc, ecc-pending, confidential: as reported
     instruction_set: Name | None  # of processors: the widest that a GEMM may use (R12); null for all else
     source: Name | None  # of telemetry: the library or tool that is read; null where nothing is
     # What that can tell: power, clock, temperature, throttle, ecc, processes (R13)
@@ -122,6 +133,7 @@ class Device(Document, frozen=True, kw_only=True):
     die_id: Text | None
     pci_address: Text | None
     parent: Text | None  # uuid of the device that a slice or die belongs to
+    numa_node: Count | None  # of the host, that the device is attached to
 
 
 class Failure(Document, frozen=True, kw_only=True):
@@ -148,6 +160,9 @@ class Figure(NamedTuple):
     counted_until_ns: int  # end of the last counted launch
     covered_until_ns: int  # end of the last whole launch in the core window
     event_over_ns: int | None  # how much longer they took by the device's own events than by the host's clock (R11)
+    preheat_ns: int  # load before the device's own ramp slot, which is no warm-up
+    first_launch_ns: int | None  # the longest first launch of the shape on this device: it loads or compiles (R4)
+    threads: int | None  # of the host that computed the products; null where an accelerator did
     warmup_ns: int
     warmup_end: WarmupEnd
     duty_ppm: int  # duty cycle: the part of the counted time that was not spent on checking products
@@ -190,8 +205,8 @@ class Measurement(Document, frozen=True, kw_only=True):
     k: Positive
     operand_sets: Positive
     operand_bytes: Positive  # of all sets of one device together
-    steal_ppm: Ppm | None  # of the node's CPU time in the window, taken by the hypervisor
-    other_load_ppm: Ppm | None  # of the node's CPU time in the window, used by others
+    steal_ppm: Ppm | None  # of the time of the CPUs that may be used, in the window: taken by the hypervisor
+    other_load_ppm: Ppm | None  # of that time: used by processes that are none of the measurement
     throttle_reasons: tuple[Name, ...]  # seen on any of the devices in the window
     device: Annotated[tuple[DeviceName, ...], Meta(min_length=1, max_length=1024)]
     launches: tuple[Positive, ...]
@@ -204,6 +219,9 @@ class Measurement(Document, frozen=True, kw_only=True):
     counted_until_ns: tuple[Signed, ...]
     covered_until_ns: tuple[Signed, ...]
     event_over_ns: tuple[Signed | None, ...]
+    preheat_ns: tuple[Count, ...]
+    first_launch_ns: tuple[Count | None, ...]
+    threads: tuple[Count | None, ...]
     warmup_ns: tuple[Count, ...]
     warmup_end: tuple[WarmupEnd, ...]
     duty_ppm: tuple[Ppm, ...]
@@ -328,6 +346,7 @@ class NodeRecord(Document, frozen=True, kw_only=True):
     measurements: tuple[Measurement, ...]
     companions: tuple[Companion, ...]
     failures: tuple[Failure, ...]
+    identities_replaced: bool  # a published measurement: uuid, serial and PCI address are made up
 
     def __post_init__(self) -> None:
         names = [device.device for device in self.devices]

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Annotated, Literal, get_args
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from bench.record.fields import (
     Choice,
@@ -14,10 +14,13 @@ from bench.record.fields import (
     Document,
     Grade,
     Name,
+    PoolClass,
     Positive,
     Ppm,
     Precision,
     Workload,
+    WorkloadName,
+    workload_of,
 )
 
 SECOND_NS = 10**9
@@ -52,6 +55,8 @@ class Shape(Document, frozen=True, kw_only=True):
     m: Positive
     n: Positive
     k: Positive
+    # Of the fixed choice: for devices with so many units only, over which the tiles of the product divide evenly.
+    units: Positive | msgspec.UnsetType = msgspec.UNSET
 
 
 class SteadyState(Document, frozen=True, kw_only=True):
@@ -77,9 +82,14 @@ class Profile(Document, frozen=True, kw_only=True):
 
     profile: Name
     grade: Grade
-    precisions: Annotated[tuple[Precision, ...], Meta(min_length=1)]
-    choices: Annotated[tuple[Choice, ...], Meta(min_length=1)]  # each precision in the fixed shape, the tuned, or both
+    # What is measured on the devices of each class of pools, in this order: what the policies count in it.
+    measured: dict[PoolClass, Annotated[tuple[WorkloadName, ...], Meta(min_length=1)]] | UnsetType = UNSET
+    # Of the profiles that 0.2.0 released first, which measured each precision in each choice on every device.
+    precisions: Annotated[tuple[Precision, ...], Meta(min_length=1)] | UnsetType = UNSET
+    choices: Annotated[tuple[Choice, ...], Meta(min_length=1)] | UnsetType = UNSET
     warmup_ns: Positive  # budget of R6: from full load to the opening of the core window
+    # How long before its own ramp slot a ready device may load already (R6): it is never counted as warm-up.
+    preheat_ns: Annotated[int, Meta(ge=0, le=300 * SECOND_NS)] | UnsetType = UNSET
     window_ns: Positive  # length of the core window; longer than R7's minimum, since a remainder is not counted (R9)
     guard_ns: Positive  # load goes on after the core window for this long (R10)
     stagger_ns: Count  # ramp: delay between one device of a node and the next
@@ -97,6 +107,14 @@ class Profile(Document, frozen=True, kw_only=True):
         """Return the shapes that a workload may have (R4)."""
         shapes = self.shapes if workload.choice == "fixed" else self.tuned_shapes
         return shapes.get(workload.precision, ())
+
+    def workloads_of(self, pool_class: PoolClass) -> tuple[Workload, ...]:
+        """Return what is measured on the devices of a class of pools, in its order."""
+        return tuple(map(workload_of, (self.measured or {}).get(pool_class, ())))
+
+    def registered_for(self, workload: Workload, units: int | None) -> tuple[Shape, ...]:
+        """Return those of a workload's shapes that a device with so many units takes; None: it does not tell them."""
+        return tuple(s for s in self.registered(workload) if s.units in (msgspec.UNSET, units))
 
     def companions_of(self, kind: str, workload: Workload) -> tuple[Name, ...]:
         """Return what is measured beside a workload on a kind of device."""

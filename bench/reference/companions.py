@@ -8,6 +8,7 @@ what they are worth is judged in ``certify.judge.rules``.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
@@ -80,6 +81,14 @@ def seed_beside(challenge: str, device: str, precision: Precision, kernel: str) 
 def try_path(prepared: Prepared, seed: int) -> None:
     """Launch and check some operand sets: what that compiles, or breaks, shall not wait until after a window."""
     _Path(prepared).errors(seed)
+
+
+def first_launch(stand: Stand) -> None:
+    """Launch a ceiling or a bandwidth once; an error will come again when it is measured, and is recorded then."""
+    with suppress(Exception):
+        prepared: Any = stand.prepared
+        prepared.launch(1)
+        prepared.synchronize()
 
 
 def absent(kernel: str, precision: Precision, device: str, text: str) -> Beside:

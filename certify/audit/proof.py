@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from bench.errors import InputError, RefusedError
-from bench.record import Count, Document, Name, NodeRecord, Positive, Sha256, encode, read_bytes, write_atomic
+from bench.record import Count, Document, Name, NodeRecord, Positive, Sha256, encode, read_given, write_atomic
 from bench.units import rate_text
 from certify.audit.run import open_statement
 from certify.documents import canonical
@@ -53,7 +53,7 @@ def make_proof(statement: Path, records: Path, node_id: str) -> Proof:
         InputError: `unknown-name`: no record is of that node.
         RefusedError: the records are not the statement's, or not whole.
     """
-    content = read_bytes(statement, CAPS.statement_bytes)
+    content = read_given(statement, CAPS.statement_bytes)
     envelope = parse_envelope(content, CAPS.statement_bytes, statement)
     check_payload_type(envelope, statement)
     opened: Opened[CapacityStatement] = parse_payload("capacity-statement", envelope.payload, statement)
@@ -130,7 +130,7 @@ def check_proof(
         InputError: a file cannot be read.
     """
     trust, opened, untold, dated = open_statement(statement, anchor, at, now, witnesses, receipts=receipts)
-    content = read_bytes(path, CAPS.proof_bytes)
+    content = read_given(path, CAPS.proof_bytes)
     proof = _parse(content, path)
     if proof.statement_sha256 != opened.payload_sha256:
         raise RefusedError("proof-differs", "is of a record of another statement", where=path)

@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bench.errors import InputError, PetasealError, RefusedError, one_line
-from bench.record import Campaign, digest, exclusive_lock, read_bytes
+from bench.record import Campaign, SharedFile, digest, exclusive_lock, read_bytes
 from bench.record.folder import Folder, Roster, Status, check_belongs, shards, survey
+from bench.record.identities import DeviceKeys, Uniqueness, device_keys
 from bench.units import utc_ns, utc_text
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
@@ -34,7 +35,6 @@ from certify.judge.aggregate import (
     enrolled_only,
 )
 from certify.judge.aggregate import check_belongs as check_record
-from certify.judge.identities import DeviceKeys, Uniqueness, device_keys
 from certify.policy.centre import load_centre
 from certify.policy.policies import load_policy
 from certify.policy.ratings import installed_ratings
@@ -188,7 +188,7 @@ def collect(
 
 def scope_of(folder: Folder, campaign: Campaign, starts_at: str) -> Scope:
     """Return what a campaign's records are held against."""
-    centre = load_centre(str(folder.centre))
+    centre = load_centre(SharedFile(folder.centre))
     policies = tuple(load_policy(name) for name in policies_of(folder, campaign))
     check_centre(campaign, centre)
     profile = find_profile(campaign, folder.own_profile)

@@ -33,7 +33,7 @@ def read_node_keys(folder: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     holders: dict[str, str] = {}
     for path in files:
-        keyid = keys.load_public(path).keyid
+        keyid = keys.load_public(path, shared=True).keyid
         if (other := holders.setdefault(keyid, path.name)) != path.name:
             what = f"is the key of {other} too: every node has a key of its own"
             raise InputError("node-keys-invalid", what, where=path)

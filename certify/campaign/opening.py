@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -17,10 +17,12 @@ from bench.record import (
     Attempt,
     Campaign,
     ExpectedNode,
+    ExpectedPool,
     LeftOutNode,
     PoolClass,
-    Precision,
     Profile,
+    SharedFile,
+    Workload,
     config_names,
     digest,
     encode,
@@ -29,11 +31,12 @@ from bench.record import (
     write_atomic,
 )
 from bench.record.campaign import Outcome
+from bench.record.fields import workload_of
 from bench.record.folder import Folder, Roster, Target, check_belongs
-from bench.record.windows import windows
+from bench.record.windows import named_workloads, windows
 from bench.units import utc_ns, utc_text
 from certify.campaign.enrolment import enrolled_keys, read_node_keys
-from certify.campaign.roster import Counted, EngineNode, Wishes, enlist
+from certify.campaign.roster import Counted, EngineNode, Enlisted, Wishes, enlist
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope, seal
 from certify.documents.kinds import PAYLOAD_TYPE, make_document, parse_payload
@@ -58,7 +61,8 @@ class Opening(NamedTuple):
     policies: tuple[str, ...]
     out: Path
     wishes: Wishes = Wishes()
-    precisions: tuple[Precision, ...] = ()
+    precisions: tuple[str, ...] = ()  # texts of workloads that each pool measures, in place of the profile's
+    also: tuple[tuple[str | None, str], ...] = ()  # a pool, None for each, and the text of a workload besides
     challenge: str | None = None
     challenge_source: Literal["witness", "registry"] = "witness"
     starts_from: str | None = None
@@ -96,8 +100,7 @@ def open_folder(opening: Opening, key: PrivateKey, found: Sequence[EngineNode] |
     salt = Folder(opening.previous).roster().salt if opening.previous else secrets.token_hex(16)
     counted = workloads_of(policies, centre)
     enlisted = enlist(centre.pools, found, opening.wishes, salt, counted)
-    precisions = opening.precisions or opening.profile.precisions
-    check_precisions(precisions, opening.profile, counted)
+    pools = measured_in(opening, centre, counted, enlisted)
     given = read_node_keys(opening.node_keys) if opening.node_keys else {}
     left_out = {text for node in enlisted.left_out for text in (node.name, node.node_id)}
     enrolled = enrolled_keys(enlisted.nodes, given, left_out, policies)
@@ -119,7 +122,8 @@ def open_folder(opening: Opening, key: PrivateKey, found: Sequence[EngineNode] |
         starts_from=starts_from,
         starts_until=utc_text(max(utc_ns(starts_from), now_ns) + opening.within_ns),
         ramp_ns=opening.ramp_ns,
-        windows=windows(opening.profile, precisions, opening.ramp_ns),
+        windows=windows(opening.profile, in_order(pools), opening.ramp_ns),
+        pools=pools,
         nodes=tuple(
             ExpectedNode(node_id=node.node_id, pool=node.pool, keyid=enrolled.get(node.node_id))
             for node in enlisted.nodes
@@ -135,7 +139,6 @@ def open_folder(opening: Opening, key: PrivateKey, found: Sequence[EngineNode] |
         left_out=enlisted.left_out,
         pools=enlisted.pools,
         targets=targets_of(policies),
-        precisions=precisions,
         engine=opening.engine,
         heartbeat_ns=max(LEAST_HEARTBEAT_NS, HEARTBEAT_NS_PER_NODE * len(enlisted.nodes)),
     )
@@ -187,9 +190,9 @@ def reopen(
         earlier=(*campaign.earlier, before),
     )
     own = msgspec.structs.replace(roster, campaign_sha256=digest(again))
-    centre = load_centre(str(folder.centre))
+    centre = load_centre(SharedFile(folder.centre))
     policies = [load_policy(name) for name in policies_of(folder, campaign)]
-    write_folder(out, again, profile, own, centre, files_beside(str(folder.centre), centre, policies), key)
+    write_folder(out, again, profile, own, centre, files_beside(SharedFile(folder.centre), centre, policies), key)
     return Opened(Folder(out), again, profile, own)
 
 
@@ -243,9 +246,9 @@ def open_spot_check(
         left_out=(),
         targets=(),
     )
-    centre = load_centre(str(folder.centre))
+    centre = load_centre(SharedFile(folder.centre))
     policies = [load_policy(name) for name in policies_of(folder, campaign)]
-    write_folder(out, again, profile, own, centre, files_beside(str(folder.centre), centre, policies), key)
+    write_folder(out, again, profile, own, centre, files_beside(SharedFile(folder.centre), centre, policies), key)
     return Opened(Folder(out), again, profile, own)
 
 
@@ -270,7 +273,7 @@ def files_beside(centre_name: str, centre: Centre, policies: Sequence[Policy]) -
         envelope = parse_envelope(content, CAPS.baseline_bytes, baseline)
         # its keys are looked at when the statement is made; what would refuse it then anyway is said before the load
         check_baseline(parse_payload("baseline", envelope.payload, baseline).predicate, centre, baseline)
-        files[baseline.name] = content
+        files[str(centre.baseline)] = content  # its link may lead to another name
     for policy in policies:
         if policy.policy not in config_names("policies"):
             text = yaml.safe_dump(msgspec.to_builtins(policy), allow_unicode=True, sort_keys=False)
@@ -324,21 +327,41 @@ def targets_of(policies: Sequence[Policy]) -> tuple[Target, ...]:
     )
 
 
-def check_precisions(precisions: Sequence[Precision], profile: Profile, counted: Counted) -> None:
-    """Refuse precisions that the profile has no shapes for, and a campaign that measures nothing that counts.
+def measured_in(opening: Opening, centre: Centre, counted: Counted, enlisted: Enlisted) -> tuple[ExpectedPool, ...]:
+    """Return what each pool with nodes measures: what the policies count in its class, what profile and operator add.
+
+    A node measures all its devices alike: where a pool has devices on the nodes of another, these measure both.
 
     Raises:
-        InputError: `unknown-precision`, `nothing-counts`.
+        InputError: `unknown-precision`, `unknown-pool`, or `nothing-counts`: no pool measures what counts in it.
     """
-    for precision in precisions:
-        if precisions.count(precision) > 1:
-            raise InputError("unknown-precision", f"the precision {precision} is named twice", fix="name each once")
-        if precision not in profile.precisions:
-            fix = f"choose from {', '.join(profile.precisions)}"
-            raise InputError("unknown-precision", f"does not measure {precision!r}", where=profile.profile, fix=fix)
-    measured = {str(window.workload) for window in windows(profile, precisions)}
-    if not measured & set(counted.values()):
-        what = (
-            f"measures {', '.join(sorted(measured))}, and the policies count {', '.join(sorted(set(counted.values())))}"
-        )
+    profile, named = opening.profile, {pool.pool for pool in centre.pools}
+    wanted = named_workloads(profile, opening.precisions)
+    added: dict[str, list[Workload]] = {name: [] for name in named}
+    for name, text in opening.also:
+        if name is not None and name not in named:
+            fix = f"the centre has {', '.join(sorted(named))}"
+            raise InputError("unknown-pool", f"the centre has no pool {name!r}", where="--also", fix=fix)
+        for own in named if name is None else (name,):
+            added[own] += named_workloads(profile, (text,))
+    measured: dict[str, dict[Workload, None]] = {}
+    for pool in sorted(centre.pools, key=lambda pool: get_args(PoolClass).index(pool.pool_class)):
+        counts = workload_of(counted[pool.pool_class])
+        usual = (*((counts,) if profile.registered(counts) else ()), *profile.workloads_of(pool.pool_class))
+        measured[pool.pool] = dict.fromkeys((*(wanted or usual), *added[pool.pool]))
+    if not any(workload_of(counted[pool.pool_class]) in measured[pool.pool] for pool in centre.pools):
+        texts = sorted({str(one) for own in measured.values() for one in own})
+        what = f"measures {', '.join(texts)}, and the policies count {', '.join(sorted(set(counted.values())))}"
         raise InputError("nothing-counts", what, where="campaign create", fix="choose other precisions or policies")
+    alone = {name: tuple(own) for name, own in measured.items()}
+    for name, other in sorted(enlisted.shared):
+        measured[name] |= dict.fromkeys(alone[other])
+    taking_part = {node.pool for node in enlisted.nodes}
+    return tuple(
+        ExpectedPool(pool=name, workloads=tuple(map(str, own))) for name, own in measured.items() if name in taking_part
+    )
+
+
+def in_order(pools: Sequence[ExpectedPool]) -> tuple[Workload, ...]:
+    """Return the workloads of all pools, each once: their windows follow one another, the intelligent pools' first."""
+    return tuple(map(workload_of, dict.fromkeys(name for pool in pools for name in pool.workloads)))

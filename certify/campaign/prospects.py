@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.errors import InputError
-from bench.record import GRADES, Campaign, Device, DeviceModel, Profile, read_bytes
+from bench.record import GRADES, Campaign, Device, DeviceModel, Profile, SharedFile, read_given
 from bench.record.folder import Folder, FoundModel, alike
 from bench.units import full_name
 from certify.documents.caps import CAPS
 from certify.documents.listing import decode_listing
 from certify.judge.aggregate import accepted_holds, counting_of
 from certify.judge.expectation import Demand
+from certify.judge.plausibility import row_of
 from certify.policy.centre import Centre, Pool, load_centre
 from certify.policy.missing import missing
 from certify.policy.policies import Policy, load_policy
@@ -115,8 +116,14 @@ class Terms(NamedTuple):
             self.profile.grade,
             accepted_holds(self.policies),
             self.centre.in_operation,
-            counting.workload in {window.workload for window in self.campaign.windows},
+            str(counting.workload) in self._measured(pool),
         )
+
+    def _measured(self, pool: Pool) -> set[str]:
+        """Return what a pool's devices measure; those of a pool without nodes of its own stand on another's."""
+        listed = {own.pool: own for own in self.campaign.pools}
+        pools = (listed[pool.pool],) if pool.pool in listed else self.campaign.pools
+        return {name for own in pools for name in own.workloads}
 
     def remarks(self) -> tuple[str, ...]:
         """Return what keeps figures from counting or conditions from being met, whatever the devices are."""
@@ -186,10 +193,33 @@ def of_files(terms: Terms, files: Mapping[str, Sequence[FoundModel]], ratings: R
     return prospects(terms, known, ratings)
 
 
+def power_of(
+    files: Mapping[str, Sequence[FoundModel]], centre: Centre, ratings: Ratings
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the rated power of one device, W, and the devices of a node, of each pool that a node's file is given of.
+
+    The power is the mean over the node's devices; a pool of which the ratings do not know it is left out.
+    """
+    watts, counts = {}, {}
+    for pool in centre.pools:
+        own = [
+            (
+                row_of(one.model, ratings).tdp_mw,
+                len(one.names if pool.devices == "all" else set(one.names) & set(pool.devices)),
+            )
+            for one in files.get(pool.pool, ())
+        ]
+        if count := sum(number for _, number in own):
+            counts[pool.pool] = count
+            if all(mw is not None for mw, number in own if number):
+                watts[pool.pool] = sum((mw or 0) * number for mw, number in own) // count // 1000
+    return watts, counts
+
+
 def terms_of(folder: Folder, campaign: Campaign, profile: Profile) -> Terms:
     """Return a campaign with the centre and the policies in its folder."""
     policies = tuple(load_policy(name) for name in policies_of(folder, campaign))
-    return Terms(load_centre(str(folder.centre)), policies, campaign, profile)
+    return Terms(load_centre(SharedFile(folder.centre)), policies, campaign, profile)
 
 
 def read_files(files: Mapping[str, str], centre: Centre) -> dict[str, tuple[FoundModel, ...]]:
@@ -212,7 +242,7 @@ def read_devices(path: Path) -> tuple[FoundModel, ...]:
     Raises:
         InputError: it is none, or no device in it can be used.
     """
-    listing = decode_listing(read_bytes(path, CAPS.record_bytes), path)
+    listing = decode_listing(read_given(path, CAPS.record_bytes), path)
     if not listing.devices:
         raise InputError("no-device", "has no device that can be used", where=path)
     return alike((one.model, one.identity) for one in listing.devices)

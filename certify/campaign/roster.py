@@ -56,6 +56,7 @@ class Wishes(NamedTuple):
     devices: Mapping[str, str] = {}  # pool -> as `petaseal run --device` takes it
     watts: Mapping[str, int] = {}  # pool -> rated power of one device
     exclude: Mapping[str, str] = {}  # engine's name or node id -> reason
+    counts: Mapping[str, int] = {}  # pool -> devices of a node, where a file told them
 
 
 class Enlisted(NamedTuple):
@@ -64,6 +65,7 @@ class Enlisted(NamedTuple):
     nodes: tuple[RosterNode, ...]
     left_out: tuple[LeftOut, ...]
     pools: tuple[RosterPool, ...]
+    shared: frozenset[tuple[str, str]] = frozenset()  # a pool, and a later one with devices on nodes of it
 
 
 def enlist(
@@ -93,12 +95,14 @@ def enlist(
     nodes: list[RosterNode] = []
     left_out: list[LeftOut] = []
     listed: list[RosterPool] = []
+    shared: set[tuple[str, str]] = set()
     for pool in pools:
         members = _members(pool, found, known, wishes, salt)
         if not members:
             fix = "give its partition with --partition, or list its nodes in the centre file"
             raise InputError("no-nodes", "the engine has no node for it", where=f"pool {pool.pool}", fix=fix)
         device = wishes.devices.get(pool.pool) or ("all" if pool.devices == "all" else ",".join(pool.devices))
+        shared |= {(node.pool, pool.pool) for node in nodes if node.name in set(members.values())}
         members = _not_shared(members, device, nodes, left_out)
         gres = wishes.gres.get(pool.pool) or _usual(known[name].gres for name in members.values() if name in known)
         for node_id, name in members.items():
@@ -117,12 +121,12 @@ def enlist(
                 device=device,
                 partition=wishes.partitions.get(pool.pool),
                 gres=gres,
-                devices_per_node=_devices(device, gres),
+                devices_per_node=_devices(device, gres) or wishes.counts.get(pool.pool),
                 power_mw=None if watts is None else watts * 1000,
             )
         )
     _check(nodes, left_out, wishes, known)
-    return Enlisted(tuple(nodes), tuple(left_out), tuple(listed))
+    return Enlisted(tuple(nodes), tuple(left_out), tuple(listed), frozenset(shared))
 
 
 def _not_shared(

@@ -96,6 +96,7 @@ def mount(app: typer.Typer, emit: Emit, counting: Counting) -> None:
         as_json: Json = False,
     ) -> None:
         """Recompute a statement from raw samples to verdicts, and say which rule, which clause, which numbers."""
+        from bench.record import followed
         from bench.record.files import state_dir
         from certify.audit import describe
         from certify.audit import run as auditing
@@ -108,9 +109,9 @@ def mount(app: typer.Typer, emit: Emit, counting: Counting) -> None:
             now_ns=time.time_ns(),
             anchor=Anchor(public_key, trust, fingerprint, revocations, (), state_dir()),
             statement=statement,
-            records=records,
-            samples=samples,
-            baseline=baseline,
+            records=followed(records),
+            samples=followed(samples),
+            baseline=followed(baseline),
             policies=tuple(policy or ()),
             profiles=tuple(profile or ()),
             ratings=tuple(ratings or ()),
@@ -118,9 +119,10 @@ def mount(app: typer.Typer, emit: Emit, counting: Counting) -> None:
             witnesses=tuple(witness or ()),
             receipts=tuple(receipt or ()),
         )
-        with package.opened(folder) as place, counting("audited", as_json) as tell:
+        with package.opened(followed(folder)) as place, counting("audited", as_json) as tell:
             report = auditing.audit(replace(request, folder=place), tell)
-        emit(as_json, describe.as_json(report), describe.lines(report))
+        shown, lines = describe.as_json(report), describe.lines(report)
+        emit(as_json, package.named(shown, place, folder), package.named(lines, place, folder))
         if report.against:
             codes = ", ".join(sorted({issue.code for issue in report.issues if issue.weighs}))
             what = f"is not borne out by its samples: {report.against} finding(s), of {codes}"

@@ -18,6 +18,7 @@ import typer
 from bench.errors import InputError, RefusedError
 
 if TYPE_CHECKING:
+    from bench.campaign.estimate import Estimate
     from bench.record import Profile
     from certify.campaign.opening import Opened
     from certify.campaign.prospects import Prospects
@@ -40,7 +41,7 @@ class Engines:
 
     discover: Callable[[str, Sequence[str]], Sequence[EngineNode]]  # engine, partitions -> its nodes
     load_profile: Callable[[str], Profile]
-    estimate: Callable[[Opened], Sequence[str]]  # what a campaign will take, for people
+    estimate: Callable[[Opened], Estimate]  # what a campaign will take
     coordinate: Callable[[Path, bool], bool]  # publish the start and watch; whether every record is there
     # launch on an engine with options and a reservation, or go on; whether every record is there
     launch: Callable[[Path, str | None, Sequence[str], str | None, bool], bool]
@@ -79,7 +80,12 @@ def mount(
         ratings: Annotated[Path | None, typer.Option(help="File of ratings, to judge these devices with.")] = None,
         device_watts: Annotated[Pairs, typer.Option(help="POOL=WATTS of one device, for the estimate.")] = None,
         exclude: Annotated[Pairs, typer.Option(help="NODE=REASON of a node to leave out; may be repeated.")] = None,
-        precision: Annotated[str, typer.Option(help='Such as "fp16,fp64" (default: the profile\'s).')] = "",
+        precision: Annotated[
+            str, typer.Option(help='What each pool measures, such as "fp16" (default: what counts in its class).')
+        ] = "",
+        also: Annotated[
+            Pairs, typer.Option(help='[POOL=]WORKLOAD to measure besides, such as "ai=fp64" or "fp16-tuned".')
+        ] = None,
         ramp: Annotated[
             float, typer.Option(min=0, max=3600, help="Seconds from the first node's load to the last's.")
         ] = 0,
@@ -96,26 +102,31 @@ def mount(
         as_json: Json = False,
     ) -> None:
         """Open a campaign: sign which nodes are measured, how, for which policies, and when they may start."""
+        from bench.clock import check_clock
         from certify.campaign.opening import Opening, open_folder
-        from certify.campaign.prospects import of_files, read_files, terms_of
+        from certify.campaign.prospects import of_files, power_of, read_files, terms_of
         from certify.campaign.roster import Wishes
         from certify.keys.loading import load_signing_key
         from certify.policy.centre import load_centre
         from certify.policy.ratings import load_ratings
         from certify.statement.issue import DEFAULT_POLICIES
 
+        check_clock()
         if challenge_from not in ("witness", "registry"):
             raise InputError("usage", "is witness or registry", where="--challenge-from")
         partitions = pairs(partition, "--partition")
         watts = {pool: number(text, "--device-watts") for pool, text in pairs(device_watts, "--device-watts").items()}
+        files, table = read_files(pairs(devices, "--devices"), load_centre(centre)), load_ratings(ratings)
+        rated, counts = power_of(files, load_centre(centre), table)
         wishes = Wishes(
-            partitions, pairs(gres, "--gres"), pairs(device, "--device"), watts, pairs(exclude, "--exclude", "excluded")
+            partitions,
+            pairs(gres, "--gres"),
+            pairs(device, "--device"),
+            rated | watts,
+            pairs(exclude, "--exclude", "excluded"),
+            counts,
         )
-        files = read_files(pairs(devices, "--devices"), load_centre(centre))
-        table = load_ratings(ratings)
-        precisions: Any = tuple(
-            name.strip() for name in precision.split(",") if name.strip()
-        )  # checked against the profile
+        precisions = tuple(name.strip() for name in precision.split(",") if name.strip())
         opening = Opening(
             centre=centre,
             profile=engines.load_profile(profile),
@@ -123,6 +134,7 @@ def mount(
             out=out,
             wishes=wishes,
             precisions=precisions,
+            also=tuple(added(text) for text in also or ()),
             challenge=checked_challenge(challenge),
             challenge_source=challenge_from,  # type: ignore[arg-type]
             starts_from=checked_time(starts_from),
@@ -149,11 +161,13 @@ def mount(
         as_json: Json = False,
     ) -> None:
         """Measure everything again: the next campaign of the same series, which names the attempts before it."""
+        from bench.clock import check_clock
         from bench.record.folder import Folder
         from certify.campaign.opening import reopen
         from certify.keys.loading import load_signing_key
         from certify.statement.campaign import read_campaign
 
+        check_clock()
         before = Folder(folder)
         campaign = read_campaign(before)
         profile = engines.load_profile(next(iter(before.own_profile), campaign.profile))
@@ -235,6 +249,7 @@ def mount(
         as_json: Json = False,
     ) -> None:
         """Draw nodes that nobody could foresee, measure them again, and say with what confidence the claim stands."""
+        from bench.record import followed
         from bench.record.folder import Folder
         from certify.campaign.collect import collect as collected_from
         from certify.campaign.opening import open_spot_check
@@ -244,13 +259,13 @@ def mount(
 
         request = Request(
             statement=statement,
-            records=records,
+            records=followed(records),
             seed=checked_challenge(seed, "--seed") or "",
             fraction_ppm=round(finite(fraction, "--fraction") * 10**6),
             now_ns=time.time_ns(),
             public_key=public_key,
             trust=trust,
-            baseline=baseline,
+            baseline=followed(baseline),
             policies=tuple(policy or ()),
             profiles=tuple(profile or ()),
             ratings=tuple(ratings or ()),
@@ -288,14 +303,14 @@ def mount(
         import msgspec
 
         campaign, roster = opened.campaign, opened.roster
-        root = opened.folder.root
+        root, taken = opened.folder.root, engines.estimate(opened)
         source = {"self": "drawn by the operator: nobody else vouches for it"}.get(campaign.challenge_source)
         lines = [
             f"campaign   {campaign.campaign_id} in {root}, signed",
             f"challenge  {campaign.challenge} ({source or f'given by the {campaign.challenge_source}'})",
             f"windows    {', '.join(str(window.workload) for window in campaign.windows)}; profile {campaign.profile}",
             f"start      between {campaign.starts_from} and {campaign.starts_until}",
-            *engines.estimate(opened),
+            *taken.lines(),
             *(f"left out   {node.name}: {node.reason}" for node in roster.left_out),
             f"earlier    {len(campaign.earlier)} attempt(s) of this series" if campaign.earlier else "",
             *([] if expected is None else expected_lines(expected, opened)),
@@ -307,6 +322,7 @@ def mount(
                 "folder": str(root),
                 "campaign": msgspec.to_builtins(campaign),
                 "nodes": msgspec.to_builtins(roster.nodes),
+                "estimate": msgspec.to_builtins(taken),
                 **({} if expected is None else expected.as_json()),
             },
             [line for line in lines if line],
@@ -343,6 +359,12 @@ def pairs(given: Sequence[str] | None, option: str, default: str | None = None) 
             raise InputError("usage", f"names {name} twice", where=option)
         found[name] = value
     return found
+
+
+def added(text: str) -> tuple[str | None, str]:
+    """Return "POOL=WORKLOAD" as a pool and what it measures besides; without a pool it is for each."""
+    pool, equals, workload = text.rpartition("=")
+    return (pool if equals else None), workload
 
 
 def finite(value: float, option: str) -> float:

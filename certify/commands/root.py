@@ -6,6 +6,7 @@ runs, so that ``petaseal --help`` and shell completion stay quick.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import os
@@ -17,7 +18,7 @@ import typer
 
 import bench.campaign.cli
 import bench.cli
-from bench.errors import InputError, Interrupted, PetasealError, RefusedError
+from bench.errors import InputError, Interrupted, PetasealError, RefusedError, escaped
 from bench.show import is_terminal, print_json, print_lines
 from certify.commands import audit as audit_cli
 from certify.commands import campaign as campaign_cli
@@ -33,6 +34,7 @@ from certify.commands.trust import checked_digest
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bench.campaign.estimate import Estimate
     from bench.launchers.base import EngineNode
     from bench.record import Device, Profile, Tool
     from certify.campaign.opening import Opened
@@ -145,10 +147,12 @@ def certify(
     as_json: Json = False,
 ) -> None:
     """Judge the records of one campaign, add them up and sign the capacity statement."""
+    from bench.clock import check_clock
     from bench.record import write_atomic
     from bench.record.folder import Folder
     from certify.statement import issue
 
+    check_clock()
     if len(set(policy or ())) != len(policy or ()):
         raise InputError("usage", "a policy is named twice", where="--policy")
     whole = issue.of_campaign(records, campaign, centre, profile, tuple(policy or ()))
@@ -211,6 +215,7 @@ def verify(
     """Check a statement: signature, trust, records, rules, sums and verdicts."""
     import time
 
+    from bench.record import followed
     from bench.record.files import state_dir
     from bench.units import utc_ns
     from certify.statement import package
@@ -230,24 +235,26 @@ def verify(
         witnesses=tuple(witness or ()),
         witness_keys=tuple(witness_key or ()),
         receipts=tuple(receipt or ()),
-        records=records,
-        samples=samples,
+        records=followed(records),
+        samples=followed(samples),
         at_ns=moment,
         at_present=at is None,
         now_ns=time.time_ns(),
         require=tuple(require or ()),
-        baseline=baseline,
+        baseline=followed(baseline),
         policies=tuple(policy or ()),
         profiles=tuple(profile or ()),
         ratings=tuple(ratings or ()),
         accept_simulated=accept_simulated,
         others=tuple(others or ()),
     )
-    with package.opened(statement) as place, counting("checked", as_json) as tell:
-        report = checking.verify(checking.in_folder(request, place), tell)
-    emit(as_json, report.as_json(), report.lines())
-    if report.refusal is not None:
-        raise report.refusal
+    with package.opened(followed(statement)) as place:
+        with counting("checked", as_json) as tell:
+            report = checking.verify(checking.in_folder(request, place), tell)
+        shown, lines = report.as_json(), report.lines()
+        emit(as_json, package.named(shown, place, statement), package.named(lines, place, statement))
+        if report.refusal is not None:
+            raise report.refusal
     if report.unmet:
         raise RefusedError("requirement-unmet", "; ".join(report.unmet), where=statement)
 
@@ -444,10 +451,10 @@ def _profile(name_or_file: str) -> Profile:
     return load_profile(name_or_file)
 
 
-def _estimate(opened: Opened) -> Sequence[str]:
+def _estimate(opened: Opened) -> Estimate:
     from bench.campaign.estimate import estimate
 
-    return estimate(opened.campaign, opened.profile, opened.roster).lines()
+    return estimate(opened.campaign, opened.profile, opened.roster)
 
 
 def _coordinate(folder: Path, quiet: bool) -> bool:
@@ -491,9 +498,10 @@ campaign_cli.mount(campaign_app, Engines(_discover, _profile, _estimate, _coordi
 
 def main() -> NoReturn:
     """Run the command line and exit: the one place where an error becomes one sentence and an exit status."""
+    codecs.register_error("escaped", lambda error: _escaped(error))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal of another encoding shows what it lacks as an escape
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="escaped")
     try:
         status = app(prog_name="petaseal", standalone_mode=False)
         if status == Interrupted.exit_status:
@@ -510,6 +518,13 @@ def main() -> NoReturn:
             raise
         fail_usage(error)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    shown = (escaped(c) if c.isascii() or "\ud800" <= c <= "\udfff" else ascii(c)[1:-1] for c in lacking)
+    return "".join(shown), error.end
 
 
 def fail_usage(error: Any) -> NoReturn:

@@ -45,14 +45,18 @@ class Signer:
 class Sealing:
     """The means to sign, for ``bench.cli``."""
 
-    def open_campaign(self, path: Path) -> Campaign:
-        """Return a campaign. A node has no key to check it by: the record binds its digest, and ``certify`` checks."""
-        from bench.record import read_bytes
+    def open_campaign(self, path: Path, *, shared: bool = False) -> Campaign:
+        """Return a campaign; `shared`: from a folder that others write to.
+
+        A node has no key to check it by: the record binds its digest, and ``certify`` checks.
+        """
+        from bench.record import read_bytes, read_given
         from certify.documents.caps import CAPS
         from certify.documents.dsse import parse_envelope
         from certify.documents.kinds import check_payload_type, parse_payload
 
-        envelope = parse_envelope(read_bytes(path, CAPS.campaign_bytes), CAPS.campaign_bytes, path)
+        content = read_bytes(path, CAPS.campaign_bytes) if shared else read_given(path, CAPS.campaign_bytes)
+        envelope = parse_envelope(content, CAPS.campaign_bytes, path)
         check_payload_type(envelope, path)
         campaign: Campaign = parse_payload("campaign", envelope.payload, path).predicate
         return campaign

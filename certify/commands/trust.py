@@ -205,11 +205,11 @@ def mount(app: typer.Typer, emit: Emit) -> None:
 
         Somebody else made it: read it with "trust show" before.
         """
-        from bench.record import read_bytes, write_atomic
+        from bench.record import read_given, write_atomic
         from certify.documents import dsse
         from certify.documents.caps import CAPS
 
-        content = read_bytes(file, CAPS.trust_bytes)
+        content = read_given(file, CAPS.trust_bytes)
         _kind(content, file)  # nothing else is signed here
         for one in private_keys(key, passphrase_file, signer):
             content = dsse.countersign(dsse.parse_envelope(content, CAPS.trust_bytes, file), one)
@@ -223,10 +223,10 @@ def mount(app: typer.Typer, emit: Emit) -> None:
 
         It shows what the file says and who signed it; nothing is accepted.
         """
-        from bench.record import read_bytes
+        from bench.record import read_given
         from certify.documents.caps import CAPS
 
-        shown, lines = _shown(read_bytes(file, CAPS.trust_bytes), file)
+        shown, lines = _shown(read_given(file, CAPS.trust_bytes), file)
         emit(as_json, shown, lines)
 
     @trust.command(epilog="Example: petaseal trust verify trust-root.json --fingerprint 3f1c...")
@@ -302,13 +302,13 @@ def _write(
 
 def _remember_list(file: Path, root: Root) -> None:
     """Remember a revocation list that is whole, so that the next one goes on from it."""
-    from bench.record import read_bytes
+    from bench.record import read_given
     from bench.record.files import state_dir
     from certify.documents.caps import CAPS
     from certify.trust.root import open_revocations
     from certify.trust.store import Memory
 
-    content = read_bytes(file, CAPS.trust_bytes)
+    content = read_given(file, CAPS.trust_bytes)
     with contextlib.suppress(RefusedError):  # it lacks signatures
         open_revocations(content, root, file)
         memory = Memory(state_dir() / "trust", root.root.trust_id)
@@ -405,7 +405,7 @@ def _list_before(file: Path | None, root: Root) -> Revocations | None:
 
     One that was accepted here holds though its root keys have changed hands since.
     """
-    from bench.record import read_bytes
+    from bench.record import read_given
     from bench.record.files import state_dir
     from certify.documents.caps import CAPS
     from certify.trust.root import open_revocations
@@ -415,7 +415,7 @@ def _list_before(file: Path | None, root: Root) -> Revocations | None:
     known = memory.revocations()
     if file is None:
         return known
-    content = read_bytes(file, CAPS.trust_bytes)
+    content = read_given(file, CAPS.trust_bytes)
     if known is not None and memory.list_file is not None and content == memory.list_file.read_bytes():
         return known
     return open_revocations(content, root, file)
@@ -466,13 +466,13 @@ def _payload_digest(text: str) -> str:
     """Return the payload digest of a statement that is named by its file or by the digest."""
     import hashlib
 
-    from bench.record import read_bytes
+    from bench.record import read_given
     from certify.documents.caps import CAPS
     from certify.documents.dsse import parse_envelope
 
     if not os.path.lexists(text):
         return checked_digest(text, "--statement")
-    content = read_bytes(Path(text), CAPS.statement_bytes)
+    content = read_given(Path(text), CAPS.statement_bytes)
     return hashlib.sha256(parse_envelope(content, CAPS.statement_bytes, text).payload).hexdigest()
 
 

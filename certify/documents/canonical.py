@@ -20,7 +20,7 @@ import msgspec
 
 from bench.errors import PetasealError, RefusedError
 from bench.record import encode
-from bench.record.fields import TIME_PATTERN
+from bench.record.fields import TIME_PATTERN, in_words
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ def decode_exact(payload: bytes, kind: type[T], where: object = None) -> T:
         what, _, place = str(error).rpartition(" - at ")
         if _TIME_RULE in what:
             raise RefusedError("time-invalid", f"{place} is not a time as {TIME_FORM}", where=where) from None
-        raise RefusedError("schema-invalid", str(error), where=where) from None
+        raise RefusedError("schema-invalid", in_words(error), where=where) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RefusedError("json-invalid", str(error), where=where) from None
     except PetasealError as error:  # a type's own rule, which does not know what it was read from
@@ -149,6 +149,9 @@ def _check_json(payload: bytes, where: object) -> None:
 
 
 def _refuse_difference(payload: bytes, canonical: bytes, where: object) -> NoReturn:
+    if b"\r" in payload:
+        what = "has line ends of another system (CR LF): it was changed in transport"
+        raise RefusedError("not-canonical", what, where=where, fix="copy it again as it was, as a binary file")
     shorter = range(min(len(payload), len(canonical)))
     at = bisect_left(shorter, True, key=lambda n: payload[: n + 1] != canonical[: n + 1])
     raise RefusedError(

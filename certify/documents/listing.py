@@ -9,7 +9,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from bench.errors import InputError
-from bench.record import Device, DeviceModel, DeviceName, Document, Text
+from bench.record import Count, Device, DeviceModel, DeviceName, Document, Text
+from bench.record.fields import in_words
 
 
 class Listed(Document, frozen=True, kw_only=True):
@@ -23,6 +24,7 @@ class Listed(Document, frozen=True, kw_only=True):
     die_id: Text | None
     pci_address: Text | None
     parent: Text | None
+    numa_node: Count | None
     expected: dict[str, Any] | UnsetType = UNSET  # an answer of that day's tables and policies
 
     @property
@@ -36,6 +38,7 @@ class Listed(Document, frozen=True, kw_only=True):
             die_id=self.die_id,
             pci_address=self.pci_address,
             parent=self.parent,
+            numa_node=self.numa_node,
         )
 
 
@@ -63,7 +66,7 @@ def decode_listing(content: bytes, where: object = None) -> Listing:
     try:
         listing = msgspec.json.decode(content, type=Listing)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        what = f"is not what petaseal devices --json prints: {error}"
+        what = f"is not what petaseal devices --json prints: {in_words(error)}"
         raise InputError("devices-file-invalid", what, where=where) from None
     names = [one.device for one in listing.devices]
     names += [one.device for problem in listing.problems for one in problem.devices]

@@ -154,7 +154,7 @@ def diagnose_campaign(
 
 def _read(folder: Folder, trust: TrustedSet, at: str, progress: Callable[[int], None]) -> _Read:
     roster = folder.roster()
-    campaign = open_campaign(folder.campaign, trust, at)
+    campaign = open_campaign(folder.campaign, trust, at, shared=True)
     check_belongs(folder, roster, campaign)
     published = folder.started()
     if published is None or not folder.collected.is_dir():

@@ -17,12 +17,12 @@ import msgspec
 from bench.errors import PetasealError, RefusedError, one_line
 from bench.record import Choice, DeviceModel, Document, Figure, Name, NodeRecord, PoolClass, Text, Workload, read_bytes
 from bench.record.campaign import Campaign, over_ns
+from bench.record.identities import DeviceKeys, Uniqueness, device_keys, identities
 from bench.units import full_name, utc_ns
 from certify.documents.caps import CAPS
 from certify.documents.kinds import open_record
 from certify.fleet.findings import Reading
 from certify.judge.aggregate import Scope, Tally, tally_record
-from certify.judge.identities import DeviceKeys, Uniqueness, device_keys, identities
 from certify.judge.software import ACCUMULATION
 from certify.statement.build import NotCounted
 from certify.statement.records import PARALLEL_FROM_BYTES, RECORD_SUFFIX, check_file_name, chunks_of
@@ -108,7 +108,8 @@ def judge_figures(record: NodeRecord, scopes: Scopes, payload_sha256: str) -> Ju
     for key, total in tally.sums.items():
         good[key.workload] += total.devices * (key.standing != "witness")
     figures = {(m.workload, f.device): f for m in record.measurements for f in m.figures()}
-    wanted = dict.fromkeys([w.workload for w in scope.campaign.windows] + [m.workload for m in record.measurements])
+    windows = scope.campaign.windows_of(record.node_id)  # what its pool does not measure, nobody misses
+    wanted = dict.fromkeys([w.workload for w in windows] + [m.workload for m in record.measurements])
     passed: list[Passed] = []
     not_counted: list[NotCounted] = []
     for workload in wanted:

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from bench.errors import InputError, one_line
 from bench.record import Device, DeviceModel, NodeRecord, identifier
+from bench.record.identities import device_keys, identities
 from certify.documents.listing import decode_listing
 from certify.fleet.spot_check_run import same_device
-from certify.judge.identities import device_keys, identities
 from certify.policy.reasons import effect_of
 
 # A fact of the model -> the code of its change.

@@ -387,7 +387,7 @@ def matched(claimed: Sequence[Mapping[str, str]], measured: Sequence[Passed]) ->
     Each claimed device is met by one measured device at most, and the other way round.
 
     Args:
-        claimed: identities of each device that counts in the claim, as `certify.judge.identities` gives them.
+        claimed: identities of each device that counts in the claim, as `bench.record.identities` gives them.
         measured: figures that count.
 
     Returns:

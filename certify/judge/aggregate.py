@@ -25,13 +25,13 @@ from bench.record import (
     Profile,
     Workload,
 )
+from bench.record.identities import DeviceKeys, device_keys
 from certify.documents.kinds import spki_bytes
 from certify.judge.case import Plan, Setting
 from certify.judge.ceilings import NEVER_SCHEDULED, Limit, LimitName, Step, bound_of
 from certify.judge.figures import Judged, figures_of
-from certify.judge.identities import DeviceKeys, device_keys
 from certify.judge.parts import Row, parenthood
-from certify.judge.rules import crowd, identity, kind
+from certify.judge.rules import identity, kind, whole_record
 from certify.keys.signers import keyid
 from certify.policy.centre import Centre, Pool
 from certify.policy.policies import Counting, Policy
@@ -294,7 +294,7 @@ def add_record(record: NodeRecord, scope: Scope, tally: Tally, explain: Explain 
     tally.measured_until = max(tally.measured_until, record.ended_at)
     judged = figures_of(record, scope.ratings, scope.plan)
     failed = {(f.device, Workload(f.precision, f.choice)): f.code for f in record.failures}
-    signed = (*scope.key_codes(record), *crowd(record))
+    signed = (*scope.key_codes(record), *whole_record(record))
     pools, keys = set(), []
     for device in record.devices:
         own = device_keys(device)

@@ -1,20 +1,14 @@
-"""What devices are told apart by: the identities that are compared, and the set in which none may stand twice. Pure.
-
-Identities are compared without the names of their fields: the uuid of one device and the serial number of another are
-one device if they are equal (docs/formats.md). A part (slice or die) shares the identities of its whole with the other
-parts of it: its parent, and the serial number, which is the board's.
-"""
+"""What a device's identities must be, and those of a baseline; `bench.record.identities` says how they are compared."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import NamedTuple
 
-from bench.errors import RefusedError
-from bench.record import Device, DeviceModel, digest, identifier
-from certify.documents.kinds import Baseline, BaselineDevice
+from bench.record import DeviceModel, digest, identifier
+from bench.record.identities import DeviceKeys
+from certify.documents.kinds import Baseline
 from certify.policy.ratings import plain
 
 
@@ -36,54 +30,10 @@ WANTED = {
 }
 
 
-class DeviceKeys(NamedTuple):
-    """What one device of a record is compared by."""
-
-    device: str
-    own: tuple[str, ...]  # identities that no other device has
-    parent: str | None = None  # of a part
-    board: str | None = None  # serial number of the board that a part is on
-    place: str | None = None  # PCI address of a whole device: no two of one node sit in one place
-
-    @property
-    def wholes(self) -> tuple[str, ...]:
-        """What the whole goes by that this is a part of, which the other parts of it share."""
-        return tuple(key for key in (self.parent, self.board) if key is not None)
-
-    @property
-    def known(self) -> tuple[str, ...]:
-        """All that it is known by, of itself and of its whole."""
-        return self.own + self.wholes
-
-
-def identities(device: Device | BaselineDevice) -> dict[str, str]:
-    """Return the identities of a device in the form that is compared, by field; empty where it has none."""
-    fields = (("uuid", device.uuid), ("serial", device.serial), ("die_id", device.die_id))
-    return {name: text for name, value in fields if (text := identifier(value)) is not None}
-
-
 def identities_of(baseline: Baseline) -> frozenset[str]:
     """Return every identity in a baseline inventory."""
-    return frozenset(key for device in baseline.devices for key in identities(device).values())
-
-
-def own_identities(device: Device) -> dict[str, str]:
-    """Return the identities that a device shares with no other: the serial number of a part is that of its board."""
-    found = identities(device)
-    if identifier(device.parent) is not None:
-        found.pop("serial", None)
-    return found
-
-
-def device_keys(device: Device) -> DeviceKeys:
-    """Return what one device of a record is compared by."""
-    own, parent = tuple(own_identities(device).values()), identifier(device.parent)
-    if parent is None:
-        return DeviceKeys(device.device, own, place=_place(device.pci_address))
-    return DeviceKeys(device.device, own, parent, identifier(device.serial))
-
-
-_place = lru_cache(maxsize=1024)(identifier)  # all nodes have their devices in the same few places
+    told = (value for device in baseline.devices for value in (device.uuid, device.serial, device.die_id))
+    return frozenset(key for value in told if (key := identifier(value)) is not None)
 
 
 def devices_digest(devices: Iterable[DeviceKeys]) -> str:
@@ -107,59 +57,3 @@ def has_other_form(own: Mapping[str, str], model: DeviceModel) -> bool:
 
 def _wanted(model: DeviceModel) -> Wanted | None:
     return None if model.simulated or model.kind == "cpu" else WANTED.get(plain(model.vendor))
-
-
-class Sight(NamedTuple):
-    """Where a device was seen."""
-
-    node_id: str
-    device: str
-    parent: str | None
-
-    def __str__(self) -> str:
-        return f"{self.node_id}/{self.device}"
-
-
-class Uniqueness:
-    """Sees every device of a record set once; refuses the second sight of a node or of any identity."""
-
-    def __init__(self) -> None:
-        self._nodes: set[str] = set()
-        self._devices: dict[str, Sight] = {}  # identity -> the device that has it
-        self._parts: dict[str, dict[str | None, Sight]] = {}  # identity of a whole -> a part of each parent
-
-    def see(self, node_id: str, devices: Iterable[DeviceKeys]) -> None:
-        """Add one record's devices.
-
-        Raises:
-            RefusedError: the node has another record, a device was seen before, or parts of its whole on another node.
-        """
-        if node_id in self._nodes:
-            raise RefusedError("node-twice", "there are two records of this node", where=node_id, fix="keep one")
-        self._nodes.add(node_id)
-        places: dict[str, Sight] = {}
-        for keys in devices:
-            sight = Sight(node_id, keys.device, keys.parent)
-            for key in keys.own:
-                if (other := self._devices.setdefault(key, sight)) != sight:
-                    raise RefusedError("duplicate-device", f"is the same device as {other}", where=sight)
-            if keys.place is not None and (other := places.setdefault(keys.place, sight)) != sight:
-                raise RefusedError("duplicate-device", f"has the PCI address of {other}", where=sight)
-            for key in keys.wholes:
-                parts = self._parts.setdefault(key, {})
-                if (other := next(iter(parts.values()), sight)).node_id != node_id:
-                    what = f"is a part of one card with {other}, on another node"
-                    raise RefusedError("parent-on-two-nodes", what, where=sight)
-                parts.setdefault(keys.parent, sight)
-
-    def check_parents(self) -> None:
-        """Refuse a slice or die that is counted beside the device it belongs to.
-
-        Parts of one parent on one node are left out: some vendors name a board by one of its chips.
-        """
-        for key, parts in self._parts.items():
-            if (whole := self._devices.get(key)) is None:
-                continue
-            for part in parts.values():
-                if (whole.node_id, whole.parent) != (part.node_id, part.parent):
-                    raise RefusedError("parent-and-slice", f"is a part of {whole}", where=part)

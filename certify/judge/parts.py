@@ -26,6 +26,13 @@ class Row(NamedTuple):
     share: Share | None  # the device's part of it; None where it is not known
     codes: tuple[str, ...]
 
+    @property
+    def tdp_mw(self) -> int | None:
+        """Return the device's share of its row's rated power; None where it is not known."""
+        if self.rating is None or self.rating.tdp_mw is None or self.share is None:
+            return None
+        return self.rating.tdp_mw * self.share.part // self.share.of
+
     def nominal_mflop_s(self, precision: Precision) -> int | None:
         """Return the device's share of its row's dense rating; None where there is none."""
         nominal = None if self.rating is None else self.rating.nominal_mflop_s(precision)

@@ -25,6 +25,7 @@ from bench.record import (
     least_operand_bytes,
     window_trend,
 )
+from bench.record.identities import own_identities
 from bench.units import gemm_mflop
 from certify.judge.case import (
     KINDS,
@@ -46,7 +47,7 @@ from certify.judge.case import (
     window_of,
 )
 from certify.judge.cpu import MOST_CORES
-from certify.judge.identities import has_other_form, is_incomplete, own_identities
+from certify.judge.identities import has_other_form, is_incomplete
 from certify.judge.parts import Row, Whole
 from certify.judge.plausibility import (
     ceilings_of,
@@ -122,7 +123,11 @@ def setting_of(
         capped(plan.profile.grade, plan.campaign.self_issued),
         residual_limits(m.precision, m.m, m.n, m.k),
         {kind: names for kind in plan.profile.kernels if (names := plan.profile.companions_of(kind, m.workload))},
-        tuple(size for s in plan.profile.registered(m.workload) if (size := s.m * s.n * s.k) > m.m * m.n * m.k),
+        tuple(
+            size
+            for s in plan.profile.registered_for(m.workload, model.units)
+            if (size := s.m * s.n * s.k) > m.m * m.n * m.k
+        ),
         {device.device: place for place, device in enumerate(record.devices)},
         timed,
         UNREADABLE in record.environment.switches.values(),
@@ -176,6 +181,11 @@ def identity(device: Device, model: DeviceModel) -> Codes:
     if "device_attested" in known:
         return (*codes, "attestation-unchecked")
     return codes if "host_attested" in known else (*codes, "identity-asserted")
+
+
+def whole_record(record: NodeRecord) -> Codes:
+    """What is wrong with all devices of a record: identities that are made up (R2, formats.md), or too many (R12)."""
+    return (*(("identities-replaced",) if record.identities_replaced else ()), *crowd(record))
 
 
 def crowd(record: NodeRecord) -> Codes:
@@ -236,6 +246,13 @@ def r4_largest_shape(case: Case) -> Codes:
     # twice as long as its rate says: what would have been short enough by far, and was not taken
     passed_over = 2 * case.elapsed_ns * min(setting.larger) <= longest_ns * f.launches * m.m * m.n * m.k
     return ("smaller-shape",) if passed_over else ()
+
+
+def r4_every_core(case: Case) -> Codes:
+    """R4: a processor's figure is that of all cores that may be used; fewer threads make it low."""
+    threads, model = case.figure.threads, case.setting.model
+    fewer = model.kind == "cpu" and threads is not None and threads < (model.units or 0)
+    return ("threads-below-cores",) if fewer else ()
 
 
 def r5_products_verified(case: Case) -> Codes:
@@ -373,6 +390,7 @@ FIGURE_RULES: tuple[Callable[[Case], Codes], ...] = (
     r1_kernel_exists,
     r4_short_launches,
     r4_largest_shape,
+    r4_every_core,
     r5_products_verified,
     r5_paths_agree,
     r6_steady,

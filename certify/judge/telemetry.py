@@ -7,6 +7,7 @@ from typing import NamedTuple
 from bench.record import (
     DeviceModel,
     Grade,
+    Measurement,
 )
 from certify.judge.case import SECOND_NS, Case, Codes, kind_of
 from certify.judge.parts import PARTS
@@ -24,6 +25,8 @@ READINGS: dict[Grade, Readings] = {  # none are demanded of a smoke run, which p
     "certification": Readings(60, 30 * SECOND_NS),
     "standard": Readings(10, 10 * SECOND_NS),
 }
+# R13: what others may take of the CPUs' time unnoticed: daemons and interrupts of an idle system take less
+UNNOTICED_LOAD_PPM = 10_000
 # R13: of a quantity that nothing reads
 UNWATCHED = {"clock": "clock-not-watched", "power": "power-not-watched"}
 
@@ -38,10 +41,15 @@ def r13_telemetry(case: Case) -> Codes:
     if f.throttled_ppm:
         codes.append("throttled")
     if case.setting.model.kind == "cpu":
-        return tuple(codes)
+        return (*codes, "foreign-load") if has_foreign_load(case.setting.measurement) else tuple(codes)
     if None in (f.temperature_max_c, f.throttled_ppm, f.ecc_uncorrected, f.foreign_processes):
         codes.append("telemetry-not-exposed")
     return (*codes, *_readings(case))
+
+
+def has_foreign_load(m: Measurement) -> bool:
+    """Return whether other processes and the hypervisor took more of the CPUs' time than those of an idle system."""
+    return (m.other_load_ppm or 0) + (m.steal_ppm or 0) > UNNOTICED_LOAD_PPM
 
 
 def _readings(case: Case) -> Codes:

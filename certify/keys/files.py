@@ -15,7 +15,8 @@ import stat
 from pathlib import Path
 
 from bench.errors import InputError, OutputExistsError, PetasealError, RefusedError
-from bench.record import read_bytes, replacing
+from bench.record import read_bytes, read_given, replacing
+from bench.record.files import writing_state
 from certify.documents.caps import CAPS
 from certify.keys.signers import (
     PRIVATE_LABELS,
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 _PEM_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
+_PEM_PARAMETERS = re.compile(rb"-----BEGIN ([A-Z0-9]{1,10} PARAMETERS)-----")  # EC, and SM2 since OpenSSL 3
 _MACHINE_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -94,10 +96,10 @@ def load_private(path: Path, passphrase: bytes | None = None) -> PrivateKey:
 
     Raises:
         InputError: `key-file-permissions`, `key-invalid`, `key-passphrase-missing`, `key-passphrase-wrong`,
-            `key-not-encrypted`, `public-key-given`, `sm2-unavailable`, or a code of `read_bytes`.
+            `key-not-encrypted`, `public-key-given`, `sm2-unavailable`, or a code of `read_given`.
         RefusedError: `key-unsupported`, the key is of an algorithm that petaseal does not sign with; `key-weak`.
     """
-    content = read_bytes(path, CAPS.key_bytes)
+    content = read_given(path, CAPS.key_bytes)
     label, der = _read_pem(content, path)
     if label == b"PUBLIC KEY":
         raise InputError("public-key-given", "is a public key where a private one belongs", where=path)
@@ -142,14 +144,14 @@ def load_private(path: Path, passphrase: bytes | None = None) -> PrivateKey:
     raise InputError("key-invalid", "is not a complete private key", where=path)
 
 
-def load_public(path: Path) -> PublicKey:
-    """Return the public key in a PEM SubjectPublicKeyInfo file.
+def load_public(path: Path, *, shared: bool = False) -> PublicKey:
+    """Return the public key in a PEM SubjectPublicKeyInfo file; `shared`: of a folder that others write to.
 
     Raises:
-        InputError: `private-key-given`, `key-invalid`, or a code of `read_bytes`.
+        InputError: `private-key-given`, `key-invalid`, or a code of `read_given`.
         RefusedError: `key-unsupported` or `key-weak`.
     """
-    content = read_bytes(path, CAPS.key_bytes)
+    content = read_bytes(path, CAPS.key_bytes) if shared else read_given(path, CAPS.key_bytes)
     if b"PRIVATE KEY" in content:
         raise InputError(
             "private-key-given",
@@ -175,7 +177,7 @@ def node_key(state_dir: Path, machine_id: str) -> PrivateKey:
         raise InputError("machine-id-invalid", f"{machine_id!r} cannot name a key file")
     path = state_dir / "node-keys" / f"{machine_id}.pem"
     if not os.path.lexists(path):
-        with contextlib.suppress(OutputExistsError):  # another process was first, and its key is the node's
+        with contextlib.suppress(OutputExistsError), writing_state():  # a process that was first made the node's key
             _create(path, load_scheme("ed25519").generate().pem(None), 0o600)
     return load_private(path)
 
@@ -193,9 +195,9 @@ def read_passphrase(path: Path) -> bytes:
     """Return the first line of a passphrase file, without its line end.
 
     Raises:
-        InputError: `key-passphrase-missing`, the line is empty; or a code of `read_bytes`.
+        InputError: `key-passphrase-missing`, the line is empty; or a code of `read_given`.
     """
-    passphrase = read_bytes(path, CAPS.passphrase_bytes).split(b"\n", 1)[0].removesuffix(b"\r")
+    passphrase = read_given(path, CAPS.passphrase_bytes).split(b"\n", 1)[0].removesuffix(b"\r")
     if not passphrase:
         raise InputError("key-passphrase-missing", "has an empty first line", where=path)
     return passphrase
@@ -214,6 +216,9 @@ def _read_pem(content: bytes, path: Path) -> tuple[bytes, bytes]:
     if match and lines[-1] == b"-----END %b-----" % match[1]:
         with contextlib.suppress(binascii.Error):
             return match[1], base64.b64decode(b"".join(lines[1:-1]), validate=True)
+    if parameters := next(filter(None, map(_PEM_PARAMETERS.fullmatch, lines)), None):
+        what = f"holds a block {parameters[1].decode()} besides the key, as openssl ecparam writes it"
+        raise InputError("key-invalid", what, where=path, fix="drop that block")
     raise InputError("key-invalid", "is not exactly one complete PEM block", where=path)
 
 

@@ -21,7 +21,8 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from bench.errors import InputError
-from bench.record import Document, Name, Positive, Precision, Sha256, Text, config_path, encode, parse_yaml, read_bytes
+from bench.record import Document, Name, Positive, Precision, Sha256, Text, config_path, encode, parse_yaml, read_given
+from bench.record.fields import in_words
 from bench.units import MFLOP_PER_UNIT
 
 Confidence = Literal["high", "medium", "low", "none"]
@@ -243,7 +244,7 @@ def load_ratings(path: Path | None = None) -> Ratings:
         InputError: the file is not acceptable, a row has no source, or two rows claim one device.
     """
     path = config_path("accelerators.yaml") if path is None else path
-    content = read_bytes(path, TABLE_MAX_BYTES)
+    content = read_given(path, TABLE_MAX_BYTES)
     return decode_ratings(content, path) if content.startswith(b"[") else parse_ratings(content, path)
 
 
@@ -288,7 +289,7 @@ def decode_ratings(content: bytes, where: object) -> Ratings:
     try:
         rows = msgspec.json.decode(content, type=_Kept)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError("config-invalid", str(error), where=where) from None
+        raise InputError("config-invalid", in_words(error), where=where) from None
     return Ratings((row.rating, row.match) for row in rows)
 
 

@@ -28,9 +28,10 @@ from bench.record import (
     digest,
     encode,
     read_bytes,
-    read_config,
+    read_profile,
     read_yaml,
 )
+from bench.record.fields import in_words
 from certify.policy.policies import Policy, altered, is_altered, read_policy
 from certify.policy.ratings import TABLE_MAX_BYTES, Ratings, decode_ratings, installed_ratings, load_ratings
 
@@ -127,7 +128,7 @@ def profile_of(sha256: str, files: Sequence[str] = ()) -> Profile | None:
     Raises:
         InputError: a file that was given, or the released table, is not acceptable.
     """
-    given = {digest(profile): profile for profile in (read_config("profiles", file, Profile) for file in files)}
+    given = {digest(profile): profile for profile in (read_profile(file) for file in files)}
     return given[sha256] if sha256 in given else _read(sha256, "profile", Profile)
 
 
@@ -166,9 +167,7 @@ def _installed_names(kind: Kind) -> list[str]:
 def _installed(kind: Kind, name: str) -> Current:
     if kind == "ratings":
         return Current(kind, name, installed_ratings().content)
-    return Current(
-        kind, name, encode(read_policy(name) if kind == "policy" else read_config("profiles", name, Profile))
-    )
+    return Current(kind, name, encode(read_policy(name) if kind == "policy" else read_profile(name)))
 
 
 def _is_installed(table: Table) -> bool:
@@ -182,7 +181,7 @@ def _read(sha256: str, kind: Kind, of: type[T]) -> T | None:
     try:
         return msgspec.json.decode(content, type=of)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError("config-invalid", str(error), where=table_path(sha256)) from None
+        raise InputError("config-invalid", in_words(error), where=table_path(sha256)) from None
 
 
 @cache

@@ -164,7 +164,7 @@ class Inspector:
         about = About(
             accelerator=model.kind != "cpu",
             length_ns=length,
-            first=self.campaign.windows[0].workload == m.workload,
+            first=[w.workload for w in self.campaign.windows_of(record.node_id)[:1]] == [m.workload],
             work_mflop=work,
             sustained_mflop_s=work * 10**9 // sum(seen.rows.times_ns),
             flop_per_clock=most_flop_per_clock(m.precision, model.units, row.rating, row.share or WHOLE)

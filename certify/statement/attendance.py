@@ -12,6 +12,7 @@ import msgspec
 
 from bench.errors import InputError, RefusedError
 from bench.record import Campaign, Document, Name, Sha256, Text, digest, encode, read_bytes, write_atomic
+from bench.record.fields import in_words
 from certify.documents.caps import CAPS
 
 MISSING = "node-missing"
@@ -52,7 +53,7 @@ def read_absences(folder: Path, campaign: Campaign) -> dict[str, str]:
     try:
         found = msgspec.json.decode(read_bytes(path, CAPS.campaign_bytes), type=Attendance)
     except msgspec.MsgspecError as error:
-        raise InputError("attendance-invalid", f"is not an attendance ({error})", where=path) from None
+        raise InputError("attendance-invalid", f"is not an attendance ({in_words(error)})", where=path) from None
     if found.campaign_sha256 != digest(campaign):
         what = "is of another campaign than these records"
         raise InputError("attendance-invalid", what, where=path, fix="collect the records again")

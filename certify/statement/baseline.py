@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 
 from bench.errors import InputError, RefusedError
-from bench.record import read_bytes, read_yaml, refuse_existing, write_atomic
+from bench.record import SharedFile, followed, read_bytes, read_given, read_yaml, refuse_existing, write_atomic
+from bench.record.fields import in_words
 from certify.documents.caps import CAPS
 from certify.documents.dsse import seal
 from certify.documents.kinds import PAYLOAD_TYPE, Baseline, Opened, make_document, open_document, parse_payload
@@ -53,7 +54,7 @@ def empty_baseline(centre: Centre, date: str | None, evidence: str, evidence_fil
         raise InputError("date-invalid", f"{day!r} is not a day of the calendar", where="--date")
     sha256 = None
     if evidence_file is not None:
-        sha256 = hashlib.sha256(read_bytes(evidence_file, CAPS.samples_bytes)).hexdigest()
+        sha256 = hashlib.sha256(read_given(evidence_file, CAPS.samples_bytes)).hexdigest()
     fields = {
         "centre_id": centre.centre_id,
         "taken_at": f"{day}T00:00:00.000000Z",
@@ -63,12 +64,15 @@ def empty_baseline(centre: Centre, date: str | None, evidence: str, evidence_fil
     try:
         return msgspec.convert(fields, Baseline)
     except msgspec.ValidationError as error:
-        raise InputError("usage", str(error), where="--evidence") from None
+        raise InputError("usage", in_words(error), where="--evidence") from None
 
 
 def baseline_path(centre_name: str, centre: Centre) -> Path | None:
     """Return the file of the signed baseline that a centre file names, relative to itself."""
-    return Path(centre_name).parent / centre.baseline if centre.baseline is not None else None
+    if centre.baseline is None:
+        return None
+    path = Path(centre_name).parent / centre.baseline
+    return path if isinstance(centre_name, SharedFile) else followed(path)
 
 
 def open_baseline(

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench.errors import InputError, RefusedError
-from bench.record import Campaign, Profile, config_names, digest, read_bytes, read_config
+from bench.record import Campaign, Profile, SharedFile, config_names, digest, read_bytes, read_given, read_profile
 from bench.record.campaign import over_ns
 from bench.record.folder import Folder
 from bench.units import utc_ns
@@ -19,13 +19,14 @@ from certify.policy.released import profile_of
 from certify.trust.trusted_set import TrustedSet
 
 
-def open_campaign(path: Path, trust: TrustedSet, at: str) -> Campaign:
-    """Return a centre's signed campaign.
+def open_campaign(path: Path, trust: TrustedSet, at: str, *, shared: bool = False) -> Campaign:
+    """Return a centre's signed campaign; `shared`: from a folder that others write to.
 
     Raises:
         RefusedError: `campaign-self-issued`, or a code of `open_document`.
     """
-    opened: Opened[Campaign] = open_document("campaign", read_bytes(path, CAPS.campaign_bytes), trust, at, path)
+    content = read_bytes(path, CAPS.campaign_bytes) if shared else read_given(path, CAPS.campaign_bytes)
+    opened: Opened[Campaign] = open_document("campaign", content, trust, at, path)
     if opened.predicate.self_issued:
         raise RefusedError("campaign-self-issued", "is self-issued, not the centre's", where=path)
     return opened.predicate
@@ -52,7 +53,7 @@ def read_campaign(folder: Folder) -> Campaign:
 def policies_of(folder: Folder, campaign: Campaign) -> tuple[str, ...]:
     """Return the policies that a campaign was opened for, each by its name, or by its file in the campaign's folder."""
     files = {name: folder.policy(name) for name in campaign.policies}
-    return tuple(str(file) if file.exists() else name for name, file in files.items())
+    return tuple(SharedFile(file) if file.exists() else name for name, file in files.items())
 
 
 def check_campaign(campaign: Campaign, centre: Centre, starts_at: str, issued_at: str) -> None:
@@ -137,7 +138,7 @@ def check_windows(campaign: Campaign, profile: Profile) -> None:
 
 def is_installed(profile_sha256: str) -> bool:
     """Return whether a profile is one of those that come with petaseal."""
-    return any(digest(read_config("profiles", name, Profile)) == profile_sha256 for name in config_names("profiles"))
+    return any(digest(read_profile(name)) == profile_sha256 for name in config_names("profiles"))
 
 
 def find_profile(campaign: Campaign, files: tuple[str, ...]) -> Profile:

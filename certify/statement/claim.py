@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 from bench.errors import PetasealError, RefusedError
-from bench.record import NodeRecord, digest, read_bytes
+from bench.record import NodeRecord, digest, read_given
+from bench.record.identities import DeviceKeys, device_keys
 from bench.units import utc_ns
 from certify.documents.caps import CAPS
 from certify.documents.kinds import Opened, open_document, open_record
 from certify.documents.merkle import record_root
-from certify.judge.identities import DeviceKeys, device_keys
 from certify.policy.centre import Centre, centre_problem
 from certify.policy.policies import Policy
 from certify.policy.released import policy_of
@@ -245,7 +245,7 @@ def open_dated(
         dates.append(min((date for date in found if date is not None), default=None))
         return dates[0]
 
-    content = read_bytes(file, CAPS.statement_bytes)
+    content = read_given(file, CAPS.statement_bytes)
     opened: Opened[CapacityStatement] = open_document("capacity-statement", content, trust, at, where or file, dated)
     trust.check_withdrawn(opened.payload_sha256, at, where or file)
     return opened, dates[0]

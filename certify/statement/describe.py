@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.errors import one_line
-from bench.record import Campaign, Companion, CompanionFigure, Figure, NodeRecord, Profile, Workload
+from bench.record import Campaign, Companion, CompanionFigure, Figure, Measurement, NodeRecord, Profile, Workload
 from bench.record.judged import Explained, Judged
 from bench.units import efficiency, full_name, percent_text, rate_text, truncated
 from certify.judge.case import Plan
 from certify.judge.ceilings import bound_of
 from certify.judge.figures import figures_of
-from certify.judge.rules import crowd, identity
+from certify.judge.rules import identity, whole_record
+from certify.judge.telemetry import has_foreign_load
 from certify.policy.ratings import installed_ratings
 from certify.policy.reasons import effect_of
 from certify.policy.verdicts import BasisVerdict, Verdict
@@ -32,7 +33,7 @@ def judge_record(record: NodeRecord, campaign: Campaign, profile: Profile) -> Ju
     """Return what the rules make of a record's figures, before any centre or policy is known."""
     found: Judged = {}
     figures = figures_of(record, installed_ratings(), Plan(campaign, profile))
-    of_node = crowd(record)
+    of_node = whole_record(record)
     for device in record.devices:
         model = record.models[device.model]
         crowded = ["too-many-parts"] if device.device in figures.crowded else []
@@ -60,6 +61,7 @@ def describe_record(record: NodeRecord, judged: Judged) -> list[str]:
                 f"  {measurement.m} x {measurement.n} x {measurement.k}{_per_watt(figure)}",
                 f"    {bound_text(step, limit, most)}",
                 f"    {', '.join(codes) or 'clean'}",
+                *_foreign_load_lines(record, measurement, figure),
             ]
     for companion in record.companions:
         for beside in companion.figures():
@@ -69,6 +71,14 @@ def describe_record(record: NodeRecord, judged: Judged) -> list[str]:
         for f in record.failures
     ]
     return lines
+
+
+def _foreign_load_lines(record: NodeRecord, m: Measurement, figure: Figure) -> list[str]:
+    (device,) = (device for device in record.devices if device.device == figure.device)
+    if record.models[device.model].kind != "cpu" or not has_foreign_load(m):
+        return []
+    others, hypervisor = percent_text(m.other_load_ppm), percent_text(m.steal_ppm)
+    return [f"    of the CPUs' time other processes used {others}, the hypervisor {hypervisor}"]
 
 
 def _per_watt(figure: Figure) -> str:

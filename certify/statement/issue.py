@@ -20,9 +20,11 @@ from bench.record import (
     Campaign,
     NodeRecord,
     Profile,
+    SharedFile,
     config_names,
     digest,
     read_bytes,
+    read_given,
     refuse_existing,
     replacing,
     write_atomic,
@@ -150,7 +152,7 @@ def of_campaign(
         return Source(
             folder.collected,
             campaign or folder.campaign,
-            centre or str(folder.centre),
+            centre or SharedFile(folder.centre),
             profile or own,
             policies or policies_of(folder, campaign_of),
         )
@@ -305,7 +307,7 @@ def _before(
         if request.sequence != 1:
             raise InputError("sequence-invalid", "a further statement names the one before", fix="give --previous")
         return None
-    content = read_bytes(request.previous, CAPS.statement_bytes)
+    content = read_given(request.previous, CAPS.statement_bytes)
     opened: Opened[CapacityStatement] = open_document("capacity-statement", content, trust, now, request.previous)
     before = opened.predicate
     if (before.centre.centre_id, before.centre.project_id) != (centre.centre_id, centre.project_id):

@@ -24,6 +24,7 @@ class Outlook(NamedTuple):
     model: DeviceModel
     rating: Rating | None  # of the whole unit that it is, or is a part of
     nominal_mflop_s: dict[Precision, int]
+    tdp_mw: int | None  # of the device's share of it
     expected: tuple[Expectation, ...]
 
     @property
@@ -80,7 +81,7 @@ def outlook_of(model: DeviceModel, device: Device, ratings: Ratings, demands: It
     row = row_of(model, ratings)
     rated: Iterable[Precision] = () if row.rating is None else row.rating.rates
     nominal = {precision: rate for precision in rated if (rate := row.nominal_mflop_s(precision)) is not None}
-    return Outlook(model, row.rating, nominal, expectations(model, device, ratings, demands))
+    return Outlook(model, row.rating, nominal, row.tdp_mw, expectations(model, device, ratings, demands))
 
 
 def row_text(model: DeviceModel, rating: Rating | None) -> str:

@@ -16,15 +16,16 @@ import tempfile
 import unicodedata
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
-from bench.errors import InputError, RefusedError
+from bench.errors import InputError, PetasealError, RefusedError
 from bench.record import refuse_existing, replacing
 from certify.documents.caps import CAPS, Caps
 from certify.statement.archive import BLOCK, CHUNK, GZIP_MAGIC, MAX_SIZE, RECORD, Reader, header
 
 STATEMENT, RECORDS, SAMPLES = "statement.dsse.json", "records.jsonl", "samples"
 REQUIRED = (STATEMENT, RECORDS)
+T = TypeVar("T")
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _FLOOR_BYTES = 1 << 20  # below, no ratio is looked at: a tar of little files is mostly zeros
 _SAMPLES = re.compile(SAMPLES + r"/[a-z0-9][a-z0-9._-]{0,62}\.samples\.csv\.gz")
@@ -139,7 +140,23 @@ def opened(path: Path, caps: Caps = CAPS) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="petaseal-", ignore_cleanup_errors=True) as folder:
         with package:
             unpack(package, Path(folder), path, caps)
-        yield Path(folder)
+        try:
+            yield Path(folder)
+        except PetasealError as error:  # of a file in a folder that the user never sees
+            error.where = named(error.where, Path(folder), path)
+            error.what = named(error.what, Path(folder), path)
+            raise
+
+
+def named(shown: T, place: Path, path: Path) -> T:
+    """Return text, or lists and mappings of it, in which a package's members bear its name (`opened`)."""
+    if isinstance(shown, str):
+        return cast(T, shown.replace(f"{place}{os.sep}", f"{path}{os.sep}"))
+    if isinstance(shown, dict):
+        return cast(T, {key: named(value, place, path) for key, value in shown.items()})
+    if isinstance(shown, list | tuple):
+        return cast(T, [named(value, place, path) for value in shown])
+    return shown
 
 
 def unpack(file: BinaryIO, folder: Path, where: object = None, caps: Caps = CAPS) -> None:

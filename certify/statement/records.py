@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from bench.errors import InputError, RefusedError
 from bench.record import NodeRecord, read_bytes
+from bench.record.identities import DeviceKeys, Uniqueness
 from certify.documents.caps import CAPS
 from certify.documents.kinds import Opened, open_record
 from certify.judge.aggregate import (
@@ -28,7 +29,6 @@ from certify.judge.aggregate import (
     foreign_facts,
     tally_record,
 )
-from certify.judge.identities import DeviceKeys, Uniqueness
 from certify.samples.summary import Samples, Watched
 from certify.trust.trusted_set import TrustedSet
 from certify.workers import spread

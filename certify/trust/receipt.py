@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.errors import PetasealError, RefusedError
-from bench.record import read_bytes
+from bench.record import read_bytes, read_given
 from certify.documents.caps import CAPS
 from certify.documents.kinds import Opened, Receipt, open_document
 from certify.trust.trusted_set import TrustedSet, skewed
@@ -27,7 +27,9 @@ class Received(NamedTuple):
     level: str
 
 
-def open_receipt(path: Path, statement: Opened[CapacityStatement], trust: TrustedSet, at: str) -> Received:
+def open_receipt(
+    path: Path, statement: Opened[CapacityStatement], trust: TrustedSet, at: str, *, given: bool = False
+) -> Received:
     """Return what a receipt says of a statement.
 
     Args:
@@ -35,11 +37,13 @@ def open_receipt(path: Path, statement: Opened[CapacityStatement], trust: Truste
         statement: as it was parsed; its own signature need not be trusted yet.
         trust: the verifier's keys, among them registries'.
         at: the time that the registry's key must be valid at.
+        given: whether the user named the file.
 
     Raises:
         RefusedError: `receipt-differs`, `receipt-of-refusal`, `receipt-time`, or a code of `open_document`.
     """
-    opened: Opened[Receipt] = open_document("receipt", read_bytes(path, CAPS.witness_bytes), trust, at, path)
+    content = read_given(path, CAPS.witness_bytes) if given else read_bytes(path, CAPS.witness_bytes)
+    opened: Opened[Receipt] = open_document("receipt", content, trust, at, path)
     receipt, issue = opened.predicate, statement.predicate.issue
     if (opened.subject_digest, receipt.centre_id) != (statement.payload_sha256, statement.predicate.centre.centre_id):
         what = f"is of the statement {opened.subject_digest[:16]}… of {receipt.centre_id}"
@@ -75,7 +79,7 @@ def earliest_receipt(
     Raises:
         RefusedError: with the code of the first fault of a receipt in `given`.
     """
-    found = [open_receipt(path, statement, trust, at) for path in given]
+    found = [open_receipt(path, statement, trust, at, given=True) for path in given]
     passed_over = []
     for path in beside:
         try:

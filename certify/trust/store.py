@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.errors import InputError
-from bench.record import exclusive_lock, read_bytes, replacing
+from bench.record import exclusive_lock, read_bytes, read_given, replacing
 from certify.documents import dsse
 from certify.documents import kinds as documents
 from certify.documents.caps import CAPS
@@ -88,7 +88,7 @@ def accept_files(
         RefusedError: with the code of the first fault (`certify.trust.root`).
         InputError: a file cannot be read.
     """
-    read = [read_root(read_bytes(path, CAPS.trust_bytes), path) for path in roots]
+    read = [read_root(read_given(path, CAPS.trust_bytes), path) for path in roots]
     memory = Memory(None if state is None else state / "trust", read[0].root.trust_id)
     with memory.locked() as locked:
         known, listed = memory.root(), memory.revocations()
@@ -98,7 +98,7 @@ def accept_files(
         if listed is not None:  # what was revoked once stays revoked, though the list itself may have expired
             trusted = trusted.with_revocations(listed)
         if revocations is not None:
-            content = read_bytes(revocations, CAPS.trust_bytes)
+            content = read_given(revocations, CAPS.trust_bytes)
             new = open_revocations(content, root, revocations)
             accept_revocations(new, listed, now, revocations)
             trusted = trusted.with_revocations(new)

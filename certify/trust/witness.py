@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.errors import PetasealError, RefusedError
-from bench.record import Tool, read_bytes
+from bench.record import Tool, read_bytes, read_given
 from certify.documents.caps import CAPS
 from certify.documents.dsse import seal
 from certify.documents.kinds import PAYLOAD_TYPE, Opened, Witness, make_document, open_document
@@ -34,7 +34,7 @@ class Witnessed(NamedTuple):
 
 
 def open_witnesses(
-    files: Sequence[Path], statement: Opened[CapacityStatement], trust: TrustedSet, at: str
+    files: Sequence[Path], statement: Opened[CapacityStatement], trust: TrustedSet, at: str, *, given: bool = False
 ) -> tuple[Witnessed, ...]:
     """Return who witnessed a statement; one key counts once, with its first document.
 
@@ -43,13 +43,15 @@ def open_witnesses(
         statement: as it was parsed; its own signature need not be trusted yet.
         trust: the verifier's keys, among them witnesses'.
         at: the time that the witnesses' keys must be valid at.
+        given: whether the user named the files.
 
     Raises:
         RefusedError: `witness-differs`, `witness-level`, `witness-time`, or a code of `open_document`.
     """
     found: dict[str, Witnessed] = {}
     for path in files:
-        opened: Opened[Witness] = open_document("witness", read_bytes(path, CAPS.witness_bytes), trust, at, path)
+        content = read_given(path, CAPS.witness_bytes) if given else read_bytes(path, CAPS.witness_bytes)
+        opened: Opened[Witness] = open_document("witness", content, trust, at, path)
         witness, issue = opened.predicate, statement.predicate.issue
         if opened.subject_digest != statement.payload_sha256:
             what = f"witnesses the statement {opened.subject_digest[:16]}…, not {statement.payload_sha256[:16]}…"
@@ -92,7 +94,7 @@ def gather_witnesses(
     Raises:
         RefusedError: with the code of the first fault of a document in `given`.
     """
-    found = {one.keyid: one for one in open_witnesses(given, statement, trust, at)}
+    found = {one.keyid: one for one in open_witnesses(given, statement, trust, at, given=True)}
     passed_over = []
     for path in beside:
         try:

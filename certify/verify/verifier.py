@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import msgspec
 
 from bench.errors import InputError, PetasealError, RefusedError
-from bench.record import read_bytes
+from bench.record import read_given
 from bench.units import utc_text
 from certify.documents.caps import CAPS
 from certify.documents.kinds import Level, Opened, open_document
@@ -218,7 +218,7 @@ def steps_of(report: Report) -> tuple[str, ...]:
 
 def _verify(request: Request, anchor: Anchor, report: Report, progress: Callable[[int], None]) -> None:
     at = report.at
-    content = read_bytes(request.statement, CAPS.statement_bytes)  # 1
+    content = read_given(request.statement, CAPS.statement_bytes)  # 1
     now = at if request.now_ns is None else utc_text(request.now_ns)  # an old answer takes today's root
     trust, root, not_checked = open_anchor(anchor, now)  # 4
     report.trusted = trust

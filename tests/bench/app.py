@@ -28,7 +28,7 @@ class PlainSigner:
 class PlainSealing:
     """Reads campaigns that nobody signed."""
 
-    def open_campaign(self, path: Path) -> Campaign:
+    def open_campaign(self, path: Path, *, shared: bool = False) -> Campaign:
         return msgspec.json.decode(path.read_bytes(), type=Campaign)
 
     def signer(
@@ -51,6 +51,7 @@ class PlainOutlook(NamedTuple):
     """Expects nothing but a rating of fakes."""
 
     nominal_mflop_s: dict[str, int]
+    tdp_mw: int | None = None
 
     def lines(self) -> list[str]:
         return ["  nothing is expected"]

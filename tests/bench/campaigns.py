@@ -9,15 +9,16 @@ from typing import Any
 from msgspec.structs import replace
 
 from bench.profile import load_profile
-from bench.record import Campaign, ExpectedNode, Precision, Profile, digest, encode
+from bench.record import Campaign, ExpectedNode, ExpectedPool, Precision, Profile, Shape, Workload, digest, encode
 from bench.record.folder import Folder, LeftOut, Roster, RosterNode, RosterPool, State, Status, Sums, Target
+from bench.record.shapes import ChosenShape, Product
 from bench.record.windows import windows
 from bench.units import utc_text
 from tests.bench.fleet import BEGIN_NS
 
 SECOND_NS = 10**9
 PROFILE = load_profile("smoke")
-FP16: tuple[Precision, ...] = ("fp16",)
+FP16 = (Workload("fp16"),)
 
 
 def node_id(index: int) -> str:
@@ -49,6 +50,7 @@ def campaign_of(
         starts_until=at(3600),
         ramp_ns=int(ramp_s * SECOND_NS),
         windows=windows(profile, FP16, int(ramp_s * SECOND_NS)),
+        pools=tuple(ExpectedPool(pool=name, workloads=("fp16",)) for name in dict.fromkeys(pools or ("main",))),
         nodes=tuple(ExpectedNode(node_id=node_id(i), pool=pools[i] if pools else "main") for i in range(nodes)),
         left_out=(),
         series="c1",
@@ -72,7 +74,6 @@ def roster_of(campaign: Campaign, pools: tuple[RosterPool, ...] | None = None, *
         left_out=(LeftOut("node-x", "nx", "main", "drained: bad DIMM"),),
         pools=pools or (pool_of(),),
         targets=(Target("guangzhou-2000p/capacity", ("intelligent",), 2 * 10**12),),
-        precisions=FP16,
         heartbeat_ns=5 * SECOND_NS,
     )
     return replace(roster, **changes)
@@ -84,6 +85,15 @@ def lay(root: Path, campaign: Campaign, roster: Roster | None = None) -> Folder:
     folder = Folder(root)
     folder.roster_file.write_bytes(encode(roster or roster_of(campaign)))
     return folder
+
+
+def product(**changes: Any) -> Product:
+    return replace(Product("gpu", "NVIDIA", "NVIDIA H200", None, "card", None, False, None), **changes)
+
+
+def chose(size: int, devices: int = 2, precision: Precision = "fp16", **changes: Any) -> ChosenShape:
+    """Return that devices of a product chose a cube."""
+    return ChosenShape(product(**changes), precision, Shape(m=size, n=size, k=size), devices)
 
 
 def told(index: int, state: State, second: float = 0, ready: float | None = None, **more: Any) -> Status:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from msgspec.structs import replace
@@ -19,13 +19,13 @@ from bench.engine.schedule import self_issued, utc_window
 from bench.engine.session import Result, Session, failure_of
 from bench.environment import worst_switches
 from bench.profile import load_profile
-from bench.record import Campaign, Failure, NodeClock, NodeRecord, Precision, Profile, Workload
+from bench.record import Campaign, Choice, Failure, NodeClock, NodeRecord, Precision, Profile, Workload
 from bench.record.node import FailureCode
 from bench.reference.companions import Beside
 from bench.scenario import Scenario
 from bench.units import utc_ns
 
-FIXED = replace(load_profile("standard"), choices=("fixed",))  # half the work of `standard`
+FIXED = replace(load_profile("standard"), tuned_shapes={})  # half the work of `standard`
 SPKI = "MCowBQYDK2VwAyEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 NODE = "node-0123456789ab"
 CACHE_BYTES = 2**20  # so that a small shape has few operand sets, each of which is verified with real products
@@ -42,6 +42,12 @@ class Simulated:
     @cached_property
     def samples(self) -> bytes:
         return samples_gz(self.rows)
+
+
+def workloads_in(profile: Profile, precisions: Sequence[Precision]) -> tuple[Workload, ...]:
+    """Return each precision in the fixed shape and, where the profile has a list of them, in the tuned."""
+    both = (Workload(p, choice) for p in precisions for choice in get_args(Choice))
+    return tuple(workload for workload in both if profile.registered(workload))
 
 
 def simulate_node(
@@ -73,7 +79,7 @@ def simulate_node(
     backend = Fake(scenario)
     found = backend.find(str(devices))
     challenge = campaign.challenge if campaign else hashlib.sha256(node_id.encode()).hexdigest()
-    given = campaign or self_issued(plan, precisions, node_id, challenge, begin_ns + 60 * 10**9)
+    given = campaign or self_issued(plan, workloads_in(plan, precisions), node_id, challenge, begin_ns + 60 * 10**9)
     starts_ns = utc_ns(given.starts_from)
     begin_ns = starts_ns - 60 * 10**9
     wanted = tuple(window.workload for window in given.windows)

@@ -9,11 +9,12 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from rich.console import Console
 
 from bench.campaign import show
 from bench.campaign.board import OVER, PLACES, Overview, Place, overview, place_of, silent_ns
-from bench.record.folder import Published, State, Status, Sums, Target
+from bench.record.folder import Facts, Published, State, Status, Sums, Target
 from tests.bench.campaigns import SECOND_NS, at, campaign_of, done, node_id, pool_of, roster_of, told
 from tests.bench.fleet import BEGIN_NS
 
@@ -108,6 +109,25 @@ def test_a_share_is_never_rounded_up(sum_mflop_s: int, shown: str) -> None:
     (line,) = [line for line in show.lines(view) if line.startswith("against")]
     assert shown in line
     assert ("2,000.0 of" in line or "2000.0 of" in line) == (sum_mflop_s == 2 * 10**12)
+
+
+def test_no_sum_holds_what_collecting_will_refuse() -> None:
+    facts = Facts(2, (), (), "kernel", 1, 10**12, (), device_ids={"s1": "serial of cuda:0"})
+    other = replace(facts, device_ids={"s1": "uuid of cuda:1"})
+    known = [
+        replace(done(0, 100), facts=facts),
+        done(1, 10),
+        replace(told(2, "measuring", rate_mflop_s=5, workload="fp16"), facts=other),
+        told(3, "measuring", rate_mflop_s=7, workload="fp16"),
+        replace(told(4, "failed"), facts=facts),
+    ]
+    view = view_of(5, known)
+    assert [line.place for line in view.nodes] == ["void", "done", "measuring", "measuring", "failed"]
+    assert view.certified_mflop_s == {"intelligent": 10}
+    assert view.live_mflop_s == {"fp16": 7}
+    assert view.nodes[0].message == "the serial of cuda:0 is the uuid of cuda:1 of n2 too [duplicate-device]"
+    del known[2]
+    assert view_of(5, known).certified_mflop_s == {"intelligent": 110}  # one record of the device can be collected
 
 
 # --- late and slow ---

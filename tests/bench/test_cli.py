@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from bench.errors import PetasealError
 from bench.record import NodeRecord, config_path
 from tests.bench.app import app
-from tests.bench.processes import workers
+from tests.bench.processes import children, workers
 
 SLOW = {"default": {"rate_gflop_s": {"fp16": 700, "fp64": 700}}}
 
@@ -77,7 +77,7 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> None:
 def quick(tmp_path: Path) -> Path:
     """Return the file of a profile as short as its grade allows."""
     text = config_path("profiles", "smoke.yaml").read_text()
-    text = text.replace("window_ns: 4_000_000_000", "window_ns: 3_200_000_000")
+    text = text.replace("window_ns: 8_000_000_000", "window_ns: 3_400_000_000")
     file = tmp_path / "quick.yaml"
     text = text.replace("profile: smoke", "profile: quick")  # an installed name means the installed profile
     file.write_text(text.replace("warmup_ns: 2_000_000_000", "warmup_ns: 300_000_000"))
@@ -104,6 +104,38 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     assert plan["shapes"]["fp16"][0] == "128x128x128"
     assert "4 s measured" in call(*smoke(tmp_path, "--dry-run"))
     assert list(tmp_path.iterdir()) == []
+
+
+def planned(tmp_path: Path, *options: str) -> dict[str, Any]:
+    return json.loads(call("run", "--dry-run", "--json", "--out", tmp_path / "out", *options))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("options", "workloads"),
+    [
+        ("--device fake:8", "fp16"),
+        ("--device cpu", "fp64"),
+        ("--device cpu --class general", "fp32"),
+        ("--device fake:8 --also fp64,fp16-tuned", "fp16 fp64 fp16-tuned"),
+        ("--device fake:8 --precision fp64-tuned --also bf16", "fp64-tuned bf16"),
+        ("--device fake:1 --profile smoke", "fp16 fp32 fp64"),
+        ("--device cpu --profile smoke", "fp16 fp32 fp64"),
+    ],
+)
+def test_a_run_measures_what_counts_in_the_class_of_its_devices(tmp_path: Path, options: str, workloads: str) -> None:
+    assert " ".join(planned(tmp_path, *options.split())["workloads"]) == workloads
+
+
+def test_a_dry_run_of_an_intelligent_node_tells_less_than_twenty_minutes(tmp_path: Path) -> None:
+    plan = planned(tmp_path, "--device", "fake:8", "--profile", "certification")
+    told = plan["estimate"]
+    assert plan["duration_ns"] == told["duration_ns"] <= 20 * 60 * 10**9
+    assert told["device_s"] == 8 * told["duration_ns"] // 10**9
+    assert (told["peak_power_mw"], told["energy_j"]) == (None, None)  # nobody rates these fakes
+    text = call("run", "--dry-run", "--device", "fake:8", "--profile", "certification", "--out", tmp_path / "out")
+    assert "duration   about 17.3 min" in text
+    assert "cards      about 2.3 card hours" in text
+    assert "power      not known, nor the energy: no rating" in text
 
 
 def test_help_has_an_example() -> None:
@@ -144,6 +176,8 @@ def test_a_run_without_any_figure_is_written_and_exits_1(tmp_path: Path) -> None
         (("--device", "fake:0"), "no-device"),
         (("--device", "fake:1025"), "no-device"),
         (("--precision", "fp8"), "unknown-precision"),
+        (("--also", "fp8"), "unknown-precision"),
+        (("--class", "ai"), "usage"),
         (("--precision", "fp16,fp16"), "unknown-precision"),
         (("--profile", "quick"), "unknown-name"),
         (("--kernel", "gemm-absent"), "unknown-kernel"),
@@ -177,6 +211,23 @@ def test_an_environment_that_enables_emulation(tmp_path: Path, monkeypatch: pyte
     assert "NVIDIA_TF32_OVERRIDE" in str(error)
 
 
+def test_a_variable_of_a_widely_used_image_is_taken_from_the_workers_and_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1")
+    more = ("--device", "fake:1", "--precision", "fp16", "--json", "--out", tmp_path / "out")
+    process = start(tmp_path, "run", "--profile", quick(tmp_path), *more)
+    until(lambda: len(children(process.pid)) == 1)
+    (worker,) = children(process.pid)
+    variables = Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert b"PETASEAL_STATE=" + os.fsencode(tmp_path / "state") in variables
+    assert not [variable for variable in variables if variable.startswith(b"TORCH_ALLOW")]
+    record = json.loads(Path(json.loads(out)["record"]).read_bytes())["record"]
+    assert record["environment"]["unset"] == ["TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"]
+
+
 @pytest.mark.parametrize("whole_group", [False, True])
 def test_ctrl_c_ends_everything_and_writes_nothing(tmp_path: Path, whole_group: bool) -> None:
     process = start(tmp_path, *smoke(tmp_path))
@@ -198,7 +249,7 @@ def test_killing_the_parent_leaves_no_record_and_no_worker(tmp_path: Path) -> No
     process.kill()
     process.communicate(timeout=30)
     until(lambda: workers(str(tmp_path)) == [], 10)
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.suffix != ".lock"] == []
 
 
 def test_help_imports_nothing_heavy() -> None:

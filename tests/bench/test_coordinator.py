@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 
 from bench.campaign.board import Overview
 from bench.campaign.coordinator import MOST_SUBMISSIONS, Coordinator, Plan, gangs
+from bench.campaign.show import lines
 from bench.clock import SimulatedClock
 from bench.errors import InputError, PetasealError, RefusedError
 from bench.launchers.base import EngineNode, Gang, GangState
-from bench.record import Campaign
+from bench.record import Campaign, encode
 from bench.record.folder import Facts, Folder, Published, State, Status, Sums
 from bench.units import utc_ns, utc_text
-from tests.bench.campaigns import PROFILE, SECOND_NS, at, campaign_of, lay, pool_of, roster_of
+from tests.bench.campaigns import PROFILE, SECOND_NS, at, campaign_of, chose, lay, pool_of, roster_of
 from tests.bench.fleet import BEGIN_NS
 
 PLAN = Plan(
@@ -62,6 +63,15 @@ class Node:
     silent: tuple[float, float] = (NEVER, NEVER)  # seconds of the campaign in which it tells nothing
     dies: float = NEVER  # second of the campaign from which on it is gone
     driver: str = "570.1"
+    serial: str = ""  # of a device
+    chooses: int = 8192  # m, n and k of its fixed shape
+    anew: float = 0  # seconds that it takes to prepare another shape
+    says: str | None = None
+
+
+def facts_of(node: Node) -> Facts:
+    own = {node.serial: "serial of cuda:0"} if node.serial else {}
+    return Facts(8, ("NVIDIA H200",), (node.driver,), "kernel", 1_000_000, 10**12, (), device_ids=own)
 
 
 @dataclass
@@ -83,6 +93,7 @@ class Engine:
     states: dict[str, State] = field(default_factory=dict)
     retried: list[str] = field(default_factory=list)
     cancelled: int = 0
+    settled_s: float | None = None  # when shapes were first seen
     gangs: dict[str, Gang] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -147,7 +158,9 @@ class Engine:
         away, self.away = self.away, (NEVER, NEVER)  # the nodes go on whether the engine answers or not
         ended = {name for gang in self.gangs.values() if self.state(gang).phase == "ended" for name in gang.nodes}
         self.away = away
-        published = self.folder.started()
+        published, settled = self.folder.started(), self.folder.settled()
+        if settled is not None and self.settled_s is None:
+            self.settled_s = self.now
         for name, since in list(self.started.items()):
             node = self.nodes[name]
             if name in ended or not since <= self.now < node.dies or node.silent[0] <= self.now < node.silent[1]:
@@ -156,6 +169,7 @@ class Engine:
                 continue
             self.states[name] = state = self.state_of(name, node, self.now - since, published)
             ready_at = utc_text(BEGIN_NS + int((since + node.ready) * SECOND_NS))
+            chosen = () if state in ("preparing", "failed") else (chose(node.chooses),)
             sums = {"fp16": Sums(2, 1000, 0, 0)} if state == "done" else {}
             self.folder.write_status(
                 Status(
@@ -164,9 +178,10 @@ class Engine:
                     utc_text(self.clock.utc_ns()),
                     at(since),
                     ready_at=ready_at if self.now - since >= node.ready else None,
-                    facts=Facts(8, ("NVIDIA H200",), (node.driver,), "kernel", 1_000_000, 10**12, ()),
+                    facts=facts_of(node),
+                    chosen=chosen,
                     sums=sums,
-                    message="out of memory" if state == "failed" else None,
+                    message="out of memory" if state == "failed" else node.says,
                 )
             )
 
@@ -178,8 +193,10 @@ class Engine:
             return "aborted"
         if since < node.ready:
             return "preparing"
+        if self.settled_s is None or self.now < self.settled_s + node.anew:
+            return "prepared"
         if published is None or self.clock.utc_ns() < utc_ns(published.starts_at):
-            return "ready"
+            return "ready" if published is None or self.ids[name] not in published.refused else "failed"
         over = self.clock.utc_ns() > utc_ns(published.starts_at) + self.campaign.closes_ns
         return "done" if over else "measuring"
 
@@ -194,10 +211,12 @@ class Run:
     clock: MortalClock
     plan: Plan
     remarks: list[str] = field(default_factory=list)
+    settled: set[bytes] = field(default_factory=set)
     published: list[tuple[float, Published, frozenset[str]]] = field(default_factory=list)  # when, what, who was ready
 
     def watch(self, view: Overview) -> None:
-        """Note each T0 that is ever seen, and who was ready by then."""
+        """Note each T0 that is ever seen, who was ready by then, and each settlement of shapes."""
+        self.settled.add(encode(self.folder.settled()))
         found = self.folder.started()
         if found is not None and (not self.published or self.published[-1][1] != found):
             ready = frozenset(line.name for line in view.nodes if line.place == "ready")
@@ -270,6 +289,32 @@ def test_what_is_not_uniform_is_said_before_the_start(tmp_path: Path) -> None:
     assert not any("before the start" in remark for remark in a_launch(tmp_path / "same").remarks)
 
 
+def test_nodes_with_one_device_are_refused_before_the_start(tmp_path: Path) -> None:
+    run = a_run(tmp_path, n1=Node(serial="s1"), n2=Node(serial="s1", ready=9), n3=Node(serial="s3"))
+    view = run.launch()
+    ((_, published, _),) = run.published
+    assert published.ready == 2
+    assert [run.engine.ids[name] in published.refused for name in ("n0", "n1", "n2", "n3")] == [0, 1, 1, 0]
+    assert places(view) == {"n0": "done", "n1": "failed", "n2": "failed", "n3": "done"}
+    assert view.certified_mflop_s == {"intelligent": 2 * 1000}
+    (said,) = [remark for remark in run.remarks if "duplicate-device" in remark]
+    assert said.startswith("before the start: serial of cuda:0 on n1, serial of cuda:0 on n2 are the same")
+
+
+def test_a_node_that_never_comes_refuses_nobody(tmp_path: Path) -> None:
+    run = a_run(tmp_path, n1=Node(serial="s1"), n2=Node(serial="s1", fails=(2, 2, 2)))
+    view = run.launch()
+    assert places(view)["n1"] == "done"
+    assert run.published[0][1].refused == {}
+
+
+def test_with_every_node_two_that_are_one_are_not_all(tmp_path: Path) -> None:
+    plan = PLAN._replace(require_all=True)
+    run = a_run(tmp_path, plan=plan, n1=Node(serial="s1"), n2=Node(serial="s1"))
+    assert "2 of 4 nodes are ready" in str(run.refused("campaign-not-ready"))
+    assert any("duplicate-device" in remark for remark in run.remarks)
+
+
 def a_launch(place: Path) -> Run:
     run = a_run(place)
     run.launch()
@@ -328,6 +373,110 @@ def test_the_campaign_s_time_has_passed_before(tmp_path: Path) -> None:
     run.clock.sleep_ns(51 * SECOND_NS)
     run.refused("campaign-window-passed")
     assert run.engine.submissions == []
+
+
+# --- shapes ---
+
+
+def settled_shape(run: Run) -> tuple[int, int, int]:
+    """Return the one settled shape: its size, the devices that told a choice, and those that chose it."""
+    settled = run.folder.settled()
+    assert settled is not None
+    (one,) = settled.shapes
+    return one.shape.m, one.devices, one.chosen_by
+
+
+def test_the_smallest_choice_is_settled_before_the_start_and_said(tmp_path: Path) -> None:
+    run = a_run(tmp_path, n1=Node(chooses=4096), n2=Node(anew=20))
+    view = run.launch()
+    assert settled_shape(run) == (4096, 8, 2)
+    ((second, _, ready),) = run.published
+    assert ready == {"n0", "n1", "n2", "n3"}
+    assert second >= 5 + 20  # a node that prepares anew is waited for
+    (said,) = [remark for remark in run.remarks if "4096" in remark]
+    choice = "fp16 of NVIDIA H200: 4096 x 4096 x 4096, the choice of 2 of 8 devices"
+    assert said == f"{choice}, on n1; the others prepare anew"
+    assert [str(shape) for shape in view.shapes] == [choice]
+    assert f"shape      {choice}" in lines(view)
+    assert not any("prepare anew" in remark for remark in a_launch(tmp_path / "same").remarks)
+
+
+def test_a_node_that_is_late_has_no_say(tmp_path: Path) -> None:
+    run = a_run(tmp_path, n2=Node(ready=70, chooses=4096))
+    view = run.launch()
+    assert settled_shape(run) == (8192, 6, 6)
+    assert places(view)["n2"] == "done"
+
+
+def test_a_node_has_a_say_as_long_as_the_campaign_may_not_start(tmp_path: Path) -> None:
+    run = a_run(tmp_path, starts_from=at(300), n2=Node(ready=100, chooses=4096))
+    run.launch()
+    assert settled_shape(run) == (4096, 8, 2)
+
+
+def test_a_node_that_is_refused_has_no_say(tmp_path: Path) -> None:
+    run = a_run(tmp_path, n1=Node(serial="s", chooses=4096), n2=Node(serial="s"))
+    run.launch()
+    assert settled_shape(run) == (8192, 4, 4)
+
+
+def test_a_choice_that_is_not_registered_is_none(tmp_path: Path) -> None:
+    run = a_run(tmp_path, n1=Node(chooses=77))
+    run.launch()
+    assert settled_shape(run) == (8192, 6, 6)
+
+
+def test_a_node_that_never_ends_to_prepare_anew_is_not_waited_for(tmp_path: Path) -> None:
+    run = a_run(tmp_path, plan=PLAN._replace(settle_timeout_ns=90 * SECOND_NS), n1=Node(anew=NEVER))
+    view = run.launch()
+    ((second, published, ready),) = run.published
+    assert second >= 5 + 90
+    assert published.ready == 3
+    assert ready == {"n0", "n2", "n3"}
+    assert places(view)["n1"] == "prepared"
+
+
+def test_a_node_that_fails_while_it_prepares_anew_is_started_again(tmp_path: Path) -> None:
+    run = a_run(tmp_path, n1=Node(chooses=4096), n2=Node(anew=30, fails=(15,)))
+    view = run.launch()
+    assert run.engine.retried == ["n2"]
+    assert view.places["done"] == 4
+    assert settled_shape(run) == (4096, 8, 2)
+
+
+def test_killed_between_the_shapes_and_the_start_it_settles_nothing_anew(tmp_path: Path) -> None:
+    run = a_run(tmp_path, n1=Node(chooses=4096), n2=Node(anew=40))
+    run.clock.dies_ns = 20 * SECOND_NS
+    with pytest.raises(Killed):
+        run.launch()
+    before = run.folder.settled()
+    assert (before is not None, run.folder.started()) == (True, None)
+    run.engine.nodes["n3"].chooses = 1024  # what is told after the shapes were settled changes nothing
+    assert run.launch().places["done"] == 4
+    assert run.folder.settled() == before
+    ((_, _, ready),) = run.published
+    assert ready == {"n0", "n1", "n2", "n3"}
+
+
+def test_launched_again_long_after_the_shapes_it_waits_for_nodes_that_prepare_anew(tmp_path: Path) -> None:
+    """The time for that runs from when a node could begin, not from when the shapes were settled."""
+    plan = PLAN._replace(require_all=True, settle_timeout_ns=90 * SECOND_NS)
+    run = a_run(tmp_path, plan=plan, n1=Node(chooses=4096), n2=Node(anew=NEVER))
+    run.refused("campaign-not-ready")
+    run.clock.sleep_ns(300 * SECOND_NS)
+    run.engine.nodes = {name: Node(anew=40) for name in run.engine.nodes}
+    run.engine.settled_s = run.engine.now + 5  # seen by nodes once they have prepared again
+    run.engine.began.clear()
+    assert run.launch().places["done"] == 4
+    assert run.remarks.count("4 of 4 nodes are ready; all start at " + run.published[0][1].starts_at) == 1
+
+
+def test_what_a_ready_node_cannot_measure_is_said_before_the_start(tmp_path: Path) -> None:
+    reason = "fake:0 fp16: shape-not-settled: 8192 x 8192 x 8192 is settled for its model"
+    run = a_run(tmp_path, n1=Node(says=reason))
+    run.launch()
+    said = f"before the start: n1: {reason}"
+    assert run.remarks.index(said) < run.remarks.index(next(r for r in run.remarks if "all start at" in r))
 
 
 # --- failures ---
@@ -530,6 +679,7 @@ SCRIPTS: tuple[dict[str, Any], ...] = (
     {"n1": Node(dies=22), "n2": Node(silent=(10, 45))},
     {"queued_s": 20, "away": (5, 33)},
     {"pools": "aabb", "queued_s": 7},
+    {"n1": Node(chooses=4096), "n2": Node(anew=30)},
 )
 
 
@@ -550,6 +700,7 @@ def test_killed_at_any_moment_it_goes_on(script: dict[str, Any], moments: list[i
         assert len(run.published) == 1
         ((second, published, ready),) = run.published
         assert run.folder.started() == published
+        assert run.settled <= {b"null", run.folder.shapes_file.read_bytes().strip()}  # shapes are settled once too
         assert run.campaign.start_problem(published.starts_at) is None
         nodes = run.engine.nodes
         unready = nodes.keys() - ready

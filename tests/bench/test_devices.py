@@ -12,13 +12,13 @@ from msgspec.structs import replace
 import bench.devices
 from bench.clock import SimulatedClock
 from bench.devices import DEVICES, backend_names, check_recordable, load_backend, select_devices
-from bench.devices.cpu import Cpu, max_clock_mhz, name_of, usable_cpus
+from bench.devices.cpu import Cpu, max_clock_mhz, name_of
 from bench.devices.fake import Fake
 from bench.environment import derived_id
 from bench.errors import InputError
 from bench.record import config_path
 from bench.scenario import Scenario
-from bench.sensors import CpuSource
+from bench.sensors import CpuSource, energy_between
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +43,7 @@ def test_the_table_and_the_files_agree() -> None:
         "cuda_visible",
         "libcuda",
         "nvml",
+        "nvml_settings",
         "pci",
         "smi",
         "cuda_visible",
@@ -130,21 +131,48 @@ def test_an_x86_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("quota", "units"),
-    [
-        ({"sys/fs/cgroup/cpu.max": "max 100000"}, 8),
-        ({"sys/fs/cgroup/cpu.max": "250000 100000"}, 3),
-        ({"proc/self/cgroup": "0::/a/b", "sys/fs/cgroup/a/b/cpu.max": "200000 100000"}, 2),
-        ({"sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000"}, 8),
-        ({"sys/fs/cgroup/cpu/cpu.cfs_quota_us": "50000", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000"}, 1),
-    ],
+    ("name", "text"), [("product_uuid", "4c4c4544-0042-3110-8052-b4c04f4e3533"), ("product_serial", "CN77")]
 )
-def test_a_cgroup_quota_limits_the_cores(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: dict[str, str], units: int
+def test_a_processor_keeps_its_identity_under_another_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    root = tree(tmp_path, X86 | cores(8) | {f"sys/class/dmi/id/{name}": f"{text}\n"})
+    found = []
+    for machine in ("ab" * 16, "cd" * 16):
+        monkeypatch.setattr("bench.devices.cpu.machine_id", lambda own=machine: own)
+        found += Cpu(root).find(None)
+    assert found[0] == found[1]
+    assert found[0].model.obtained["uuid"] == "host_attested"
+    assert text not in str(found[0])
+
+
+def test_a_placeholder_of_the_firmware_is_no_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.devices.cpu.machine_id", lambda: "ab" * 16)
+    told = {"product_uuid": "03000200-0400-0500-0006-000700080009", "product_serial": "Default string"}
+    ((_, device),) = Cpu(tree(tmp_path, X86 | {f"sys/class/dmi/id/{n}": t for n, t in told.items()})).find(None)
+    assert device.uuid == derived_id("cpu", "ab" * 16)
+
+
+IN_A_JOB = {
+    "proc/self/cgroup": "0::/job/step",
+    "proc/self/mountinfo": "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw",
+}
+
+
+@pytest.mark.parametrize(("quota", "units"), [("max", 8), ("250000", 3), ("200000", 2), ("50000", 1)])
+def test_a_quota_of_the_job_limits_the_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, units: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
-    ((model, _),) = Cpu(tree(tmp_path, X86 | cores(8) | quota)).find(None)
+    job = IN_A_JOB | {"sys/fs/cgroup/job/cpu.max": f"{quota} 100000", "sys/fs/cgroup/job/step/cpu.max": "max 100000"}
+    ((model, _),) = Cpu(tree(tmp_path, X86 | cores(8) | job)).find(None)
     assert model.units == units
+
+
+def test_a_memory_limit_of_the_job_limits_the_operands(tmp_path: Path) -> None:
+    job = IN_A_JOB | {"sys/fs/cgroup/job/memory.max": "400000", "sys/fs/cgroup/job/memory.current": "100000"}
+    cpu = Cpu(tree(tmp_path, X86 | cores(8) | job))
+    assert cpu.open(cpu.find(None)[0], SimulatedClock()).memory_bytes() == 150_000
 
 
 def test_affinity_limits_cores_and_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +252,6 @@ def test_a_machine_that_tells_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (model.cache_bytes, model.max_clock_mhz, model.memory_bytes, model.firmware) == (None,) * 4
     assert (model.vendor, model.units, model.instruction_set) == ("unknown", 2, None)
     assert device.uuid
-    assert usable_cpus(tmp_path) == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -304,6 +331,36 @@ def test_the_clock_comes_from_cpuinfo_where_there_is_no_cpufreq(tmp_path: Path) 
 
 def test_sensors_of_a_machine_that_tells_nothing(tmp_path: Path) -> None:
     assert set(sensors(tmp_path)[0].read()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "range_uj", "used"),
+    [
+        (100, 350, 0, 250),
+        (100, 100, 1_000, 0),
+        (900, 100, 1_000, 200),  # it began again
+        (900, 100, 0, None),  # the same, and nobody knows where
+        (500, 0, 1_000, 500),
+        (400, 0, 1_000, None),  # it would have used more than half of its range: it was reset
+        (5_000, 4_900, 1_000, None),  # beyond what it says it counts to
+        (1_100, 200, 1_000, None),
+        (900, 100, -5, None),
+    ],
+)
+def test_energy_between_two_readings_is_never_negative(first: int, last: int, range_uj: int, used: int | None) -> None:
+    assert energy_between(first, last, range_uj) == used
+
+
+def test_power_is_unknown_for_the_time_in_which_a_counter_without_a_range_began_again(tmp_path: Path) -> None:
+    rapl = "sys/class/powercap/intel-rapl:0"
+    tree(tmp_path, {f"{rapl}/name": "package-0\n", f"{rapl}/energy_uj": "900000"})
+    source, clock = sensors(tmp_path)
+    told = [source.read().power_mw]
+    for energy_uj in ("100000", "600000"):
+        clock.sleep_ns(10**9)
+        tree(tmp_path, {f"{rapl}/energy_uj": energy_uj})
+        told.append(source.read().power_mw)
+    assert told == [None, None, 500]
 
 
 def test_an_energy_counter_for_root_only_is_unknown(tmp_path: Path) -> None:

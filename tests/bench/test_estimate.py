@@ -10,14 +10,15 @@ import pytest
 from msgspec.structs import replace
 
 import bench.campaign.preflight
-from bench.campaign.estimate import CONCLUDE_NS, HOST_MW, PREPARE_NS, Estimate, estimate
-from bench.campaign.preflight import NEEDED_BYTES, fleet_problems, look, some
+from bench.campaign.estimate import CONCLUDE_NS, HOST_MW, PREPARE_NS, Estimate, Load, estimate, estimate_of
+from bench.campaign.preflight import NEEDED_BYTES, fleet_problems, look, twins, with_identities
 from bench.campaign.show import show_check
 from bench.devices import select_devices
+from bench.devices.base import Faulty
 from bench.profile import load_profile
-from bench.record import NodeClock
+from bench.record import ExpectedPool, NodeClock
 from bench.record.folder import Facts, alike
-from bench.record.windows import windows
+from bench.record.windows import named_workloads, windows
 from tests.bench.campaigns import FP16, SECOND_NS, campaign_of, node_id, pool_of, roster_of
 
 STANDARD = load_profile("standard")
@@ -86,6 +87,64 @@ def test_duration_covers_everything_and_load_is_a_part_of_it() -> None:
     assert found.duration_ns - without.duration_ns == 30 * SECOND_NS * len(campaign.windows)
 
 
+# --- what a certification of eight cards costs (facts of 8 x H200) ---
+
+CERTIFICATION = load_profile("certification")
+
+
+def certification(cores: int, *names: str, ramp_s: int = 15, power_mw: int | None = 700_000) -> Estimate:
+    measured = windows(CERTIFICATION, named_workloads(CERTIFICATION, names), ramp_s * SECOND_NS)
+    pools = (ExpectedPool(pool="main", workloads=names),)
+    campaign = replace(campaign_of(1, ramp_s, CERTIFICATION), windows=measured, pools=pools)
+    return estimate_of(campaign, CERTIFICATION, [Load(1, 8, power_mw, measured, cores)])
+
+
+def minutes(found: Estimate) -> float:
+    return found.duration_ns / 60e9
+
+
+@pytest.mark.parametrize(("cores", "prepare_s", "expected"), [(96, 85, 16.5), (16, 160, 17.8)])
+def test_an_intelligent_node_takes_less_than_twenty_minutes(cores: int, prepare_s: int, expected: float) -> None:
+    found = certification(cores, "fp16")
+    assert found.prepare_ns == prepare_s * SECOND_NS
+    assert minutes(found) == pytest.approx(expected, abs=0.05)
+    assert (found.device_s or 0) / 3600 == pytest.approx(8 * minutes(found) / 60, abs=0.01)
+    assert f"about {expected} min" in "\n".join(found.lines())
+
+
+def test_the_cards_of_a_centre_are_taken_for_27_800_hours() -> None:
+    assert 100_800 * certification(96, "fp16").duration_ns / 3600e9 == pytest.approx(27_800, rel=0.005)
+
+
+def test_a_supercomputing_node_takes_18_to_19_minutes() -> None:
+    assert [round(minutes(certification(cores, "fp64"))) for cores in (96, 16)] == [18, 19]
+
+
+def test_another_precision_or_the_tuned_shape_takes_its_window_again_and_its_operands() -> None:
+    one = certification(96, "fp16", ramp_s=0)
+    window_ns = CERTIFICATION.warmup_ns + CERTIFICATION.window_ns + CERTIFICATION.guard_ns
+    assert window_ns / 60e9 == pytest.approx(13.75)
+    for more, least_s, most_s in (("fp16-tuned", 15, 16), ("fp64", 135, 136)):
+        extra_ns = certification(96, "fp16", more, ramp_s=0).duration_ns - one.duration_ns - window_ns
+        assert least_s * SECOND_NS <= extra_ns <= most_s * SECOND_NS
+
+
+def test_in_a_mixed_centre_each_card_is_loaded_and_taken_for_its_own_windows_alone() -> None:
+    both = windows(CERTIFICATION, named_workloads(CERTIFICATION, ("fp16", "fp64")))
+    pools = ExpectedPool(pool="a", workloads=("fp16",)), ExpectedPool(pool="b", workloads=("fp64",))
+    campaign = replace(campaign_of(3, 0, CERTIFICATION, pools="aab"), windows=both, pools=pools)
+    rosters = pool_of("a"), pool_of("b", devices_per_node=8, power_mw=400_000)
+    found = estimate(campaign, CERTIFICATION, roster_of(campaign, rosters))
+    powers = 2 * (HOST_MW + 2 * 700_000), HOST_MW + 8 * 400_000
+    loads_ns = [
+        w.closes_ns - w.load_ns + CERTIFICATION.guard_ns + CERTIFICATION.accompanied_ns(w.workload) for w in both
+    ]
+    assert found.peak_power_mw == max(powers)
+    assert found.energy_j == sum(mw * ns for mw, ns in zip(powers, loads_ns, strict=True)) // 10**12
+    assert found.device_s is not None
+    assert found.device_s < found.duration_ns // SECOND_NS * 12
+
+
 # --- one node ---
 
 
@@ -105,6 +164,15 @@ def test_a_node_in_order(tmp_path: Path) -> None:
     (found,) = facts.found
     assert found.names == ("fake:0", "fake:1")
     assert found.device.device == "fake:0"
+
+
+def test_a_lost_device_is_said_of_its_node_and_is_no_model_of_it(tmp_path: Path) -> None:
+    sound, other = select_devices("fake:2")
+    lost = Faulty(replace(other.model, model="unknown"), other.device, "device-lost", "has fallen off the bus")
+    facts = look([sound, lost], pool_of(), tmp_path, clock(1000))
+    assert facts.problems == ("fake:1: has fallen off the bus (device-lost)",)
+    assert facts.models == (f"{sound.model.vendor} {sound.model.model}",)
+    assert [found.names for found in facts.found] == [("fake:0",)]
 
 
 def test_devices_are_alike_that_differ_only_in_the_values_of_their_identities() -> None:
@@ -166,6 +234,48 @@ def test_what_is_not_uniform(changes: dict[str, Any], sentence: str) -> None:
     assert fleet_problems(facts, roster_of(campaign_of(5))) == [sentence]
 
 
+def test_nodes_that_share_a_machine_or_a_device() -> None:
+    own = {
+        node_id(i): replace(FACTS, device_ids={f"d{i}": "uuid of cuda:0"}, machine_ids={f"m{i}": "machine id"})
+        for i in range(6)
+    }
+    assert fleet_problems(own, roster_of(campaign_of(6))) == []
+    assert twins(own, {}) == {}
+    clone = {"d1": "uuid of cuda:3", "m": "serial of cuda:3"}
+    facts = {
+        **own,
+        node_id(1): replace(own[node_id(1)], device_ids={"d1": "uuid of cuda:0", "m": "serial of cuda:1"}),
+        node_id(2): replace(own[node_id(2)], device_ids=clone, machine_ids={"m1": "machine id"}),
+        node_id(5): replace(own[node_id(5)], device_ids={"d4": "board of npu:0"}),
+    }
+    machine, cards, parts = fleet_problems(facts, roster_of(campaign_of(6)))
+    assert machine == "n1, n2 have one machine id: they are one machine, or copies of one image"
+    assert cards.startswith("uuid of cuda:0 on n1, uuid of cuda:3 on n2 are the same (2 identities): none of")
+    assert parts.startswith("uuid of cuda:0 on n4, board of npu:0 on n5 are the same (one identity): none of")
+    refused = twins(facts, {node_id(1): "n1"})
+    assert refused.keys() == {node_id(i) for i in (1, 2, 4, 5)}
+    assert refused[node_id(2)] == "the uuid of cuda:3 is the uuid of cuda:0 of n1 too [duplicate-device]"
+
+
+def test_what_a_node_tells_of_its_identities_is_of_one_campaign(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.campaign.preflight, "machine_identities", lambda: {"machine id": "ab" * 16})
+    fakes, real = select_devices("fake:2"), select_devices("cpu")
+    one, again, other = (with_identities(FACTS, fakes + real, challenge) for challenge in ("5eed", "5eed", "5eef"))
+    assert one == again
+    assert sorted(one.device_ids.values()) == [
+        *("serial of fake:0", "serial of fake:1", "uuid of cpu:0", "uuid of fake:0", "uuid of fake:1")
+    ]
+    assert list(one.machine_ids.values()) == ["machine id"]
+    assert one.device_ids.keys().isdisjoint(other.device_ids)
+    assert one.machine_ids.keys().isdisjoint(other.machine_ids)
+    assert with_identities(FACTS, fakes, "5eed").machine_ids == {}  # each plays a machine of its own
+    die = replace(fakes[0].device, serial="165012", parent="par1")
+    parts = [fakes[0]._replace(device=die), fakes[1]._replace(device=replace(die, device="fake:1", uuid="f2"))]
+    assert sorted(with_identities(FACTS, parts, "5eed").device_ids.values()) == [
+        *("board of fake:0", "parent of fake:0", "uuid of fake:0", "uuid of fake:1")
+    ]
+
+
 def test_one_problem_of_many_nodes_is_one_sentence() -> None:
     bad = replace(FACTS, problems=("has no time",))
     facts = {node_id(i): bad if i < 5 else FACTS for i in range(8)}
@@ -176,11 +286,6 @@ def test_pools_may_differ_from_each_other() -> None:
     campaign = campaign_of(4, pools="aabb")
     facts = {node_id(i): FACTS if i < 2 else replace(FACTS, models=("nvidia H100",), devices=4) for i in range(4)}
     assert fleet_problems(facts, roster_of(campaign, (pool_of("a"), pool_of("b")))) == []
-
-
-def test_some_of_many() -> None:
-    assert some("abc") == "a, b, c"
-    assert some("abcd") == "a, b, c and 1 more"
 
 
 def test_what_a_check_shows() -> None:

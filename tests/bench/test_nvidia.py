@@ -72,6 +72,7 @@ def test_everything_that_identifies_a_gpu(tmp_path: Path) -> None:
         "die_id": None,
         "pci_address": "0000:b3:00.0",
         "parent": None,
+        "numa_node": None,
         "nominal_mflop_s": told["nominal_mflop_s"],
         "expected": told["expected"],
         "model": {
@@ -94,6 +95,11 @@ def test_everything_that_identifies_a_gpu(tmp_path: Path) -> None:
             "cache_bytes": 2**20,
             "units": 132,
             "max_clock_mhz": 1980,
+            "locked_clock_mhz": None,
+            "power_limit_mw": None,
+            "power_limit_default_mw": None,
+            "power_limit_max_mw": None,
+            "modes": {"compute": "default", "ecc": "on", "mig": "off", "persistence": "off"},
             "instruction_set": None,
             "source": "nvml",
             "exposes": ["power", "clock", "temperature", "throttle", "ecc", "processes"],
@@ -127,12 +133,152 @@ def test_what_the_driver_does_not_tell_is_null(
     assert told["uuid"] == uuid(0)
 
 
+def test_how_a_gpu_is_set_stands_in_the_record(tmp_path: Path) -> None:
+    limits = {"power_limit": 500_000, "default_limit": 700_000, "max_limit": 700_000, "app_clock": 1_620}
+    (told,) = devices(tmp_path, "confidential 1\n" + gpu(0, **limits, persistence=1, compute=3, ecc=0, ecc_pending=1))
+    model = told["model"]
+    named = ("power_limit_mw", "power_limit_default_mw", "power_limit_max_mw", "locked_clock_mhz")
+    assert [model[name] for name in named] == [500_000, 700_000, 700_000, 1_620]
+    assert model["modes"] == {
+        "compute": "exclusive-process",
+        "confidential": "on",
+        "ecc": "off",
+        "ecc-pending": "on",
+        "mig": "off",
+        "persistence": "on",
+    }
+
+
+def test_how_a_gpu_is_set_is_shown(tmp_path: Path) -> None:
+    limits = {"power_limit": 500_000, "default_limit": 700_000, "app_clock": 1_620, "ecc": 0, "ecc_pending": 1}
+    script = gpu(0, **limits)
+    env = environment(tmp_path, script, PETASEAL_STATE=str(tmp_path / "state"))
+    command = [sys.executable, "-m", "certify", "devices", "--device", "cuda:0"]
+    printed = subprocess.run(command, env=env, capture_output=True, text=True).stdout
+    assert (
+        "set to: power limit 500 W (by default 700 W), clock of applications 1620 MHz, "
+        "compute default, ecc off (on after a reset), mig off, persistence off"
+    ) in " ".join(printed.split())
+
+
+def test_a_mode_that_is_not_reported_is_left_out(tmp_path: Path) -> None:
+    (told,) = devices(
+        tmp_path, "answer nvmlDeviceGetComputeMode 3\nanswer nvmlDeviceGetMigMode 13\n" + gpu(0, compute=9)
+    )
+    assert told["model"]["modes"] == {"ecc": "on", "persistence": "off"}
+
+
+def test_an_instance_has_its_gpus_modes_and_none_of_its_limits(tmp_path: Path) -> None:
+    (told,) = devices(tmp_path, gpu(0, mig_mode=1, power_limit=500_000, max_limit=700_000, app_clock=1_620) + mig(0))
+    model = told["model"]
+    assert (model["power_limit_mw"], model["power_limit_max_mw"], model["locked_clock_mhz"]) == (None, None, 1_620)
+    assert model["modes"]["mig"] == "on"
+
+
 def test_an_older_driver_lists_the_same(tmp_path: Path) -> None:
     assert uuids(tmp_path, TWO, libraries=built(old=True)) == [uuid(0), uuid(1)]
 
 
 def test_a_lost_gpu_takes_no_other_along(tmp_path: Path) -> None:
     assert uuids(tmp_path, gpu(0, lost=1) + gpu(1), CUDA_VISIBLE_DEVICES="1") == [uuid(1)]
+
+
+LOST_AND_HEALTHY = gpu(0, lost=1) + gpu(1)
+OF_CUDA = {"CUDA shows it": 0, "CUDA leaves it out": 1, "CUDA does not start beside it": 2}
+
+
+@pytest.mark.parametrize("cuda_lost", OF_CUDA.values(), ids=OF_CUDA)
+@pytest.mark.parametrize(
+    ("wanted", "found", "lost"),
+    [("cuda", [1], [0]), ("cuda:1", [1], []), ("cuda:0,cuda:1", [1], [0]), ("cuda:0", [], [0])],
+)
+def test_a_lost_gpu_is_listed_in_its_place_and_stops_no_other(
+    tmp_path: Path, cuda_lost: int, wanted: str, found: list[int], lost: list[int]
+) -> None:
+    told = app(tmp_path, f"cuda_lost {cuda_lost}\n" + LOST_AND_HEALTHY, "devices", "--json", "--device", wanted)
+    assert [(d["device"], d["uuid"]) for d in told["devices"]] == [(f"cuda:{index}", uuid(index)) for index in found]
+    assert [(p["code"], p["devices"][0]["device"]) for p in told["problems"]] == [
+        ("device-lost", f"cuda:{index}") for index in lost
+    ]
+    for problem in told["problems"]:
+        assert "has fallen off the bus" in problem["text"]
+        assert problem["devices"][0]["uuid"] is None
+    for device in told["devices"]:
+        assert (device["model"]["units"], device["model"]["cache_bytes"]) == (132, 2**20)
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "said"),
+    [
+        (8, "device-failed", "power cables"),
+        (11, "device-failed", "interrupts"),
+        (16, "device-failed", "must be reset"),
+        (999, "device-failed", "unknown error"),
+    ],
+)
+def test_whatever_nvml_says_of_one_gpu_it_stops_no_other(tmp_path: Path, answer: int, code: str, said: str) -> None:
+    told = app(tmp_path, gpu(0) + gpu(1, lost=answer) + gpu(2), "devices", "--json", "--device", "cuda")
+    assert [d["device"] for d in told["devices"]] == ["cuda:0", "cuda:2"]
+    (problem,) = told["problems"]
+    assert (problem["code"], problem["devices"][0]["device"]) == (code, "cuda:1")
+    assert said in problem["text"]
+
+
+@pytest.mark.parametrize(
+    ("script", "value", "found", "lost"),
+    [
+        (LOST_AND_HEALTHY, "0,1", [("cuda:1", uuid(1))], ["cuda:0"]),
+        (LOST_AND_HEALTHY, "1,0", [("cuda:0", uuid(1))], ["cuda:1"]),
+        (LOST_AND_HEALTHY, "1", [("cuda:0", uuid(1))], []),
+        (LOST_AND_HEALTHY, f"{uuid(0)},{uuid(1)}", [("cuda:1", uuid(1))], ["cuda:0"]),
+        (LOST_AND_HEALTHY, uuid(1)[:12], [("cuda:0", uuid(1))], []),
+        (gpu(7, lost=1) + PARTED, None, [("cuda:1", mig_uuid(1)), ("cuda:2", mig_uuid(2))], ["cuda:0"]),
+        (gpu(7, lost=1) + PARTED, mig_uuid(2), [("cuda:0", mig_uuid(2))], []),
+    ],
+)
+def test_visibility_beside_a_lost_gpu(
+    tmp_path: Path, script: str, value: str | None, found: list[tuple[str, str]], lost: list[str]
+) -> None:
+    more: dict[str, Any] = {} if value is None else {"CUDA_VISIBLE_DEVICES": value}
+    told = app(tmp_path, script, "devices", "--json", "--device", "cuda", **more)
+    assert [(d["device"], d["uuid"]) for d in told["devices"]] == found
+    assert [p["devices"][0]["device"] for p in told["problems"]] == lost
+
+
+def test_a_variable_that_names_nothing_beside_a_lost_gpu(tmp_path: Path) -> None:
+    for value in ("7", "", "-1", "none"):
+        assert uuids(tmp_path, LOST_AND_HEALTHY, CUDA_VISIBLE_DEVICES=value) == "device-not-visible"
+
+
+def test_a_lost_gpu_has_the_address_that_is_left_on_the_bus(tmp_path: Path) -> None:
+    for address in ("0000:b0:00.0", "0000:b1:00.0"):
+        function = tmp_path / "sys/bus/pci/devices" / address
+        function.mkdir(parents=True)
+        (function / "vendor").write_text("0x10de\n")
+        (function / "class").write_text("0x030200\n")
+    code = f"""
+import json
+from pathlib import Path
+from bench.devices.nvidia import Nvidia
+print(json.dumps([f.device.pci_address for f in Nvidia(Path({str(tmp_path)!r})).find(None)]))
+"""
+    assert call(tmp_path, LOST_AND_HEALTHY, code) == ["0000:b0:00.0", "0000:b1:00.0"]
+    assert call(tmp_path, LOST_AND_HEALTHY + gpu(2, lost=1), code) == [None, "0000:b1:00.0", None]  # which is which?
+
+
+def test_the_address_and_handle_of_a_healthy_gpu_are_found_beside_a_lost_one(tmp_path: Path) -> None:
+    """NVML answers "lost" to a search by uuid where any GPU of the node is."""
+    code = """
+import json
+from bench.clock import SystemClock
+from bench.devices.nvidia import Nvidia
+found = Nvidia().find({index!r})[0]
+opened = Nvidia().open(found, SystemClock())
+print(json.dumps([found.device.uuid, opened.source().read().power_mw, opened.memory_bytes()]))
+"""
+    told = call(tmp_path, "cuda_lost 2\n" + LOST_AND_HEALTHY, code.format(index="1"))
+    assert told == [uuid(1), 650_000, 2 * GIB * 9 // 10]
+    assert call(tmp_path, gpu(3, lost=1) + PARTED, code.format(index="2"))[::2] == [mig_uuid(2), GIB // 2 * 9 // 10]
 
 
 # --- order and visibility ---
@@ -336,6 +482,44 @@ def test_a_gpu_that_is_lost_or_fails_in_mid_run_leaves_its_neighbours(tmp_path: 
     assert "XID 48" in (record.failures[1].detail or "")
 
 
+def test_a_gpu_that_is_lost_at_the_start_is_recorded_and_its_neighbour_measured(tmp_path: Path) -> None:
+    record, _ = run(tmp_path, "cuda_lost 2\n" + LOST_AND_HEALTHY)
+    assert [(d.device, d.uuid, record.models[d.model].model) for d in record.devices] == [
+        ("cuda:0", None, "unknown"),
+        ("cuda:1", uuid(1), "NVIDIA Fake-1"),
+    ]
+    assert [f.device for m in record.measurements for f in m.figures()] == ["cuda:1"]
+    assert [(failure.device, failure.precision, failure.code) for failure in record.failures] == [
+        ("cuda:0", "fp32", "device-lost")
+    ]
+    assert "fallen off the bus" in (record.failures[0].detail or "")
+
+
+def test_a_dry_run_plans_for_the_healthy_and_says_which_is_not_measured(tmp_path: Path) -> None:
+    env = environment(tmp_path, LOST_AND_HEALTHY, PETASEAL_STATE=str(tmp_path / "state"))
+    command = [sys.executable, "-m", "tests.bench.app", "run", "--dry-run", "--json", "--device", "cuda", "--out", "x"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert json.loads(done.stdout)["devices"] == ["cuda:1"]
+    assert done.stderr == (
+        "cuda:0 is not measured: NVML says that the GPU is lost: it has fallen off the bus [device-lost]\n"
+    )
+
+
+def test_the_healthy_gpu_that_is_named_is_measured_alone(tmp_path: Path) -> None:
+    record, _ = run(tmp_path, LOST_AND_HEALTHY, "--device", "cuda:1")
+    assert [(d.device, d.uuid) for d in record.devices] == [("cuda:1", uuid(1))]
+    assert [f.device for m in record.measurements for f in m.figures()] == ["cuda:1"]
+    assert record.failures == ()
+
+
+def test_a_lost_gpu_alone_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    env = environment(tmp_path, LOST_AND_HEALTHY, PETASEAL_STATE=str(tmp_path / "state"))
+    command = [sys.executable, "-m", "tests.bench.app", "run", "--device", "cuda:0", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "cuda:0: NVML says that the GPU is lost: it has fallen off the bus [device-lost]\n"
+
+
 def test_a_run_on_instances(tmp_path: Path) -> None:
     record, _ = run(tmp_path, PARTED)
     assert [(d.uuid, d.parent) for d in record.devices] == [(mig_uuid(1), uuid(0)), (mig_uuid(2), uuid(0))]
@@ -359,3 +543,22 @@ def test_a_busy_gpu_gives_no_figure_where_the_profile_refuses_it(tmp_path: Path)
     profile.write_text(profile.read_text().replace("busy: flag", "busy: refuse"))
     record, _ = run(tmp_path, gpu(0, processes="2 @2 3"), profile=profile)
     assert [(failure.device, failure.code) for failure in record.failures] == [("cuda:0", "device-busy")]
+
+
+def test_a_lost_neighbour_that_was_not_named_is_listed(tmp_path: Path) -> None:
+    env = environment(tmp_path, gpu(0, lost=1) + gpu(1), PETASEAL_STATE=str(tmp_path / "state"))
+    out = str(tmp_path / "out")
+    command = [sys.executable, "-m", "certify", "run", "--dry-run", "--device", "cuda:1", "--out", out]
+        sys.executable,
+        "-m",
+        "certify",
+        "run",
+        "--dry-run",
+        "--device",
+        "cuda:1",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "cuda:0 is not measured" in done.stderr

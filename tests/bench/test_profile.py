@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from bench.errors import DeviceError, InputError
@@ -12,7 +13,7 @@ from bench.profile import (
     check_profile,
     choose_fixed,
     choose_tuned,
-    chosen_precisions,
+    chosen_workloads,
     counted_ns,
     load_profile,
     longest_launch_ns,
@@ -28,6 +29,7 @@ from bench.record import (
     config_path,
     least_operand_bytes,
 )
+from certify.policy.policies import load_policy
 from tests.bench.fleet import simulate
 
 SMOKE = load_profile("smoke")
@@ -40,7 +42,8 @@ def cube(n: int) -> Shape:
 
 def with_shapes(*sizes: int) -> Profile:
     shapes = {"fp64": tuple(cube(n) for n in sizes)}
-    return replace(SMOKE, shapes=shapes, tuned_shapes=shapes)
+    launch = {"window_ns": 4_000_000_000, "launches_per_subwindow": 20}  # 6.7 ms at most
+    return replace(SMOKE, shapes=shapes, tuned_shapes=shapes, **launch)
 
 
 @pytest.mark.parametrize("name", config_names("profiles"))
@@ -59,6 +62,15 @@ def test_every_installed_profile_keeps_what_it_promises(name: str) -> None:
 
 def test_there_is_one_profile_for_each_grade() -> None:
     assert config_names("profiles") == ["certification", "smoke", "standard"]
+
+
+def test_smoke_has_room_for_a_shape_that_costs_little_of_a_processors_rate() -> None:
+    def of_two_cores(shape: Shape) -> int:
+        return 2 * shape.m * shape.n * shape.k * 10 // 1_120  # 112 GFLOP/s
+
+    assert choose_fixed(SMOKE, FP64, 2**26, None, of_two_cores).shape == cube(896)
+    # R10: the launches that are cut at both edges cost less than 1 % of the window
+    assert 2 * longest_launch_ns(SMOKE) * 100 < SMOKE.window_ns
 
 
 @pytest.mark.parametrize(
@@ -82,9 +94,12 @@ def test_a_window_that_may_count_less_than_its_grade_is_refused(tmp_path: Path, 
     "broken",
     [
         replace(SMOKE, shapes={"fp64": (cube(64),)}),
-        replace(SMOKE, precisions=("fp16", "fp16")),
-        replace(SMOKE, precisions=("fp16",), shapes={"fp16": ()}),
-        replace(SMOKE, precisions=("fp16",), shapes={"fp16": (Shape(m=64, n=31, k=64),)}),
+        replace(SMOKE, measured=UNSET),
+        replace(SMOKE, measured={}),
+        replace(SMOKE, measured={"edge": ("fp16", "fp16")}),
+        replace(SMOKE, measured={"edge": ("fp16-tuned",)}),
+        replace(SMOKE, measured={"edge": ("fp16",)}, shapes={"fp16": ()}),
+        replace(SMOKE, measured={"edge": ("fp16",)}, shapes={"fp16": (Shape(m=64, n=31, k=64),)}),
         replace(SMOKE, kernels={"cpu": Kernels(figure="gemm-numpy", companions={"fp16": ("triad", "triad")})}),
     ],
 )
@@ -94,9 +109,33 @@ def test_a_profile_with_nothing_to_run_is_refused(broken: Profile) -> None:
     assert refused.value.code == "profile-invalid"
 
 
-def test_precisions_are_those_asked_for_in_that_order() -> None:
-    assert chosen_precisions(SMOKE, []) == SMOKE.precisions
-    assert chosen_precisions(SMOKE, ["fp64", "bf16"]) == ("fp64", "bf16")
+def test_what_is_measured_is_what_was_asked_for_in_that_order_else_what_counts_in_the_class() -> None:
+    def chosen(pool_class: str, wanted: str = "", also: str = "") -> str:
+        return " ".join(map(str, chosen_workloads(load_profile("standard"), pool_class, wanted.split(), also.split())))
+
+    assert chosen("intelligent") == chosen("edge") == "fp16"
+    assert chosen("supercomputing") == "fp64"
+    assert chosen("general") == "fp32"
+    assert chosen("intelligent", also="fp64 fp16-tuned fp16") == "fp16 fp64 fp16-tuned"
+    assert chosen("intelligent", "fp64-tuned bf16", "fp32") == "fp64-tuned bf16 fp32"
+
+
+@pytest.mark.parametrize(
+    ("pool_class", "wanted", "code"),
+    [("ai", "", "usage"), ("intelligent", "fp8", "unknown-precision"), ("edge", "fp16 fp16", "unknown-precision")],
+)
+def test_what_the_profile_does_not_measure_is_refused(pool_class: str, wanted: str, code: str) -> None:
+    with pytest.raises(InputError) as refused:
+        chosen_workloads(load_profile("standard"), pool_class, wanted.split(), [])
+    assert refused.value.code == code
+
+
+def test_what_the_installed_policies_count_is_what_the_profiles_measure_first() -> None:
+    for policy in map(load_policy, config_names("policies")):
+        for pool_class, counting in policy.counting.items():
+            for profile in ("certification", "standard"):
+                assert load_profile(profile).workloads_of(pool_class) == (counting.workload,)
+            assert counting.workload in SMOKE.workloads_of(pool_class)
 
 
 def test_operands_where_the_cache_is_unknown() -> None:
@@ -165,7 +204,7 @@ def test_memory_limits_the_shape() -> None:
 
 
 def test_the_smallest_shape_may_be_slower_than_wished_while_r4_holds() -> None:
-    longest = longest_launch_ns(SMOKE)
+    longest = longest_launch_ns(with_shapes(128))
     slow = Trial(cube(128), 4 * longest)
     assert choose_fixed(with_shapes(128), FP64, 0, None, lambda shape: slow.launch_ns).shape == cube(128)
     with pytest.raises(DeviceError) as refused:

@@ -11,12 +11,13 @@ from msgspec.structs import replace
 from bench.engine.measure import worse
 from bench.engine.schedule import self_issued
 from bench.profile import load_profile
-from bench.record import Figure, Measurement, NodeRecord, Shape, throughput_bounds
+from bench.record import Figure, Measurement, NodeRecord, Shape, Workload, throughput_bounds
 from bench.scenario import Scenario, Script
 from bench.units import gemm_mflop
 from tests.bench.fleet import BEGIN_NS, NODE, simulate, simulate_node
 
-SMOKE = load_profile("smoke")
+# what the fakes' scripts do, they do at moments of a window of 4 s
+SMOKE = replace(load_profile("smoke"), window_ns=4_000_000_000, launches_per_subwindow=20)
 WINDOW_NS = SMOKE.window_ns
 TEMPERATURE = {"temperature_rise_c": 60, "temperature_rise_s": 2.0}
 
@@ -96,7 +97,7 @@ def test_r4_the_shape_follows_the_trial_rate(gflop_s: int, size: int) -> None:
 
 def test_r4_trials_are_samples_and_not_the_figure() -> None:
     rows = simulate_node({}, 1, SMOKE, ("fp16",)).rows
-    trials = [row.quantity for row in rows if row.phase == "trial"]
+    trials = [row.quantity for row in rows if row.phase == "trial" and row.quantity.startswith("launch_")]
     assert trials[0] == "launch_128x128x128_ns"
     assert trials[-1] == "launch_8192x8192x8192_ns"
 
@@ -174,7 +175,7 @@ def test_r6_a_warm_up_without_samples_proves_nothing() -> None:
 def test_r7_the_counted_time_is_what_the_grade_needs_even_for_the_longest_launch() -> None:
     for name, least in (("smoke", 3), ("standard", 60), ("certification", 600)):
         profile = load_profile(name)
-        longest = replace(profile, choices=("fixed",), shapes={"fp16": (Shape(m=8192, n=8192, k=8192),)})
+        longest = replace(profile, tuned_shapes={}, shapes={"fp16": (Shape(m=8192, n=8192, k=8192),)})
         launch_s = profile.window_ns / 1e9 / 30 / profile.launches_per_subwindow
         gflop_s = int(2 * 8192**3 / launch_s / 1e9) + 1
         figure = figure_of({"rate_gflop_s": {"fp16": gflop_s}}, profile=longest)
@@ -242,7 +243,7 @@ def test_r10_devices_start_one_after_another_and_open_together() -> None:
 
 def test_r10_the_uncertainty_of_the_clock_is_that_of_the_campaign() -> None:
     assert run().clock == replace(run().clock, source="self", uncertainty_ns=0)
-    own = self_issued(SMOKE, ("fp16",), NODE, "ab" * 16, BEGIN_NS)
+    own = self_issued(SMOKE, (Workload("fp16"),), NODE, "ab" * 16, BEGIN_NS)
     centre = replace(own, self_issued=False, campaign_id="c1", centre_id="centre")
     for uncertainty in (None, 5_000_000):
         record = run(scenario(clock_uncertainty_ns=uncertainty), campaign=centre)

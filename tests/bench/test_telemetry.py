@@ -1,12 +1,24 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from bench.clock import SimulatedClock
-from bench.telemetry import LoadReading, Reading, Sample, Sampler, load_between, read, read_load, summary
+from bench.telemetry import (
+    LoadReading,
+    Reading,
+    Sample,
+    Sampler,
+    load_between,
+    other_load_now,
+    read,
+    read_load,
+    summary,
+)
 
 S = 10**9
 
@@ -95,7 +107,8 @@ def test_a_source_that_fails_costs_samples_and_nothing_else() -> None:
 
 
 def proc(folder: Path, stat: str, **processes: str) -> Path:
-    (folder / "stat").write_text(stat + "\ncpu0 1 2 3\n")
+    (folder / "stat").write_text(stat + "\n")
+    (folder / "self").symlink_to(str(os.getpid()))
     for pid, text in processes.items():
         (folder / pid.strip("p")).mkdir()
         (folder / pid.strip("p") / "stat").write_text(text)
@@ -103,10 +116,73 @@ def proc(folder: Path, stat: str, **processes: str) -> Path:
 
 
 def test_load_of_the_node_and_our_own(tmp_path: Path) -> None:
-    me = {f"p{os.getpid()}": f"{os.getpid()} (python (x) y) S 1 " + "0 " * 9 + "30 10 0 0"}
+    me = {f"p{os.getpid()}": f"{os.getpid()} (python (x) y) S 1 " + "0 " * 9 + "25 10 4 1"}
     root = proc(tmp_path, "cpu  100 5 20 800 10 1 2 62 50 0", p77="77 (w) R 1 " + "0 " * 9 + "40 2 0 0", **me)
-    assert read_load([77], root) == LoadReading(total=1000, busy=128, steal=62, own=82)
-    assert read_load([4711], root) == LoadReading(total=1000, busy=128, steal=62, own=40)
+    assert read_load([77], (), root) == LoadReading(total=1000, busy=128, steal=62, own=82)
+    assert read_load([4711], (), root) == LoadReading(total=1000, busy=128, steal=62, own=40)
+
+
+def test_only_the_cpus_that_may_be_used_are_looked_at(tmp_path: Path) -> None:
+    """A neighbour on other CPUs takes nothing; a container may show its own CPUs alone, counted from 0."""
+    every = "cpu 90 0 0 30 0 0 0 0\ncpu0 40 0 0 0 0 0 0 0\ncpu1 40 0 0 0 0 0 0 0\ncpu7 10 0 0 30 0 0 0 0"
+    root = proc(tmp_path, every)
+    assert read_load([], {7}, root) == LoadReading(total=40, busy=10, steal=0, own=0)
+    assert read_load([], {0, 7}, root) == LoadReading(total=80, busy=50, steal=0, own=0)
+    assert read_load([], {6, 7}, root) == LoadReading(total=120, busy=90, steal=0, own=0)
+
+
+def test_a_procfs_of_another_pid_namespace_says_nothing(tmp_path: Path) -> None:
+    root = proc(tmp_path, "cpu  100 5 20 800 10 1 2 62 50 0")
+    (root / "self").unlink()
+    (root / "self").symlink_to(str(os.getpid() + 1))
+    assert read_load([], (), root) is None
+
+
+OURS = """
+import subprocess, sys, time
+from bench.telemetry import read_load
+burn = "import time\\nwhile time.process_time() < 0.4: pass\\n"
+wait = "print(flush=True); input()"
+worker = subprocess.Popen([sys.executable, "-c", burn + wait], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+first = read_load([worker.pid])
+begun = time.process_time()
+worker.stdout.readline()  # it has computed, and lives
+subprocess.run([sys.executable, "-c", burn], check=True)  # a child of ours that has ended
+while time.process_time() < begun + 0.4:
+    pass
+last = read_load([worker.pid])
+worker.communicate(b"end")
+print(last.own - first.own)
+"""
+
+
+@pytest.mark.parametrize("isolated", [(), ("unshare", "--pid", "--fork", "--mount-proc")], ids=["here", "namespace"])
+def test_our_own_load_is_that_of_this_process_its_workers_and_their_children(isolated: tuple[str, ...]) -> None:
+    if isolated and os.geteuid():
+        assert not os.environ.get("CI"), "a PID namespace needs root"
+        pytest.skip("a PID namespace needs root")
+    ran = subprocess.run([*isolated, sys.executable, "-c", OURS], capture_output=True, text=True, check=True)
+    assert int(ran.stdout) >= 100  # ticks of 10 ms, of three times 0.4 s
+
+
+def test_load_of_others_before_a_measurement_is_the_least_of_some_looks() -> None:
+    """What ends by itself is no load, and one look is enough where there is none."""
+
+    def others(*busy: int) -> tuple[int | None, int]:
+        readings = iter([0, *(sum(busy[: i + 1]) for i in range(len(busy)) for _ in (0, 1))])
+        clock, looks = SimulatedClock(), 0
+
+        def look() -> LoadReading:
+            nonlocal looks
+            looks += 1
+            return LoadReading(looks // 2 * 1000, next(readings), 0, 0)
+
+        return other_load_now(clock, look), looks // 2
+
+    assert others(380, 400, 500) == (380_000, 3)
+    assert others(380, 50, 500) == (50_000, 2)
+    assert others(0, 500, 500) == (0, 1)
+    assert other_load_now(SimulatedClock(), lambda: None) is None
 
 
 def test_load_between_two_readings() -> None:
@@ -119,8 +195,8 @@ def test_load_between_two_readings() -> None:
 
 @pytest.mark.parametrize("stat", ["", "cpu", "cpu a b c d e f g h"])
 def test_a_kernel_that_does_not_tell_its_load(tmp_path: Path, stat: str) -> None:
-    assert read_load([], proc(tmp_path, stat)) is None
-    assert read_load([], tmp_path / "absent") is None
+    assert read_load([], (), proc(tmp_path, stat)) is None
+    assert read_load([], (), tmp_path / "absent") is None
 
 
 def test_a_look_that_shows_nothing_is_no_reading() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.units import gemm_mflop, percent_text, pflops_text, rate_text, ratio_ppm, truncated, utc_ns, utc_text
+from bench.units import gemm_mflop, percent_text, pflops_text, rate_text, ratio_ppm, some, truncated, utc_ns, utc_text
 
 
 def test_1999_96_never_prints_2000() -> None:
@@ -71,3 +71,8 @@ def test_times_go_round(microseconds: int) -> None:
 def test_any_other_form_of_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         utc_ns(text)
+
+
+def test_some_of_many() -> None:
+    assert some("abc") == "a, b, c"
+    assert some("abcd") == "a, b, c and 1 more"

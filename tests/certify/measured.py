@@ -19,7 +19,7 @@ import yaml
 from msgspec.structs import replace
 
 from bench.profile import load_profile
-from bench.record import Campaign, ExpectedNode, NodeRecord, Precision, Profile, digest
+from bench.record import Campaign, ExpectedNode, ExpectedPool, NodeRecord, Precision, Profile, digest
 from bench.record.windows import windows
 from bench.units import DAY_NS, utc_text
 from certify.documents import dsse
@@ -29,7 +29,7 @@ from certify.keys.signers import PrivateKey, load_scheme
 from certify.policy import released
 from certify.statement import issue
 from certify.verify import verifier as verify
-from tests.bench.fleet import Simulated, simulate_node
+from tests.bench.fleet import Simulated, simulate_node, workloads_in
 
 CHALLENGE = "5eed" * 8
 CENTRE_ID = "gz-test"
@@ -105,6 +105,7 @@ def node_name(index: int) -> str:
 
 def test_campaign(profile: Profile, precisions: tuple[Precision, ...], nodes: int) -> Campaign:
     """Return a centre's campaign of so many nodes, all in the pool ``main``."""
+    measured = workloads_in(profile, precisions)
     return Campaign(
         campaign_id="2026-03",
         self_issued=False,
@@ -120,7 +121,8 @@ def test_campaign(profile: Profile, precisions: tuple[Precision, ...], nodes: in
         starts_from=utc_text(BEGIN_NS + 60 * 10**9),
         starts_until=utc_text(BEGIN_NS + 3600 * 10**9),
         ramp_ns=0,
-        windows=windows(profile, precisions),
+        windows=windows(profile, measured),
+        pools=(ExpectedPool(pool="main", workloads=tuple(map(str, measured))),),
         nodes=tuple(ExpectedNode(node_id=node_name(i), pool="main") for i in range(nodes)),
         left_out=(),
         series="2026-03",

@@ -17,8 +17,8 @@ from msgspec.structs import replace
 
 from bench.errors import RefusedError
 from bench.record import Grade, NodeRecord, Precision, digest
+from bench.record.identities import Uniqueness, device_keys
 from bench.units import DAY_NS, utc_ns, utc_text
-from certify.judge.identities import Uniqueness, device_keys
 from certify.policy.ratings import Rating, installed_ratings
 from certify.statement.age import check_age, ended_ns
 from certify.statement.campaign import check_campaign

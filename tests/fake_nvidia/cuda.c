@@ -4,6 +4,7 @@
 
 #define NO_DEVICE 100
 #define INVALID_DEVICE 101
+#define UNKNOWN 999
 
 static struct device *shown[MOST_DEVICES];
 static int shown_count = -1;
@@ -25,7 +26,7 @@ static int ordered(struct device **into) {
   const char *order = getenv("CUDA_DEVICE_ORDER");
   int count = 0;
   for (int i = 0; i < device_count; i++)
-    if (!devices[i].parent) wholes[count++] = &devices[i];
+    if (!devices[i].parent && !(cuda_lost == 1 && value_of(&devices[i], LOST))) wholes[count++] = &devices[i];
   for (int i = 0; i < count; i++) into[i] = i < cuda_ordered ? wholes[cuda_order[i]] : wholes[i];
   if (order && !strcmp(order, "PCI_BUS_ID")) qsort(into, count, sizeof *into, by_address);
   return count;
@@ -61,6 +62,8 @@ static int show(void) {
       shown[shown_count++] = found;
     }
   }
+  for (int i = 0; i < shown_count; i++)
+    if (cuda_lost == 2 && value_of(shown[i], LOST)) { shown_count = 0; return UNKNOWN; }
   for (int i = 0; i < shown_count && !instance; i++) instance = shown[i]->parent ? shown[i] : first_instance(shown[i]);
   if (instance) shown[0] = instance, shown_count = 1; /* one instance, and then no whole GPU */
   int kept = 0;

@@ -22,7 +22,8 @@ static int asked(const char *function, handle device) {
   int code = scripted(function);
   if (!begun) return 1;
   if (device && (device < devices || device >= devices + device_count)) return INVALID;
-  return code ? code : device && value_of(device, LOST) ? IS_LOST : 0;
+  int lost = device ? value_of(device, LOST) : 0;
+  return code ? code : lost == 1 ? IS_LOST : lost;
 }
 #define ASK(device) do { int code_ = (device) ? asked(__func__, device) : INVALID; if (code_) return code_; } while (0)
 #define WHOLE(device) do { ASK(device); if ((device)->parent) return NOT_SUPPORTED; } while (0)
@@ -60,6 +61,7 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, handle *found) {
   return INVALID;
 }
 int nvmlDeviceGetHandleByUUID(const char *uuid, handle *found) {
+  for (int i = 0; i < device_count; i++) { int code = asked(__func__, &devices[i]); if (code) return code; } /* any GPU */
   for (int i = 0; i < device_count; i++)
     if (!strcmp(devices[i].uuid, uuid)) { ASK(&devices[i]); *found = &devices[i]; return 0; }
   return NOT_FOUND;
@@ -106,9 +108,24 @@ int nvmlDeviceGetCurrentClocksThrottleReasons(handle d, unsigned long long *mask
   *mask = value_of(d, REASONS);
   return 0;
 }
+int nvmlSystemGetConfComputeState(unsigned *environment_feature_tools) {
+  if (confidential < 0) return NOT_SUPPORTED;
+  environment_feature_tools[1] = confidential;
+  return asked(__func__, NULL);
+}
+int nvmlDeviceGetEnforcedPowerLimit(handle d, unsigned *mw) { WHOLE(d); return number(d->power_limit, mw); }
+int nvmlDeviceGetPowerManagementDefaultLimit(handle d, unsigned *mw) { WHOLE(d); return number(d->default_limit, mw); }
+int nvmlDeviceGetPowerManagementLimitConstraints(handle d, unsigned *least, unsigned *most) {
+  WHOLE(d);
+  *least = 200000;
+  return number(d->max_limit, most);
+}
+int nvmlDeviceGetApplicationsClock(handle d, unsigned type, unsigned *mhz) { WHOLE(d); return number(d->app_clock, mhz); }
+int nvmlDeviceGetPersistenceMode(handle d, unsigned *mode) { WHOLE(d); *mode = d->persistence; return 0; }
+int nvmlDeviceGetComputeMode(handle d, unsigned *mode) { WHOLE(d); *mode = d->compute; return 0; }
 int nvmlDeviceGetEccMode(handle d, unsigned *current, unsigned *pending) {
   WHOLE(d);
-  *current = *pending = d->ecc;
+  *current = d->ecc, *pending = d->ecc_pending < 0 ? d->ecc : d->ecc_pending;
   return 0;
 }
 int nvmlDeviceGetTotalEccErrors(handle d, unsigned type, unsigned counter, unsigned long long *count) {

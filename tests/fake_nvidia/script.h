@@ -3,15 +3,20 @@
 
      driver VERSION
      nvml_init CODE, cuda_init CODE      of initialisation; -1 lets the process that asks CUDA die
+     confidential NUMBER                 whether confidential computing is on; it is unknown without this line
      answer FUNCTION CODE                of one function of NVML; 13 is "function not found"
      cuda_order INDEX ...                of the GPUs, in CUDA's order
      cuda_shows INDEX                    the GPU that CUDA shows, whatever is chosen
+     cuda_lost WHAT                      0: CUDA shows a lost GPU, 1: leaves it out, 2: does not start where it sees it
      gpu, mig                            begins a GPU, or an instance on it; what follows is of it
      uuid, name, serial, part, vbios TEXT
      pci DOMAIN:BUS                      in hex
-     memory, free, sms, l2, max_clock, ecc, mig_mode, gi, ci NUMBER
+     memory, free, sms, l2, max_clock, ecc, ecc_pending, mig_mode, gi, ci NUMBER
+     power_limit, default_limit, max_limit, app_clock, persistence, compute NUMBER
      capability MAJOR MINOR
      clock, power, temperature, usage, reasons, uncorrected, processes, lost, xid CURVE
+
+   `lost` is 1, or the code that NVML answers of the GPU.
 
    A CURVE is a value, and later ones each with where it begins: "700000 @5 350000 @2s 0" changes after 5 readings of the
    GPU's clock, with which every reading begins, and 2 s after the library was initialised. An xid is told once. */
@@ -33,7 +38,8 @@ struct device {
   char uuid[TEXT], name[TEXT], serial[TEXT], part[TEXT], vbios[TEXT];
   unsigned domain, bus;
   unsigned long long memory, free;
-  long sms, l2, max_clock, ecc, mig_mode, gi, ci, major, minor;
+  long sms, l2, max_clock, ecc, ecc_pending, mig_mode, gi, ci, major, minor;
+  long power_limit, default_limit, max_limit, app_clock, persistence, compute;
   struct curve curves[CURVES];
   long reads, told;
   double energy_mj, energy_at;
@@ -41,7 +47,7 @@ struct device {
 static struct device devices[MOST_DEVICES];
 static struct { char name[TEXT]; int code; } answers[64];
 static char driver[TEXT] = "petaseal-fake-1.0";
-static int device_count, answer_count, nvml_init, cuda_init, cuda_shows = -1, cuda_order[MOST_DEVICES], cuda_ordered;
+static int device_count, answer_count, nvml_init, cuda_init, cuda_shows = -1, cuda_lost, confidential = -1, cuda_order[MOST_DEVICES], cuda_ordered;
 static double begun;
 
 static inline double seconds(void) {
@@ -78,13 +84,16 @@ static inline void read_line(char *key, char *rest) {
   if (!strcmp(key, "driver")) snprintf(driver, TEXT, "%s", rest);
   else if (!strcmp(key, "nvml_init")) nvml_init = atoi(rest);
   else if (!strcmp(key, "cuda_init")) cuda_init = atoi(rest);
+  else if (!strcmp(key, "confidential")) confidential = atoi(rest);
   else if (!strcmp(key, "cuda_shows")) cuda_shows = atoi(rest);
+  else if (!strcmp(key, "cuda_lost")) cuda_lost = atoi(rest);
   else if (!strcmp(key, "cuda_order"))
     for (char *word = strtok(rest, " "); word; word = strtok(NULL, " ")) cuda_order[cuda_ordered++] = atoi(word);
   else if (!strcmp(key, "answer")) {
     sscanf(rest, "%127s %d", answers[answer_count].name, &answers[answer_count].code), answer_count++;
   } else if (!strcmp(key, "gpu") || !strcmp(key, "mig")) {
     struct device *whole = d && d->parent ? d->parent : d;
+    devices[device_count].ecc_pending = -1;
     devices[device_count++].parent = *key == 'm' ? whole : NULL;
   } else if (!d) fprintf(stderr, "fake_nvidia: %s belongs to no device\n", key), abort();
   else if (!strcmp(key, "uuid")) snprintf(d->uuid, TEXT, "%s", rest);
@@ -99,6 +108,13 @@ static inline void read_line(char *key, char *rest) {
   else if (!strcmp(key, "l2")) d->l2 = atol(rest);
   else if (!strcmp(key, "max_clock")) d->max_clock = atol(rest);
   else if (!strcmp(key, "ecc")) d->ecc = atol(rest);
+  else if (!strcmp(key, "ecc_pending")) d->ecc_pending = atol(rest);
+  else if (!strcmp(key, "power_limit")) d->power_limit = atol(rest);
+  else if (!strcmp(key, "default_limit")) d->default_limit = atol(rest);
+  else if (!strcmp(key, "max_limit")) d->max_limit = atol(rest);
+  else if (!strcmp(key, "app_clock")) d->app_clock = atol(rest);
+  else if (!strcmp(key, "persistence")) d->persistence = atol(rest);
+  else if (!strcmp(key, "compute")) d->compute = atol(rest);
   else if (!strcmp(key, "mig_mode")) d->mig_mode = atol(rest);
   else if (!strcmp(key, "gi")) d->gi = atol(rest);
   else if (!strcmp(key, "ci")) d->ci = atol(rest);

@@ -117,6 +117,14 @@ class FakeCupy:
         self.nvrtc: Any = None
         self.launch: LAUNCH = lambda function, arguments: None
         self.launched: list[tuple[Any, ...]] = []
+        self.has_random = True  # cuRAND can be loaded
+
+    def random(self, size: tuple[int, int], dtype: Any) -> Any:
+        """Return random numbers in the types that cuRAND has."""
+        if not self.has_random:
+            raise ImportError("libcurand.so.10: cannot open shared object file")
+        assert dtype in (np.float32, np.float64)
+        return _device(np.random.default_rng(1).standard_normal(size).astype(dtype))
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> FakeCupy:
         """Put the modules where imports find them."""
@@ -134,6 +142,7 @@ class FakeCupy:
             tile=lambda array, times: _device(np.tile(_plain(array), times)),
             RawModule=lambda path: FakeModule(self, Path(path)),
             get_default_memory_pool=lambda: pool,
+            random=SimpleNamespace(standard_normal=self.random),
         )
         libraries = _module("cupy_backends.cuda.libs", cublas=self.cublas, nvrtc=self.nvrtc)
         backends = _module("cupy_backends.cuda", libs=libraries)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def test_a_stale_product_is_seen_even_where_it_was_right(prepared: AnyGemm) -> N
 def test_a_product_of_another_set_is_seen_in_every_set(prepared: AnyGemm) -> None:
     prepared.launch(0, 2)
     prepared.synchronize()
-    first, second = (prepared._on_host(index)[2] for index in range(2))
+    first, second = (prepared._sets[index][2] for index in range(2))
     second[...] = first  # right for the first set only
     assert good(prepared, 0)
     precision = prepared.problem.precision
@@ -89,7 +90,7 @@ def test_the_product_is_the_product(prepared: AnyGemm) -> None:
     precision = prepared.problem.precision
     made = Operands(prepared.problem, CHALLENGE, "cpu:0").make(0)
     exact = decode(made.a, precision, np.float64) @ decode(made.b, precision, np.float64)
-    product = decode(prepared._on_host(0)[2], precision, np.float64)
+    product = decode(prepared._on_host(prepared._sets[0][2]), precision, np.float64)
     tolerance = {"fp16": 2**-10, "bf16": 2**-7, "fp32": 1e-6, "fp64": 1e-14}[precision]
     np.testing.assert_allclose(product, exact, rtol=tolerance, atol=10 * tolerance)
 
@@ -143,27 +144,6 @@ def test_what_numpy_does_not_do_is_one_sentence() -> None:
     assert GemmNumpy().supports("fp64", "cuda:0") == "numpy computes on the CPU only, not on cuda:0"
 
 
-def test_what_torch_does_not_do_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel = GemmTorch()
-    assert all(kernel.supports(precision, "cpu") is None for precision in PRECISIONS)
-    for target in ("frob", "xpu:99"):
-        reason = kernel.supports("fp64", target)
-        assert reason
-        assert "\n" not in reason
-    monkeypatch.setitem(sys.modules, "torch", None)
-    assert kernel.supports("fp16", "cpu") == "torch is not installed (pip install 'petaseal[torch]')"
-    with pytest.raises(ValueError, match=r"^gemm-torch does not compute fp16 on cpu: torch is not installed"):
-        prepare("gemm-torch", "fp16")
-
-
-def test_a_torch_that_computes_in_another_type_is_not_supported(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    original = torch.mm
-    monkeypatch.setattr(torch, "mm", lambda a, b: original(a.float(), b.float()))  # as some back ends do with doubles
-    assert GemmTorch().supports("fp64", "cpu") == "torch's fp64 product on cpu has another type or value"
-
-
 def test_torch_switches_are_set_off_and_recorded() -> None:
     import torch
 
@@ -211,69 +191,77 @@ def test_switches_are_names_and_short_texts(kernel: Kernel) -> None:
         assert 0 < len(value) <= 256
 
 
-def test_a_smaller_problem_is_launched_on_the_memory_of_a_larger_one(prepared: AnyGemm) -> None:
-    name, precision = prepared.problem.kernel, prepared.problem.precision
-    prepared.launch(0, 2)
-    prepared.synchronize()
-    a, b, _ = (decode(matrix, precision, np.float64).copy() for matrix in prepared._on_host(1))
-    smaller = prepared.reshaped(Problem(name, precision, 32, 40, 33))
-    assert (smaller.problem.m, smaller.problem.n, smaller.problem.k) == (32, 40, 33)
-    assert smaller.operand_bytes == smaller.operand_sets * (32 * 33 + 33 * 40) * ITEM_BYTES[precision]
-    assert (smaller.accumulate, smaller.method) == (prepared.accumulate, prepared.method)
-    assert smaller.operand_sha256 == {}
-    smaller.launch(1, 1)
-    smaller.synchronize()
-    product = decode(smaller._on_host(1)[2], precision, np.float64)
-    wanted = a.reshape(-1)[: 32 * 33].reshape(32, 33) @ b.reshape(-1)[: 33 * 40].reshape(33, 40)
+@pytest.mark.parametrize(("name", "precision"), BOTH)
+def test_a_trial_multiplies_random_numbers_of_the_devices_own(
+    name: str, precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*unused: object) -> None:
+        raise AssertionError("a trial makes no operands of R2 on the host")
+
+    monkeypatch.setattr(Operands, "make", refuse)
+    trial: Any = load_kernel(name).prepare_trial(Problem(name, precision, 96, 160, 64), "cpu")
+    assert (trial.operand_sets, trial.operand_sha256) == (2, {})
+    trial.launch(0, 2)
+    trial.synchronize()
+    values = [decode(trial._on_host(part), precision, np.float64) for one in trial._sets for part in one[:2]]
+    assert [part.shape for part in values] == [(96, 64), (64, 160)] * 2
+    assert all(abs(part.mean()) < 0.1 and abs(part.std() - 1) < 0.1 for part in values)  # standard normal
+    assert len({part.reshape(-1)[:8].tobytes() for part in values}) == 4  # and varied
     tolerance = {"fp16": 2**-9, "bf16": 2**-6, "fp32": 1e-5, "fp64": 1e-13}[precision]
-    np.testing.assert_allclose(product, wanted, rtol=tolerance, atol=tolerance * np.abs(wanted).max())
-    here, there = (gemm._on_host(1)[2].reshape(-1) for gemm in (smaller, prepared))
-    assert np.array_equal(here, there[: here.size])  # the larger one's own output
-    for check in (smaller.check, smaller.check_on_host):
-        with pytest.raises(RuntimeError, match="cannot be checked"):
-            check(0, 1)
-    smaller.close()
-    prepared.launch(0, 2)
-    prepared.synchronize()
-    assert good(prepared, 0)
-    assert good(prepared, 1)
-    assert verdict(precision, prepared.check_on_host(1, 2)) == "good"
+    for index, one in enumerate(trial._sets):
+        wanted = values[2 * index] @ values[2 * index + 1]
+        product = decode(trial._on_host(one[2]), precision, np.float64)
+        np.testing.assert_allclose(product, wanted, rtol=tolerance, atol=tolerance * np.abs(wanted).max())
+    trial.close()
 
 
-def test_a_problem_of_equal_size_fits(prepared: AnyGemm) -> None:
-    p = prepared.problem
-    same = prepared.reshaped(Problem(p.kernel, p.precision, p.m, p.n, p.k))
-    same.launch(0, 1)
-    same.synchronize()
-    assert good(prepared, 0)
-
-
-@pytest.mark.parametrize(
-    ("kernel", "precision", "m", "n", "k", "said"),
-    [
-        ("gemm-numpy", "fp64", 48, 64, 41, "needs more memory"),
-        ("gemm-numpy", "fp64", 49, 64, 32, "needs more memory"),  # only its output does not fit
-        ("gemm-numpy", "fp64", 32, 96, 32, "needs more memory"),  # only B
-        ("gemm-numpy", "fp32", 32, 32, 32, "has other operands"),
-        ("gemm-torch", "fp64", 32, 32, 32, "has other operands"),
-    ],
-)
-def test_what_does_not_fit_is_refused(kernel: str, precision: Precision, m: int, n: int, k: int, said: str) -> None:
-    prepared = prepare("gemm-numpy", "fp64")
-    assert isinstance(prepared, NumpyGemm)
-    with pytest.raises(ValueError, match=said):
-        prepared.reshaped(Problem(kernel, precision, m, n, k))
-
-
-def test_a_device_without_memory_is_not_one_without_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_without_random_numbers_of_a_type_is_given_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    def full(*args: object, **named: object) -> None:
-        raise torch.OutOfMemoryError("out of memory")
+    def lacks(*unused: object, **named: object) -> None:
+        raise NotImplementedError("normal_ is not implemented for Double")
 
-    monkeypatch.setattr(torch, "ones", full)
-    with pytest.raises(torch.OutOfMemoryError):
-        GemmTorch().supports("fp16", "cpu")
+    monkeypatch.setattr(torch, "randn", lacks)
+    trial = GemmTorch().prepare_trial(Problem("gemm-torch", "fp64", 96, 160, 64), "cpu")
+    assert abs(trial._sets[0][0].std().item() - 1) < 0.1
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_check_on_the_host_copies_the_product_only_and_by_pieces(
+    precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr("kernels.verify.HOST_ROWS_ELEMENTS", 64 * 64)
+    prepared = load_kernel("gemm-torch").prepare(
+        Problem("gemm-torch", precision, 512, 64, 128), CHALLENGE, "cpu:0", "cpu", 0
+    )
+    prepared.launch(0, 2)
+    copied: list[int] = []
+    original = torch.Tensor.cpu
+
+    def counted(tensor: torch.Tensor) -> torch.Tensor:
+        copied.append(tensor.numel() * tensor.element_size())
+        return original(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", counted)
+    assert verdict(precision, prepared.check_on_host(1, 5)) == "good"
+    item = ITEM_BYTES[precision]
+    assert sum(copied) == 512 * 64 * item  # not A and B: they are made again from their keys
+    assert max(copied) == 64 * 64 * item
+
+
+def test_an_ascend_processor_compiles_nothing_at_a_first_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    modes: list[bool] = []
+    npu = SimpleNamespace(set_compile_mode=lambda jit_compile: modes.append(jit_compile))
+    monkeypatch.setattr(torch, "npu", npu, raising=False)
+    prepare("gemm-torch", "fp32").close()
+    GemmTorch().prepare_trial(Problem("gemm-torch", "fp32", 32, 32, 32), "cpu").close()
+    assert modes == [False, False]
+    monkeypatch.delattr(npu, "set_compile_mode")
+    prepare("gemm-torch", "fp32").close()  # an old plug-in
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

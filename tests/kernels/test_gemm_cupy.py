@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from kernels import cublas, cuda_module
-from kernels.base import PRECISIONS, Precision, Problem, Residual, load_kernel
+from kernels.base import ITEM_BYTES, PRECISIONS, Precision, Problem, Residual, load_kernel
 from kernels.gemm import trial_value
 from kernels.gemm_cupy import CupyGemm, GemmCupy, arguments
 from kernels.operands import DTYPE, Array, Operands, decode
 
 from .bounds import verdict
-from .fake_cupy import FakeCupy, column_major
+from .fake_cupy import DeviceArray, FakeCupy, column_major
 from .products import CHALLENGE
 
 UNREADABLE = dict.fromkeys(("cublas.math_mode", "cublas.emulation_strategy"), "unreadable")
@@ -64,7 +64,7 @@ def test_the_product_is_the_product(prepared: CupyGemm) -> None:
     precision = prepared.problem.precision
     made = Operands(prepared.problem, CHALLENGE, "cuda:0").make(0)
     exact = decode(made.a, precision, np.float64) @ decode(made.b, precision, np.float64)
-    product = decode(prepared._on_host(0)[2], precision, np.float64)
+    product = decode(prepared._on_host(prepared._sets[0][2]), precision, np.float64)
     tolerance = {"fp16": 2**-10, "bf16": 2**-7, "fp32": 1e-6, "fp64": 1e-14}[precision]
     np.testing.assert_allclose(product, exact, rtol=tolerance, atol=10 * tolerance)
     assert prepared.operand_sha256["0/a"] == made.sha256["a"]
@@ -87,6 +87,45 @@ def test_device_and_host_agree(prepared: CupyGemm) -> None:
         assert here is not None
         assert there is not None
         assert abs(here - there) < (5_000 if prepared.problem.precision in ("fp16", "bf16") else 500_000)
+
+
+@pytest.mark.parametrize("has_random", [True, False])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_trial_multiplies_random_numbers_of_the_devices_own(
+    fake: FakeCupy, monkeypatch: pytest.MonkeyPatch, precision: Precision, has_random: bool
+) -> None:
+    def refuse(*unused: object) -> None:
+        raise AssertionError("a trial makes no operands of R2 on the host")
+
+    monkeypatch.setattr(Operands, "make", refuse)
+    fake.has_random = has_random
+    trial = GemmCupy().prepare_trial(Problem("gemm-cupy", precision, 96, 160, 64), "cuda:0")
+    assert trial.operand_sets == 2
+    for matrix in (part for one in trial._sets for part in one[:2]):
+        assert matrix.dtype == DTYPE[precision]
+        assert abs(decode(matrix.get(), precision, np.float64).std() - 1) < 0.1
+    trial.launch(0, 2)
+    product = decode(trial._sets[1][2].get(), precision, np.float64)
+    assert product.shape == (96, 160)
+    assert abs(product.std() - 8) < 1.5  # sums of 64 products
+
+
+def test_the_check_on_the_host_copies_the_product_only_and_by_pieces(
+    prepared: CupyGemm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kernels.verify.HOST_ROWS_ELEMENTS", 16 * 64)
+    prepared.launch(0, 2)
+    copied: list[int] = []
+    original = DeviceArray.get
+
+    def counted(matrix: DeviceArray) -> Array:
+        copied.append(matrix.nbytes)
+        return original(matrix)
+
+    monkeypatch.setattr(DeviceArray, "get", counted)
+    precision = prepared.problem.precision
+    assert verdict(precision, prepared.check_on_host(1, 5)) == "good"
+    assert copied == [16 * 64 * ITEM_BYTES[precision]] * 3  # 48 rows, and nothing of A and B
 
 
 def test_the_compute_type_is_named_in_every_call(fake: FakeCupy, prepared: CupyGemm) -> None:
@@ -132,9 +171,6 @@ def test_the_trial_is_exact_and_a_cast_is_seen(precision: Precision) -> None:
         ("cpu", {}, "cupy computes on CUDA devices only, not on cpu"),
         ("npu:0", {}, "cupy computes on CUDA devices only, not on npu:0"),
         ("cuda", {}, "cupy computes on CUDA devices only, not on cuda"),
-        ("cuda:1", {}, "CUDA has 1 devices, and none is cuda:1"),
-        ("cuda:0", {"driver": "cudaErrorNoDevice: no device\nmore"}, "cudaErrorNoDevice: no device"),
-        ("cuda:0", {"hip": True}, "this cupy was built for ROCm"),
         ("cuda:0", {"capability": "75"}, "compute capability 7.5 has no bf16 products"),
     ],
 )
@@ -147,11 +183,32 @@ def test_what_it_does_not_do_is_one_clause(
     assert GemmCupy().supports("bf16", target) == said
 
 
+@pytest.mark.parametrize(
+    ("target", "state", "said"),
+    [
+        ("cuda:1", {}, "CUDA has 1 devices, and none is cuda:1"),
+        ("cuda:0", {"driver": "cudaErrorNoDevice: no device\nmore"}, "cudaErrorNoDevice: no device"),
+        ("cuda:0", {"hip": True}, "this cupy was built for ROCm"),
+    ],
+)
+def test_a_broken_cuda_is_no_missing_precision(
+    monkeypatch: pytest.MonkeyPatch, target: str, state: dict[str, Any], said: str
+) -> None:
+    fake = FakeCupy()
+    vars(fake).update(state)
+    fake.install(monkeypatch)
+    with pytest.raises(RuntimeError, match=f"^{said}$"):
+        GemmCupy().supports("bf16", target)
+
+
 def test_without_cupy_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("cupy", "cupy.cuda"):
         monkeypatch.setitem(sys.modules, name, None)
     said = "cupy is not installed (pip install 'petaseal[cuda12]' or 'petaseal[cuda13]')"
-    assert GemmCupy().supports("fp16", "cuda:0") == cuda_module.unavailable("cuda:0") == said
+    assert cuda_module.unavailable("cuda:0") == said
+    with pytest.raises(RuntimeError, match="cupy is not installed"):
+        GemmCupy().supports("fp16", "cuda:0")
+    assert GemmCupy().switches() == UNREADABLE
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="cupy is not installed")
@@ -162,8 +219,11 @@ def test_the_real_cupy_says_why_it_cannot() -> None:
         count = runtime.getDeviceCount()
     except RuntimeError:
         count = 0
-    said = GemmCupy().supports("fp64", "cuda:0")
-    assert said is None if count else said
+    if count:
+        assert GemmCupy().supports("fp64", "cuda:0") is None
+    else:
+        with pytest.raises(RuntimeError):
+            GemmCupy().supports("fp64", "cuda:0")
 
 
 class Library:

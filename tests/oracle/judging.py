@@ -43,9 +43,13 @@ KERNELS: dict[str, tuple[str | None, str]] = {
     "gemm-cupy": ("cuda", "cublas.math_mode cublas.emulation_strategy"),
     "gemm-torch": (
         None,
-        "torch.float32_matmul_precision torch.mkldnn.matmul.fp32_precision torch.cudnn.allow_tf32"
+        "torch.float32_matmul_precision torch.fp32_precision torch.cudnn.allow_tf32 torch.mkldnn.allow_tf32"
+        " torch.cuda.matmul.fp32_precision torch.cudnn.fp32_precision torch.cudnn.conv.fp32_precision"
+        " torch.cudnn.rnn.fp32_precision torch.mkldnn.fp32_precision torch.mkldnn.matmul.fp32_precision"
+        " torch.mkldnn.conv.fp32_precision torch.mkldnn.rnn.fp32_precision"
         " torch.cuda.matmul.allow_tf32 torch.cuda.matmul.allow_fp16_reduced_precision_reduction"
         " torch.cuda.matmul.allow_bf16_reduced_precision_reduction torch.cuda.matmul.allow_fp16_accumulation"
+        " torch.cnnl.allow_tf32 torch.npu.matmul.cube_math_type"
         " torch.npu.matmul.allow_hf32 torch.npu.conv.allow_hf32 torch.mudnn.allow_tf32 torch.mlu.matmul.allow_tf32"
         " cublas.math_mode cublas.emulation_strategy",
     ),
@@ -76,7 +80,7 @@ RECOMPUTED: dict[str, tuple[str, ...]] = {  # rule -> the codes that this module
         "emulation-library",
     ),
     "R3": ("operands-in-cache",),
-    "R4 (length of a launch)": ("unequal-subwindows", "launch-too-long"),
+    "R4 (length of a launch, threads)": ("unequal-subwindows", "launch-too-long", "threads-below-cores"),
     "R5 (bounds of the errors)": (
         "wrong-product",
         "operands-not-random",
@@ -148,6 +152,7 @@ RECOMPUTED: dict[str, tuple[str, ...]] = {  # rule -> the codes that this module
     "R13": (
         "ecc-errors",
         "foreign-process",
+        "foreign-load",
         "throttled",
         "telemetry-incomplete",
         "telemetry-slow",
@@ -244,6 +249,9 @@ def _launches(case: Case) -> Iterator[str]:
         yield "unequal-subwindows"
     elif case.figure.launches < 120:
         yield "launch-too-long"
+    cores, threads = case.model.units, case.figure.threads
+    if case.model.kind == "cpu" and cores is not None and threads is not None and cores > threads:
+        yield "threads-below-cores"
 
 
 def _kind(case: Case) -> str:
@@ -427,6 +435,9 @@ def _watched(case: Case, grade: Grade | None) -> Iterator[str]:
         if count:
             yield code
     if case.model.kind == "cpu":
+        lost = [share for share in (case.measurement.steal_ppm, case.measurement.other_load_ppm) if share is not None]
+        if 100 * sum(lost) > 10**6:  # more than 1 % of the CPUs' time
+            yield "foreign-load"
         return
     if None in (f.temperature_max_c, f.throttled_ppm, f.foreign_processes, f.ecc_uncorrected):
         yield "telemetry-not-exposed"

@@ -121,12 +121,15 @@ FIGURES: dict[str, tuple[Any, ...]] = {
     "throttled_ppm": (None, 0, 1),
     "ecc_uncorrected": (None, 0, 1),
     "foreign_processes": (None, 0, 1),
+    "threads": (None, 0, 1, 12, 52, 104, 152),
 }
 MEASUREMENTS: dict[str, tuple[Any, ...]] = {
     "operand_sets": (1, 2, 8),
     "operand_bytes": (1, 2**30, 2**31, 2**32),
     "method": ("native", "upcast"),
     "kernel": ("gemm-torch", "gemm-cupy", "gemm-numpy", "gemm-fake", "gemm-own"),
+    "other_load_ppm": (None, 0, 9_999, 10_000, 10_001, 10**6),
+    "steal_ppm": (None, 0, 1),
 }
 MODELS: dict[str, tuple[Any, ...]] = {
     "kind": ("gpu", "npu", "cpu"),

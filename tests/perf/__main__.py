@@ -2,11 +2,13 @@
 
 python -m tests.perf commands
 python -m tests.perf harness
+python -m tests.perf hpcc
 python -m tests.perf records 100000
 python -m tests.perf campaign 10000 100000
 python -m tests.perf verify 10000
 python -m tests.perf audit 4
 python -m tests.perf registry
+python -m tests.perf.first_gpu --device cuda:0 --out results/local
 python -m tests.perf accelerator --device cuda:0 --seconds 60 --out results/local
 python -m tests.perf plot RECORD SAMPLES --out FILE.svg
 """
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.perf import accelerator, audit, campaign, commands, harness, plot, records, verify
+from tests.perf import accelerator, audit, campaign, commands, harness, hpcc, plot, records, verify
 from tests.perf.rig import Setup, alone
 
 
@@ -26,7 +28,7 @@ def main(arguments: list[str]) -> int:
         return accelerator.main(rest)
     if wanted == "plot":
         return plot.main(rest)
-    if wanted not in ("all", "commands", "harness", "records", "campaign", "verify", "audit", "registry"):
+    if wanted not in ("all", "commands", "harness", "hpcc", "records", "campaign", "verify", "audit", "registry"):
         print(__doc__, file=sys.stderr)
         return 2
     if wanted in ("all", "commands"):
@@ -34,6 +36,8 @@ def main(arguments: list[str]) -> int:
     if wanted in ("all", "harness"):
         for n in (1024, 2048):
             print(*alone(harness.measure, Setup("cpu", "fp64", 4.0), n).lines, sep="\n")
+    if wanted in ("all", "hpcc"):
+        hpcc.measure()
     if wanted in ("all", "records"):
         records.measure(int(rest[0]) if rest else 10_000, runs=3)
     if wanted in ("all", "verify"):

@@ -61,7 +61,7 @@ def lay_out(root: Path, nodes: int, devices: int = DEVICES) -> Opened:
     """
     new_key(root / "operator.pem", None)
     (root / "centre.yaml").write_text(yaml.safe_dump(centre_yaml(), allow_unicode=True))
-    profile = replace(load_profile("standard"), profile="fixed-shape", choices=("fixed",))
+    profile = replace(load_profile("standard"), profile="fixed-shape")
     opening = Opening(
         str(root / "centre.yaml"),
         profile,

@@ -23,7 +23,7 @@ from bench.engine.assemble import NodeFacts, node_record
 from bench.engine.schedule import self_issued, utc_window
 from bench.engine.session import Facts, Ready, Session
 from bench.profile import load_profile
-from bench.record import Figure, NodeClock, Precision, Profile, Shape, Workload
+from bench.record import Figure, NodeClock, Precision, Profile, Shape
 from bench.reference.companions import Beside
 from bench.units import rate_text, utc_ns
 from certify.statement.describe import judge_record
@@ -105,8 +105,7 @@ def profile_of(setup: Setup, **changes: Any) -> Profile:
     window_ns = round(setup.seconds * SECOND_NS)
     base = load_profile("certification")
     short: dict[str, Any] = {
-        "precisions": (setup.precision,),
-        "choices": ("fixed",),
+        "measured": {"intelligent": (setup.precision,)},
         "warmup_ns": window_ns // 2,
         "window_ns": window_ns,
         "guard_ns": window_ns // 20,
@@ -145,7 +144,7 @@ class Rig:
         self.found, opened, self.clock = opened_once(setup.device)
         self.setup = setup
         self.profile = profile
-        self.workload = Workload(setup.precision, profile.choices[0])
+        (self.workload,) = profile.workloads_of("intelligent")
         self.name = self.found.device.device
         self.opened = tamper(opened)
         self.session = Session(self.found, self.opened, profile, CHALLENGE, self.clock, kernel)
@@ -183,7 +182,7 @@ class Rig:
     def run(self) -> Run:
         """Measure one window that begins now, and return it as the rules judge it."""
         started_ns = self.clock.utc_ns()
-        campaign = self_issued(self.profile, (self.setup.precision,), "perf", CHALLENGE, started_ns)
+        campaign = self_issued(self.profile, (self.workload,), "perf", CHALLENGE, started_ns)
         starts_ns = utc_ns(campaign.starts_from)
         window = utc_window(campaign.windows[0], self.profile, starts_ns)
         self.session.beside.clear()

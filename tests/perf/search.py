@@ -18,10 +18,10 @@ from bench.profile import longest_launch_ns
 from bench.record import Shape, Workload
 from bench.units import rate_text
 from kernels.base import Problem
-from tests.perf.rig import CHALLENGE, SECOND_NS, Part, Rig, Setup, alone, only, profile_of
+from tests.perf.rig import SECOND_NS, Part, Rig, Setup, alone, only, profile_of
 
 if TYPE_CHECKING:
-    from kernels.base import Prepared
+    from kernels.base import PreparedTrial
 
 WARM_LAUNCHES, TIMED_LAUNCHES = 5, 20
 ALIGNED = 64  # steps are multiples of it
@@ -95,7 +95,7 @@ def measure(setup: Setup, budget_s: float) -> Search:
 
 def choose_tuned(setup: Setup) -> tuple[tuple[int, int, int], float, float]:
     """Return the tuned shape, the seconds until it was ready to be measured, and its rate by trial, FLOP/ns."""
-    rig = Rig(setup, profile_of(setup, choices=("tuned",)))
+    rig = Rig(setup, profile_of(setup, measured={"intelligent": (f"{setup.precision}-tuned",)}))
     facts = rig.prepare()
     name = f"launch_{facts.m}x{facts.n}x{facts.k}_ns"
     launch_ns = next(int(row.value) for row in rig.session.rows if row.quantity == name)
@@ -116,7 +116,6 @@ def search(setup: Setup, rate_flop_ns: float, budget_s: float) -> Found:
     kernel = rig.opened.kernel()
     kernel.switches()
     whole = Problem(kernel.name, setup.precision, top, top, top)
-    prepared = kernel.prepare(whole, CHALLENGE, rig.name, rig.opened.target, 0)
     sizes = range(step, top + 1, step)
     best, best_rate, tried = (top, top, top), 0.0, 0
     begin = time.perf_counter()
@@ -124,7 +123,9 @@ def search(setup: Setup, rate_flop_ns: float, budget_s: float) -> Found:
         if time.perf_counter() - begin > 2 * budget_s:
             break
         problem = changed(whole, m=m, n=n, k=k)
-        rate = trial(prepared.reshaped(problem))
+        prepared = kernel.prepare_trial(problem, rig.opened.target)
+        rate = trial(prepared)
+        prepared.close()
         tried += 1
         if rate > best_rate:
             best, best_rate = (m, n, k), rate
@@ -132,7 +133,7 @@ def search(setup: Setup, rate_flop_ns: float, budget_s: float) -> Found:
     return Found(best, int(best_rate * 1000), step, top, tried, tried == len(sizes) ** 3, seconds)
 
 
-def trial(prepared: Prepared) -> float:
+def trial(prepared: PreparedTrial) -> float:
     """Return the rate of some launches, FLOP/ns."""
     prepared.launch(0, WARM_LAUNCHES)
     prepared.synchronize()

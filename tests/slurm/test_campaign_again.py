@@ -67,7 +67,7 @@ MOMENTS: dict[str, tuple[Moment, ...]] = {
         lambda trial: until(trial.folder().launch_file.exists),
         lambda trial: until(lambda: list(trial.folder().logs.glob("*.nodes"))),
         lambda trial: until(trial.jobs),
-        lambda trial: trial.reach("arrived", "preparing", "ready"),
+        lambda trial: trial.reach("arrived", "preparing", "prepared", "ready"),
         lambda trial: trial.reach("ready"),
         lambda trial: until(trial.folder().start_file.exists, 60),
     ),

@@ -31,7 +31,7 @@ LEAD_S = 3
 BRIEF = msgspec.structs.replace(
     load_profile("smoke"),
     profile="brief",
-    precisions=("fp16",),
+    measured={"intelligent": ("fp16",)},
     warmup_ns=1_500_000_000,
     window_ns=3_500_000_000,
     telemetry_interval_ns=100_000_000,

@@ -244,7 +244,9 @@ def _mount_acting(registry: typer.Typer, emit: Emit) -> None:
             try:
                 done = there.act(msgspec.convert(asked, ActAsk))
             except msgspec.ValidationError as error:
-                raise InputError("usage", str(error), where="act") from None
+                from bench.record.fields import in_words
+
+                raise InputError("usage", in_words(error), where="act") from None
         lines = [f"{done.act}: {done.centre_id}, pool {done.pool}, at {done.at}: {done.reason}"]
         emit(as_json, msgspec.to_builtins(done), lines)
 
@@ -343,9 +345,9 @@ def read_token(file: Path | None) -> str | None:
         if not text:
             return None
     else:
-        from bench.record import read_bytes
+        from bench.record import read_given
 
-        where, text = str(file), read_bytes(file, TOKEN_BYTES).decode("utf-8", "replace")
+        where, text = str(file), read_given(file, TOKEN_BYTES).decode("utf-8", "replace")
     token = text.splitlines()[0].strip() if text.strip() else ""
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise InputError("token-file-invalid", "does not begin with a line that is a token", where=where)
@@ -399,9 +401,9 @@ def _print_changes(there: Registry, since: str | None, every_s: float) -> None:
 
 def _listed(file: Path, node_id: str) -> list[Device]:
     """Return the usable devices that ``petaseal devices --json`` printed."""
-    from bench.record import read_bytes
+    from bench.record import read_given
     from certify.documents.caps import CAPS
     from certify.fleet.retest import parse_listing
 
-    state = parse_listing(node_id, read_bytes(file, CAPS.record_bytes), file)
+    state = parse_listing(node_id, read_given(file, CAPS.record_bytes), file)
     return [part.device for part in state.parts if part.trouble is None]

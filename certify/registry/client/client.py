@@ -26,6 +26,7 @@ import msgspec
 
 from bench.errors import InputError, PetasealError, RefusedError
 from bench.record import read_bytes, replacing
+from bench.record.fields import in_words
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
 from certify.registry import api as types
@@ -328,7 +329,7 @@ class Registry:
         try:
             return msgspec.json.decode(answer.content, type=kind)
         except msgspec.MsgspecError as error:
-            raise self._wire.invalid(f"does not answer as a registry does ({error})") from None
+            raise self._wire.invalid(f"does not answer as a registry does ({in_words(error)})") from None
 
 
 def _refused(problem: types.Problem, receipt: str) -> types.Decided:

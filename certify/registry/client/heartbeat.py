@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 from bench.errors import PetasealError, RefusedError
 from bench.record import Device
+from bench.record.identities import device_keys
 from bench.units import utc_text
 from certify.documents.dsse import seal
 from certify.documents.kinds import PAYLOAD_TYPE, Heartbeat, make_document, spki_text
-from certify.judge.identities import device_keys, devices_digest
+from certify.judge.identities import devices_digest
 from certify.keys.signers import PrivateKey
 from certify.registry.api import Beat, Nonce
 from certify.registry.client.client import Registry

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bench.errors import InputError, OutputExistsError, RefusedError
-from bench.record import read_bytes, write_atomic
+from bench.record import followed, read_bytes, write_atomic
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import DOCUMENTS, PAYLOAD_TYPE, parse_payload
@@ -90,7 +90,7 @@ def push(registry: Registry, path: Path, statement: str | None = None, only: tup
         sha256 = statement or _payload_sha256(path.with_name(STATEMENT))
         yield _records(registry, path, sha256)
     else:
-        yield _document(registry, path, only)
+        yield _document(registry, followed(path), only)
 
 
 def _folder(registry: Registry, folder: Path) -> Iterator[Sent]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy.exc import SQLAlchemyError
 
 from bench.errors import InputError, RefusedError, one_line
-from bench.record import parse_yaml, read_bytes, refuse_existing, write_atomic
+from bench.record import parse_yaml, read_given, refuse_existing, write_atomic
 from bench.record.files import state_dir
 from certify.documents.caps import CAPS
 from certify.keys.loading import load_signing_key
@@ -158,7 +158,7 @@ def written(founding: Founding) -> bytes:
 
 def known_fingerprint(trust: Path) -> str | None:
     """Return the fingerprint of a root that this user accepted before, None where it is another or unknown."""
-    read = read_root(read_bytes(trust, CAPS.trust_bytes), trust)
+    read = read_root(read_given(trust, CAPS.trust_bytes), trust)
     known = Memory(state_dir() / "trust", read.root.trust_id).root()
     return read.fingerprint if known is not None and known.fingerprint == read.fingerprint else None
 

@@ -23,6 +23,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from bench.errors import InputError, PetasealError, RefusedError, one_line, public_text
+from bench.record.fields import in_words
 from certify.policy.reasons import reasons
 from certify.registry.api import Decided, Problem
 
@@ -108,7 +109,7 @@ def failure_of(error: Exception) -> Failure:
             found = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
             return Failure(422, "request-invalid", one_line(found))
         case msgspec.ValidationError() | msgspec.DecodeError():
-            return Failure(422, "request-invalid", one_line(str(error)))
+            return Failure(422, "request-invalid", one_line(in_words(error)))
         case HTTPException():
             code = _BY_STATUS.get(error.status_code, "request-invalid" if error.status_code < 500 else "unavailable")
             detail = one_line(error.detail or HTTPStatus(error.status_code).phrase)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from bench.record import read_bytes
+from bench.record import read_given
 from bench.units import utc_text
 from certify.documents.caps import CAPS
 from certify.documents.dsse import seal
@@ -80,7 +80,7 @@ def open_registry(root: Path, clock_ns: Callable[[], int] = time.time_ns) -> Reg
     settings = place.settings
     passphrase = None if settings.passphrase_file is None else place.path(settings.passphrase_file)
     key = load_signing_key(place.path(settings.key), passphrase)
-    read_bytes(place.path(settings.trust), CAPS.trust_bytes)  # a missing root is told now, not at the first statement
+    read_given(place.path(settings.trust), CAPS.trust_bytes)  # a missing root is told now, not at the first statement
     store = Store(place.url, place.objects)
     migrate(store)
     return Registry(place, store, key, Verifier(settings.limits.verifying), clock_ns)

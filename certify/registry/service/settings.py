@@ -17,7 +17,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from bench.errors import InputError
-from bench.record import Document, Text, parse_yaml, read_bytes
+from bench.record import Document, Text, parse_yaml, read_given
 from certify.policy.centre import Bilingual
 
 FILE = "registry.yaml"
@@ -95,7 +95,7 @@ def load_place(root: Path) -> Place:
     if not file.exists():
         fix = "make one with: petaseal registry init"
         raise InputError("file-missing", "there is no registry here", where=file, fix=fix)
-    settings = parse_yaml(read_bytes(file, 2**20), Settings, file)
+    settings = parse_yaml(read_given(file, 2**20), Settings, file)
     url = settings.database
     if url != "sqlite" and not url.startswith("postgresql"):
         what = "names a database that is neither sqlite nor a postgresql URL"

@@ -31,6 +31,7 @@ from sqlalchemy.exc import DBAPIError
 
 from bench.errors import InputError, RefusedError
 from bench.record import Count, Document, Sha256, Text, UtcTime, encode, read_bytes, refuse_existing, write_atomic
+from bench.record.fields import in_words
 from certify.documents.merkle import Tree
 from certify.registry.service.registry import Registry
 from certify.registry.service.settings import FILE, Settings, load_place
@@ -183,7 +184,7 @@ def read_backup(folder: Path) -> Kept:
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
     except msgspec.MsgspecError as error:
-        raise _damaged(f"is not a backup's list ({error})", folder / MANIFEST) from None
+        raise _damaged(f"is not a backup's list ({in_words(error)})", folder / MANIFEST) from None
     if manifest.version > VERSION:
         what = f"is of version {manifest.version}, which this petaseal does not know"
         raise InputError("backup-version", what, where=folder / MANIFEST, fix="use a later petaseal")

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from bench.engine.assemble import samples_gz
+from bench.engine.assemble import samples_gz, with_made_up_identities
 from bench.engine.measure import Row
 from bench.engine.session import failure_of
 from bench.errors import DeviceError
@@ -13,12 +13,12 @@ from bench.record import NodeRecord, encode
 from bench.scenario import Scenario, Script
 from tests.bench.fleet import CACHE_BYTES, simulate
 
-CANONICAL_LIMIT = 12_050  # so that the envelope, base64 and signature included, stays within 16 KiB
+CANONICAL_LIMIT = 13_300  # so that the envelope, base64 and signature included, stays within 18 KiB
 
 
 def test_a_record_of_eight_devices_and_two_precisions_is_small() -> None:
     noisy = Script(noise_ppm=3_000, temperature_rise_c=1, telemetry_interval_s=0.7)
-    fixed = replace(load_profile("certification"), choices=("fixed",))
+    fixed = replace(load_profile("certification"), tuned_shapes={})
     for profile, windows in ((fixed, 2), (load_profile("certification"), 4)):
         record = simulate(Scenario(default=noisy, cache_bytes=CACHE_BYTES), 8, profile)
         payload = encode(replace(record, campaign=None))  # a centre's campaign is a file of its own
@@ -42,6 +42,17 @@ def test_samples_do_not_depend_on_the_order_of_the_readings() -> None:
     rows = [Row("fake:0", "fp16", phase, at, "clock_mhz", at) for phase in ("window", "warmup") for at in (5, -3)]
     assert samples_gz(rows) == samples_gz(rows[::-1])
     assert samples_gz(rows) != samples_gz(rows[:-1])
+
+
+def test_identities_that_are_made_up_keep_what_is_null_and_what_is_equal() -> None:
+    devices = simulate(Scenario(), 3, "smoke", ("fp16",)).devices
+    part = replace(devices[1], parent=devices[0].uuid, serial=devices[0].serial, pci_address=None)
+    whole, published, other = with_made_up_identities([devices[0], part, devices[2]], "ab" * 16)
+    assert (published.parent, published.serial, published.pci_address) == (whole.uuid, whole.serial, None)
+    assert len({whole.uuid, published.uuid, other.uuid}) == 3
+    told = {value for d in devices for value in (d.uuid, d.serial, d.pci_address)}
+    assert told.isdisjoint(value for d in (whole, published, other) for value in (d.uuid, d.serial, d.pci_address))
+    assert with_made_up_identities([devices[0]], "cd" * 16)[0].uuid != whole.uuid
 
 
 class OutOfMemoryError(RuntimeError):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
+import re
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,16 +18,21 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
+from bench import telemetry
 from bench.clock import SystemClock
 from bench.devices import select_devices
+from bench.devices.base import Faulty
 from bench.engine.node import Event, Limits, Request, measure_node
 from bench.engine.schedule import self_issued
 from bench.errors import InputError, RefusedError
 from bench.profile import load_profile
-from bench.record import Campaign, Kernels, NodeRecord, Profile, Shape
-from bench.record.windows import LEAD_NS
+from bench.record import Campaign, ExpectedPool, Kernels, NodeRecord, Profile, Shape, Workload
+from bench.record.shapes import ChosenShape, SettledShape
+from bench.record.windows import LEAD_NS, windows
 from bench.scenario import SCENARIO_VARIABLE
 from bench.units import utc_ns, utc_text
+from certify.statement.describe import describe_record, judge_record
+from tests.bench.fleet import workloads_in
 from tests.bench.processes import children
 
 SHORT = replace(
@@ -52,7 +61,7 @@ def scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def request(devices: str, *precisions: Any, profile: Profile = SHORT, campaign: Campaign | None = None) -> Request:
-    wanted = precisions or ("fp16",)
+    wanted = workloads_in(profile, precisions or ("fp16",))
     return Request(select_devices(devices), profile, wanted, "node-1", "SPKI", campaign, limits=LIMITS)
 
 
@@ -99,7 +108,6 @@ def test_fixed_and_tuned_and_a_second_path_on_the_cpu_of_this_machine() -> None:
     """Numpy's BLAS and torch's are two libraries: both in one record, each verified."""
     both = replace(
         SHORT,
-        choices=("fixed", "tuned"),
         companion_ns=400_000_000,
         kernels={"cpu": Kernels(figure="gemm-numpy", companions={"fp64": ("gemm-torch", "gemm-absent", "triad")})},
         shapes={"fp64": (Shape(m=64, n=64, k=64),)},
@@ -168,7 +176,6 @@ def test_a_companion_that_ends_its_process_takes_no_figure_with_it(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
     both = replace(
         SHORT,
-        choices=("fixed", "tuned"),
         companion_ns=200_000_000,
         kernels={"cpu": Kernels(figure="gemm-numpy", companions={"fp64": ("issue-mma",)})},
         shapes={"fp64": (Shape(m=64, n=64, k=64),)},
@@ -194,6 +201,35 @@ def test_a_device_that_somebody_uses_is_refused_or_flagged_as_the_profile_says(s
     assert measured(record) == {"fp16": ("fake:1",)}
     record, _ = measure_node(request("fake:2", "fp16", profile=replace(SHORT, busy="flag")))
     assert [f.foreign_processes for m in record.measurements for f in m.figures()] == [2, 0]
+
+
+@contextlib.contextmanager
+def busy_loops() -> Iterator[None]:
+    """Load every CPU that may be used with a process that is none of the measurement's."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in os.sched_getaffinity(0)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+def test_load_of_others_on_the_cpus_is_refused_or_noted_as_the_profile_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "LOOK_NS", 400_000_000)
+    tiny = replace(SHORT, shapes={"fp64": (Shape(m=64, n=64, k=64),)})
+    with busy_loops():
+        refused, _ = measure_node(request("cpu", "fp64", profile=replace(tiny, busy="refuse")))
+        record, _ = measure_node(request("cpu", "fp64", profile=replace(tiny, busy="flag")))
+    assert failed(refused) == [("cpu:0", "fp64", "device-busy")]
+    assert re.fullmatch(r"\d+ % of the CPUs' time is used by other processes", str(refused.failures[0].detail))
+    assert refused.measurements == ()
+    assert record.campaign is not None
+    judged = judge_record(record, record.campaign, tiny)
+    assert judged["cpu:0", "fp64"].effects["foreign-load"] == "note"
+    (told,) = (line for line in describe_record(record, judged) if "of the CPUs' time" in line)
+    assert re.fullmatch(r"    of the CPUs' time other processes used [\d.]+ %, the hypervisor [\d.]+ %", told)
+    assert children() == []
 
 
 def test_a_shape_that_does_not_fit_makes_room_for_a_smaller_one_and_that_is_said(scenario: Any) -> None:
@@ -255,6 +291,17 @@ def test_a_worker_that_is_stopped_counts_as_hung(scenario: Any) -> None:
     assert children() == []
 
 
+def test_a_lost_device_keeps_its_place_in_the_ramp(scenario: Any) -> None:
+    """R10 is judged by the order of the record, in which the lost one stands."""
+    profile = replace(SHORT, warmup_ns=1_200_000_000, stagger_ns=400_000_000)
+    asked = request("fake:3", profile=profile)
+    lost = [Faulty(*one, "device-lost", "is gone") for one in asked.found[:2]]
+    record, _ = measure_node(asked._replace(found=[*lost, asked.found[2]]))
+    assert failed(record) == [(f"fake:{i}", "fp16", "device-lost") for i in range(2)]
+    (figure,) = [figure for m in record.measurements for figure in m.figures()]
+    assert figure.warmup_ns < (1200 - 2 * 400 + 200) * 10**6
+
+
 def test_a_kernel_that_cannot_be_had_is_a_failure_of_every_device(scenario: Any) -> None:
     record, _ = measure_node(request("fake:2")._replace(kernel="gemm-absent"))
     assert record.measurements == ()
@@ -273,7 +320,7 @@ def test_interrupting_ends_all_workers(scenario: Any) -> None:
 
 
 def campaign(profile: Profile, in_ns: int, **changes: Any) -> Campaign:
-    own = self_issued(profile, ("fp16",), "node-1", "ab" * 16, SystemClock().utc_ns() + in_ns)
+    own = self_issued(profile, (Workload("fp16"),), "node-1", "ab" * 16, SystemClock().utc_ns() + in_ns)
     return replace(own, **{"self_issued": False, "centre_id": "centre", "campaign_id": "c1", **changes})
 
 
@@ -285,6 +332,23 @@ def test_a_campaign_sets_the_window_and_is_not_copied_into_the_record(scenario: 
     assert record.clock.source == "fake"
     (figure,) = record.measurements[0].figures()
     assert 0 <= figure.opened_ns < figure.covered_until_ns <= SHORT.window_ns
+
+
+def test_a_node_takes_part_in_the_windows_of_its_own_pool_alone(scenario: Any) -> None:
+    """It loads from before its own slot on, while the other pool is measured: never counted as warm-up."""
+    both = Workload("fp16"), Workload("fp64")
+    profile = replace(SHORT, preheat_ns=300_000_000)
+    pools = ExpectedPool(pool="other", workloads=("fp16",)), ExpectedPool(pool="self", workloads=("fp64",))
+    given = campaign(profile, 4 * 10**9, pools=pools, windows=windows(profile, both))
+    record, _ = measure_node(request("fake:2", "fp16", "fp64", profile=profile, campaign=given))
+    assert (failed(record), [str(m.workload) for m in record.measurements]) == ([], ["fp64"])
+    for figure in record.measurements[0].figures():
+        assert 200_000_000 < figure.preheat_ns < 400_000_000
+        assert figure.warmup_ns < profile.warmup_ns + 100_000_000
+    later = campaign(profile, 4 * 10**9, pools=pools, windows=windows(profile, both))
+    with pytest.raises(InputError) as refused:
+        measure_node(request("fake:1", "fp16", profile=profile, campaign=later))
+    assert refused.value.code == "unknown-precision"
 
 
 @pytest.mark.parametrize(
@@ -314,13 +378,22 @@ def test_a_node_that_is_ready_after_half_the_warm_up_misses_the_window_and_says_
 
 
 class Agreed(NamedTuple):
-    """A start that is agreed only once this node is ready, as a coordinator does it."""
+    """A start that is agreed only once this node is ready, as a coordinator does it; so are shapes."""
 
     in_ns: int
     ready: list[int]
+    chosen: list[ChosenShape]
+    size: int | None = None  # that is settled for every model; None: nothing is
 
     def known_ns(self) -> int | None:
         return None
+
+    def settle(self, chosen: tuple[ChosenShape, ...]) -> tuple[SettledShape, ...]:
+        self.chosen.extend(chosen)
+        size = self.size
+        if size is None:
+            return ()
+        return tuple(SettledShape(c.product, c.precision, Shape(m=size, n=size, k=size), 9, 1) for c in chosen)
 
     def wait_ns(self, devices: int) -> int:
         self.ready.append(devices)
@@ -329,12 +402,12 @@ class Agreed(NamedTuple):
 
 def test_the_start_is_agreed_once_the_devices_are_ready(scenario: Any) -> None:
     given = replace(campaign(SHORT, 0), starts_until=utc_text(SystemClock().utc_ns() + 600 * 10**9))
-    agreed = Agreed(10**9, [])
+    agreed = Agreed(10**9, [], [])
     record, _ = measure_node(request("fake:2", campaign=given)._replace(start=agreed))
     assert agreed.ready == [2]
     assert failed(record) == []
     assert utc_ns(record.starts_at) - utc_ns(record.ready_at) >= 10**9
     with pytest.raises(RefusedError) as refused:
-        measure_node(request("fake:1", campaign=given)._replace(start=Agreed(3600 * 10**9, [])))
+        measure_node(request("fake:1", campaign=given)._replace(start=Agreed(3600 * 10**9, [], [])))
     assert refused.value.code == "window-invalid"
     assert children() == []

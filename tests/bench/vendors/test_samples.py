@@ -71,6 +71,9 @@ def test_a_number_counts_with_its_unit_only(text: object, unit: str, expected: s
         ("10000:c1:00.0", None),
         ("N/A", None),
         ("0000:c1:00.9", None),
+        ("0000:00:00.0", None),
+        ("0000:00:00.1", "0000:00:00.1"),
+        ("0001:00:00.0", "0001:00:00.0"),
         (None, None),
     ],
 )

@@ -13,8 +13,8 @@ from bench.devices.ascend import Ascend
 from bench.devices.base import Found
 from bench.devices.smi import Tool
 from bench.devices.smi_backend import SmiBackend
+from bench.record.identities import own_identities
 from bench.record.node import identifier
-from certify.judge.identities import own_identities
 from certify.judge.rules import identity
 from certify.policy.ratings import installed_ratings
 from tests.bench.vendors.tools import (

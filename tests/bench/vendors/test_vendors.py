@@ -14,8 +14,8 @@ from bench.devices import select_devices, smi, smi_backend
 from bench.devices.amd import Amd
 from bench.devices.smi_backend import OpenedSmi, SmiBackend, Told
 from bench.errors import DeviceError, InputError
+from bench.record.identities import own_identities
 from bench.telemetry import read
-from certify.judge.identities import own_identities
 from tests.bench.vendors.tools import (
     READINGS,
     VENDORS,

@@ -148,7 +148,6 @@ def roster_of(campaign: Campaign) -> Roster:
         left_out=(),
         pools=(RosterPool("main", "intelligent", COUNTED, f"fake:{DEVICES}", None, None, DEVICES, 700_000),),
         targets=(),
-        precisions=(COUNTED,),
         heartbeat_ns=5 * 10**9,
     )
 

@@ -182,6 +182,63 @@ def test_every_node_is_there_exactly_once_under_an_id_of_its_own(given_names: li
     assert {one.node_id for one in other.nodes}.isdisjoint(one.node_id for one in found.nodes)
 
 
+# --- what is measured ---
+
+AI, HPC = {"pool": "ai", "class": "intelligent"}, {"pool": "hpc", "class": "supercomputing"}
+
+
+def measured(place: Path, *pools: dict[str, Any], **changes: Any) -> tuple[dict[str, str], str]:
+    """Return what each pool of a campaign measures, and the windows in their order."""
+    (place / "centre.yaml").write_text(yaml.safe_dump(centre_yaml(pools=list(pools)), allow_unicode=True))
+    new_key(place / "operator.pem", None)
+    changes = {"profile": load_profile("certification"), "found": None, **changes}
+    campaign = opened(place, **changes).campaign
+    assert campaign.windows_problem() is None
+    pools_of = {pool.pool: " ".join(pool.workloads) for pool in campaign.pools}
+    return pools_of, " ".join(str(window.workload) for window in campaign.windows)
+
+
+def test_a_campaign_has_windows_for_what_counts_in_the_classes_of_its_nodes_and_no_others(tmp_path: Path) -> None:
+    told = measured(tmp_path, {**AI, "nodes": ["n1"]})
+    assert told == ({"ai": "fp16"}, "fp16")
+
+
+def test_in_a_mixed_centre_each_pool_measures_what_counts_in_it(tmp_path: Path) -> None:
+    general = {"pool": "cpu", "class": "general", "nodes": ["n3"]}
+    told = measured(tmp_path, general, {**HPC, "nodes": ["n2"]}, {**AI, "nodes": ["n1"]})
+    assert told == ({"ai": "fp16", "hpc": "fp64", "cpu": "fp32"}, "fp16 fp64 fp32")
+
+
+def test_more_is_measured_where_it_is_asked_for(tmp_path: Path) -> None:
+    also = (("ai", "fp64"), (None, "fp16-tuned"))
+    told = measured(tmp_path, {**AI, "nodes": ["n1"]}, {**HPC, "nodes": ["n2"]}, also=also)
+    assert told == ({"ai": "fp16 fp64 fp16-tuned", "hpc": "fp64 fp16-tuned"}, "fp16 fp64 fp16-tuned")
+
+
+def test_a_pool_with_devices_on_another_s_nodes_has_these_measure_both(tmp_path: Path) -> None:
+    split = {**AI, "nodes": ["n1"], "devices": ["cuda:0"]}, {**HPC, "nodes": ["n1", "n2"], "devices": ["cuda:1"]}
+    assert measured(tmp_path, *split) == ({"ai": "fp16 fp64", "hpc": "fp64"}, "fp16 fp64")
+
+
+def test_what_a_policy_counts_is_measured_though_the_profile_does_not_name_it(tmp_path: Path) -> None:
+    profile = replace(load_profile("certification"), profile="own", measured={"intelligent": ("bf16",)})
+    told = measured(tmp_path, {**AI, "nodes": ["n1"]}, {**HPC, "nodes": ["n2"]}, profile=profile)
+    assert told == ({"ai": "fp16 bf16", "hpc": "fp64"}, "fp16 bf16 fp64")
+
+
+def test_a_pool_whose_nodes_are_all_left_out_opens_no_window(tmp_path: Path) -> None:
+    wishes = Wishes(exclude={"n2": "bad DIMM"})
+    told = measured(tmp_path, {**AI, "nodes": ["n1"]}, {**HPC, "nodes": ["n2"]}, wishes=wishes)
+    assert told == ({"ai": "fp16"}, "fp16")
+
+
+@pytest.mark.parametrize(("also", "code"), [(("x", "fp64"), "unknown-pool"), (("ai", "fp8"), "unknown-precision")])
+def test_more_that_there_is_not(tmp_path: Path, also: tuple[str, str], code: str) -> None:
+    with pytest.raises(InputError) as caught:
+        measured(tmp_path, {**AI, "nodes": ["n1"]}, also=(also,))
+    assert caught.value.code == code
+
+
 # --- the folder ---
 
 

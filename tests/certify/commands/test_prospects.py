@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.campaign.estimate import HOST_MW
 from bench.record import config_names, config_path
 from bench.scenario import SCENARIO_VARIABLE
 from tests.bad_input.command import Answer, petaseal
@@ -59,10 +60,12 @@ def own_ratings(place: Path) -> Path:
     return file
 
 
-def created(place: Path, *more: object, pools: tuple[dict[str, Any], ...] = (AI,), **changes: Any) -> Answer:
+def created(
+    place: Path, *more: object, pools: tuple[dict[str, Any], ...] = (AI,), device: str = "fake:2", **changes: Any
+) -> Answer:
     """Create a campaign of two nodes of two fakes each, at the grade that the policy wants."""
     (place / "centre.yaml").write_text(yaml.safe_dump(centre_yaml(pools=list(pools), **changes), allow_unicode=True))
-    devices = [text for pool in pools for text in ("--device", f"{pool['pool']}=fake:2")]
+    devices = [text for pool in pools for text in ("--device", f"{pool['pool']}={device}")]
     return petaseal(
         *("campaign", "create", "--centre", place / "centre.yaml", "--key", place / "operator.pem"),
         *("--out", place / "c", *devices, *more),
@@ -196,6 +199,24 @@ def test_create_says_what_no_device_can_mend(place: Path) -> None:
         "grade-too-low",
         "not-declared",
     ]
+
+
+def test_create_and_launch_tell_what_it_will_take_with_the_power_that_the_ratings_give(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plays(place, monkeypatch, **UNKNOWN)
+    (place / "npu.json").write_text(petaseal("devices", "--device", "fake:4", "--json").out)
+    ratings = own_ratings(place)
+    ratings.write_text(f"{ratings.read_text()}    tdp_w: 500\n")
+    more = ("--devices", f"ai={place / 'npu.json'}", "--ratings", ratings, "--also", "ai=fp64")
+    made = json.loads(created(place, *more, "--json").out)
+    assert [window["precision"] for window in made["campaign"]["windows"]] == ["fp16", "fp64"]
+    assert made["estimate"]["devices"] == 4
+    assert made["estimate"]["peak_power_mw"] == 2 * (HOST_MW + 2 * 500_000)
+    said = told("campaign", "launch", place / "c", "--dry-run")
+    assert said["estimate"] == made["estimate"]
+    people = petaseal("campaign", "launch", place / "c", "--dry-run").out
+    assert all(word in people for word in ("card hours", "kW at the peak", "kWh", " min of it to prepare"))
 
 
 def test_devices_of_a_split_node_count_in_the_pool_that_names_them(

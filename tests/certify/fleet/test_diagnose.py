@@ -111,7 +111,7 @@ def roster_of(campaign: Campaign) -> Roster:
         for index, node in enumerate(campaign.nodes)
     )
     pool = RosterPool("main", "intelligent", "fp16", "fake:2", None, None, 2, None)
-    return Roster(digest(campaign), "00" * 16, nodes, (), (pool,), (), ("fp16",), 10**9)
+    return Roster(digest(campaign), "00" * 16, nodes, (), (pool,), (), 10**9)
 
 
 @pytest.fixture

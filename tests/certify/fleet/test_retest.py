@@ -55,6 +55,7 @@ def part(index: int, trouble: str | None = None, *, of: DeviceModel | None = Non
         die_id=None,
         pci_address=f"0000:{index + 1:02x}:00.0",
         parent=None,
+        numa_node=None,
     )
     return Part(replace(device, **changes), of or model(), trouble)
 

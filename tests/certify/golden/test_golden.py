@@ -32,6 +32,11 @@ NOWHERE = Environment(
     architecture="x86_64",
     python="3.11",
     virtualised=None,
+    container=None,
+    cpus=2,
+    cpu_quota_mcpu=None,
+    memory_limit_bytes=None,
+    unset=(),
     libraries={},
     switches={"environment": "off"},
 )

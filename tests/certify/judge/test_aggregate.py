@@ -30,6 +30,7 @@ from bench.record import (
     digest,
     throughput_bounds,
 )
+from bench.record.identities import Uniqueness, device_keys, identities
 from bench.units import gemm_mflop
 from certify.documents.kinds import Baseline, BaselineDevice
 from certify.judge.aggregate import (
@@ -42,7 +43,6 @@ from certify.judge.aggregate import (
     standing_of,
     tally_record,
 )
-from certify.judge.identities import Uniqueness, device_keys, identities
 from certify.policy.policies import Policy
 from certify.statement.build import Basis, CapacityStatement, Totals, Untested, build
 from certify.statement.describe import warnings_of
@@ -146,7 +146,14 @@ def record_of(index: int, devices: list[One], campaign: Campaign = CAMPAIGN) -> 
     for place, one in enumerate(devices):
         name = name_of(one, place)
         found.append(
-            Device(device=name, model=names.index(one.model), **identity(index, place), pci_address=None, parent=None)
+            Device(
+                device=name,
+                model=names.index(one.model),
+                **identity(index, place),
+                pci_address=None,
+                parent=None,
+                numa_node=None,
+            )
         )
         for precision, fate in one.fates.items():
             if fate == "failed":

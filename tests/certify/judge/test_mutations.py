@@ -179,7 +179,7 @@ def test_a_rule_that_is_taken_out_is_missed(rule: Callable[..., Any], monkeypatc
         (figures, "wholes_of", {}),  # the sum over the parts of a unit
         (figures, "too_many_parts", frozenset()),
         (figures, "references_of", {}),  # what was measured beside
-        (aggregate, "crowd", ()),
+        (aggregate, "whole_record", ()),
         (aggregate, "kind", ()),
         (aggregate, "identity", ()),
         (rules, "is_incomplete", False),

@@ -231,16 +231,15 @@ def test_what_is_no_public_key_of_ours(tmp_path: Path, name: str) -> None:
     assert refusal(lambda: keys.load_public(path)) == code
 
 
-def test_links_and_pipes_are_not_keys(tmp_path: Path) -> None:
-    keys.new_key(tmp_path / "k", None)
+def test_a_key_may_be_a_link_and_is_no_folder(tmp_path: Path) -> None:
+    made = keys.new_key(tmp_path / "k", None)
     (tmp_path / "link").symlink_to(tmp_path / "k")
-    os.mkfifo(tmp_path / "pipe")
-    for name, code in (
-        ("link", "not-regular-file"),
-        ("pipe", "not-regular-file"),
-        (".", "not-regular-file"),
-        ("no", "file-missing"),
-    ):
+    (tmp_path / "link.pub").symlink_to(tmp_path / "k.pub")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    assert keys.load_private(tmp_path / "link").public.keyid == made.keyid
+    assert keys.load_public(tmp_path / "link.pub").keyid == made.keyid
+    assert refusal(lambda: keys.load_public(tmp_path / "link.pub", shared=True)) == "not-regular-file"
+    for name, code in ((".", "not-regular-file"), ("no", "file-missing"), ("dangling", "file-missing")):
         assert refusal(lambda name=name: keys.load_private(tmp_path / name)) == code  # type: ignore[misc]
         assert refusal(lambda name=name: keys.load_public(tmp_path / name)) == code  # type: ignore[misc]
 

@@ -12,9 +12,9 @@ import pytest
 from msgspec import UNSET, UnsetType
 
 from bench.errors import InputError
-from bench.record import Profile, config_path, digest, encode, read_config
+from bench.record import Profile, config_path, digest, encode, read_profile
 from certify.policy import released
-from certify.policy.policies import Policy, load_policy
+from certify.policy.policies import Policy, load_policy, read_policy
 from certify.policy.ratings import Rating, Ratings, installed_ratings, load_ratings
 
 UNKNOWN = "ab" * 32
@@ -112,8 +112,7 @@ def test_a_file_that_was_given_is_found_by_its_digest(tmp_path: Path) -> None:
         text = config_path(folder, f"{name}.yaml").read_text()
         file = tmp_path / f"{name}.yaml"
         file.write_text(text.replace(f": {name}", ": mine", 1))
-        kind: type[Policy | Profile] = Policy if folder == "policies" else Profile
-        sha256 = digest(read_config(folder, str(file), kind))
+        sha256 = digest(read_policy(str(file)) if folder == "policies" else read_profile(str(file)))
         assert read(sha256) is None
         assert read(sha256, (str(file),)) is not None
 

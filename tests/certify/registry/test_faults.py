@@ -12,7 +12,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ from tests.certify.registry.laid import Laid, certified
 from tests.certify.registry.listening import Served, new_token, served
 from tests.certify.registry.lives import STEPS, Lives
 from tests.certify.registry.postgres import Postgres
+from tests.disks import small_disk
 
 MANY_KILLS = {"sqlite": 50, "postgresql": 15}
 LIFE_S = 0.5  # within which a life is killed from outside: about as long as it takes to take two statements in
@@ -229,20 +229,10 @@ def test_a_hundred_submissions_at_once_are_one(place: Laid, centre: Measured) ->
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 8 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True)
-    if mounted.returncode:
-        told = f"a file system cannot be mounted here: {mounted.stderr.decode().strip()}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(told)
-        pytest.skip(told)
-    try:
+    with small_disk(tmp_path / "small", "8m") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def fill(disk: Path, left_bytes: int) -> Path:
@@ -256,16 +246,16 @@ def fill(disk: Path, left_bytes: int) -> Path:
 
 
 @POSTGRESQL_LONG
-def test_a_full_disk(place: Laid, centres: Centres, small_disk: Path) -> None:
+def test_a_full_disk(place: Laid, centres: Centres, disk: Path) -> None:
     """It says so, loses nothing, and works again once there is room."""
     secret = new_token(place.root)[1]
-    moved = Laid(small_disk / "registry", place.keys)
+    moved = Laid(disk / "registry", place.keys)
     shutil.copytree(place.root, moved.root)
     acknowledged, full = Acknowledged(), 0
     with served(moved.root) as service, service.client(secret) as client:
         acknowledged.submit(client, centres[0])
         for left_kib in SMALL_KIB:
-            filler = fill(small_disk, left_kib * 1024)
+            filler = fill(disk, left_kib * 1024)
             sha256, folder = centres[acknowledged.done]
             content = (folder / "statement.dsse.json").read_bytes()
             answer = client.post("/v1/statements", content=content, headers=JSON)

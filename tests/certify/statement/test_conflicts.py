@@ -18,10 +18,10 @@ from msgspec.structs import replace
 from bench.errors import InputError, RefusedError
 from bench.profile import load_profile
 from bench.record import Tool, digest
+from bench.record.identities import DeviceKeys
 from bench.units import utc_ns, utc_text
 from certify.documents import dsse
 from certify.documents.kinds import PAYLOAD_TYPE, make_document
-from certify.judge.identities import DeviceKeys
 from certify.keys.files import load_private, load_public
 from certify.policy.reasons import effect_of
 from certify.statement.build import CapacityStatement

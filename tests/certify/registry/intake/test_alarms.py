@@ -8,8 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from bench.record import digest
+from bench.record.identities import DeviceKeys
 from certify.documents.kinds import make_document
-from certify.judge.identities import DeviceKeys
 from certify.registry.intake import alarms as conflicts
 from certify.registry.intake.alarms import Alarm
 from certify.registry.intake.decisions import Submission

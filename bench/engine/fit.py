@@ -1,0 +1,75 @@
+"""Whether a run fits into the memory of its host: said before it starts, not by the kernel that ends its workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from bench.devices.base import Found
+from bench.errors import InputError
+from bench.host.cgroup import read_limits
+from bench.host.memory import available_bytes
+from bench.profile import needed_bytes
+from bench.record import Profile, Shape, Workload, least_operand_bytes
+from bench.record.plan import ITEM_BYTES
+
+# What a worker holds before it has operands: Python and its libraries. A driver's context, where there is one, is most.
+WORKER_BYTES = {"simulated": 100 * 10**6, "cpu": 300 * 10**6, "accelerator": 1500 * 10**6}
+CHECKED_BYTES = 128 * 2**20  # of operands that are made again for the check on the host, at any time
+
+
+def refuse_unfit(
+    found: Sequence[Found], profile: Profile, workloads: Sequence[Workload], root: Path = Path("/")
+) -> None:
+    """Refuse a run whose workers together need more memory of the host than they can have.
+
+    Args:
+        found: the devices, measured all at once.
+        profile: with the shapes.
+        workloads: to measure.
+        root: the file system's root (tests).
+
+    Raises:
+        InputError: `host-memory`.
+    """
+    available = available_bytes(root)
+    needed = sum(host_bytes(one, profile, workloads) for one in found)
+    if available is None or needed <= available:
+        return
+    limit = read_limits(root).memory_bytes
+    bound = "" if limit is None else f", in control groups that allow {limit / 1e9:.1f} GB"
+    workers = f"{len(found)} workers need" if len(found) > 1 else "a worker needs"
+    raise InputError(
+        "host-memory",
+        f"{workers} about {needed / 1e9:.1f} GB of its memory and {available / 1e9:.1f} GB can be had{bound}",
+        where="this node",
+        fix="ask for more memory, or name fewer devices with --device",
+    )
+
+
+def host_bytes(found: Found, profile: Profile, workloads: Iterable[Workload]) -> int:
+    """Return about how much memory of the host the worker of one device needs, in bytes.
+
+    An accelerator's worker makes both operands of one set on the host, and at the end holds one product there with the
+    part of the operands that is made again to check it; the shape is the largest that fits into the device. Processors
+    hold every operand set in that memory, and take the shape that fits: the smallest must.
+    """
+    model = found.model
+    if model.simulated:
+        return WORKER_BYTES["simulated"]
+    least = least_operand_bytes(model)
+    if model.kind == "cpu":
+        smallest = [min(needed_bytes(s, w.precision, least) for s in profile.registered(w)) for w in workloads]
+        return WORKER_BYTES["cpu"] + sum(smallest)
+
+    def fits(shape: Shape, workload: Workload) -> bool:
+        return model.memory_bytes is None or needed_bytes(shape, workload.precision, least) <= model.memory_bytes
+
+    on_host = [_set_bytes(s, w) for w in workloads for s in profile.registered(w) if fits(s, w)]
+    return WORKER_BYTES["accelerator"] + max(on_host, default=0)
+
+
+def _set_bytes(shape: Shape, workload: Workload) -> int:
+    operands = shape.m * shape.k + shape.k * shape.n
+    item = ITEM_BYTES[workload.precision]
+    return max(operands * item, shape.m * shape.n * item + CHECKED_BYTES)
