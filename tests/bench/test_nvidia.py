@@ -549,16 +549,6 @@ def test_a_lost_neighbour_that_was_not_named_is_listed(tmp_path: Path) -> None:
     env = environment(tmp_path, gpu(0, lost=1) + gpu(1), PETASEAL_STATE=str(tmp_path / "state"))
     out = str(tmp_path / "out")
     command = [sys.executable, "-m", "certify", "run", "--dry-run", "--device", "cuda:1", "--out", out]
-        sys.executable,
-        "-m",
-        "certify",
-        "run",
-        "--dry-run",
-        "--device",
-        "cuda:1",
-        "--out",
-        str(tmp_path / "out"),
-    ]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "cuda:0 is not measured" in done.stderr
