@@ -6,6 +6,7 @@ import csv
 import io
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from secrets import token_hex
 from typing import NamedTuple
 
 import msgspec
@@ -100,7 +101,7 @@ def node_record(facts: NodeFacts) -> NodeRecord:
         clock=facts.clock,
         environment=environment(facts.libraries, {ENVIRONMENT_SWITCH: "off", **facts.switches}, unset=facts.unset),
         models=models,
-        devices=with_made_up_identities(devices, campaign.challenge) if facts.replace_identities else devices,
+        devices=with_made_up_identities(devices) if facts.replace_identities else devices,
         measurements=tuple(_measurements(facts, [d.device for d in devices])),
         companions=tuple(_companions(facts.beside, [d.device for d in devices])),
         failures=tuple(facts.failures),
@@ -108,16 +109,16 @@ def node_record(facts: NodeFacts) -> NodeRecord:
     )
 
 
-def with_made_up_identities(devices: Iterable[Device], challenge: str) -> tuple[Device, ...]:
+def with_made_up_identities(devices: Iterable[Device]) -> tuple[Device, ...]:
     """Return devices whose identities are made up, for a record that is published: null stays null, equal stays equal.
 
     Args:
         devices: of one record.
-        challenge: of its campaign, so that no two records share a made-up identity.
     """
+    secret = token_hex()  # kept nowhere: who tries all serial numbers and places there are shall find none again
 
     def made_up(value: str | None) -> str | None:
-        return None if value is None else f"replaced-{derived_id('replaced', f'{challenge}/{value}')[:24]}"
+        return None if value is None else f"replaced-{derived_id('replaced', f'{secret}/{value}')[:24]}"
 
     def published(device: Device) -> Device:
         return msgspec.structs.replace(device, **{name: made_up(getattr(device, name)) for name in IDENTITIES})

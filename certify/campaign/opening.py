@@ -357,6 +357,10 @@ def measured_in(opening: Opening, centre: Centre, counted: Counted, enlisted: En
     for name, other in sorted(enlisted.shared):
         measured[name] |= dict.fromkeys(alone[other])
     taking_part = {node.pool for node in enlisted.nodes}
+    if idle := sorted(name for name in taking_part if not measured[name]):
+        what = f"the profile {profile.profile} has nothing to measure in the pool {idle[0]}"
+        fix = f"name it with --also {idle[0]}=WORKLOAD, or choose another profile"
+        raise InputError("nothing-counts", what, where="campaign create", fix=fix)
     return tuple(
         ExpectedPool(pool=name, workloads=tuple(map(str, own))) for name, own in measured.items() if name in taking_part
     )

@@ -14,7 +14,8 @@ from certify.policy.ratings import Ratings
 from certify.samples.issues import Issue
 from certify.statement.build import CapacityStatement, NotCounted
 
-KEY_CODES = frozenset({"node-key-differs", "node-key-not-enrolled"})  # of a record, and so of all its figures
+# Of a record, and so of all its figures.
+KEY_CODES = frozenset({"node-key-differs", "node-key-not-enrolled", "identities-replaced"})
 
 
 @dataclass(frozen=True)

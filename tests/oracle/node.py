@@ -129,6 +129,8 @@ class _Node:
         self.record = opened.predicate
         self.rows, self.ground, self.part = rows, ground, part
         self.key_codes = ground.key_codes(self.record.node_id, sha256(b64decode(self.record.signer_spki)).hexdigest())
+        if self.record.identities_replaced:
+            self.key_codes += ("identities-replaced",)
         campaign = ground.statement.campaign
         place = ground.places.get(self.record.node_id, 0)
         self.slot_ns = campaign.ramp_ns * place // len(campaign.nodes) if campaign.nodes else 0

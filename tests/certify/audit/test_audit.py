@@ -118,6 +118,14 @@ def test_the_oracle_judges_a_centre_with_every_trouble_alike(troubled: Measured)
     assert part.records == len(SCRIPTS)
 
 
+def test_the_oracle_counts_nothing_of_a_record_that_is_published(tmp_path: Path) -> None:
+    centre = audited(tmp_path, 2, 1, nothing, lambda index, record: replace(record, identities_replaced=index == 0))
+    report = audit_of(centre)
+    part = oracle.judge(centre, report.statement, report.policies)
+    assert [str(issue) for issue in part.issues] == []
+    assert report.statement.classes[0].counted.devices == 1
+
+
 @pytest.mark.parametrize("profile", ["smoke", "standard", "certification"])
 def test_every_profile(tmp_path: Path, profile: str) -> None:
     centre = measured(tmp_path, nodes=2, devices=1, profile=profile, precisions=("fp16",))

@@ -232,6 +232,16 @@ def test_a_pool_whose_nodes_are_all_left_out_opens_no_window(tmp_path: Path) -> 
     assert told == ({"ai": "fp16"}, "fp16")
 
 
+def test_a_pool_for_which_the_profile_has_no_shapes_is_refused_by_its_name(tmp_path: Path) -> None:
+    usual = load_profile("certification")
+    shapes, tuned = ({"fp16": all_of["fp16"]} for all_of in (usual.shapes, usual.tuned_shapes))
+    own = replace(usual, profile="own", measured={"intelligent": ("fp16",)}, shapes=shapes, tuned_shapes=tuned)
+    with pytest.raises(InputError, match="nothing to measure in the pool hpc") as caught:
+        measured(tmp_path, {**AI, "nodes": ["n1"]}, {**HPC, "nodes": ["n2"]}, profile=own)
+    assert caught.value.code == "nothing-counts"
+    assert not (tmp_path / "campaign").exists()
+
+
 @pytest.mark.parametrize(("also", "code"), [(("x", "fp64"), "unknown-pool"), (("ai", "fp8"), "unknown-precision")])
 def test_more_that_there_is_not(tmp_path: Path, also: tuple[str, str], code: str) -> None:
     with pytest.raises(InputError) as caught:
