@@ -150,7 +150,7 @@ def mount(app: typer.Typer, sealing: Sealing, foresee: Foresee) -> None:
             raise InputError("usage", "--replace-identities is for a record of its own", fix="leave --campaign out")
         found, plan, workloads = choose(device, profile, Wanted(names(precision), pool_class, names(also)), given)
         check_kernel(kernel)
-        sound = say_faulty([*found, *faulty_neighbours(found)])
+        sound = say_faulty([*found, *faulty_neighbours(device, found)])
         if dry_run:
             refuse_unfit(sound, plan, workloads)
             show_plan(sound, plan, given or alone(plan, workloads), workloads, foresee((), None), as_json)

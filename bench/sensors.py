@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 
 from bench.clock import Clock
+from bench.host.files import line
 from bench.telemetry import Reading
 
 EXPOSES = ("power", "clock", "temperature", "throttle")  # where kernel and permissions allow
@@ -96,12 +97,12 @@ def temperature_files(root: Path) -> list[Path]:
     """Return the files with the processors' temperatures in millidegrees: hwmon, else thermal zones."""
     files: list[Path] = []
     for folder in sorted((root / "sys/class/hwmon").glob("hwmon*")):
-        if _line(folder / "name") in CPU_HWMON:
+        if line(folder / "name") in CPU_HWMON:
             files += sorted(folder.glob("temp*_input"))
     if files:
         return files
     zones = sorted((root / "sys/class/thermal").glob("thermal_zone*"))
-    return [zone / "temp" for zone in zones if _line(zone / "type").lower().startswith(CPU_ZONES)]
+    return [zone / "temp" for zone in zones if line(zone / "type").lower().startswith(CPU_ZONES)]
 
 
 def energy_files(root: Path) -> list[tuple[Path, int]]:
@@ -110,7 +111,7 @@ def energy_files(root: Path) -> list[tuple[Path, int]]:
     return [
         (folder / "energy_uj", _number(folder / "max_energy_range_uj") or 0)
         for folder in packages
-        if _line(folder / "name").startswith("package")
+        if line(folder / "name").startswith("package")
     ]
 
 
@@ -131,16 +132,9 @@ def energy_between(first_uj: int, last_uj: int, range_uj: int) -> int | None:
     return wrapped_uj if 0 <= 2 * wrapped_uj <= range_uj and first_uj <= range_uj else None
 
 
-def _line(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        return ""
-
-
 def _number(path: Path) -> int | None:
     try:
-        return int(_line(path))
+        return int(line(path))
     except ValueError:
         return None
 

@@ -107,11 +107,17 @@ def survey_devices(wanted: str) -> tuple[list[Found], list[InputError]]:
     return sound(found), problems
 
 
-def faulty_neighbours(found: Sequence[Found]) -> list[Faulty]:
-    """Return the lost or broken devices of the same kinds that were not named."""
+def faulty_neighbours(wanted: str, found: Sequence[Found]) -> list[Faulty]:
+    """Return the lost or broken devices that were not named, of the kinds of which some were.
+
+    Args:
+        wanted: as in `survey_devices`.
+        found: the devices that it names.
+    """
     names = {one.device.device for one in found}
+    kinds = {kind.strip() for kind, colon, _ in (part.partition(":") for part in wanted.split(",")) if colon}
     others: list[Faulty] = []
-    for kind in sorted({name.partition(":")[0] for name in names} - {"cpu", *NEVER_IN_ALL}):
+    for kind in sorted(kinds - NEVER_IN_ALL):  # a kind that is named whole, or "all", has told of them already
         with suppress(PetasealError):
             others += [one for one in load_backend(kind).find(None) if isinstance(one, Faulty)]
     return [one for one in others if one.device.device not in names]

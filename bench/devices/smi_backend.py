@@ -19,6 +19,7 @@ from bench.devices.smi import Tool, told
 from bench.devices.torch_device import OpenedTorch
 from bench.errors import DeviceError, InputError, one_line
 from bench.record import Device, DeviceModel, NodeClock, Precision
+from bench.record.identities import IDENTITY_FIELDS
 from bench.record.node import CountUnit, readable_identifier
 from bench.telemetry import Reading
 
@@ -65,7 +66,6 @@ def usable(rows: list[Told]) -> list[Told]:
 
 
 IDENTIFYING = ("bin", "board_part", "firmware")
-IDENTITIES = ("uuid", "serial", "die_id", "pci_address", "parent")
 
 
 class SmiBackend:
@@ -188,7 +188,7 @@ class SmiBackend:
             return False
 
     def _found(self, tool: Tool, index: int, row: Told) -> Found:
-        identities = {name: _identity(getattr(row, name)) for name in IDENTITIES}
+        identities = {name: _identity(getattr(row, name)) for name in IDENTITY_FIELDS}
         parts = {name: told(getattr(row, name)) for name in IDENTIFYING}
         known = {"vendor": self.vendor, "model": row.model} | parts | identities
         model = DeviceModel(

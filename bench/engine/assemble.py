@@ -32,6 +32,7 @@ from bench.record import (
     columns,
     digest,
 )
+from bench.record.identities import IDENTITY_FIELDS
 from bench.record.plan import CompanionRole
 from bench.reference.companions import Beside
 from bench.units import utc_text
@@ -47,9 +48,6 @@ class Shares(NamedTuple):
 
     steal_ppm: int | None
     other_load_ppm: int | None
-
-
-IDENTITIES = ("uuid", "serial", "die_id", "pci_address", "parent")
 
 
 class NodeFacts(NamedTuple):
@@ -121,7 +119,7 @@ def with_made_up_identities(devices: Iterable[Device]) -> tuple[Device, ...]:
         return None if value is None else f"replaced-{derived_id('replaced', f'{secret}/{value}')[:24]}"
 
     def published(device: Device) -> Device:
-        return msgspec.structs.replace(device, **{name: made_up(getattr(device, name)) for name in IDENTITIES})
+        return msgspec.structs.replace(device, **{name: made_up(getattr(device, name)) for name in IDENTITY_FIELDS})
 
     return tuple(map(published, devices))
 

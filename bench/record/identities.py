@@ -16,6 +16,8 @@ from bench.errors import RefusedError
 from bench.record.node import Device, identifier
 from bench.units import some
 
+IDENTITY_FIELDS = ("uuid", "serial", "die_id", "pci_address", "parent")  # of a `Device`: what names it or its place
+
 
 class DeviceKeys(NamedTuple):
     """What one device of a record is compared by."""
