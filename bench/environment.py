@@ -6,6 +6,7 @@ No host name, user, address or dump of the environment may enter a record: only 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import platform
 import re
@@ -115,6 +116,16 @@ def machine_id(etc: Path = Path("/etc/machine-id"), state: Path | None = None, r
     if not _is_id(text):
         raise InputError("machine-id-damaged", "is not 32 hex digits", where=path, fix="remove it and run again")
     return text
+
+
+def missing_machine_id(etc: Path = Path("/etc/machine-id")) -> str | None:
+    """Return why the system keeps no machine id for this process, one clause; None where it does."""
+    try:
+        text = etc.read_text(encoding="ascii").strip().lower()
+    except (OSError, UnicodeDecodeError) as error:
+        name = errno.errorcode.get(getattr(error, "errno", None) or 0, type(error).__name__)
+        return f"{etc} cannot be read ({name})"
+    return None if _is_id(text) else f"{etc} {'holds no id' if text else 'is empty'}"
 
 
 def _is_id(text: str) -> bool:

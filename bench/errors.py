@@ -85,6 +85,17 @@ def one_line(text: str, limit: int = 500) -> str:
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
 
+def explained(error: BaseException) -> str:
+    """Return what an exception says on one line: the system's errors which file and why, others their first line."""
+    if isinstance(error, PetasealError):
+        return str(error)
+    kind = type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        return one_line(": ".join(str(part) for part in (error.filename, error.strerror) if part) + f" [{kind}]")
+    first = next(iter(str(error).strip().splitlines()), "")
+    return one_line(f"{kind}: {first}" if first else kind)
+
+
 def escaped(character: str) -> str:
     """Return how a character is shown that cannot be printed; of a file's name that is not UTF-8, each byte."""
     code = ord(character)

@@ -20,8 +20,7 @@ const sha256 = async (bytes) => new Uint8Array(await subtle.digest("SHA-256", by
 const digest = async (value) => hex(await sha256(new TextEncoder().encode(encode(value))));
 const sum = (values) => values.reduce((whole, value) => whole + value, 0n);
 const ns = (time) => BigInt(Date.parse(`${time.slice(0, 19)}Z`)) * 1_000_000n + BigInt(time.slice(20, 26)) * 1000n;
-// Bytes that are not JSON are refused as that, whatever else is wrong. JSON is UTF-8, the grammar of RFC 8259, without
-// halves of characters, and at most 64 brackets are open at once.
+// Bytes that are not JSON (UTF-8, RFC 8259, no halves of characters, at most 64 open brackets) are refused as that.
 function parse(bytes) {
   try {
     const input = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
@@ -33,9 +32,10 @@ function parse(bytes) {
 }
 const label = (line) => (line.choice === "fixed" ? line.precision : `${line.precision}-${line.choice}`);
 const rowsOf = (parts) => parts.flatMap((m) => [m.device].flat().map((name, i) => [`${name} ${label(m)}`, m, i]));
+const even = (one, columns) => Object.values(columns).every((c) => !Array.isArray(c) || c.length === one.length);
 const WHOLE = { // whether what has the title of a type does not contradict itself
-  Measurement: ({ throttle_reasons: _, device, ...columns }) =>
-    Object.values(columns).every((column) => !Array.isArray(column) || column.length === device.length),
+  Measurement: ({ throttle_reasons: _, device, ...columns }) => even(device, columns),
+  Closing: ({ shapes: _, node_id: nodes, ...columns }) => even(nodes, columns),
   NodeRecord: ({ devices, models, measurements, failures }) => {
     const names = devices.map((one) => one.device), rows = rowsOf([...measurements, ...failures]).map(([key]) => key);
     return distinct(names) && distinct(rows) && rows.every((row) => names.includes(row.split(" ")[0]))
@@ -129,8 +129,7 @@ async function openPayload(name, { payload, payloadType }, schemas) {
     need(!old, "format-withdrawn", "v0.1 is withdrawn: make it anew; for a statement, measure and certify again");
     need(header.predicateType === `urn:petaseal:${name}/v0.2`, "predicate-type-wrong");
   }
-  const { subject: [subject], predicate } = decode(input, schemas[name]);
-  checkText(input);
+  const { subject: [subject], predicate } = decode(input, schemas[name]); checkText(input);
   const root = subject.digest[kind ?? "sha256"], alone = root && Object.keys(subject.digest).length === 1;
   need(alone && subject.name === subjectOf(predicate) && (kind || root === await digest(predicate)), "subject-wrong");
   return { predicate, root, payload };
@@ -145,8 +144,7 @@ export async function openDocument(name, content, publicKey, schemas) {
   const key = await loadKey(unbase64(spki)); // a record's own: integrity, not identity
   need(envelope.signatures.every((one) => one.keyid === key.keyid), "signer-mismatch");
   await checkSignature(envelope, key);
-  need(key.keyid !== given.keyid, "role-not-allowed");
-  return { ...opened, keyid: key.keyid };
+  return need(key.keyid !== given.keyid, "role-not-allowed"), { ...opened, keyid: key.keyid };
 }
 const least = (low, high, holds, mid = (low + high) / 2n) => // that a condition holds for, as it does for `high`
   (low === high ? low : holds(mid) ? least(low, mid, holds) : least(mid + 1n, high, holds));
@@ -229,8 +227,9 @@ async function recompute(s, bytes, publicKey, schemas) {
     const simulated = devices.some((one) => models[one.model].simulated);
     records.push({ node_id, leaf: await sha256(opened.payload), started_at, ended_at, simulated });
     const rows = new Map(rowsOf([...measurements, ...failures]).map(([key, ...row]) => [key, row]));
+    const placed = among(campaign.self_issued ? "all" : [nodes.get(node_id).pool, ...nodes.get(node_id).also]);
     for (const { device } of devices) {
-      const pool = pools.find((one) => one.nodes.has(node_id) && one.devices.has(device));
+      const pool = pools.find((one) => placed.has(one.pool) && one.nodes.has(node_id) && one.devices.has(device));
       const [m, i] = (pool && rows.get(`${device} ${label(pool.line)}`)) ?? [{}], place = `${node_id} ${device}`;
       if (pool) [pool.found, pool.present] = [pool.found + 1, pool.present.add(node_id)];
       if (!m.launches) same(place, listed.get(place) ?? [], [pool ? m.code ?? "untested" : "no-pool"]);
@@ -244,9 +243,8 @@ async function recompute(s, bytes, publicKey, schemas) {
     }
   }
   const all = (field) => records.map((one) => one[field]), shas = all("leaf").map(hex);
-  need(distinct(all("node_id")), "node-twice");
+  need(distinct(all("node_id")), "node-twice"); need(encode(shas) === encode([...shas].sort()), "records-unsorted");
   need(shas.length === s.records, "records-count", `counts ${s.records} records, and there are ${shas.length}`);
-  need(encode(shas) === encode([...shas].sort()), "records-unsorted");
   need(hex(await merkleRoot(all("leaf"))) === s.records_root, "records-root", "binds other records");
   same("simulated or profile", [s.simulated, s.profile, s.profile_sha256],
     [all("simulated").includes(true), campaign.profile, campaign.profile_sha256]);
@@ -280,7 +278,9 @@ async function recompute(s, bytes, publicKey, schemas) {
     const observed = of("counted") - (v.counted === "newly_added" ? of("existing") : 0);
     const [rate, limit] = v.threshold_ppm === null ? [BigInt(observed), BigInt(v.threshold_mflop_s ?? 0)]
       : [BigInt(observed) * 1_000_000n, BigInt(v.threshold_ppm) * BigInt(whole)]; // of a share
-    const over = v.operator === ">" ? rate > limit : rate >= limit, sound = { met: over, not_met: !over };
+    const missing = v.threshold_ppm === null ? v.missing_at_most_mflop_s : 0; // null: nobody knows
+    const over = (more) => (v.operator === ">" ? rate + more > limit : rate + more >= limit);
+    const sound = { met: over(0n), not_met: !over(BigInt(missing ?? limit)) };
     same(`the numbers of ${v.condition}`, [one.observed_mflop_s, one.observed_ppm], [observed, ppm(observed, whole)]);
     same(`${v.condition}`, [v, one].every(({ verdict: w }) => !(w in sound) || (sound[w] && !s.simulated)), true);
   }

@@ -117,6 +117,8 @@ def main(key_file, statement_file, records_file):
         refuse("the pools are not those of the centre")
     excluded = {(e["node_id"], e["device"]) for e in statement["not_counted"]}
     nodes_of = {p["pool"]: (p["nodes"], p["devices"]) for p in statement["centre"]["pools"]}
+    campaign = statement["campaign"]
+    placed = {} if campaign["self_issued"] else {n["node_id"]: [n["pool"], *n["also"]] for n in campaign["nodes"]}
     sums = {name: [0, 0, 0, 0] for name in pools}
     digests = []
     with Path(records_file).open("rb") as lines:
@@ -128,6 +130,7 @@ def main(key_file, statement_file, records_file):
             for device in (d["device"] for d in record["devices"]):
                 for name, (nodes, devices) in nodes_of.items():
                     mine = (nodes == "all" or record["node_id"] in nodes) and (devices == "all" or device in devices)
+                    mine = mine and name in placed.get(record["node_id"], [name])
                     if mine and (record["node_id"], device) not in excluded:
                         certified, sustained, upper = figures[device, pools[name]["precision"], pools[name]["choice"]]
                         for place, value in enumerate((1, certified, sustained, upper or 0)):

@@ -20,7 +20,7 @@ import typer
 import yaml
 
 from bench.campaign import coordinator
-from bench.campaign.coordinator import Plan
+from bench.campaign.plan import Plan
 from certify.commands.root import app
 from certify.keys.files import load_public, new_key
 from certify.policy.policies import describe, load_policy
@@ -561,8 +561,13 @@ def test_every_reason_code_is_explained(code: str) -> None:
 def test_the_template_of_a_centre_is_a_centre_that_declares_nothing(tmp_path: Path) -> None:
     file = tmp_path / "centre.yaml"
     assert f"petaseal centre check {file}" in good("centre", "new", "--out", file).out
+    assert petaseal("centre", "check", file).code == "centre-template"
+    text = file.read_text()
+    for field, own in (("centre_id", "own"), ("name", "{zh: 中心, en: Centre}"), ("operator", "公司")):
+        text = re.sub(rf"^{field}:.*$", f"{field}: {own}", text, flags=re.MULTILINE)
+    file.write_text(text)
     told = good("centre", "check", file).out
-    assert told.startswith("my-centre: ")
+    assert told.startswith("own: ")
     assert "pool ai: intelligent" in told
     again = petaseal("centre", "new", "--out", file)
     assert (again.code, again.status) == ("output-exists", 2)

@@ -84,7 +84,7 @@ def test_the_whole_chain_from_another_folder(installed: Path, tmp_path: Path) ->
     policies = json.loads(good(installed, tmp_path, "policy", "list", "--json"))["policies"]
     assert {"guangzhou-2000p", "guangzhou-2027", "wuhan-2025"} <= {entry["policy"] for entry in policies}
     good(installed, tmp_path, "centre", "new", "--out", "centre.yaml")
-    good(installed, tmp_path, "centre", "check", "centre.yaml")
+    good(installed, tmp_path, "centre", "check", "demo")
     good(installed, tmp_path, "keys", "new", "--no-passphrase", "--out", "operator.pem")
     profile = quick(tmp_path)
     good(

@@ -81,6 +81,8 @@ class Overview(msgspec.Struct, frozen=True):
     shapes: tuple[SettledShape, ...]  # one for each model and precision, once they are settled
     against: tuple[Against, ...]
     nodes: tuple[Line, ...]
+    waiting: tuple[str, ...] = ()  # a line for each gang that waits in the engine's queue
+    unready: tuple[str, ...] = ()  # of a launch that ended before T0: which nodes were not ready, by reason
 
     @property
     def is_over(self) -> bool:
@@ -93,11 +95,19 @@ def silent_ns(roster: Roster) -> int:
     return max(LEAST_SILENT_NS, SILENT_HEARTBEATS * roster.heartbeat_ns)
 
 
-def place_of(status: Status | None, lost: bool, workload: str) -> Place:
-    """Return where a node stands."""
+def place_of(status: Status | None, lost: bool, workloads: Collection[str]) -> Place:
+    """Return where a node stands.
+
+    Args:
+        status: its latest.
+        lost: whether it gives no sign of life any more.
+        workloads: what counts in its pools.
+    """
     if status is not None and status.state == "done":
-        own = status.sums.get(workload)
-        return "done" if own is not None and own.devices else "void"
+        counted = any(status.sums[name].devices for name in workloads if name in status.sums)
+        return "done" if counted else "void"
+    if status is not None and status.state in ("failed", "aborted"):
+        return status.state  # it said so itself
     if lost:
         return "lost"
     if status is None or status.state == "checked":
@@ -113,6 +123,8 @@ def overview(
     lost: Collection[str],
     now_ns: int,
     settled: Settled | None = None,
+    waiting: tuple[str, ...] = (),
+    ended: str | None = None,
 ) -> Overview:
     """Return a campaign at one moment.
 
@@ -124,12 +136,13 @@ def overview(
         lost: nodes that give no sign of life any more.
         now_ns: UTC, ns.
         settled: the shapes of the campaign, where they are settled.
+        waiting: a line for each gang that waits in the engine's queue.
+        ended: how the campaign came to its end, where the folder or the clock says so.
     """
-    workload = {pool.pool: pool.workload for pool in roster.pools}
-    classes = {pool.pool: pool.pool_class for pool in roster.pools}
     starts = None if published is None else utc_ns(published.starts_at)
     slots = {} if starts is None else {n.node_id: starts + campaign.load_ns(n.node_id) for n in roster.nodes}
-    places = {n.node_id: place_of(known.get(n.node_id), n.node_id in lost, workload[n.pool]) for n in roster.nodes}
+    counted = _counted(roster)
+    places = {n.node_id: place_of(known.get(n.node_id), n.node_id in lost, counted[n.pools]) for n in roster.nodes}
     known = _without_twins(roster, known, places)
     slow = _slow(roster, known, places)
     unready: set[Place] = {"expected", "arrived", "preparing"}
@@ -145,8 +158,9 @@ def overview(
         counts[place] += 1
         if place == "done":
             assert status is not None
-            own = status.sums[workload[node.pool]]
-            sums[classes[node.pool]] = sums.get(classes[node.pool], 0) + own.certified_mflop_s
+            for workload, of_class in counted[node.pools].items():
+                own = status.sums.get(workload)
+                sums[of_class] = sums.get(of_class, 0) + (0 if own is None else own.certified_mflop_s)
         lines.append(
             _line(node, status, place, slots.get(node.node_id), slow.get(node.node_id), few_left and place in unready)
         )
@@ -155,7 +169,7 @@ def overview(
         at=utc_text(now_ns),
         starts_at=published.starts_at if published else None,
         ends_at=None if ends is None else utc_text(ends),
-        phase=_phase(campaign, starts, now_ns, places.values()),
+        phase=_phase(campaign, starts, now_ns, places.values(), bool(waiting), ended),
         expected=len(roster.nodes),
         places=counts,
         late=sum(line.late for line in lines),
@@ -169,7 +183,14 @@ def overview(
             for t in roster.targets
         ),
         nodes=tuple(lines),
+        waiting=waiting,
     )
+
+
+def _counted(roster: Roster) -> dict[tuple[str, ...], dict[str, PoolClass]]:
+    """Return, by the pools of nodes, the workloads that count there, each with its class."""
+    known = {pool.pool: (pool.workload, pool.pool_class) for pool in roster.pools}
+    return {pools: dict(known[name] for name in reversed(pools)) for pools in {node.pools for node in roster.nodes}}
 
 
 def _without_twins(roster: Roster, known: Mapping[str, Status], places: dict[str, Place]) -> Mapping[str, Status]:
@@ -234,10 +255,23 @@ def _slow(roster: Roster, known: Mapping[str, Status], places: Mapping[str, Plac
     return slow
 
 
-def _phase(campaign: Campaign, starts_ns: int | None, now_ns: int, places: Collection[Place]) -> str:
+def _phase(
+    campaign: Campaign,
+    starts_ns: int | None,
+    now_ns: int,
+    places: Collection[Place],
+    is_waiting: bool,
+    ended: str | None,
+) -> str:
     """Return what the campaign does just now, in words."""
     if starts_ns is not None and all(place in OVER for place in places):
-        return "over: every node has ended"
+        return "is over: every node has ended"
+    if ended is not None:
+        return f"is over: {ended}"
+    if starts_ns is None and now_ns > utc_ns(campaign.starts_until):
+        return f"is over: it was to start until {campaign.starts_until}, and did not"
+    if starts_ns is None and is_waiting:
+        return "waiting in the engine's queue"
     if starts_ns is None and all(place == "expected" for place in places):
         return "no node has told anything yet"
     if starts_ns is None:
@@ -250,4 +284,7 @@ def _phase(campaign: Campaign, starts_ns: int | None, now_ns: int, places: Colle
             return f"warming up for {window.workload}, {(window.opens_ns - since) // SECOND_NS} s left"
         if since < window.closes_ns:
             return f"measuring {window.workload}, {(window.closes_ns - since) // SECOND_NS} s left"
+    silent = sum(place == "expected" for place in places)
+    if silent < len(places) and all(place in OVER or place == "expected" for place in places):
+        return f"is over: every node that took part has ended; {silent} of {len(places)} never reported"
     return "windows are over; records are being written"

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from bench.record import NodeRecord
     from bench.record.folder import FoundModel, Sums
 
-Dir = Annotated[Path, typer.Argument(metavar="DIR", help="the campaign's folder, which all nodes share")]
+Dir = Annotated[
+    Path, typer.Argument(metavar="DIR", readable=False, help="the campaign's folder, which all nodes share")
+]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]
 On = Annotated[
     str | None, typer.Option("--on", help="local, slurm or kubernetes (default: where the nodes were taken from)")
@@ -29,6 +31,14 @@ On = Annotated[
 Options = Annotated[
     list[str] | None,
     typer.Option("--engine-option", help="handed to the engine as it is, such as --account=x; repeatable"),
+]
+Least = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--least",
+        metavar="POOL=N",
+        help="how many nodes of a pool must be ready: ai=14, ai=80%, or 80% of each; repeatable (default: 90%)",
+    ),
 ]
 DAY_S = 86_400.0
 Reservation = Annotated[str | None, typer.Option("--reservation", help="the engine's reservation to run in")]
@@ -66,6 +76,7 @@ def mount(app: typer.Typer, sealing: Sealing, foresee: Foresee) -> None:
 
     @app.command(epilog="Example: petaseal campaign launch campaign --on slurm --dry-run")
     def launch(
+        context: typer.Context,
         folder: Dir,
         on: On = None,
         reservation: Reservation = None,
@@ -82,6 +93,7 @@ def mount(app: typer.Typer, sealing: Sealing, foresee: Foresee) -> None:
         require_all: Annotated[
             bool, typer.Option("--require-all", help="start with every node, or not at all")
         ] = False,
+        least: Least = None,
         finish: Annotated[
             float, typer.Option(min=1, max=DAY_S, help="seconds for the last records after the last window")
         ] = 1800,
@@ -97,33 +109,37 @@ def mount(app: typer.Typer, sealing: Sealing, foresee: Foresee) -> None:
 
         Killed at any moment, the same command goes on where it was. Exit status 1: not every node gave its record.
         """
+        from bench.campaign.readiness import least_asked
         from bench.campaign.running import Open, hand_over, plan_of, run
-        from bench.campaign.show import show_dry_run, show_view
+        from bench.campaign.show import next_line, same_options, show_dry_run, show_view
 
         opened = Open(folder, sealing)
         plan = plan_of(opened, on, engine_option, reservation)._replace(
             ready_timeout_ns=int(ready_timeout * 1e9),
             lead_ns=int(lead * 1e9),
             retries=retries,
-            require_all=require_all,
+            least=least_asked(opened.roster, least or (), require_all),
             finish_ns=int(finish * 1e9),
         )
         if dry_run:
-            show_dry_run(opened, plan, detach, as_json)
+            show_dry_run(opened, plan, detach, same_options(context, "dry_run"), as_json)
             return
         if detach:
             hand_over(opened, plan)
-            print_lines([f"handed to {plan.engine}; watch it with: petaseal campaign status {folder}"])
+            print_lines([f"handed to {plan.engine}", next_line("campaign status", folder)])
             return
         view = run(opened, plan, as_json)
-        show_view(view, as_json)
+        show_view(view, as_json, next_line("campaign collect", opened.folder.root))
         done = view.places["done"] + view.places["void"]
         if done < view.expected:
             what = f"{view.expected - done} of {view.expected} nodes gave no record"
-            raise RefusedError("campaign-incomplete", what, where=folder, fix="see: petaseal campaign collect")
+            raise RefusedError(
+                "campaign-incomplete", what, where=folder, fix=f"see: {opened.folder.command('collect')}"
+            )
 
     @app.command(epilog="Example: petaseal campaign check campaign --on slurm")
     def check(
+        context: typer.Context,
         folder: Dir,
         on: On = None,
         reservation: Reservation = None,
@@ -133,22 +149,18 @@ def mount(app: typer.Typer, sealing: Sealing, foresee: Foresee) -> None:
         as_json: Json = False,
     ) -> None:
         """Look at every node before anything is measured: devices and what they can count, drivers, clocks, disk."""
-        from bench.campaign.preflight import fleet_problems
+        from bench.campaign.preflight import fleet_problems, fleet_remarks, seen
         from bench.campaign.running import Open, look, plan_of
-        from bench.campaign.show import show_check
+        from bench.campaign.show import next_line, same_options, show_check, unchecked_lines, unheard_lines
 
         opened = Open(folder, sealing)
         outlook = foresee(opened, ratings)
         plan = plan_of(opened, on, engine_option, reservation)._replace(check_only=True)
-        known = look(opened, plan, timeout, as_json)
+        looked = look(opened, plan, timeout, as_json)
+        known = looked.known
         told = {node: status.facts for node, status in known.items() if status.facts is not None}
-        problems = fleet_problems(told, opened.roster)
-        for node in opened.roster.nodes:
-            status = known.get(node.node_id)
-            if status is None:
-                problems.append(f"{node.name} told nothing")
-            elif status.state != "checked":
-                problems.append(f"{node.name} {status.state}: {status.message}")
+        problems = [*unheard_lines(looked, opened.roster), *fleet_problems(told, opened.roster), *looked.clocks]
+        problems += unchecked_lines(looked, opened.roster, timeout)
         found = outlook({node: facts.found for node, facts in told.items()})
         problems += found.problems
         if as_json:
@@ -159,11 +171,16 @@ def mount(app: typer.Typer, sealing: Sealing, foresee: Foresee) -> None:
                     "expected": len(opened.roster.nodes),
                     "facts": {node: msgspec.to_builtins(value) for node, value in told.items()},
                     "problems": problems,
+                    "waiting": [line for _, line in looked.waiting],
                     **found.as_json(),
                 }
             )
         else:
-            print_lines([*show_check(problems, len(told), len(opened.roster.nodes)), *found.lines()])
+            shown = show_check(problems, seen(told, opened.roster), len(told), len(opened.roster.nodes))
+            remarks = [f"  note: {remark}" for remark in fleet_remarks(told, opened.roster)]
+            same = same_options(context, "timeout", "ratings")
+            after = [] if problems else [next_line("campaign launch", opened.folder.root, *same)]
+            print_lines([*shown, *remarks, *found.lines(), *after])
         if problems:
             raise RefusedError("preflight-failed", f"{len(problems)} problem(s) were found", where=folder)
 
@@ -174,25 +191,30 @@ def mount(app: typer.Typer, sealing: Sealing, foresee: Foresee) -> None:
         as_json: Json = False,
     ) -> None:
         """Show where every node stands, and the running sum against the thresholds."""
-        from bench.campaign.running import Open, follow
+        from bench.campaign.follow import follow
+        from bench.campaign.running import Open
         from bench.campaign.show import show_view
 
-        opened = Open(folder, sealing)
-        show_view(follow(opened, watch and not as_json), as_json)
+        opened = Open(folder, sealing, public=True)
+        view = follow(opened, watch and not as_json)
+        show_view(view, as_json, opened.withheld)
 
     @app.command(epilog="Example: petaseal campaign abort campaign")
     def abort(folder: Dir, as_json: Json = False) -> None:
         """End all load within seconds; records that are written stay, windows that are not over are lost."""
-        from bench.campaign.running import Open, end
+        from bench.campaign.abort import abort as end
 
-        opened = Open(folder, sealing)
-        problem = end(opened)
+        root = folder.absolute()
+        done = end(root, sealing)
+        problem = "; ".join(done.problems) or None
         if as_json:
-            print_json({"aborted": str(opened.folder.root), "problem": problem})
+            print_json({"aborted": str(root), "problem": problem, "ended": done.ended})
         else:
-            print_lines(
-                [f"{opened.folder.root}: aborted; every node ends its load within seconds", *filter(None, [problem])]
-            )
+            flagged = "aborted; every node ends its load within seconds"
+            marked = [] if done.is_unmarked else [f"{root}: {flagged}"]
+            print_lines([*done.ended, *done.problems, *marked])
+        if done.error is not None:
+            raise done.error
 
     @app.command(hidden=True, epilog="Example: petaseal campaign join campaign --node gpu-node-1")
     def join(
@@ -207,7 +229,7 @@ def mount(app: typer.Typer, sealing: Sealing, foresee: Foresee) -> None:
     ) -> None:
         """Take part in a campaign as one of its nodes: what the engine runs on each."""
         from bench.campaign.join import join as take_part
-        from bench.campaign.join import part_of
+        from bench.campaign.join import part_of, reporting_failure
         from bench.campaign.running import Open, sums_of
         from bench.clock import check_clock
         from bench.environment import machine_id
@@ -216,10 +238,12 @@ def mount(app: typer.Typer, sealing: Sealing, foresee: Foresee) -> None:
         check_clock()
         opened = Open(folder, sealing)
         part = part_of(opened.folder, opened.campaign, opened.profile, node)
-        signer = sealing.signer(key, passphrase_file, state_dir(), machine_id())
+        with reporting_failure(part):
+            signer = sealing.signer(key, passphrase_file, state_dir(), machine_id())
 
         def sums(record: NodeRecord) -> dict[str, Sums]:
-            return sums_of(record, sealing.judge(record, opened.campaign, opened.profile))
+            judged = sealing.judge(record, opened.campaign, opened.profile)
+            return sums_of(record, judged, opened.campaign, part.node, opened.roster)
 
         written = take_part(part, signer, sums, check_only)
         if as_json:

@@ -6,13 +6,15 @@ The times of preparation are those of 8 H200 on a node of 96 cores (85 s) and in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
-from bench.record import Campaign, ExpectedPool, Profile, Window
-from bench.record.folder import Roster
+from bench.record import Campaign, Profile, Window
+from bench.record.folder import Roster, RosterNode
 from bench.record.windows import BEFORE_THE_NEXT_WINDOW, LEAD_NS
 
 SECOND_NS = 10**9
@@ -20,9 +22,26 @@ PREPARE_NS = 70 * SECOND_NS  # to start the processes and the libraries, and the
 OPERANDS_CORE_NS = 180 * SECOND_NS  # of one core, for the operands and trials of one workload on one device
 FP64_NS = 80 * SECOND_NS  # more for FP64, whose references and products the host computes in FP64 too
 USUAL_CORES = 2  # of the host for one device, where nobody says: a small pod
-AGREE_NS = 17 * SECOND_NS  # until the coordinator sees that all nodes are ready, and from then to T0
+SEEN_NS = 2 * SECOND_NS  # until the coordinator sees that all nodes are ready
+USUAL_LEAD_NS = 15 * SECOND_NS  # from then to T0
 CONCLUDE_NS = 20 * SECOND_NS  # check on the host, record
+# In a smoke campaign CPUs have small shapes, and simulated devices never compute much: seconds on two cores.
+PREPARE_LIGHT_NS = 6 * SECOND_NS
+OPERANDS_CPU_NS = 3 * SECOND_NS  # of one workload on a CPU
+CONCLUDE_LIGHT_NS = 2 * SECOND_NS
+RECORD_BYTES = 2**20  # of a node's record and status, and of the digests in its samples, with room
+READING_BYTES = 12 * 8  # of one look at a device: quantities, and what compressed samples take for a value
+USUAL_DEVICES = 8  # of a node, where nobody says
 HOST_MW = 800_000  # of one node beside its accelerators: processors, memory, fans; a guess, said as one
+
+
+Kind = Literal["accelerator", "cpu", "simulated"]
+
+
+def kind_of(devices: str) -> Kind:
+    """Return what a pool's devices are, by how they are named, such as "fake:8"; accelerators where that is open."""
+    kinds = {name.strip().partition(":")[0] for name in devices.split(",")}
+    return "simulated" if kinds == {"fake"} else "cpu" if kinds == {"cpu"} else "accelerator"
 
 
 class Load(NamedTuple):
@@ -33,6 +52,7 @@ class Load(NamedTuple):
     power_mw: int | None  # rated, of one device
     windows: tuple[Window, ...]  # in which they take part
     cores: int | None = None  # of a node
+    kind: Kind = "accelerator"
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -49,13 +69,17 @@ class Estimate(msgspec.Struct, frozen=True):
     peak_power_mw: int | None
     step_mw_per_s: int | None  # the steepest rise of power, averaged over the ramp
     energy_j: int | None
+    unknown_power: tuple[str, ...] = ()  # pools whose devices' power is not known
 
-    def lines(self, unknown: str = "give the devices' power with --device-watts POOL=WATTS") -> list[str]:
+    def lines(self, unknown: str | None = None) -> list[str]:
         """Return the estimate for people.
 
         Args:
-            unknown: what to do where the power is not known.
+            unknown: what to do where the power is not known; None for a campaign.
         """
+        if unknown is None:
+            pools = " ".join(f"--device-watts {pool}=WATTS" for pool in self.unknown_power or ("POOL",))
+            unknown = f"give the devices' power with {pools}"
         devices = "an unknown number of" if self.devices is None else f"{self.devices:,}"
         lines = [
             f"nodes      {self.nodes:,} with {devices} devices, all at once; {self.left_out} left out",
@@ -75,23 +99,46 @@ class Estimate(msgspec.Struct, frozen=True):
         ]
 
 
-def estimate(campaign: Campaign, profile: Profile, roster: Roster) -> Estimate:
-    """Return what a campaign will take, with each device at its rated power and each host at a guess."""
-    nodes = {pool.pool: sum(node.pool == pool.pool for node in roster.nodes) for pool in roster.pools}
-    measured = {pool.pool: pool for pool in campaign.pools}
-    loads = [
-        Load(nodes[pool.pool], pool.devices_per_node, pool.power_mw, _windows(campaign, measured[pool.pool]))
-        for pool in roster.pools
-        if nodes[pool.pool]
-    ]
-    return estimate_of(campaign, profile, loads, len(roster.left_out))
+def estimate(
+    campaign: Campaign,
+    profile: Profile,
+    roster: Roster,
+    kinds: Mapping[str, Kind] = MappingProxyType({}),
+    lead_ns: int = USUAL_LEAD_NS,
+) -> Estimate:
+    """Return what a campaign will take, with each device at its rated power and each host at a guess.
+
+    Args:
+        campaign: signed.
+        profile: that it names.
+        roster: its nodes and pools.
+        kinds: pool -> what its devices are, where more is known than how they are named.
+        lead_ns: from the moment when all nodes are ready to T0.
+    """
+    alike: dict[tuple[str, ...], list[RosterNode]] = {}  # by their pools
+    for node in roster.nodes:
+        alike.setdefault(node.pools, []).append(node)
+    loads = []
+    for nodes in alike.values():
+        pool, own = roster.pool_of(nodes[0]), campaign.windows_of(nodes[0].node_id)
+        kind = kinds.get(pool.pool, kind_of(pool.device))
+        loads.append(Load(len(nodes), pool.devices_per_node, pool.power_mw, own, kind=kind))
+    used = {node.pool for node in roster.nodes}
+    unknown = tuple(pool.pool for pool in roster.pools if pool.power_mw is None and pool.pool in used)
+    return replace(estimate_of(campaign, profile, loads, len(roster.left_out), lead_ns), unknown_power=unknown)
 
 
-def estimate_of(campaign: Campaign, profile: Profile, loads: Sequence[Load], left_out: int = 0) -> Estimate:
+def estimate_of(
+    campaign: Campaign,
+    profile: Profile,
+    loads: Sequence[Load],
+    left_out: int = 0,
+    lead_ns: int = USUAL_LEAD_NS,
+) -> Estimate:
     """Return what a measurement of some pools' nodes will take."""
-    prepare_ns = max(_prepare_ns(load) for load in loads)
-    agree_ns = LEAD_NS if campaign.self_issued else AGREE_NS
-    taken_ns = [prepare_ns + agree_ns + _ends_ns(profile, load.windows) + CONCLUDE_NS for load in loads]
+    prepare_ns = max(_prepare_ns(load, _is_light(load, profile)) for load in loads)
+    agree_ns = LEAD_NS if campaign.self_issued else SEEN_NS + lead_ns
+    taken_ns = [prepare_ns + agree_ns + _ends_ns(profile, load.windows) + _conclude_ns(load, profile) for load in loads]
     under_load_ns = [_load_ns(profile, load.windows) for load in loads]
     devices = device_s = power = energy = None
     if all(load.devices is not None for load in loads):
@@ -121,16 +168,31 @@ def estimate_of(campaign: Campaign, profile: Profile, loads: Sequence[Load], lef
     )
 
 
-def _windows(campaign: Campaign, pool: ExpectedPool) -> tuple[Window, ...]:
-    return tuple(window for window in campaign.windows if str(window.workload) in pool.workloads)
+def room_bytes(campaign: Campaign, profile: Profile, devices: int | None) -> int:
+    """Return what a node writes into the shared folder at most, bytes: 2.5 MB for a certification of 8 devices."""
+    beside_ns = sum(profile.accompanied_ns(window.workload) for window in campaign.windows)
+    readings = (campaign.closes_ns + profile.guard_ns + beside_ns) // profile.telemetry_interval_ns
+    return RECORD_BYTES + readings * (devices or USUAL_DEVICES) * READING_BYTES
 
 
-def _prepare_ns(load: Load) -> int:
+def _is_light(load: Load, profile: Profile) -> bool:
+    """Return whether a node prepares little: simulated devices, and CPUs in a smoke campaign."""
+    return load.kind == "simulated" or (load.kind == "cpu" and profile.grade == "smoke")
+
+
+def _prepare_ns(load: Load, is_light: bool) -> int:
     """Return how long a node's devices take to be ready, each with its share of the host's cores, ns."""
+    if is_light:
+        return PREPARE_LIGHT_NS + (OPERANDS_CPU_NS * len(load.windows) if load.kind == "cpu" else 0)
     devices = load.devices or 1
     cores = load.cores or USUAL_CORES * devices
     operands_ns = len(load.windows) * OPERANDS_CORE_NS * devices // cores
     return PREPARE_NS + operands_ns + FP64_NS * any(window.precision == "fp64" for window in load.windows)
+
+
+def _conclude_ns(load: Load, profile: Profile) -> int:
+    """Return how long a node takes from the end of its load to its record, ns."""
+    return CONCLUDE_LIGHT_NS if _is_light(load, profile) else CONCLUDE_NS
 
 
 def _load_ns(profile: Profile, windows: Sequence[Window]) -> int:

@@ -6,6 +6,7 @@ and never leaves half a record; started again, it goes on where a record is stil
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import os
@@ -21,12 +22,15 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
-from bench.campaign.preflight import look, with_identities
+from bench.campaign.clocks import CHECK_NS, Question, read_question
+from bench.campaign.estimate import room_bytes
+from bench.campaign.preflight import look, with_identities, with_own_key
 from bench.clock import Clock, SystemClock
-from bench.errors import InputError, Interrupted, OutputExistsError, PetasealError, RefusedError
+from bench.errors import InputError, Interrupted, OutputExistsError, PetasealError, RefusedError, explained
 from bench.output import Place, Reserved, rescue, rescued, reserved, undisturbed
 from bench.record import Campaign, NodeRecord, Profile, exclusive_lock
-from bench.record.folder import Folder, Roster, RosterNode, State, Status, Sums, check_belongs
+from bench.record.files import state_dir
+from bench.record.folder import ClockAnswer, Folder, Roster, RosterNode, State, Status, Sums, check_belongs
 from bench.record.shapes import ChosenShape, SettledShape
 from bench.units import utc_ns, utc_text
 
@@ -94,6 +98,7 @@ class Reporter:
         self._status = Status(node_id=part.node.node_id, state="arrived", at=now, arrived_at=now)
         self._rates: dict[str, int] = {}
         self._told_ns = 0
+        self._first_opens_ns: int | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="heartbeat", daemon=True)
 
@@ -132,12 +137,42 @@ class Reporter:
                     rate_mflop_s=sum(self._rates.values()),
                 )
 
+    def start(self, first_opens_ns: int) -> None:
+        """Take note of when the first window opens, UTC ns: from then on the clock is asked for no more."""
+        self._first_opens_ns = first_opens_ns
+
+    def await_question(self, before: Question | None, most_ns: int) -> None:
+        """Let some time pass at most until the coordinator has asked what this node's clock says, if one is there.
+
+        Args:
+            before: what stood there before this node was prepared, which may be of a coordinator that is gone.
+            most_ns: how long to wait.
+        """
+        if before is None:
+            return
+        until_ns = self._clock.monotonic_ns() + most_ns
+        while self._clock.monotonic_ns() < until_ns:
+            answer = self._status.clock
+            if answer is not None and answer.round != before.round:
+                return
+            self._clock.sleep_ns(POLL_NS // 10)
+
+    def _answer(self) -> None:
+        """Answer the coordinator's question after this node's clock, each round once."""
+        if self._first_opens_ns is not None and self._clock.utc_ns() >= self._first_opens_ns:
+            return
+        asked, before = read_question(self._part.folder), self._status.clock
+        if asked is None or (asked.nodes is not None and self._status.node_id not in asked.nodes):
+            return
+        if before is None or before.round != asked.round:
+            self.set(clock=ClockAnswer(asked.round, utc_text(self._clock.utc_ns())))
+
     def _change(self, state: State) -> None:
         if self._status.state != state:
             self.set(state=state)
 
     def _watch(self) -> None:
-        """Tell of this node until it ends; end it when the campaign is aborted."""
+        """Tell of this node and its clock until it ends; end it when the campaign is aborted."""
         aborted = False
         while not self._ended.wait(POLL_NS / SECOND_NS):
             with contextlib.suppress(OSError):  # the shared folder may be away for a while
@@ -145,6 +180,7 @@ class Reporter:
             if aborted:
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
+            self._answer()
             if self._clock.monotonic_ns() - self._told_ns >= self._part.roster.heartbeat_ns:
                 self.set()
 
@@ -168,6 +204,8 @@ class AgreedStart:
             published = self._part.folder.started()
             self._known_ns = None if published is None else utc_ns(published.starts_at)
             self._refused = None if published is None else published.refused.get(self._part.node.node_id)
+            if self._known_ns is not None:
+                self._reporter.start(self._known_ns + self._part.campaign.windows[0].opens_ns)
         return self._known_ns
 
     def settle(self, chosen: tuple[ChosenShape, ...]) -> tuple[SettledShape, ...]:
@@ -189,7 +227,7 @@ class AgreedStart:
 
         Raises:
             InputError: `campaign-window-passed`.
-            RefusedError: `duplicate-device`: another node reports a device of this one.
+            RefusedError: `duplicate-device`: another node reports a device of this one; `clock-differs`.
         """
         self._reporter.set(state="ready", ready_at=utc_text(self._clock.utc_ns()), ready_devices=devices)
         return self._published(self.known_ns)
@@ -203,8 +241,9 @@ class AgreedStart:
                 raise InputError("campaign-window-passed", what, where=self._part.campaign.campaign_id)
             self._clock.sleep_ns(int(POLL_NS * (0.5 + jitter.random())))
         if self._refused is not None:
-            fix = "petaseal campaign check names all such nodes"
-            raise RefusedError("duplicate-device", self._refused, where=self._part.node.name, fix=fix)
+            what, _, code = self._refused.removesuffix("]").rpartition(" [")
+            fix = "petaseal campaign check names all such nodes" if code == "duplicate-device" else None
+            raise RefusedError(code, what, where=self._part.node.name, fix=fix)
         return known
 
 
@@ -233,18 +272,32 @@ def join(
         return own
     clock = clock or SystemClock()
     os.environ["PETASEAL_NODE"] = part.node.node_id
-    with only_process(part, check_only) as kept, ended_by_sigterm(), Reporter(part, clock) as reporter:
+    with contextlib.ExitStack() as stack:
+        with reporting_failure(part, clock):
+            kept = stack.enter_context(only_process(part, check_only))
+        stack.enter_context(ended_by_sigterm())
+        reporter = stack.enter_context(Reporter(part, clock))
         try:
             return _measure(part, signer, sums, clock, reporter, kept)
         except (KeyboardInterrupt, Interrupted):
             reporter.set(state="aborted", ended_at=utc_text(clock.utc_ns()), message="ended from outside")
             raise Interrupted("the node's part was ended from outside; nothing was left half-written") from None
-        except PetasealError as error:
-            reporter.set(state="failed", ended_at=utc_text(clock.utc_ns()), message=str(error))
-            raise
         except BaseException as error:
-            reporter.set(state="failed", ended_at=utc_text(clock.utc_ns()), message=type(error).__name__)
+            reporter.set(state="failed", ended_at=utc_text(clock.utc_ns()), message=explained(error))
             raise
+
+
+@contextlib.contextmanager
+def reporting_failure(part: Part, clock: Clock | None = None) -> Iterator[None]:
+    """Report what keeps this node from taking part at all; where another process takes part, that one reports."""
+    try:
+        yield
+    except Exception as error:
+        if not (isinstance(error, PetasealError) and error.code in ("node-joined-twice", "output-exists")):
+            clock = clock or SystemClock()
+            now = utc_text(clock.utc_ns())
+            Reporter(part, clock).set(state="failed", ended_at=now, message=explained(error))
+        raise
 
 
 def _measure(
@@ -260,14 +313,18 @@ def _measure(
     from bench.environment import refuse_emulation
 
     unset = refuse_emulation(os.environ)
-    (pool,) = (pool for pool in part.roster.pools if pool.pool == part.node.pool)
-    wanted = pool.device if part.node.also is None else f"{pool.device},{part.node.also}"
-    found = select_devices(wanted)
-    if part.node.also is not None:  # how many these are, the pool does not say
-        pool = msgspec.structs.replace(pool, devices_per_node=None)
-    facts = look(found, pool, part.folder.root, clock_of(found))
+    pool = part.roster.pool_of(part.node)
+    found = select_devices(pool.device)
+    needed_bytes = room_bytes(part.campaign, part.profile, len(found))
+    facts = look(found, pool, part.folder.root, clock_of(found), needed_bytes)
     facts = with_identities(facts, found, part.campaign.challenge)
+    enrolled = next((node.keyid for node in part.campaign.nodes if node.node_id == part.node.node_id), None)
+    keyid = hashlib.sha256(base64.b64decode(signer.spki_b64)).hexdigest()
+    facts = with_own_key(facts, found, keyid, enrolled, state_dir())
     if kept is None:
+        before = read_question(part.folder)
+        reporter.set(state="prepared", facts=facts)
+        reporter.await_question(before, CHECK_NS)
         reporter.set(state="checked", facts=facts, ended_at=utc_text(clock.utc_ns()))
         return None
     reporter.set(state="preparing", facts=facts)

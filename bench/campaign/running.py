@@ -5,20 +5,36 @@ Everything heavy is imported inside: ``petaseal --help`` must stay fast.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from bench.errors import InputError, Interrupted
-from bench.record import Campaign, NodeRecord, Profile, SharedFile, Workload, config_names, write_atomic
-from bench.record.folder import Folder, Launched, Roster, Status, Sums, check_belongs, survey
+import msgspec
+
+from bench.errors import InputError, Interrupted, PetasealError
+from bench.record import Campaign, NodeRecord, PoolClass, Profile, SharedFile, Workload, config_names, digest
+from bench.record.configs import read_yaml
+from bench.record.folder import (
+    Folder,
+    Launched,
+    LeftOut,
+    Roster,
+    RosterNode,
+    RosterPool,
+    Status,
+    Sums,
+    check_belongs,
+)
 from bench.record.judged import Judged
+from bench.record.owners import denied
 from bench.units import utc_text
 
 if TYPE_CHECKING:
     from bench.campaign.board import Overview
-    from bench.campaign.coordinator import Plan
+    from bench.campaign.estimate import Kind
+    from bench.campaign.plan import Plan
     from bench.cli import Sealing
 
 PROGRAM = "petaseal"
@@ -26,17 +42,66 @@ NOBODY = "none"  # the engine where somebody else starts the nodes
 
 
 class Open:
-    """A campaign's folder with everything in it that a command needs."""
+    """A campaign's folder with everything in it that a command needs.
 
-    def __init__(self, folder: Path, sealing: Sealing) -> None:
+    Args:
+        folder: of the campaign.
+        sealing: reads the signed campaign.
+        public: go on without the roster, which only its owner may read: nodes are then named by their ids.
+
+    Raises:
+        InputError: it is not the folder of a campaign, or something in it is damaged or cannot be read.
+    """
+
+    def __init__(self, folder: Path, sealing: Sealing, public: bool = False) -> None:
         from bench.profile import load_profile
 
         self.folder: Folder = Folder(folder.absolute())
-        self.roster: Roster = self.folder.roster()
-        self.campaign: Campaign = sealing.open_campaign(self.folder.campaign, shared=True)
+        self.withheld: str | None = None  # why nodes are named by their ids
+        try:
+            self.roster: Roster = self.folder.roster()
+            self.campaign: Campaign = sealing.open_campaign(self.folder.campaign, shared=True)
+        except OSError as error:  # the folder itself may not be entered
+            what = f"cannot be read ({denied(self.folder.root, error)})"
+            raise InputError("file-unreadable", what, where=self.folder.root) from None
+        except InputError as error:
+            if not public or error.code != "file-unreadable" or error.where != str(self.folder.roster_file):
+                raise
+            self.withheld = f"nodes are named by their ids: {error.what}"
+            self.campaign = sealing.open_campaign(self.folder.campaign, shared=True)
+            self.roster = public_roster(self.folder, self.campaign)
         check_belongs(self.folder, self.roster, self.campaign)
         known = self.campaign.profile in config_names("profiles")
         self.profile: Profile = load_profile(self.campaign.profile if known else SharedFile(self.folder.profile))
+
+
+class _Pool(msgspec.Struct, frozen=True):
+    pool: str
+    pool_class: PoolClass = msgspec.field(name="class")
+
+
+class _Centre(msgspec.Struct, frozen=True):
+    """What a centre file says of its pools."""
+
+    pools: tuple[_Pool, ...]
+
+
+def public_roster(folder: Folder, campaign: Campaign) -> Roster:
+    """Return what a campaign's roster would be as far as its public files tell."""
+    centre = read_yaml(folder.centre, _Centre)
+    classes = {pool.pool: pool.pool_class for pool in centre.pools}
+    return Roster(
+        campaign_sha256=digest(campaign),
+        salt="",
+        nodes=tuple(RosterNode(node.node_id, node.node_id, node.pool, None, node.also) for node in campaign.nodes),
+        left_out=tuple(LeftOut(node.node_id, node.node_id, node.pool, node.reason) for node in campaign.left_out),
+        pools=tuple(
+            RosterPool(pool.pool, classes.get(pool.pool, "general"), pool.workloads[0], "", None, None, None, None)
+            for pool in campaign.pools
+        ),
+        targets=(),
+        heartbeat_ns=5 * 10**9,
+    )
 
 
 def engine_of(opened: Open, on: str | None) -> str:
@@ -56,7 +121,7 @@ def engine_of(opened: Open, on: str | None) -> str:
 
 def plan_of(opened: Open, on: str | None, options: list[str] | None, reservation: str | None) -> Plan:
     """Return how a campaign is launched on an engine."""
-    from bench.campaign.coordinator import Plan
+    from bench.campaign.plan import Plan
     from bench.launchers import load_launcher
 
     engine = engine_of(opened, on)
@@ -94,12 +159,27 @@ def run(opened: Open, plan: Plan, quiet: bool) -> Overview:
         try:
             return coordinator.run()
         except KeyboardInterrupt:
-            what = "interrupted; the nodes go on: run it again to watch, or end them with petaseal campaign abort"
+            end_it = opened.folder.command("abort")
+            what = f"interrupted; the nodes go on: run it again to watch, or end them with: {end_it}"
             raise Interrupted(what) from None
 
 
-def look(opened: Open, plan: Plan, timeout_s: float, quiet: bool) -> dict[str, Any]:
-    """Have every node look at itself and return what each told."""
+class Looked(NamedTuple):
+    """What came of having every node look at itself."""
+
+    known: dict[str, Status]
+    """Node -> what it reported."""
+    unheard: dict[str, str]
+    """Node -> why it reported nothing, as far as that is known."""
+    waiting: tuple[tuple[str, str], ...]
+    """Pool -> the line that says why its job still waited at the end."""
+    clocks: list[str]
+    """Which clocks differ, a sentence each."""
+
+
+def look(opened: Open, plan: Plan, timeout_s: float, quiet: bool) -> Looked:
+    """Have every node look at itself and return what each reported."""
+    from bench.campaign.clocks import sentences
     from bench.campaign.coordinator import Coordinator
     from bench.campaign.show import Live
     from bench.clock import SystemClock
@@ -117,7 +197,22 @@ def look(opened: Open, plan: Plan, timeout_s: float, quiet: bool) -> dict[str, A
             SystemClock(),
             remark=live.remark,
         )
-        return dict(coordinator.look())
+        known, silence = coordinator.look()
+        differing = sentences(coordinator.clocks.problems(known), coordinator.nodes.names)
+        return Looked(dict(known), silence.nodes, silence.waiting, differing)
+
+
+def kinds_here(roster: Roster) -> dict[str, Kind]:
+    """Return what the devices of each pool are, of a campaign whose nodes are this machine."""
+    from bench.campaign.estimate import kind_of
+    from bench.devices import survey_devices
+
+    found = {}
+    for pool in roster.pools:
+        with contextlib.suppress(PetasealError):  # what is wrong with them the launch says
+            if devices := survey_devices(pool.device)[0]:
+                found[pool.pool] = kind_of(",".join(one.device.device for one in devices))
+    return found
 
 
 class Coordinates(Protocol):
@@ -138,7 +233,7 @@ class Coordinates(Protocol):
 
 def coordinator_of(opened: Open, plan: Plan) -> tuple[str, tuple[str, ...], Path, int, tuple[str, ...]]:
     """Return what a coordinator on the engine itself is started with: name, command, logs, time limit, options."""
-    from bench.campaign.coordinator import gangs
+    from bench.campaign.plan import gangs
 
     all_gangs = gangs(opened.folder, opened.campaign, opened.profile, opened.roster, plan)
     command = (*plan.command[:-2], "coordinate", plan.command[-1])
@@ -162,72 +257,57 @@ def coordinates(engine: str) -> Coordinates:
 
 
 def hand_over(opened: Open, plan: Plan) -> None:
-    """Submit all gangs and the coordinator, and return."""
-    from bench.campaign.coordinator import gangs
+    """Submit all gangs and the coordinator, and return.
+
+    The coordinator there does not know the engine: what failed before the start is started again here.
+    """
+    from bench.campaign.plan import gangs
     from bench.clock import SystemClock
     from bench.launchers import load_launcher
 
-    engine, launcher = coordinates(plan.engine), load_launcher(plan.engine)
+    engine, launcher, folder = coordinates(plan.engine), load_launcher(plan.engine), opened.folder
     now = utc_text(SystemClock().utc_ns())
-    opened.folder.write_launched(Launched(plan.engine, plan.options, plan.reservation, plan.command, now))
-    for gang in gangs(opened.folder, opened.campaign, opened.profile, opened.roster, plan):
-        if launcher.state(gang).phase not in ("queued", "running"):
+    launched = Launched(plan.engine, plan.options, plan.reservation, plan.command, now, least=dict(plan.least))
+    folder.write_launched(launched)  # the coordinator takes from it how many nodes are needed
+    ids = {node.name: node.node_id for node in opened.roster.nodes}
+    for gang in gangs(folder, opened.campaign, opened.profile, opened.roster, plan):
+        phase = launcher.state(gang).phase
+        known = {name: folder.status(ids[name]) for name in gang.nodes} if folder.started() is None else {}
+        failed = [
+            name for name, status in known.items() if status is not None and status.state in ("failed", "aborted")
+        ]
+        is_there = phase in ("queued", "running")
+        if is_there and not (phase == "running" and failed):
+            continue
+        for name in failed:  # else the coordinator would take them for given up before they have begun
+            folder.status_file(ids[name]).unlink(missing_ok=True)
+        if is_there:
+            launcher.retry(gang, failed)
+        else:
             launcher.submit(gang)
     engine.submit_coordinator(*coordinator_of(opened, plan))
 
 
-def follow(opened: Open, watch: bool) -> Overview:
-    """Return a campaign at this moment; with `watch`, show it until it is over."""
-    from bench.campaign.board import overview
-    from bench.campaign.show import Live
-    from bench.clock import SystemClock
+def sums_of(
+    record: NodeRecord, judged: Judged, campaign: Campaign, node: RosterNode, roster: Roster
+) -> dict[str, Sums]:
+    """Return what a record counts by workload, as far as its own node can judge it.
 
-    clock = SystemClock()
-    known: dict[str, Status] = {}
-    ids = frozenset(node.node_id for node in opened.roster.nodes)
-    with Live(not watch) as live:
-        while True:
-            survey(opened.folder, known, ids)
-            launched = opened.folder.launched()
-            lost = launched.lost if launched else ()
-            started = opened.folder.started()
-            settled = opened.folder.settled()
-            view = overview(opened.roster, opened.campaign, started, known, lost, clock.utc_ns(), settled)
-            ended = launched is not None and launched.ended_at is not None
-            if not watch or ended or (view.is_over and started is not None):
-                return view
-            live.show(view)
-            clock.sleep_ns(2 * 10**9)
-
-
-def end(opened: Open) -> str | None:
-    """Abort a campaign: the nodes see the flag, and the engine ends its jobs. Return what could not be done."""
-    from bench.campaign.coordinator import Plan, gangs
-    from bench.launchers import load_launcher
-
-    write_atomic(opened.folder.abort_file, b"aborted\n")
-    launched = opened.folder.launched()
-    if launched is None or launched.engine == NOBODY:
-        return None
-    plan = Plan(launched.engine, launched.command, launched.options, launched.reservation)
-    launcher = load_launcher(launched.engine)
-    try:
-        for checks in (False, True):
-            own = plan._replace(check_only=checks)
-            for gang in gangs(opened.folder, opened.campaign, opened.profile, opened.roster, own):
-                launcher.cancel(gang)
-    except InputError as error:
-        return f"the engine's jobs could not be ended ({error}); the nodes end by themselves"
-    return None
-
-
-def sums_of(record: NodeRecord, judged: Judged) -> dict[str, Sums]:
-    """Return what a record counts by workload, as far as its own node can judge it."""
-
+    A mixed node measures on all its devices what each of its pools counts; what counts is only what the device's own
+    pool does.
+    """
+    counted = {pool.pool: pool.workload for pool in roster.pools if pool.pool in node.pools}
     found: dict[str, list[int]] = {}
+
+    def of(device: str, workload: Workload) -> list[int] | None:
+        own, name = counted.get(campaign.pool_of(node.node_id, device) or ""), str(workload)
+        is_others = name != own and name in counted.values()
+        return None if is_others else found.setdefault(name, [0, 0, 0, 0])
+
     for measurement in record.measurements:
         for figure in measurement.figures():
-            sums = found.setdefault(str(measurement.workload), [0, 0, 0, 0])
+            if (sums := of(figure.device, measurement.workload)) is None:
+                continue
             effects = judged[figure.device, str(measurement.workload)].effects.values()
             if "void" in effects:
                 sums[3] += 1
@@ -237,5 +317,6 @@ def sums_of(record: NodeRecord, judged: Judged) -> dict[str, Sums]:
                 sums[0] += 1
                 sums[1] += figure.certified_mflop_s
     for failure in record.failures:
-        found.setdefault(str(Workload(failure.precision, failure.choice)), [0, 0, 0, 0])[3] += 1
+        if (sums := of(failure.device, Workload(failure.precision, failure.choice))) is not None:
+            sums[3] += 1
     return {workload: Sums(*sums) for workload, sums in found.items()}

@@ -123,6 +123,12 @@ def faulty_neighbours(wanted: str, found: Sequence[Found]) -> list[Faulty]:
     return [one for one in others if one.device.device not in names]
 
 
+def file_patterns(found: Sequence[Found]) -> list[str]:
+    """Return patterns of the files of the kinds of some devices, where the kinds say which (`SmiBackend.files`)."""
+    kinds = sorted({one.device.device.partition(":")[0] for one in found})
+    return [pattern for kind in kinds for pattern in getattr(load_backend(kind), "files", ())]
+
+
 def _find(wanted: str) -> tuple[list[Found], list[InputError]]:
     """Return the devices that are named, and for "all" why other kinds of device cannot be used."""
     found: list[Found] = []

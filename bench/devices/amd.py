@@ -42,6 +42,7 @@ class Amd(SmiBackend):
     tools: ClassVar[tuple[str, ...]] = ("rocm-smi",)
     exposes: ClassVar[tuple[str, ...]] = ("power", "clock", "temperature")
     folder: ClassVar[str] = "/opt/rocm/bin"
+    files: ClassVar[tuple[str, ...]] = ("dev/kfd", "dev/dri/renderD*")
     variables: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("ROCR_VISIBLE_DEVICES",),
         ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),

@@ -20,6 +20,7 @@ _MAP = re.compile(
 )  # NPU ID, Chip ID, Chip Logic ID, name
 _MANAGEMENT = re.compile(r"\s*\d+\s+\d+\s+-\s+(?:Mcu|MCU|mcu).*", re.ASCII)  # has no logic id: computes nothing
 _PROCESS = re.compile(r"^\s*Process id\s*:\s*\d+", re.ASCII | re.IGNORECASE | re.MULTILINE)
+_REFUSED = re.compile(r"-80(?:05|20)(?!\d)", re.ASCII)
 POWER = "NPU Real-time Power(W)"
 _SLICE = re.compile(r"vir|-\d+c", re.IGNORECASE)  # virtual NPUs: vir04, Ascend910-8c
 
@@ -38,11 +39,25 @@ class Ascend(SmiBackend):
     variables: ClassVar[tuple[tuple[str, ...], ...]] = (("ASCEND_RT_VISIBLE_DEVICES",),)
     torch_type: ClassVar[str] = "npu"
     plugin: ClassVar[str | None] = "torch_npu"
+    files: ClassVar[tuple[str, ...]] = (
+        "dev/davinci[0-9]*",
+        "dev/davinci_manager",
+        "dev/devmm_svm",
+        "dev/hisi_hdc",
+    )
+    tool_in_pod: ClassVar[str] = "let Ascend Docker Runtime put it there: the plug-in is to be started after it"
     no_fp64: ClassVar[str | None] = "torch_npu computes FP64 products in FP32: the processor has no FP64 matrix path"
+
+    def hint(self, what: str) -> str | None:
+        """Return what -8005 and -8020 of the driver mean; None for the rest."""
+        meaning = "the device belongs to another container, or this process is not in the group of its device files"
+        return meaning if _REFUSED.search(what) else None
 
     def rows(self, tool: Tool) -> list[Told]:
         """Return the chips of ``npu-smi info -m``, without those that manage."""
         printed = tool.run("info", "-m")
+        if (said := next((line for line in printed.splitlines() if _REFUSED.search(line)), None)) is not None:
+            raise tool.failed(("info", "-m"), said.strip(), denied=True)
         head, *lines = [line for line in printed.splitlines() if line.strip()] or [""]
         if not re.search(r"NPU ID\s+Chip ID\s+Chip Logic ID\s+Chip Name", head):
             raise tool.unknown("heading of the chips' table")

@@ -30,6 +30,8 @@ class Cambricon(SmiBackend):
     tools: ClassVar[tuple[str, ...]] = ("cnmon",)
     exposes: ClassVar[tuple[str, ...]] = ("power", "temperature", "processes")
     folder: ClassVar[str] = "/usr/bin"
+    files: ClassVar[tuple[str, ...]] = ("dev/cambricon_dev[0-9]*", "dev/cambricon_ctl")
+    tool_in_pod: ClassVar[str] = "let the device plug-in put it there: its option --cnmon-path"
     variables: ClassVar[tuple[tuple[str, ...], ...]] = (("MLU_VISIBLE_DEVICES",),)
     torch_type: ClassVar[str] = "mlu"
     plugin: ClassVar[str | None] = "torch_mlu"

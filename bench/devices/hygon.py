@@ -20,6 +20,7 @@ class Hygon(Amd):
     vga_counts: ClassVar[bool] = True
     tools: ClassVar[tuple[str, ...]] = ("hy-smi", "rocm-smi")
     folder: ClassVar[str] = "/opt/hyhal/bin"
+    files: ClassVar[tuple[str, ...]] = ("dev/kfd", "dev/mkfd", "dev/dri/renderD*")
     list_arguments: ClassVar[tuple[str, ...]] = LIST
     watch_arguments: ClassVar[tuple[str, ...]] = ("--showpower", "--showtemp", "--showuse", "--showclocks")
 

@@ -30,6 +30,7 @@ class Iluvatar(SmiBackend):
     tools: ClassVar[tuple[str, ...]] = ("ixsmi",)
     exposes: ClassVar[tuple[str, ...]] = ("power", "temperature")
     folder: ClassVar[str] = "/usr/local/corex/bin"
+    files: ClassVar[tuple[str, ...]] = ("dev/iluvatar[0-9]*",)
     variables: ClassVar[tuple[tuple[str, ...], ...]] = (("CUDA_VISIBLE_DEVICES",),)
 
     def rows(self, tool: Tool) -> list[Told]:

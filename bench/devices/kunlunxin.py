@@ -28,6 +28,7 @@ class Kunlunxin(SmiBackend):
     tools: ClassVar[tuple[str, ...]] = ("xpu-smi", "xpu_smi")
     exposes: ClassVar[tuple[str, ...]] = ("power", "clock", "temperature", "ecc", "processes")
     folder: ClassVar[str] = "/usr/local/bin"
+    files: ClassVar[tuple[str, ...]] = ("dev/xpu[0-9]*", "dev/xpuctrl")
     variables: ClassVar[tuple[tuple[str, ...], ...]] = (("XPU_VISIBLE_DEVICES",), ("CUDA_VISIBLE_DEVICES",))
 
     def rows(self, tool: Tool) -> list[Told]:

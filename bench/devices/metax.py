@@ -44,6 +44,7 @@ class MetaX(SmiBackend):
     tools: ClassVar[tuple[str, ...]] = ("mx-smi",)
     exposes: ClassVar[tuple[str, ...]] = ("power", "temperature", "processes")
     folder: ClassVar[str] = "/opt/mxdriver/bin"
+    files: ClassVar[tuple[str, ...]] = ("dev/mxcd", "dev/dri/renderD*")
     variables: ClassVar[tuple[tuple[str, ...], ...]] = (("CUDA_VISIBLE_DEVICES",),)
 
     def rows(self, tool: Tool) -> list[Told]:

@@ -23,6 +23,7 @@ class MooreThreads(SmiBackend):
     tools: ClassVar[tuple[str, ...]] = ("mthreads-gmi",)
     exposes: ClassVar[tuple[str, ...]] = ("power", "clock", "temperature")
     folder: ClassVar[str] = "/usr/bin"
+    files: ClassVar[tuple[str, ...]] = ("dev/mtgpu.[0-9]*",)
     variables: ClassVar[tuple[tuple[str, ...], ...]] = (("MUSA_VISIBLE_DEVICES",),)
     torch_type: ClassVar[str] = "musa"
     plugin: ClassVar[str | None] = "torch_musa"

@@ -18,6 +18,7 @@ from bench.devices.pci import present
 from bench.devices.smi import Tool, told
 from bench.devices.torch_device import OpenedTorch
 from bench.errors import DeviceError, InputError, one_line
+from bench.host.device_files import why_unusable
 from bench.record import Device, DeviceModel, NodeClock, Precision
 from bench.record.identities import IDENTITY_FIELDS
 from bench.record.node import CountUnit, readable_identifier
@@ -87,6 +88,8 @@ class SmiBackend:
     torch_type: ClassVar[str] = "cuda"
     plugin: ClassVar[str | None] = None  # the package that adds the type to torch
     no_fp64: ClassVar[str | None] = None
+    files: ClassVar[tuple[str, ...]] = ()  # of the devices, as patterns below the root: to say why they cannot be used
+    tool_in_pod: ClassVar[str] = "let the vendor's container runtime put it there, or mount it"  # where it is missing
 
     def __init__(self, root: Path = Path("/")) -> None:
         self.root = root
@@ -123,10 +126,34 @@ class SmiBackend:
             chosen = parse_index(self.kind, argument, len(allowed))
             rows = usable([self._filled(tool, allowed[index]) for index in chosen])
             return [self._found(tool, index, row) for index, row in zip(chosen, rows, strict=True)]
-        except InputError:
+        except InputError as error:
             if argument is None and not sure:
                 return []  # a console's or a desktop's graphics: nobody meant to compute on it
-            raise
+            raise self.explained(error) from None
+
+    def hint(self, what: str) -> str | None:
+        """Return what a vendor's tool means by what it says, where its own words tell nobody; None for the rest."""
+        return None
+
+    def hinted(self, error: InputError) -> InputError:
+        """Return an error of the tool with what it means."""
+        hint = self.hint(error.what)
+        what = error.what if hint is None else f"{error.what} ({hint})"
+        return InputError(error.code, what, where=error.where, fix=error.fix)
+
+    def explained(self, error: InputError) -> InputError:
+        """Return why no device can be used, with where its tool was sought and what its device files are."""
+        if not error.code.startswith("device-tool-") and error.code != "device-permission":
+            return error
+        told = self.hinted(error)
+        what, fix = told.what, told.fix
+        if error.code == "device-tool-missing":
+            what += f" ({one_line(os.environ.get('PATH', ''), 200)})"
+            fix = f"{fix}; in a container {self.tool_in_pod}"
+        closed = why_unusable(self.files, self.root)
+        if closed is not None and error.code == "device-tool-failed":
+            fix = None  # its files say more than that the tool is to be run by hand
+        return InputError(error.code, "; ".join(filter(None, (what, closed))), where=error.where, fix=fix)
 
     def open(self, found: Found, clock: Clock) -> OpenedSmi:
         """Return a device for measuring, and make it the only one that frameworks in this process see."""
@@ -178,7 +205,7 @@ class SmiBackend:
         try:
             return self.fill(tool, row)
         except InputError as error:
-            return row._replace(fault=error)
+            return row._replace(fault=self.hinted(error))
 
     def _is_vga(self, pci_address: str) -> bool:
         try:

@@ -95,8 +95,14 @@ class Accompanied(msgspec.Struct, tag=True, frozen=True):
     beside: tuple[Beside, ...]
 
 
+class Ended(msgspec.Struct, tag=True, frozen=True):
+    """From a worker: an error that nothing caught ends it."""
+
+    text: str
+
+
 Order = Setup | Settle | Measure | Conclude | Accompany
-Answer = Ready | Progress | Measured | Concluded | Accompanied
+Answer = Ready | Progress | Measured | Concluded | Accompanied | Ended
 _ORDERS = msgspec.json.Decoder(Order)
 _ANSWERS = msgspec.json.Decoder(Answer)
 

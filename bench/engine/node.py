@@ -184,6 +184,7 @@ class _Worker:
         self.name = found.device.device
         self.alive = True
         self.answer: messages.Answer | None = None
+        self.last_words = ""  # of an error that ended it
         self.concluded = False  # its figures have been handed over: nothing that happens to it takes them back
         self.ready: dict[Workload, Facts] = {}
         ours, theirs = socket.socketpair()
@@ -515,6 +516,8 @@ class _Node:
                     continue
                 if isinstance(message, messages.Progress):
                     self.tell(Event(message.phase, worker.name, str(message.workload), message.rate_mflop_s))
+                elif isinstance(message, messages.Ended):
+                    worker.last_words = f": {message.text}"
                 else:
                     worker.answer = message
                     pending.remove(worker)
@@ -528,7 +531,7 @@ class _Node:
             status = None
         worker.end()
         if status is None or status >= 0:
-            self.fail(worker, workloads, "device-failed", f"the worker ended with status {status}")
+            self.fail(worker, workloads, "device-failed", f"the worker ended with status {status}{worker.last_words}")
         else:
             self.fail(worker, workloads, "device-lost", f"the worker was ended by signal {-status}")
 

@@ -16,7 +16,7 @@ from bench.clock import Clock, sleep_until_utc
 from bench.devices.base import Found, Opened
 from bench.engine.measure import Measured, Row, Span, Task, Worst, measure
 from bench.environment import loaded_emulation, normal_switches
-from bench.errors import DeviceError, PetasealError, one_line, public_text
+from bench.errors import DeviceError, PetasealError, explained, one_line, public_text
 from bench.host.threads import computing_threads, set_threads
 from bench.profile import MOST_SETS, Trial, batch_of, choose_fixed, choose_tuned, longest_launch_ns, needed_bytes
 from bench.record import Choice, Figure, Precision, Profile, Shape, Workload, least_operand_bytes
@@ -419,9 +419,7 @@ def _problem(kernel: Kernel, precision: Precision, shape: Shape) -> Problem:
 
 def failure_of(error: BaseException) -> tuple[FailureCode, str]:
     """Return the code and a short text for an error on a device, without paths: a record names no place of a node."""
-    kind = type(error).__name__
-    text = error.what if isinstance(error, PetasealError) else f"{kind}: {error}" if str(error) else kind
-    text = public_text(text)
+    text = public_text(error.what if isinstance(error, PetasealError) else explained(error))
     if isinstance(error, DeviceError) and error.code in FAILURES:
         return error.code, text  # type: ignore[return-value]
     if is_out_of_memory(error):

@@ -37,8 +37,12 @@ def main() -> None:
     connection: Connection[Any, Any] = Connection(descriptor)
     try:
         serve(connection)
-    except (EOFError, OSError):  # the node is gone, or wants no more
+    except (EOFError, ConnectionError):  # the node is gone, or wants no more
         os._exit(0)
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            connection.send_bytes(messages.encode(messages.Ended(failure_of(error)[1])))
+        os._exit(1)
 
 
 def die_with(parent: int) -> None:

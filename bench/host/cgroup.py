@@ -6,11 +6,11 @@ So the least counts, from the process's own group up to the highest that is moun
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import NamedTuple
 
 from bench.host.files import field_number, line, number
+from bench.host.mounts import parse_mounts
 
 UNLIMITED_BYTES = 2**60  # version 1 writes "no limit" as the largest multiple of a page, just below 2**63
 
@@ -23,7 +23,7 @@ class Limits(NamedTuple):
     memory_free_bytes: int | None  # of the scarcest; page cache that nobody touched lately counts as free
 
 
-class Mount(NamedTuple):
+class Hierarchy(NamedTuple):
     """A mounted hierarchy of control groups."""
 
     root: str  # the group that is seen at `point`
@@ -82,20 +82,17 @@ def own_paths(text: str) -> dict[str, str]:
     return paths
 
 
-def cgroup_mounts(text: str) -> list[Mount]:
+def cgroup_mounts(text: str) -> list[Hierarchy]:
     """Return the mounted hierarchies of control groups.
 
     Args:
         text: of /proc/self/mountinfo.
     """
-    mounts = []
-    for one in text.splitlines():
-        before, _, after = one.partition(" - ")
-        fields, (kind, _, options) = before.split(" "), [*after.split(" "), "", "", ""][:3]
-        if len(fields) > 4 and kind in ("cgroup", "cgroup2"):
-            controllers = frozenset(options.split(",")) if kind == "cgroup" else frozenset[str]()
-            mounts.append(Mount(_unescaped(fields[3]), _unescaped(fields[4]), controllers))
-    return mounts
+    return [
+        Hierarchy(one.root, one.point, frozenset(one.options.split(",") if one.kind == "cgroup" else ()))
+        for one in parse_mounts(text)
+        if one.kind in ("cgroup", "cgroup2")
+    ]
 
 
 def _own_folder(top: Path, mount_root: str, path: str) -> Path:
@@ -119,10 +116,6 @@ def _is_below(path: str, mount_root: str) -> bool:
 
 def _parts(path: str) -> list[str]:
     return [part for part in path.split("/") if part not in ("", "..")]
-
-
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 def _quota_mcpu(folder: Path) -> int | None:

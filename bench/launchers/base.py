@@ -47,6 +47,10 @@ class Gang(NamedTuple):
     reservation: str | None = None
     options: tuple[str, ...] = ()
     """Further options for the engine, as the user gave them (account, quality of service, ...)."""
+    user: int | None = None
+    """Number of the user whose job is asked for or ended; None: of whoever asks."""
+    node_keys: bool = False
+    """Whether the campaign names each node's own key, so that it must outlive what the engine starts there."""
 
 
 class GangState(NamedTuple):
@@ -59,12 +63,42 @@ class GangState(NamedTuple):
     """Why it waits, or how it ended, in the engine's words."""
     lost: tuple[str, ...] = ()
     """Nodes of a running gang that the engine itself has given up."""
+    since: str | None = None
+    """Since when it waits or runs, UTC; None where the engine does not say."""
+    means: str | None = None
+    """What the reason means, in plain words."""
+    advice: str | None = None
+    """What to do, where it will never start as it is."""
+    expected_at: str | None = None
+    """When the engine expects it to start, UTC."""
+
+
+class LogEnd(NamedTuple):
+    """The end of what a node's task printed."""
+
+    line: str | None
+    """The last line, "" where it printed nothing, None where there is no log."""
+    is_over: bool
+    """Whether the engine knows that the task has ended."""
+
+
+class Speaks(Protocol):
+    """A launcher that can show what its tasks have printed (a `Launcher` may lack it)."""
+
+    def log_ends(self, gang: Gang, state: GangState, nodes: Sequence[str]) -> dict[str, LogEnd]:
+        """Return the end of the newest log of some nodes; of one whose task surely works there may be none."""
+        ...
+
+    def launch_words(self, gang: Gang) -> str | None:
+        """Return the last line that the launch itself printed, None where there is none."""
+        ...
 
 
 class Launcher(Protocol):
     """A centre's engine. Every method may raise `InputError`.
 
     The code "engine-unreachable" says that the engine did not answer, which tells nothing about the gang: ask again.
+    One that is not to be asked for gangs as often as the coordinator would says so by an attribute `asks_every_ns`.
     """
 
     def discover(self, partitions: Sequence[str]) -> list[EngineNode]:

@@ -5,33 +5,35 @@ Pure: values of ``kubectl get -o json`` in, nodes and sentences out. The types t
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from bench.errors import InputError, one_line
 from bench.launchers.base import EngineNode
-from bench.launchers.kube_manifests import HOSTNAME, known, parse_partition
-from bench.launchers.kube_options import Toleration
+from bench.launchers.kube_manifests import HOSTNAME
+from bench.launchers.kube_options import Toleration, parse_partition
+from bench.launchers.kube_vendors import known, shares_device
 
 HARMLESS = "PreferNoSchedule"  # the effect of a taint that keeps nobody away
 
 
-class Metadata(msgspec.Struct, frozen=True):
+class Metadata(msgspec.Struct, frozen=True, rename="camel"):
     """Name and labels of an object."""
 
     name: str
     labels: dict[str, str] = {}
+    creation_timestamp: str = ""
 
 
-class Condition(msgspec.Struct, frozen=True):
+class Condition(msgspec.Struct, frozen=True, rename="camel"):
     """One thing that the cluster says of an object."""
 
     type: str
     status: str
     reason: str = ""
     message: str = ""
+    last_transition_time: str = ""
 
 
 class Taint(msgspec.Struct, frozen=True):
@@ -66,14 +68,16 @@ class Node(msgspec.Struct, frozen=True):
 
 
 class JobSpec(msgspec.Struct, frozen=True):
-    """How many pods a Job has."""
+    """How many pods a Job has, and whether it may have them yet."""
 
     completions: int = 1
+    suspend: bool = False
 
 
 class JobStatus(msgspec.Struct, frozen=True):
     """How many of a Job's pods are how far."""
 
+    active: int = 0
     ready: int = 0
     succeeded: int = 0
     failed: int = 0
@@ -88,47 +92,6 @@ class Job(msgspec.Struct, frozen=True):
     status: JobStatus = JobStatus()
 
 
-class Waiting(msgspec.Struct, frozen=True):
-    """Why a container does not run."""
-
-    reason: str = ""
-    message: str = ""
-
-
-class ContainerState(msgspec.Struct, frozen=True):
-    """How a container is."""
-
-    waiting: Waiting | None = None
-
-
-class Container(msgspec.Struct, frozen=True):
-    """A container of a pod."""
-
-    state: ContainerState = ContainerState()
-
-
-class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
-    """Where a pod is."""
-
-    node_name: str | None = None
-
-
-class PodStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """How far a pod is."""
-
-    phase: str = ""
-    conditions: tuple[Condition, ...] = ()
-    container_statuses: tuple[Container, ...] = ()
-
-
-class Pod(msgspec.Struct, frozen=True):
-    """A pod of a gang."""
-
-    metadata: Metadata
-    spec: PodSpec = PodSpec()
-    status: PodStatus = PodStatus()
-
-
 class Nodes(msgspec.Struct, frozen=True):
     """What ``kubectl get nodes -o json`` prints."""
 
@@ -139,12 +102,6 @@ class Jobs(msgspec.Struct, frozen=True):
     """What ``kubectl get jobs -o json`` prints."""
 
     items: tuple[Job, ...]
-
-
-class Pods(msgspec.Struct, frozen=True):
-    """What ``kubectl get pods -o json`` prints."""
-
-    items: tuple[Pod, ...]
 
 
 def accelerator(node: Node) -> tuple[str | None, str | None]:
@@ -161,6 +118,9 @@ def accelerator(node: Node) -> tuple[str | None, str | None]:
             continue
         sick = f"{there - healthy} of {there} {one.resource} are not healthy" if healthy < there else None
         return (f"{one.resource}:{healthy}" if healthy else None), sick
+    unlisted = sorted(name for name, count in node.status.capacity.items() if devices(count) and shares_device(name))
+    if unlisted and not shares:
+        shares = f"its device plug-in gives out shares of devices only ({unlisted[0]})"
     return None, shares
 
 
@@ -240,52 +200,60 @@ def is_over(job: Job) -> bool:
     return any(one.type in ("Complete", "Failed") and one.status == "True" for one in job.status.conditions)
 
 
-def outcome(job: Job) -> str:
-    """Return how a Job ended, in the cluster's words."""
-    last = next(one for one in job.status.conditions if one.type in ("Complete", "Failed") and one.status == "True")
-    counts = f"{job.status.succeeded} succeeded, {job.status.failed} failed"
+def settled(jobs: Iterable[Job]) -> int:
+    """Return how many pods of some Jobs wait no longer."""
+    return sum(job.status.ready + job.status.succeeded + job.status.failed for job in jobs)
+
+
+def is_whole(jobs: Sequence[Job], names: Iterable[str]) -> bool:
+    """Return whether a gang is in the cluster, and not only the first of its Jobs, of which no pod has begun yet.
+
+    Args:
+        jobs: of the gang and its retries, as the cluster knows them.
+        names: of the gang's own Jobs.
+    """
+    return bool(jobs) and ({job.metadata.name for job in jobs}.issuperset(names) or settled(jobs) > 0)
+
+
+def outcome(jobs: Iterable[Job]) -> str:
+    """Return how Jobs that are over ended, in the cluster's words: the failed one's, where one failed."""
+    jobs = list(jobs)
+    ends = [one for job in jobs for one in job.status.conditions if one.type in ("Complete", "Failed")]
+    last = min((one for one in ends if one.status == "True"), key=lambda one: one.type != "Failed")
+    succeeded, failed = sum(job.status.succeeded for job in jobs), sum(job.status.failed for job in jobs)
+    counts = f"{succeeded} succeeded, {failed} failed"
     return one_line(f"{last.type}{f' ({last.reason})' if last.reason else ''}: {counts}", 200)
 
 
-def why_waiting(pods: Sequence[Pod]) -> str | None:
-    """Return why pods wait, by the most frequent reason; None where none waits."""
-    reasons: Counter[str] = Counter()
-    for pod in pods:
-        if pod.status.phase != "Pending":
-            continue
-        waiting = [one.state.waiting for one in pod.status.container_statuses if one.state.waiting]
-        held = [one for one in pod.status.conditions if one.type == "PodScheduled" and one.status == "False"]
-        told = [f"{one.reason}: {one.message}" for one in waiting] + [f"{one.reason}: {one.message}" for one in held]
-        reasons[one_line(told[0].strip(": "), 200) if told else "starting"] += 1
-    if not reasons:
-        return None
-    text, count = reasons.most_common(1)[0]
-    return f"{count} of {reasons.total()} waiting pods: {text}"
-
-
-def refuse_node(node: EngineNode | None, name: str, wanted: tuple[str, int] | None) -> None:
+def refuse_node(
+    node: EngineNode | None,
+    name: str,
+    wanted: tuple[str, int] | None,
+    label: str | None = None,
+    is_unknown: bool = False,
+) -> None:
     """Refuse a node that could never take its pod.
 
     Args:
         node: as the cluster knows it; None where it does not.
         name: of the node.
         wanted: the device resource and its count, where the gang asks for one.
+        label: that the nodes were asked for by.
+        is_unknown: its devices may be given out by DRA: that its status counts none says nothing.
 
     Raises:
         InputError: it is unknown, has a problem, or has fewer devices than are asked for.
     """
     fix = "leave it out of the pool, or mend it"
     if node is None:
-        raise InputError("node-unusable", "the cluster has no such node", where=name, fix=fix)
+        bearing = f" with the label {label}" if label else ""
+        raise InputError("node-unusable", f"the cluster has no such node{bearing}", where=name, fix=fix)
     if node.problem:
         raise InputError("node-unusable", node.problem, where=name, fix=fix)
+    if node.gres is None and is_unknown:
+        return
     if wanted and any(one.resource == wanted[0] for one in known().resources):  # of another the cluster tells nothing
         resource, _, count = (node.gres or ":0").rpartition(":")
         if resource != wanted[0] or int(count) < wanted[1]:
             text = f"has {node.gres or 'no accelerator'}, and {wanted[0]}:{wanted[1]} is asked for"
             raise InputError("node-unusable", text, where=name, fix=fix)
-
-
-def is_alive(pod: Pod) -> bool:
-    """Return whether a pod still runs or waits."""
-    return pod.status.phase not in ("Succeeded", "Failed")

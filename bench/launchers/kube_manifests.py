@@ -5,62 +5,37 @@ Pure: nothing here asks a cluster or starts a process. Fields and their Kubernet
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal
 
-import msgspec
-
-from bench.errors import InputError
+from bench.errors import InputError, one_line
 from bench.launchers.base import Gang
 from bench.launchers.kube_options import (
-    KEY,
     LABEL,
     LABELS,
     STATE_DIR,
     SUBDOMAIN,
     VALUE,
     Options,
-    is_label,
+    pairs,
     parse_options,
     parse_tolerations,
 )
-from bench.record.configs import config_path, read_yaml
+from bench.launchers.kube_pods import Manifest, host_paths, mount_host_paths, mount_machine, node_selector, pod
+from bench.launchers.kube_vendors import parse_gres, vendor_of
 
-Manifest = dict[str, Any]
 MAX_NODES = 5000  # what Kubernetes supports in one cluster
-MAX_NAME = 50  # of 63: a pod's name adds "-INDEX" (5), a retry's adds "-rN"
-GRACE_S = 10  # from SIGTERM to SIGKILL
+JOB_NODES = 500  # every pod lists its Job's nodes: 75 MB for 5000 nodes, which in one Job would be ten times that
+MAX_NAME = 50  # of 63: a pod's name adds "-INDEX" (4), the Jobs of a large gang add "-pN" (4), a retry "-rN" (4)
 KEEP_S = 7 * 86400  # a Job that ended is kept so long, so that its state can still be asked for
 HOSTNAME = "kubernetes.io/hostname"
-
-
-class Resource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An accelerator as a device plug-in reports it; ``configs/kubernetes/resources.yaml`` tells of each field."""
-
-    resource: str
-    vendor: str
-    device: str
-    counts: Literal["device", "slice"]
-    basis: Literal["vendor", "third-party"]
-    source: str
-    note: str | None = None
-
-
-class Known(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is known of device plug-ins and of labels."""
-
-    resources: tuple[Resource, ...]
-    topology_labels: tuple[str, ...]
-
-
-@cache
-def known() -> Known:
-    """Return the table of device plug-ins."""
-    return read_yaml(config_path("kubernetes", "resources.yaml"), Known)
+IMAGE_LABELS = ("kubernetes.io/arch", "kubernetes.io/os")  # what the image demands of a node, the coordinator's too
+MIN_MEMBER = "scheduling.volcano.sh/group-min-member"
+SCHEDULE_POLICY = "huawei.com/schedule_policy"
+DEVICE_CORES, DEVICE_GIB = 2, 4  # a worker a device: one thread feeds it, one reads and checks; torch and host operands
 
 
 def job_name(name: str) -> str:
@@ -76,73 +51,65 @@ def selector(name: str) -> str:
     return f"{LABELS}name=petaseal,{LABELS}instance={job_name(name)}"
 
 
-def parse_gres(gres: str) -> tuple[str, int]:
-    """Return a device resource and how many of it each node has.
+def gang_jobs(gang: Gang, name: str | None = None) -> dict[str, tuple[str, ...]]:
+    """Return the names of a gang's Jobs, with the nodes of each: as few Jobs as 500 nodes a Job allow, alike in size.
 
     Args:
-        gres: such as "nvidia.com/gpu:8".
-
-    Raises:
-        InputError: it has another form, or counts shares of devices.
+        gang: what to run where; the same gang is always divided alike.
+        name: of the only Job (a retry has one of its own), the beginning of several; the gang's without it.
     """
-    name, _, count = gres.rpartition(":")
-    domain, slash, _ = name.partition("/")
-    if (
-        not slash
-        or not KEY.fullmatch(name)
-        or domain.endswith("kubernetes.io")
-        or not re.fullmatch(r"[1-9]\d{0,3}", count)
-    ):
-        fix = "name the device plug-in's resource and its count on a node, such as nvidia.com/gpu:8"
-        raise InputError("gres-invalid", "is no device resource of Kubernetes", where=gres, fix=fix)
-    if any(one.resource == name and one.counts == "slice" for one in known().resources):
-        fix = "set the device plug-in so that it gives out whole devices"
-        raise InputError("gres-invalid", "counts shares of devices, not devices", where=gres, fix=fix)
-    return name, int(count)
+    name, nodes = name or job_name(gang.name), sorted(gang.nodes)
+    count = -(-len(nodes) // JOB_NODES)
+    if count < 2:
+        return {name: tuple(nodes)}
+    ends = [len(nodes) * index // count for index in range(count + 1)]
+    return {f"{name}-p{index + 1}": tuple(nodes[ends[index] : ends[index + 1]]) for index in range(count)}
 
 
-def parse_partition(partition: str) -> tuple[str, str]:
-    """Return the node label that stands for a partition, which Kubernetes does not have.
-
-    Args:
-        partition: such as "pool=a800".
-
-    Raises:
-        InputError: it has another form.
-    """
-    if not is_label(partition):
-        fix = "give a label of the nodes, such as pool=a800"
-        raise InputError("partition-unknown", "is no label of Kubernetes nodes", where=partition, fix=fix)
-    key, _, value = partition.partition("=")
-    return key, value
-
-
-def gang_manifest(gang: Gang, name: str | None = None) -> Manifest:
-    """Return the Indexed Job of a gang: one pod on each of its nodes, none of which ends the others.
+def gang_manifests(gang: Gang, name: str | None = None) -> list[Manifest]:
+    """Return the Indexed Jobs of a gang: one pod on each of its nodes, none of which ends the others.
 
     Args:
         gang: what to run where.
-        name: of the Job (a retry has one of its own); the gang's without it.
+        name: as of `gang_jobs`.
 
     Raises:
         InputError: something of the gang is not possible on Kubernetes.
     """
     options = parse_options(gang.options)
     check_gang(gang, options)
+    return [gang_job(gang, options, name, nodes) for name, nodes in gang_jobs(gang, name).items()]
+
+
+def gang_job(gang: Gang, options: Options, name: str, nodes: Sequence[str]) -> Manifest:
+    """Return one Job of a gang.
+
+    Args:
+        gang: what to run where.
+        options: the operator's.
+        name: of the Job.
+        nodes: on which it has a pod each; no other Job of the gang has one there.
+    """
     labels = {f"{LABELS}name": "petaseal", f"{LABELS}instance": job_name(gang.name), f"{LABELS}component": "node"}
     device, count = parse_gres(gang.gres) if gang.gres else (None, 0)
-    needs = {name: value for name, value in (("cpu", options.cpu), ("memory", options.memory)) if value}
+    vendor = vendor_of(device) if device else None
+    needs = {"cpu": options.cpu or str(DEVICE_CORES * max(1, count))}
+    needs["memory"] = options.memory or f"{DEVICE_GIB * (count + 1)}Gi"
     # An extended resource is never overcommitted: requests and limits are the same number.
     limits = {device: str(count)} if device else {}
-    spec = pod(options, gang.command, needs | limits, limits)
+    groups = options.group or (tuple(str(number) for number in vendor.default_groups()) if vendor else ())
+    spec = pod(options._replace(group=groups), gang.command, needs | limits, limits)
+    if options.runtime_class:
+        spec["runtimeClassName"] = options.runtime_class
     container = spec["containers"][0]
     container["env"].insert(0, {"name": "PETASEAL_NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}})
     mount_machine(spec, options)
+    mount_host_paths(spec, host_paths(options, vendor))
     spec["affinity"] = {
         "nodeAffinity": {
             "requiredDuringSchedulingIgnoredDuringExecution": {
                 "nodeSelectorTerms": [
-                    {"matchExpressions": [{"key": HOSTNAME, "operator": "In", "values": sorted(gang.nodes)}]}
+                    {"matchExpressions": [{"key": HOSTNAME, "operator": "In", "values": list(nodes)}]}
                 ]
             }
         },
@@ -152,9 +119,7 @@ def gang_manifest(gang: Gang, name: str | None = None) -> Manifest:
             ]
         },
     }
-    if gang.partition:
-        key, value = parse_partition(gang.partition)
-        spec["nodeSelector"] = {key: value}
+    spec |= node_selector(pairs(options.node_selector), gang.partition)
     spec["tolerations"] = [one.manifest() for one in parse_tolerations(options.toleration)]
     if device:
         spec["tolerations"].append({"key": device, "operator": "Exists"})  # the usual taint of nodes with accelerators
@@ -165,8 +130,8 @@ def gang_manifest(gang: Gang, name: str | None = None) -> Manifest:
     ]
     body = {
         "completionMode": "Indexed",
-        "completions": len(gang.nodes),
-        "parallelism": len(gang.nodes),
+        "completions": len(nodes),
+        "parallelism": len(nodes),
         # A pod that fails costs its own index and nothing else. Where a cluster of 1.28 drops the first and the
         # third field, the second one keeps the others alive.
         "backoffLimitPerIndex": 0,
@@ -174,7 +139,40 @@ def gang_manifest(gang: Gang, name: str | None = None) -> Manifest:
         "podReplacementPolicy": "Failed",
         "activeDeadlineSeconds": gang.time_limit_s,
     }
-    return job(name or job_name(gang.name), labels, options, body, spec)
+    return job(name, labels, options, body, spec, gang_size(options, len(nodes)))
+
+
+def gang_size(options: Options, pods: int) -> dict[str, str]:
+    """Return the annotation that makes Volcano take a Job's pods for one gang; nothing for any other scheduler.
+
+    Without it Volcano makes a gang of one of every Job. Its controller reads it from the pods' owner, so from the Job.
+
+    Args:
+        options: the operator's; their own number holds where a Job has so many pods.
+        pods: of the Job.
+    """
+    given = pairs(options.annotation).get(MIN_MEMBER)
+    if given is None and options.scheduler != "volcano":
+        return {}
+    if given is not None and not re.fullmatch(r"[1-9]\d{0,5}", given):
+        raise InputError("option-invalid", f"{MIN_MEMBER} is no number of pods", where="annotation")
+    return {MIN_MEMBER: str(min(pods, int(given or pods)))}
+
+
+def remarks(gang: Gang) -> list[str]:
+    """Return what an operator should look up before a gang is applied, as far as the table of vendors knows.
+
+    Args:
+        gang: what to run where; possible on Kubernetes.
+    """
+    options = parse_options(gang.options)
+    vendor = vendor_of(parse_gres(gang.gres)[0]) if gang.gres else None
+    if vendor is None:
+        return []
+    found = [] if options.group else [vendor.group_remark()]
+    if vendor.id == "huawei" and options.scheduler == "volcano" and SCHEDULE_POLICY not in pairs(options.annotation):
+        found.append(f"MindCluster's Volcano wants annotation={SCHEDULE_POLICY}=... by product, of 950 always")
+    return [text for text in found if text]
 
 
 def coordinator_manifest(
@@ -198,6 +196,8 @@ def coordinator_manifest(
     check_job(command, log_dir, time_limit_s, parsed)
     labels = {f"{LABELS}name": "petaseal", f"{LABELS}instance": job_name(name), f"{LABELS}component": "coordinator"}
     spec = pod(parsed, command, {"cpu": "1", "memory": "1Gi"}, {})
+    chosen = {key: value for key, value in pairs(parsed.node_selector).items() if key in IMAGE_LABELS}
+    spec |= node_selector(chosen, None)
     spec["tolerations"] = [one.manifest() for one in parse_tolerations(parsed.toleration)]
     body = {
         "completions": 1,
@@ -210,10 +210,12 @@ def coordinator_manifest(
         "podReplacementPolicy": "Failed",  # never two coordinators at once
         "activeDeadlineSeconds": time_limit_s,
     }
-    return job(job_name(name), labels, parsed, body, spec)
+    return job(job_name(name), labels, parsed, body, spec, {})
 
 
-def job(name: str, labels: dict[str, str], options: Options, body: Manifest, spec: Manifest) -> Manifest:
+def job(
+    name: str, labels: dict[str, str], options: Options, body: Manifest, spec: Manifest, annotations: dict[str, str]
+) -> Manifest:
     """Return a Job.
 
     Args:
@@ -222,81 +224,20 @@ def job(name: str, labels: dict[str, str], options: Options, body: Manifest, spe
         options: the operator's.
         body: what is the Job's own.
         spec: of its pods.
+        annotations: of the Job alone, beside the operator's.
     """
-    marked = {**dict(text.split("=", 1) for text in options.label), **labels}
+    marked = {"labels": {**pairs(options.label), **labels}}
+    # Schedulers read some annotations from the Job and some from its pods.
+    given = {key: value for key, value in pairs(options.annotation).items() if key != MIN_MEMBER}
+    noted = [{"annotations": found} if found else {} for found in (given | annotations, given)]
     place = {"namespace": options.namespace} if options.namespace else {}
+    template = {"metadata": copy.deepcopy({**marked, **noted[1]}), "spec": spec}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": name, **place, "labels": dict(marked)},
-        "spec": {
-            **body,
-            "ttlSecondsAfterFinished": KEEP_S,
-            "template": {"metadata": {"labels": dict(marked)}, "spec": spec},
-        },
+        "metadata": {"name": name, **place, **marked, **noted[0]},
+        "spec": {**body, "ttlSecondsAfterFinished": KEEP_S, "template": template},
     }
-
-
-def pod(options: Options, command: Sequence[str], requests: dict[str, str], limits: dict[str, str]) -> Manifest:
-    """Return the specification of a pod that sees the campaign's folder and may do as little as measuring allows."""
-    rights: Manifest = {"runAsNonRoot": True, "seccompProfile": {"type": options.seccomp}}
-    if options.user:
-        user, _, group = options.user.partition(":")
-        rights |= {"runAsNonRoot": int(user) != 0, "runAsUser": int(user), "runAsGroup": int(group)}
-    if options.group:
-        rights["supplementalGroups"] = [int(group) for group in options.group]
-    container: Manifest = {
-        "name": "petaseal",
-        "image": options.image,
-        "imagePullPolicy": "IfNotPresent",
-        "command": [options.program],
-        "args": list(command[1:]),
-        "env": [{"name": "HOME", "value": "/tmp"}, {"name": "PETASEAL_STATE", "value": STATE_DIR}],  # noqa: S108
-        "resources": {key: dict(value) for key, value in (("requests", requests), ("limits", limits)) if value},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [
-            {"name": "campaign", "mountPath": options.mount},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
-            {"name": "state", "mountPath": STATE_DIR},
-        ],
-    }
-    spec: Manifest = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": GRACE_S,
-        "securityContext": rights,
-        "containers": [container],
-        "volumes": [
-            {"name": "campaign", "persistentVolumeClaim": {"claimName": options.claim}},
-            {"name": "tmp", "emptyDir": {}},
-            {"name": "state", "emptyDir": {}},
-        ],
-    }
-    if options.scheduler:
-        spec["schedulerName"] = options.scheduler
-    if options.runtime_class:
-        spec["runtimeClassName"] = options.runtime_class
-    if options.pull_secret:
-        spec["imagePullSecrets"] = [{"name": options.pull_secret}]
-    return spec
-
-
-def mount_machine(spec: Manifest, options: Options) -> None:
-    """Add what ties a pod to its host: the machine id, and the folder with the node's own key where there is one."""
-    machine = "/etc/machine-id"
-    spec["volumes"].append({"name": "machine-id", "hostPath": {"path": machine, "type": "File"}})
-    mounts = spec["containers"][0]["volumeMounts"]
-    mounts.append({"name": "machine-id", "mountPath": machine, "readOnly": True})
-    if options.state:
-        (volume,) = [one for one in spec["volumes"] if one["name"] == "state"]
-        del volume["emptyDir"]
-        volume["hostPath"] = {"path": options.state, "type": "Directory"}
 
 
 def check_gang(gang: Gang, options: Options) -> None:
@@ -316,6 +257,10 @@ def check_gang(gang: Gang, options: Options) -> None:
     for node in gang.nodes:
         if not (SUBDOMAIN.fullmatch(node) and VALUE.fullmatch(node)):
             raise InputError("gang-invalid", f"names {node!r}, which is no host name of Kubernetes", where=where)
+    if gang.node_keys and not options.state:
+        what = "the campaign names each node's key, and without the option state each pod makes a new one"
+        fix = f"give a folder of the hosts that keeps it, such as state={STATE_DIR}"
+        raise InputError("option-missing", what, where=where, fix=fix)
     if gang.reservation:
         fix = "taint the nodes and give the option toleration=KEY=VALUE:NoSchedule"
         raise InputError("gang-invalid", "names a reservation, which Kubernetes does not have", where=where, fix=fix)
@@ -334,8 +279,14 @@ def check_job(command: Sequence[str], log_dir: Path, time_limit_s: int, options:
         raise InputError("option-invalid", f"is not below {options.mount}, where the claim is", where=log_dir, fix=fix)
 
 
-def to_yaml(manifest: Manifest) -> str:
-    """Return a manifest as one document of a YAML stream, as ``kubectl apply -f`` reads it."""
+def to_yaml(manifest: Manifest, comments: Sequence[str] = ()) -> str:
+    """Return a manifest as one document of a YAML stream, as ``kubectl apply -f`` reads it.
+
+    Args:
+        manifest: as plain values.
+        comments: lines for people who read it.
+    """
     import yaml
 
-    return "---\n" + str(yaml.safe_dump(manifest, sort_keys=False, width=1000))
+    heads = "".join(f"# {one_line(text, 400)}\n" for text in comments)
+    return "---\n" + heads + str(yaml.safe_dump(manifest, sort_keys=False, width=1000))

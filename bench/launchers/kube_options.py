@@ -12,12 +12,16 @@ from typing import Any, NamedTuple
 from bench.errors import InputError
 
 STATE_DIR = "/var/lib/petaseal"
+MACHINE = "/etc/machine-id"
 WRITABLE = ("/", "/tmp", STATE_DIR)  # noqa: S108 (what the pod mounts itself)
+VENDORS = "vendor"  # stands for the host's paths that the table of vendors lists
+RESERVED = ("HOME", "PETASEAL_STATE", "PETASEAL_NODE")
 LABELS = "app.kubernetes.io/"
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 KEY = re.compile(rf"(?:{SUBDOMAIN.pattern.replace('(?=.{1,253}$)', '')}/)?{VALUE.pattern}")
+MAX_VALUE = 4096  # characters of an annotation or a variable
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
@@ -49,15 +53,22 @@ class Options(NamedTuple):
     user: str | None = None
     """"UID:GID" of the pods; the image's own without it."""
     group: tuple[str, ...] = ()
-    """Further group ids, such as those of the device files."""
+    """Further group ids, such as those of the device files; without any the vendor's, where its number is known."""
     toleration: tuple[str, ...] = ()
+    node_selector: tuple[str, ...] = ()
+    """Labels that a gang's nodes must bear beside the partition's."""
     label: tuple[str, ...] = ()
+    annotation: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    host_path: tuple[str, ...] = ()
+    """What a gang's pods see of their hosts, read-only at the same path; "vendor" stands for the vendor's list."""
     scheduler: str | None = None
     runtime_class: str | None = None
     pull_secret: str | None = None
     state: str | None = None
     """A folder of every host that keeps the node's own key; without it each pod makes one for itself."""
     cpu: str | None = None
+    """Requests of a gang's pod; by default 2 cores and 4 GiB a device: one without any is the last to run."""
     memory: str | None = None
     seccomp: str = "RuntimeDefault"
 
@@ -79,6 +90,19 @@ def is_label(text: str) -> bool:
     return bool(equals and KEY.fullmatch(key) and (not value or VALUE.fullmatch(value)))
 
 
+def is_annotation(text: str) -> bool:
+    """Return whether a text is "KEY=VALUE" of an annotation."""
+    key, equals, value = text.partition("=")
+    return bool(equals and KEY.fullmatch(key) and value.isprintable() and len(value) <= MAX_VALUE)
+
+
+def is_variable(text: str) -> bool:
+    """Return whether a text is "NAME=VALUE" of an environment variable that the manifest does not set itself."""
+    name, equals, value = text.partition("=")
+    known = name not in RESERVED and re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)
+    return bool(equals and known and value.isprintable() and len(value) <= MAX_VALUE)
+
+
 def matches(pattern: str) -> Callable[[str], bool]:
     """Return whether a whole text has a form."""
     return lambda text: re.fullmatch(pattern, text) is not None
@@ -90,7 +114,7 @@ ACCEPT: dict[str, tuple[Callable[[str], bool], str]] = {  # the form of each opt
     "image": (matches(r"[A-Za-z0-9][\w./:@-]*"), "REPOSITORY/petaseal:0.2.0"),
     "claim": (NAME, "campaigns"),
     "mount": (lambda text: is_path(text) and text not in WRITABLE, "/lustre/campaigns"),
-    "program": (matches(r"[\w./+-]+"), "/opt/petaseal/bin/petaseal"),
+    "program": (matches(r"[\w./+-]+"), "/usr/local/bin/petaseal"),
     "namespace": (matches(LABEL.pattern), "hpc"),
     "user": (matches(r"\d{1,9}:\d{1,9}"), "1000:1000"),
     "group": (matches(r"\d{1,9}"), "44"),
@@ -98,6 +122,13 @@ ACCEPT: dict[str, tuple[Callable[[str], bool], str]] = {  # the form of each opt
     "label": (
         lambda text: is_label(text) and not text.startswith((LABELS, "batch.kubernetes.io/")),
         "kueue.x-k8s.io/queue-name=hpc",
+    ),
+    "node-selector": (is_label, "accelerator-type=module-910b-8"),
+    "annotation": (is_annotation, "huawei.com/schedule_policy=chip8-node8"),
+    "env": (is_variable, "LD_LIBRARY_PATH=/usr/local/Ascend/driver/lib64"),
+    "host-path": (
+        lambda text: text == VENDORS or (is_path(text) and text not in (*WRITABLE, MACHINE)),
+        "/usr/local/Ascend/driver/lib64",
     ),
     "scheduler": (NAME, "volcano"),
     "runtime-class": (NAME, "nvidia"),
@@ -107,7 +138,8 @@ ACCEPT: dict[str, tuple[Callable[[str], bool], str]] = {  # the form of each opt
     "memory": (QUANTITY, "512Gi"),
     "seccomp": (lambda text: text in ("RuntimeDefault", "Unconfined"), "Unconfined"),
 }
-REPEATED = ("group", "toleration", "label")
+REPEATED = ("group", "toleration", "node-selector", "label", "annotation", "env", "host-path")
+KEYED = ("node-selector", "label", "annotation", "env")  # of which each key can be given once
 NEEDED = ("image", "claim", "mount")
 
 
@@ -134,12 +166,21 @@ def parse_options(given: Sequence[str]) -> Options:
             raise InputError("option-invalid", "is given twice", where=name)
         else:
             single[name] = value
+    for name in KEYED:
+        keys = [text.partition("=")[0] for text in dict.fromkeys(several[name])]
+        if twice := sorted({key for key in keys if keys.count(key) > 1}):
+            raise InputError("option-invalid", f"{twice[0]} is given twice", where=name)
     for name in NEEDED:
         if name not in single:
             example = f"{name}={ACCEPT[name][1]}"
             raise InputError("option-missing", f"Kubernetes needs the option {name}", fix=f"such as {example}")
     fields: dict[str, Any] = {**single, **{name: tuple(dict.fromkeys(texts)) for name, texts in several.items()}}
     return Options(**{name.replace("-", "_"): value for name, value in fields.items()})
+
+
+def pairs(texts: Sequence[str]) -> dict[str, str]:
+    """Return texts "KEY=VALUE" as what they say."""
+    return {key: value for key, _, value in (text.partition("=") for text in texts)}
 
 
 def parse_tolerations(texts: Sequence[str]) -> tuple[Toleration, ...]:
@@ -158,6 +199,22 @@ def parse_tolerations(texts: Sequence[str]) -> tuple[Toleration, ...]:
         key, equals, value = taint.partition("=")
         found.append(Toleration(key, value if equals else None, effect))
     return tuple(found)
+
+
+def parse_partition(partition: str) -> tuple[str, str]:
+    """Return the node label that stands for a partition, which Kubernetes does not have.
+
+    Args:
+        partition: such as "pool=a800".
+
+    Raises:
+        InputError: it has another form.
+    """
+    if not is_label(partition):
+        fix = "give a label of the nodes, such as pool=a800"
+        raise InputError("partition-unknown", "is no label of Kubernetes nodes", where=partition, fix=fix)
+    key, _, value = partition.partition("=")
+    return key, value
 
 
 def check(name: str, value: str) -> None:

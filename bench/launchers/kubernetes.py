@@ -19,30 +19,33 @@ from bench.launchers.kube_cluster import (
     Jobs,
     Node,
     Nodes,
-    Pod,
-    Pods,
     engine_nodes,
-    is_alive,
     is_over,
-    is_ready,
+    is_whole,
     outcome,
     refuse_node,
-    why_waiting,
+    settled,
 )
 from bench.launchers.kube_manifests import (
-    Manifest,
     coordinator_manifest,
-    gang_manifest,
+    gang_jobs,
+    gang_manifests,
     job_name,
-    parse_gres,
+    remarks,
     selector,
     to_yaml,
 )
-from bench.launchers.kube_options import Options, parse_options, parse_tolerations
+from bench.launchers.kube_options import Options, parse_options, parse_partition, parse_tolerations
+from bench.launchers.kube_pods import Manifest
+from bench.launchers.kube_vendors import parse_gres
+from bench.launchers.kube_waiting import Pod, Wait, example, ready_nodes, table, why_job_waits, why_waiting
 
 T = TypeVar("T")
 REQUEST_S = 60  # thousands of nodes are listed in a few seconds
 ANSWER_S = 180
+ASKS_EVERY_NS = 30 * 10**9  # a campaign of thousands of nodes is no load for the API server
+PENDING = "--field-selector=status.phase=Pending"
+SLICE_NODES = "custom-columns=NODE:.spec.nodeName"  # a slice of no one node says <none>
 UNREACHABLE = (
     "Unable to connect to the server",
     "was refused - did you specify the right host or port",
@@ -59,6 +62,8 @@ UNREACHABLE = (
     "(ServerTimeout)",
     "(TooManyRequests)",
     "(InternalError)",
+    "(Expired)",  # a list changed too much between two of its pages
+    "http2: client connection lost",
 )
 
 
@@ -121,41 +126,59 @@ class KubernetesLauncher:
         tolerated: taints that `discover` takes for no problem, as in the option "toleration".
     """
 
+    asks_every_ns = ASKS_EVERY_NS
+
     def __init__(self, tolerated: Sequence[str] = ()) -> None:
         self._tolerated = parse_tolerations(tolerated)
 
     def discover(self, partitions: Sequence[str]) -> list[EngineNode]:
         """Return every node that bears one of some labels "KEY=VALUE" (all, if none is given), each once."""
-        return engine_nodes(self._nodes(), partitions, self._tolerated)
+        labels = ["=".join(parse_partition(partition)) for partition in dict.fromkeys(partitions)]
+        nodes = [node for label in labels for node in self._nodes(label)] if labels else self._nodes()
+        return engine_nodes(nodes, partitions, self._tolerated)
 
     def submit(self, gang: Gang) -> None:
-        """Apply a gang's Job; one that is over is replaced, one that is not is refused."""
-        manifest = gang_manifest(gang)
+        """Apply a gang's Jobs; those that are over are replaced, and the first of several where the rest never came."""
+        manifests = gang_manifests(gang)
         options = parse_options(gang.options)
         self._refuse_hopeless(gang, options)
-        self._apply(manifest, options)
+        self._apply(manifests, options)
 
     def submit_coordinator(
         self, name: str, command: Sequence[str], log_dir: Path, time_limit_s: int, options: Sequence[str]
     ) -> None:
-        """Apply the Job of a campaign's coordinator (see `coordinator_manifest`)."""
-        self._apply(coordinator_manifest(name, command, log_dir, time_limit_s, options), parse_options(options))
+        """Apply the Job of a campaign's coordinator (see `coordinator_manifest`); one that is over is replaced."""
+        manifest, parsed = coordinator_manifest(name, command, log_dir, time_limit_s, options), parse_options(options)
+        place = namespaced(parsed)
+        jobs = read(kubectl(("get", "jobs", *place, "-l", selector(name), "-o", "json")), Jobs).items
+        if over := [job.metadata.name for job in jobs if is_over(job)]:  # to apply it again would start nothing
+            kubectl(("delete", "jobs", *place, *over, "--ignore-not-found", f"--timeout={REQUEST_S}s"))
+        self._apply([manifest], parsed)
 
     def state(self, gang: Gang) -> GangState:
-        """Return how far a gang is: its Job and the Jobs of its retries, found by their label."""
-        jobs = self._jobs(gang)
-        if not jobs:
+        """Return how far a gang is: its Jobs and those of its retries, which are found by their label.
+
+        A gang is absent too where a submission was cut off after the first of its Jobs: it is to be submitted again.
+        Pods are asked for only while one is neither ready nor over, and nodes only while one of these does not wait:
+        from the pods of a node that it has lost, the cluster takes that they are ready.
+        """
+        jobs, names = self._jobs(gang), gang_jobs(gang)
+        if not is_whole(jobs, names):
             return GangState("absent")
-        main = next((job for job in jobs if job.metadata.name == job_name(gang.name)), jobs[0])
-        job_id = f"job/{main.metadata.name}"
+        main = [job for job in jobs if job.metadata.name in names] or jobs
+        job_id = ",".join(f"job/{job.metadata.name}" for job in main)
         if all(is_over(job) for job in jobs):
             return GangState("ended", job_id, outcome(main))
-        counts = main.status
-        settled = counts.ready + counts.succeeded + counts.failed
-        reason = why_waiting(self._pods(gang)) if settled < main.spec.completions else None
-        if not settled:
-            return GangState("queued", job_id, reason)
-        return GangState("running", job_id, reason, self._lost(gang))
+        unsettled = sum(job.spec.completions for job in main) - settled(main)
+        if unsettled <= 0:
+            return GangState("running", job_id)
+        place = namespaced(parse_options(gang.options))
+        waiting = table(kubectl(("get", "pods", *place, "-l", selector(gang.name), PENDING)))
+        wait = self._wait(waiting, place) or why_job_waits(jobs) or Wait(None, None)
+        if not settled(main):
+            return GangState("queued", job_id, wait.reason, since=wait.since)
+        lost = self._lost(gang) if len(waiting) < unsettled else ()
+        return GangState("running", job_id, wait.reason, lost, wait.since)
 
     def retry(self, gang: Gang, nodes: Sequence[str]) -> None:
         """Run the command once more on some nodes: a Job of its own waits there until their old pods are ended."""
@@ -163,22 +186,24 @@ class KubernetesLauncher:
         if all(is_over(job) for job in jobs):
             raise InputError("gang-over", "does not run, so that nothing of it can be retried", where=gang.name)
         name = f"{job_name(gang.name)}-r{len(jobs)}"
-        manifest = gang_manifest(gang._replace(nodes=tuple(nodes)), name)
-        old = [pod.metadata.name for pod in self._pods(gang) if pod.spec.node_name in nodes and is_alive(pod)]
+        manifests = gang_manifests(gang._replace(nodes=tuple(nodes)), name)
         options = parse_options(gang.options)
-        self._apply(manifest, options)
+        pods = table(kubectl(("get", "pods", *namespaced(options), "-l", selector(gang.name), "-o", "wide")))
+        over = ("Completed", "Succeeded", "Failed", "Error", "Evicted", "OOMKilled")
+        old = [row["NAME"] for row in pods if row.get("NODE") in nodes and row.get("STATUS") not in over]
+        self._apply(manifests, options)
         if old:
             kubectl(("delete", "pods", *namespaced(options), *old, "--ignore-not-found", "--wait=false"))
 
     def cancel(self, gang: Gang) -> None:
         """Delete a gang's Jobs, which then make no new pods, and its pods, which have 10 s to end."""
         place = namespaced(parse_options(gang.options))
-        chosen = ("-l", selector(gang.name), "--ignore-not-found", "--wait=false")
-        kubectl(("delete", "jobs,pods", *place, *chosen))
+        kubectl(("delete", "jobs,pods", *place, "-l", selector(gang.name), "--ignore-not-found", "--wait=false"))
 
     def describe(self, gang: Gang) -> list[str]:
-        """Return the manifest that `submit` would apply, as YAML."""
-        return [to_yaml(gang_manifest(gang))]
+        """Return the manifests that `submit` would apply, as YAML, the first with what is to be looked up before."""
+        first, *others = gang_manifests(gang)
+        return [to_yaml(first, remarks(gang)), *(to_yaml(manifest) for manifest in others)]
 
     def describe_coordinator(
         self, name: str, command: Sequence[str], log_dir: Path, time_limit_s: int, options: Sequence[str]
@@ -186,32 +211,46 @@ class KubernetesLauncher:
         """Return the manifest that `submit_coordinator` would apply, as YAML."""
         return [to_yaml(coordinator_manifest(name, command, log_dir, time_limit_s, options))]
 
-    def _nodes(self) -> tuple[Node, ...]:
-        return read(kubectl(("get", "nodes", "-o", "json")), Nodes).items
+    def _nodes(self, label: str | None = None) -> tuple[Node, ...]:
+        return read(kubectl(("get", "nodes", *chosen(label), "-o", "json")), Nodes).items
 
     def _jobs(self, gang: Gang) -> tuple[Job, ...]:
         place = namespaced(parse_options(gang.options))
         return read(kubectl(("get", "jobs", *place, "-l", selector(gang.name), "-o", "json")), Jobs).items
 
-    def _pods(self, gang: Gang) -> tuple[Pod, ...]:
-        place = namespaced(parse_options(gang.options))
-        return read(kubectl(("get", "pods", *place, "-l", selector(gang.name), "-o", "json")), Pods).items
+    def _wait(self, waiting: Sequence[dict[str, str]], place: Sequence[str]) -> Wait | None:
+        """Return why pods wait, and since when: of thousands one is read whole; None where none waits."""
+        if (name := example(waiting)) is None:
+            return None
+        text = kubectl(("get", "pod", name, *place, "--ignore-not-found", "-o", "json"))
+        return why_waiting(waiting, read(text, Pod) if text.strip() else None)
 
-    def _apply(self, manifest: Manifest, options: Options) -> None:
+    def _apply(self, manifests: Sequence[Manifest], options: Options) -> None:
         # On the server's side: the client's would copy the whole manifest into an annotation of at most 256 KiB.
         line = ("apply", *namespaced(options), "--server-side", "--field-manager=petaseal", "-f", "-")
-        kubectl(line, to_yaml(manifest))
+        kubectl(line, "".join(to_yaml(manifest) for manifest in manifests))
 
     def _lost(self, gang: Gang) -> tuple[str, ...]:
         """Return the gang's nodes that are gone or not ready; none where this user may not list nodes."""
         try:
-            nodes = self._nodes()
+            alive = ready_nodes(table(kubectl(("get", "nodes", *chosen(gang.partition)))))
         except InputError as error:
             if error.code == "engine-forbidden":
                 return ()
             raise
-        alive = {node.metadata.name for node in nodes if is_ready(node)}
         return tuple(name for name in gang.nodes if name not in alive)
+
+    def _allocated_otherwise(self) -> frozenset[str] | None:
+        """Return the nodes whose devices DRA gives out, which their status does not count; None where nothing tells."""
+        try:
+            text = kubectl(("get", "resourceslices.resource.k8s.io", "-o", SLICE_NODES, "--no-headers"))
+        except InputError as error:
+            if error.code == "engine-forbidden":
+                return None
+            if "the server doesn't have a resource type" in error.what:
+                return frozenset()
+            raise
+        return frozenset(text.split())
 
     def _refuse_hopeless(self, gang: Gang, options: Options) -> None:
         """Refuse a gang that runs already, or one of whose nodes could never take its pod.
@@ -220,22 +259,31 @@ class KubernetesLauncher:
             InputError: as it says.
         """
         jobs = self._jobs(gang)
-        if any(not is_over(job) for job in jobs):
+        if is_whole(jobs, gang_jobs(gang)) and any(not is_over(job) for job in jobs):
             fix = "cancel it first, or go on with it"
             raise InputError("gang-exists", "is in the cluster already", where=job_name(gang.name), fix=fix)
         try:
-            nodes = {one.name: one for one in engine_nodes(self._nodes(), (), parse_tolerations(options.toleration))}
+            there = engine_nodes(self._nodes(gang.partition), (), parse_tolerations(options.toleration))
         except InputError as error:
             if error.code != "engine-forbidden":  # who may not list nodes is told by the pods why they wait
                 raise
         else:
             wanted = parse_gres(gang.gres) if gang.gres else None
+            nodes = {one.name: one for one in there}
+            bare = wanted is not None and any(name in nodes and nodes[name].gres is None for name in gang.nodes)
+            by_dra = self._allocated_otherwise() if bare else frozenset()
             for name in gang.nodes:
-                refuse_node(nodes.get(name), name, wanted)
+                is_unknown = by_dra is None or name in by_dra
+                refuse_node(nodes.get(name), name, wanted, gang.partition, is_unknown)
         if jobs:
             place = namespaced(options)
             names = [job.metadata.name for job in jobs]
             kubectl(("delete", "jobs", *place, *names, "--ignore-not-found", f"--timeout={REQUEST_S}s"))
+
+
+def chosen(label: str | None) -> tuple[str, ...]:
+    """Return kubectl's words for the nodes that bear a label "KEY=VALUE"; all of them without one."""
+    return ("-l", label) if label else ()
 
 
 def namespaced(options: Options) -> tuple[str, ...]:

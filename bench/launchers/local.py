@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -14,9 +15,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.errors import InputError
-from bench.launchers.base import EngineNode, Gang, GangState
-from bench.record import replacing
+from bench.launchers.base import EngineNode, Gang, GangState, LogEnd
+from bench.launchers.logs import last_line, opened
+from bench.record import read_bytes, replacing
 
+PID_BYTES = 256
 GRACE_S = 5.0  # from SIGTERM to SIGKILL
 THIS = "localhost"
 
@@ -54,7 +57,8 @@ class LocalLauncher:
 
     def cancel(self, gang: Gang) -> None:
         """End its processes with all that they started."""
-        alive = [pid for node in gang.nodes if (pid := _alive(_pid_file(gang, node))) is not None]
+        files = gang.log_dir.glob(f"{gang.name}.*.pid")  # whichever nodes: not all may be known any more
+        alive = [pid for file in files if (pid := _alive(file)) is not None]
         for pid in alive:
             _signal(pid, signal.SIGTERM)
         deadline = time.monotonic() + GRACE_S
@@ -63,9 +67,18 @@ class LocalLauncher:
         for pid in alive:
             _signal(pid, signal.SIGKILL)
 
+    def log_ends(self, gang: Gang, state: GangState, nodes: Sequence[str]) -> dict[str, LogEnd]:
+        """Return the end of the log of each of some nodes whose process has ended."""
+        ended = [node for node in nodes if _pid_file(gang, node).exists() and _alive(_pid_file(gang, node)) is None]
+        return {node: LogEnd(last_line(gang.log_dir / f"{gang.name}.{node}.log"), True) for node in ended}
+
+    def launch_words(self, gang: Gang) -> str | None:
+        """Return nothing: a process here is started without a launch of its own."""
+        return None
+
     def describe(self, gang: Gang) -> list[str]:
         """Return the command lines."""
-        return [" ".join((*gang.command, "--node", node)) for node in gang.nodes]
+        return [shlex.join((*gang.command, "--node", node)) for node in gang.nodes]
 
 
 def _start(gang: Gang, node: str) -> None:
@@ -75,7 +88,7 @@ def _start(gang: Gang, node: str) -> None:
     if _alive(file) is not None:
         return
     try:
-        with (gang.log_dir / f"{gang.name}.{node}.log").open("ab") as log:
+        with opened(gang.log_dir / f"{gang.name}.{node}.log") as log:
             process = subprocess.Popen(
                 [*gang.command, "--node", node],
                 stdin=subprocess.DEVNULL,
@@ -85,9 +98,13 @@ def _start(gang: Gang, node: str) -> None:
             )
     except OSError as error:
         raise InputError("engine-refused", f"cannot be started ({error.strerror})", where=gang.command[0]) from None
-    with replacing(file, mode=None, flush="nothing") as out:
-        out.write(f"{process.pid} {_birth(process.pid)}\n".encode("ascii"))
     _children.append(process)
+    try:
+        with replacing(file, mode=None, flush="nothing") as out:
+            out.write(f"{process.pid} {_birth(process.pid)}\n".encode("ascii"))
+    except BaseException:  # what nobody can find again must not run
+        _signal(process.pid, signal.SIGKILL)
+        raise
 
 
 _children: list[subprocess.Popen[bytes]] = []  # kept so that those which have ended are reaped
@@ -102,8 +119,8 @@ def _alive(file: Path) -> int | None:
     for process in _children:
         process.poll()
     try:
-        pid, birth = file.read_text(encoding="ascii").split()
-    except (OSError, ValueError):
+        pid, birth = read_bytes(file, PID_BYTES).decode("ascii").split()
+    except (InputError, ValueError):
         return None
     return int(pid) if _birth(int(pid)) == birth and _runs(int(pid)) else None
 

@@ -6,10 +6,12 @@ would give each task one CPU. Success is never read from what salloc or srun ret
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import secrets
 import shlex
-import subprocess
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,20 +19,17 @@ from typing import NamedTuple
 
 from bench.errors import InputError, one_line
 from bench.launchers import slurm_words as words
-from bench.launchers.base import EngineNode, Gang, GangState
+from bench.launchers.base import EngineNode, Gang, GangState, LogEnd
+from bench.launchers.logs import last_line, read_end
 from bench.launchers.slurm_checks import check_form, check_nodes, check_partitions, minutes
+from bench.launchers.slurm_commands import ask, missing, start
 from bench.record import write_atomic
 
-ANSWER_S = 60.0  # Slurm's commands give up on a silent controller after 9 to 18 s
 SUBMIT_S = 30.0  # until the controller knows a job that was handed over
 GRACE_S = 5.0  # between SIGTERM and SIGKILL; Slurm's own (KillWait) is 30 s
 TICK_S = 0.2
 HOLD = Path(__file__).with_name("slurm_hold.sh")
-# A launcher that is itself started in a job must not pass for a part of it, and its user's formats are not ours.
-FOREIGN = ("SLURM_", "SALLOC_", "SRUN_", "SQUEUE_", "SINFO_", "SCANCEL_", "SCONTROL_")
-KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
-SILENT = ("unable to contact slurm controller", "socket timed out", "zero bytes were transmitted", "connect failure")
-_STARTED: list[subprocess.Popen[bytes]] = []  # they outlive this process; Popen complains when one is let go of
+USUAL = re.compile(r"salloc: |srun: cluster configuration lacks support for cpu binding")
 
 
 class Survey(NamedTuple):
@@ -65,13 +64,17 @@ class SlurmLauncher:
         """
         check_form(gang)
         survey = look([gang.partition] if gang.partition else [])
+        for program in ("salloc", "srun"):
+            if shutil.which(program) is None:  # salloc without srun would hold the nodes for nothing, and end
+                raise missing(program, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+        refuse_inside(gang)
         check_nodes(gang, survey.seen, survey.reservations)
         before = self.state(gang)
         if before.phase in ("queued", "running"):
             what, fix = f"is {before.phase} already as job {before.job_id}", "watch it, or cancel it first"
             raise InputError("gang-exists", what, where=gang.name, fix=fix)
         write_atomic(node_file(gang), names_text(gang.nodes))
-        log = gang.log_dir / f"{gang.name}.launch.log"
+        log = launch_log(gang)
         process = start(hold_command(gang), log)
         ends = time.monotonic() + SUBMIT_S
         while time.monotonic() < ends:
@@ -79,7 +82,9 @@ class SlurmLauncher:
             if self.state(gang).job_id != before.job_id:
                 return
             if refused:
-                raise InputError("engine-failed", f"Slurm refuses it: {last_line(log)}", where=gang.name)
+                raise InputError(
+                    "engine-failed", f"Slurm refuses it: {last_line(log) or 'it printed nothing'}", where=gang.name
+                )
             time.sleep(TICK_S)
         what = f"was handed over, and Slurm does not show it after {SUBMIT_S:g} s"
         raise InputError("engine-unreachable", what, where=gang.name, fix=f"see {log}")
@@ -90,7 +95,7 @@ class SlurmLauncher:
         Raises:
             InputError: Slurm does not answer.
         """
-        which = ("--states=all", f"--name={gang.name}", f"--user={os.getuid()}")
+        which = ("--states=all", f"--name={gang.name}", f"--user={user_of(gang)}")
         return words.gang_state(ask("squeue", "--noheader", *which, f"--format={words.JOB_FORMAT}"), gang.nodes)
 
     def retry(self, gang: Gang, nodes: Sequence[str]) -> None:
@@ -128,7 +133,30 @@ class SlurmLauncher:
                 time.sleep(TICK_S)
             signal_steps(gang, state.job_id, "KILL")
         if state.phase in ("queued", "running"):
-            ask("scancel", "--quiet", f"--name={gang.name}", f"--user={os.getuid()}")
+            ask("scancel", "--quiet", f"--name={gang.name}", f"--user={user_of(gang)}")
+
+    def log_ends(self, gang: Gang, state: GangState, nodes: Sequence[str]) -> dict[str, LogEnd]:
+        """Return the end of the newest log of some nodes; srun says which tasks of the first step have ended."""
+        if state.job_id is None:
+            return {}
+        logs: dict[str, list[tuple[int, Path]]] = {}
+        for file in gang.log_dir.glob(f"*.{state.job_id}.*.log"):
+            before, _, step = file.name.removesuffix(".log").rpartition(".")
+            node = before.removesuffix(f".{state.job_id}")
+            logs.setdefault(node, []).append((int(step) if step.isdigit() else 0, file))
+        over = words.ended_tasks(read_end(launch_log(gang)))
+        ends = {}
+        for node in nodes:
+            last = max(logs[node]) if node in logs else None
+            is_first = last is None or last[0] == 0
+            ends[node] = LogEnd(None if last is None else last_line(last[1]), is_first and node in over)
+        return ends
+
+    def launch_words(self, gang: Gang) -> str | None:
+        """Return the last line that srun or salloc printed, without what salloc says of its own coming and going."""
+        text = read_end(launch_log(gang))
+        said = [line for line in text.splitlines() if line.strip() and not USUAL.match(line)]
+        return one_line(said[-1], 300) if said else None
 
     def describe(self, gang: Gang) -> list[str]:
         """Return the command line that `submit` would use, and what its file of nodes would hold."""
@@ -181,6 +209,11 @@ def step_options(gang: Gang) -> list[str]:
     ]
 
 
+def launch_log(gang: Gang) -> Path:
+    """Return the file with what salloc and srun print."""
+    return gang.log_dir / f"{gang.name}.launch.log"
+
+
 def node_file(gang: Gang) -> Path:
     """Return the file that names a gang's nodes: thousands of names do not fit on a command line."""
     return gang.log_dir / f"{gang.name}.nodes"
@@ -213,72 +246,32 @@ def signal_steps(gang: Gang, job_id: str, signal: str) -> None:
                 raise
 
 
-def ask(*command: str) -> str:
-    """Return what one of Slurm's commands prints.
+def user_of(gang: Gang) -> int:
+    """Return the number of the user whose job a gang is."""
+    return os.getuid() if gang.user is None else gang.user
+
+
+def refuse_inside(gang: Gang) -> None:
+    """Refuse to start a gang from within a job that holds its nodes: it would wait for this very job to end.
 
     Raises:
-        InputError: it is not installed, its controller does not answer, or it refuses.
+        InputError: `inside-allocation`, or Slurm does not answer.
     """
+    job = os.environ.get("SLURM_JOB_ID", "")
+    if not job.isdigit():
+        return
     try:
-        done = subprocess.run(
-            command,
-            env=environment() | {"LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=ANSWER_S,
-            check=False,
+        told = ask("squeue", "--noheader", f"--jobs={job}", "--states=RUNNING", "--format=%N|%j").strip()
+    except InputError as error:
+        if error.code == "engine-failed":  # Slurm knows no such job (any more)
+            return
+        raise
+    hosts, _, name = told.partition("|")
+    held = set(words.expand(hosts)) & set(gang.nodes)
+    if held:
+        what = (
+            f"this shell is inside the job {job} ({one_line(name, 80)}), which holds {len(held)} of the"
+            f" {len(gang.nodes)} nodes, such as {min(held)}: the gang would wait for ever"
         )
-    except OSError as error:
-        raise missing(command[0], error) from None
-    except subprocess.TimeoutExpired:
-        raise InputError("engine-unreachable", f"did not end within {ANSWER_S:g} s", where=command[0]) from None
-    if done.returncode != 0:
-        told = one_line(" ".join(done.stderr.split()), 300) or f"ended with status {done.returncode}"
-        if any(sign in told.lower() for sign in SILENT):
-            fix = "wait until slurmctld answers again; what runs goes on meanwhile"
-            raise InputError("engine-unreachable", f"Slurm does not answer: {told}", where=command[0], fix=fix)
-        raise InputError("engine-failed", told, where=command[0])
-    return done.stdout
-
-
-def start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start what outlives this process and its terminal: in a session of its own, with no pipe to anybody.
-
-    Raises:
-        InputError: it is not installed, or its log cannot be written.
-    """
-    try:
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                command,
-                env=environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-    except FileNotFoundError as error:
-        raise missing(command[0], error) from None
-    except OSError as error:
-        raise InputError("output-not-writable", f"cannot be written ({error.strerror})", where=log) from None
-    _STARTED.append(process)
-    return process
-
-
-def environment() -> dict[str, str]:
-    """Return this process's environment without what would change the meaning of Slurm's commands."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN) or name in KEPT}
-
-
-def missing(command: str, error: OSError) -> InputError:
-    """Return the refusal of a command that cannot be started."""
-    fix = "run this on a host from which jobs are submitted, with Slurm's commands on PATH"
-    return InputError("engine-missing", f"cannot be started ({error.strerror})", where=command, fix=fix)
-
-
-def last_line(log: Path) -> str:
-    """Return the last line of a log, for people."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-1:] if log.exists() else []
-    return one_line(lines[0], 300) if lines else "it printed nothing"
+        fix = f"leave that job (exit, or scancel {job}), and run it again from a host from which jobs are submitted"
+        raise InputError("inside-allocation", what, where=gang.name, fix=fix)

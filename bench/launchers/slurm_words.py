@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from bench.errors import InputError, one_line
 from bench.launchers.base import GangState, Phase
+from bench.launchers.slurm_queue import explain
 
 NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NODE_FORMAT = "%N|%P|%a|%l|%T|%G|%E"  # the reason last: it is free text
-JOB_FORMAT = "%i|%T|%N|%r"
+JOB_FORMAT = "%i|%T|%N|%V|%S|%r"  # with TZ=UTC0; the reason last: it is free text
 STATE_FLAGS = "*~#!%$@^-+"
 USABLE = frozenset({"idle", "mixed", "allocated", "allocated+", "completing", "planned", "maint", "reserved"})
 WAITING = frozenset(
@@ -124,25 +125,53 @@ def gang_state(text: str, nodes: tuple[str, ...]) -> GangState:
     newest that has not ended, else the newest. A node that failed is no longer among those of the running job: it is
     lost.
     """
-    jobs = sorted((_job(line) for line in text.splitlines() if line.strip()), key=lambda job: int(job[0]))
+    jobs = sorted((_job(line) for line in text.splitlines() if line.strip()), key=lambda job: int(job.job_id))
     if not jobs:
         return GangState("absent")
-    running = [job for job in jobs if _phase(job[1]) == "running"]
-    alive = [job for job in jobs if _phase(job[1]) != "ended"]
-    job_id, state, holds, reason = (running or alive or jobs)[-1]
-    phase = _phase(state)
-    told = state.lower().replace("_", " ") + ("" if reason in ("", "None") else f": {one_line(reason, 200)}")
-    if phase != "running" or state == "COMPLETING":
-        return GangState(phase, job_id, told)
-    kept = set(expand(holds))
-    return GangState(phase, job_id, None if state == "RUNNING" else told, tuple(n for n in nodes if n not in kept))
+    running = [job for job in jobs if _phase(job.state) == "running"]
+    alive = [job for job in jobs if _phase(job.state) != "ended"]
+    job = (running or alive or jobs)[-1]
+    phase = _phase(job.state)
+    told = job.state.lower().replace("_", " ")
+    told += "" if job.reason in ("", "None") else f": {one_line(job.reason, 200)}"
+    if phase == "queued":
+        why = explain(job.reason, job.job_id)
+        expected_at = _utc(job.start)
+        return GangState(phase, job.job_id, told, (), _utc(job.submit), why.means, why.advice, expected_at)
+    if phase == "ended" or job.state == "COMPLETING":
+        return GangState(phase, job.job_id, told)
+    held = set(expand(job.nodes))
+    lost = tuple(node for node in nodes if node not in held)
+    return GangState(phase, job.job_id, None if job.state == "RUNNING" else told, lost, _utc(job.start))
 
 
-def _job(line: str) -> tuple[str, str, str, str]:
-    parts = line.split("|", 3)
-    if len(parts) != 4 or not parts[0].isascii() or not parts[0].isdigit():
+class _Job(NamedTuple):
+    job_id: str
+    state: str
+    nodes: str
+    submit: str
+    start: str
+    """Of one that waits: when Slurm expects it to start."""
+    reason: str
+
+
+def _job(line: str) -> _Job:
+    parts = line.split("|", 5)
+    if len(parts) != 6 or not parts[0].isascii() or not parts[0].isdigit():
         raise _not_understood("squeue", line)
-    return parts[0], parts[1], parts[2], parts[3].strip()
+    job_id, state, nodes, submit, start, reason = parts
+    return _Job(job_id, state, nodes, submit, start, reason.strip())
+
+
+def _utc(text: str) -> str | None:
+    """Return a time that Slurm prints under TZ=UTC0 in the form of documents; None for "N/A" and "Unknown"."""
+    return f"{text}.000000Z" if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", text) else None
+
+
+def ended_tasks(text: str) -> set[str]:
+    """Return the nodes whose task has ended badly by what srun prints: "srun: error: n[1-3]: tasks 0-2: Exited"."""
+    hosts = re.findall(r"^srun: error: (\S+): tasks? [0-9,-]+: ", text, re.MULTILINE)
+    return {name for part in hosts for name in expand(part)}
 
 
 def _phase(state: str) -> Phase:

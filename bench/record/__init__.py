@@ -5,6 +5,7 @@ Nothing in here may import numpy, torch or a device library: verifiers import it
 
 from bench.record.campaign import Attempt, Campaign, ExpectedNode, ExpectedPool, LeftOutNode, Window
 from bench.record.configs import (
+    as_config,
     config_names,
     config_path,
     emulation_libraries,
@@ -114,6 +115,7 @@ __all__ = [
     "UtcTime",
     "Window",
     "Workload",
+    "as_config",
     "bounds_above",
     "columns",
     "config_names",

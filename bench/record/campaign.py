@@ -14,6 +14,7 @@ from bench.record.fields import (
     Challenge,
     Choice,
     Count,
+    DeviceName,
     Document,
     Name,
     Positive,
@@ -23,7 +24,6 @@ from bench.record.fields import (
     UtcTime,
     Workload,
     WorkloadName,
-    workload_of,
 )
 from bench.units import DAY_NS, utc_ns
 
@@ -46,18 +46,25 @@ class Window(Document, frozen=True, kw_only=True):
 
 
 class ExpectedPool(Document, frozen=True, kw_only=True):
-    """What the nodes of a pool measure; in the windows of other workloads they stand idle."""
+    """What the nodes of a pool measure, and which of their devices count in it; in other windows they stand idle."""
 
     pool: Name
+    devices: Literal["all"] | tuple[DeviceName, ...] = "all"  # as in the centre file
     workloads: Annotated[tuple[WorkloadName, ...], Meta(min_length=1)]
 
 
 class ExpectedNode(Document, frozen=True, kw_only=True):
-    """A node that the campaign expects a record from, and the pool that its devices count in."""
+    """A node that the campaign expects a record from, and the pools that its devices count in."""
 
     node_id: Name
     pool: Name
+    also: tuple[Name, ...] = ()  # other pools with devices on it: a mixed node is split by device
     keyid: Sha256 | None = None  # of the key that is enrolled for it: a record under another one counts 0
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """All pools with devices on it, its own first."""
+        return (self.pool, *self.also)
 
 
 class LeftOutNode(Document, frozen=True, kw_only=True):
@@ -111,7 +118,7 @@ class Campaign(Document, frozen=True, kw_only=True, dict=True):
             return "the campaign has two windows for one workload"
         if len({pool.pool for pool in self.pools}) != len(self.pools):
             return "the campaign names a pool twice"
-        if unlisted := {node.pool for node in self.nodes} - {pool.pool for pool in self.pools}:
+        if unlisted := {pool for node in self.nodes for pool in node.pools} - {pool.pool for pool in self.pools}:
             return f"the campaign does not say what the pool {min(unlisted)} measures"
         if opened != (measured := {name for pool in self.pools for name in pool.workloads}):
             return f"the campaign has windows for {sorted(opened)}, and its pools measure {sorted(measured)}"
@@ -124,6 +131,25 @@ class Campaign(Document, frozen=True, kw_only=True, dict=True):
             before_ns = window.closes_ns
         if before_ns > DAY_NS:  # age and validity count from the last window: no empty one may put them off
             return "the campaign ends more than a day after its start"
+        return None
+
+    def split_problem(self) -> str | None:
+        """Return what is wrong with the pools of its nodes: a device of a node counts in one of them."""
+        holders: dict[str, set[str]] = {}  # device -> the pools that take it
+        for pool, devices in self._devices.items():
+            for device in devices or ():
+                holders.setdefault(device, set()).add(pool)
+        sharing: dict[str, set[str]] = {}  # pool -> those that share a device with it, and itself
+        for pools, node_id in {node.pools: node.node_id for node in self.nodes if node.also}.items():
+            seen: set[str] = set()
+            for pool in pools:
+                devices = self._devices.get(pool)
+                if devices is not None and pool not in sharing:
+                    sharing[pool] = {pool}.union(*(holders[device] for device in devices))
+                if devices is None or not seen.isdisjoint(sharing[pool]):
+                    what = f"{', '.join(pools[:8])}{', …' if len(pools) > 8 else ''}"
+                    return f"the campaign has the node {node_id} in pools that share devices: {what}"
+                seen.add(pool)
         return None
 
     def start_problem(self, starts_at: str) -> str | None:
@@ -146,17 +172,37 @@ class Campaign(Document, frozen=True, kw_only=True, dict=True):
         return (self.windows_of(node_id) or self.windows)[0].load_ns + self.slot_ns(node_id)
 
     def windows_of(self, node_id: str) -> tuple[Window, ...]:
-        """Return the windows in which a node takes part; none where the campaign does not expect it."""
-        return self._windows.get(self._pools.get(node_id, ""), ())
+        """Return the windows in which a node takes part, those of all its pools; none where it is not expected."""
+        return self._windows.get(self._pools.get(node_id, ()), ())
+
+    def pools_of(self, node_id: str) -> tuple[str, ...]:
+        """Return the pools that a node has devices in; none where it is not expected."""
+        return self._pools.get(node_id, ())
+
+    def pool_of(self, node_id: str, device: str) -> str | None:
+        """Return the pool that a node's device counts in by this campaign; None where it names none."""
+        for pool in self._pools.get(node_id, ()):
+            devices = self._devices.get(pool, frozenset())
+            if devices is None or device in devices:
+                return pool
+        return None
 
     @cached_property
-    def _pools(self) -> dict[str, str]:
-        return {node.node_id: node.pool for node in self.nodes}
+    def _pools(self) -> dict[str, tuple[str, ...]]:
+        return {node.node_id: node.pools for node in self.nodes}
 
     @cached_property
-    def _windows(self) -> dict[str, tuple[Window, ...]]:
-        measured = {pool.pool: set(map(workload_of, pool.workloads)) for pool in self.pools}
-        return {pool: tuple(w for w in self.windows if w.workload in own) for pool, own in measured.items()}
+    def _devices(self) -> dict[str, frozenset[str] | None]:
+        return {own.pool: None if isinstance(own.devices, str) else frozenset(own.devices) for own in self.pools}
+
+    @cached_property
+    def _windows(self) -> dict[tuple[str, ...], tuple[Window, ...]]:
+        measured = {pool.pool: set(pool.workloads) for pool in self.pools}
+        found = {}
+        for pools in set(self._pools.values()):
+            own = set[str]().union(*(measured.get(pool, ()) for pool in pools))
+            found[pools] = tuple(window for window in self.windows if str(window.workload) in own)
+        return found
 
     @cached_property
     def _places(self) -> dict[str, int]:

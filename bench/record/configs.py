@@ -43,10 +43,15 @@ def parse_yaml(content: bytes, kind: type[T], where: object) -> T:
         data = yaml.load(content, loader)  # noqa: S506 (a SafeLoader, made stricter)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise _not_yaml(content, error, where) from None
-    return _converted(data, kind, where)
+    return as_config(data, kind, where)
 
 
-def _converted(data: Any, kind: type[T], where: object) -> T:
+def as_config(data: Any, kind: type[T], where: object) -> T:
+    """Return what a YAML file holds as a value of a strict type.
+
+    Raises:
+        InputError: `config-invalid`.
+    """
     try:
         return msgspec.convert(data, kind)
     except (msgspec.ValidationError, RecursionError) as error:
@@ -151,7 +156,7 @@ def read_profile(name_or_file: str) -> Profile:
     for field in ("shapes", "tuned_shapes"):
         if isinstance(lists := written.get(field), dict):
             expanded[field] = {precision: _listed(named, name_or_file) for precision, named in lists.items()}
-    return _converted(expanded, Profile, name_or_file)
+    return as_config(expanded, Profile, name_or_file)
 
 
 @cache

@@ -41,7 +41,7 @@ UtcTime = Annotated[
 FORMS = {  # what a type's pattern says, for people
     Name: "lower-case letters and digits, and . _ - between them (at most 63)",
     DeviceName: "KIND:INDEX, such as cuda:0",
-    Sha256: "64 hex digits in lower case",
+    Sha256: "64 hex digits in lower case, as sha256sum prints them",
     Challenge: "32 to 64 hex digits in lower case",
     UtcTime: "a time as 2026-03-01T08:00:00.000000Z",
 }

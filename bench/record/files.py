@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from bench.errors import InputError, OutputExistsError, PetasealError
+from bench.record.owners import denied
 
 Flush = Literal["all", "content", "nothing"]
 PROBE_BYTES = 2**16  # less room than that is none
@@ -99,7 +100,9 @@ def _refuse_unwritable(path: Path, fix: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.lstat(path)  # fails for a name that is too long
     except OSError as error:
-        raise InputError("output-not-writable", f"is not writable ({error.strerror})", where=there, fix=fix) from None
+        raise InputError(
+            "output-not-writable", f"is not writable ({denied(there, error)})", where=there, fix=fix
+        ) from None
 
 
 def write_atomic(path: Path, content: bytes, mode: int = 0o644, *, new: bool = False) -> None:
@@ -152,7 +155,7 @@ def replacing(
         finally:
             draft.discard()
     except OSError as error:
-        what = f"cannot be written ({error.strerror or error})"
+        what = f"cannot be written ({denied(path.parent, error)})"
         raise InputError("output-not-writable", what, where=path) from None
 
 
@@ -315,7 +318,7 @@ def _locked(path: Path, held: PetasealError | None, needed: bool, transient: boo
                 raise held from None
             except OSError as error:
                 if needed:
-                    raise _cannot_lock(path, error.strerror) from None
+                    raise _cannot_lock(path, denied(path.parent, error)) from None
                 undo.pop_all()
                 return descriptor, False
             if not transient or _is_at(path, descriptor):  # who held it before may have removed the file
@@ -327,7 +330,7 @@ def _lock_file(path: Path) -> int:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise _cannot_lock(path, error.strerror) from None
+        raise _cannot_lock(path, denied(path.parent, error)) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise _cannot_lock(path, "is not a regular file")

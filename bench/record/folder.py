@@ -10,7 +10,8 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterable
+import shlex
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
@@ -26,6 +27,7 @@ from bench.record.shapes import ChosenShape, Settled
 from bench.units import utc_ns
 
 SHARDS = 256
+CLOSING = "closing.json"  # of the closing document, in the campaign's folder and beside its collected records
 MAX_BYTES = 64 * 2**20
 STATUS_BYTES = 2**20
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)  # what bytes that somebody wrote may do to a parser
@@ -44,7 +46,12 @@ class RosterNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     pool: str
     group: str | None  # switch or rack, where the engine knows it
-    also: str | None = None  # devices that count in other pools, where a machine is split by device
+    also: tuple[str, ...] = ()  # other pools with devices on it, where a machine is split by device
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """All pools with devices on it, its own first."""
+        return (self.pool, *self.also)
 
 
 class LeftOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,6 +85,12 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     value_mflop_s: int
 
 
+def _known(joined: Callable[[list[int]], int], values: Collection[int | None]) -> int | None:
+    """Return what values give together, where all are known."""
+    known = [value for value in values if value is not None]
+    return joined(known) if len(known) == len(values) else None
+
+
 class Roster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the centre keeps to itself about a campaign: its nodes' names, and how its engine is asked for them."""
 
@@ -90,15 +103,27 @@ class Roster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     heartbeat_ns: int  # from one sign of life to the next
     engine: str | None = None  # that the nodes were taken from, and that launches where nothing else is said
 
+    def pool_of(self, node: RosterNode) -> RosterPool:
+        """Return a node's pool; of a mixed node with the devices of its other pools, since it measures all at once."""
+        pools = {pool.pool: pool for pool in self.pools}
+        parts: dict[str, RosterPool] = {}
+        for name in node.pools:
+            parts.setdefault(pools[name].device, pools[name])
+        counts, powers = [part.devices_per_node for part in parts.values()], [part.power_mw for part in parts.values()]
+        return msgspec.structs.replace(
+            pools[node.pool], device=",".join(parts), devices_per_node=_known(sum, counts), power_mw=_known(max, powers)
+        )
+
     def node_named(self, name: str) -> RosterNode:
         """Return a node by the engine's name for it, or by its id.
 
         Raises:
             InputError: `node-not-expected`.
         """
-        for node in self.nodes:
-            if name in (node.name, node.node_id):
-                return node
+        for wanted in (name, name.lower()):  # a node whose centre file spells it otherwise than its engine
+            for node in self.nodes:
+                if wanted in (node.name, node.node_id):
+                    return node
         known = f"knows {len(self.nodes)} nodes, such as {self.nodes[0].name}" if self.nodes else "knows no node"
         raise InputError(
             "node-not-expected", f"there is no node {name!r} in the campaign, which {known}", where="--node"
@@ -149,6 +174,7 @@ class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Digest of an identity, salted by the campaign's challenge -> whose it is: what other nodes' are compared with.
     machine_ids: dict[str, str] = {}
     device_ids: dict[str, str] = {}
+    remarks: tuple[str, ...] = ()  # as problems, and costs nothing
 
 
 class Sums(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -160,6 +186,16 @@ class Sums(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     void: Count  # failed ones included
 
 
+class ClockAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a node's clock said when it answered the coordinator's question (`bench.campaign.clocks`)."""
+
+    round: Count
+    answered_at: UtcTime
+
+    def __post_init__(self) -> None:
+        utc_ns(self.answered_at)
+
+
 class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The latest sign of life of one node."""
 
@@ -169,6 +205,7 @@ class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     arrived_at: UtcTime
     ready_at: UtcTime | None = None  # these four are looked at as times when they are read
     ended_at: UtcTime | None = None
+    clock: ClockAnswer | None = None
     facts: Facts | None = None
     chosen: tuple[ChosenShape, ...] = ()  # once its operands are in place
     ready_devices: int = 0
@@ -194,12 +231,19 @@ class Launched(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     launched_at: UtcTime
     ended_at: UtcTime | None = None
     lost: tuple[str, ...] = ()  # nodes that gave no sign of life any more
+    least: dict[str, int] = {}  # pool -> how many of its nodes must be ready
+    refused: str | None = None  # why the launch ended before T0
+    unready: tuple[str, ...] = ()  # which nodes were not ready then, by reason
 
 
 class Folder(NamedTuple):
     """Where everything of one campaign lies."""
 
     root: Path
+
+    def command(self, verb: str) -> str:
+        """Return a command on this folder as it can be pasted, such as that of "status"."""
+        return f"petaseal campaign {verb} {shlex.quote(str(self.root))}"
 
     @property
     def campaign(self) -> Path:
@@ -238,6 +282,16 @@ class Folder(NamedTuple):
     @property
     def start_file(self) -> Path:
         return self.root / "start.json"
+
+    @property
+    def clock_file(self) -> Path:
+        """The coordinator's latest question after the nodes' clocks (`bench.campaign.clocks`)."""
+        return self.root / "clock.json"
+
+    @property
+    def closing_file(self) -> Path:
+        """The campaign's closing document (`bench.record.closing`)."""
+        return self.root / CLOSING
 
     @property
     def abort_file(self) -> Path:
@@ -284,7 +338,7 @@ class Folder(NamedTuple):
             raise InputError(
                 "campaign-folder-invalid", "is damaged (a pool stands there twice)", where=self.roster_file
             )
-        unknown = {node.pool for node in roster.nodes} - set(pools)
+        unknown = {pool for node in roster.nodes for pool in node.pools} - set(pools)
         if unknown:
             what = f"is damaged (a node is in the pool {min(unknown)}, which there is not)"
             raise InputError("campaign-folder-invalid", what, where=self.roster_file)

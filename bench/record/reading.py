@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench.errors import InputError
+from bench.record.owners import denied
 
 STDIN = Path("/dev/stdin")
 Named = TypeVar("Named", Path, "Path | None")
@@ -114,4 +115,5 @@ def _content_of(descriptor: int, where: object, max_bytes: int) -> bytes:
 
 def _cannot_read(where: object, error: OSError) -> InputError:
     """Return the error that a file is which the system does not let us read."""
-    return InputError("file-unreadable", f"cannot be read ({error.strerror})", where=where)
+    why = denied(where, error) if isinstance(where, Path) else error.strerror
+    return InputError("file-unreadable", f"cannot be read ({why})", where=where)

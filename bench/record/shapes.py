@@ -6,6 +6,7 @@ The smallest shape that any device of a model chose: all of them can run it, and
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 import msgspec
 
@@ -18,7 +19,7 @@ from bench.units import utc_ns
 class Product(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What makes two devices one model: its name, not what a host adds to it, such as drivers and free memory."""
 
-    kind: str
+    kind: Literal["cpu", "gpu", "npu"]
     vendor: Text
     model: Text
     bin: Text | None

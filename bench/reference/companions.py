@@ -15,7 +15,7 @@ import msgspec
 
 from bench.clock import Clock
 from bench.engine.measure import Worst
-from bench.errors import public_text
+from bench.errors import explained, public_text
 from bench.record import CompanionFigure, Precision
 from bench.record.plan import CompanionRole, role_of
 from bench.reference.checks import probe_seed
@@ -114,7 +114,7 @@ def run_beside(stand: Stand, device: str, challenge: str, clock: Clock, sampler:
         try:
             figure = _run(stand, device, seed, clock, sampler, ends_utc_ns)
         except Exception as error:
-            figure = _trouble(device, f"{type(error).__name__}: {error}")
+            figure = _trouble(device, explained(error))
         finally:
             sampler.stop()
     return Beside(stand.kernel, stand.role, stand.precision, figure)

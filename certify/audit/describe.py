@@ -20,6 +20,7 @@ from certify.policy.verdicts import Verdict
 from certify.samples.summary import Watched
 from certify.statement.bounds import bound_text
 from certify.statement.build import PoolLine
+from certify.statement.describe import missing_lines
 from certify.statement.records import Chain
 
 SHOWN = 30  # findings of one code for people; all that are kept are in the JSON
@@ -151,6 +152,8 @@ def _condition(report: Report, policy: Policy, c: Condition, verdict: Verdict) -
     if verdict.untested_nominal_mflop_s:
         without = f"{verdict.without_rating:,} devices without a rating"
         yield f"  count 0    devices rated {rate_text(verdict.untested_nominal_mflop_s)}; {without}"
+    for text in missing_lines(verdict):
+        yield f"  missing    {text}"
     stated = {(v.policy, v.condition): v for v in report.statement.verdicts}.get((policy.policy, c.condition))
     said = "; STATED nothing" if stated is None else f"; STATED {stated.verdict}{_because(stated.reason)}"
     if stated is not None and (stated.verdict, stated.reason) == (verdict.verdict, verdict.reason):

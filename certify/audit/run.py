@@ -43,6 +43,8 @@ BY_BASELINE = frozenset(  # fields of a verdict on what is newly added
         "on_hold_certified_mflop_s",
         "untested_nominal_mflop_s",
         "without_rating",
+        "nodes_missing",
+        "missing_at_most_mflop_s",
     )
 )
 KEYED = {  # lists whose entries are known by some of their fields, and the code where one differs

@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bench.errors import InputError, PetasealError, RefusedError, one_line
-from bench.record import Campaign, SharedFile, digest, exclusive_lock, read_bytes
-from bench.record.folder import Folder, Roster, Status, check_belongs, shards, survey
+from bench.record import Campaign, SharedFile, digest, encode, exclusive_lock, read_bytes, write_atomic
+from bench.record.closing import Closing
+from bench.record.folder import CLOSING, Folder, Roster, Status, check_belongs, shards, survey
 from bench.record.identities import DeviceKeys, Uniqueness, device_keys
 from bench.units import utc_ns, utc_text
 from certify.documents.caps import CAPS
@@ -40,6 +41,7 @@ from certify.policy.policies import load_policy
 from certify.policy.ratings import installed_ratings
 from certify.statement.attendance import MISSING, Absence, Attendance, write_attendance
 from certify.statement.campaign import check_centre, find_profile, policies_of, read_campaign
+from certify.statement.closing import check_closing, read_closing
 from certify.statement.records import RECORD_SUFFIX, check_file_name
 from certify.trust.trusted_set import Delegation, TrustedSet
 from certify.workers import spread
@@ -143,7 +145,7 @@ def collect(
     check_belongs(folder, roster, campaign)
     published = folder.started()
     if published is None:
-        fix = "launch it with: petaseal campaign launch"
+        fix = f"launch it with: {folder.command('launch')}"
         raise InputError("campaign-not-started", "has not started: no start was published", where=folder.root, fix=fix)
     if (problem := campaign.start_problem(published.starts_at)) is not None:
         raise RefusedError(
@@ -156,9 +158,8 @@ def collect(
     _restore(folder)
     earlier = (folder.collected,) if folder.collected.is_dir() else ()  # what was posted then may be gone now
     given = [*_posted(posted), *_posted(earlier)]
-    gatherer = Gatherer(
-        scope_of(folder, campaign, published.starts_at), operators_only(folder), frozenset(one.path for one in given)
-    )
+    scope = scope_of(folder, campaign, published.starts_at)
+    gatherer = Gatherer(scope, operators_only(folder), frozenset(one.path for one in given))
     found: list[Gathered] = []
     paths = [candidate.path for candidate in (*_shared(folder), *given)]
     shares = [paths[i : i + SHARE] for i in range(0, len(paths), SHARE)]
@@ -168,7 +169,7 @@ def collect(
     kept, refused = sort_out(found)
     absent = absences(folder, roster, kept, refused)
     with only_collection(folder):
-        _write(folder, kept.values(), Attendance(campaign_sha256=digest(campaign), absent=absent))
+        _write(folder, kept.values(), Attendance(campaign_sha256=digest(campaign), absent=absent), scope.closing)
     return Collected(
         folder=str(folder.collected),
         campaign_id=campaign.campaign_id,
@@ -187,11 +188,16 @@ def collect(
 
 
 def scope_of(folder: Folder, campaign: Campaign, starts_at: str) -> Scope:
-    """Return what a campaign's records are held against."""
+    """Return what a campaign's records are held against.
+
+    Raises:
+        RefusedError: its closing document is damaged or of another campaign, or the centre file or profile is another.
+    """
     centre = load_centre(SharedFile(folder.centre))
     policies = tuple(load_policy(name) for name in policies_of(folder, campaign))
     check_centre(campaign, centre)
     profile = find_profile(campaign, folder.own_profile)
+    closing = _closing_of(folder, campaign, starts_at)
     return Scope(
         centre=centre,
         campaign=campaign,
@@ -205,7 +211,19 @@ def scope_of(folder: Folder, campaign: Campaign, starts_at: str) -> Scope:
         accept_with_witness=accepted_with_witness(policies),
         existing=frozenset(),
         enrolled_only=enrolled_only(policies),
+        closing=closing,
     )
+
+
+def _closing_of(folder: Folder, campaign: Campaign, starts_at: str) -> Closing | None:
+    """Return a campaign's closing document; whoever writes the folder can have left another in its place."""
+    try:
+        closing = read_closing(folder.root)
+        check_closing(closing, campaign, digest(campaign), starts_at, folder.closing_file)
+    except PetasealError as error:
+        fix = "remove it, and no clock was compared (clock-not-compared, a note)"
+        raise type(error)(error.code, error.what, where=error.where, fix=fix) from None
+    return closing
 
 
 def operators_only(folder: Folder) -> TrustedSet:
@@ -315,9 +333,11 @@ def absences(
         elif status.state == "aborted":
             code, detail = "node-aborted", status.message or None
         elif status.state == "failed":
-            code = "node-lost" if status.ready_at else "node-not-ready"
+            code = "node-failed" if status.ready_at else "node-not-ready"
             detail = status.message or None
-        elif node.node_id in lost or status.ready_at is not None or status.state == "done":
+        elif status.state == "done":
+            code, detail = MISSING, f"was done at {status.at}, and its record is not there"
+        elif node.node_id in lost or status.ready_at is not None:
             code, detail = "node-lost", f"last heard of at {status.at}, {status.state}"
         else:
             code, detail = "node-not-ready", f"last heard of at {status.at}, {status.state}"
@@ -358,8 +378,11 @@ def only_collection(folder: Folder) -> AbstractContextManager[bool]:
     return exclusive_lock(folder.root / ".collect.lock", held, needed=False)
 
 
-def _write(folder: Folder, kept: Iterable[Gathered], attendance: Attendance) -> None:
-    """Lay the kept records, their samples and who is absent into one folder, which takes the earlier one's place."""
+def _write(folder: Folder, kept: Iterable[Gathered], attendance: Attendance, closing: Closing | None) -> None:
+    """Lay the kept records, their samples, who is absent and what closes the campaign into one folder.
+
+    It takes the earlier one's place.
+    """
     new, old = folder.root / ".collected.new", folder.root / ".collected.old"
     try:
         for left in (new, old):
@@ -371,6 +394,8 @@ def _write(folder: Folder, kept: Iterable[Gathered], attendance: Attendance) -> 
             if one.samples:
                 _link(samples_beside(one.path), new / f"{one.node_id}{SAMPLES_SUFFIX}")
         write_attendance(new, attendance)
+        if closing is not None:
+            write_atomic(new / CLOSING, encode(closing) + b"\n")
         if folder.collected.exists():
             os.replace(folder.collected, old)
         os.replace(new, folder.collected)

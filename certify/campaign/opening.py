@@ -41,9 +41,9 @@ from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope, seal
 from certify.documents.kinds import PAYLOAD_TYPE, make_document, parse_payload
 from certify.keys.signers import PrivateKey
-from certify.policy.centre import Centre, load_centre
-from certify.policy.policies import Policy, Threshold, load_policy
-from certify.statement.baseline import baseline_path, check_baseline
+from certify.policy.centre import Centre, load_centre, read_centre
+from certify.policy.policies import Policy, Threshold, load_policies, load_policy
+from certify.statement.baseline import baseline_path, check_baseline, check_day
 from certify.statement.campaign import policies_of
 
 SECOND_NS = 10**9
@@ -95,17 +95,18 @@ def open_folder(opening: Opening, key: PrivateKey, found: Sequence[EngineNode] |
         InputError: something asked for is unknown, contradicts itself, or the folder is there.
     """
     refuse_existing(opening.out, NEW_FOLDER)
-    centre = load_centre(opening.centre)
-    policies = tuple(load_policy(name) for name in opening.policies)
+    centre, spelled = read_centre(opening.centre)
+    policies = load_policies(opening.policies)
     salt = Folder(opening.previous).roster().salt if opening.previous else secrets.token_hex(16)
     counted = workloads_of(policies, centre)
-    enlisted = enlist(centre.pools, found, opening.wishes, salt, counted)
+    enlisted = enlist(centre.pools, found, opening.wishes, salt, counted, spelled)
     pools = measured_in(opening, centre, counted, enlisted)
     given = read_node_keys(opening.node_keys) if opening.node_keys else {}
     left_out = {text for node in enlisted.left_out for text in (node.name, node.node_id)}
     enrolled = enrolled_keys(enlisted.nodes, given, left_out, policies)
     now = utc_text(now_ns)
     starts_from = opening.starts_from or now
+    check_day(centre, starts_from)
     campaign_id = f"c{now[:10].replace('-', '')}-{secrets.token_hex(4)}"
     campaign = Campaign(
         campaign_id=campaign_id,
@@ -125,7 +126,7 @@ def open_folder(opening: Opening, key: PrivateKey, found: Sequence[EngineNode] |
         windows=windows(opening.profile, in_order(pools), opening.ramp_ns),
         pools=pools,
         nodes=tuple(
-            ExpectedNode(node_id=node.node_id, pool=node.pool, keyid=enrolled.get(node.node_id))
+            ExpectedNode(node_id=node.node_id, pool=node.pool, also=node.also, keyid=enrolled.get(node.node_id))
             for node in enlisted.nodes
         ),
         left_out=tuple(LeftOutNode(node_id=n.node_id, pool=n.pool, reason=n.reason) for n in enlisted.left_out),
@@ -330,7 +331,7 @@ def targets_of(policies: Sequence[Policy]) -> tuple[Target, ...]:
 def measured_in(opening: Opening, centre: Centre, counted: Counted, enlisted: Enlisted) -> tuple[ExpectedPool, ...]:
     """Return what each pool with nodes measures: what the policies count in its class, what profile and operator add.
 
-    A node measures all its devices alike: where a pool has devices on the nodes of another, these measure both.
+    A node measures all its devices alike: one that has devices of two pools measures what both do.
 
     Raises:
         InputError: `unknown-precision`, `unknown-pool`, or `nothing-counts`: no pool measures what counts in it.
@@ -353,16 +354,15 @@ def measured_in(opening: Opening, centre: Centre, counted: Counted, enlisted: En
         texts = sorted({str(one) for own in measured.values() for one in own})
         what = f"measures {', '.join(texts)}, and the policies count {', '.join(sorted(set(counted.values())))}"
         raise InputError("nothing-counts", what, where="campaign create", fix="choose other precisions or policies")
-    alone = {name: tuple(own) for name, own in measured.items()}
-    for name, other in sorted(enlisted.shared):
-        measured[name] |= dict.fromkeys(alone[other])
-    taking_part = {node.pool for node in enlisted.nodes}
+    taking_part = {pool for node in enlisted.nodes for pool in (node.pool, *node.also)}
     if idle := sorted(name for name in taking_part if not measured[name]):
         what = f"the profile {profile.profile} has nothing to measure in the pool {idle[0]}"
         fix = f"name it with --also {idle[0]}=WORKLOAD, or choose another profile"
         raise InputError("nothing-counts", what, where="campaign create", fix=fix)
     return tuple(
-        ExpectedPool(pool=name, workloads=tuple(map(str, own))) for name, own in measured.items() if name in taking_part
+        ExpectedPool(pool=name, devices=centre.by_name[name].devices, workloads=tuple(map(str, own)))
+        for name, own in measured.items()
+        if name in taking_part
     )
 
 

@@ -7,7 +7,7 @@ What is known of devices comes from the nodes (``campaign check``), or from file
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from certify.judge.plausibility import row_of
 from certify.policy.centre import Centre, Pool, load_centre
 from certify.policy.missing import missing
 from certify.policy.policies import Policy, load_policy
+from certify.policy.pools import Places
 from certify.policy.ratings import Ratings
 from certify.policy.reasons import mending
 from certify.statement.campaign import policies_of
@@ -91,11 +92,20 @@ class Prospects(NamedTuple):
 
     def lines(self) -> list[str]:
         """Return it for people."""
-        return [*self.remarks, *(line for one in self.models for line in one.lines())]
+        return [*_halves(self.remarks), *(line for one in self.models for line in one.lines())]
 
     def as_json(self) -> dict[str, Any]:
         """Return it for machines."""
         return {"models": [one.as_json() for one in self.models], "remarks": list(self.remarks)}
+
+
+def _halves(remarks: Iterable[str]) -> Iterator[str]:
+    """Yield each remark on two lines: what is wrong, and what to do."""
+    for remark in remarks:
+        what, end, fix = remark.partition("). ")
+        yield f"{what}{end.rstrip()}"
+        if fix:
+            yield f"  {fix}"
 
 
 class Terms(NamedTuple):
@@ -120,10 +130,8 @@ class Terms(NamedTuple):
         )
 
     def _measured(self, pool: Pool) -> set[str]:
-        """Return what a pool's devices measure; those of a pool without nodes of its own stand on another's."""
-        listed = {own.pool: own for own in self.campaign.pools}
-        pools = (listed[pool.pool],) if pool.pool in listed else self.campaign.pools
-        return {name for own in pools for name in own.workloads}
+        """Return what a pool's devices measure; nothing where no node has any."""
+        return {name for own in self.campaign.pools if own.pool == pool.pool for name in own.workloads}
 
     def remarks(self) -> tuple[str, ...]:
         """Return what keeps figures from counting or conditions from being met, whatever the devices are."""
@@ -141,6 +149,7 @@ class Terms(NamedTuple):
                 what = f"{policy.policy} wants grade {policy.minimum_grade}, and {self.profile.profile} reaches {own}"
                 found.append(f"{what}: its conditions cannot be met (grade-too-low). {mending()['grade-too-low'].en}")
             lacks = missing(self.centre, (policy,), ())  # no verdict yet: what no declaration of the centre file gives
+            lacks = tuple(lack for lack in lacks if lack.code != "not-in-operation")  # said above
             if fields := dict.fromkeys(lack.field for lack in lacks if lack.field is not None):
                 what = f"{policy.policy} lacks in the centre file: {', '.join(fields)}"
                 found.append(f"{what} (not-declared). The campaign binds that file: fill it in, and create it anew.")
@@ -171,12 +180,10 @@ def of_nodes(
         names: node id -> what the engine calls it.
         ratings: to judge with.
     """
-    known = []
+    known, places = [], Places(terms.centre, terms.campaign)
     for node_id, devices in reported.items():
         for one in devices:
-            pools = Counter(
-                pool.pool for name in one.names if (pool := terms.centre.pool_of(node_id, name)) is not None
-            )
+            pools = Counter(pool.pool for name in one.names if (pool := places.pool_of(node_id, name)) is not None)
             known += [FoundDevices(names[node_id], pool, one.model, one.device, count) for pool, count in pools.items()]
     return prospects(terms, known, ratings)
 

@@ -6,7 +6,9 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import combinations
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -14,9 +16,11 @@ import msgspec
 from bench.errors import InputError, one_line
 from bench.record import PoolClass
 from bench.record.folder import LeftOut, RosterNode, RosterPool
-from certify.policy.centre import Pool
+from bench.units import some
+from certify.policy.centre import Pool, devices_meet
 
 Counted = Mapping[PoolClass, str]
+Members = dict[str, str]  # node id -> the engine's name, of nodes that are left out too
 
 
 class EngineNode(Protocol):
@@ -65,20 +69,98 @@ class Enlisted(NamedTuple):
     nodes: tuple[RosterNode, ...]
     left_out: tuple[LeftOut, ...]
     pools: tuple[RosterPool, ...]
-    shared: frozenset[tuple[str, str]] = frozenset()  # a pool, and a later one with devices on nodes of it
+
+
+def partitions_of(pools: Iterable[Pool], wishes: Wishes) -> dict[str, str | None]:
+    """Return the engine's partition of each pool: the centre file's, else the operator's; None: any.
+
+    Raises:
+        InputError: `partition-differs`: the operator contradicts the centre file.
+    """
+    found = {}
+    for pool in pools:
+        wished = wishes.partitions.get(pool.pool)
+        if pool.partition is not None and wished not in (None, pool.partition):
+            what = f"says {wished} for the pool {pool.pool}, and the centre file {pool.partition}"
+            raise InputError(
+                "partition-differs", what, where="--partition", fix="leave it out, or mend the centre file"
+            )
+        found[pool.pool] = pool.partition or wished
+    return found
+
+
+def discovered(
+    discover: Callable[[str, Sequence[str]], Sequence[EngineNode]], engine: str, pools: Iterable[Pool], wishes: Wishes
+) -> list[EngineNode]:
+    """Return the engine's nodes of each partition that a pool takes its own from, and all where a pool names none.
+
+    The engine returns each node once, so that it is asked for one partition after the other: a node that is in two is
+    seen in both.
+
+    Raises:
+        InputError: the engine has no such partition or does not answer, or a code of `partitions_of`.
+    """
+    partitions = dict.fromkeys(partitions_of(pools, wishes).values())
+    return [node for one in partitions for node in discover(engine, [] if one is None else [one])]
 
 
 def enlist(
-    pools: Sequence[Pool], found: Sequence[EngineNode] | None, wishes: Wishes, salt: str, counted: Counted
+    pools: Sequence[Pool],
+    found: Sequence[EngineNode] | None,
+    wishes: Wishes,
+    salt: str,
+    counted: Counted,
+    spelled: Mapping[str, str] = MappingProxyType({}),
 ) -> Enlisted:
-    """Return who takes part in a campaign, in which pool, and who is left out, and why.
+    """Return who takes part in a campaign, in which pools, and who is left out, and why.
 
     A pool that names its nodes takes them by these names, which the statement will show; any other takes what the
     engine has in its partition, under ids that nobody can guess a name from.
 
+    Args:
+        pools: of the centre file.
+        found: the engine's nodes, one in several partitions once for each; None where the centre file names all.
+        wishes: the operator's.
+        salt: that ids are drawn with.
+        counted: what counts in each class.
+        spelled: the names of listed nodes as the centre file spells them, by their ids.
+
     Raises:
-        InputError: a pool, node or partition is unknown, or nobody is left.
+        InputError: a pool, node or partition is unknown, a node is in two pools, or nobody is left.
     """
+    _check_pools(pools, wishes)
+    wishes = wishes._replace(exclude={name.lower(): reason for name, reason in wishes.exclude.items()})
+    partitions = partitions_of(pools, wishes)
+    nodes: dict[str, RosterNode] = {}  # by the engine's name
+    left_out: dict[str, LeftOut] = {}
+    of_pools: list[RosterPool] = []
+    listed = {node_id for pool in pools if pool.nodes != "all" for node_id in pool.nodes}
+    for pool in pools:
+        seen = _in_partition(found, partitions[pool.pool])
+        own = _all(pool, seen, listed, salt) if pool.nodes == "all" else _listed(pool, seen, wishes, spelled)
+        known = seen or {}
+        taken = (name for node_id, name in own.items() if _excluded(node_id, name, wishes) is None)
+        of_nodes = (known[name].gres for name in taken if name in known)
+        entry = _pool(pool, partitions[pool.pool], of_nodes, wishes, counted)
+        of_pools.append(entry)
+        usual = None if pool.pool in wishes.gres else entry.gres
+        for node_id, name in own.items():
+            if name in nodes:  # it measures the devices of all its pools at once
+                nodes[name] = msgspec.structs.replace(nodes[name], also=(*nodes[name].also, pool.pool))
+            elif name not in left_out:
+                node = known.get(name)
+                if (reason := _reason(node_id, name, node, wishes, usual)) is None:
+                    nodes[name] = RosterNode(node_id, name, pool.pool, node.group if node else None)
+                else:
+                    left_out[name] = LeftOut(node_id, name, pool.pool, reason)
+    _check_split(pools, nodes.values(), partitions)
+    enlisted = Enlisted(tuple(nodes.values()), tuple(left_out.values()), tuple(of_pools))
+    _check(enlisted, wishes, found)
+    return enlisted
+
+
+def _check_pools(pools: Iterable[Pool], wishes: Wishes) -> None:
+    """Refuse options of pools that the centre has not."""
     named = {pool.pool for pool in pools}
     of_pools: tuple[tuple[str, Iterable[str]], ...] = (
         ("--partition", wishes.partitions),
@@ -91,78 +173,80 @@ def enlist(
             if name not in named:
                 fix = f"the centre has {', '.join(sorted(named))}"
                 raise InputError("unknown-pool", f"the centre has no pool {name!r}", where=option, fix=fix)
-    known = {node.name: node for node in found or ()}
-    nodes: list[RosterNode] = []
-    left_out: list[LeftOut] = []
-    listed: list[RosterPool] = []
-    shared: set[tuple[str, str]] = set()
-    for pool in pools:
-        members = _members(pool, found, known, wishes, salt)
-        if not members:
-            fix = "give its partition with --partition, or list its nodes in the centre file"
-            raise InputError("no-nodes", "the engine has no node for it", where=f"pool {pool.pool}", fix=fix)
-        device = wishes.devices.get(pool.pool) or ("all" if pool.devices == "all" else ",".join(pool.devices))
-        shared |= {(node.pool, pool.pool) for node in nodes if node.name in set(members.values())}
-        members = _not_shared(members, device, nodes, left_out)
-        gres = wishes.gres.get(pool.pool) or _usual(known[name].gres for name in members.values() if name in known)
-        for node_id, name in members.items():
-            reason = _reason(node_id, name, known.get(name), wishes, None if pool.pool in wishes.gres else gres)
-            if reason is None:
-                group = known[name].group if name in known else None
-                nodes.append(RosterNode(node_id, name, pool.pool, group))
-            else:
-                left_out.append(LeftOut(node_id, name, pool.pool, reason))
-        watts = wishes.watts.get(pool.pool)
-        listed.append(
-            RosterPool(
-                pool=pool.pool,
-                pool_class=pool.pool_class,
-                workload=counted[pool.pool_class],
-                device=device,
-                partition=wishes.partitions.get(pool.pool),
-                gres=gres,
-                devices_per_node=_devices(device, gres) or wishes.counts.get(pool.pool),
-                power_mw=None if watts is None else watts * 1000,
-            )
-        )
-    _check(nodes, left_out, wishes, known)
-    return Enlisted(tuple(nodes), tuple(left_out), tuple(listed), frozenset(shared))
 
 
-def _not_shared(
-    members: dict[str, str], device: str, nodes: list[RosterNode], left_out: Sequence[LeftOut]
-) -> dict[str, str]:
-    """Return the members that no pool before has; a node that one has measures the devices of both, all at once."""
-    places = {node.name: place for place, node in enumerate(nodes)}
-    for name in members.values():
-        if (place := places.get(name)) is not None:
-            node = nodes[place]
-            nodes[place] = msgspec.structs.replace(node, also=device if node.also is None else f"{node.also},{device}")
-    known = places.keys() | {node.name for node in left_out}
-    return {node_id: name for node_id, name in members.items() if name not in known}
-
-
-def _members(
-    pool: Pool, found: Sequence[EngineNode] | None, known: Mapping[str, EngineNode], wishes: Wishes, salt: str
-) -> dict[str, str]:
-    """Return a pool's nodes, those that are left out among them: id -> the engine's name."""
-    if pool.nodes != "all":
-        if found is not None and (unknown := [n for n in pool.nodes if n not in known and n not in wishes.exclude]):
-            what = f"names the node {unknown[0]}, which the engine does not have"
-            raise InputError(
-                "node-unknown", what, where=f"pool {pool.pool}", fix="mend the centre file, or --exclude it"
-            )
-        return {name: name for name in pool.nodes}
+def _in_partition(found: Sequence[EngineNode] | None, partition: str | None) -> dict[str, EngineNode] | None:
+    """Return the engine's nodes in a partition by their names, of any partition the first; None where nobody asked."""
     if found is None:
+        return None
+    own: dict[str, EngineNode] = {}
+    for node in found:
+        if partition in (None, node.partition):
+            own.setdefault(node.name, node)
+    return own
+
+
+def _listed(pool: Pool, known: Mapping[str, EngineNode] | None, wishes: Wishes, spelled: Mapping[str, str]) -> Members:
+    """Return the nodes that a pool lists. Their names and the engine's are the same in whatever case."""
+    names: dict[str, str] = {}
+    for name in known or ():
+        if (other := names.setdefault(name.lower(), name)) != name:
+            what = f"the engine has the nodes {other} and {name}, which differ in case only"
+            raise InputError("node-twice", what, where=f"pool {pool.pool}", fix="take all nodes of a partition instead")
+    missing = [] if known is None else [n for n in pool.nodes if n not in names and n not in wishes.exclude]
+    if missing:
+        what = f"names the node {spelled.get(missing[0], missing[0])}, which the engine does not have"
+        fix = "mend the centre file, or --exclude it"
+        raise InputError("node-unknown", what, where=f"pool {pool.pool}", fix=fix)
+    return {node_id: names.get(node_id, spelled.get(node_id, node_id)) for node_id in pool.nodes}
+
+
+def _all(pool: Pool, known: Mapping[str, EngineNode] | None, listed: Collection[str], salt: str) -> Members:
+    """Return the nodes of a pool of all nodes, in their natural order; one that another pool lists has its id there."""
+    if known is None:
         what = "takes all nodes, and nobody says which these are"
         fix = "say where they are known from, such as --nodes slurm, or list them in the centre file"
         raise InputError("nodes-unknown", what, where=f"pool {pool.pool}", fix=fix)
-    partition = wishes.partitions.get(pool.pool)
-    own = [node for node in found if partition in (None, node.partition)]
+    if not known:
+        fix = "give its partition with --partition, or list its nodes in the centre file"
+        raise InputError("no-nodes", "the engine has no node for it", where=f"pool {pool.pool}", fix=fix)
     return {
-        node_id_of(node.name, salt): node.name
-        for node in sorted(own, key=lambda node: (_natural(node.name), node.name))
+        name.lower() if name.lower() in listed else node_id_of(name, salt): name
+        for name in sorted(known, key=lambda name: (_natural(name), name))
     }
+
+
+def _pool(
+    pool: Pool, partition: str | None, gres_of_nodes: Iterable[str | None], wishes: Wishes, counted: Counted
+) -> RosterPool:
+    """Return a pool as the engine needs it."""
+    device = wishes.devices.get(pool.pool) or ("all" if pool.devices == "all" else ",".join(pool.devices))
+    gres = wishes.gres.get(pool.pool) or _usual(gres_of_nodes)
+    watts = wishes.watts.get(pool.pool)
+    return RosterPool(
+        pool=pool.pool,
+        pool_class=pool.pool_class,
+        workload=counted[pool.pool_class],
+        device=device,
+        partition=partition,
+        gres=gres,
+        devices_per_node=_devices(device, gres) or wishes.counts.get(pool.pool),
+        power_mw=None if watts is None else watts * 1000,
+    )
+
+
+def _check_split(pools: Iterable[Pool], nodes: Iterable[RosterNode], partitions: Mapping[str, str | None]) -> None:
+    """Refuse nodes in two pools that share devices: partitions were to tell these pools apart."""
+    by_name = {pool.pool: pool for pool in pools}
+    twice: dict[tuple[str, str], list[str]] = {}
+    for node in nodes:
+        for pair in combinations((node.pool, *node.also), 2):
+            twice.setdefault(pair, []).append(node.name)
+    for (one, two), names in twice.items():
+        if devices_meet(by_name[one], by_name[two]):
+            what = f"{some(names)} in the partitions {partitions[one]} and {partitions[two]} would count in both pools"
+            fix = "leave such nodes out with --exclude, or list the nodes of the pools in the centre file"
+            raise InputError("node-in-two-pools", what, where=f"pools {one} and {two}", fix=fix)
 
 
 def node_id_of(name: str, salt: str) -> str:
@@ -175,15 +259,19 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _usual(gres: Iterable[str | None]) -> str | None:
-    counts = Counter(text for text in gres if text)
-    return counts.most_common(1)[0][0] if counts else None
+    """Return what most nodes of a pool have, None where most have none: one odd node must not leave out the others."""
+    counts = Counter(gres)
+    return max(counts, key=lambda text: (counts[text], text is not None), default=None)
+
+
+def _excluded(node_id: str, name: str, wishes: Wishes) -> str | None:
+    return wishes.exclude.get(name.lower(), wishes.exclude.get(node_id))
 
 
 def _reason(node_id: str, name: str, node: EngineNode | None, wishes: Wishes, usual: str | None) -> str | None:
     """Return why a node is left out, None where it is not."""
-    for key in (name, node_id):
-        if key in wishes.exclude:
-            return _signable(wishes.exclude[key])
+    if (excluded := _excluded(node_id, name, wishes)) is not None:
+        return _signable(excluded)
     if node is None:
         return None
     if node.problem is not None:
@@ -210,18 +298,17 @@ def _devices(device: str, gres: str | None) -> int | None:
     return len(parts)
 
 
-def _check(
-    nodes: Sequence[RosterNode], left_out: Sequence[LeftOut], wishes: Wishes, known: Mapping[str, EngineNode]
-) -> None:
-    ids = [node.node_id for node in nodes] + [node.node_id for node in left_out]
-    names = {node.name for node in nodes} | {node.name for node in left_out} | set(ids)
+def _check(enlisted: Enlisted, wishes: Wishes, found: Sequence[EngineNode] | None) -> None:
+    everybody = [(n.node_id, n.name) for n in enlisted.nodes] + [(n.node_id, n.name) for n in enlisted.left_out]
+    ids = [node_id for node_id, _ in everybody]
+    known = {*ids, *(name.lower() for _, name in everybody), *(node.name.lower() for node in found or ())}
     for excluded in wishes.exclude:
-        if excluded not in names and excluded not in known:
+        if excluded not in known:
             raise InputError("node-unknown", f"there is no node {excluded!r}", where="--exclude")
     if len(set(ids)) != len(ids):
         raise InputError(
             "node-twice", "two nodes of the centre have one id", where="campaign create", fix="create it again"
         )
-    if not nodes:
-        why = f": {left_out[0].name} {left_out[0].reason}" if left_out else ""
+    if not enlisted.nodes:
+        why = "".join(f": {node.name} {node.reason}" for node in enlisted.left_out[:1])
         raise InputError("no-nodes", f"no node is left to measure{why}", where="campaign create")

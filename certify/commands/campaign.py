@@ -7,6 +7,7 @@ handed in by the root command, as `Engines`.
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ SignerCommand = Annotated[
 ]
 Challenge = Annotated[str | None, typer.Option(help="Challenge of a witness or registry, hex (default: drawn here).")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
-Dir = Annotated[Path, typer.Argument(metavar="DIR", help="The campaign's folder.")]
+Dir = Annotated[Path, typer.Argument(metavar="DIR", readable=False, help="The campaign's folder.")]
 Pairs = list[str] | None
 
 
@@ -60,7 +61,9 @@ def mount(
         key: Key,
         out: Annotated[Path, typer.Option(help="Folder to make, on a file system that all nodes share.")],
         profile: Annotated[str, typer.Option(help="smoke, standard, certification or a file.")] = "certification",
-        policy: Annotated[list[str] | None, typer.Option(help="Policy name or file; may be repeated.")] = None,
+        policy: Annotated[
+            list[str] | None, typer.Option(help='Policy name or file; of several each: "--policy A --policy B".')
+        ] = None,
         challenge: Challenge = None,
         challenge_from: Annotated[str, typer.Option(help="Who gave the challenge: witness or registry.")] = "witness",
         nodes: Annotated[
@@ -79,7 +82,10 @@ def mount(
         ] = None,
         ratings: Annotated[Path | None, typer.Option(help="File of ratings, to judge these devices with.")] = None,
         device_watts: Annotated[Pairs, typer.Option(help="POOL=WATTS of one device, for the estimate.")] = None,
-        exclude: Annotated[Pairs, typer.Option(help="NODE=REASON of a node to leave out; may be repeated.")] = None,
+        exclude: Annotated[
+            Pairs,
+            typer.Option(help='NODES=REASON of those to leave out, such as "gpu[01-04]=bad rack".'),
+        ] = None,
         precision: Annotated[
             str, typer.Option(help='What each pool measures, such as "fp16" (default: what counts in its class).')
         ] = "",
@@ -105,25 +111,27 @@ def mount(
         from bench.clock import check_clock
         from certify.campaign.opening import Opening, open_folder
         from certify.campaign.prospects import of_files, power_of, read_files, terms_of
-        from certify.campaign.roster import Wishes
+        from certify.campaign.roster import Wishes, discovered
         from certify.keys.loading import load_signing_key
         from certify.policy.centre import load_centre
+        from certify.policy.hostlists import expand
         from certify.policy.ratings import load_ratings
         from certify.statement.issue import DEFAULT_POLICIES
 
         check_clock()
         if challenge_from not in ("witness", "registry"):
             raise InputError("usage", "is witness or registry", where="--challenge-from")
-        partitions = pairs(partition, "--partition")
+        left_out = pairs(exclude, "--exclude", "excluded").items()
         watts = {pool: number(text, "--device-watts") for pool, text in pairs(device_watts, "--device-watts").items()}
-        files, table = read_files(pairs(devices, "--devices"), load_centre(centre)), load_ratings(ratings)
-        rated, counts = power_of(files, load_centre(centre), table)
+        declared = load_centre(centre)
+        files, table = read_files(pairs(devices, "--devices"), declared), load_ratings(ratings)
+        rated, counts = power_of(files, declared, table)
         wishes = Wishes(
-            partitions,
+            pairs(partition, "--partition"),
             pairs(gres, "--gres"),
             pairs(device, "--device"),
             rated | watts,
-            pairs(exclude, "--exclude", "excluded"),
+            {name: reason for text, reason in left_out for name in expand([text], "--exclude")},
             counts,
         )
         precisions = tuple(name.strip() for name in precision.split(",") if name.strip())
@@ -144,7 +152,7 @@ def mount(
             previous=previous,
             node_keys=node_keys,
         )
-        found = None if nodes is None else engines.discover(nodes, sorted(set(partitions.values())))
+        found = None if nodes is None else discovered(engines.discover, nodes, declared.pools, wishes)
         signing = load_signing_key(key, passphrase_file, signer)
         opened = open_folder(opening, signing, found, time.time_ns())
         terms = terms_of(opened.folder, opened.campaign, opened.profile)
@@ -293,7 +301,12 @@ def mount(
 
         with counting("checked", as_json) as tell:
             collected = collected_from(Folder(folder.absolute()), posted, tell)
-        emit(as_json, collected.as_json(), collected.lines())
+        lines = collected.lines()
+        if collected.collected:
+            out = folder.absolute() / "statement"
+            words = f"certify {shlex.quote(str(folder.absolute()))} --key KEY.pem --out {shlex.quote(str(out))}"
+            lines.append(f"next       petaseal {words}")
+        emit(as_json, collected.as_json(), lines)
         if not collected.complete:
             absent, refused = len(collected.absent), len(collected.refused)
             what = f"{absent} of {collected.expected} nodes have no record that counts, {refused} file(s) were refused"
@@ -309,12 +322,15 @@ def mount(
             f"campaign   {campaign.campaign_id} in {root}, signed",
             f"challenge  {campaign.challenge} ({source or f'given by the {campaign.challenge_source}'})",
             f"windows    {', '.join(str(window.workload) for window in campaign.windows)}; profile {campaign.profile}",
+            f"policies   {', '.join(campaign.policies)}: certify judges by these, or by some of them, and by no other",
             f"start      between {campaign.starts_from} and {campaign.starts_until}",
             *taken.lines(),
             *(f"left out   {node.name}: {node.reason}" for node in roster.left_out),
             f"earlier    {len(campaign.earlier)} attempt(s) of this series" if campaign.earlier else "",
             *([] if expected is None else expected_lines(expected, opened)),
-            f"next       petaseal campaign launch {root} --dry-run",
+            "" if roster.engine or len(roster.nodes) == 1 else WHOSE_NODES,
+            f"next       petaseal campaign check {shlex.quote(str(root))}",
+            f"           petaseal campaign launch {shlex.quote(str(root))} --dry-run",
         ]
         emit(
             as_json,
@@ -329,13 +345,19 @@ def mount(
         )
 
 
+WHOSE_NODES = (
+    "engine     the centre file lists the nodes: give check and launch --on slurm or --on kubernetes; without it (or"
+    " with --on local) every node is a process on this machine"
+)
+
+
 def expected_lines(expected: Prospects, opened: Opened) -> list[str]:
     """Return what the devices of a new campaign can expect, and of which pools nothing is known."""
     known = {one.pool for one in expected.models}
     unknown = [pool.pool for pool in opened.roster.pools if pool.pool not in known]
     lines = expected.lines()
     if unknown:
-        check = f"petaseal campaign check {opened.folder.root}"
+        check = f"petaseal campaign check {shlex.quote(str(opened.folder.root))}"
         lines.append(
             f"devices    nothing is known of those of {', '.join(unknown)} yet: {check} will say what they can count,"
             " and so does --devices POOL=FILE here"

@@ -22,6 +22,7 @@ from bench.errors import InputError, Interrupted, PetasealError, RefusedError, e
 from bench.show import is_terminal, print_json, print_lines
 from certify.commands import audit as audit_cli
 from certify.commands import campaign as campaign_cli
+from certify.commands import centre as centre_cli
 from certify.commands import trust as trust_cli
 from certify.commands import witness as witness_cli
 from certify.commands.campaign import Engines
@@ -142,6 +143,13 @@ def certify(
     sequence: Annotated[int, typer.Option(min=1, help="Number of this statement for the centre and project.")] = 1,
     previous: Annotated[Path | None, typer.Option(help="The statement before this one, which it supersedes.")] = None,
     valid_days: Annotated[int, typer.Option(min=1, help="Validity after the end of the measurement, days.")] = 366,
+    rehearse: Annotated[
+        bool,
+        typer.Option("--rehearse", help="Sign nothing: show the verdicts as if the devices were real. Proves nothing."),
+    ] = False,
+    times: Annotated[
+        int | None, typer.Option(min=1, help="With --rehearse: how many nodes each node stands for.")
+    ] = None,
     passphrase_file: PassphraseFile = None,
     signer: SignerCommand = None,
     as_json: Json = False,
@@ -155,6 +163,8 @@ def certify(
     check_clock()
     if len(set(policy or ())) != len(policy or ()):
         raise InputError("usage", "a policy is named twice", where="--policy")
+    if times is not None and not rehearse:
+        raise InputError("usage", "goes with --rehearse: a statement never extrapolates", where="--times")
     whole = issue.of_campaign(records, campaign, centre, profile, tuple(policy or ()))
     request = issue.Request(
         records=whole.records,
@@ -170,11 +180,18 @@ def certify(
         signer=signer,
         out=out,
     )
+    if rehearse:
+        from certify.campaign import rehearsal
+
+        with counting("judged", as_json) as tell:
+            shown = rehearsal.rehearse(request, times or 1, tell)
+        emit(as_json, shown.as_json(), shown.lines())
+        return
     with counting("judged", as_json) as tell:
         made = issue.certify(request, tell)
     if whole.records != records:  # a campaign's folder remembers what became of it
         write_atomic(Folder(records).submitted_file, f"{made.payload_sha256}\n".encode())
-    emit(as_json, made.as_json(), made.lines())
+    emit(as_json, made.as_json(), [*made.lines(), issue.next_line(request, made)])
 
 
 @app.command(
@@ -358,81 +375,6 @@ def explain(
     )
 
 
-@centre_app.command("new", epilog="Example: petaseal centre new --out centre.yaml")
-def centre_new(
-    out: Annotated[Path, typer.Option(help="File to make; never overwrites one.")], as_json: Json = False
-) -> None:
-    """Write a documented template of a centre file."""
-    from bench.record import config_path, replacing
-
-    with replacing(out, mode=None, new=True, folder_mode=None) as file:
-        file.write(config_path("centres", "template.yaml").read_bytes())
-    emit(as_json, {"centre": str(out)}, [f"{out}: fill it in, then check it with: petaseal centre check {out}"])
-
-
-@centre_app.command("check", epilog="Example: petaseal centre check centre.yaml")
-def centre_check(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Centre file, or the name of an installed one.")],
-    as_json: Json = False,
-) -> None:
-    """Check a centre file and print what it declares."""
-    import msgspec
-
-    from certify.policy.centre import load_centre
-
-    centre = load_centre(file)
-    pools = [f"  pool {p.pool}: {p.pool_class}" for p in centre.pools]
-    emit(as_json, msgspec.to_builtins(centre), [f"{centre.centre_id}: {centre.name.zh} {centre.name.en}", *pools])
-
-
-@centre_app.command(
-    "baseline", epilog="Example: petaseal centre baseline inventory.yaml --key operator.pem --out baseline.dsse.json"
-)
-def centre_baseline(
-    key: Annotated[Path, typer.Option(help="Operator's private key (PEM).")],
-    out: Annotated[Path, typer.Option(help="Signed baseline to make.")],
-    inventory: Annotated[
-        Path | None,
-        typer.Argument(metavar="[INVENTORY]", help="YAML: centre_id, taken_at, devices [{uuid, serial, die_id}]."),
-    ] = None,
-    empty: Annotated[bool, typer.Option("--empty", help="There was no device before: no INVENTORY.")] = False,
-    centre: Annotated[str | None, typer.Option(help="Centre file, with --empty.")] = None,
-    date: Annotated[
-        str | None, typer.Option(help="Day on which there was nothing (default: baseline_date of the centre file).")
-    ] = None,
-    evidence: Annotated[str | None, typer.Option(help="How it is known that there was nothing.")] = None,
-    evidence_file: Annotated[Path | None, typer.Option(help="Paper that says so; its digest is bound.")] = None,
-    passphrase_file: PassphraseFile = None,
-    signer: SignerCommand = None,
-    as_json: Json = False,
-) -> None:
-    """Sign what stood there before the project, also if that was nothing: what is listed is not newly added."""
-    from certify.policy.centre import load_centre
-    from certify.statement.baseline import empty_baseline, sign_baseline
-
-    told = {"--centre": centre, "--date": date, "--evidence": evidence, "--evidence-file": evidence_file}
-    if empty == (inventory is not None):
-        raise InputError("usage", "needs either an INVENTORY or --empty", where="centre baseline")
-    if inventory is None:
-        if centre is None or evidence is None:
-            raise InputError("usage", "--empty needs --centre and --evidence", where="centre baseline")
-        baseline = empty_baseline(load_centre(centre), date, evidence, evidence_file)
-        made = sign_baseline(baseline, key, passphrase_file, out, signer)
-    elif given := [name for name, value in told.items() if value is not None]:
-        raise InputError("usage", f"{given[0]} goes with --empty", where="centre baseline")
-    else:
-        made = sign_baseline(inventory, key, passphrase_file, out, signer)
-    name, day = out.name, made.taken_at[:10]
-    emit(
-        as_json,
-        {"baseline": str(out), "devices": len(made.devices), "date": day},
-        [
-            f"{out}: {len(made.devices)} device(s) on {day}, signed",
-            f'in the centre file beside it: baseline: {name}, baseline_date: "{day}"',
-        ],
-    )
-
-
 def _tool() -> Tool:
     from bench.environment import tool
 
@@ -453,15 +395,19 @@ def _profile(name_or_file: str) -> Profile:
 
 def _estimate(opened: Opened) -> Estimate:
     from bench.campaign.estimate import estimate
+    from bench.campaign.running import kinds_here
 
-    return estimate(opened.campaign, opened.profile, opened.roster)
+    kinds = kinds_here(opened.roster) if opened.roster.engine == "local" else {}
+    return estimate(opened.campaign, opened.profile, opened.roster, kinds)
 
 
 def _coordinate(folder: Path, quiet: bool) -> bool:
-    from bench.campaign.coordinator import Plan
+    from bench.campaign.plan import Plan
     from bench.campaign.running import NOBODY, Open, run
 
-    view = run(Open(folder, Sealing()), Plan(NOBODY, ()), quiet)
+    opened = Open(folder, Sealing())
+    launched = opened.folder.launched()
+    view = run(opened, Plan(NOBODY, (), least={} if launched is None else launched.least), quiet)
     return view.places["done"] + view.places["void"] == view.expected
 
 
@@ -469,7 +415,9 @@ def _launch(folder: Path, on: str | None, options: Sequence[str], reservation: s
     from bench.campaign.running import Open, plan_of, run
 
     opened = Open(folder, Sealing())
-    view = run(opened, plan_of(opened, on, list(options), reservation), quiet)
+    least = dict.fromkeys((pool.pool for pool in opened.roster.pools), 0)  # in a spot check the absent count against it
+    plan = plan_of(opened, on, list(options), reservation)._replace(least=least)
+    view = run(opened, plan, quiet)
     return view.places["done"] + view.places["void"] == view.expected
 
 
@@ -487,6 +435,7 @@ def _devices(wanted: str) -> list[Device]:
 
 
 bundle_cli.mount(app)
+centre_cli.mount(centre_app, emit)
 trust_cli.mount(app, emit)
 witness_cli.mount(app, emit, counting, _tool)
 audit_cli.mount(app, emit, counting)

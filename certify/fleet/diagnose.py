@@ -23,7 +23,7 @@ from certify.fleet.findings import SHOWN, Diagnosis, Reading, lines
 from certify.fleet.fleet import diagnose
 from certify.fleet.readings import Figures, RefusedRecord, check_over, read_figures
 from certify.policy.centre import Centre
-from certify.statement.attendance import MISSING, Absence, read_absences
+from certify.statement.attendance import MISSING, Absence, read_attendance
 from certify.statement.build import NotCounted
 from certify.statement.campaign import open_campaign
 from certify.statement.describe import PROVES_NOTHING
@@ -87,7 +87,7 @@ class _Read(NamedTuple):
     roster: Roster
     starts_at: str
     figures: Figures
-    absences: Mapping[str, str]
+    absences: Mapping[str, Absence]
 
     @property
     def readings(self) -> list[Reading]:
@@ -163,7 +163,7 @@ def _read(folder: Folder, trust: TrustedSet, at: str, progress: Callable[[int], 
     scope = scope_of(folder, campaign, published.starts_at)
     check_over(campaign, scope.centre.centre_id, published.starts_at, at)
     figures = read_figures(folder.collected, scope, trust, at, progress)
-    absences = read_absences(folder.collected, campaign)
+    absences = read_attendance(folder.collected, campaign)
     return _Read(campaign, scope.centre, roster, published.starts_at, figures, absences)
 
 
@@ -191,16 +191,14 @@ def remarks(campaign: Campaign, before: Campaign | None, found: Diagnosis) -> tu
     return tuple(said)
 
 
-def absent(campaign: Campaign, figures: Figures, absences: Mapping[str, str]) -> tuple[Absence, ...]:
+def absent(campaign: Campaign, figures: Figures, absences: Mapping[str, Absence]) -> tuple[Absence, ...]:
     """Return the expected nodes without a record that can be judged, and why."""
     there = {judged.node_id for judged in figures.judged}
     refused = {one.file.removesuffix(RECORD_SUFFIX): one.what for one in figures.refused}
     return tuple(
-        Absence(
-            node_id=node_id,
-            code="record-refused" if node_id in refused else absences.get(node_id, MISSING),
-            detail=one_line(refused[node_id], 256) if node_id in refused else None,
-        )
+        Absence(node_id=node_id, code="record-refused", detail=one_line(refused[node_id], 256))
+        if node_id in refused
+        else absences.get(node_id) or Absence(node_id=node_id, code=MISSING, detail=None)
         for node_id in (node.node_id for node in campaign.nodes)
         if node_id not in there
     )

@@ -120,7 +120,7 @@ def judge_figures(record: NodeRecord, scopes: Scopes, payload_sha256: str) -> Ju
             blocked = {str(device): codes for _, device, _, codes in whole.not_counted}
         for device in record.devices:
             name = device.device
-            pool = scope.centre.pool_of(record.node_id, name)
+            pool = scope.places.pool_of(record.node_id, name)
             if name in blocked or pool is None:
                 not_counted.append(
                     NotCounted(node_id=record.node_id, device=name, workload=str(workload), codes=blocked[name])

@@ -171,7 +171,8 @@ def _reasons(report: SpotCheckReport, names: Mapping[str, str]) -> Iterator[tupl
     for node_id in report.left_out:
         yield names.get(node_id, node_id), "left out by the operator"
     for absence in report.absent:
-        yield names.get(absence.node_id, absence.node_id), absence.code
+        detail = f" ({absence.detail})" if absence.detail else ""
+        yield names.get(absence.node_id, absence.node_id), f"{absence.code}{detail}"
     for refused in report.refused:
         node_id = refused.file.removesuffix(RECORD_SUFFIX)
         yield names.get(node_id, node_id), f"its record is refused: {refused.what} [{refused.code}]"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.errors import InputError, PetasealError, RefusedError
+from bench.errors import InputError, PetasealError, RefusedError, public_text
 from bench.record import RULES_VERSION, Campaign, PoolClass, Workload, digest, encode, read_bytes, write_atomic
 from bench.record.files import state_dir
 from bench.units import utc_text
@@ -35,9 +35,10 @@ from certify.fleet.spot_check_report import (
 )
 from certify.judge.aggregate import Scope, accepted_holds, accepted_with_witness, counting_of, enrolled_only
 from certify.policy.policies import Policy
-from certify.statement.attendance import MISSING, Absence, read_absences
+from certify.statement.attendance import MISSING, Absence, read_attendance
 from certify.statement.build import CapacityStatement
 from certify.statement.campaign import check_policies, find_profile, open_campaign
+from certify.statement.closing import check_closing, read_closing
 from certify.statement.records import PARALLEL_FROM_BYTES, RECORD_SUFFIX, Chunk, chunks_of, envelopes
 from certify.trust.trusted_set import TrustedSet
 from certify.verify.statement_checks import own_policies, own_ratings
@@ -217,6 +218,7 @@ def _open(request: Request) -> _Opened:
         accept_with_witness=accepted_with_witness(policies),
         existing=frozenset(),  # what stood there before counts as well
         enrolled_only=enrolled_only(policies),
+        closing=statement.closing,
     )
     claims = _claims(Claimer(request.records, Scopes(scope), trust, at), statement)
     return _Opened(statement, sha256, policies, scope, trust, claims)
@@ -300,12 +302,14 @@ def check_spot_campaign(campaign: Campaign, statement: CapacityStatement, wanted
     Raises:
         RefusedError: `centre-differs`, `challenge-differs`, `profile-differs`, `pool-differs`, `spot-check-differs`.
     """
-    places = {node.node_id: node.pool for node in statement.campaign.nodes}
+    places = {node.node_id: node.pools for node in statement.campaign.nodes}
+    moved = [node.node_id for node in campaign.nodes if node.pools != places.get(node.node_id)]
+    moved += [node.node_id for node in campaign.left_out if node.pool not in places.get(node.node_id, ())]
+    devices = {pool.pool: pool.devices for pool in statement.campaign.pools}
+    resplit = [pool.pool for pool in campaign.pools if pool.devices != devices.get(pool.pool)]
     enrolled = {node.node_id: node.keyid for node in statement.campaign.nodes}
     own_keys = all(node.keyid == enrolled.get(node.node_id) for node in campaign.nodes)
-    nodes = [(node.node_id, node.pool) for node in campaign.nodes]
-    nodes += [(node.node_id, node.pool) for node in campaign.left_out]
-    named = Counter(node_id for node_id, _ in nodes)
+    named = Counter(node.node_id for node in campaign.nodes) + Counter(node.node_id for node in campaign.left_out)
     undrawn = sorted((named - Counter(wanted.nodes)).keys())
     lacking = sorted((Counter(wanted.nodes) - named).keys())
     measured = {window.workload for window in campaign.windows}
@@ -328,8 +332,8 @@ def check_spot_campaign(campaign: Campaign, statement: CapacityStatement, wanted
         ("spot-check-differs", not lacking, f"lacks {', '.join(lacking[:1])}, which is drawn"),
         (
             "pool-differs",
-            all(pool == places.get(node_id) for node_id, pool in nodes),
-            "puts a node into another pool than the statement's campaign",
+            not moved and not resplit,
+            f"names other pools or devices for {', '.join((moved or resplit)[:1])} than the statement's campaign",
         ),
         (
             "spot-check-differs",
@@ -361,7 +365,16 @@ def _measured(collected: Path, campaign: Campaign, opened: _Opened, at: str) -> 
     elif at <= campaign.starts_until:
         what = f"holds no record of the campaign, which may still start until {campaign.starts_until}"
         raise InputError("no-records", what, where=collected, fix="measure the drawn nodes first")
-    scope = replace(opened.scope, campaign=campaign, campaign_sha256=own, starts_at=starts_at or campaign.starts_from)
+    closing = read_closing(collected)
+    if starts_at is not None:
+        check_closing(closing, campaign, own, starts_at, collected)
+    scope = replace(
+        opened.scope,
+        campaign=campaign,
+        campaign_sha256=own,
+        starts_at=starts_at or campaign.starts_from,
+        closing=closing,
+    )
     return starts_at, read_figures(collected, scope, opened.trust, at) if files else Figures()
 
 
@@ -369,12 +382,14 @@ def _absent(collected: Path, campaign: Campaign, figures: Figures) -> tuple[Abse
     """Return the expected nodes without any file, and why, as it was collected beside the records."""
     there = {one.node_id for one in figures.judged}
     there |= {one.file.removesuffix(RECORD_SUFFIX) for one in figures.refused}
-    said = read_absences(collected, campaign)
-    return tuple(
-        Absence(node_id=node.node_id, code=said.get(node.node_id, MISSING), detail=None)
-        for node in campaign.nodes
-        if node.node_id not in there
-    )
+    said = read_attendance(collected, campaign)
+    found = []
+    for node in campaign.nodes:
+        if node.node_id not in there:
+            absence = said.get(node.node_id) or Absence(node_id=node.node_id, code=MISSING, detail=None)
+            detail = None if absence.detail is None else public_text(absence.detail)  # the auditor sees no paths
+            found.append(Absence(node_id=node.node_id, code=absence.code, detail=detail))
+    return tuple(found)
 
 
 def _of_class(record: Judged, pool_class: PoolClass, workload: Workload) -> list[Passed]:

@@ -25,16 +25,20 @@ from bench.record import (
     Profile,
     Workload,
 )
+from bench.record.closing import Closing
 from bench.record.identities import DeviceKeys, device_keys
 from certify.documents.kinds import spki_bytes
 from certify.judge.case import Plan, Setting
 from certify.judge.ceilings import NEVER_SCHEDULED, Limit, LimitName, Step, bound_of
+from certify.judge.closing import r4_shape_settled, r10_clocks_compared
 from certify.judge.figures import Judged, figures_of
+from certify.judge.largest import NodeMost
 from certify.judge.parts import Row, parenthood
 from certify.judge.rules import identity, kind, whole_record
 from certify.keys.signers import keyid
 from certify.policy.centre import Centre, Pool
-from certify.policy.policies import Counting, Policy
+from certify.policy.policies import EACH_POLICY, Counting, Policy
+from certify.policy.pools import Places
 from certify.policy.ratings import Rating, Ratings
 from certify.policy.reasons import effect_of
 
@@ -55,11 +59,17 @@ class Scope:
     accept_with_witness: frozenset[str]  # and those that they accept where a witness vouches for the statement
     existing: frozenset[str]  # identities in the baseline inventory, as `identities` gives them
     enrolled_only: bool = False  # a policy demands that every record is signed by its node's enrolled key
+    closing: Closing | None = None  # of the campaign; None where nobody coordinated it
 
     @cached_property
     def plan(self) -> Plan:
         """How everything was measured."""
         return Plan(self.campaign, self.profile)
+
+    @cached_property
+    def places(self) -> Places:
+        """Where devices count."""
+        return Places(self.centre, self.campaign)
 
     @cached_property
     def expected(self) -> dict[str, str]:
@@ -79,6 +89,10 @@ class Scope:
             return ("node-key-not-enrolled",) if self.enrolled_only else ()
         return () if keyid(spki_bytes(record.signer_spki)) == enrolled else ("node-key-differs",)
 
+    def clock_codes(self, record: NodeRecord) -> tuple[str, ...]:
+        """Return what is wrong with a node's clock; one that issued its own campaign has none to differ from."""
+        return () if self.campaign.self_issued else r10_clocks_compared(record, self.closing)
+
 
 def counting_of(policies: Iterable[Policy], centre: Centre) -> dict[str, Counting]:
     """Return what each class of the centre's pools counts in, which all policies of one statement must agree on.
@@ -87,20 +101,22 @@ def counting_of(policies: Iterable[Policy], centre: Centre) -> dict[str, Countin
         InputError: two policies differ, or none counts a class of the centre.
     """
     counting: dict[str, Counting] = {}
+    by: dict[str, str] = {}  # class -> the policy that counts it first
     for policy in policies:
         for name, entry in policy.counting.items():
-            known = counting.setdefault(name, entry)
+            known, first = counting.setdefault(name, entry), by.setdefault(name, policy.policy)
             if (known.workload, known.accumulate) != (entry.workload, entry.accumulate):
-                raise InputError(
-                    "policies-differ", f"the policies count {name} differently", fix="make a statement for each"
-                )
+                one, other = (f"{each.workload} with {each.accumulate} accumulation" for each in (known, entry))
+                what = f"{first} counts {name} in {one}, and {policy.policy} in {other}"
+                fix = "make a campaign and a statement for each, with one --policy at a time"
+                raise InputError("policies-differ", what, where="--policy", fix=fix)
     for pool in centre.pools:
         if pool.pool_class not in counting:
             raise InputError(
                 "class-not-counted",
                 f"no policy counts {pool.pool_class}",
                 where=pool.pool,
-                fix="add a policy that does",
+                fix=f"add one that does, and {EACH_POLICY}",
             )
     return counting
 
@@ -214,6 +230,8 @@ class Tally:
     node_ids: set[str] = field(default_factory=set)
     nodes: Counter[str] = field(default_factory=Counter)  # pool -> records with a device in it
     found: Counter[str] = field(default_factory=Counter)  # pool -> devices
+    largest: dict[str, NodeMost] = field(default_factory=dict)  # pool -> what no node of it exceeds
+    lacking: dict[str, set[str]] = field(default_factory=dict)  # pool -> its nodes whose record has no device of it
     inventory: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)  # pool, vendor, model, count unit
     sums: dict[Key, Sum] = field(default_factory=dict)
     untested: dict[tuple[str, bool], Sum] = field(default_factory=dict)  # pool, in the baseline: what counts 0
@@ -233,6 +251,10 @@ class Tally:
         self.node_ids |= other.node_ids
         self.nodes += other.nodes
         self.found += other.found
+        for name, most in other.largest.items():
+            self.largest[name] = most.or_other(self.largest.get(name))
+        for name, nodes in other.lacking.items():
+            self.lacking.setdefault(name, set()).update(nodes)
         self.inventory += other.inventory
         for key, value in other.sums.items():
             self.sums.setdefault(key, Sum()).add(value)
@@ -294,27 +316,32 @@ def add_record(record: NodeRecord, scope: Scope, tally: Tally, explain: Explain 
     tally.measured_until = max(tally.measured_until, record.ended_at)
     judged = figures_of(record, scope.ratings, scope.plan)
     failed = {(f.device, Workload(f.precision, f.choice)): f.code for f in record.failures}
-    signed = (*scope.key_codes(record), *whole_record(record))
-    pools, keys = set(), []
+    signed = (*scope.key_codes(record), *scope.clock_codes(record), *whole_record(record))
+    in_pools: dict[str, NodeMost] = {}
+    keys = []
     for device in record.devices:
         own = device_keys(device)
         keys.append(own)
         tally.simulated |= record.models[device.model].simulated
-        pool = scope.centre.pool_of(record.node_id, device.device)
+        pool = scope.places.pool_of(record.node_id, device.device)
         if pool is None:
             tally.findings["no-pool", "-"] += 1
             tally.not_counted.append((record.node_id, device.device, "-", ("no-pool",)))
             continue
-        pools.add(pool.pool)
         model, row = record.models[device.model], judged.rows[device.model]
         existing = bool(scope.existing) and not scope.existing.isdisjoint(own.known)
         place = place_codes(model, device, row.rating, pool.pool_class, scope.centre.in_operation)
         crowded = ("too-many-parts",) if device.device in judged.crowded else ()
         codes = (*signed, *identity(device, model), *place, *crowded)
         found = Found(record, device, pool, row, existing, codes)
-        _tally_device(found, judged.judged[device.device], failed, scope, tally, explain)
-    for name in pools:
+        most = _tally_device(found, judged.judged[device.device], failed, scope, tally, explain)
+        in_pools[pool.pool] = in_pools.get(pool.pool, NodeMost()).plus(most)
+    for name, most in in_pools.items():
         tally.nodes[name] += 1
+        tally.largest[name] = most.or_other(tally.largest.get(name))
+    for name in () if scope.campaign.self_issued else scope.campaign.pools_of(record.node_id):
+        if name not in in_pools:
+            tally.lacking.setdefault(name, set()).add(record.node_id)
     return keys
 
 
@@ -363,16 +390,20 @@ def _tally_device(
     scope: Scope,
     tally: Tally,
     explain: Explain | None,
-) -> None:
+) -> NodeMost:
+    """Add a device with its figures, and return what one like it could at most add."""
     record, device, pool, row, existing, _ = found
     tally.found[pool.pool] += 1
     tally.inventory[pool.pool, found.model.vendor, found.model.model, found.model.count_unit] += 1
     tally.existing += existing
     counting = scope.counting[pool.pool_class]
     counted = counting.workload
-    counts = False
+    counts, upper_mflop_s = False, None
     for workload, judged in measured.items():
-        counts |= _tally_figure(found, workload, judged, scope, tally, explain)
+        standing = _tally_figure(found, workload, judged, scope, tally, explain)
+        if workload == counted:
+            counts = standing == "counts"
+            upper_mflop_s = None if standing == "void" else judged.figure.upper_mflop_s
     for (name, failed_in), code in failed.items():
         if name == device.device:
             tally.findings[code, str(failed_in)] += 1
@@ -381,21 +412,22 @@ def _tally_device(
     if counted not in measured and (device.device, counted) not in failed:
         tally.findings["untested", str(counted)] += 1
         tally.not_counted.append((record.node_id, device.device, str(counted), ("untested",)))
+    nominal = row.nominal_mflop_s(counting.precision)
     if not counts:
-        nominal = row.nominal_mflop_s(counting.precision)
         tally.untested.setdefault((pool.pool, existing), Sum()).add(
             Sum(devices=1, nominal_mflop_s=nominal or 0, without_rating=nominal is None)
         )
+    return NodeMost.of_device(upper_mflop_s, nominal)
 
 
 def _tally_figure(
     found: Found, workload: Workload, judged: Judged, scope: Scope, tally: Tally, explain: Explain | None
-) -> bool:
-    """Add one figure, and return whether its device counts by it."""
+) -> Literal["counts", "held", "void"]:
+    """Add one figure, and return what the rules make of it; only one in the counted workload counts."""
     (setting, figure, judgement), pool, model, label = judged, found.pool, found.model, str(workload)
     counting = scope.counting[pool.pool_class]
     counted = workload == counting.workload
-    codes = (*judgement.codes, *found.codes)
+    codes = (*judgement.codes, *r4_shape_settled(setting.measurement, model, scope.closing), *found.codes)
     if workload.precision == "bf16" and pool.pool_class == "intelligent":
         codes += ("bf16-not-fp16",)
     if counted and setting.measurement.accumulate != counting.accumulate:
@@ -426,7 +458,9 @@ def _tally_figure(
         grades.add("smoke" if grade is None or "cpu-fallback" in codes else grade)
     if counted and not counts:
         tally.not_counted.append((found.record.node_id, found.device.device, label, blocking))
-    return counts
+    if set(blocking) <= set(holds):
+        return "held" if blocking else "counts"
+    return "void"
 
 
 def standing_of(
@@ -505,3 +539,6 @@ def foreign_facts(record: NodeRecord, scope: Scope) -> Iterator[tuple[str, str]]
         ),
     )
     yield from ((code, what) for code, holds, what in checks if not holds)
+    if record.node_id in expected:
+        problems = (scope.places.problem(record.node_id, device.device) for device in record.devices)
+        yield from filter(None, problems)

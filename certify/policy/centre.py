@@ -7,17 +7,18 @@ file stands in the signed statement, so that its types are those of a document.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from datetime import date
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from bench.errors import InputError
-from bench.record import DeviceName, Document, Name, PoolClass, Sha256, Text, read_config
+from bench.record import DeviceName, Document, Name, PoolClass, Sha256, Text, as_config, read_config
+from certify.policy.hostlists import MAX_NODES, expand
 
 Declaration = Literal["project", "park", "facility", "managed"]
 Date = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$(?!\n)", description="date, YYYY-MM-DD")]
@@ -34,6 +35,7 @@ Jurisdiction = Annotated[
 ]
 CLASSES: tuple[PoolClass, ...] = ("intelligent", "supercomputing", "general", "edge")
 TIERS = ("node", "cluster_zone", "city_dc", "edge")
+MOST_LISTED = 4 * MAX_NODES  # names of nodes in all pools of a file: a node may be in several
 OWNERS = ("enterprise", "research", "public", "commercial")
 LIFECYCLES = ("planned", "under_construction", "in_operation", "retired")
 
@@ -78,6 +80,7 @@ class Pool(Document, frozen=True, kw_only=True):
     pool_class: PoolClass = msgspec.field(name="class")
     nodes: Literal["all"] | tuple[Name, ...]
     devices: Literal["all"] | tuple[DeviceName, ...] = "all"
+    partition: Text | None = None  # of the centre's engine: what tells pools of all nodes apart
 
 
 class Centre(Document, frozen=True, kw_only=True, dict=True):
@@ -120,6 +123,11 @@ class Centre(Document, frozen=True, kw_only=True, dict=True):
         return frozenset(name for name, value in declared.items() if value is not None)
 
     @cached_property
+    def by_name(self) -> dict[str, Pool]:
+        """The pools by their names."""
+        return {pool.pool: pool for pool in self.pools}
+
+    @cached_property
     def _by_node(self) -> dict[str | None, list[tuple[set[str] | None, Pool]]]:
         """The pools of each listed node, and under None those of all nodes, each with its devices (None: all)."""
         found: dict[str | None, list[tuple[set[str] | None, Pool]]] = {}
@@ -129,13 +137,34 @@ class Centre(Document, frozen=True, kw_only=True, dict=True):
                 found.setdefault(node, []).append((devices, pool))
         return found
 
-    def pool_of(self, node_id: str, device: str) -> Pool | None:
-        """Return the one pool that a device counts in, or None, of a centre without a `centre_problem`."""
+    @cached_property
+    def meeting(self) -> Mapping[str, Set[str]]:
+        """Of each pool those that would count one of its devices on a node that is in both, and itself."""
+        everybody = frozenset(self.by_name)
+        holders: dict[str, set[str]] = {}  # device -> the pools that list it
+        for pool in self.pools:
+            for device in _names(pool.devices) or ():
+                holders.setdefault(device, set()).add(pool.pool)
+        of_all = {pool.pool for pool in self.pools if pool.devices == "all"}
+        return {
+            pool.pool: everybody if pool.devices == "all" else of_all.union(*(holders[one] for one in pool.devices))
+            for pool in self.pools
+        }
+
+    def pools_of(self, node_id: str) -> tuple[Pool, ...]:
+        """Return the pools that may have devices on a node: those that list it, and those of all nodes."""
+        return tuple(pool for node in (node_id, None) for _, pool in self._by_node.get(node, ()))
+
+    def pools_for(self, node_id: str, device: str) -> tuple[Pool, ...]:
+        """Return the pools that a device may count in, of a centre without a `centre_problem`.
+
+        It is one at most, save where partitions tell pools of all nodes apart: then the campaign says which.
+        """
         for node in (node_id, None):
-            for devices, pool in self._by_node.get(node, ()):
-                if devices is None or device in devices:
-                    return pool
-        return None
+            own = (pool for devices, pool in self._by_node.get(node, ()) if devices is None or device in devices)
+            if found := tuple(own):
+                return found
+        return ()
 
 
 def load_centre(name_or_file: str) -> Centre:
@@ -144,11 +173,60 @@ def load_centre(name_or_file: str) -> Centre:
     Raises:
         InputError: there is no such centre, or the file is not acceptable.
     """
-    with clearer(_CHOICES):
-        centre = read_config("centres", name_or_file, Centre)
+    return read_centre(name_or_file)[0]
+
+
+def read_centre(name_or_file: str) -> tuple[Centre, dict[str, str]]:
+    """Return a centre, and the names of its nodes as the file spells them, by their ids, which are in lower case.
+
+    Raises:
+        InputError: there is no such centre, or the file is not acceptable.
+    """
+    with clearer(_CHOICES), _quoted_lists():
+        written = read_config("centres", name_or_file, dict[str, Any])
+        spelled: dict[str, str] = {}
+        if isinstance(pools := written.get("pools"), list):
+            written = {**written, "pools": list(_all_expanded(pools, spelled, name_or_file))}
+        centre = as_config(written, Centre, name_or_file)
     if (problem := centre_problem(centre)) is not None:
         raise InputError(*problem, where=name_or_file)
-    return centre
+    return centre, spelled
+
+
+def _all_expanded(pools: list[Any], spelled: dict[str, str], where: str) -> Iterator[Any]:
+    """Yield the pools of a centre file (see `_expanded`); a short file cannot stand for names without end."""
+    left = MOST_LISTED
+    for pool in pools:
+        yield (found := _expanded(pool, spelled, where, left))
+        left -= len(found["nodes"]) if found is not pool else 0
+
+
+def _expanded(pool: Any, spelled: dict[str, str], where: str, most: int) -> Any:
+    """Return a pool of a centre file with the ids of its nodes in place of host lists and names in upper case."""
+    nodes = pool.get("nodes") if isinstance(pool, dict) else None
+    if isinstance(nodes, str) and "[" in nodes:
+        nodes = [nodes]
+    if not isinstance(nodes, list) or not all(isinstance(text, str) for text in nodes):
+        return pool  # all nodes, or what the type refuses
+    ids = []
+    for name in expand(nodes, where, most):
+        ids.append(name.lower())
+        if (other := spelled.setdefault(ids[-1], name)) != name:
+            what = f"the nodes {other} and {name} differ in case only"
+            raise InputError("device-in-two-pools", what, where=where, fix="write the name of each node in one way")
+    return {**pool, "nodes": ids}
+
+
+@contextmanager
+def _quoted_lists() -> Iterator[None]:
+    """While a centre file is read: where YAML breaks at a host list, say how to write one."""
+    try:
+        yield
+    except InputError as error:
+        if error.code != "yaml-invalid" or "',' or ']'" not in error.what:
+            raise
+        fix = 'put host lists in quotes: nodes: ["gpu[001-016,020]", login1]'
+        raise InputError(error.code, error.what, where=error.where, fix=fix) from None
 
 
 def centre_problem(centre: Centre) -> tuple[str, str] | None:
@@ -165,7 +243,7 @@ def centre_problem(centre: Centre) -> tuple[str, str] | None:
 def _pools_problem(pools: tuple[Pool, ...]) -> tuple[str, str] | None:
     if not pools:
         return "no-pools", "the centre has no pool"
-    seen: list[tuple[str, set[str] | None, set[str] | None]] = []
+    seen: list[tuple[Pool, set[str] | None, set[str] | None]] = []
     for pool in pools:
         if not pool.nodes:
             return "pool-without-nodes", f"the pool {pool.pool} has no node"
@@ -176,12 +254,24 @@ def _pools_problem(pools: tuple[Pool, ...]) -> tuple[str, str] | None:
             if names is not None and len(names) != len(listed):
                 return "device-in-two-pools", f"the pool {pool.pool} names a node or device twice"
         for other, other_nodes, other_devices in seen:
-            if other == pool.pool:
+            if other.pool == pool.pool:
                 return "duplicate-pool", f"there are two pools named {pool.pool}"
-            if _meet(nodes, other_nodes) and _meet(devices, other_devices):
-                return "device-in-two-pools", f"the pools {other} and {pool.pool} share devices"
-        seen.append((pool.pool, nodes, devices))
+            if _meet(nodes, other_nodes) and _meet(devices, other_devices) and not _apart(pool, other):
+                mend = "list their nodes, or give each the partition of its own: partition: NAME"
+                return "device-in-two-pools", f"the pools {other.pool} and {pool.pool} share devices; {mend}"
+        seen.append((pool, nodes, devices))
     return None
+
+
+def _apart(pool: Pool, other: Pool) -> bool:
+    """Return whether partitions tell two pools apart; where both list their nodes, the lists do."""
+    both_list = pool.nodes != "all" and other.nodes != "all"
+    return None not in (pool.partition, other.partition) and pool.partition != other.partition and not both_list
+
+
+def devices_meet(pool: Pool, other: Pool) -> bool:
+    """Return whether two pools would count one device of a node that is in both."""
+    return _meet(_names(pool.devices), _names(other.devices))
 
 
 def _names(listed: str | tuple[str, ...]) -> set[str] | None:

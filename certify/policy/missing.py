@@ -9,14 +9,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from certify.policy.centre import Centre, Declaration
-from certify.policy.policies import Condition, Declared, Guide, NewlyAdded, Paper, Policy, Threshold, items_of
-from certify.policy.verdicts import Verdict, lies_within
+from certify.policy.policies import (
+    Condition,
+    Declared,
+    Domestic,
+    Guide,
+    NewlyAdded,
+    Paper,
+    Policy,
+    Share,
+    Threshold,
+    items_of,
+)
+from certify.policy.verdicts import INSUFFICIENT, WEAKEST_FIRST, Outcome, Verdict, lies_within
 
 FIELDS: Mapping[Declaration, str | None] = {
     "project": "project_id",
     "park": "park",
     "facility": "facility",
     "managed": None,  # the platform's to say
+}
+HOW: Mapping[str, str] = {  # how a field of the centre file is filled in
+    "project_id": "write the filing number of the one project (备案号)",
+    "park": "write {name: ..., evidence_sha256: ...}, the digest of the paper on the park (sha256sum PAPER)",
+    "facility": "write {id: ..., definition: ..., evidence_sha256: ...}: its boundary, and the paper on it",
+    "jurisdiction": "write CN- and the six digits of the place, such as CN-440100",
+    "guide_year": "write the year of the guide that the centre applies under",
+    "lifecycle": "write in_operation once the centre is",
+    "pools": "name a pool of that class",
+    "baseline, baseline_date": "make it with petaseal centre baseline, and name its file and its day",
 }
 BASELINE = (
     "a signed list of the devices that were there before, or `petaseal centre baseline --empty` where there was nothing"
@@ -50,6 +71,38 @@ class Lack(NamedTuple):
     def __str__(self) -> str:
         where = "" if self.field is None else f" (centre file: {self.field})"
         return f"{self.policy}/{self.condition} lacks {self.what}{where} [{self.code}]"
+
+    @property
+    def how(self) -> str | None:
+        """How the field is filled in; None where no field gives it."""
+        if self.field is None:
+            return None
+        return HOW.get(self.field, f"write the digest of the paper under {self.field} (sha256sum PAPER)")
+
+
+class Reach(NamedTuple):
+    """The best verdict that one condition of a policy can have for a centre, whatever is measured."""
+
+    verdict: Outcome
+    reason: str | None  # of `insufficient_evidence`
+    remark: str | None = None
+
+
+def reach_of(policy: Policy, condition: Condition) -> Reach:
+    """Return the best verdict that a condition can have for one centre."""
+    if isinstance(condition, Declared | Paper | NewlyAdded):
+        return Reach("declared", None, "the centre's word")
+    if isinstance(condition, Threshold):
+        agree = "where certified, sustained and nominal agree: the text names no basis"
+        return Reach("met", None, agree if condition.basis == "unstated" else None)
+    if isinstance(condition, Share):
+        return Reach(INSUFFICIENT, "city-scope") if policy.scope == "city" else Reach("met", None)
+    if isinstance(condition, Guide):
+        items = [reach_of(policy, item) for item in items_of(condition)]
+        if not items:
+            return Reach(INSUFFICIENT, "guide-not-issued", "no year's guide is policy data yet")
+        return min(items, key=lambda one: WEAKEST_FIRST.index(one.verdict))
+    return Reach(INSUFFICIENT, "no-number" if isinstance(condition, Domestic) else condition.reason)
 
 
 def missing(centre: Centre, policies: Sequence[Policy], verdicts: Sequence[Verdict]) -> tuple[Lack, ...]:
@@ -92,6 +145,16 @@ def _lacks(centre: Centre, policy: Policy, condition: Condition) -> Iterator[tup
     guided = isinstance(condition, Guide) and items_of(condition)
     if guided and centre.guide_year != policy.document.guide_year:
         yield "guide-year-differs", "guide_year", f"the guide year {policy.document.guide_year}"
+    if isinstance(condition, Threshold | Share) and not centre.in_operation:
+        yield (
+            "not-in-operation",
+            "lifecycle",
+            f"a centre in operation: it is {centre.lifecycle}, and all of it counts 0",
+        )
+    if isinstance(condition, Threshold | Share | NewlyAdded):
+        of_class = {pool.pool_class for pool in centre.pools}
+        if of_class.isdisjoint(condition.classes):
+            yield "nothing-counted", "pools", f"a pool of class {' or '.join(condition.classes)}"
     asks_where = isinstance(condition, Declared | Paper | NewlyAdded | Threshold)
     if asks_where and not lies_within(policy.jurisdiction, centre.jurisdiction):
         yield "outside-jurisdiction", "jurisdiction", f"that the centre lies in {policy.jurisdiction}"

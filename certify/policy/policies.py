@@ -6,12 +6,13 @@ basis), the file says so, and the assumption is printed. Verdicts are computed i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, get_args
 
 from msgspec import UNSET, Meta, UnsetType
 
-from bench.errors import InputError
+from bench.errors import InputError, one_line
 from bench.record import (
     GRADES,
     Choice,
@@ -37,6 +38,7 @@ Unit = Literal["EFLOPS", "PFLOPS", "TFLOPS", "GFLOPS", "MFLOPS"]
 Basis = Literal["certified", "sustained", "nominal"]
 StatedBasis = Literal["certified", "sustained", "nominal", "unstated"]
 BASES: tuple[Basis, ...] = ("certified", "sustained", "nominal")
+EACH_POLICY = "give each policy an option of its own: --policy A --policy B"
 MAX_VALID_DAYS = 366  # after the end of the measurement
 MAX_AGE_DAYS = 30  # from the end of the measurement to the first statement over it
 
@@ -202,6 +204,22 @@ def load_policy(name_or_file: str) -> Policy:
     if is_altered(policy):
         raise altered(policy, name_or_file)
     return policy
+
+
+def load_policies(names_or_files: Sequence[str]) -> tuple[Policy, ...]:
+    """Return the policies that one campaign or statement is made for, each given once.
+
+    Raises:
+        InputError: `policy-twice`, several stand in one option, or a code of `load_policy`.
+    """
+    for name in names_or_files:
+        if "," in name and not os.path.lexists(name):
+            what = f"there is no policy named {one_line(name, 80)!r}"
+            raise InputError("unknown-name", what, where="--policy", fix=EACH_POLICY)
+    policies = tuple(load_policy(name) for name in names_or_files)
+    if len({policy.policy for policy in policies}) != len(policies):
+        raise InputError("policy-twice", "one policy is given twice", where="--policy")
+    return policies
 
 
 def read_policy(name_or_file: str) -> Policy:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
-from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
 
-from bench.record import GRADES, Count, Document, Grade, Name, PoolClass, Ppm, Signed, Text
+from bench.record import GRADES, Count, Document, Name, PoolClass, Ppm, Signed, Text
 from bench.units import ratio_ppm
-from certify.policy.centre import Declaration
+from certify.policy.evidence import ClassEvidence, Evidence, Sums
 from certify.policy.policies import (
     BASES,
     Basis,
@@ -37,70 +36,8 @@ from certify.policy.ratings import plain
 
 Outcome = Literal["met", "not_met", "declared", "insufficient_evidence"]
 INSUFFICIENT: Outcome = "insufficient_evidence"
-_WEAKEST_FIRST: tuple[Outcome, ...] = ("not_met", INSUFFICIENT, "declared", "met")
+WEAKEST_FIRST: tuple[Outcome, ...] = ("not_met", INSUFFICIENT, "declared", "met")
 _HOLDS: dict[Operator, Callable[[int, int], bool]] = {">=": operator.ge, ">": operator.gt}
-
-
-class Sums(NamedTuple):
-    """Sum over a group of devices, MFLOP/s. `upper` is None where the bound of one of them is unbounded."""
-
-    devices: int = 0
-    certified_mflop_s: int = 0
-    sustained_mflop_s: int = 0
-    upper_mflop_s: int | None = 0
-    nominal_mflop_s: int = 0
-    without_rating: int = 0  # devices that `nominal_mflop_s` says nothing about
-
-    def plus(self, other: Sums) -> Sums:
-        """Return the sum over both groups."""
-        bounded = self.upper_mflop_s is not None and other.upper_mflop_s is not None
-        return Sums(
-            devices=self.devices + other.devices,
-            certified_mflop_s=self.certified_mflop_s + other.certified_mflop_s,
-            sustained_mflop_s=self.sustained_mflop_s + other.sustained_mflop_s,
-            upper_mflop_s=(self.upper_mflop_s or 0) + (other.upper_mflop_s or 0) if bounded else None,
-            nominal_mflop_s=self.nominal_mflop_s + other.nominal_mflop_s,
-            without_rating=self.without_rating + other.without_rating,
-        )
-
-
-class ClassEvidence(NamedTuple):
-    """The devices of one class in its counted precision, in three groups without common members."""
-
-    clean: Sums = Sums()  # counted, on no hold
-    on_hold: Sums = Sums()  # counted because the policy accepts their holds
-    untested: Sums = Sums()  # counting 0 (not measured, held, void): only nominal_mflop_s and without_rating matter
-    nodes_missing: int = 0  # expected nodes without a record: nobody knows their devices
-
-    @property
-    def counted(self) -> Sums:
-        """All counted devices."""
-        return self.clean.plus(self.on_hold)
-
-
-class Inventory(NamedTuple):
-    """A signed baseline inventory against the statement's devices."""
-
-    devices: int  # in the inventory
-    still_present: int  # of those, found now
-    new_devices: int  # found now in the statement and absent from the inventory
-    certified_mflop_s: int | None = None  # of the inventory, where a statement of its time gives it
-
-
-class Evidence(NamedTuple):
-    """Everything that a policy is evaluated on."""
-
-    classes: Mapping[PoolClass, ClassEvidence]
-    grade: Grade | None  # None: nothing is counted
-    simulated: bool
-    jurisdiction: str | None
-    declarations: frozenset[Declaration]
-    baseline: Inventory | None  # None: there is no signed baseline
-    newly_added: Mapping[PoolClass, ClassEvidence]  # `classes` without the devices that the baseline lists
-    scope: Literal["centre", "city"] = "centre"
-    papers: frozenset[str] = frozenset()  # what the centre names papers for, under `evidence` of its file
-    guide_year: int | None = None  # the year of the guide that the centre applies under
-    vendors: Mapping[PoolClass, Mapping[str, Sums]] = MappingProxyType({})  # counted, by the devices' vendor
 
 
 class BasisVerdict(Document, frozen=True, kw_only=True):
@@ -145,6 +82,8 @@ class Verdict(Document, frozen=True, kw_only=True):
     on_hold_certified_mflop_s: Count | None = None  # part of the certified sum that rests on accepted holds
     untested_nominal_mflop_s: Count | None = None
     without_rating: Count | None = None
+    nodes_missing: Count | None = None  # that may have devices of what is compared; null where nothing is
+    missing_at_most_mflop_s: Count | None = None  # what they could at most add; null: nobody knows
     growth: Growth | None = None
 
 
@@ -179,7 +118,7 @@ def _guide(policy: Policy, condition: Guide, evidence: Evidence) -> Verdict:
         return _line(policy, condition, INSUFFICIENT, "guide-not-issued")
     if evidence.guide_year != policy.document.guide_year:
         return _line(policy, condition, INSUFFICIENT, "guide-year-differs")
-    weakest = min(items, key=lambda item: _WEAKEST_FIRST.index(item.verdict))
+    weakest = min(items, key=lambda item: WEAKEST_FIRST.index(item.verdict))
     return _line(policy, condition, weakest.verdict, weakest.reason)
 
 
@@ -196,7 +135,7 @@ def _domestic(policy: Policy, condition: Domestic, evidence: Evidence) -> Verdic
         _basis_line(basis, _interval(part, basis)[0], _interval(whole, basis)[0], (INSUFFICIENT, reason))
         for basis in BASES
     ]
-    line = _line(policy, condition, INSUFFICIENT, reason)
+    line = _with_missing(_line(policy, condition, INSUFFICIENT, reason), _over(evidence.classes, condition.classes))
     return replace(line, classes=condition.classes, without_rating=whole.without_rating, bases=tuple(lines))
 
 
@@ -244,7 +183,8 @@ def _newly_added(policy: Policy, condition: NewlyAdded, evidence: Evidence) -> V
     if base is None:
         return _line(policy, condition, INSUFFICIENT, "no-baseline")
     now = _over(evidence.classes, condition.classes).counted.certified_mflop_s
-    new = _over(evidence.newly_added, condition.classes).counted.certified_mflop_s
+    found = _over(evidence.newly_added, condition.classes)
+    new = found.counted.certified_mflop_s
     growth = Growth(
         baseline_devices=base.devices,
         still_present_devices=base.still_present,
@@ -255,15 +195,19 @@ def _newly_added(policy: Policy, condition: NewlyAdded, evidence: Evidence) -> V
     blocked = "simulated" if evidence.simulated else _elsewhere(policy, evidence)
     if blocked:
         verdict, reason = INSUFFICIENT, blocked
-    elif _devices(_over(evidence.newly_added, condition.classes)) == 0:
-        verdict, reason = "not_met", "nothing-new"
-    else:
+    elif found.counted.devices + found.untested.devices:
         verdict, reason = "declared", None
-    return replace(_line(policy, condition, verdict, reason), classes=condition.classes, growth=growth)
+    elif found.unrecorded.nodes:
+        verdict, reason = INSUFFICIENT, "nodes-missing"  # their devices may all be new
+    else:
+        verdict, reason = "not_met", "nothing-new"
+    line = _with_missing(_line(policy, condition, verdict, reason), found)
+    return replace(line, classes=condition.classes, growth=growth)
 
 
-def _devices(found: ClassEvidence) -> int:
-    return found.counted.devices + found.untested.devices
+def _with_missing(line: Verdict, found: ClassEvidence) -> Verdict:
+    missing = found.unrecorded
+    return replace(line, nodes_missing=missing.nodes, missing_at_most_mflop_s=missing.at_most_mflop_s)
 
 
 class _Bounds(NamedTuple):
@@ -271,27 +215,33 @@ class _Bounds(NamedTuple):
 
     proven: int  # at least this, resting on no hold
     observed: int  # over all counted devices
-    counted_most: int | None  # at most this over counted devices
-    most: int | None  # and with the nominal rate of untested devices
-    most_wary: int | None  # and should devices on accepted holds give their nominal rate
-    why: str | None
+    counted_most: int | None = None  # at most this over counted devices
+    recorded_most: int | None = None  # and with the nominal rate of untested devices
+    most: int | None = None  # and with what nodes without a record could add
+    most_wary: int | None = None  # and should devices on accepted holds give their nominal rate
+    why: str | None = None
 
 
 def _bounds(evidence: ClassEvidence, basis: Basis) -> _Bounds:
     clean, on_hold, untested = evidence.clean, evidence.on_hold, evidence.untested
     proven, high_clean = _interval(clean, basis)
     held, high_held = _interval(on_hold, basis)
-    observed = proven + held
+    bounds = _Bounds(proven, proven + held)
     if high_clean is None or high_held is None:
-        why = "upper-unbounded" if basis == "certified" else "rating-missing"
-        return _Bounds(proven, observed, None, None, None, why)
+        return bounds._replace(why="upper-unbounded" if basis == "certified" else "rating-missing")
     counted = high_clean + high_held
-    if evidence.nodes_missing or untested.without_rating:
-        why = "nodes-missing" if evidence.nodes_missing else "rating-missing"
-        return _Bounds(proven, observed, counted, None, None, why)
-    wary = high_clean + max(high_held, on_hold.nominal_mflop_s) + untested.nominal_mflop_s
-    most_wary = None if on_hold.without_rating else wary
-    return _Bounds(proven, observed, counted, counted + untested.nominal_mflop_s, most_wary, None)
+    missing = evidence.unrecorded.at_most_on(basis)
+    if missing is None or untested.without_rating:
+        unknown = evidence.unrecorded.at_most_mflop_s is None
+        return bounds._replace(counted_most=counted, why="nodes-missing" if unknown else "rating-missing")
+    recorded = counted + untested.nominal_mflop_s
+    wary = recorded + missing - high_held + max(high_held, on_hold.nominal_mflop_s)
+    return bounds._replace(
+        counted_most=counted,
+        recorded_most=recorded,
+        most=recorded + missing,
+        most_wary=None if on_hold.without_rating else wary,
+    )
 
 
 def _interval(sums: Sums, basis: Basis) -> tuple[int, int | None]:
@@ -316,7 +266,7 @@ def _threshold(policy: Policy, condition: Threshold, evidence: Evidence) -> Verd
         bounds = _bounds(found, basis)
         outcome = _against(bounds, condition.operator, condition.value_mflop_s, ineligible)
         lines.append(_basis_line(basis, bounds.observed, None, outcome))
-    line = _combined(policy, condition, evidence, lines)
+    line = _with_missing(_combined(policy, condition, evidence, lines), found)
     return replace(
         line,
         threshold_mflop_s=condition.value_mflop_s,
@@ -336,8 +286,13 @@ def _against(bounds: _Bounds, sign: Operator, value: int, ineligible: str | None
     if ineligible is None and holds(bounds.observed, value):
         return INSUFFICIENT, "depends-on-flagged"
     if bounds.most is None or holds(bounds.most, value):
-        within = bounds.counted_most is not None and holds(bounds.counted_most, value)
-        return INSUFFICIENT, ineligible or bounds.why or ("within-bounds" if within else "untested-devices")
+        doubts = (
+            ("within-bounds", bounds.counted_most),
+            ("untested-devices", bounds.recorded_most),
+            ("nodes-missing", bounds.most),
+        )
+        first = next((code for code, most in doubts if most is not None and holds(most, value)), None)
+        return INSUFFICIENT, ineligible or bounds.why or first
     if bounds.most_wary is None or holds(bounds.most_wary, value):
         return INSUFFICIENT, "depends-on-flagged"
     return "not_met", None
@@ -351,27 +306,32 @@ def _share(policy: Policy, condition: Share, evidence: Evidence) -> Verdict:
         bounds, beside = _bounds(part, basis), _bounds(rest, basis)
         outcome = _against_share(bounds, beside, condition)
         lines.append(_basis_line(basis, bounds.observed, bounds.observed + beside.observed, outcome))
-    return replace(_combined(policy, condition, evidence, lines), threshold_ppm=condition.value_ppm, counted="all")
+    line = _with_missing(_combined(policy, condition, evidence, lines), part.plus(rest))
+    return replace(line, threshold_ppm=condition.value_ppm, counted="all")
 
 
 def _against_share(part: _Bounds, rest: _Bounds, condition: Share) -> tuple[Outcome, str | None]:
-    """Return the verdict of part/(part + rest): the least share has the least part and the most beside it."""
+    """Return the verdict of part/(part + rest): the least share has the least part and the most beside it.
+
+    Each end needs one upper bound only: what is unknown of the part can but raise the share, and of the rest lower it.
+    """
 
     def holds(a: int, b: int) -> bool:
         return _HOLDS[condition.operator](a * 10**6, condition.value_ppm * (a + b))
 
     if part.observed + rest.observed == 0:
         return INSUFFICIENT, "nothing-counted"
+    if rest.most_wary is not None and holds(part.proven, rest.most_wary):
+        return "met", None
+    if part.most_wary is not None and not holds(part.most_wary, rest.proven):
+        return "not_met", None
     if part.most is None or rest.most is None:
         return INSUFFICIENT, part.why or rest.why
-    if part.most_wary is not None and rest.most_wary is not None:
-        if holds(part.proven, rest.most_wary):
-            return "met", None
-        if not holds(part.most_wary, rest.proven):
-            return "not_met", None
     if holds(part.observed, rest.most) or not holds(part.most, rest.observed):
         return INSUFFICIENT, "depends-on-flagged"
-    untested = part.most != part.counted_most or rest.most != rest.counted_most
+    if (part.most, rest.most) != (part.recorded_most, rest.recorded_most):
+        return INSUFFICIENT, "nodes-missing"
+    untested = (part.most, rest.most) != (part.counted_most, rest.counted_most)
     return INSUFFICIENT, "untested-devices" if untested else "within-bounds"
 
 
@@ -418,10 +378,4 @@ def _basis_line(basis: Basis, observed: int, whole: int | None, outcome: tuple[O
 
 def _over(classes: Mapping[PoolClass, ClassEvidence], names: Iterable[PoolClass]) -> ClassEvidence:
     """Return the evidence over several classes: a bookkeeping sum."""
-    found = [classes.get(name, ClassEvidence()) for name in names]
-    return ClassEvidence(
-        clean=reduce(Sums.plus, (one.clean for one in found), Sums()),
-        on_hold=reduce(Sums.plus, (one.on_hold for one in found), Sums()),
-        untested=reduce(Sums.plus, (one.untested for one in found), Sums()),
-        nodes_missing=sum(one.nodes_missing for one in found),
-    )
+    return reduce(ClassEvidence.plus, (classes.get(name, ClassEvidence()) for name in names), ClassEvidence())

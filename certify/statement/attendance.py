@@ -1,22 +1,40 @@
-"""Why an expected node has no record: what ``petaseal campaign collect`` found, and the operator's word in a statement.
+"""Expected nodes without a record: why there is none, and what they could at most add.
 
-Nothing counts either way, and no verifier can check it: it tells an auditor where to ask.
+Why is what ``petaseal campaign collect`` found, and the operator's word in a statement: nothing counts either way, and
+no verifier can check it; it tells an auditor where to ask. What they could add follows from the records of the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
 from bench.errors import InputError, RefusedError
-from bench.record import Campaign, Document, Name, Sha256, Text, digest, encode, read_bytes, write_atomic
+from bench.record import (
+    Campaign,
+    Document,
+    ExpectedNode,
+    Name,
+    PoolClass,
+    Sha256,
+    Text,
+    digest,
+    encode,
+    read_bytes,
+    write_atomic,
+)
 from bench.record.fields import in_words
 from certify.documents.caps import CAPS
+from certify.judge.largest import NodeMost
+from certify.policy.centre import CLASSES, Centre, Pool
+from certify.policy.evidence import Unrecorded, writable
 
 MISSING = "node-missing"
-ABSENCES = (MISSING, "node-lost", "node-not-ready", "node-aborted", "record-refused")
+ABSENCES = (MISSING, "node-lost", "node-failed", "node-not-ready", "node-aborted", "record-refused")
 FILE = "attendance.json"
 
 
@@ -41,6 +59,16 @@ def write_attendance(folder: Path, attendance: Attendance) -> None:
 
 
 def read_absences(folder: Path, campaign: Campaign) -> dict[str, str]:
+    """Return the codes of `read_attendance`, by node.
+
+    Raises:
+        InputError: `attendance-invalid`.
+        RefusedError: `absence-unknown`.
+    """
+    return {node_id: absence.code for node_id, absence in read_attendance(folder, campaign).items()}
+
+
+def read_attendance(folder: Path, campaign: Campaign) -> dict[str, Absence]:
     """Return why nodes have no record, as it was collected beside the records; empty where nothing was.
 
     Raises:
@@ -57,8 +85,8 @@ def read_absences(folder: Path, campaign: Campaign) -> dict[str, str]:
     if found.campaign_sha256 != digest(campaign):
         what = "is of another campaign than these records"
         raise InputError("attendance-invalid", what, where=path, fix="collect the records again")
-    absences = {absence.node_id: absence.code for absence in found.absent}
-    check_absences(absences)
+    absences = {absence.node_id: absence for absence in found.absent}
+    check_absences({node_id: absence.code for node_id, absence in absences.items()})
     return absences
 
 
@@ -71,3 +99,55 @@ def check_absences(absences: Mapping[str, str]) -> None:
     for node_id, code in absences.items():
         if code not in ABSENCES:
             raise RefusedError("absence-unknown", f"is said to be absent for {code!r}", where=node_id)
+
+
+def unrecorded_in(
+    centre: Centre,
+    missing: Iterable[ExpectedNode],
+    largest: Mapping[str, NodeMost],
+    lacking: Mapping[str, Set[str]] = MappingProxyType({}),
+) -> dict[PoolClass, Unrecorded]:
+    """Return the nodes without a record that may have devices in each class, and what they could at most add.
+
+    A node adds at most what the largest node of its pool with a record could give, and one that may have devices in
+    several pools adds that of each. Where no node of a pool left a record nothing that was signed tells its devices,
+    and nobody knows.
+
+    Args:
+        centre: whose classes they are.
+        missing: all nodes that have no record, and those left out.
+        largest: by pool; none where no device of the pool was recorded.
+        lacking: by pool, the nodes whose record shows no device of it, though the campaign has them in it.
+    """
+    count = Counter({pool.pool: len(lacking.get(pool.pool, ())) for pool in centre.pools})  # of nodes
+    named: dict[PoolClass, set[str]] = {pool.pool_class: set() for pool in centre.pools}
+    for pool in centre.pools:
+        named[pool.pool_class].update(lacking.get(pool.pool, ()))
+    for node in missing:
+        for pool in _may_have(node, centre):
+            count[pool.pool] += 1
+            named[pool.pool_class].add(node.node_id)
+    found: dict[PoolClass, Unrecorded] = {}
+    for kind in (kind for kind in CLASSES if kind in named):
+        found[kind] = Unrecorded(named=frozenset(named[kind]))
+        for pool in (pool for pool in centre.pools if pool.pool_class == kind and count[pool.pool]):
+            most = largest.get(pool.pool, NodeMost(unbounded=True))
+            at_most = None if most.unbounded else writable(count[pool.pool] * most.mflop_s)
+            own = Unrecorded(at_most_mflop_s=at_most, without_rating=most.without_rating)
+            found[kind] = found[kind].plus(own)
+    return found
+
+
+def _may_have(node: ExpectedNode, centre: Centre) -> tuple[Pool, ...]:
+    """Return the pools that may have devices on a node: what is unknown is never excluded.
+
+    They are the campaign's for it, with all others of the centre file that take it and share no device with these. Of
+    a node that the campaign places where the centre file does not have it, they are all that could take it.
+    """
+    taking = centre.pools_of(node.node_id)
+    named = frozenset(node.pools)
+    own = [pool for pool in taking if pool.pool in named]
+    if not own:
+        return taking or centre.pools
+    near = set[str]().union(*(centre.meeting[pool.pool] for pool in own))
+    return (*own, *(pool for pool in taking if pool.pool not in near))

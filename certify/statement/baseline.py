@@ -12,7 +12,15 @@ from bench.record import SharedFile, followed, read_bytes, read_given, read_yaml
 from bench.record.fields import in_words
 from certify.documents.caps import CAPS
 from certify.documents.dsse import seal
-from certify.documents.kinds import PAYLOAD_TYPE, Baseline, Opened, make_document, open_document, parse_payload
+from certify.documents.kinds import (
+    PAYLOAD_TYPE,
+    Baseline,
+    BaselineDevice,
+    Opened,
+    make_document,
+    open_document,
+    parse_payload,
+)
 from certify.keys.loading import load_signing_key
 from certify.policy.centre import Centre, is_date
 from certify.trust.trusted_set import TrustedSet
@@ -47,17 +55,13 @@ def empty_baseline(centre: Centre, date: str | None, evidence: str, evidence_fil
     Raises:
         InputError: the date or the text is not acceptable, or the file cannot be read.
     """
-    day = date or centre.baseline_date
-    if day is None:
-        raise InputError("usage", "the day on which there was nothing was not said", fix="give --date YYYY-MM-DD")
-    if not is_date(day):
-        raise InputError("date-invalid", f"{day!r} is not a day of the calendar", where="--date")
+    taken_at = taken_on(centre, date)
     sha256 = None
     if evidence_file is not None:
         sha256 = hashlib.sha256(read_given(evidence_file, CAPS.samples_bytes)).hexdigest()
     fields = {
         "centre_id": centre.centre_id,
-        "taken_at": f"{day}T00:00:00.000000Z",
+        "taken_at": taken_at,
         "devices": [],
         "nothing_before": {"evidence": evidence, "evidence_sha256": sha256},
     }
@@ -65,6 +69,33 @@ def empty_baseline(centre: Centre, date: str | None, evidence: str, evidence_fil
         return msgspec.convert(fields, Baseline)
     except msgspec.ValidationError as error:
         raise InputError("usage", in_words(error), where="--evidence") from None
+
+
+def listed_baseline(centre: Centre, date: str | None, devices: tuple[BaselineDevice, ...]) -> Baseline:
+    """Return the baseline of a centre that had these devices on a day (see `taken_on`).
+
+    Raises:
+        InputError: the date is not acceptable.
+    """
+    return Baseline(centre_id=centre.centre_id, taken_at=taken_on(centre, date), devices=devices)
+
+
+def taken_on(centre: Centre, date: str | None) -> str:
+    """Return the time that a baseline of a day bears.
+
+    Args:
+        centre: whose baseline it is.
+        date: YYYY-MM-DD; None for the `baseline_date` of the centre file.
+
+    Raises:
+        InputError: `usage`: no day is given; `date-invalid`.
+    """
+    day = date or centre.baseline_date
+    if day is None:
+        raise InputError("usage", "the day of the baseline was not said", fix="give --date YYYY-MM-DD")
+    if not is_date(day):
+        raise InputError("date-invalid", f"{day!r} is not a day of the calendar", where="--date")
+    return f"{day}T00:00:00.000000Z"
 
 
 def baseline_path(centre_name: str, centre: Centre) -> Path | None:
@@ -104,6 +135,17 @@ def check_baseline(baseline: Baseline, centre: Centre, path: Path) -> None:
     if baseline.taken_at[:10] != centre.baseline_date:
         what = f"was taken on {baseline.taken_at[:10]}, and the centre says {centre.baseline_date}"
         raise RefusedError("baseline-differs", what, where=path)
+
+
+def check_day(centre: Centre, starts_at: str) -> None:
+    """Refuse a baseline of a day after a measurement began, or may begin: on that day all its devices stood there.
+
+    Raises:
+        RefusedError: `baseline-differs`.
+    """
+    if centre.baseline_date is not None and centre.baseline_date > starts_at[:10]:
+        what = f"the baseline is of {centre.baseline_date}, after the measurement that begins at {starts_at}"
+        raise RefusedError("baseline-differs", what, where=centre.centre_id)
 
 
 def baseline_facts(baseline: Opened[Baseline] | None) -> tuple[str | None, int]:

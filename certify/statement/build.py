@@ -32,15 +32,17 @@ from bench.record import (
     Workload,
     digest,
 )
+from bench.record.closing import Closing
 from bench.units import ratio_ppm
 from certify.judge.aggregate import Scope, Standing, Sum, Tally
 from certify.judge.ceilings import STEPS
-from certify.policy import verdicts
-from certify.policy.centre import CLASSES, Centre, Pool
+from certify.policy.centre import Centre, Pool
+from certify.policy.evidence import BaselineMatch, ClassEvidence, Evidence, Sums, Unrecorded
 from certify.policy.policies import Policy
+from certify.policy.pools import Places
 from certify.policy.reasons import effect_of
-from certify.policy.verdicts import ClassEvidence, Evidence, Sums, Verdict, evaluate
-from certify.statement.attendance import MISSING, check_absences
+from certify.policy.verdicts import Verdict, evaluate
+from certify.statement.attendance import MISSING, check_absences, unrecorded_in
 
 
 class Issue(Document, frozen=True, kw_only=True):
@@ -126,7 +128,8 @@ class ClassLine(Document, frozen=True, kw_only=True):
     with_witness: Totals
     steps: tuple[StepLine, ...]
     untested: Untested
-    nodes_missing: Count  # expected nodes without a record, and those left out: their devices are unknown
+    nodes_missing: Count  # left out, or without a record of a device in the class: what they have is unknown
+    missing_at_most_mflop_s: Count | None  # what they could at most add; null: nobody knows
 
 
 class Inventory(Document, frozen=True, kw_only=True):
@@ -203,6 +206,7 @@ class CapacityStatement(Document, frozen=True, kw_only=True):
     campaign: Campaign
     campaign_sha256: Sha256
     starts_at: UtcTime  # T0: all nodes started together
+    closing: Closing | None  # the campaign's; null where nobody coordinated it
     profile: Name
     profile_sha256: Sha256
     ratings_sha256: Sha256
@@ -225,6 +229,11 @@ class CapacityStatement(Document, frozen=True, kw_only=True):
     not_counted: tuple[NotCounted, ...]
     verdicts: Annotated[tuple[Verdict, ...], Meta(min_length=1)]
 
+    @property
+    def places(self) -> Places:
+        """Where its devices count."""
+        return Places(self.centre, self.campaign)
+
 
 @dataclass(frozen=True)
 class Basis:
@@ -240,17 +249,12 @@ class Basis:
 def build(tally: Tally, records_root: str, basis: Basis, issue: Issue) -> CapacityStatement:
     """Compute the statement of a set of judged records (docs/policies.md)."""
     scope = basis.scope
-    absent = [node for node in scope.campaign.nodes if node.node_id not in tally.node_ids]
-    left_out = [ExpectedNode(node_id=node.node_id, pool=node.pool) for node in scope.campaign.left_out]
-    missing = absent + left_out
+    absent, left_out = _nodes_missing(tally, scope)
+    unrecorded = unrecorded_in(scope.centre, absent + left_out, tally.largest, tally.lacking)
     pools = tuple(_pool_line(pool, tally, scope) for pool in scope.centre.pools)
-    classes = tuple(
-        _class_line(name, tally, scope, missing)
-        for name in CLASSES
-        if any(pool.pool_class == name for pool in scope.centre.pools)
-    )
+    classes = tuple(_class_line(name, tally, scope, missing) for name, missing in unrecorded.items())
     grade = min(tally.grades | tally.with_witness_grades, key=GRADES.index, default=None)
-    evidence = _evidence(tally, basis, missing)
+    evidence = _evidence(tally, basis, unrecorded)
     return CapacityStatement(
         rules=RULES_VERSION,
         issue=issue,
@@ -259,6 +263,7 @@ def build(tally: Tally, records_root: str, basis: Basis, issue: Issue) -> Capaci
         campaign=scope.campaign,
         campaign_sha256=scope.campaign_sha256,
         starts_at=scope.starts_at,
+        closing=scope.closing,
         profile=scope.profile.profile,
         profile_sha256=scope.profile_sha256,
         ratings_sha256=scope.ratings.digest,
@@ -287,6 +292,18 @@ def build(tally: Tally, records_root: str, basis: Basis, issue: Issue) -> Capaci
         not_counted=_not_counted(tally, basis, absent, left_out),
         verdicts=tuple(verdict for policy in basis.policies for verdict in evaluate(policy, evidence)),
     )
+
+
+def evidence_of(tally: Tally, basis: Basis) -> Evidence:
+    """Return what the verdicts of a statement are computed from."""
+    absent, left_out = _nodes_missing(tally, basis.scope)
+    return _evidence(tally, basis, unrecorded_in(basis.scope.centre, absent + left_out, tally.largest, tally.lacking))
+
+
+def _nodes_missing(tally: Tally, scope: Scope) -> tuple[list[ExpectedNode], list[ExpectedNode]]:
+    """Return the expected nodes without a record, and those that the campaign left out."""
+    absent = [node for node in scope.campaign.nodes if node.node_id not in tally.node_ids]
+    return absent, [ExpectedNode(node_id=node.node_id, pool=node.pool) for node in scope.campaign.left_out]
 
 
 def _vendors(tally: Tally) -> tuple[VendorLine, ...]:
@@ -339,7 +356,7 @@ def _pool_line(pool: Pool, tally: Tally, scope: Scope) -> PoolLine:
     )
 
 
-def _class_line(name: PoolClass, tally: Tally, scope: Scope, missing: list[ExpectedNode]) -> ClassLine:
+def _class_line(name: PoolClass, tally: Tally, scope: Scope, missing: Unrecorded) -> ClassLine:
     pools = _pools_of(name, scope)
     counted = scope.counting[name].workload
     return ClassLine(
@@ -351,22 +368,13 @@ def _class_line(name: PoolClass, tally: Tally, scope: Scope, missing: list[Expec
         with_witness=_totals(_with_witness(tally, pools, counted)),
         steps=_steps(tally, pools, counted),
         untested=_untested(_select_untested(tally, pools)),
-        nodes_missing=_missing_in(pools, scope, missing),
+        nodes_missing=missing.nodes,
+        missing_at_most_mflop_s=missing.at_most_mflop_s,
     )
 
 
 def _pools_of(name: PoolClass, scope: Scope) -> set[str]:
     return {pool.pool for pool in scope.centre.pools if pool.pool_class == name}
-
-
-def _missing_in(pools: set[str], scope: Scope, missing: list[ExpectedNode]) -> int:
-    """Return how many nodes without a record may have devices in these pools: what is unknown is never excluded."""
-    listed = [pool.nodes for pool in scope.centre.pools if pool.pool in pools]
-    named = {node_id for nodes in listed if nodes != "all" for node_id in nodes}
-    known = {node_id for pool in scope.centre.pools if pool.nodes != "all" for node_id in pool.nodes}
-    if "all" in listed:
-        return len(missing)
-    return sum(node.node_id in named or node.node_id not in known for node in missing)
 
 
 Parts = list[tuple[Standing, Sum]]
@@ -497,21 +505,24 @@ def _bookkeeping(classes: tuple[ClassLine, ...]) -> Bookkeeping:
     )
 
 
-def _evidence(tally: Tally, basis: Basis, missing: list[ExpectedNode]) -> Evidence:
+def _evidence(tally: Tally, basis: Basis, unrecorded: Mapping[PoolClass, Unrecorded]) -> Evidence:
     scope = basis.scope
     found = sum(tally.found.values())
     return Evidence(
-        classes=_class_evidence(tally, scope, missing),
+        classes=_class_evidence(tally, scope, unrecorded),
         grade=min(tally.grades, key=GRADES.index, default=None),  # no witness is known to the verdicts
         simulated=tally.simulated,
         jurisdiction=scope.centre.jurisdiction,
         declarations=scope.centre.declarations,
         baseline=None
         if basis.baseline_sha256 is None
-        else verdicts.Inventory(
-            devices=basis.baseline_devices, still_present=tally.existing, new_devices=found - tally.existing
+        else BaselineMatch(
+            devices=basis.baseline_devices,
+            still_present=tally.existing,
+            new_devices=found - tally.existing,
+            certified_mflop_s=None if basis.baseline_devices else 0,  # what then was nobody has measured
         ),
-        newly_added=_class_evidence(tally, scope, missing, existing=False),
+        newly_added=_class_evidence(tally, scope, unrecorded, existing=False),
         papers=frozenset(scope.centre.evidence),
         guide_year=scope.centre.guide_year,
         vendors=_by_vendor(tally, scope),
@@ -529,18 +540,19 @@ def _by_vendor(tally: Tally, scope: Scope) -> dict[PoolClass, dict[str, Sums]]:
 
 
 def _class_evidence(
-    tally: Tally, scope: Scope, missing: list[ExpectedNode], existing: bool | None = None
+    tally: Tally, scope: Scope, unrecorded: Mapping[PoolClass, Unrecorded], existing: bool | None = None
 ) -> dict[PoolClass, ClassEvidence]:
+    """Return what is known of each class. Nodes without a record may be new and may not: they could add to either."""
     result = {}
-    for name in CLASSES:
-        if pools := _pools_of(name, scope):
-            parts = _select(tally, pools, scope.counting[name].workload, existing)
-            result[name] = ClassEvidence(
-                clean=_added(parts, "clean"),
-                on_hold=_added(parts, "on_hold", "unbounded"),
-                untested=_added(_select_untested(tally, pools, existing)),
-                nodes_missing=_missing_in(pools, scope, missing),
-            )
+    for name, missing in unrecorded.items():
+        pools = _pools_of(name, scope)
+        parts = _select(tally, pools, scope.counting[name].workload, existing)
+        result[name] = ClassEvidence(
+            clean=_added(parts, "clean"),
+            on_hold=_added(parts, "on_hold", "unbounded"),
+            untested=_added(_select_untested(tally, pools, existing)),
+            unrecorded=missing,
+        )
     return result
 
 

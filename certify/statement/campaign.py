@@ -14,8 +14,10 @@ from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import Opened, check_payload_type, open_document, parse_payload
 from certify.policy.centre import Centre
-from certify.policy.policies import Policy
+from certify.policy.policies import EACH_POLICY, Policy
+from certify.policy.pools import split_problem
 from certify.policy.released import profile_of
+from certify.statement.baseline import check_day
 from certify.trust.trusted_set import TrustedSet
 
 
@@ -60,8 +62,8 @@ def check_campaign(campaign: Campaign, centre: Centre, starts_at: str, issued_at
     """Refuse a campaign of another centre, or whose times contradict each other or were not over at `issued_at`.
 
     Raises:
-        RefusedError: `centre-differs`, `campaign-invalid`, `window-invalid`, `issued-before-measured` or
-            `baseline-differs`: what was there before would be of a day after the measurement.
+        RefusedError: `centre-differs`, `pool-differs`, `campaign-invalid`, `window-invalid`, `issued-before-measured`
+            or `baseline-differs`: what was there before would be of a day after the measurement.
     """
     if not campaign.self_issued and campaign.centre_id != centre.centre_id:
         raise RefusedError(
@@ -72,9 +74,8 @@ def check_campaign(campaign: Campaign, centre: Centre, starts_at: str, issued_at
     check_centre(campaign, centre)
     if campaign.self_issued and len(campaign.nodes) != 1:
         raise RefusedError("campaign-invalid", "a self-issued campaign is of one node", where=campaign.campaign_id)
-    pools = {pool.pool for pool in centre.pools}
-    if not campaign.self_issued and not {node.pool for node in campaign.nodes} <= pools:
-        raise RefusedError("pool-differs", "the campaign names a pool that the centre has not", where=centre.centre_id)
+    if not campaign.self_issued and (problem := split_problem(campaign, centre)) is not None:
+        raise RefusedError("pool-differs", problem, where=campaign.campaign_id)
     nodes = [node.node_id for node in campaign.nodes] + [node.node_id for node in campaign.left_out]
     listed = {node for pool in centre.pools if pool.nodes != "all" for node in pool.nodes}
     if not campaign.self_issued and (hidden := listed - set(nodes)):
@@ -86,15 +87,15 @@ def check_campaign(campaign: Campaign, centre: Centre, starts_at: str, issued_at
     if len(set(keyids)) != len(keyids):
         what = "the campaign names one key for two nodes: every node has a key of its own"
         raise RefusedError("campaign-invalid", what, where=campaign.campaign_id)
+    if (problem := campaign.split_problem()) is not None:
+        raise RefusedError("campaign-invalid", problem, where=campaign.campaign_id)
     problem = campaign.windows_problem() or campaign.start_problem(starts_at)
     if problem is not None:
         raise RefusedError("window-invalid", problem, where=campaign.campaign_id)
     if over_ns(campaign, starts_at) > utc_ns(issued_at):
         what = f"the measurement that began at {starts_at} is not over at {issued_at}, the time of issue"
         raise RefusedError("issued-before-measured", what, where=campaign.campaign_id)
-    if centre.baseline_date is not None and centre.baseline_date > starts_at[:10]:
-        what = f"the baseline is of {centre.baseline_date}, after the measurement that began at {starts_at}"
-        raise RefusedError("baseline-differs", what, where=centre.centre_id)
+    check_day(centre, starts_at)
 
 
 def check_centre(campaign: Campaign, centre: Centre) -> None:
@@ -117,7 +118,8 @@ def check_policies(campaign: Campaign, policies: Iterable[Policy]) -> None:
     for policy in policies:
         if campaign.policies and campaign.policies.get(policy.policy) != digest(policy):
             what = f"was not opened for this policy {policy.policy}, but for {', '.join(sorted(campaign.policies))}"
-            raise RefusedError("policy-unknown", what, where=campaign.campaign_id)
+            fix = f"create a campaign for all that it shall be judged by: {EACH_POLICY}"
+            raise RefusedError("policy-unknown", what, where=campaign.campaign_id, fix=fix)
 
 
 def check_windows(campaign: Campaign, profile: Profile) -> None:

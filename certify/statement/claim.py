@@ -20,8 +20,9 @@ from bench.units import utc_ns
 from certify.documents.caps import CAPS
 from certify.documents.kinds import Opened, open_document, open_record
 from certify.documents.merkle import record_root
-from certify.policy.centre import Centre, centre_problem
+from certify.policy.centre import centre_problem
 from certify.policy.policies import Policy
+from certify.policy.pools import Places
 from certify.policy.released import policy_of
 from certify.statement.age import check_age, check_validity
 from certify.statement.build import CapacityStatement, Issue
@@ -52,8 +53,8 @@ class Holdings:
     A device that stands in none of the statement's pools was seen and is not claimed.
     """
 
-    def __init__(self, centre: Centre) -> None:
-        self._centre = centre
+    def __init__(self, places: Places) -> None:
+        self._places = places
         self._signed: dict[str, str | None] = {}  # key id -> its one node, or None where it signed for several
         self.devices: dict[str, str] = {}  # identity -> node/device
         self.parents: dict[str, str] = {}  # identity that a whole may go by -> node/device of a part, a claimed one
@@ -63,7 +64,7 @@ class Holdings:
     @classmethod
     def of(
         cls,
-        centre: Centre,
+        places: Places,
         devices: Mapping[str, str],
         parents: Mapping[str, str],
         claimed: Iterable[str],
@@ -71,7 +72,7 @@ class Holdings:
         samples: Mapping[str, set[str]],
     ) -> Holdings:
         """Return holdings, or a part of them, whose records were read before."""
-        held = cls(centre)
+        held = cls(places)
         held.devices, held.parents, held.claimed = dict(devices), dict(parents), set(claimed)
         held.samples, held._signed = dict(samples), dict(machines)
         return held
@@ -84,7 +85,7 @@ class Holdings:
         for keys in record.devices:
             place = f"{node_id}/{keys.device}"
             self.devices.update((key, place) for key in keys.own)
-            if self._centre.pool_of(node_id, keys.device) is not None:
+            if self._places.pool_of(node_id, keys.device) is not None:
                 self.claimed.add(place)
                 self.parents.update((key, place) for key in keys.wholes)
             for key in keys.wholes:
@@ -304,7 +305,7 @@ def _check_alone(opened: Opened[CapacityStatement], where: Path) -> None:
 def _read_holdings(
     records: Path, statement: CapacityStatement, trust: TrustedSet, at: str, dated: str | None = None
 ) -> Holdings:
-    holdings, payloads = Holdings(statement.centre), []
+    holdings, payloads = Holdings(statement.places), []
     keep = partial(_show, statement.campaign_sha256, statement.starts_at)
     for shown in read_all(Reader(records, trust, at, keep, dated)):
         holdings.see(shown)

@@ -15,7 +15,7 @@ from certify.judge.rules import identity, whole_record
 from certify.judge.telemetry import has_foreign_load
 from certify.policy.ratings import installed_ratings
 from certify.policy.reasons import effect_of
-from certify.policy.verdicts import BasisVerdict, Verdict
+from certify.policy.verdicts import BasisVerdict, Growth, Verdict
 from certify.statement.bounds import bound_text
 from certify.statement.build import CapacityStatement, CeilingLine, ClassLine, StepLine, Totals
 
@@ -216,17 +216,44 @@ def describe_verdict(verdict: Verdict) -> list[str]:
     reason = f": {verdict.reason}" if verdict.reason else ""
     status = " (if issued as drafted)" if verdict.document_status == "draft" else ""
     first = f"{verdict.policy}/{verdict.condition}: {verdict.verdict}{reason}{status}"
-    return [first, *(f"  {line}" for line in (*_growth_lines(verdict), *bases_lines(verdict)))]
+    lines = (*growth_lines(verdict), *bases_lines(verdict), *missing_lines(verdict))
+    return [first, *(f"  {line}" for line in lines)]
 
 
-def _growth_lines(verdict: Verdict) -> list[str]:
+def missing_lines(verdict: Verdict) -> list[str]:
+    """Return what nodes without a record could add to the values that a verdict compares; none where all have one."""
+    if not verdict.nodes_missing:
+        return []
+    nodes = f"{verdict.nodes_missing} node{'' if verdict.nodes_missing == 1 else 's'} without a record"
+    if verdict.missing_at_most_mflop_s is None:
+        return [f"nobody knows what {nodes} could add"]
+    return [f"{nodes} could add at most {rate_text(verdict.missing_at_most_mflop_s)}"]
+
+
+def growth_lines(verdict: Verdict) -> list[str]:
+    """Return what stands beside "newly added": the baseline, the new devices, and the net growth; none elsewhere."""
     if (growth := verdict.growth) is None:
         return []
     before = "nothing, as is declared"
     if growth.baseline_devices:
         before = f"{growth.baseline_devices} device(s), {growth.still_present_devices} of them still there"
     added = f"newly added {rate_text(growth.newly_added_mflop_s)} certified"
-    return [f"baseline: {before}; {growth.new_devices} new device(s); {added}"]
+    return [
+        f"baseline: {before}; {growth.new_devices} new device(s); {added}",
+        f"net growth: {net_devices(growth):+} device(s); certified {net_text(growth)}",
+    ]
+
+
+def net_devices(growth: Growth) -> int:
+    """Return how many devices more there are now than the baseline lists."""
+    return growth.still_present_devices + growth.new_devices - growth.baseline_devices
+
+
+def net_text(growth: Growth) -> str:
+    """Return the certified capacity now less that of the baseline."""
+    if (net := growth.net_mflop_s) is None:
+        return "not known: nothing says what the baseline's devices sustained"
+    return f"{'-' if net < 0 else '+'}{rate_text(abs(net))}"
 
 
 def bases_lines(verdict: Verdict) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ from certify.keys.loading import load_signing_key
 from certify.keys.signers import PrivateKey
 from certify.policy.centre import Centre, load_centre
 from certify.policy.missing import Lack, missing
-from certify.policy.policies import Policy, load_policy
+from certify.policy.policies import Policy, load_policies
 from certify.policy.ratings import installed_ratings
 from certify.policy.released import withdrawn
 from certify.statement.age import check_age, max_age_days, too_old, valid_days
@@ -64,6 +65,7 @@ from certify.statement.campaign import (
     policies_of,
     read_campaign,
 )
+from certify.statement.closing import check_closing, read_closing
 from certify.statement.page import render
 from certify.statement.records import RECORD_SUFFIX, Examined, Examiner, Seen, chunks_of, envelopes, examine
 from certify.trust.trusted_set import TrustedSet
@@ -123,6 +125,20 @@ class Made:
         return [*describe_statement(self.statement), *lacking, *told]
 
 
+def next_line(request: Request, made: Made) -> str:
+    """Return the command that comes next, to be copied into a shell as it is."""
+    (key, *_) = request.keys
+    public = key if request.signer else Path(f"{key}.pub")  # of a key on a token the public one was given
+    words = [str(made.out / "statement.dsse.json"), "--public-key", str(public)]
+    words += ["--records", str(made.out / "records.jsonl")]
+    if made.statement.baseline_sha256 is not None:
+        words += ["--baseline", str(made.out / BASELINE)]
+    words += [word for name in request.policies if name not in config_names("policies") for word in ("--policy", name)]
+    words += ["--profile", request.profile] if request.profile else []
+    words += ["--accept-simulated"] if made.statement.simulated else []
+    return f"next       petaseal verify {shlex.join(words)}"
+
+
 class Source(NamedTuple):
     """What a statement is made of."""
 
@@ -175,11 +191,25 @@ def check_collected(folder: Folder, campaign: Campaign) -> None:
             raise InputError("records-not-collected", what, where=folder.root, fix=fix)
 
 
-def certify(request: Request, progress: Callable[[int], None] = lambda records: None) -> Made:
-    """Make, sign and write a capacity statement.
+class Computed(NamedTuple):
+    """A statement that is not signed yet, and all that it was computed from."""
+
+    statement: CapacityStatement
+    centre: Centre
+    policies: tuple[Policy, ...]
+    keys: list[PrivateKey]
+    inventory: Path | None  # file of the signed baseline
+    examined: Examined
+    order: list[int]  # of the records, by payload digest
+    root: str
+    basis: Basis
+
+
+def compute(request: Request, progress: Callable[[int], None] = lambda records: None) -> Computed:
+    """Judge the records and compute the statement; nothing is signed or written.
 
     Raises:
-        InputError, RefusedError: with the code of the first fault; nothing is then written.
+        InputError, RefusedError: with the code of the first fault.
     """
     last = request.out / OUTPUTS[-1]  # written last: what lies there without it is left of a run that was killed
     refuse_existing(last, "choose another folder")
@@ -190,9 +220,7 @@ def certify(request: Request, progress: Callable[[int], None] = lambda records: 
             raise InputError("file-missing", "no such folder", where=request.records)
         raise InputError("records-not-folder", "is not a folder of node records", where=request.records)
     centre = load_centre(request.centre)
-    policies = tuple(load_policy(name) for name in request.policies)
-    if len({policy.policy for policy in policies}) != len(policies):
-        raise InputError("policy-twice", "one policy is given twice", where="--policy")
+    policies = load_policies(request.policies)
     keys = _signing_keys(request)
     trust = TrustedSet.named([key.public for key in keys])
     now = utc_text(time.time_ns())
@@ -213,6 +241,7 @@ def certify(request: Request, progress: Callable[[int], None] = lambda records: 
         accept_with_witness=accepted_with_witness(policies),
         existing=identities_of(baseline.predicate) if baseline else frozenset(),
         enrolled_only=enrolled_only(policies),
+        closing=read_closing(request.records),
     )
     check_campaign(campaign, centre, starts_at, now)
     check_policies(campaign, policies)
@@ -221,18 +250,29 @@ def certify(request: Request, progress: Callable[[int], None] = lambda records: 
         what = f"the {table.kind} {table.name} is withdrawn: {table.withdrawn}"
         raise RefusedError("table-withdrawn", what, where=campaign.campaign_id, fix="install a newer petaseal")
     examined = examine(Examiner(request.records, scope, trust, now), progress)
+    check_closing(scope.closing, campaign, scope.campaign_sha256, starts_at, request.records)
     order = sorted(range(len(examined.seen)), key=lambda i: examined.seen[i].payload_sha256)
     root = record_root(examined.seen[i].payload_sha256 for i in order)
     basis = Basis(scope, policies, *baseline_facts(baseline), read_absences(request.records, scope.campaign))
     statement = build(examined.tally, root, basis, issue)
     earlier = {} if before is None else {before.payload_sha256: before.predicate}
     check_age(statement, earlier.get, policies, campaign.campaign_id)
+    return Computed(statement, centre, policies, keys, inventory, examined, order, root, basis)
+
+
+def certify(request: Request, progress: Callable[[int], None] = lambda records: None) -> Made:
+    """Make, sign and write a capacity statement.
+
+    Raises:
+        InputError, RefusedError: with the code of the first fault; nothing is then written.
+    """
+    statement, centre, policies, keys, inventory, examined, order, root, _ = compute(request, progress)
     payload = make_document("capacity-statement", statement, root)
     keyids = tuple(key.public.keyid for key in keys)
     lacking = missing(centre, policies, statement.verdicts)
     made = Made(statement, request.out, keyids, hashlib.sha256(payload).hexdigest(), lacking)
     page = render(statement, policies, " ".join(keyids), made.payload_sha256)
-    outputs = OUTPUTS if baseline is None else (BASELINE, *OUTPUTS)
+    outputs = OUTPUTS if inventory is None else (BASELINE, *OUTPUTS)
     there = {name for name in outputs if os.path.lexists(request.out / name)}  # left by a run that was killed
     try:
         if inventory is not None:

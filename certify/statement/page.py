@@ -5,16 +5,30 @@ Only words and layout may enter this room: every number on the page stands in th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.record import PoolClass
 from bench.units import full_name, percent_text, rate_text
 from certify.policy.policies import Policy
 from certify.policy.reasons import reasons
+from certify.policy.verdicts import Verdict
 from certify.statement.bounds import LIMITS, STEP_NAMES, STEPS_MEAN
 from certify.statement.build import CapacityStatement, Totals
-from certify.statement.describe import PROVES_NOTHING, absent_nodes, bases_lines, some, warnings_of
+from certify.statement.describe import (
+    PROVES_NOTHING,
+    absent_nodes,
+    bases_lines,
+    missing_lines,
+    net_devices,
+    net_text,
+    some,
+    warnings_of,
+)
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 CLASS_NAMES: dict[PoolClass, dict[str, str]] = {
     "intelligent": {"zh": "智能算力", "en": "Intelligent compute"},
@@ -29,6 +43,7 @@ VERDICTS = {
     "insufficient_evidence": {"zh": "证据不足", "en": "insufficient evidence"},
 }
 BASES = {"certified": "可核验下限", "sustained": "实测持续", "nominal": "标称"}
+MISSING_ZH = {True: "缺失节点无上限", False: "缺失节点至多"}  # by whether nobody knows what they could add
 GRADES = {
     "certification": {"zh": "正式（≥ 600 秒）", "en": "certification: counted for at least 600 s"},
     "standard": {"zh": "标准（≥ 60 秒）", "en": "standard: counted for at least 60 s"},
@@ -65,32 +80,41 @@ def render(statement: CapacityStatement, policies: tuple[Policy, ...], keyid: st
     """
     from importlib.metadata import version
 
+    return (
+        page_environment(Path(__file__).parent)
+        .get_template("statement.html.j2")
+        .render(
+            s=statement,
+            version=version("petaseal"),
+            warnings=[{"zh": WARNINGS_ZH[kind], "en": PROVES_NOTHING[kind]} for kind in warnings_of(statement)],
+            centre_rows=_centre_rows(statement),
+            grade=GRADES[statement.grade],
+            class_names=CLASS_NAMES,
+            assumptions=_assumptions(statement, policies),
+            policies=[policy_rows(policy, statement.verdicts) for policy in policies],
+            steps=_steps(statement),
+            step_names=STEP_NAMES,
+            limit_names=LIMITS,
+            findings=_findings(statement),
+            absent=_absent(statement),
+            limitations=LIMITATIONS,
+            keyid=keyid,
+            payload_sha256=payload_sha256,
+        )
+    )
+
+
+def page_environment(folder: Path) -> Environment:
+    """Return what fills in the templates of a folder: everything is escaped, and a name that is missing is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters.update(
         rate=rate_text, percent=percent_text, moment=_moment, nominal=_nominal, full_name=full_name
     )
-    return environment.get_template("statement.html.j2").render(
-        s=statement,
-        version=version("petaseal"),
-        warnings=[{"zh": WARNINGS_ZH[kind], "en": PROVES_NOTHING[kind]} for kind in warnings_of(statement)],
-        centre_rows=_centre_rows(statement),
-        grade=GRADES[statement.grade],
-        class_names=CLASS_NAMES,
-        assumptions=_assumptions(statement, policies),
-        policies=[_policy(policy, statement) for policy in policies],
-        steps=_steps(statement),
-        step_names=STEP_NAMES,
-        limit_names=LIMITS,
-        findings=_findings(statement),
-        absent=_absent(statement),
-        limitations=LIMITATIONS,
-        keyid=keyid,
-        payload_sha256=payload_sha256,
-    )
+    return environment
 
 
 def _moment(text: str) -> str:
@@ -139,7 +163,8 @@ def _assumptions(statement: CapacityStatement, policies: tuple[Policy, ...]) -> 
     return list(seen.values())
 
 
-def _policy(policy: Policy, statement: CapacityStatement) -> dict[str, Any]:
+def policy_rows(policy: Policy, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Return a policy and its verdicts in both languages, as pages show them."""
     draft = policy.document.status == "draft"
     table = reasons()
     titles = {condition.condition: condition for condition in policy.judged}
@@ -153,17 +178,33 @@ def _policy(policy: Policy, statement: CapacityStatement) -> dict[str, Any]:
                 "zh": titles[v.condition].title.zh,
                 "en": titles[v.condition].title.en,
                 "clause": v.clause,
-                "lines": [f"{BASES[b.basis]} {line}" for b, line in zip(v.bases, bases_lines(v), strict=False)],
+                "lines": [
+                    *_growth_rows(v),
+                    *(f"{BASES[b.basis]} {line}" for b, line in zip(v.bases, bases_lines(v), strict=False)),
+                    *(f"{MISSING_ZH[v.missing_at_most_mflop_s is None]} {line}" for line in missing_lines(v)),
+                ],
                 "verdict": v.verdict,
                 "verdict_zh": VERDICTS[v.verdict]["zh"],
                 "verdict_en": VERDICTS[v.verdict]["en"],
                 "reason": v.reason,
                 "reason_zh": table[v.reason].zh if v.reason in table else "",
             }
-            for v in statement.verdicts
+            for v in verdicts
             if v.policy == policy.policy
         ],
     }
+
+
+def _growth_rows(verdict: Verdict) -> list[str]:
+    """Return what stands beside "newly added", in both languages."""
+    if (growth := verdict.growth) is None:
+        return []
+    net = "未知 not known" if growth.net_mflop_s is None else net_text(growth)
+    return [
+        f"存量清单 baseline: {growth.baseline_devices} 台 device(s)，仍在 still there {growth.still_present_devices}",
+        f"新增 new: {growth.new_devices} 台 device(s)，可核验下限 certified {rate_text(growth.newly_added_mflop_s)}",
+        f"净增 net growth: {net_devices(growth):+} 台 device(s)，可核验下限 certified {net}",
+    ]
 
 
 def _steps(statement: CapacityStatement) -> list[dict[str, str]]:

@@ -67,9 +67,10 @@ def recompute(
     baseline = open_baseline(request.baseline, statement.centre, trust, at, dated)
     if statement.baseline_sha256 != (baseline.payload_sha256 if baseline else None):
         wanted = statement.baseline_sha256
+        given = "no baseline was given" if baseline is None else "the one given is another"
         raise RefusedError(
             "baseline-differs",
-            f"binds the baseline {wanted[:16]}…" if wanted else "binds no baseline",
+            f"binds the baseline {wanted[:16]}…, and {given}" if wanted else "binds no baseline, and one was given",
             where=where,
             fix="give that file with --baseline" if wanted else "leave --baseline out",
         )
@@ -129,6 +130,7 @@ def scope_of(
         accept_with_witness=accepted_with_witness(policies),
         existing=identities_of(baseline.predicate) if baseline else frozenset(),
         enrolled_only=enrolled_only(policies),
+        closing=statement.closing,
     )
 
 

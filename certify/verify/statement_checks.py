@@ -17,6 +17,7 @@ from certify.policy.released import policy_of, ratings_of, withdrawn
 from certify.statement.age import check_age, check_validity
 from certify.statement.build import CapacityStatement, ClassLine, PoolLine, ShownLine, StepLine
 from certify.statement.campaign import check_campaign, check_policies
+from certify.statement.closing import check_closing
 from certify.trust.trusted_set import skewed
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def check_contents(statement: CapacityStatement, root: str, policies: tuple[Poli
         raise RefusedError(*problem, where=where)
     check_campaign(statement.campaign, statement.centre, statement.starts_at, issue.issued_at)
     check_policies(statement.campaign, policies)
+    check_closing(statement.closing, statement.campaign, statement.campaign_sha256, statement.starts_at, where)
     if {verdict.policy for verdict in statement.verdicts} != {policy.policy for policy in policies}:
         raise RefusedError("verdict-differs", "gives verdicts of other policies than it names", where=where)
     if not statement.measured_from <= statement.measured_until <= issue.issued_at:
@@ -134,6 +136,8 @@ def _sums_problems(statement: CapacityStatement) -> Iterator[str]:
         if _added(_under_limits(statement, shown)) != (shown.shown.devices, shown.shown.certified_mflop_s):
             yield f"the figures of pool {shown.pool} under their limits are not those that are shown"
     for of_class in statement.classes:
+        if not of_class.nodes_missing and of_class.missing_at_most_mflop_s != 0:
+            yield f"no node of class {of_class.pool_class} is missing, and it says what missing nodes could add"
         parts = [one for pool in statement.pools if pool.pool_class == of_class.pool_class for one in pool.steps]
         for step in {one.step for one in (*parts, *of_class.steps)}:
             if _added(parts, step) != _added(of_class.steps, step):

@@ -288,7 +288,7 @@ def _verify(request: Request, anchor: Anchor, report: Report, progress: Callable
         from certify.statement.claim import Holdings
         from certify.verify.recompute import recompute
 
-        holdings = Holdings(statement.centre) if request.others else None
+        holdings = Holdings(statement.places) if request.others else None
         examined = recompute(request, statement, policies, trust, at, progress, holdings, report.dated)
         report.self_asserted = sum(seen.self_asserted for seen in examined.seen)
         report.signers_of_records = len({seen.signer for seen in examined.seen})

@@ -268,7 +268,7 @@ def cut(path: Path) -> None:
 
 def flipped(path: Path) -> None:
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[len(data) // 2] ^= 0x80  # no text any more: another name of a node would be as good as the first
     path.write_bytes(bytes(data))
 
 
@@ -315,6 +315,8 @@ def test_damaged_files_of_a_campaign(laid: Laid, command: str, name: str, thinne
         answer = petaseal(*commanding(laid, command))
         assert answer.code, (damage, command)
         assert answer.status in (1, 2)
+        if command == "abort":  # it ends what it can all the same, and says what it could not read
+            laid.folder.abort_file.unlink()
         assert visible(place) == before, (damage, command)
         if path.is_symlink() or not path.is_dir():
             path.unlink(missing_ok=True)
@@ -347,6 +349,10 @@ def test_a_launch_file_that_is_damaged(laid: Laid, command: str) -> None:
 @pytest.mark.parametrize("command", OF_DIR)
 def test_a_roster_of_another_campaign(laid: Laid, command: str) -> None:
     edit_json(laid.folder.roster_file, campaign_sha256="0" * 64)
+    if command == "abort":  # the jobs are named by the signed campaign
+        assert petaseal(*commanding(laid, command)).code == "campaign-differs"
+        assert laid.folder.aborted()
+        return
     refuses(laid.folder.root.parent, "campaign-differs", *commanding(laid, command), status=1)
 
 
@@ -407,7 +413,7 @@ def test_a_full_disk(laid: Laid, command: str) -> None:
             check=False,
         )
         if answer.returncode == 0:  # it wrote less than that
-            assert left
+            assert left or command == "abort"
             break
         found = Answer(answer.returncode, answer.stdout, answer.stderr)
         assert found.status in (1, 2)

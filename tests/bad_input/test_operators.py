@@ -58,7 +58,7 @@ def test_a_centre_file_says_what_to_do(place: Path) -> None:
         if kind != "str":
             assert checked(place, pooled(value)) == f"Expected `str`, got `{kind}` {quote}"
     words = "Expected lower-case letters and digits, and . _ - between them (at most 63)"
-    assert checked(place, pooled("[N1]")) == f"{words} - {at} [config-invalid]\n"
+    assert checked(place, pooled("[n/1]")) == f"{words} - {at} [config-invalid]\n"
     assert "(line 2, column 1) [yaml-invalid]" in checked(place, b"a: [\n")
 
 
@@ -102,7 +102,7 @@ def test_a_name_that_is_not_utf8_is_shown_by_its_bytes(place: Path) -> None:
         *("--campaign", centre.campaign, "--out", name),
     )
     assert (made.status, made.err) == (0, "")
-    assert made.out.endswith(f"written to {place}/\\xd6\\xd0\n")
+    assert f"written to {place}/\\xd6\\xd0\n" in made.out
 
 
 def test_a_member_of_a_package_bears_the_name_of_the_package(place: Path) -> None:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 import certify.samples.table
 from bench.profile import load_profile
-from bench.record import NodeRecord, Window, digest
+from bench.record import Campaign, NodeRecord, Window, digest
 from certify.documents.caps import CAPS
 from certify.keys.files import load_private
 from tests.bad_input.command import petaseal
@@ -703,9 +703,10 @@ def test_a_profile_that_bears_an_installed_name_or_is_nobodys(place: Path) -> No
     assert "NOT CHECKED: the profile our-own" in answer.out
 
 
-def write_campaign(centre: Measured, campaign: object) -> None:
+def write_campaign(centre: Measured, campaign: Campaign) -> None:
     from certify.documents.kinds import make_document
 
+    centre.close(campaign)
     centre.campaign.write_bytes(sealed(make_document("campaign", campaign), load_private(centre.key)))
 
 

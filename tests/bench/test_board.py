@@ -14,9 +14,13 @@ from rich.console import Console
 
 from bench.campaign import show
 from bench.campaign.board import OVER, PLACES, Overview, Place, overview, place_of, silent_ns
+from bench.campaign.running import sums_of
+from bench.record import ExpectedPool
 from bench.record.folder import Facts, Published, State, Status, Sums, Target
+from bench.record.judged import Explained
 from tests.bench.campaigns import SECOND_NS, at, campaign_of, done, node_id, pool_of, roster_of, told
 from tests.bench.fleet import BEGIN_NS
+from tests.certify.measured import simulated
 
 STARTS = Published(at(100), at(85), 4)
 STATES: tuple[State, ...] = get_args(State)
@@ -35,6 +39,27 @@ def view_of(
     told_by = known if isinstance(known, dict) else {status.node_id: status for status in known}
     now = BEGIN_NS + int(second * SECOND_NS)
     return overview(roster_of(campaign, **roster), campaign, published, told_by, lost, now)
+
+
+def phase_of(second: float, *known: Status, **more: Any) -> str:
+    """Return the phase of a campaign of two nodes that has not started."""
+    campaign = campaign_of(2)
+    told_by = {status.node_id: status for status in known}
+    now = BEGIN_NS + int(second * SECOND_NS)
+    return overview(roster_of(campaign), campaign, more.pop("published", None), told_by, (), now, **more).phase
+
+
+def test_what_is_over_says_so_and_how() -> None:
+    assert phase_of(10, waiting=("pool main: job 7 waits",)) == "waiting in the engine's queue"
+    assert phase_of(10, told(0, "ready")) == "waiting for all nodes to be ready"
+    assert phase_of(3601, told(0, "ready")) == f"is over: it was to start until {at(3600)}, and did not"
+    assert phase_of(10, told(0, "aborted"), ended="it was aborted") == "is over: it was aborted"
+    late = {"published": STARTS}
+    assert phase_of(90, told(0, "ready"), ended="it was aborted", **late) == "is over: it was aborted"
+    told_of_one = "is over: every node that took part has ended; 1 of 2 never reported"
+    assert phase_of(600, done(0, 10**6), **late) == told_of_one
+    assert phase_of(600, told(0, "concluding"), **late) == "windows are over; records are being written"
+    assert phase_of(600, done(0, 10**6), told(1, "failed"), **late) == "is over: every node has ended"
 
 
 # --- places ---
@@ -58,7 +83,7 @@ def view_of(
     ],
 )
 def test_places(status: Status | None, lost: bool, place: Place) -> None:
-    assert place_of(status, lost, "fp16") == place
+    assert place_of(status, lost, ("fp16",)) == place
 
 
 @given(st.lists(st.tuples(st.sampled_from([None, *STATES]), st.booleans()), min_size=1, max_size=12))
@@ -239,3 +264,34 @@ def test_where_nobody_looks_a_launch_says_each_phase_once(capsys: pytest.Capture
         live.show(view_of(1, []))
         live.remark("nothing")
     assert capsys.readouterr().err == ""
+
+
+def test_a_mixed_node_adds_to_the_classes_of_all_its_pools() -> None:
+    campaign = campaign_of(2, pools=["ai"] * 2)
+    hpc = pool_of("hpc", pool_class="supercomputing", workload="fp64")
+    roster = roster_of(campaign, (pool_of("ai"), hpc))
+    roster = replace(roster, nodes=(replace(roster.nodes[0], also=("hpc",)), roster.nodes[1]))
+    sums = {"fp16": Sums(2, 700, 0, 0), "fp64": Sums(1, 60, 0, 0)}
+    known = {node_id(0): replace(done(0, 0), sums=sums), node_id(1): replace(done(1, 0), sums=sums)}
+    view = overview(roster, campaign, STARTS, known, frozenset(), BEGIN_NS + 200 * SECOND_NS)
+    assert view.certified_mflop_s == {"intelligent": 1400, "supercomputing": 60}  # the second one's are shown only
+    known = {node_id(0): replace(known[node_id(0)], sums={"fp16": Sums(0, 0, 0, 2), "fp64": Sums(1, 60, 0, 0)})}
+    view = overview(roster, campaign, STARTS, known, frozenset(), BEGIN_NS + 200 * SECOND_NS)
+    assert view.nodes[0].place == "done"
+
+
+def test_a_mixed_node_sums_what_counts_in_the_pool_of_each_device() -> None:
+    record = simulated(3, "smoke", ("fp16", "fp64")).record
+    figures = {(one.device, str(m.workload)): one for m in record.measurements for one in m.figures()}
+    judged = {key: Explained({}, "silicon", None, None) for key in figures}
+    campaign = campaign_of(1, pools=["ai"])
+    devices = {"ai": ("fake:0",), "hpc": ("fake:1",)}
+    pools = tuple(ExpectedPool(pool=name, devices=own, workloads=("fp16", "fp64")) for name, own in devices.items())
+    campaign = replace(campaign, pools=pools, nodes=(replace(campaign.nodes[0], also=("hpc",)),))
+    roster = roster_of(campaign, (pool_of("ai"), pool_of("hpc", pool_class="supercomputing", workload="fp64")))
+    node = replace(roster.nodes[0], also=("hpc",))
+    sums = sums_of(record, judged, campaign, node, roster)
+    assert sums == {
+        name: Sums(1, figures[device, name].certified_mflop_s, 0, 0)
+        for device, name in (("fake:0", "fp16"), ("fake:1", "fp64"))
+    }

@@ -238,3 +238,7 @@ def test_a_status_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         Folder(tmp_path).write_status(done(0, 1))
     assert caught.value.code == "output-not-writable"
+
+
+def test_a_command_on_a_folder_can_be_pasted() -> None:
+    assert Folder(Path("/lustre/two words/c1")).command("collect") == "petaseal campaign collect '/lustre/two words/c1'"

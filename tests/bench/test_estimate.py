@@ -11,17 +11,18 @@ from msgspec.structs import replace
 
 import bench.campaign.preflight
 from bench.campaign.estimate import CONCLUDE_NS, HOST_MW, PREPARE_NS, Estimate, Load, estimate, estimate_of
-from bench.campaign.preflight import NEEDED_BYTES, fleet_problems, look, twins, with_identities
+from bench.campaign.preflight import fleet_problems, look, seen, twins, with_identities
 from bench.campaign.show import show_check
 from bench.devices import select_devices
 from bench.devices.base import Faulty
 from bench.profile import load_profile
-from bench.record import ExpectedPool, NodeClock
+from bench.record import ExpectedPool, NodeClock, Profile
 from bench.record.folder import Facts, alike
 from bench.record.windows import named_workloads, windows
 from tests.bench.campaigns import FP16, SECOND_NS, campaign_of, node_id, pool_of, roster_of
 
 STANDARD = load_profile("standard")
+NEEDED_BYTES = 2 * 10**6
 
 
 def estimated(nodes: int = 4, ramp_s: float = 0, **pool: Any) -> Estimate:
@@ -79,12 +80,29 @@ def test_pools_add_up() -> None:
 
 def test_duration_covers_everything_and_load_is_a_part_of_it() -> None:
     campaign = campaign_of(2, 30, STANDARD)
-    found = estimate(campaign, STANDARD, roster_of(campaign))
+    found = estimate(campaign, STANDARD, roster_of(campaign, (pool_of(device="all"),)))
     assert campaign.closes_ns == windows(STANDARD, FP16, 30 * SECOND_NS)[-1].closes_ns
     assert found.duration_ns >= PREPARE_NS + campaign.closes_ns + CONCLUDE_NS
     assert 0 < found.load_ns < found.duration_ns
-    without = estimate(campaign_of(2, 0, STANDARD), STANDARD, roster_of(campaign))
+    without = estimate(campaign_of(2, 0, STANDARD), STANDARD, roster_of(campaign, (pool_of(device="all"),)))
     assert found.duration_ns - without.duration_ns == 30 * SECOND_NS * len(campaign.windows)
+
+
+def test_simulated_devices_and_cpus_of_a_smoke_campaign_prepare_in_seconds() -> None:
+    smoke = load_profile("smoke")
+    campaign = campaign_of(2)
+
+    def lasts(device: str, profile: Profile = smoke, lead_s: int = 15) -> float:
+        own = replace(campaign, windows=windows(profile, FP16, 0))
+        taken = estimate(own, profile, roster_of(own, (pool_of(device=device),)), lead_ns=lead_s * SECOND_NS)
+        return taken.duration_ns / SECOND_NS
+
+    window_s = (smoke.warmup_ns + smoke.window_ns + smoke.guard_ns) / SECOND_NS
+    assert lasts("fake:2") == pytest.approx(window_s + 25)
+    assert lasts("fake:2", lead_s=3) == pytest.approx(window_s + 13)
+    assert lasts("cpu") == pytest.approx(window_s + 28)
+    assert lasts("all") > lasts("cpu") + 60
+    assert lasts("cpu", STANDARD) == lasts("all", STANDARD)  # its shapes are large there
 
 
 # --- what a certification of eight cards costs (facts of 8 x H200) ---
@@ -153,7 +171,7 @@ def clock(uncertainty_ns: int | None) -> NodeClock:
 
 
 def looked(folder: Path, uncertainty_ns: int | None = 1000, **pool: Any) -> Facts:
-    return look(select_devices("fake:2"), pool_of(**pool), folder, clock(uncertainty_ns))
+    return look(select_devices("fake:2"), pool_of(**pool), folder, clock(uncertainty_ns), NEEDED_BYTES)
 
 
 def test_a_node_in_order(tmp_path: Path) -> None:
@@ -169,7 +187,7 @@ def test_a_node_in_order(tmp_path: Path) -> None:
 def test_a_lost_device_is_said_of_its_node_and_is_no_model_of_it(tmp_path: Path) -> None:
     sound, other = select_devices("fake:2")
     lost = Faulty(replace(other.model, model="unknown"), other.device, "device-lost", "has fallen off the bus")
-    facts = look([sound, lost], pool_of(), tmp_path, clock(1000))
+    facts = look([sound, lost], pool_of(), tmp_path, clock(1000), NEEDED_BYTES)
     assert facts.problems == ("fake:1: has fallen off the bus (device-lost)",)
     assert facts.models == (f"{sound.model.vendor} {sound.model.model}",)
     assert [found.names for found in facts.found] == [("fake:0",)]
@@ -234,6 +252,31 @@ def test_what_is_not_uniform(changes: dict[str, Any], sentence: str) -> None:
     assert fleet_problems(facts, roster_of(campaign_of(5))) == [sentence]
 
 
+def test_mixed_nodes_are_like_each_other_and_not_like_the_rest_of_their_pool() -> None:
+    roster = roster_of(campaign_of(5, pools=["ai"] * 5), (pool_of("ai"), pool_of("hpc")))
+    roster = replace(roster, nodes=tuple(replace(n, also=("hpc",)) for n in roster.nodes[:2]) + roster.nodes[2:])
+    mixed = replace(FACTS, devices=3, models=("nvidia H200", "petaseal CPU"))
+    facts = {node_id(i): mixed if i < 2 else FACTS for i in range(5)}
+    assert fleet_problems(facts, roster) == []
+    assert [line for line in seen(facts, roster) if "pool" in line] == [
+        "pool ai+hpc: 2 nodes with 6 devices (nvidia H200, petaseal CPU), driver 570.86",
+        "pool ai: 3 nodes with 6 devices (nvidia H200), driver 570.86",
+    ]
+    (said,) = fleet_problems(facts | {node_id(1): replace(mixed, devices=2)}, roster)
+    assert said == "pool ai+hpc has different numbers of devices: mostly 3; n1: 2"
+
+
+def test_of_nodes_alike_the_first_by_name_is_called_the_worst() -> None:
+    """Ids are drawn anew in each campaign, and what is said of the same nodes is the same."""
+    roster = roster_of(campaign_of(3))
+    roster = replace(roster, nodes=tuple(replace(n, name=name) for n, name in zip(roster.nodes, "cab", strict=True)))
+    facts = {node_id(i): replace(FACTS, disk_free_bytes=10**12 - i) for i in range(3)}
+    assert seen(facts, roster)[-2:] == [
+        "clocks: 3 known, the worst within 0.001 ms (a, by chrony)",
+        "disk: at least 1000.0 GB free in the campaign's folder (a)",
+    ]
+
+
 def test_nodes_that_share_a_machine_or_a_device() -> None:
     own = {
         node_id(i): replace(FACTS, device_ids={f"d{i}": "uuid of cuda:0"}, machine_ids={f"m{i}": "machine id"})
@@ -279,7 +322,7 @@ def test_what_a_node_tells_of_its_identities_is_of_one_campaign(monkeypatch: pyt
 def test_one_problem_of_many_nodes_is_one_sentence() -> None:
     bad = replace(FACTS, problems=("has no time",))
     facts = {node_id(i): bad if i < 5 else FACTS for i in range(8)}
-    assert fleet_problems(facts, roster_of(campaign_of(8))) == ["n0, n1, n2 and 2 more has no time"]
+    assert fleet_problems(facts, roster_of(campaign_of(8))) == ["n0, n1, n2 and 2 more: has no time"]
 
 
 def test_pools_may_differ_from_each_other() -> None:
@@ -289,5 +332,21 @@ def test_pools_may_differ_from_each_other() -> None:
 
 
 def test_what_a_check_shows() -> None:
-    assert show_check([], 3, 3) == ["3 of 3 nodes told of themselves", "  no problem was found"]
-    assert show_check(["n0 is slow"], 2, 3) == ["2 of 3 nodes told of themselves", "  n0 is slow"]
+    assert show_check([], [], 3, 3) == ["3 of 3 nodes told of themselves", "  no problem was found"]
+    shown = show_check(["n0 is slow"], ["disk: plenty"], 2, 3)
+    assert shown == ["2 of 3 nodes told of themselves", "  disk: plenty", "  n0 is slow"]
+
+
+def test_a_check_says_what_it_saw() -> None:
+    roster = roster_of(campaign_of(3))
+    told = {
+        node_id(index): Facts(2, (f"NVIDIA {model}",), ("570.1",), "chrony", bound_ns, free, ())
+        for index, (model, bound_ns, free) in enumerate([("H200", 10, 3 * 10**9), ("H200", 2_500_000, 10**12)])
+    }
+    told[node_id(2)] = Facts(2, ("NVIDIA H100",), ("550.9",), "none", None, 10**12, ())
+    assert seen(told, roster) == [
+        "pool main: 3 nodes with 6 devices (NVIDIA H100, NVIDIA H200), driver 550.9, 570.1",
+        "clocks: 2 known, the worst within 2.500 ms (n1, by chrony)",
+        "disk: at least 3.0 GB free in the campaign's folder (n0)",
+    ]
+    assert seen({}, roster) == []

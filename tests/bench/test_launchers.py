@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,12 @@ import bench.launchers
 from bench.errors import InputError
 from bench.launchers import LAUNCHERS, launcher_names, load_launcher
 from bench.launchers.base import Gang, GangState
-from bench.launchers.slurm import SlurmLauncher, environment, hold_command, retry_command
+from bench.launchers.local import LocalLauncher
+from bench.launchers.logs import last_line, opened, read_end
+from bench.launchers.slurm import SlurmLauncher, hold_command, retry_command
 from bench.launchers.slurm_checks import check_form, check_nodes, offers
+from bench.launchers.slurm_commands import environment
+from bench.launchers.slurm_queue import OTHER_ACCOUNT, OTHER_PARTITION, explain
 from bench.launchers.slurm_words import (
     Reservation,
     Seen,
@@ -42,10 +47,13 @@ def a_gang(folder: Path = Path("/shared/campaign"), **changes: Any) -> Gang:
     return Gang(**{**fields, **changes})
 
 
+AT = "2026-03-01T08:00:00"
+
+
 def test_the_table_and_the_files_agree() -> None:
     files = {path.stem for path in Path(bench.launchers.__file__).parent.glob("*.py")}
     mentioned = {entry.partition(":")[0].rpartition(".")[2] for entry in LAUNCHERS.values()}
-    shared = {name for name in files if name.startswith(("slurm_", "kube_"))} | {"__init__", "base"}
+    shared = {name for name in files if name.startswith(("slurm_", "kube_"))} | {"__init__", "base", "logs"}
     assert files - shared == mentioned
     assert set(LAUNCHERS) <= set(launcher_names())
 
@@ -166,18 +174,64 @@ def test_the_leaf_switch_is_a_node_s_group() -> None:
     ("lines", "state"),
     [
         ("", GangState("absent")),
-        ("7|PENDING||Resources\n", GangState("queued", "7", "pending: Resources")),
-        ("7|RUNNING|n[1-3]|None\n", GangState("running", "7")),
-        ("7|RUNNING|n[1,3]|None\n", GangState("running", "7", None, ("n2",))),
-        ("7|COMPLETING|n3|None\n", GangState("running", "7", "completing")),
-        ("7|NODE_FAIL|n[1-3]|NodeDown\n", GangState("ended", "7", "node fail: NodeDown")),
-        ("9|CANCELLED||None\n10|CANCELLED||None\n", GangState("ended", "10", "cancelled")),
-        ("10|CANCELLED||None\n9|RUNNING|n[1-3]|None\n", GangState("running", "9")),
-        ("7|A_STATE_OF_A_LATER_SLURM|n[1-3]|None\n", GangState("ended", "7", "a state of a later slurm")),
+        (
+            f"7|PENDING||{AT}|2026-03-02T09:00:00|Resources\n",
+            GangState(
+                *("queued", "7", "pending: Resources", (), f"{AT}.000000Z"),
+                *("nodes that it asks for are in use by other jobs", None, "2026-03-02T09:00:00.000000Z"),
+            ),
+        ),
+        (
+            f"7|PENDING||{AT}|N/A|PartitionTimeLimit\n",
+            GangState(
+                *("queued", "7", "pending: PartitionTimeLimit", (), f"{AT}.000000Z"),
+                *("its partition does not allow so long a job", OTHER_PARTITION),
+            ),
+        ),
+        (f"7|RUNNING|n[1-3]|{AT}|{AT}|None\n", GangState("running", "7", since=f"{AT}.000000Z")),
+        ("7|RUNNING|n[1,3]|||None\n", GangState("running", "7", None, ("n2",))),
+        ("7|COMPLETING|n3|||None\n", GangState("running", "7", "completing")),
+        ("7|NODE_FAIL|n[1-3]|||NodeDown\n", GangState("ended", "7", "node fail: NodeDown")),
+        ("9|CANCELLED||||None\n10|CANCELLED||||None\n", GangState("ended", "10", "cancelled")),
+        ("10|CANCELLED||||None\n9|RUNNING|n[1-3]|||None\n", GangState("running", "9")),
+        ("7|A_STATE_OF_A_LATER_SLURM|n[1-3]|||None\n", GangState("ended", "7", "a state of a later slurm")),
     ],
 )
 def test_a_gang_is_found_among_the_jobs_of_its_name(lines: str, state: GangState) -> None:
     assert gang_state(lines, ("n1", "n2", "n3")) == state
+
+
+@pytest.mark.parametrize(
+    ("reason", "means", "advice"),
+    [
+        ("Priority", "jobs of higher priority wait before it", None),
+        ("ReqNodeNotAvail, UnavailableNodes:n3", "a node that it asks for is down, drained or reserved", None),
+        (
+            "ReqNodeNotAvail,_May_be_reserved_for_other_job",
+            "a node that it asks for is down, drained or reserved",
+            None,
+        ),
+        (
+            "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions",
+            "a node that it asks for is down, drained or reserved for another partition",
+            None,
+        ),
+        ("JobHeldUser", "its own user holds it", "let it go with: scontrol release 7"),
+        (
+            "launch failed requeued held",
+            "Slurm could not launch it, and holds it",
+            "let it go with: scontrol release 7",
+        ),
+        ("QOSMaxJobsPerUserLimit", "a limit of its quality of service (jobs) is reached", None),
+        ("AssocGrpGRES", "a limit of its account (gres) is reached", None),
+        ("QOSMaxNodePerJobLimit", "a limit of its quality of service (node) is reached", OTHER_ACCOUNT),
+        ("AssocMaxWallDurationPerJobLimit", "a limit of its account (wall duration) is reached", OTHER_ACCOUNT),
+        ("AReasonOfALaterSlurm", None, None),
+        ("", None, None),
+    ],
+)
+def test_a_reason_of_slurm_is_said_in_plain_words(reason: str, means: str | None, advice: str | None) -> None:
+    assert explain(reason, "7") == (means, advice)
 
 
 def test_reservations_are_read_with_their_nodes() -> None:
@@ -283,3 +337,30 @@ def test_a_silent_controller_is_told_from_a_refusal(
     with pytest.raises(InputError) as caught:
         SlurmLauncher().state(a_gang())
     assert caught.value.code == code
+
+
+# --- files that somebody else left among the logs ---
+
+
+def test_a_log_that_is_no_file_is_neither_waited_for_nor_followed(tmp_path: Path) -> None:
+    """A colleague's FIFO would stop the coordinator for ever, and a link to a private file would be quoted to all."""
+    secret = tmp_path / "secret"
+    secret.write_text("a private line\n")
+    (tmp_path / "link.log").symlink_to(secret)
+    os.mkfifo(tmp_path / "fifo.log")
+    (tmp_path / "folder.log").mkdir()
+    for name in ("link", "fifo", "folder", "missing"):
+        assert (read_end(tmp_path / f"{name}.log"), last_line(tmp_path / f"{name}.log")) == ("", "")
+    assert last_line(secret) == "a private line"
+    for name in ("link", "fifo", "folder"):
+        with pytest.raises(OSError, match=r"symbolic|No such device|directory"):
+            opened(tmp_path / f"{name}.log")
+    with opened(tmp_path / "new.log") as log:
+        log.write(b"a line")
+    assert (last_line(tmp_path / "new.log"), secret.read_text()) == ("a line", "a private line\n")
+
+
+def test_the_file_of_a_process_that_is_a_fifo_is_no_process(tmp_path: Path) -> None:
+    gang = a_gang(tmp_path, log_dir=tmp_path)
+    os.mkfifo(tmp_path / f"{gang.name}.{gang.nodes[0]}.pid")
+    assert LocalLauncher().state(gang).phase == "ended"  # what left such a file no longer runs

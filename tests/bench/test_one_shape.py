@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.campaign.coordinator import Coordinator, Plan
+from bench.campaign.coordinator import Coordinator
+from bench.campaign.plan import Plan
 from bench.clock import SystemClock
 from bench.profile import load_profile
 from bench.record import NodeRecord
-from bench.record.folder import Folder, survey
+from bench.record.folder import Folder
 from bench.scenario import SCENARIO_VARIABLE
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import parse_payload
@@ -64,8 +65,8 @@ def test_the_smallest_shape_is_run_by_all_and_a_late_node_that_cannot_is_refused
     remarks: list[str] = []
     of = (folder, campaign, load_profile(str(folder.profile)), roster, plan, None, SystemClock())
     first = Coordinator(*of, remark=remarks.append)
-    survey(folder, first.known, first.ids)
-    first.publish_shapes(first.nodes_in("prepared"))
+    first.nodes.survey()
+    first.publish_shapes(first.nodes.in_states("prepared"))
     nodes["a3"] = joining(folder, "a3")
     view = Coordinator(*of, remark=remarks.append).run()  # as if the first had been killed
     for name, process in nodes.items():

@@ -526,6 +526,16 @@ INDEX: dict[str, tuple[str, ...]] = {
         "statement.test_package:ATTACKS",
         "statement.test_package:FOLDERS",
     ),
+    "nodes and devices that are moved between pools": ("verify.test_pools:FORGED", "attacks:RECORDS"),
+    "devices that records leave out of a pool": (
+        "verify.test_pools:test_a_record_without_a_device_of_a_pool_that_its_node_is_in_leaves_the_node_missing_there",
+    ),
+    "clocks that differ, and closing documents of others": (
+        "judge.test_closing:test_the_record_of_a_node_whose_clock_differs_counts_nothing",
+        "verify.test_verifier:STATED",
+        "campaign.test_collect:LEFT",
+    ),
+    "rehearsals": ("campaign.test_rehearsal:test_no_verifier_and_no_registry_takes_a_rehearsal",),
     "extra and missing records": ("attacks:RECORDS", "verify.test_verifier:RECORDS"),
 }
 

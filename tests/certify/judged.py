@@ -24,7 +24,7 @@ from certify.policy.centre import Centre
 from certify.policy.policies import Policy, load_policy
 from certify.policy.ratings import Ratings, installed_ratings
 from certify.statement.build import Basis, CapacityStatement, Issue, build
-from tests.certify.measured import BEGIN_NS, centre_yaml
+from tests.certify.measured import BEGIN_NS, centre_yaml, test_closing
 
 ROOT = "00" * 32  # of a record set that is not looked at
 ISSUE = Issue(
@@ -70,6 +70,7 @@ def basis_of(
         accept=accepted_holds(policies),
         accept_with_witness=accepted_with_witness(policies),
         existing=identities_of(baseline) if baseline else frozenset(),
+        closing=None if campaign.self_issued else test_closing(campaign),
     )
     return Basis(scope, policies, digest(baseline) if baseline else None, len(baseline.devices) if baseline else 0)
 

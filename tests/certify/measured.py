@@ -14,19 +14,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from msgspec.structs import replace
 
 from bench.profile import load_profile
-from bench.record import Campaign, ExpectedNode, ExpectedPool, NodeRecord, Precision, Profile, digest
+from bench.record import Campaign, ExpectedNode, ExpectedPool, NodeClock, NodeRecord, Precision, Profile, digest, encode
+from bench.record.closing import Closing, Exchange, closing_of
+from bench.record.folder import CLOSING
 from bench.record.windows import windows
-from bench.units import DAY_NS, utc_text
+from bench.units import DAY_NS, utc_ns, utc_text
 from certify.documents import dsse
 from certify.documents.kinds import PAYLOAD_TYPE, make_document, spki_text
 from certify.keys.files import load_private, new_key, public_path
 from certify.keys.signers import PrivateKey, load_scheme
 from certify.policy import released
+from certify.policy.centre import Centre
 from certify.statement import issue
 from certify.verify import verifier as verify
 from tests.bench.fleet import Simulated, simulate_node, workloads_in
@@ -87,6 +91,12 @@ class Measured:
         }
         return verify.verify(verify.Request(**{**request, **changes}))
 
+    def close(self, campaign: Campaign, **changes: Any) -> None:
+        """Lay what closes a campaign beside the records; nothing closes one that a node issued for itself."""
+        (self.records / CLOSING).unlink(missing_ok=True)
+        if not campaign.self_issued:
+            (self.records / CLOSING).write_bytes(encode(replace(test_closing(campaign), **changes)) + b"\n")
+
     def record(self, index: int) -> Path:
         """Return the file of a node's record."""
         return self.records / f"{node_name(index)}.record.dsse.json"
@@ -130,7 +140,29 @@ def test_campaign(profile: Profile, precisions: tuple[Precision, ...], nodes: in
     )
 
 
+def test_closing(campaign: Campaign) -> Closing:
+    """Return what closes a campaign whose nodes' clocks are all right, at the earliest start; no shape was settled."""
+    t0_ns = utc_ns(campaign.starts_from)
+    asked_ns, published_ns = t0_ns - 20 * 10**9, t0_ns - 15 * 10**9
+    exchange = Exchange(asked_ns, asked_ns + 10**9 // 2, asked_ns + 2 * 10**9)
+    clock = NodeClock(source="chrony", uncertainty_ns=1_000_000)
+    exchanges = {node.node_id: exchange for node in campaign.nodes}
+    return closing_of(digest(campaign), campaign.starts_from, utc_text(published_ns), clock, exchanges, ())
+
+
+test_closing.__test__ = False  # type: ignore[attr-defined]
 test_campaign.__test__ = False  # type: ignore[attr-defined]
+
+
+def placed(campaign: Campaign, centre: Centre) -> Campaign:
+    """Return a campaign with its nodes in the pools of a centre, each of which measures what the campaign measures."""
+    names = tuple(str(window.workload) for window in campaign.windows)
+    nodes = [(node, [pool.pool for pool in centre.pools_of(node.node_id)]) for node in campaign.nodes]
+    return replace(
+        campaign,
+        pools=tuple(ExpectedPool(pool=one.pool, devices=one.devices, workloads=names) for one in centre.pools),
+        nodes=tuple(replace(node, pool=pool, also=tuple(also)) for node, (pool, *also) in nodes),
+    )
 
 
 @cache
@@ -155,7 +187,7 @@ def of_node(template: NodeRecord, index: int, campaign: Campaign, key: PrivateKe
         template,
         node_id=node_name(index),
         centre_id=campaign.centre_id,
-        pool="main",
+        pool=next((node.pool for node in campaign.nodes if node.node_id == node_name(index)), "main"),
         campaign_id=campaign.campaign_id,
         campaign_sha256=digest(campaign),
         signer_spki=spki_text(key.public),
@@ -202,14 +234,18 @@ def measured(
     profile: str = "standard",
     precisions: tuple[Precision, ...] = ("fp16", "fp64"),
     change: Callable[[int, NodeRecord], NodeRecord] = lambda index, record: record,
+    campaigned: Callable[[Campaign], Campaign] = lambda campaign: campaign,
     **centre: Any,
 ) -> Measured:
-    """Lay out a measured centre. `change` alters a node's record before it is signed."""
+    """Lay out a measured centre. `change` alters a record, and `campaigned` the campaign, before they are signed."""
     key_file = folder / "operator.pem"
     new_key(key_file, None)
     node_key = load_scheme("ed25519").generate()
     base = simulated(devices, profile, precisions)
     campaign = test_campaign(load_profile(profile), precisions, nodes)
+    if "pools" in centre:
+        campaign = placed(campaign, msgspec.convert(centre_yaml(**centre), Centre))
+    campaign = campaigned(campaign)
     samples = base.samples
     records = folder / "records"
     records.mkdir()
@@ -217,7 +253,9 @@ def measured(
         record = change(index, of_node(base.record, index, campaign, node_key))
         (records / f"{record.node_id}.record.dsse.json").write_bytes(seal_record(record, node_key, samples))
         (records / f"{record.node_id}.samples.csv.gz").write_bytes(samples)
+    found = Measured.at(folder)
+    found.close(campaign)
     sealed = dsse.seal(make_document("campaign", campaign), PAYLOAD_TYPE, [load_private(key_file)])
     (folder / "campaign.dsse.json").write_bytes(sealed)
     (folder / "centre.yaml").write_text(yaml.safe_dump(centre_yaml(**centre), allow_unicode=True))
-    return Measured.at(folder)
+    return found

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
-from bench.campaign.coordinator import Plan
 from bench.campaign.estimate import CONCLUDE_NS, Load, estimate_of
+from bench.campaign.plan import Plan
 from bench.clock import SimulatedClock
 from bench.devices.fake import Fake
 from bench.engine.assemble import NodeFacts, Shares, node_record, samples_gz
@@ -192,6 +192,8 @@ def certified(folder: Path, campaign: Campaign, key: PrivateKey, *runs: Run, **c
     (folder / "campaign.dsse.json").write_bytes(sealed)
     (folder / "centre.yaml").write_text(yaml.safe_dump(m.centre_yaml(**centre), allow_unicode=True))
     laid = m.Measured.at(folder)
+    started = runs[0].record.starts_at
+    laid.close(campaign, starts_at=started, published_at=started)
     statement = laid.certify().statement
     report = laid.verify(samples=folder / "records")
     assert report.refusal is None

@@ -16,7 +16,7 @@ from certify.policy.reasons import effect_of
 from certify.samples.table import SAMPLES_SUFFIX, bound_samples
 from tests.oracle.bounds import Interval, N, interval
 from tests.oracle.ceilings import Facts, Piece, rows_of
-from tests.oracle.ground import KEY_CODES, Added, Ground, Group, Part
+from tests.oracle.ground import GROUND_CODES, Added, Bounds, Ground, Group, Part
 from tests.oracle.judging import CODES, Case, judge
 from tests.oracle.observed import Observed, Watched, figures, observe, watched
 
@@ -95,6 +95,9 @@ def _foreign(record: NodeRecord, ground: Ground) -> Iterator[tuple[str, str]]:
             yield code, f"holds {mine}, and the statement {wanted}"
     if record.node_id not in ground.places:
         yield "node-not-expected", "is of a node that the campaign does not name"
+    elif moved := [device.device for device in record.devices if ground.misplaced(record.node_id, device.device)]:
+        code = "node-in-two-pools" if s.campaign.self_issued else "pool-differs"
+        yield code, f"holds {moved[0]}, which campaign and centre file have in different pools"
 
 
 def _observed(rows: dict[Key, Row], content: bytes, path: Path, ground: Ground) -> dict[Key, Row]:
@@ -131,6 +134,7 @@ class _Node:
         self.key_codes = ground.key_codes(self.record.node_id, sha256(b64decode(self.record.signer_spki)).hexdigest())
         if self.record.identities_replaced:
             self.key_codes += ("identities-replaced",)
+        self.key_codes += ground.clock_codes(self.record)
         campaign = ground.statement.campaign
         place = ground.places.get(self.record.node_id, 0)
         self.slot_ns = campaign.ramp_ns * place // len(campaign.nodes) if campaign.nodes else 0
@@ -139,6 +143,7 @@ class _Node:
         self.figures = {
             (name, row.measurement.workload): row.figure._replace(**_watched(row)) for (name, _), row in rows.items()
         }
+        self.bounds: dict[str, list[Bounds]] = {}
         self.failed = {(f.device, str(Workload(f.precision, f.choice))): f.code for f in self.record.failures}
 
     def audit(self) -> None:
@@ -153,9 +158,12 @@ class _Node:
                 self._compare(where, ["no-pool"], frozenset({"no-pool"}))
                 continue
             pools.add(pool.pool)
-            self._device(device, place, pool, where)
+            self.bounds.setdefault(pool.pool, []).append(self._device(device, place, pool, where))
+        for name in set(self.ground.expected_in(self.record.node_id)) - pools:
+            self.part.bare.setdefault(name, set()).add(self.record.node_id)
         for name in pools:
             self.part.nodes_in[name] += 1
+            self.part.machines.setdefault(name, []).append(self.bounds[name])
 
     def _rates(self, row: Row) -> Interval | None:
         m, f = row.measurement, row.figure
@@ -164,7 +172,7 @@ class _Node:
             return None
         return interval(2 * m.m * m.n * m.k * f.launches // 10**6, times)
 
-    def _device(self, device: Device, place: int, pool: Pool, where: str) -> None:
+    def _device(self, device: Device, place: int, pool: Pool, where: str) -> Bounds:
         part, ground = self.part, self.ground
         model = self.record.models[device.model]
         piece = Piece(device, model, self.models[device.model], None)
@@ -172,11 +180,11 @@ class _Node:
         existing = self._existing(device)
         part.existing += existing
         counted = ground.counting[pool.pool_class].workload
-        counts = False
+        counts, upper = False, None
         for row in (row for (name, _), row in self.rows.items() if name == device.device):
             case = self._case(row, device, place)
             codes, grade = judge(case)
-            codes = [*self.key_codes, *codes]
+            codes = [*self.key_codes, *ground.shape_codes(row.measurement, model), *codes]
             workload = row.measurement.workload
             part.findings.update((code, str(workload)) for code in codes)
             said: tuple[str, ...] = ()
@@ -184,7 +192,10 @@ class _Node:
                 holds = [code for code in codes if effect_of(code) == "hold"]
                 blocking = [code for code in codes if effect_of(code) == "void"]
                 blocking += [code for code in holds if code not in ground.accept]
-                said = self._compare(where, blocking, CODES | KEY_CODES)
+                rates = self.rates[device.device, str(workload)]
+                if rates is not None and not any(effect_of(code) == "void" for code in codes):
+                    upper = rates.upper_mflop_s
+                said = self._compare(where, blocking, CODES | GROUND_CODES)
                 counts = not blocking and not said
                 if counts:
                     self._count(pool, where, row, bool(holds), existing, piece)
@@ -196,10 +207,11 @@ class _Node:
             code = failed.get(str(counted), "untested")
             part.findings["untested", str(counted)] += code == "untested"
             self._compare(where, [code], frozenset({code}))
+        nominal = piece.nominal_mflop_s(counted.precision)
         if not counts:
-            nominal = piece.nominal_mflop_s(counted.precision)
             untested = Added(devices=1, nominal_mflop_s=nominal or 0, without_rating=nominal is None)
             part.sums.setdefault(Group(pool.pool, False, False, existing), Added()).add(untested)
+        return upper, nominal
 
     def _case(self, row: Row, device: Device, place: int) -> Case:
         ground, workload = self.ground, row.measurement.workload

@@ -8,9 +8,9 @@ from msgspec import structs
 
 from bench.record import GRADES, digest
 from certify.documents.merkle import record_root
-from certify.policy.centre import CLASSES
+from certify.policy.centre import CLASSES, Pool
 from certify.statement.build import Totals
-from tests.oracle.ground import KEY_CODES, Added, Ground, Group, Part
+from tests.oracle.ground import GROUND_CODES, Added, Ground, Group, Part
 from tests.oracle.judging import CODES
 
 FAILED = frozenset({"no-pool", "untested"})  # and the codes of failures, which the records name
@@ -68,6 +68,11 @@ def compare(part: Part, ground: Ground) -> Iterator[tuple[str, str, str]]:
     for line in s.classes:
         names = {pool.pool for pool in s.centre.pools if pool.pool_class == line.pool_class}
         yield from _totals(f"class {line.pool_class}", line.counted, line.existing, part, ground, names)
+        told_missing = line.nodes_missing, line.missing_at_most_mflop_s
+        made_missing = len(nodes_missing(ground, part, names)), missing_most(ground, part, names)
+        if told_missing != made_missing:
+            what = f"the statement says {told_missing}, its records give {made_missing}"
+            yield "sums-differ", f"class {line.pool_class}", f"nodes missing, and what they could add: {what}"
     if [line.pool_class for line in s.classes] != [
         name for name in CLASSES if any(pool.pool_class == name for pool in s.centre.pools)
     ] or [pool.pool for pool in s.pools] != [pool.pool for pool in s.centre.pools]:
@@ -133,22 +138,52 @@ def _bookkeeping(part: Part, ground: Ground) -> Iterator[tuple[str, str, str]]:
 def _findings(part: Part, ground: Ground) -> Iterator[tuple[str, str, str]]:
     told = {(f.code, f.workload): f.devices for f in ground.statement.findings}
     failed = {code for code, _ in part.findings} | FAILED
-    for code, workload in sorted({key for key in told if key[0] in CODES | KEY_CODES | failed} | set(part.findings)):
+    for code, workload in sorted({key for key in told if key[0] in CODES | GROUND_CODES | failed} | set(part.findings)):
         stated, made = told.get((code, workload), 0), part.findings[code, workload]
         if stated != made:
             what = f"the statement finds {code} on {stated} device(s), and its records on {made}"
             yield "findings-differ", f"workload {workload}", what
 
 
-def nodes_missing(ground: Ground, part: Part, pools: set[str]) -> int:
-    """Return how many expected nodes without a record, or left out, may have devices in some pools."""
+def nodes_missing(ground: Ground, part: Part, pools: set[str]) -> set[str]:
+    """Return the expected nodes without a record of a device in some pools, or left out, that may have some there."""
+    bare = {node for pool in pools for node in part.bare.get(pool, ())}
+    return bare | _without_record(ground, part, pools)
+
+
+def _without_record(ground: Ground, part: Part, pools: set[str]) -> set[str]:
     s = ground.statement
     there = set(part.nodes)
-    missing = [node.node_id for node in s.campaign.nodes if node.node_id not in there]
-    missing += [node.node_id for node in s.campaign.left_out]
-    mine = [pool.nodes for pool in s.centre.pools if pool.pool in pools]
-    if any(isinstance(nodes, str) for nodes in mine):
-        return len(missing)
-    own = {node for nodes in mine for node in nodes}
-    placed = {node for pool in s.centre.pools if not isinstance(pool.nodes, str) for node in pool.nodes}
-    return sum(node in own or node not in placed for node in missing)
+    missing = {node.node_id: {node.pool, *node.also} for node in s.campaign.nodes if node.node_id not in there}
+    missing |= {node.node_id: {node.pool} for node in s.campaign.left_out}
+    return {node for node, placed in missing.items() if pools & _possible(node, placed, s.centre.pools)}
+
+
+def _possible(node: str, placed: set[str], pools: tuple[Pool, ...]) -> set[str]:
+    """Return the pools that may have devices on a node that a campaign placed in some of them."""
+    taking = {p.pool: p.devices for p in pools if isinstance(p.nodes, str) or node in p.nodes}
+    home = placed & taking.keys()
+    if not home:
+        return set(taking) or {p.pool for p in pools}
+    claimed = [taking[name] for name in home]
+    free = {
+        name
+        for name, devices in taking.items()
+        if not isinstance(devices, str) and all(not isinstance(c, str) and not {*c} & {*devices} for c in claimed)
+    }
+    return home | free
+
+
+def missing_most(ground: Ground, part: Part, pools: set[str], basis: str | None = None) -> int | None:
+    """Return what those nodes could at most add, each as much as the largest node of its pool; None: nobody knows."""
+    whole = 0
+    for pool in pools:
+        if not (nodes := nodes_missing(ground, part, {pool})):
+            continue
+        machines = part.machines.get(pool, [])
+        devices = [device for machine in machines for device in machine]
+        if not devices or (None, None) in devices or (basis == "nominal" and any(n is None for _, n in devices)):
+            return None
+        largest = max(sum(max(upper or 0, nominal or 0) for upper, nominal in machine) for machine in machines)
+        whole += len(nodes) * largest
+    return whole if whole < 2**53 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import reduce
 from random import Random
 from typing import Any
 
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 from bench.profile import load_profile
 from certify.documents.kinds import Baseline, BaselineDevice
 from certify.judge.aggregate import Key, Sum, Tally
+from certify.judge.largest import NodeMost
 from certify.policy.centre import Bilingual
 from certify.policy.policies import Clause, Domestic, Policy, Share, Threshold, load_policy
 from certify.statement.build import CapacityStatement, build
@@ -97,6 +99,16 @@ def numbers(random: Random) -> dict[str, Any]:
     }
 
 
+def machines(random: Random) -> list[list[tuple[int | None, int | None]]]:
+    """Return the devices of some nodes of a pool: the upper bound of each one's figure, and its rating."""
+    rates = (0, P // 4, P // 2, P, 3 * P) if random.random() < 0.6 else (0, P // 50)
+    nothing = (None,) if random.random() < 0.1 else ()
+    return [
+        [(random.choice((*rates, None)), random.choice((*rates, *nothing))) for _ in range(random.randrange(1, 4))]
+        for _ in range(random.randrange(0 if random.random() < 0.2 else 1, 4))
+    ]
+
+
 def drawn(seed: int) -> tuple[CapacityStatement, Ground, Part]:
     """Return a statement made by the ordinary path, and what an audit would have added up to."""
     random = Random(seed)
@@ -119,6 +131,10 @@ def drawn(seed: int) -> tuple[CapacityStatement, Ground, Part]:
     there = {node_name(i) for i in range(nodes) if random.random() < 0.9}
     tally, part = Tally(node_ids=set(there)), Part(nodes=sorted(there), records=len(there))
     for pool in CLASSES:
+        part.machines[pool] = machines(random)
+        for machine in part.machines[pool]:
+            most = reduce(NodeMost.plus, (NodeMost.of_device(*device) for device in machine))
+            tally.largest[pool] = most.or_other(tally.largest.get(pool))
         workload = basis.scope.counting[CLASSES[pool]].workload
         for existing in (False, True) if has_baseline else (False,):
             for held in (False, True):

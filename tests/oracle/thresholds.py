@@ -10,7 +10,7 @@ from bench.record import GRADES
 from certify.policy.policies import Basis, Domestic, Policy, Share, Threshold
 from certify.policy.verdicts import Verdict
 from tests.oracle.ground import Added, Ground, Part
-from tests.oracle.sums import added, nodes_missing
+from tests.oracle.sums import added, missing_most, nodes_missing
 
 Answer = tuple[str, str | None]  # verdict and reason
 INSUFFICIENT = "insufficient_evidence"
@@ -21,10 +21,11 @@ class Span(NamedTuple):
 
     proven: int  # without what rests on accepted holds
     observed: int  # over all counted devices
-    counted_most: int | None  # over counted devices
-    most: int | None  # with the nominal rate of what is not counted
-    wary: int | None  # and with that of devices on accepted holds, where it is higher
-    why: str | None  # there is no bound
+    counted_most: int | None = None  # over counted devices
+    there: int | None = None  # with the nominal rate of what is not counted
+    most: int | None = None  # and with what missing nodes could add
+    wary: int | None = None  # and with the nominal rate of devices on accepted holds, where it is higher
+    why: str | None = None  # there is no bound
 
 
 class Line(NamedTuple):
@@ -44,6 +45,7 @@ class Judged(NamedTuple):
     pools: dict[str, Added]  # counted, by pool: the parts of the sum
     untested: Added
     lines: tuple[Line, ...]
+    missing: tuple[int, int | None]  # nodes, and what they could at most add
     answer: Answer
     stated: Verdict
 
@@ -54,10 +56,11 @@ class Judged(NamedTuple):
 
     @property
     def agrees(self) -> bool:
-        """Whether the statement says the same, on every basis."""
+        """Whether the statement says the same, on every basis, and of the nodes that are missing."""
         told = [(line.basis, line.observed_mflop_s, line.verdict, line.reason) for line in self.stated.bases]
         made = [(line.basis, line.span.observed, *line.answer) for line in self.lines]
-        return told == made and self.told == self.answer
+        missing = self.stated.nodes_missing, self.stated.missing_at_most_mflop_s
+        return told == made and self.told == self.answer and missing == self.missing
 
 
 def judged(ground: Ground, part: Part) -> Iterator[Judged]:
@@ -98,6 +101,7 @@ def _judge(condition: Threshold | Share, policy: Policy, told: Verdict, ground: 
         ("certified", "sustained", "nominal") if condition.basis == "unstated" else (condition.basis,)
     )
     lines = []
+    of = condition.of if isinstance(condition, Share) else ()
     for basis in bases:
         span, whole = _span(basis, names, ground, part, new and has_baseline), None
         if isinstance(condition, Threshold):
@@ -123,7 +127,9 @@ def _judge(condition: Threshold | Share, policy: Policy, told: Verdict, ground: 
     answers = {line.answer for line in lines}
     answer = lines[0].answer if len(answers) == 1 else (INSUFFICIENT, "basis-unstated")
     untested = added(part, lambda g: g.pool in names and not g.counted and not (new and has_baseline and g.existing))
-    return Judged(condition, policy, counted, untested, tuple(lines), answer, told)
+    compared = {p.pool for p in ground.statement.centre.pools if p.pool_class in (*condition.classes, *of)}
+    missing = len(nodes_missing(ground, part, compared)), missing_most(ground, part, compared)
+    return Judged(condition, policy, counted, untested, tuple(lines), missing, answer, told)
 
 
 def _blocked(policy: Policy, ground: Ground, part: Part, of_these: bool) -> str | None:
@@ -159,21 +165,16 @@ def _span(basis: Basis, pools: set[str], ground: Ground, part: Part, new_only: b
     observed_held, most_held = _ends(held, basis)
     observed = proven + observed_held
     if most_firm is None or most_held is None:
-        return Span(proven, observed, None, None, None, "upper-unbounded" if basis == "certified" else "rating-missing")
+        return Span(proven, observed, why="upper-unbounded" if basis == "certified" else "rating-missing")
     counted_most = most_firm + most_held
-    if nodes_missing(ground, part, pools):
-        return Span(proven, observed, counted_most, None, None, "nodes-missing")
-    if rest.without_rating:
-        return Span(proven, observed, counted_most, None, None, "rating-missing")
-    wary = most_firm + max(most_held, held.nominal_mflop_s) + rest.nominal_mflop_s
-    return Span(
-        proven,
-        observed,
-        counted_most,
-        counted_most + rest.nominal_mflop_s,
-        None if held.without_rating else wary,
-        None,
-    )
+    if missing_most(ground, part, pools) is None:
+        return Span(proven, observed, counted_most, why="nodes-missing")
+    missing = missing_most(ground, part, pools, basis)
+    if missing is None or rest.without_rating:
+        return Span(proven, observed, counted_most, why="rating-missing")
+    wary = most_firm + max(most_held, held.nominal_mflop_s) + rest.nominal_mflop_s + missing
+    there = counted_most + rest.nominal_mflop_s
+    return Span(proven, observed, counted_most, there, there + missing, None if held.without_rating else wary)
 
 
 def _ends(one: Added, basis: Basis) -> tuple[int, int | None]:
@@ -197,8 +198,11 @@ def _against(span: Span, condition: Threshold, ineligible: str | None) -> Answer
     if span.most is None:
         return INSUFFICIENT, ineligible or span.why
     if _reaches(span.most, sign, wanted):
-        inside = span.counted_most is not None and _reaches(span.counted_most, sign, wanted)
-        return INSUFFICIENT, ineligible or ("within-bounds" if inside else "untested-devices")
+        assert span.counted_most is not None
+        assert span.there is not None
+        inside, seen = (_reaches(value, sign, wanted) for value in (span.counted_most, span.there))
+        reason = "within-bounds" if inside else "untested-devices" if seen else "nodes-missing"
+        return INSUFFICIENT, ineligible or reason
     if span.wary is None or _reaches(span.wary, sign, wanted):
         return INSUFFICIENT, "depends-on-flagged"
     return "not_met", None
@@ -210,14 +214,15 @@ def _share(part: Span, rest: Span, condition: Share) -> Answer:
 
     if not part.observed + rest.observed:
         return INSUFFICIENT, "nothing-counted"
+    lowest = rest.wary is not None and reaches(part.proven, rest.wary)
+    highest = part.wary is None or reaches(part.wary, rest.proven)
+    if lowest or not highest:
+        return "met" if lowest else "not_met", None
     if part.most is None or rest.most is None:
         return INSUFFICIENT, part.why or rest.why
-    if part.wary is not None and rest.wary is not None:
-        if reaches(part.proven, rest.wary):
-            return "met", None
-        if not reaches(part.wary, rest.proven):
-            return "not_met", None
     if reaches(part.observed, rest.most) or not reaches(part.most, rest.observed):
         return INSUFFICIENT, "depends-on-flagged"
+    if part.most != part.there or rest.most != rest.there:
+        return INSUFFICIENT, "nodes-missing"
     exact = (part.most, rest.most) == (part.counted_most, rest.counted_most)
     return INSUFFICIENT, "within-bounds" if exact else "untested-devices"

@@ -145,7 +145,8 @@ STEPS: dict[str, Callable[[Path], None]] = {"bare": bare, "collect": collect, "c
 
 def refresher(root: Path) -> Callable[[], None]:
     """Return what one refresh of ``petaseal campaign status --json`` does, in a process that has begun."""
-    from bench.campaign.running import Open, follow
+    from bench.campaign.follow import follow
+    from bench.campaign.running import Open
     from bench.campaign.show import show_view
     from certify.commands.signing import Sealing
 

@@ -111,14 +111,24 @@ class Cluster:
 
     Args:
         folder: an empty folder with a short path that all users may enter (see `short_folder`).
-        nodes: how many.
+        nodes: how many, or their names.
         gpus: of each node; they are character devices that do nothing.
         slurmd_timeout_s: after which a node that does not answer is down.
+        partitions: further ones, each with its nodes.
     """
 
-    def __init__(self, folder: Path, nodes: int, gpus: int = 0, slurmd_timeout_s: int = 5) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        nodes: int | Sequence[str],
+        gpus: int = 0,
+        slurmd_timeout_s: int = 5,
+        partitions: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self.folder = folder
-        self.names = tuple(f"node{index}" for index in range(1, nodes + 1))
+        named = [f"node{index}" for index in range(1, nodes + 1)] if isinstance(nodes, int) else nodes
+        self.names = tuple(named)
+        self.partitions = dict(partitions or {})
         self.gpus = gpus
         self.slurmd_timeout_s = slurmd_timeout_s
         self.env = {"SLURM_CONF": str(folder / "slurm.conf")}
@@ -199,6 +209,13 @@ class Cluster:
         gate = self.folder / "gate" / name
         gate.touch() if hold else gate.unlink(missing_ok=True)
 
+    def hide(self, name: str, folder: Path, hidden: bool = True) -> None:
+        """Let a node see an empty folder of its own in the place of one that all share, or the shared one again."""
+        unshare = self.daemons[name].pid
+        (first,) = Path(f"/proc/{unshare}/task/{unshare}/children").read_text().split()
+        what = ("mount", "-t", "tmpfs", "tmpfs") if hidden else ("umount",)
+        subprocess.run(["nsenter", "--target", first, "--mount", *what, str(folder)], check=True)
+
     def state(self, name: str) -> str:
         """Return a node's state in Slurm's words, such as "idle" or "down*"."""
         return self.run("sinfo", "-h", "-p", "all", "-n", name, "-o", "%T").strip()
@@ -271,6 +288,8 @@ class Cluster:
             text += f"NodeName={name} {where} CPUs=2 RealMemory=4000{gres} State=UNKNOWN\n"
         text += "GresTypes=gpu\n" if self.gpus else ""
         text += "PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n"
+        for partition, members in self.partitions.items():
+            text += f"PartitionName={partition} Nodes={','.join(members)} MaxTime=INFINITE State=UP\n"
         return text + "PartitionName=short Nodes=ALL MaxTime=2 State=UP\n"
 
 

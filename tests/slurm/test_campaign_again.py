@@ -126,8 +126,8 @@ def test_a_check_finds_an_unknown_clock_and_another_number_of_devices(trial: Tri
     said = trial.run("check", "--on", "slurm")
     assert said.status == 1
     assert "4 of 4 nodes told of themselves" in said.out
-    assert f"{N2} its clock is not known to be synchronised" in said.out
-    assert f"{N3} has 3 devices, 2 are expected" in said.out
+    assert f"{N2}: its clock is not known to be synchronised" in said.out
+    assert f"{N3}: has 3 devices, 2 are expected" in said.out
     assert f"different numbers of devices: mostly 2; {N3}: 3" in said.out
     assert trial.folder().started() is None
     assert trial.jobs("RUNNING", "PENDING") == []

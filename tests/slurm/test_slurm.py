@@ -15,7 +15,8 @@ import pytest
 
 from bench.errors import InputError
 from bench.launchers.base import Gang
-from bench.launchers.slurm import SlurmLauncher, hold_command, start
+from bench.launchers.slurm import SlurmLauncher, hold_command
+from bench.launchers.slurm_commands import start
 from tests.slurm.cluster import Cluster, until
 from tests.slurm.conftest import STUBBORN, Try
 
@@ -105,7 +106,8 @@ def test_a_gang_survives_its_launcher_and_has_whole_nodes(
     cluster.set_environment("node3", {"PETASEAL_SCENARIO": "/shared/hangs.yaml"})
     submit_and_kill(attempt.gang)
     until(lambda: attempt.started() == ALL)
-    assert attempt.state()[0:1] + attempt.state()[2:] == ("running", None, ())
+    running = attempt.state()
+    assert (running.phase, running.reason, running.lost) == ("running", None, ())
     seen = {name: attempt.seen_by(name) for name in ALL}
     cluster.set_environment("node3", {})
     for name, environment in seen.items():

@@ -119,9 +119,12 @@ class Trial:
 
     def centre(self, nodes: str | list[str]) -> None:
         """Write the centre file with the nodes of its only pool, "all" for what the engine has."""
+        self.pools({"pool": "ai", "class": "intelligent", "nodes": nodes, "devices": "all"})
+
+    def pools(self, *pools: Mapping[str, Any]) -> None:
+        """Write the centre file with some pools."""
         centre = yaml.safe_load((Path(__file__).parents[2] / "configs/centres/demo.yaml").read_text())
-        pool = {"pool": "ai", "class": "intelligent", "nodes": nodes, "devices": "all"}
-        (self.root / "centre.yaml").write_text(yaml.safe_dump({**centre, "centre_id": "test", "pools": [pool]}))
+        (self.root / "centre.yaml").write_text(yaml.safe_dump({**centre, "centre_id": "test", "pools": list(pools)}))
 
     def folder(self, name: str = "c1") -> Folder:
         """Return a campaign's folder."""
@@ -156,6 +159,12 @@ class Trial:
         log = self.root / f"launch-{len(self.launches)}.log"
         own = ("--on", "slurm", "--lead", LEAD_S)
         self.launches.append(Launch(log, "campaign", "launch", self.root / name, *own, *more, env=self.env))
+        return self.launches[-1]
+
+    def checking(self, *more: object, name: str = "c1") -> Launch:
+        """Start the check command."""
+        log = self.root / f"launch-{len(self.launches)}.log"
+        self.launches.append(Launch(log, "campaign", "check", self.root / name, "--on", "slurm", *more, env=self.env))
         return self.launches[-1]
 
     def end_launches(self) -> None:

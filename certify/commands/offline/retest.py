@@ -86,10 +86,10 @@ def _read_before(folder: Path) -> _Before:
     statement = parse_payload("capacity-statement", envelope.payload, file).predicate
     payloads = [payload for _, payload in read]
     check_root(payloads if lines.exists() else sorted(payloads), statement, folder)
-    centre = statement.centre
+    places = statement.places
     return _Before(
         states,
-        lambda node_id, device: centre.pool_of(node_id, device) is not None,
+        lambda node_id, device: places.pool_of(node_id, device) is not None,
         ("who signed the statement, and whether it holds: petaseal verify says so",),
     )
 

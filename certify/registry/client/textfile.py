@@ -85,7 +85,7 @@ class Certified(Collector):
         left_out = {one.device for one in self._statement.not_counted if one.node_id == node_id}
         for measurement in self._record.measurements:
             for figure in measurement.figures():
-                if (pool := self._statement.centre.pool_of(node_id, figure.device)) is None:
+                if (pool := self._statement.places.pool_of(node_id, figure.device)) is None:
                     continue
                 workload = measurement.precision, measurement.choice
                 counted = workload == counting[pool.pool] and figure.device not in left_out

@@ -176,7 +176,7 @@ def _holdings(statement: CapacityStatement, parts: list[Any]) -> Holdings:
         else:
             by_kind[part.kind][part.value] = part.place
     claimed = {part.place for part in parts if part.claimed}
-    return Holdings.of(statement.centre, by_kind["device"], by_kind["parent"], claimed, by_kind["machine"], samples)
+    return Holdings.of(statement.places, by_kind["device"], by_kind["parent"], claimed, by_kind["machine"], samples)
 
 
 def _related(connection: Connection, mine: Claim, others: list[Claim]) -> Iterator[Alarm]:

@@ -113,7 +113,7 @@ def run(job: Job) -> Outcome:
     outcome = Outcome(None, None, report.level, report.payload_sha256, statement, report.signers, told)
     if job.records is None:
         return outcome
-    holdings = Holdings(statement.centre)
+    holdings = Holdings(statement.places)
     nodes = []
     for one in seen:
         holdings.see(Shown(one.payload_sha256, one.samples_sha256, one.node_id, one.signer, one.devices))

@@ -16,7 +16,7 @@ from bench.record import Choice, Grade, PoolClass, Precision
 from bench.units import MFLOP_PER_PFLOP
 from certify.documents.kinds import Level
 from certify.policy.centre import CLASSES, Bilingual
-from certify.policy.verdicts import Sums
+from certify.policy.evidence import Sums
 from certify.registry.api import (
     REACHED,
     CentreSummary,

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, or_
 from bench.units import utc_ns, utc_text
 from certify.documents.kinds import Level
 from certify.judge.ceilings import STEPS
-from certify.policy.verdicts import Sums
+from certify.policy.evidence import Sums
 from certify.registry.api import ClassCapacity, PoolCapacity, Rates, StepSum
 from certify.registry.state.model import (
     Contested,

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
 from typing import NamedTuple
 
 from bench.record import GRADES, PoolClass, Precision
 from certify.policy.centre import CLASSES
+from certify.policy.evidence import ClassEvidence, Evidence, Sums, Unrecorded
 from certify.policy.policies import Condition, Counting, Policy, Share, Threshold
-from certify.policy.verdicts import BasisVerdict, ClassEvidence, Evidence, Sums, evaluate, lies_within
+from certify.policy.verdicts import BasisVerdict, evaluate, lies_within
 from certify.registry.api import (
     ENDED,
     REACHED,
@@ -231,13 +233,13 @@ def _evidence(policy: Policy, lines: list[_Line]) -> dict[PoolClass, ClassEviden
 
 def _class_evidence(name: PoolClass, counting: Counting, lines: list[_Line]) -> ClassEvidence:
     clean, on_hold, untested = Sums(), Sums(), Sums()
-    missing: dict[str, int] = {}
+    missing: dict[str, Unrecorded] = {}
     for line in lines:
         pool = line.pool
         if pool.shown.pool_class != name or not (line.code is None or line.code in COULD_ADD):
             continue
         untested = untested.plus(pool.untested)
-        missing[pool.shown.statement] = sum(one.nodes_missing for one in line.head.classes if one.pool_class == name)
+        missing[pool.shown.statement] = _unrecorded(name, line.head)
         if line.code is not None:
             untested = untested.plus(_could_add(pool, counting))
             continue
@@ -246,7 +248,13 @@ def _class_evidence(name: PoolClass, counting: Counting, lines: list[_Line]) -> 
             on_hold = on_hold.plus(pool.counted)  # all of it: which devices are on hold is not in the sums
         else:
             clean = clean.plus(pool.counted)
-    return ClassEvidence(clean, on_hold, untested, sum(missing.values()))
+    return ClassEvidence(clean, on_hold, untested, reduce(Unrecorded.plus, missing.values(), Unrecorded()))
+
+
+def _unrecorded(name: PoolClass, head: Head) -> Unrecorded:
+    """Return how many nodes of one class a statement lacks records of; what they could add stands in no table."""
+    nodes = sum(one.nodes_missing for one in head.classes if one.pool_class == name)
+    return Unrecorded(unnamed=nodes, at_most_mflop_s=None if nodes else 0)
 
 
 def _could_add(pool: Pool, counting: Counting) -> Sums:

@@ -193,6 +193,26 @@ def test_a_companion_that_ends_its_process_takes_no_figure_with_it(
     assert children() == []
 
 
+BROKEN = """
+import bench.engine.session
+
+def libraries(self):
+    raise OSError(28, "No space left on device", "/scratch/cache/kernel.so")
+
+bench.engine.session.Session.libraries = libraries
+"""
+
+
+def test_a_worker_that_an_error_ends_says_which(scenario: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text(BROKEN)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    record, _ = measure_node(request("fake:1", "fp16"))
+    assert failed(record) == [("fake:0", "fp16", "device-failed")]
+    said = "the worker ended with status 1: <path>: No space left on device [OSError]"
+    assert record.failures[0].detail == said
+    assert children() == []
+
+
 def test_a_device_that_somebody_uses_is_refused_or_flagged_as_the_profile_says(scenario: Any) -> None:
     scenario(d0={"foreign_before": 2})
     record, _ = measure_node(request("fake:2", "fp16", profile=replace(SHORT, busy="refuse")))

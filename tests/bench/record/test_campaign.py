@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.profile import load_profile
-from bench.record import Campaign, ExpectedPool, Workload
+from bench.record import Campaign, ExpectedNode, ExpectedPool, Workload
 from bench.record.windows import windows
 from tests.bench.campaigns import campaign_of, node_id
 
@@ -43,3 +43,51 @@ def test_a_node_takes_part_in_the_windows_of_its_pool() -> None:
 def test_pools_and_windows_that_do_not_fit(pools: tuple[ExpectedPool, ...], problem: str) -> None:
     """A window that no pool has would put off the end of the campaign, and with it its age."""
     assert problem in (mixed(pools=pools).windows_problem() or "")
+
+
+# --- mixed nodes ---
+
+AI_CARDS, HPC_CARDS = replace(AI, devices=("cuda:0", "cuda:1")), replace(HPC, devices=("cuda:2",))
+SPLIT = ExpectedNode(node_id="both", pool="ai", also=("hpc",)), ExpectedNode(node_id="cards", pool="ai")
+
+
+def test_a_mixed_node_takes_part_in_the_windows_of_all_its_pools_and_the_others_in_their_own() -> None:
+    campaign = mixed(pools=(AI_CARDS, HPC_CARDS), nodes=SPLIT)
+    assert (campaign.windows_problem(), campaign.split_problem()) == (None, None)
+    assert campaign.windows_of("both") == campaign.windows
+    assert campaign.windows_of("cards") == campaign.windows[:1]
+
+
+def test_the_pool_of_a_device() -> None:
+    campaign = mixed(pools=(AI_CARDS, HPC_CARDS), nodes=SPLIT)
+    places = {
+        ("both", "cuda:0"): "ai",
+        ("both", "cuda:2"): "hpc",
+        ("both", "cuda:3"): None,
+        ("cards", "cuda:1"): "ai",
+        ("cards", "cuda:2"): None,  # the campaign names no pool for it
+        ("x", "cuda:0"): None,
+    }
+    assert {place: campaign.pool_of(*place) for place in places} == places
+    assert mixed().pool_of(node_id(1), "anything:7") == "hpc"
+
+
+@pytest.mark.parametrize(
+    ("pools", "also"),
+    [
+        ((AI, HPC_CARDS), ("hpc",)),
+        ((AI_CARDS, HPC), ("hpc",)),
+        ((AI_CARDS, replace(HPC_CARDS, devices=("cuda:1",))), ("hpc",)),
+        ((AI_CARDS, HPC_CARDS), ("ai",)),
+        ((AI_CARDS, HPC_CARDS), ("hpc", "hpc")),
+    ],
+    ids=["all and some", "some and all", "one in both", "its own again", "another twice"],
+)
+def test_pools_of_a_node_that_share_devices(pools: tuple[ExpectedPool, ...], also: tuple[str, ...]) -> None:
+    campaign = mixed(pools=pools, nodes=(ExpectedNode(node_id="both", pool="ai", also=also),))
+    assert "the node both in pools that share devices" in (campaign.split_problem() or "")
+
+
+def test_a_pool_of_which_nothing_is_said() -> None:
+    campaign = mixed(nodes=(ExpectedNode(node_id="both", pool="ai", also=("x",)),))
+    assert "what the pool x measures" in (campaign.windows_problem() or "")

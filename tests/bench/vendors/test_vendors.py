@@ -122,6 +122,40 @@ def test_a_tool_that_is_missing_or_cannot_run(
     with pytest.raises(InputError, match="cnmon is not on PATH") as error:
         backend.find(None)
     assert error.value.code == "device-tool-missing"
+    told = str(error.value)
+    assert f"is not on PATH ({os.environ['PATH']})" in told
+    assert "in a container let the device plug-in put it there: its option --cnmon-path" in told
+    assert "no device file is here (/dev/cambricon_dev[0-9]*, /dev/cambricon_ctl)" in told
+
+
+@pytest.mark.parametrize("tool", ["npu-smi", "cnmon", "hy-smi", "mx-smi"])
+def test_a_tool_that_a_pod_lacks_is_named_with_where_it_was_sought(
+    tool: str, tmp_path: Path, node: Callable[[Vendor], SmiBackend]
+) -> None:
+    (vendor,) = (vendor for vendor in VENDORS.values() if vendor.tool == tool)
+    backend = node(vendor)
+    (tmp_path / "bin" / tool).unlink()
+    with pytest.raises(InputError, match=tool) as error:
+        backend.find(None)
+    told = str(error.value)
+    assert os.environ["PATH"] in told
+    assert f"add {backend.folder} to PATH; in a container let" in told
+
+
+@pytest.mark.parametrize("number", ["-8005", "-8020"])
+@pytest.mark.parametrize("status", [0, 1])
+def test_what_npu_smi_means_by_a_number_is_said(
+    number: str, status: int, tmp_path: Path, node: Callable[[Vendor], SmiBackend]
+) -> None:
+    """Of a device of another container and of a missing group it says the same."""
+    backend = node(VENDORS["npu"])
+    script(tmp_path / "bin" / "npu-smi", f"echo 'DrvMngGetConsoleLogLevel failed. ret={number}'; exit {status}")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/davinci0").touch()
+    with pytest.raises(InputError, match=number) as error:
+        backend.find(None)
+    assert error.value.code == ("device-permission" if status == 0 else "device-tool-failed")
+    assert "belongs to another container, or this process is not in the group of its device files" in str(error.value)
 
 
 # Which devices may be used

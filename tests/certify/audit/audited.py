@@ -205,6 +205,7 @@ def scripted(folder: Path, scripts: Sequence[Mapping[str, Any]], profile: str = 
 def _concluded(found: Measured, campaign: Campaign, policies: tuple[str, ...] = ("guangzhou-2000p",)) -> Measured:
     sealed = dsse.seal(make_document("campaign", campaign), PAYLOAD_TYPE, [load_private(found.key)])
     found.campaign.write_bytes(sealed)
+    found.close(campaign)
     found.centre.write_text(yaml.safe_dump(centre_yaml(), allow_unicode=True))
     found.certify(policies=policies)
     return found

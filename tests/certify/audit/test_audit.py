@@ -146,6 +146,22 @@ def test_the_golden_statement() -> None:
     assert [str(issue) for issue in report.issues] == []
 
 
+def test_a_centre_with_a_missing_node_is_judged_alike_and_not_met(tmp_path: Path) -> None:
+    """From samples to verdicts, with one of three nodes lost: both rule books say what it could at most add."""
+    centre = audited(tmp_path, 3, 1, profile="certification")
+    for file in centre.records.glob(f"{node_name(1)}.*"):
+        file.unlink()
+    shutil.rmtree(tmp_path / "out")
+    centre.certify()
+    report = audit_of(centre)
+    assert [str(issue) for issue in report.issues] == []
+    part = oracle.judge(centre, report.statement, report.policies)
+    assert [str(issue) for issue in part.issues] == []
+    scale = next(one for one in report.statement.verdicts if one.condition == "scale-2000p")
+    assert (scale.verdict, scale.nodes_missing, scale.missing_at_most_mflop_s) == ("not_met", 1, 1_307_400_000)
+    assert "  missing    1 node without a record could add at most 1.307 PFLOPS" in describe.lines(report)
+
+
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     return audited(tmp_path_factory.mktemp("honest"), nodes=3)

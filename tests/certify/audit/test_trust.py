@@ -77,6 +77,7 @@ def write(centre: Measured, campaign: Campaign, sealed_by: Sequence[PrivateKey])
         record = of_node(base.record, index, campaign, key)
         record = replace(record, campaign=campaign if campaign.self_issued else None)
         centre.record(index).write_bytes(seal_record(record, key, base.samples))
+    centre.close(campaign)
     payload = make_document("campaign", campaign)
     centre.campaign.write_bytes(dsse.seal(payload, PAYLOAD_TYPE, [load_private(centre.key)]))
 

@@ -20,7 +20,7 @@ from certify.keys.signers import PrivateKey, load_scheme
 from certify.policy.policies import load_policy
 from certify.statement.records import RECORD_SUFFIX
 from tests.bench.fleet import Simulated, simulate_node
-from tests.certify.measured import Measured, centre_yaml, node_name, of_node, seal_record, test_campaign
+from tests.certify.measured import Measured, centre_yaml, node_name, of_node, seal_record, test_campaign, test_closing
 
 POLICY = "guangzhou-2000p"
 PROFILE = "smoke"
@@ -134,6 +134,7 @@ def lay(place: Path, nodes: int, measured: bool = True, started: bool = True, **
     laid = Laid(folder, key, nodes)
     if started:
         folder.publish(Published(campaign.starts_from, campaign.issued_at, nodes))
+        folder.closing_file.write_bytes(encode(test_closing(campaign)) + b"\n")
     if measured:
         laid.measure(*range(nodes))
     return laid

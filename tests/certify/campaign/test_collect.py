@@ -24,9 +24,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bench.errors import InputError, RefusedError
+from bench.errors import InputError, PetasealError, RefusedError
 from bench.record import NodeRecord, digest, encode
-from bench.record.folder import SHARDS, Folder, shard_of
+from bench.record.folder import CLOSING, SHARDS, Folder, shard_of
 from certify.campaign.collect import SAMPLES_SUFFIX, Collected, collect
 from certify.documents import dsse
 from certify.documents.kinds import PAYLOAD_TYPE, make_document, spki_text
@@ -52,7 +52,7 @@ from tests.certify.campaign.laid_campaign import (
     sealed_by_another,
     simulated,
 )
-from tests.certify.measured import DAY, node_name
+from tests.certify.measured import DAY, node_name, test_closing
 
 MOST = 8
 
@@ -390,7 +390,11 @@ def code_of(index: int, world: World, refused: list[int | None]) -> str:
     state, ready = told
     if state == "aborted":
         return "node-aborted"
-    if ready or state == "done" or (index in world.lost and state != "failed"):
+    if state == "done":
+        return "node-missing"
+    if state == "failed":
+        return "node-failed" if ready else "node-not-ready"
+    if ready or index in world.lost:
         return "node-lost"
     return "node-not-ready"
 
@@ -441,7 +445,7 @@ def check(world: World, laid: Laid) -> None:
     there = contents(laid.folder.collected)
     names = {f"{node_name(i)}{RECORD_SUFFIX}": content.data for i, content in expected.kept.items()}
     names |= {f"{node_name(i)}{SAMPLES_SUFFIX}": simulated(i).samples for i in expected.audited}
-    assert {name: data for name, data in there.items() if name != FILE} == names
+    assert {name: data for name, data in there.items() if name not in (FILE, CLOSING)} == names
     assert collected(laid) == result  # and nothing of the first time is in the way
     assert contents(laid.folder.collected) == there
     assert not [path for path in laid.folder.root.iterdir() if path.name.startswith(".collected")]
@@ -534,6 +538,7 @@ def test_a_record_that_somebody_replaced_under_a_key_of_his_own(tmp_path: Path) 
         dsse.seal(make_document("campaign", enrolled), PAYLOAD_TYPE, [load_private(laid.key)])
     )
     laid.folder.roster_file.write_bytes(encode(roster_of(enrolled)))
+    laid.folder.closing_file.write_bytes(encode(test_closing(enrolled)))
     thief = load_scheme("ed25519").generate()
 
     def record(index: int, key: PrivateKey) -> bytes:
@@ -552,6 +557,30 @@ def test_a_record_that_somebody_replaced_under_a_key_of_his_own(tmp_path: Path) 
     (honest / laid.record_file(1).name).write_bytes(record(1, node_key()))
     result = collect(laid.folder, [honest])
     assert (result.collected, result.enrolled, len(result.refused)) == (2, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("state", "ready", "code", "detail"),
+    [
+        ("failed", True, "node-failed", "/shared: No space left on device [OSError]"),
+        ("failed", False, "node-not-ready", "/shared: No space left on device [OSError]"),
+        ("aborted", True, "node-aborted", "/shared: No space left on device [OSError]"),
+        ("measuring", True, "node-lost", "last heard of at "),
+        ("done", True, "node-missing", "was done at "),
+    ],
+)
+def test_only_a_node_that_fell_silent_is_lost(tmp_path: Path, state: str, ready: bool, code: str, detail: str) -> None:
+    """What a node said of itself stands beside its code, whoever took it as lost."""
+    laid = lay(tmp_path, 2)
+    laid.record_file(1).unlink()
+    laid.tell(1, state, ready=ready, message="/shared: No space left on device [OSError]")
+    laid.lose(1)
+    collected = collect(laid.folder)
+    (absence,) = collected.absent
+    assert absence.code == code
+    assert str(absence.detail).startswith(detail)
+    assert any(f"{code} ({detail}" in line for line in collected.lines())
+    assert read_absences(laid.folder.collected, campaign_of(2)) == {node_name(1): code}
 
 
 # --- killed while it writes ---
@@ -685,3 +714,35 @@ def test_the_attendance_is_what_was_found(tmp_path: Path) -> None:
     ]
     assert result.lines()[0].startswith("2026-03: 1 of 3 records collected")
     assert any("n2" in line for line in result.lines())  # people know nodes by the engine's names
+
+
+# --- a closing document that somebody else left ---
+
+
+def foreign(laid: Laid) -> None:
+    laid.folder.closing_file.write_bytes(encode(replace(test_closing(campaign_of(1)), campaign_sha256="ab" * 32)))
+
+
+LEFT: dict[str, tuple[Callable[[Laid], object], str]] = {
+    "of another campaign": (foreign, "closing-differs"),
+    "a FIFO": (lambda laid: os.mkfifo(laid.folder.closing_file), "not-regular-file"),
+    "a link": (lambda laid: laid.folder.closing_file.symlink_to("/dev/zero"), "not-regular-file"),
+    "a hole of a terabyte": (lambda laid: os.truncate(laid.folder.closing_file, 10**12), "file-too-large"),
+    "too many brackets": (lambda laid: laid.folder.closing_file.write_text("[" * 10**6), "json-invalid"),
+}
+
+
+@pytest.mark.parametrize("how", LEFT)
+def test_a_closing_document_that_somebody_else_left_is_named_with_what_to_do(tmp_path: Path, how: str) -> None:
+    laid = lay(tmp_path, 1)
+    leave, expected = LEFT[how]
+    if "of" not in how:
+        laid.folder.closing_file.unlink()
+    leave(laid)
+    with pytest.raises(PetasealError, match="remove it, and no clock was compared") as caught:
+        collect(laid.folder)
+    assert (caught.value.code, caught.value.where) == (expected, str(laid.folder.closing_file))
+    laid.folder.closing_file.unlink()
+    assert collect(laid.folder).collected == 1
+    found = {finding.code for finding in laid.centre.certify().statement.findings}
+    assert {"clock-not-compared", "clock-differs"} & found == {"clock-not-compared"}

@@ -45,6 +45,7 @@ def laid(folder: Path, signer_of: dict[int, Any], enrolled: dict[int, str]) -> M
     nodes = tuple(ExpectedNode(node_id=m.node_name(i), pool="main", keyid=enrolled.get(i)) for i in range(3))
     campaign = replace(campaign, nodes=nodes)
     base.campaign.write_bytes(dsse.seal(make_document("campaign", campaign), PAYLOAD_TYPE, [load_private(base.key)]))
+    base.close(campaign)
     simulated = m.simulated(1, "standard", ("fp16",))
     for index in range(3):
         key = signer_of[index]

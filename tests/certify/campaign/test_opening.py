@@ -20,7 +20,7 @@ from bench.record import Campaign, digest
 from bench.record.folder import Folder
 from bench.units import utc_ns, utc_text
 from certify.campaign.opening import Opened, Opening, open_folder, reopen
-from certify.campaign.roster import Enlisted, Wishes, enlist, node_id_of
+from certify.campaign.roster import Enlisted, Wishes, discovered, enlist, node_id_of
 from certify.keys.files import load_private, new_key
 from certify.policy.centre import Pool, load_centre
 from certify.statement.baseline import empty_baseline, sign_baseline
@@ -34,8 +34,10 @@ COUNTED = {"intelligent": "fp16", "supercomputing": "fp64", "general": "fp32"}
 HOUR_NS = 3600 * 10**9
 
 
-def pool(name: str = "ai", nodes: Any = "all", kind: Any = "intelligent", devices: Any = "all") -> Pool:
-    return Pool(pool=name, pool_class=kind, nodes=nodes, devices=devices)
+def pool(
+    name: str = "ai", nodes: Any = "all", kind: Any = "intelligent", devices: Any = "all", partition: str | None = None
+) -> Pool:
+    return Pool(pool=name, pool_class=kind, nodes=nodes, devices=devices, partition=partition)
 
 
 def node(name: str, **changes: Any) -> EngineNode:
@@ -87,8 +89,11 @@ def test_pools_by_partition() -> None:
 
 
 def test_a_listed_pool_and_the_rest() -> None:
-    pools = pool("a", nodes=("gpu2",)), pool("b", devices=("cuda:0",))
+    pools = pool("a", nodes=("gpu2",), devices=("cuda:1",)), pool("b", devices=("cuda:0",))
     assert names(enlisted(*pools)) == {"a": ["gpu2"], "b": ["gpu1", "gpu10"]}
+    for order in (pools, pools[::-1]):  # the listed name is the id, whichever pool comes first
+        both = next(one for one in enlisted(*order).nodes if one.name == "gpu2")
+        assert (both.node_id, {both.pool, *both.also}) == ("gpu2", {"a", "b"})
 
 
 @pytest.mark.parametrize("key", ["gpu2", node_id_of("gpu2", SALT)])
@@ -96,6 +101,13 @@ def test_who_is_excluded_by_either_name(key: str) -> None:
     found = enlisted(exclude={key: "bad DIMM"})
     assert names(found) == {"ai": ["gpu1", "gpu10"]}
     assert [(one.name, one.reason) for one in found.left_out] == [("gpu2", "bad DIMM")]
+
+
+def test_one_node_with_accelerators_leaves_out_no_pool_of_cpus() -> None:
+    cpus = [node(f"cpu{index}", gres=None) for index in range(3)]
+    found = enlisted(found=[*cpus, node("odd", gres="gpu:1")])
+    assert names(found) == {"ai": ["cpu0", "cpu1", "cpu2", "odd"]}
+    assert [pool.gres for pool in found.pools] == [None]
 
 
 def test_who_is_drained_or_has_other_devices_is_left_out_and_why() -> None:
@@ -128,12 +140,103 @@ def test_a_machine_that_is_split_by_device_is_one_node_that_measures_all_of_it()
     ai, hpc = pool("ai", devices=("cuda:0", "cuda:1")), pool("hpc", kind="supercomputing", devices=("cuda:2",))
     found = enlisted(ai, hpc)
     assert names(found) == {"ai": ["gpu1", "gpu2", "gpu10"], "hpc": []}
-    assert {(node.pool, node.also) for node in found.nodes} == {("ai", "cuda:2")}
+    assert {(node.pool, node.also) for node in found.nodes} == {("ai", ("hpc",))}
     listed = enlisted(pool("ai", ("gpu1",), devices=("cuda:0",)), pool("hpc", ("gpu1", "gpu2"), devices=("cuda:1",)))
     assert [(node.name, node.pool, node.also) for node in listed.nodes] == [
-        ("gpu1", "ai", "cuda:1"),
-        ("gpu2", "hpc", None),
+        ("gpu1", "ai", ("hpc",)),
+        ("gpu2", "hpc", ()),
     ]
+
+
+# --- pools of all nodes, told apart by partition ---
+
+BOTH = [*NODES, node("cpu1", partition="cpu", gres=None), node("cpu2", partition="cpu", gres=None)]
+APART = pool("ai", partition="gpu"), pool("hpc", kind="supercomputing", partition="cpu")
+
+
+def test_two_pools_of_all_nodes_take_those_of_their_partitions() -> None:
+    found = enlisted(*APART, found=BOTH)
+    assert names(found) == {"ai": ["gpu1", "gpu2", "gpu10"], "hpc": ["cpu1", "cpu2"]}
+    assert [(one.pool, one.partition) for one in found.pools] == [("ai", "gpu"), ("hpc", "cpu")]
+    assert not any(one.also for one in found.nodes)
+
+
+def test_a_node_in_both_partitions_is_refused_by_its_name_or_left_out() -> None:
+    twice = [*BOTH, node("gpu2", partition="cpu")]
+    with pytest.raises(InputError, match="gpu2 in the partitions gpu and cpu would count in both pools") as caught:
+        enlisted(*APART, found=twice)
+    assert caught.value.code == "node-in-two-pools"
+    found = enlisted(*APART, found=twice, exclude={"gpu2": "shared"})
+    assert names(found) == {"ai": ["gpu1", "gpu10"], "hpc": ["cpu1", "cpu2"]}
+    assert [(one.name, one.pool) for one in found.left_out] == [("gpu2", "ai")]
+
+
+def test_a_node_in_both_partitions_whose_pools_share_no_device_is_a_mixed_one() -> None:
+    pools = pool("ai", partition="gpu", devices=("cuda:0",)), pool("hpc", partition="cpu", devices=("cpu:0",))
+    found = enlisted(*pools, found=[*BOTH, node("gpu2", partition="cpu")])
+    assert {one.name: (one.pool, one.also) for one in found.nodes if one.also} == {"gpu2": ("ai", ("hpc",))}
+
+
+def test_an_option_does_not_contradict_the_centre_file() -> None:
+    assert enlisted(*APART, found=BOTH, partitions={"ai": "gpu"}) == enlisted(*APART, found=BOTH)
+    with pytest.raises(InputError, match="says all for the pool ai, and the centre file gpu") as caught:
+        enlisted(*APART, found=BOTH, partitions={"ai": "all"})
+    assert caught.value.code == "partition-differs"
+
+
+def test_the_engine_is_asked_for_one_partition_after_the_other_and_for_all_where_a_pool_names_none() -> None:
+    asked = []
+
+    def discover(engine: str, partitions: Any) -> list[EngineNode]:
+        asked.append((engine, list(partitions)))
+        return [node(f"n{len(asked)}")]
+
+    pools = *APART, pool("c", nodes=("n3",)), pool("d", nodes=("n4",), partition="gpu")
+    assert [one.name for one in discovered(discover, "slurm", pools, Wishes())] == ["n1", "n2", "n3"]
+    assert asked == [("slurm", ["gpu"]), ("slurm", ["cpu"]), ("slurm", [])]
+
+
+def test_a_listed_node_that_is_not_in_the_partition_of_its_pool() -> None:
+    with pytest.raises(InputError) as caught:
+        enlisted(pool("ai", nodes=("cpu1",), partition="gpu"), found=BOTH)
+    assert caught.value.code == "node-unknown"
+
+
+# --- names in upper case ---
+
+
+def test_names_are_the_engine_s_in_whatever_case_the_centre_file_has_them() -> None:
+    engine = [node("GPU-Node01"), node("GPU-Node02")]
+    listed = pool(nodes=("gpu-node01", "gpu-node02"))
+    spelled = {"gpu-node01": "Gpu-node01", "gpu-node02": "GPU-Node02"}
+    found = enlist((listed,), engine, Wishes(exclude={"gpu-NODE02": "bad DIMM"}), SALT, COUNTED, spelled)  # type: ignore[arg-type]
+    assert [(one.node_id, one.name) for one in found.nodes] == [("gpu-node01", "GPU-Node01")]
+    assert [(one.node_id, one.name) for one in found.left_out] == [("gpu-node02", "GPU-Node02")]
+    alone = enlist((listed,), None, Wishes(), SALT, COUNTED, spelled)  # type: ignore[arg-type]
+    assert [(one.node_id, one.name) for one in alone.nodes] == [
+        ("gpu-node01", "Gpu-node01"),
+        ("gpu-node02", "GPU-Node02"),
+    ]
+
+
+def test_a_roster_knows_a_node_by_a_name_in_another_case(tmp_path: Path) -> None:
+    measured(tmp_path, {**AI, "nodes": ["Node[1-2]", "node3"]})
+    roster = Folder(tmp_path / "campaign").roster()
+    assert [(one.node_id, one.name) for one in roster.nodes] == [
+        ("node1", "Node1"),
+        ("node2", "Node2"),
+        ("node3", "node3"),
+    ]
+    assert [roster.node_named(name).node_id for name in ("Node1", "node2", "NODE3")] == ["node1", "node2", "node3"]
+    centre = load_centre(str(tmp_path / "campaign" / "centre.yaml"))
+    assert digest(centre) == read_campaign(Folder(tmp_path / "campaign")).centre_sha256
+
+
+def test_two_nodes_of_the_engine_that_differ_in_case_only() -> None:
+    with pytest.raises(InputError, match="the nodes gpu1 and GPU1, which differ in case only") as caught:
+        enlisted(pool(nodes=("gpu1",)), found=[node("gpu1"), node("GPU1")])
+    assert caught.value.code == "node-twice"
+    assert len(enlisted(found=[node("gpu1"), node("GPU1")]).nodes) == 2  # where nobody lists them they are two
 
 
 @pytest.mark.parametrize(
@@ -215,9 +318,18 @@ def test_more_is_measured_where_it_is_asked_for(tmp_path: Path) -> None:
     assert told == ({"ai": "fp16 fp64 fp16-tuned", "hpc": "fp64 fp16-tuned"}, "fp16 fp64 fp16-tuned")
 
 
-def test_a_pool_with_devices_on_another_s_nodes_has_these_measure_both(tmp_path: Path) -> None:
+def test_a_mixed_node_measures_what_its_pools_do_and_the_campaign_says_which_devices_are_whose(tmp_path: Path) -> None:
     split = {**AI, "nodes": ["n1"], "devices": ["cuda:0"]}, {**HPC, "nodes": ["n1", "n2"], "devices": ["cuda:1"]}
-    assert measured(tmp_path, *split) == ({"ai": "fp16 fp64", "hpc": "fp64"}, "fp16 fp64")
+    assert measured(tmp_path, *split) == ({"ai": "fp16", "hpc": "fp64"}, "fp16 fp64")
+    campaign = read_campaign(Folder(tmp_path / "campaign"))
+    assert {one.node_id: one.pools for one in campaign.nodes} == {"n1": ("ai", "hpc"), "n2": ("hpc",)}
+    assert {one.pool: one.devices for one in campaign.pools} == {"ai": ("cuda:0",), "hpc": ("cuda:1",)}
+    windows_of = {one.node_id: [str(w.workload) for w in campaign.windows_of(one.node_id)] for one in campaign.nodes}
+    assert windows_of == {"n1": ["fp16", "fp64"], "n2": ["fp64"]}
+    devices = ["cuda:0", "cuda:1", "cuda:2"]
+    assert [campaign.pool_of("n1", device) for device in devices] == ["ai", "hpc", None]
+    roster = Folder(tmp_path / "campaign").roster()
+    assert [roster.pool_of(one).device for one in roster.nodes] == ["cuda:0,cuda:1", "cuda:1"]
 
 
 def test_what_a_policy_counts_is_measured_though_the_profile_does_not_name_it(tmp_path: Path) -> None:
@@ -327,6 +439,8 @@ def test_a_heartbeat_is_rarer_with_more_nodes(tmp_path: Path) -> None:
     [
         ({"centre": "atlantis"}, "unknown-name"),
         ({"policies": ("atlantis",)}, "unknown-name"),
+        ({"policies": ("guangzhou-2000p,wuhan-2025",)}, "unknown-name"),
+        ({"policies": ("guangzhou-2000p", "guangzhou-2000p")}, "policy-twice"),
         ({"precisions": ("fp16", "fp16")}, "unknown-precision"),
         ({"precisions": ("fp8",)}, "unknown-precision"),
         ({"precisions": ("fp64",)}, "nothing-counts"),
@@ -365,6 +479,24 @@ def test_a_baseline_that_no_statement_would_take_is_refused_before_the_load(
         assert (folder / "baseline.dsse.json").read_bytes() == (tmp_path / "baseline.dsse.json").read_bytes()
         return
     with pytest.raises(PetasealError) as caught:
+        opened(tmp_path)
+    assert caught.value.code == expected
+    assert not (tmp_path / "campaign").exists()
+
+
+@pytest.mark.parametrize(("days", "expected"), [(0, None), (1, "baseline-differs")])
+def test_a_baseline_of_a_day_after_the_campaign_may_start(tmp_path: Path, days: int, expected: str | None) -> None:
+    """On that day all that is measured stood there; said before the load, and not when it is certified."""
+    new_key(tmp_path / "operator.pem", None)
+    day = utc_text(BEGIN_NS + days * 24 * HOUR_NS)[:10]
+    told = centre_yaml(baseline="baseline.dsse.json", baseline_date=day)
+    (tmp_path / "centre.yaml").write_text(yaml.safe_dump(told, allow_unicode=True))
+    empty = empty_baseline(load_centre(str(tmp_path / "centre.yaml")), day, "empty hall")
+    sign_baseline(empty, tmp_path / "operator.pem", None, tmp_path / "baseline.dsse.json")
+    if expected is None:
+        assert opened(tmp_path).campaign.centre_id == "gz-test"
+        return
+    with pytest.raises(PetasealError, match=day) as caught:
         opened(tmp_path)
     assert caught.value.code == expected
     assert not (tmp_path / "campaign").exists()

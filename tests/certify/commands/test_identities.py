@@ -90,7 +90,11 @@ def test_a_node_that_the_start_refuses_measures_nothing(place: Path, monkeypatch
     folder = three_nodes(place)
     node_id = node_ids(folder)[1]
     now = time.time_ns()
-    folder.publish(Published(utc_text(now + 60 * 10**9), utc_text(now), 1, {node_id: "the serial is that of a1"}))
+    folder.publish(
+        Published(
+            utc_text(now + 60 * 10**9), utc_text(now), 1, {node_id: "the serial is that of a1 [duplicate-device]"}
+        )
+    )
     answer = process("campaign", "join", folder.root, "--node", "a2")
     assert (answer.code, answer.status) == ("duplicate-device", 1)
     assert "a2: the serial is that of a1" in answer.err

@@ -213,6 +213,7 @@ def test_broken_records_and_missing_nodes_are_listed_and_stop_nothing(tmp_path: 
     absence = Absence(node_id=node_name(4), code="node-lost", detail="gone")
     write_attendance(where.collected, Attendance(campaign_sha256=digest(campaign), absent=(absence,)))
     made = run(where, key)
+    assert any(line.strip() == "cn004: node-lost (gone)" for line in made.lines())
     codes = {made.report.names[one.node_id]: one.code for one in made.report.absent}
     assert codes == {
         "cn001": "record-refused",

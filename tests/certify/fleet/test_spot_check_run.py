@@ -73,7 +73,7 @@ class Audit:
             "issued_at": utc_text(opened_ns),
             "starts_from": utc_text(opened_ns),
             "starts_until": utc_text(opened_ns + HOUR_NS),
-            "nodes": tuple(ExpectedNode(node_id=node_id, pool="main") for node_id in sorted(self.draw.nodes)),
+            "nodes": tuple(node for node in statement_of(self).campaign.nodes if node.node_id in self.draw.nodes),
             "left_out": (),
             "series": "check-1",
         }
@@ -318,9 +318,10 @@ def test_a_node_that_is_missing_was_not_measured(audit: Audit) -> None:
     assert outcomes(checked)[gone] == "not-measured"
     assert not checked.report.passed
     assert [(one.node_id, one.code) for one in checked.report.absent] == [(gone, "node-missing")]
-    lost = Absence(node_id=gone, code="node-lost", detail=None)
-    write_attendance(audit.collected, Attendance(campaign_sha256=digest(campaign), absent=(lost,)))
-    assert f"{gone}: node-lost" in audit.judge().lines()
+    for detail, said in ((None, "node-failed"), ("/home/x/lib.so: not there", "node-failed (<path>: not there)")):
+        failed = Absence(node_id=gone, code="node-failed", detail=detail)
+        write_attendance(audit.collected, Attendance(campaign_sha256=digest(campaign), absent=(failed,)))
+        assert f"{gone}: {said}" in audit.judge().lines()
 
 
 def test_a_node_that_the_operator_left_out_was_not_measured(audit: Audit) -> None:
@@ -429,6 +430,8 @@ def test_earlier_attempts_are_told(audit: Audit) -> None:
         ({"nodes": "more"}, "spot-check-differs"),
         ({"nodes": "twice"}, "spot-check-differs"),
         ({"nodes": "other pool"}, "pool-differs"),
+        ({"nodes": "another too"}, "pool-differs"),
+        ({"pools": "other devices"}, "pool-differs"),
     ],
 )
 def test_a_campaign_that_is_not_this_spot_check(audit: Audit, changes: dict[str, Any], expected: str) -> None:
@@ -440,6 +443,8 @@ def test_a_campaign_that_is_not_this_spot_check(audit: Audit, changes: dict[str,
         "more": (*nodes, ExpectedNode(node_id=spare, pool="main")),
         "twice": (*nodes, nodes[0]),
         "other pool": (replace(nodes[0], pool="elsewhere"), *nodes[1:]),
+        "another too": (replace(nodes[0], also=("elsewhere",)), *nodes[1:]),
+        "other devices": (replace(campaign.pools[0], devices=("fake:0",)),),
         "fp64": tuple(replace(window, precision="fp64") for window in campaign.windows),
     }
     audit.measure(**{name: given.get(value, value) for name, value in changes.items()})

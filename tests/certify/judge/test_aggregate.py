@@ -48,7 +48,7 @@ from certify.statement.build import Basis, CapacityStatement, Totals, Untested, 
 from certify.statement.describe import warnings_of
 from tests.certify import signed
 from tests.certify.judged import ISSUE, ROOT, basis_of, centre_of, policy_of, statement_of
-from tests.certify.measured import DAY, node_name, test_campaign
+from tests.certify.measured import DAY, node_name, placed, test_campaign
 
 S = 10**9
 STANDARD = replace(load_profile("standard"), profile="one-path", kernels={})  # no second path, which would take part
@@ -183,7 +183,7 @@ def record_of(index: int, devices: list[One], campaign: Campaign = CAMPAIGN) -> 
         template,
         node_id=node_name(index),
         centre_id=campaign.centre_id,
-        pool="main",
+        pool=next(node.pool for node in campaign.nodes if node.node_id == node_name(index)),
         campaign_id=campaign.campaign_id,
         starts_at=campaign.starts_from,
         started_at=f"{DAY}T07:50:00.000000Z",
@@ -233,7 +233,7 @@ def pools_strategy(draw: st.DrawFn) -> list[dict[str, Any]]:
     elif how == "by both":
         parts = [(nodes[:2], names(0)), (nodes[:2], names(1, 2, 3)), (nodes[2:], "all")]
     else:
-        parts = [(nodes[:cut], names(0, 2))]
+        parts = [(nodes, names(0, 2))]
     return [
         {"pool": f"p{i}", "class": draw(kind), "nodes": where, "devices": which}
         for i, (where, which) in enumerate(parts)
@@ -274,8 +274,11 @@ class Oracle:
         self.listed: Counter[tuple[str, str]] = Counter()
         self.grades: set[str] = set()
         self.simulated = False
+        self.nodes: dict[str, list[list[tuple[int | None, int | None]]]] = {}  # pool -> nodes -> upper bound and rating
+        self.inside: set[tuple[str, str]] = set()  # node, pool that its record shows a device of
         for node, devices in fleet.items():
             homes = set()
+            parts: dict[str, list[tuple[int | None, int | None]]] = {}
             for place, one in enumerate(devices):
                 name, where = name_of(one, place), node_name(node)
                 homes_of = [
@@ -292,7 +295,11 @@ class Oracle:
                 homes.add(pool["pool"])
                 self.found[pool["pool"]] += 1
                 self._device(where, name, one, pool, in_operation)
+                parts.setdefault(pool["pool"], []).append(bounds_of(name, one, pool, in_operation))
             self.recorded.update(homes)
+            self.inside |= {(node_name(node), home) for home in homes}
+            for home, part in parts.items():
+                self.nodes.setdefault(home, []).append(part)
 
     def _device(self, node: str, name: str, one: One, pool: dict[str, Any], in_operation: bool) -> None:
         wanted, nominal = COUNTED[pool["class"]], MODELS[one.model][1]
@@ -317,6 +324,25 @@ class Oracle:
         chosen = [self.counted.get((pool, precision, old), []) for pool in pools for old in existing or (False, True)]
         return Expected([row for rows in chosen for row in rows]).totals()
 
+    def missing(self, pools: list[dict[str, Any]], kind: str) -> tuple[int, int | None]:
+        """Return how many nodes of a class show no device of it in a record, and what they could at most add."""
+        places = [
+            (node, pool["pool"])
+            for pool in pools
+            for node in map(node_name, range(4))
+            if pool["class"] == kind and (pool["nodes"] == "all" or node in pool["nodes"])
+            if (node, pool["pool"]) not in self.inside
+        ]
+        sizes = {
+            pool: [[max((x for x in device if x is not None), default=None) for device in node] for node in nodes]
+            for pool, nodes in self.nodes.items()
+        }
+        nodes = len({node for node, _ in places})
+        homes = [sizes.get(pool, [[None]]) for _, pool in places]
+        if any(None in node for home in homes for node in home):
+            return nodes, None
+        return nodes, sum(max(sum(x or 0 for x in node) for node in home) for home in homes)
+
     def rest(self, pools: Iterable[str]) -> Untested:
         nominal = [value for pool in pools for value in self.untested.get(pool, [])]
         return Untested(
@@ -324,6 +350,14 @@ class Oracle:
             nominal_mflop_s=sum(value or 0 for value in nominal),
             devices_without_rating=nominal.count(None),
         )
+
+
+def bounds_of(name: str, one: One, pool: dict[str, Any], in_operation: bool) -> tuple[int | None, int | None]:
+    """Return the upper bound of a device's figure in its pool's precision, unless it is void, and its rating."""
+    wanted = COUNTED[pool["class"]]
+    fate = one.fates.get(wanted, "failed")
+    void = not in_operation or fate in ("failed", "void", "void and accepted", "below-profile")
+    return None if void else figure(name, one, wanted).upper_mflop_s, MODELS[one.model][1].get(wanted)
 
 
 def baseline_of(fleet: Fleet) -> Baseline | None:
@@ -337,7 +371,7 @@ def baseline_of(fleet: Fleet) -> Baseline | None:
 
 def basis(fleet: Fleet, pools: list[dict[str, Any]], lifecycle: str = "in_operation") -> Basis:
     centre = centre_of(pools=pools, lifecycle=lifecycle)
-    return basis_of(CAMPAIGN, STANDARD, centre, (POLICY,), baseline_of(fleet))
+    return basis_of(placed(CAMPAIGN, centre), STANDARD, centre, (POLICY,), baseline_of(fleet))
 
 
 @settings(deadline=None, max_examples=150)
@@ -346,7 +380,8 @@ def test_a_statement_says_what_a_list_of_the_devices_says(
     fleet: Fleet, pools: list[dict[str, Any]], lifecycle: str
 ) -> None:
     oracle = Oracle(fleet, pools, lifecycle == "in_operation")
-    statement = statement_of([record_of(n, d) for n, d in fleet.items()], basis(fleet, pools, lifecycle))
+    base = basis(fleet, pools, lifecycle)
+    statement = statement_of([record_of(n, d, base.scope.campaign) for n, d in fleet.items()], base)
     for line, pool in zip(statement.pools, pools, strict=True):
         name, precision = pool["pool"], COUNTED[pool["class"]]
         assert (line.pool, line.pool_class, line.precision) == (name, pool["class"], precision)
@@ -355,7 +390,7 @@ def test_a_statement_says_what_a_list_of_the_devices_says(
         assert line.untested == oracle.rest([name])
         assert (line.nodes_recorded, line.devices_found) == (oracle.recorded[name], oracle.found[name])
         assert line.counted.devices + line.untested.devices == line.devices_found
-    check_classes(statement, oracle, pools, fleet)
+    check_classes(statement, oracle, pools)
     shown = {(x.pool, x.precision): x.shown for x in statement.shown}
     beside = {
         (pool, precision)
@@ -370,7 +405,7 @@ def test_a_statement_says_what_a_list_of_the_devices_says(
     check_not_counted(statement, oracle, fleet)
 
 
-def check_classes(statement: CapacityStatement, oracle: Oracle, pools: list[dict[str, Any]], fleet: Fleet) -> None:
+def check_classes(statement: CapacityStatement, oracle: Oracle, pools: list[dict[str, Any]]) -> None:
     """Compare the sums over classes and across them."""
     by_class = {kind: [p for p in pools if p["class"] == kind] for kind in CLASSES}
     wanted = {kind: found for kind, found in by_class.items() if found}
@@ -381,15 +416,7 @@ def check_classes(statement: CapacityStatement, oracle: Oracle, pools: list[dict
         assert line.counted == oracle.totals(names, precision)
         assert line.existing == oracle.totals(names, precision, True)
         assert line.untested == oracle.rest(names)
-        absent = {node_name(i) for i in range(4)} - {node_name(i) for i in fleet}
-        named = {n for p in pools if p["nodes"] != "all" for n in p["nodes"]}
-        may = [
-            n
-            for n in absent  # who is in no list may have devices in any class
-            if n not in named or any(p["nodes"] == "all" or n in p["nodes"] for p in wanted[line.pool_class])
-        ]
-        may = list(absent) if any(p["nodes"] == "all" for p in wanted[line.pool_class]) else may
-        assert line.nodes_missing == len(may)
+        assert (line.nodes_missing, line.missing_at_most_mflop_s) == oracle.missing(pools, line.pool_class)
     sums = {line.pool_class: line.counted.certified_mflop_s for line in statement.classes}
     whole, book = sum(sums.values()), statement.bookkeeping
     assert book.certified_mflop_s == whole
@@ -413,7 +440,7 @@ def test_the_order_and_the_shares_of_the_records_do_not_matter(
     fleet: Fleet, pools: list[dict[str, Any]], data: st.DataObject
 ) -> None:
     base = basis(fleet, pools)
-    records = [record_of(node, devices) for node, devices in fleet.items()]
+    records = [record_of(node, devices, base.scope.campaign) for node, devices in fleet.items()]
     whole, parts = Tally(), [Tally(), Tally(), Tally()]
     for record in data.draw(st.permutations(records)):
         tally_record(record, base.scope, parts[data.draw(st.integers(0, 2))])
@@ -429,7 +456,7 @@ def test_what_the_nodes_count_adds_up_to_the_pools(fleet: Fleet, pools: list[dic
     base = basis(fleet, pools, lifecycle)
     whole: dict[str, Sum] = {}
     recorded: Counter[str] = Counter()
-    records = [record_of(node, devices) for node, devices in fleet.items()]
+    records = [record_of(node, devices, base.scope.campaign) for node, devices in fleet.items()]
     for record in records:
         tally = Tally()
         tally_record(record, base.scope, tally)
@@ -465,9 +492,11 @@ def test_what_holds_make_of_a_figure(holds: str, blocking: str, expected: Standi
 
 def test_an_unbounded_device_leaves_every_sum_over_it_unbounded() -> None:
     clean, wild = (One("h100", {"fp16": fate}, 3_000, False) for fate in ("clean", "unbounded"))
-    pools = [{"pool": f"p{i}", "class": "intelligent", "nodes": [node_name(i)], "devices": "all"} for i in range(2)]
+    listed = [node_name(0)], [node_name(i) for i in (1, 2, 3)]
+    pools = [{"pool": f"p{i}", "class": "intelligent", "nodes": listed[i], "devices": "all"} for i in range(2)]
     fleet = {0: [clean], 1: [clean, wild]}
-    statement = statement_of([record_of(n, d) for n, d in fleet.items()], basis(fleet, pools))
+    base = basis(fleet, pools)
+    statement = statement_of([record_of(n, d, base.scope.campaign) for n, d in fleet.items()], base)
     first, second = (line.counted for line in statement.pools)
     assert first.upper_mflop_s is not None
     assert second.upper_mflop_s is None
@@ -692,10 +721,14 @@ def test_identities_are_compared_without_the_name_of_their_field() -> None:
 def test_policies_of_one_statement_agree_on_what_counts() -> None:
     one = policy_of()
     intelligent = one.counting["intelligent"]
-    other = replace(one, counting={**one.counting, "intelligent": replace(intelligent, precision="bf16")})
+    other = replace(
+        one, policy="other", counting={**one.counting, "intelligent": replace(intelligent, precision="bf16")}
+    )
     with pytest.raises(InputError) as refused:
         counting_of((one, other), centre_of())
     assert refused.value.code == "policies-differ"
+    assert "counts intelligent in fp16 with fp32 accumulation, and other in bf16" in str(refused.value)
+    assert "one --policy at a time" in str(refused.value)
     with pytest.raises(InputError) as refused:
         counting_of((replace(one, counting={"edge": one.counting["edge"]}),), centre_of())
     assert refused.value.code == "class-not-counted"

@@ -127,6 +127,8 @@ def test_a_centre_of_910b3_under_an_empty_baseline() -> None:
     text = "\n".join(describe_verdict(of(statement, "newly-added")))
     assert f"nothing, as is declared; {CARDS} new device(s)" in text
     assert "still there" not in text  # of nothing
+    assert growth.net_mflop_s == growth.newly_added_mflop_s  # nothing stood there, and gave nothing
+    assert f"net growth: +{CARDS} device(s); certified +1,771.308 PFLOPS" in text
     assert statement.baseline_sha256 is not None
 
 

@@ -23,6 +23,7 @@ JUDGES = {
     "telemetry.py",
     "parts.py",
     "aggregate.py",
+    "closing.py",
     "ceilings.py",
 }  # where an appended or returned text is a code
 

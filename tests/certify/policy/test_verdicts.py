@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bench.record import PoolClass, encode
 from certify.policy import verdicts
 from certify.policy.centre import Bilingual
+from certify.policy.evidence import BaselineMatch, ClassEvidence, Evidence, Sums, Unrecorded
 from certify.policy.policies import (
     BASES,
     Clause,
@@ -26,7 +27,8 @@ from certify.policy.policies import (
     Threshold,
     load_policy,
 )
-from certify.policy.verdicts import ClassEvidence, Evidence, Inventory, Sums, Verdict, evaluate
+from certify.policy.verdicts import Verdict, evaluate
+from certify.statement.describe import describe_verdict, missing_lines
 
 P = 10**9
 T = 2000 * P
@@ -63,6 +65,9 @@ def share(basis: StatedBasis = "certified") -> Share:
     )
 
 
+NEW = NewlyAdded(condition="new", title=TEXT, clause=CLAUSE, classes=("intelligent",))
+
+
 def policy(*conditions: Condition, scope: str = "centre") -> Policy:
     base = load_policy("guangzhou-2000p")
     return msgspec.structs.replace(base, policy="mine", jurisdiction=None, scope=scope, conditions=conditions)
@@ -77,18 +82,26 @@ def evidence(
     clean: Sums = Sums(),  # noqa: B008 (immutable)
     on_hold: Sums = Sums(),  # noqa: B008
     untested: Sums = Sums(),  # noqa: B008
-    nodes_missing: int = 0,
+    unrecorded: Unrecorded = Unrecorded(),  # noqa: B008
 ) -> Evidence:
-    classes = {"intelligent": ClassEvidence(clean, on_hold, untested, nodes_missing)}
+    classes = {"intelligent": ClassEvidence(clean, on_hold, untested, unrecorded)}
     return Evidence(
         classes=classes,  # type: ignore[arg-type]
         grade="certification",
         simulated=False,
         jurisdiction="CN-440100",
         declarations=frozenset({"project", "park", "facility"}),
-        baseline=Inventory(devices=10, still_present=10, new_devices=5),
+        baseline=BaselineMatch(devices=10, still_present=10, new_devices=5),
         newly_added=classes,  # type: ignore[arg-type]
     )
+
+
+def missing(at_most_mflop_s: int | None, nodes: int = 1) -> Unrecorded:
+    """Return nodes without a record, and what all of them could at most add."""
+    return Unrecorded(unnamed=nodes, at_most_mflop_s=at_most_mflop_s)
+
+
+NONE = Unrecorded()
 
 
 def judged(condition: Condition, found: Evidence, scope: str = "centre") -> Verdict:
@@ -128,17 +141,68 @@ def test_certified_basis(sign: Operator, lower: int, upper: int | None, expected
 @pytest.mark.parametrize(
     ("untested", "missing", "expected"),
     [
-        (Sums(devices=1, nominal_mflop_s=P - 1), 0, ("not_met", None)),
-        (Sums(devices=1, nominal_mflop_s=P), 0, (INSUFFICIENT, "untested-devices")),
-        (Sums(devices=1, without_rating=1), 0, (INSUFFICIENT, "rating-missing")),
-        (Sums(), 1, (INSUFFICIENT, "nodes-missing")),
+        (Sums(devices=1, nominal_mflop_s=P - 1), NONE, ("not_met", None)),
+        (Sums(devices=1, nominal_mflop_s=P), NONE, (INSUFFICIENT, "untested-devices")),
+        (Sums(devices=1, without_rating=1), NONE, (INSUFFICIENT, "rating-missing")),
+        (Sums(), missing(None), (INSUFFICIENT, "nodes-missing")),
+        (Sums(), missing(P - 1), ("not_met", None)),
+        (Sums(), missing(P), (INSUFFICIENT, "nodes-missing")),
+        (Sums(devices=1, nominal_mflop_s=P), missing(P), (INSUFFICIENT, "untested-devices")),
+        (Sums(devices=1, nominal_mflop_s=P // 2), missing(P // 2 - 1), ("not_met", None)),
+        (Sums(devices=1, nominal_mflop_s=P // 2), missing(P // 2), (INSUFFICIENT, "nodes-missing")),
+        (Sums(devices=1, without_rating=1), missing(1), (INSUFFICIENT, "rating-missing")),
+        (Sums(devices=1, without_rating=1), missing(None), (INSUFFICIENT, "nodes-missing")),
     ],
 )
 @pytest.mark.parametrize("basis", BASES)
-def test_untested_devices_may_hold_what_is_missing(
-    basis: StatedBasis, untested: Sums, missing: int, expected: tuple[str, str | None]
+def test_untested_devices_and_missing_nodes_may_hold_what_is_missing(
+    basis: StatedBasis, untested: Sums, missing: Unrecorded, expected: tuple[str, str | None]
 ) -> None:
     assert brief(judged(threshold(basis=basis), evidence(same(T - P), Sums(), untested, missing))) == expected
+
+
+@pytest.mark.parametrize("at_most", [None, 0, 5 * T])
+@pytest.mark.parametrize("basis", BASES)
+def test_missing_nodes_never_stand_against_what_is_met_nor_help(basis: StatedBasis, at_most: int | None) -> None:
+    assert brief(judged(threshold(basis=basis), evidence(same(T), unrecorded=missing(at_most)))) == ("met", None)
+    assert judged(threshold(basis=basis), evidence(same(T - 1), unrecorded=missing(at_most))).verdict != "met"
+
+
+def test_a_verdict_says_what_missing_nodes_could_add() -> None:
+    found = evidence(same(P), unrecorded=missing(3 * P, 2))
+    for condition in (threshold(), share(), NEW):
+        verdict = judged(condition, found)
+        assert (verdict.nodes_missing, verdict.missing_at_most_mflop_s) == (2, 3 * P)
+        assert describe_verdict(verdict)[-1] == "  2 nodes without a record could add at most 3.000 PFLOPS"
+    (line,) = missing_lines(judged(threshold(), evidence(same(P), unrecorded=missing(None))))
+    assert line == "nobody knows what 1 node without a record could add"
+    whole = judged(threshold(), evidence(same(P)))
+    assert (whole.nodes_missing, whole.missing_at_most_mflop_s, missing_lines(whole)) == (0, 0, [])
+
+
+def test_missing_nodes_like_devices_without_a_rating_are_unknown_on_nominal_only() -> None:
+    found = evidence(same(P), unrecorded=missing(P)._replace(without_rating=True))
+    assert [brief(judged(threshold(basis=basis), found)) for basis in BASES] == [
+        ("not_met", None),
+        ("not_met", None),
+        (INSUFFICIENT, "rating-missing"),
+    ]
+
+
+def test_missing_nodes_may_all_be_new() -> None:
+    found = evidence()._replace(newly_added={"intelligent": ClassEvidence(unrecorded=missing(P))})
+    assert brief(judged(NEW, found)) == (INSUFFICIENT, "nodes-missing")
+    assert brief(judged(NEW, evidence(same(P), unrecorded=missing(P)))) == ("declared", None)
+    scale = msgspec.structs.replace(threshold(), counted="newly_added")
+    for at_most, expected in ((T - 1, ("not_met", None)), (T, (INSUFFICIENT, "nodes-missing"))):
+        new = {"intelligent": ClassEvidence(unrecorded=missing(at_most))}
+        assert brief(judged(scale, evidence(same(5 * T))._replace(newly_added=new))) == expected  # type: ignore[arg-type]
+
+
+def test_what_no_document_can_hold_is_unknown() -> None:
+    most = 2**53 - 1
+    assert missing(most).plus(missing(0)).at_most_mflop_s == most
+    assert missing(most).plus(missing(1)).at_most_mflop_s is None
 
 
 def test_untested_devices_never_help_to_meet() -> None:
@@ -297,8 +361,8 @@ def test_a_policy_holds_where_it_holds(place: str | None, inside: bool) -> None:
 
 
 def test_growth_stands_beside_newly_added() -> None:
-    condition = NewlyAdded(condition="new", title=TEXT, clause=CLAUSE, classes=("intelligent",))
-    base = Inventory(devices=8, still_present=6, new_devices=4, certified_mflop_s=9 * P)
+    condition = NEW
+    base = BaselineMatch(devices=8, still_present=6, new_devices=4, certified_mflop_s=9 * P)
     new = {"intelligent": ClassEvidence(same(3 * P))}
     found = evidence(same(7 * P))._replace(baseline=base, newly_added=new)  # type: ignore[arg-type]
     verdict = judged(condition, found)
@@ -378,15 +442,43 @@ def test_share_with_untested_and_held_devices() -> None:
         INSUFFICIENT,
         "rating-missing",
     )
-    assert shown(tested, ClassEvidence(same(34), nodes_missing=1)) == (INSUFFICIENT, "nodes-missing")
+    assert shown(tested, ClassEvidence(same(34), unrecorded=missing(None))) == (INSUFFICIENT, "nodes-missing")
+    assert shown(tested, ClassEvidence(same(34), unrecorded=missing(1))) == ("met", None)
+    assert shown(tested, ClassEvidence(same(34), unrecorded=missing(2))) == (INSUFFICIENT, "nodes-missing")
+    small = ClassEvidence(same(60), unrecorded=missing(4))
+    assert shown(small, ClassEvidence(same(35))) == ("not_met", None)
+    assert shown(small, ClassEvidence(same(34))) == (INSUFFICIENT, "nodes-missing")
     assert shown(ClassEvidence(same(60), same(5)), ClassEvidence(same(35))) == (INSUFFICIENT, "depends-on-flagged")
 
 
+@pytest.mark.parametrize(
+    ("part", "rest", "expected"),
+    [
+        (missing(None), NONE, ("met", None)),  # what is unknown of the part can but raise the share
+        (NONE, missing(None), (INSUFFICIENT, "nodes-missing")),
+    ],
+)
+def test_each_end_of_a_share_needs_one_bound_only(
+    part: Unrecorded, rest: Unrecorded, expected: tuple[str, str | None]
+) -> None:
+    classes = {"intelligent": ClassEvidence(same(65), unrecorded=part)}
+    classes["general"] = ClassEvidence(same(35), unrecorded=rest)
+    assert brief(judged(share(), evidence()._replace(classes=classes))) == expected  # type: ignore[arg-type]
+    classes["intelligent"] = ClassEvidence(same(64), unrecorded=part)
+    swapped = ("not_met", None) if rest.at_most_mflop_s is None else (INSUFFICIENT, "nodes-missing")
+    assert brief(judged(share(), evidence()._replace(classes=classes))) == swapped  # type: ignore[arg-type]
+
+
 def test_sums_of_classes_are_sums() -> None:
-    classes = {"intelligent": ClassEvidence(same(T - P)), "edge": ClassEvidence(same(P), nodes_missing=1)}
+    one, two = missing(P)._replace(named=frozenset("ab"), unnamed=0), missing(P)._replace(named=frozenset("bc"))
+    classes = {
+        "intelligent": ClassEvidence(same(T - P), unrecorded=one),
+        "edge": ClassEvidence(same(P), unrecorded=two),
+    }
     verdict = judged(threshold(classes=ALL), evidence()._replace(classes=classes))  # type: ignore[arg-type]
     assert brief(verdict) == ("met", None)
     assert verdict.classes == ALL
+    assert (verdict.nodes_missing, verdict.missing_at_most_mflop_s) == (4, 2 * P)  # a, b and c, and one without a name
     both = Sums(1, 2, 3, None, 4, 5).plus(Sums(1, 2, 3, 4, 5, 6))
     assert both == Sums(2, 4, 6, None, 9, 11)
     assert ClassEvidence(same(1), same(2)).counted == same(3, devices=2)
@@ -406,6 +498,38 @@ def test_met_and_not_met_are_proofs(lower: int, extra: int, held: int, nominal: 
     edge = T if sign == ">=" else T + 1
     assert (verdict == "met") == (least >= edge)
     assert (verdict == "not_met") == (most < edge)
+
+
+groups = st.builds(
+    ClassEvidence,
+    clean=st.builds(
+        lambda low, extra, nominal: Sums(1, low, low + extra // 2, low + extra, nominal), rates, rates, rates
+    ),
+    on_hold=st.builds(lambda low, extra: Sums(1, low, low, low + extra, low), st.just(0) | rates, rates),
+    untested=st.builds(lambda nominal: Sums(1, nominal_mflop_s=nominal), rates),
+    unrecorded=st.builds(missing, st.none() | rates),
+)
+
+
+@given(groups, groups, st.data(), st.sampled_from(BASES), st.sampled_from([">=", ">"]))
+def test_no_figure_of_missing_nodes_contradicts_a_verdict(
+    part: ClassEvidence, rest: ClassEvidence, data: st.DataObject, basis: StatedBasis, sign: Operator
+) -> None:
+    """Whatever the nodes without a record would have given up to their bound: what was said holds with it."""
+    conditions = (threshold(sign, basis), msgspec.structs.replace(share(basis), operator=sign))
+
+    def said(part: ClassEvidence, rest: ClassEvidence) -> list[str]:
+        classes = {"intelligent": part, "general": rest}
+        return [judged(one, evidence()._replace(classes=classes)).verdict for one in conditions]  # type: ignore[arg-type]
+
+    def recorded(group: ClassEvidence) -> ClassEvidence:
+        most = group.unrecorded.at_most_mflop_s
+        rate = data.draw(st.integers(0, 4 * T if most is None else most))
+        return group._replace(clean=group.clean.plus(same(rate)), unrecorded=NONE)
+
+    before, after = said(part, rest), said(recorded(part), recorded(rest))
+    for first, then in zip(before, after, strict=True):
+        assert first in (INSUFFICIENT, then)
 
 
 def test_verdicts_are_documents() -> None:

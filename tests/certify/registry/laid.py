@@ -197,7 +197,9 @@ def lay_centre(
     (folder / "campaign.dsse.json").write_bytes(sealed)
     told = {"project_id": f"P-{centre_id}", **centre}
     (folder / "centre.yaml").write_text(yaml.safe_dump(centre_yaml(centre_id=centre_id, **told), allow_unicode=True))
-    return Measured.at(folder)
+    found = Measured.at(folder)
+    found.close(campaign)
+    return found
 
 
 def certified(folder: Path, keys: Path, centre_id: str = CENTRE, **changes: Any) -> tuple[Measured, Made]:

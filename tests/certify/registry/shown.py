@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from bench.units import MFLOP_PER_PFLOP as PFLOPS
 from certify.policy.centre import Bilingual
+from certify.policy.evidence import ClassEvidence, Evidence, Sums
 from certify.policy.policies import Policy, load_policy
-from certify.policy.verdicts import ClassEvidence, Evidence, Sums, evaluate
+from certify.policy.verdicts import evaluate
 from certify.registry import api as types
 from certify.registry.web import pages
 from certify.registry.web.wording import Frame, Lang, Site

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 
 from bench.errors import InputError, PetasealError, RefusedError
 from bench.profile import load_profile
+from bench.record import config_path
 from certify.keys.files import new_key
 from certify.policy.centre import load_centre
 from certify.statement.baseline import empty_baseline, sign_baseline
@@ -72,6 +74,7 @@ def test_from_the_inventory_to_the_statement(tmp_path: Path) -> None:
     refusal = one.verify().refusal
     assert refusal is not None
     assert refusal.code == "baseline-differs"
+    assert "no baseline was given" in str(refusal)
     assert "--baseline" in str(refusal)
 
 
@@ -82,6 +85,7 @@ def test_another_baseline_is_refused(tmp_path: Path) -> None:
     sign_baseline(inventory(tmp_path, [{"serial": "gone"}]), one.key, None, tmp_path / "other.json")
     refusal = one.verify(baseline=tmp_path / "other.json").refusal
     assert refusal is not None
+    assert "the one given is another" in str(refusal)
     assert refusal.code == "baseline-differs"
 
 
@@ -156,6 +160,20 @@ def test_the_command_signs_an_empty_baseline_and_certify_says_what_is_missing(tm
     assert [(line["condition"], line["code"]) for line in said if line["field"]] == []
     assert ("guide", "guide-not-issued") in [(line["condition"], line["code"]) for line in said]
     assert "MISSING: guangzhou-2000p/guide lacks" in petaseal(*given, tmp_path / "text").out
+
+
+def test_the_next_command_verifies_with_the_baseline_and_a_policy_of_one_s_own(tmp_path: Path) -> None:
+    one = centre(tmp_path)
+    sign_baseline(inventory(tmp_path, devices_of(0)), one.key, None, tmp_path / "baseline.dsse.json")
+    policy = tmp_path / "my policy.yaml"
+    text = config_path("policies", "guangzhou-2000p.yaml").read_text()
+    policy.write_text(text.replace("policy: guangzhou-2000p", "policy: mine"))
+    given = ("--centre", one.centre, "--campaign", one.campaign, "--key", one.key, "--policy", policy)
+    said = petaseal("certify", one.records, *given, "--out", tmp_path / "my out").out
+    program, *words = shlex.split(said.splitlines()[-1].removeprefix("next"))
+    assert program == "petaseal"
+    answer = petaseal(*words, "--require", "recomputed")
+    assert answer.status == 0, answer.out
 
 
 @pytest.mark.parametrize(

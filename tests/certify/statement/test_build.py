@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import reduce
 from typing import Any, get_args
 
 import pytest
 from msgspec.structs import replace
 
+from bench.errors import RefusedError
 from bench.profile import load_profile
 from bench.record import ExpectedNode, Grade, Workload
 from certify.documents.kinds import Baseline, BaselineDevice, make_document, parse_payload
 from certify.judge.aggregate import CeilingKey, CeilingSum, Key, Sum, Tally
 from certify.judge.ceilings import STEPS, LimitName
+from certify.judge.largest import NodeMost
 from certify.policy.verdicts import Verdict
+from certify.statement.attendance import unrecorded_in
 from certify.statement.bounds import LIMITS, STEP_NAMES, STEPS_MEAN
 from certify.statement.build import CapacityStatement, build
 from certify.statement.describe import describe_statement, describe_verdict
+from certify.statement.page import render
 from certify.verify.statement_checks import check_sums
 from tests.certify.judged import ISSUE, ROOT, basis_of, centre_of, policy_of
 from tests.certify.measured import node_name, test_campaign
@@ -158,6 +163,105 @@ def test_a_missing_node_may_make_the_difference() -> None:
     assert outcome(statement(tally(amount(T)), nodes=2)) == ("met", None)
 
 
+@pytest.mark.parametrize(
+    ("devices", "nodes", "at_most", "expected"),
+    [
+        ([(0, 0)], 2, 0, ("not_met", None)),
+        ([(1, 0)], 2, 1, (INSUFFICIENT, "nodes-missing")),
+        ([(0, 1)], 2, 1, (INSUFFICIENT, "nodes-missing")),  # it may be better than the largest that was measured
+        ([(None, 1), (1, None)], 3, 4, (INSUFFICIENT, "nodes-missing")),
+        ([(None, None)], 2, None, (INSUFFICIENT, "nodes-missing")),
+        ([(0, 0), (None, None)], 2, None, (INSUFFICIENT, "nodes-missing")),
+    ],
+)
+def test_what_the_largest_node_of_the_pool_gives_bounds_the_missing(
+    devices: list[tuple[int | None, int | None]], nodes: int, at_most: int | None, expected: tuple[str, str | None]
+) -> None:
+    largest = reduce(NodeMost.plus, (NodeMost.of_device(*device) for device in devices))
+    found = statement(tally(amount(T - 1, T - 1), largest={"main": largest}), nodes=nodes)
+    (line,) = found.classes
+    assert (line.nodes_missing, line.missing_at_most_mflop_s) == (nodes - 1, at_most)
+    verdict = scale(found)
+    assert (verdict.nodes_missing, verdict.missing_at_most_mflop_s) == (nodes - 1, at_most)
+    assert (verdict.verdict, verdict.reason) == expected
+
+
+def test_each_missing_node_adds_what_its_own_pools_could() -> None:
+    """Pools of one class and one of another, split by node and by device; what is in no list may be in all."""
+    pools = [
+        {"pool": "small", "class": "intelligent", "nodes": [node_name(0), node_name(1)], "devices": ["cuda:0"]},
+        {"pool": "large", "class": "intelligent", "nodes": [node_name(1), node_name(2)], "devices": ["cuda:1"]},
+        {"pool": "hosts", "class": "general", "nodes": [node_name(i) for i in range(4)], "devices": ["cpu:0"]},
+    ]
+    largest = {"small": NodeMost(3), "large": NodeMost(500), "hosts": NodeMost(20_000)}
+
+    def told(found: Tally, nodes: int = 4) -> list[tuple[int, int | None]]:
+        made = statement(found, nodes=nodes, pools=pools)
+        return [(line.nodes_missing, line.missing_at_most_mflop_s) for line in made.classes]
+
+    assert told(tally(node_ids=set(), largest=largest)) == [(3, 2 * 3 + 2 * 500), (4, 4 * 20_000)]
+    assert told(tally(node_ids={node_name(i) for i in (0, 2, 3)}, largest=largest)) == [(1, 503), (1, 20_000)]
+    assert told(tally(node_ids={node_name(i) for i in range(4)}, largest=largest), 5) == [(1, 503), (1, 20_000)]
+    del largest["large"]  # no node of it left a record
+    assert told(tally(node_ids={node_name(1)}, largest=largest)) == [(2, None), (3, 60_000)]
+    assert told(tally(node_ids={node_name(1), node_name(2)}, largest=largest)) == [(1, 3), (2, 40_000)]
+
+
+@pytest.mark.parametrize(
+    ("placed", "also", "expected"),
+    [
+        ("cards", (), {"intelligent": 5, "supercomputing": 0, "general": 70}),  # partitions tell; a host is no card
+        ("hpc", (), {"intelligent": 0, "supercomputing": 300, "general": 70}),
+        ("hosts", (), {"intelligent": 5, "supercomputing": 300, "general": 70}),
+        ("hosts", ("cards",), {"intelligent": 5, "supercomputing": 0, "general": 70}),
+        ("nowhere", (), {"intelligent": 5, "supercomputing": 300, "general": 70}),
+    ],
+)
+def test_the_campaign_says_in_which_pool_a_missing_node_is(
+    placed: str, also: tuple[str, ...], expected: dict[str, int]
+) -> None:
+    pools = [
+        {"pool": "cards", "class": "intelligent", "nodes": "all", "devices": ["cuda:0"], "partition": "ai"},
+        {"pool": "hpc", "class": "supercomputing", "nodes": "all", "devices": ["cuda:0"], "partition": "hpc"},
+        {"pool": "hosts", "class": "general", "nodes": "all", "devices": ["cpu:0"]},
+    ]
+    largest = {"cards": NodeMost(5), "hpc": NodeMost(300), "hosts": NodeMost(70)}
+    node = ExpectedNode(node_id="n1", pool=placed, also=also)
+    found = unrecorded_in(centre_of(pools=pools), [node], largest)
+    assert {name: one.at_most_mflop_s for name, one in found.items()} == expected
+    assert {name: one.nodes for name, one in found.items()} == {name: int(most > 0) for name, most in expected.items()}
+
+
+def test_what_no_document_can_hold_bounds_nothing() -> None:
+    largest = {"main": NodeMost(2**52)}
+    assert statement(tally(amount(P), largest=largest), nodes=2).classes[0].missing_at_most_mflop_s == 2**52
+    found = statement(tally(amount(P), largest=largest), nodes=3)
+    assert found.classes[0].missing_at_most_mflop_s is None
+    assert parse_payload("capacity-statement", make_document("capacity-statement", found, ROOT)).predicate == found
+
+
+def test_no_missing_node_adds_nothing() -> None:
+    found = statement(bounded(), accept=("no-ceiling",))
+    check_sums(found, "a statement")
+    (line,) = found.classes
+    assert (line.nodes_missing, line.missing_at_most_mflop_s) == (0, 0)
+    for lie in (1, None):
+        with pytest.raises(RefusedError, match="no node of class intelligent is missing"):
+            check_sums(replace(found, classes=(replace(line, missing_at_most_mflop_s=lie),)), "a statement")
+
+
+def test_what_missing_nodes_could_add_stands_by_the_verdict() -> None:
+    found = statement(tally(amount(P), largest={"main": NodeMost(48 * P // 10)}), nodes=3)
+    assert outcome(found) == ("not_met", None)
+    said = "2 nodes without a record could add at most 9.600 PFLOPS"
+    assert f"  {said}" in describe_verdict(scale(found))
+    assert f"  {said}" in describe_verdict(scale(found, "newly-added"))
+    page = render(found, (policy_of(),), "ab" * 32, "cd" * 32)
+    assert page.count(f"缺失节点至多 {said}") == 2
+    unknown = render(statement(tally(amount(P)), nodes=2), (policy_of(),), "ab" * 32, "cd" * 32)
+    assert "缺失节点无上限 nobody knows what 1 node without a record could add" in unknown
+
+
 def test_what_rests_on_an_accepted_hold_is_said() -> None:
     assert outcome(statement(tally(amount(T - 1, T - 1), held=amount(1)))) == (INSUFFICIENT, "depends-on-flagged")
     assert outcome(statement(tally(amount(T), held=amount(1)))) == ("met", None)
@@ -180,6 +284,8 @@ def test_what_stood_there_before_is_not_newly_added() -> None:
     assert "baseline: 3 device(s), 1 of them still there; 1 new" in "\n".join(
         describe_verdict(scale(found, "newly-added"))
     )
+    assert "net growth: -1 device(s); certified not known" in "\n".join(describe_verdict(scale(found, "newly-added")))
+    assert growth.net_mflop_s is None
     assert outcome(found, "newly-added") == ("declared", None)
     assert outcome(statement(tally(old=amount(5 * T))), "newly-added") == ("not_met", "nothing-new")
 

@@ -68,20 +68,27 @@ class Made:
     samples: str | None = None
     record: str | None = None
     devices: tuple[Any, ...] = (CARD,)
-    pools: Any = "all"  # nodes
+    pools: Any = "all"  # devices
     node: str = "node-1"
     read: bool = True
+
+    @property
+    def nodes(self) -> list[str]:
+        """The nodes that have a record."""
+        return [self.node if place == 0 else f"{self.node}-{place}" for place in range(len(self.signers))]
 
     def claim(self, name: str) -> Claim:
         """Return the claim; `name` makes whatever was not given its own."""
         base = statement()
-        pools = (replace(base.centre.pools[0], nodes=self.pools),)
+        pools = (replace(base.centre.pools[0], devices=self.pools),)
         centre = replace(base.centre, centre_id=self.centre, project_id=self.project, pools=pools)
         campaign = replace(
             base.campaign,
             campaign_id=self.campaign or f"c-{name}",
             centre_id=self.centre,
             challenge=self.challenge or sha(f"challenge {name}"),
+            pools=(replace(base.campaign.pools[0], devices=self.pools),),
+            nodes=tuple(replace(base.campaign.nodes[0], node_id=node) for node in self.nodes),
         )
         named = None if self.before is None else sha(self.before)
         issue = replace(
@@ -95,9 +102,8 @@ class Made:
         changed = replace(
             base, centre=centre, campaign=campaign, campaign_sha256=digest(campaign), starts_at=self.starts, issue=issue
         )
-        holdings = Holdings(centre)
-        for place, signer in enumerate(self.signers):
-            node_id = self.node if place == 0 else f"{self.node}-{place}"
+        holdings = Holdings(changed.places)
+        for place, (node_id, signer) in enumerate(zip(self.nodes, self.signers, strict=True)):
             record = sha(self.record or f"record {name} {place}")
             devices = list(self.devices) if place == 0 else []
             holdings.see(Shown(record, sha(self.samples or f"samples {record}"), node_id, signer, devices))
@@ -177,8 +183,8 @@ CASES = {
         ("challenge-reused",),
     ),
     "one campaign, stated for two projects": Case(
-        Made(campaign="c", challenge="ab" * 16),
-        Made(campaign="c", challenge="ab" * 16, project="P-2", pools=("node-9",)),
+        Made(campaign="c", challenge="ab" * 16, pools=("cuda:9",)),
+        Made(campaign="c", challenge="ab" * 16, project="P-2", pools=("cuda:9",)),
         (),
     ),
     "one name, two campaigns": Case(
@@ -225,13 +231,13 @@ CASES = {
     ),
     "a card that moved and was cut anew": Case(Made(devices=SLICES), Made(**APART, devices=CUT_ANEW), MOVED),
     "slices that nobody claims": Case(
-        Made(devices=SLICES), Made(project="P-2", **LATER, devices=CUT_ANEW, pools=("node-9",)), ()
+        Made(devices=SLICES), Made(project="P-2", **LATER, devices=CUT_ANEW, pools=("cuda:9",)), ()
     ),
     "slices of two cards": Case(
         Made(devices=SLICES), Made(project="P-2", **LATER, devices=(DeviceKeys("mig:0", ("x",), "card2"),)), ()
     ),
-    "a device that is in no pool of the other": Case(Made(), Made(project="P-2", **LATER, pools=("node-9",)), ()),
-    "a device that is in no pool of this one": Case(Made(pools=("node-9",)), Made(project="P-2", **LATER), ()),
+    "a device that is in no pool of the other": Case(Made(), Made(project="P-2", **LATER, pools=("cuda:9",)), ()),
+    "a device that is in no pool of this one": Case(Made(pools=("cuda:9",)), Made(project="P-2", **LATER), ()),
     "validity that touches": Case(
         Made(), Made(project="P-2", **LATER | {"issued": "2026-10-01T00:00:00.000000Z"}), (), at="2026-11-01"
     ),

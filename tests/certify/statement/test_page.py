@@ -20,7 +20,7 @@ from certify.statement.build import CapacityStatement, Totals
 from certify.statement.page import render
 from tests.bench.fleet import simulate
 from tests.certify.judged import basis_of, centre_of, policy_of, statement_of
-from tests.certify.measured import node_name, of_node, simulated
+from tests.certify.measured import node_name, of_node, placed, simulated
 from tests.certify.measured import test_campaign as campaign_of
 from tests.certify.signed import new_key
 from tests.certify.statement.test_build import T, amount, bounded, statement, tally
@@ -229,9 +229,10 @@ def test_a_missing_node_is_counted_once_however_many_classes_it_might_be_in() ->
         {"pool": "b", "class": "supercomputing", "nodes": "all", "devices": ["fake:1"]},
     ]
     profile = load_profile("smoke")
-    campaign = campaign_of(profile, ("fp16", "fp64"), 2)
+    centre = centre_of(pools=pools)
+    campaign = placed(campaign_of(profile, ("fp16", "fp64"), 2), centre)
     record = simulate({}, 2, profile, ("fp16", "fp64"), node_name(0), campaign)
-    text = page(statement_of([record], basis_of(campaign, profile, centre_of(pools=pools))), OFFICIAL)
+    text = page(statement_of([record], basis_of(campaign, profile, centre)), OFFICIAL)
     assert f"<code>node-missing</code> × 1（{node_name(1)}）" in text
     assert "node-missing</code> × 2" not in text
 
@@ -255,6 +256,16 @@ def test_what_the_sums_rest_on_is_said_in_words() -> None:
     assert "7.000 PFLOPS 没有可用的上限" in section
     assert "another 5.000 PFLOPS (10 devices) count only with a witness document" in section
     assert STEPS_MEAN["rating"]["zh"] not in PAGES[1]  # of what no figure stands on nothing is said
+
+
+def test_the_row_newly_added_shows_the_baseline_the_new_devices_and_the_growth() -> None:
+    text = Reader(page(statement(tally(amount(T - 1), old=amount(5 * T))))).text
+    for shown in (
+        "存量清单 baseline: 3 台 device(s)，仍在 still there 1",
+        "新增 new: 1 台 device(s)，可核验下限 certified 1,999.999 PFLOPS",
+        "净增 net growth: -1 台 device(s)，可核验下限 certified 未知 not known",
+    ):
+        assert shown in text
 
 
 def test_where_to_look_further() -> None:

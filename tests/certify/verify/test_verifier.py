@@ -109,12 +109,22 @@ def long_before(value: dict[str, Any]) -> None:
         of[name] = utc_text(utc_ns(of[name]) - 31 * DAY_NS)
 
 
+COLUMNS = ("node_id", "asked_ns", "answered_ns", "seen_ns")  # of a closing document
+
+
 def rebound(change: Edit, name: str) -> Edit:
-    """Return a change of the centre or campaign with its digest made right again: an operator who knows how."""
+    """Return a change of the centre or campaign with all that binds it made right again: an operator who knows how."""
 
     def rebind(value: dict[str, Any]) -> None:
         change(value)
-        value["predicate"][f"{name}_sha256"] = digest_of(value["predicate"][name])
+        of = value["predicate"]
+        of[f"{name}_sha256"] = digest_of(of[name])
+        if name == "campaign":
+            closing, known = of["closing"], {node["node_id"] for node in of["campaign"]["nodes"]}
+            kept = [place for place, node_id in enumerate(closing["node_id"]) if node_id in known]
+            columns = {column: [closing[column][place] for place in kept] for column in COLUMNS}
+            times = dict.fromkeys(("starts_at", "published_at"), of["starts_at"])
+            of["closing"] = {**closing, **columns, **times, "campaign_sha256": of["campaign_sha256"]}
 
     return rebind
 
@@ -301,7 +311,10 @@ STATED: dict[str, tuple[Edit, str | None]] = {
         "window-invalid",
     ),
     "step 12 windows not over at the issue": (
-        rebound(put("campaign.windows.1.closes_ns", 86_400 * 10**9), "campaign"),
+        several(
+            rebound(put("campaign.windows.1.closes_ns", 86_400 * 10**9), "campaign"),
+            put("issue.issued_at", f"{DAY}T23:00:00.000000Z"),  # at whatever hour this test runs
+        ),
         "issued-before-measured",
     ),
     "step 12 a last window that puts off the age": (
@@ -330,7 +343,18 @@ STATED: dict[str, tuple[Edit, str | None]] = {
         lambda v: v["predicate"]["verdicts"][0].update(policy="generous"),
         "verdict-differs",
     ),
-    "step 12 another start": (put("starts_at", f"{DAY}T08:01:01.000000Z"), "start-differs"),
+    "step 12 another start": (
+        lambda v: (
+            v["predicate"].update(starts_at=f"{DAY}T08:01:01.000000Z"),
+            v["predicate"]["closing"].update(starts_at=f"{DAY}T08:01:01.000000Z"),
+        ),
+        "start-differs",
+    ),
+    "step 12 closed at another start": (put("closing.starts_at", f"{DAY}T08:01:01.000000Z"), "closing-differs"),
+    "step 12 closes another campaign": (put("closing.campaign_sha256", "ab" * 32), "closing-differs"),
+    "step 12 start published after it": (put("closing.published_at", f"{DAY}T08:01:01.000000Z"), "closing-differs"),
+    "step 12 closed with a node twice": (put("closing.node_id.1", "gpu-00000"), "closing-differs"),
+    "step 7 columns of two lengths": (lambda v: v["predicate"]["closing"]["asked_ns"].pop(), "schema-invalid"),
     "step 12 another challenge": (rebound(put("campaign.challenge", "cd" * 16), "campaign"), "campaign-differs"),
     "step 12 a node left out": (
         rebound(lambda v: v["predicate"]["campaign"]["nodes"].pop(), "campaign"),
@@ -381,6 +405,11 @@ STATED: dict[str, tuple[Edit, str | None]] = {
     "step 16 share": (put("bookkeeping.intelligent_share_ppm", 650_000), "statement-differs"),
     "step 16 untested devices hidden": (put("classes.0.untested.devices", lambda n: n + 1), "statement-differs"),
     "step 16 a missing node": (put("classes.0.nodes_missing", 1), "statement-differs"),
+    "step 16 missing nodes of any size": (put("classes.0.missing_at_most_mflop_s", None), "statement-differs"),
+    "step 16 a verdict's missing nodes": (put("verdicts.3.nodes_missing", 1), "statement-differs"),
+    "step 16 what they could add": (put("verdicts.3.missing_at_most_mflop_s", 1), "statement-differs"),
+    "step 16 no clock was compared": (put("closing", None), "statement-differs"),
+    "step 16 a clock that differs": (put("closing.answered_ns.0", 5 * 10**9), "statement-differs"),
     "step 16 shown": (put("shown", []), "statement-differs"),
     "step 16 a finding dropped": (lambda v: v["predicate"]["findings"].pop(), "statement-differs"),
     "step 16 a finding made harmless": (put("findings.0.effect", "praise"), "statement-differs"),
@@ -422,6 +451,7 @@ SEEN_ALONE = (
     "step 16 sum under a limit",
     "step 16 never scheduled",
     "step 16 more with a witness than counts 0",
+    "step 16 missing nodes of any size",
 )
 
 

@@ -28,12 +28,14 @@ from cryptography.x509.oid import NameOID
 from sqlalchemy import select
 
 from bench.errors import InputError
+from certify.campaign.rehearsal import rehearse
 from certify.registry.api import Decided, Problem, Scope
 from certify.registry.service import app, serve, tokens
 from certify.registry.service.app import create_app
 from certify.registry.service.openapi import KINDS
 from certify.registry.service.registry import Registry
 from certify.registry.storage import tables
+from certify.statement.issue import Request
 from tests.certify.measured import Measured
 from tests.certify.registry.laid import CENTRE, OTHER, Laid, lay_registry
 from tests.certify.registry.listening import Served, new_token, opened, served
@@ -136,6 +138,23 @@ def head_of(method: str, path: str, secret: str, **headers: str) -> bytes:
 
 
 # --- what it takes in -------------------------------------------------------------------------------------------------
+def test_a_rehearsal_is_no_statement(calm: Running, centre: Measured, tmp_path: Path) -> None:
+    asked = Request(
+        records=centre.records,
+        centre=str(centre.centre),
+        policies=("guangzhou-2000p",),
+        keys=(centre.key,),
+        campaign=centre.campaign,
+        out=tmp_path / "rehearsal",
+    )
+    rehearse(asked, 1000)
+    with calm.client() as client:
+        for headers in (ENVELOPE, {"content-type": "application/json"}):
+            content = (tmp_path / "rehearsal" / "rehearsal.json").read_bytes()
+            refused = client.post("/v1/statements", content=content, headers=headers)
+            assert (refused.status_code, problem_of(refused).code) == (422, "schema-invalid")
+
+
 def test_a_statement_and_its_records_over_http(calm: Running, centre: Measured) -> None:
     before, asked = len(calm.rows(tables.audit)), []
     with calm.client() as client:

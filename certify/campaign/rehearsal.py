@@ -1,0 +1,211 @@
+"""A rehearsal: the verdicts of a campaign as they would read, were its devices real. It proves nothing, and says so.
+
+It is no document: nobody signs it, it has no payload type, and no verifier or registry takes it. Everything that a
+statement would be refused for is refused here too; only what `lifted` names is set aside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from bench.errors import InputError
+from bench.record import GRADES, Document, Grade, Name, Positive, Sha256, Text, encode, refuse_existing, write_atomic
+from certify.policy.centre import Bilingual
+from certify.policy.evidence import BaselineMatch, ClassEvidence, Evidence, Sums, Unrecorded, writable
+from certify.policy.missing import Lack, missing
+from certify.policy.policies import Policy
+from certify.policy.verdicts import Verdict, evaluate
+from certify.statement.build import evidence_of
+from certify.statement.describe import describe_verdict
+from certify.statement.issue import Computed, Request, compute
+from certify.statement.page import page_environment, policy_rows
+
+WATERMARK = Bilingual(zh="演练，不构成任何证明", en="REHEARSAL - proves nothing")
+FILES = ("rehearsal.json", "rehearsal.html")
+MOST_TIMES = 100_000
+AS_IF = {
+    "simulated": Bilingual(zh="假设设备为真实设备", en="as if the devices were real ones"),
+    "grade-too-low": Bilingual(
+        zh="假设以政策要求的级别测量", en="as if it had been measured at the grade that the policies demand"
+    ),
+    "times": Bilingual(zh="假设每个节点代表 {} 个同样的节点", en="as if each node stood for {} nodes like it"),
+}
+
+
+class Lifted(Document, frozen=True, kw_only=True):
+    """Something that keeps a real verdict from being given, and was set aside here."""
+
+    code: Literal["simulated", "grade-too-low", "times"]
+    text: Bilingual
+
+
+class Rehearsal(Document, frozen=True, kw_only=True):
+    """What a campaign would come to. Not a statement: it is never signed, and its fields bear other names."""
+
+    not_a_statement: Literal[True]
+    rehearsal: Bilingual  # the watermark
+    centre_id: Name
+    centre_name: Bilingual
+    project_id: Text | None
+    campaign_id: Name
+    starts_at: Text
+    grade_measured: Grade | None
+    lifted: tuple[Lifted, ...]
+    times: Positive
+    policies: dict[Name, Sha256]
+    rehearsed: tuple[Verdict, ...]
+
+
+class Rehearsed(NamedTuple):
+    """A rehearsal that was written, for the command line to show."""
+
+    rehearsal: Rehearsal
+    missing: tuple[Lack, ...]
+    out: Path
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for machines."""
+        return {
+            "rehearsal": msgspec.to_builtins(self.rehearsal),
+            "missing": [one._asdict() for one in self.missing],
+            "files": [str(self.out / name) for name in FILES],
+        }
+
+    def lines(self) -> list[str]:
+        """Return it for people: no line of it reads like one of a statement."""
+        found, mark = self.rehearsal, f"{WATERMARK.en} / {WATERMARK.zh}"
+        lines = [f"{found.centre_id}: {found.centre_name.zh} {found.centre_name.en}, campaign {found.campaign_id}"]
+        lines += [f"{one.text.en} ({one.code})" for one in found.lifted]
+        for verdict in found.rehearsed:
+            lines += describe_verdict(verdict)
+        lines += [f"MISSING: {one}" for one in self.missing]
+        written = " and ".join(str(self.out / name) for name in FILES)
+        return [mark, *(f"rehearsal: {line}" for line in lines), f"written to {written}; nothing was signed", mark]
+
+
+def rehearse(request: Request, times: int, progress: Callable[[int], None] = lambda records: None) -> Rehearsed:
+    """Judge the records as ``certify`` does, set aside what a rehearsal sets aside, and write what the verdicts become.
+
+    Args:
+        request: as for the statement; its keys open the campaign and the baseline, and sign nothing.
+        times: how many nodes each node stands for.
+        progress: called with the number of records done so far.
+
+    Raises:
+        InputError, RefusedError: with the code of the first fault; nothing is then written.
+    """
+    if not 1 <= times <= MOST_TIMES:
+        raise InputError("usage", f"is a whole number from 1 to {MOST_TIMES}", where="--times")
+    for name in FILES:
+        refuse_existing(request.out / name, "choose another folder")
+    computed = compute(request, progress)
+    evidence = evidence_of(computed.examined.tally, computed.basis)
+    found = rehearsal_of(computed, evidence, times)
+    lacks = missing(computed.centre, computed.policies, found.rehearsed)
+    write_atomic(request.out / FILES[0], encode(found) + b"\n")
+    write_atomic(request.out / FILES[1], render(found, computed.policies).encode())
+    return Rehearsed(found, lacks, request.out)
+
+
+def rehearsal_of(computed: Computed, evidence: Evidence, times: int) -> Rehearsal:
+    """Return what a computed statement would come to. Pure."""
+    statement, policies = computed.statement, computed.policies
+    lifted, setting = as_if(evidence, policies, times)
+    return Rehearsal(
+        not_a_statement=True,
+        rehearsal=WATERMARK,
+        centre_id=statement.centre.centre_id,
+        centre_name=statement.centre.name,
+        project_id=statement.centre.project_id,
+        campaign_id=statement.campaign.campaign_id,
+        starts_at=statement.starts_at,
+        grade_measured=evidence.grade,
+        lifted=lifted,
+        times=times,
+        policies={ref.policy: ref.sha256 for ref in statement.policies},
+        rehearsed=tuple(verdict for policy in policies for verdict in evaluate(policy, setting)),
+    )
+
+
+def as_if(evidence: Evidence, policies: Sequence[Policy], times: int) -> tuple[tuple[Lifted, ...], Evidence]:
+    """Return what was set aside of the evidence, and the evidence without it. Pure.
+
+    Holds, voids, missing nodes and everything that the centre declares stay as they are: they are what is rehearsed.
+    """
+    codes: list[Literal["simulated", "grade-too-low", "times"]] = ["simulated"] if evidence.simulated else []
+    demanded = max((policy.minimum_grade for policy in policies), key=GRADES.index)
+    grade = evidence.grade
+    if grade is not None and GRADES.index(grade) < GRADES.index(demanded):
+        codes.append("grade-too-low")
+        grade = demanded
+    if times > 1:
+        codes.append("times")
+    texts = {code: AS_IF[code] for code in codes}
+    lifted = tuple(
+        Lifted(code=code, text=Bilingual(zh=text.zh.format(f"{times:,}"), en=text.en.format(f"{times:,}")))
+        for code, text in texts.items()
+    )
+    base = evidence.baseline
+    return lifted, evidence._replace(
+        simulated=False,
+        grade=grade,
+        classes={name: scaled(found, times) for name, found in evidence.classes.items()},
+        newly_added={name: scaled(found, times) for name, found in evidence.newly_added.items()},
+        vendors={
+            name: {vendor: _more(sums, times) for vendor, sums in found.items()}
+            for name, found in evidence.vendors.items()
+        },
+        baseline=None if base is None else _of_more_nodes(base, times),
+    )
+
+
+def scaled(found: ClassEvidence, times: int) -> ClassEvidence:
+    """Return the evidence of a class over so many times as many nodes; what is unknown stays unknown."""
+    return ClassEvidence(
+        clean=_more(found.clean, times),
+        on_hold=_more(found.on_hold, times),
+        untested=_more(found.untested, times),
+        unrecorded=_more_unrecorded(found.unrecorded, times),
+    )
+
+
+def _more(sums: Sums, times: int) -> Sums:
+    upper = sums.upper_mflop_s
+    return Sums(
+        devices=sums.devices * times,
+        certified_mflop_s=sums.certified_mflop_s * times,
+        sustained_mflop_s=sums.sustained_mflop_s * times,
+        upper_mflop_s=None if upper is None else upper * times,
+        nominal_mflop_s=sums.nominal_mflop_s * times,
+        without_rating=sums.without_rating * times,
+    )
+
+
+def _more_unrecorded(nodes: Unrecorded, times: int) -> Unrecorded:
+    at_most = nodes.at_most_mflop_s
+    return nodes._replace(
+        unnamed=nodes.unnamed * times,
+        each=nodes.each * times,
+        at_most_mflop_s=None if at_most is None else writable(at_most * times),
+    )
+
+
+def _of_more_nodes(base: BaselineMatch, times: int) -> BaselineMatch:
+    """Return how a baseline stands to more nodes: what it lists on a node is on each that the node stands for."""
+    present = base.still_present * times
+    return base._replace(
+        devices=base.devices - base.still_present + present,
+        still_present=present,
+        new_devices=base.new_devices * times,
+        certified_mflop_s=None if base.devices else 0,
+    )
+
+
+def render(rehearsal: Rehearsal, policies: Sequence[Policy]) -> str:
+    """Return the page of a rehearsal, with the watermark across all of it."""
+    template = page_environment(Path(__file__).parent).get_template("rehearsal.html.j2")
+    return template.render(r=rehearsal, policies=[policy_rows(policy, rehearsal.rehearsed) for policy in policies])
