@@ -17,7 +17,7 @@ from bench.campaign.board import OVER, Overview, overview
 from bench.campaign.clocks import Clocks
 from bench.campaign.gangs import Gangs, Silence
 from bench.campaign.nodes import KnownNodes
-from bench.campaign.plan import Plan, gangs
+from bench.campaign.plan import Plan, gangs, launched_by
 from bench.campaign.preflight import room_in
 from bench.campaign.readiness import (
     complaints,
@@ -360,7 +360,7 @@ class Coordinator:
         plan, now = self.plan, utc_text(self.clock.utc_ns())
         if self.launcher is None and before is not None:
             return msgspec.structs.replace(before, launched_at=now, ended_at=None, lost=(), refused=None, unready=())
-        return Launched(plan.engine, plan.options, plan.reservation, plan.command, now, least=dict(plan.least))
+        return launched_by(plan, now)
 
 
 def only_launch(folder: Folder) -> AbstractContextManager[bool]:

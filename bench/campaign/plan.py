@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from bench.launchers.base import Gang
 from bench.record import Campaign, Profile
-from bench.record.folder import Folder, Roster
+from bench.record.folder import Folder, Launched, Roster
 
 SECOND_NS = 10**9
 
@@ -33,6 +33,28 @@ class Plan(NamedTuple):
 def gang_name(campaign_id: str, pool: str, check_only: bool) -> str:
     """Return the name by which the engine knows the gang of a pool."""
     return f"petaseal-{campaign_id}-{pool}{'-check' if check_only else ''}"
+
+
+def launched_by(plan: Plan, at: str) -> Launched:
+    """Return what is remembered of a launch that begins at a time, UTC."""
+    times = {"ready_timeout_ns": plan.ready_timeout_ns, "lead_ns": plan.lead_ns, "finish_ns": plan.finish_ns}
+    return Launched(
+        plan.engine, plan.options, plan.reservation, plan.command, at, least=dict(plan.least), times_ns=times
+    )
+
+
+def handed_over(launched: Launched | None, engine: str) -> Plan:
+    """Return the plan of a coordinator to which a launch handed over, with what the operator asked for there."""
+    plan = Plan(engine, ())
+    if launched is None:
+        return plan
+    times = launched.times_ns
+    return plan._replace(
+        least=launched.least,
+        ready_timeout_ns=times.get("ready_timeout_ns", plan.ready_timeout_ns),
+        lead_ns=times.get("lead_ns", plan.lead_ns),
+        finish_ns=times.get("finish_ns", plan.finish_ns),
+    )
 
 
 def gangs(folder: Folder, campaign: Campaign, profile: Profile, roster: Roster, plan: Plan) -> list[Gang]:

@@ -18,7 +18,6 @@ from bench.record import Campaign, NodeRecord, PoolClass, Profile, SharedFile, W
 from bench.record.configs import read_yaml
 from bench.record.folder import (
     Folder,
-    Launched,
     LeftOut,
     Roster,
     RosterNode,
@@ -261,14 +260,13 @@ def hand_over(opened: Open, plan: Plan) -> None:
 
     The coordinator there does not know the engine: what failed before the start is started again here.
     """
-    from bench.campaign.plan import gangs
+    from bench.campaign.plan import gangs, launched_by
     from bench.clock import SystemClock
     from bench.launchers import load_launcher
 
     engine, launcher, folder = coordinates(plan.engine), load_launcher(plan.engine), opened.folder
     now = utc_text(SystemClock().utc_ns())
-    launched = Launched(plan.engine, plan.options, plan.reservation, plan.command, now, least=dict(plan.least))
-    folder.write_launched(launched)  # the coordinator takes from it how many nodes are needed
+    folder.write_launched(launched_by(plan, now))  # the coordinator takes from it what was asked for here
     ids = {node.name: node.node_id for node in opened.roster.nodes}
     for gang in gangs(folder, opened.campaign, opened.profile, opened.roster, plan):
         phase = launcher.state(gang).phase

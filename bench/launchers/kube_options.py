@@ -170,10 +170,10 @@ def parse_options(given: Sequence[str]) -> Options:
         keys = [text.partition("=")[0] for text in dict.fromkeys(several[name])]
         if twice := sorted({key for key in keys if keys.count(key) > 1}):
             raise InputError("option-invalid", f"{twice[0]} is given twice", where=name)
-    for name in NEEDED:
-        if name not in single:
-            example = f"{name}={ACCEPT[name][1]}"
-            raise InputError("option-missing", f"Kubernetes needs the option {name}", fix=f"such as {example}")
+    if missing := [name for name in NEEDED if name not in single]:
+        what = f"Kubernetes needs the option{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+        fix = " ".join(f"--engine-option {name}={ACCEPT[name][1]}" for name in missing)
+        raise InputError("option-missing", what, fix=f"such as {fix}")
     fields: dict[str, Any] = {**single, **{name: tuple(dict.fromkeys(texts)) for name, texts in several.items()}}
     return Options(**{name.replace("-", "_"): value for name, value in fields.items()})
 

@@ -232,6 +232,7 @@ class Launched(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ended_at: UtcTime | None = None
     lost: tuple[str, ...] = ()  # nodes that gave no sign of life any more
     least: dict[str, int] = {}  # pool -> how many of its nodes must be ready
+    times_ns: dict[str, Count] = {}  # how long is waited for what, by the plan's names: for a coordinator elsewhere
     refused: str | None = None  # why the launch ended before T0
     unready: tuple[str, ...] = ()  # which nodes were not ready then, by reason
 

@@ -39,7 +39,7 @@ from certify.judge.aggregate import check_belongs as check_record
 from certify.policy.centre import load_centre
 from certify.policy.policies import load_policy
 from certify.policy.ratings import installed_ratings
-from certify.statement.attendance import MISSING, Absence, Attendance, write_attendance
+from certify.statement.attendance import ABSENCES, MISSING, Absence, Attendance, write_attendance
 from certify.statement.campaign import check_centre, find_profile, policies_of, read_campaign
 from certify.statement.closing import check_closing, read_closing
 from certify.statement.records import RECORD_SUFFIX, check_file_name
@@ -118,7 +118,7 @@ class Collected(msgspec.Struct, frozen=True):
             lines.append(f"all nodes were to start at {self.starts_at}")
         for refused in self.refused:
             lines.append(f"refused    {refused.file}: {refused.why}")
-        for absence in self.absent:
+        for absence in sorted(self.absent, key=lambda one: ABSENCES.index(one.code)):
             detail = f" ({absence.detail})" if absence.detail else ""
             lines.append(f"absent     {self.names[absence.node_id]}: {absence.code}{detail}")
         lines += [f"left out   {text}" for text in self.left_out]

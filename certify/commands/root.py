@@ -402,12 +402,11 @@ def _estimate(opened: Opened) -> Estimate:
 
 
 def _coordinate(folder: Path, quiet: bool) -> bool:
-    from bench.campaign.plan import Plan
+    from bench.campaign.plan import handed_over
     from bench.campaign.running import NOBODY, Open, run
 
     opened = Open(folder, Sealing())
-    launched = opened.folder.launched()
-    view = run(opened, Plan(NOBODY, (), least={} if launched is None else launched.least), quiet)
+    view = run(opened, handed_over(opened.folder.launched(), NOBODY), quiet)
     return view.places["done"] + view.places["void"] == view.expected
 
 

@@ -53,7 +53,7 @@ ELSEWHERE: Mapping[str, str] = {
     "depends-on-flagged": "figures without holds",
     "within-bounds": "a measurement with a narrower interval",
     "upper-unbounded": "a measurement with a bounded interval",
-    "basis-unstated": "nothing: the text names no basis, and the bases disagree; the authority decides",
+    "basis-unstated": "a basis in the text: certified, sustained and nominal disagree, and the authority decides",
     "guide-not-issued": "a policy file whose guide has items (docs/policies.md)",
     "nothing-new": "devices that do not stand in the baseline",
 }

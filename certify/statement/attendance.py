@@ -34,7 +34,8 @@ from certify.policy.centre import CLASSES, Centre, Pool
 from certify.policy.evidence import Unrecorded, writable
 
 MISSING = "node-missing"
-ABSENCES = (MISSING, "node-lost", "node-failed", "node-not-ready", "node-aborted", "record-refused")
+# The worst first: what is to be looked into before the campaign is measured again.
+ABSENCES = ("record-refused", "node-failed", "node-lost", "node-aborted", "node-not-ready", MISSING)
 FILE = "attendance.json"
 
 

@@ -21,7 +21,7 @@ from bench.campaign.board import Overview
 from bench.campaign.clocks import FIX, Question, read_question
 from bench.campaign.coordinator import Coordinator
 from bench.campaign.gangs import MOST_SUBMISSIONS
-from bench.campaign.plan import Plan, gangs
+from bench.campaign.plan import Plan, gangs, handed_over, launched_by
 from bench.campaign.preflight import Room
 from bench.campaign.show import lines
 from bench.clock import SimulatedClock
@@ -1147,3 +1147,10 @@ def test_a_gang_knows_whether_the_campaign_names_its_nodes_keys() -> None:
     for one, expected in ((campaign, False), (named, True)):
         (gang,) = gangs(Folder(Path("/shared")), one, PROFILE, roster_of(one), PLAN)
         assert gang.node_keys is expected
+
+
+def test_a_coordinator_elsewhere_waits_as_long_as_was_asked_for_at_the_launch() -> None:
+    asked = Plan("kubernetes", ("join",), least={"main": 3}, ready_timeout_ns=7, lead_ns=8, finish_ns=9)
+    own = handed_over(launched_by(asked, at(0)), "none")
+    assert own == Plan("none", (), least={"main": 3}, ready_timeout_ns=7, lead_ns=8, finish_ns=9)
+    assert handed_over(None, "none") == Plan("none", ())

@@ -317,6 +317,12 @@ def test_an_option_that_is_needed(missing: str) -> None:
     assert missing in refused("option-missing", lambda: parse_options(options))
 
 
+def test_all_options_that_are_needed_are_named_at_once() -> None:
+    told = refused("option-missing", lambda: parse_options(["namespace=hpc"]))
+    assert "needs the options image, claim, mount" in told
+    assert told.count("--engine-option ") == len(NEEDED)
+
+
 @pytest.mark.parametrize("text", ["account=hpc", "image", "", "=x", "Image=x", "namespaces=hpc"])
 def test_an_option_that_there_is_not(text: str) -> None:
     refused("option-unknown", lambda: parse_options([*FEW, text]))

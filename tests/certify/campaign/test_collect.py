@@ -701,6 +701,16 @@ def test_a_bad_attendance(tmp_path: Path, content: bytes, code: str) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_the_worst_absence_is_named_first(tmp_path: Path) -> None:
+    laid = lay(tmp_path, 4)
+    for index in (1, 2, 3):
+        laid.record_file(index).unlink()
+    laid.tell(2, "failed", message="out of memory", ready=True)
+    laid.tell(3, "aborted", message="ended from outside")
+    said = [line.partition(": ")[2] for line in collect(laid.folder).lines() if line.startswith("absent ")]
+    assert [text.partition(" ")[0] for text in said] == ["node-failed", "node-aborted", "node-missing"]
+
+
 def test_the_attendance_is_what_was_found(tmp_path: Path) -> None:
     laid = lay(tmp_path, 3)
     laid.record_file(2).unlink()
