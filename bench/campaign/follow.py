@@ -10,7 +10,7 @@ from bench.campaign.abort import launcher_user
 from bench.campaign.board import Overview, overview
 from bench.campaign.gangs import ENGINE_NS
 from bench.campaign.plan import Plan, gangs
-from bench.campaign.queue import waiting_line
+from bench.campaign.queue import is_waiting, waiting_line
 from bench.campaign.running import NOBODY, Open
 from bench.campaign.show import Live
 from bench.clock import Clock, SystemClock
@@ -67,7 +67,7 @@ class Queue:
             launcher = load_launcher(engine)
             for gang in gangs(folder, opened.campaign, opened.profile, opened.roster, plan):
                 state = launcher.state(gang._replace(user=user)) if gang.pool not in heard else None
-                if state is not None and state.phase == "queued":
+                if is_waiting(state):
                     found.append(waiting_line(gang.pool, state, engine, self._clock.utc_ns()))
         except PetasealError as error:
             return (f"{engine} could not be asked whether jobs wait: {error.what}",)

@@ -10,11 +10,12 @@ from typing import NamedTuple
 from bench.errors import InputError, RefusedError, one_line
 from bench.record import Device, NodeRecord, identifier, read_bytes, read_given, replacing
 from bench.record.folder import Folder
+from bench.units import some
 from certify.documents.caps import CAPS
 from certify.documents.kinds import Baseline, BaselineDevice, Opened, open_record
 from certify.documents.listing import decode_listing
 from certify.statement.claim import Reader, read_all
-from certify.statement.describe import some
+from certify.statement.describe import SHOWN
 from certify.statement.records import RECORD_SUFFIX
 from certify.trust.trusted_set import TrustedSet
 
@@ -41,10 +42,10 @@ class DeviceList(NamedTuple):
         if self.wholes:
             lines.append(f"{self.wholes} of them are whole devices, of which only slices or dies were listed")
         if self.repeated:
-            lines.append(f"listed more than once, and taken over once: {some(list(self.repeated))}")
+            lines.append(f"listed more than once, and taken over once: {some(self.repeated, SHOWN)}")
         if self.unknowable:
             what = "no stable identity is reported, so that the device could never be recognised again"
-            lines.append(f"left out: {some(list(self.unknowable))}: {what}")
+            lines.append(f"left out: {some(self.unknowable, SHOWN)}: {what}")
         return lines
 
     def as_json(self) -> dict[str, object]:
@@ -158,7 +159,7 @@ def inventory_text(baseline: Baseline, names: Sequence[str]) -> str:
 
 def some_paths(sources: Sequence[Path]) -> str:
     """Return the first of many paths."""
-    return some([str(source) for source in sources])
+    return some(map(str, sources), SHOWN)
 
 
 def _sightings(source: Path, at: str) -> Iterator[Sighting]:

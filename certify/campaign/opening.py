@@ -26,7 +26,6 @@ from bench.record import (
     config_names,
     digest,
     encode,
-    read_bytes,
     refuse_existing,
     write_atomic,
 )
@@ -37,13 +36,12 @@ from bench.record.windows import named_workloads, windows
 from bench.units import utc_ns, utc_text
 from certify.campaign.enrolment import enrolled_keys, read_node_keys
 from certify.campaign.roster import Counted, EngineNode, Enlisted, Wishes, enlist
-from certify.documents.caps import CAPS
-from certify.documents.dsse import parse_envelope, seal
-from certify.documents.kinds import PAYLOAD_TYPE, make_document, parse_payload
+from certify.documents.dsse import seal
+from certify.documents.kinds import PAYLOAD_TYPE, make_document
 from certify.keys.signers import PrivateKey
 from certify.policy.centre import Centre, load_centre, read_centre
 from certify.policy.policies import Policy, Threshold, load_policies, load_policy
-from certify.statement.baseline import baseline_path, check_baseline, check_day
+from certify.statement.baseline import baseline_path, check_day, read_baseline
 from certify.statement.campaign import policies_of
 
 SECOND_NS = 10**9
@@ -270,11 +268,8 @@ def files_beside(centre_name: str, centre: Centre, policies: Sequence[Policy]) -
 
     files = {}
     if (baseline := baseline_path(centre_name, centre)) is not None:
-        content = read_bytes(baseline, CAPS.baseline_bytes)
-        envelope = parse_envelope(content, CAPS.baseline_bytes, baseline)
-        # its keys are looked at when the statement is made; what would refuse it then anyway is said before the load
-        check_baseline(parse_payload("baseline", envelope.payload, baseline).predicate, centre, baseline)
-        files[str(centre.baseline)] = content  # its link may lead to another name
+        # What would refuse the statement is said before the load; under the name in the centre file: a link may differ.
+        files[str(centre.baseline)], _ = read_baseline(baseline, centre)
     for policy in policies:
         if policy.policy not in config_names("policies"):
             text = yaml.safe_dump(msgspec.to_builtins(policy), allow_unicode=True, sort_keys=False)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from bench.errors import InputError
 from bench.record import GRADES, Campaign, Device, DeviceModel, Profile, SharedFile, read_given
 from bench.record.folder import Folder, FoundModel, alike
-from bench.units import full_name
+from bench.units import full_name, some
 from certify.documents.caps import CAPS
 from certify.documents.listing import decode_listing
 from certify.judge.aggregate import accepted_holds, counting_of
@@ -28,7 +28,7 @@ from certify.policy.pools import Places
 from certify.policy.ratings import Ratings
 from certify.policy.reasons import mending
 from certify.statement.campaign import policies_of
-from certify.statement.describe import some
+from certify.statement.describe import SHOWN
 from certify.statement.outlook import Outlook, outlook_of
 
 
@@ -84,8 +84,8 @@ class Prospects(NamedTuple):
     def problems(self) -> list[str]:
         """What cannot count, one sentence for each model."""
         return [
-            f"pool {one.pool}: {one.devices} x {one.name} on {some(sorted(one.nodes)) or 'each node'} cannot count"
-            f" ({', '.join(one.outlook.against)})"
+            f"pool {one.pool}: {one.devices} x {one.name} on {some(sorted(one.nodes), SHOWN) or 'each node'}"
+            f" cannot count ({', '.join(one.outlook.against)})"
             for one in self.models
             if one.outlook.against
         ]

@@ -15,20 +15,18 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bench.errors import InputError
-from bench.record import config_path, read_given, read_yaml
-from certify.documents.caps import CAPS
-from certify.documents.dsse import parse_envelope
-from certify.documents.kinds import Baseline, parse_payload
+from bench.record import config_path, read_yaml
+from certify.documents.kinds import Baseline
 from certify.policy.centre import Centre, load_centre
 from certify.policy.missing import Lack, Reach, missing, reach_of
 from certify.policy.policies import Policy, load_policy
-from certify.statement.baseline import baseline_path, check_baseline
+from certify.statement.baseline import baseline_path, read_baseline
 
 TEMPLATE_FIELDS = ("centre_id", "name", "operator")  # what no centre shares with the template
 OF_NOTHING = hashlib.sha256(b"").hexdigest()
 
 
-class Open(NamedTuple):
+class ConditionReach(NamedTuple):
     """One condition: the best verdict that it can have, and what of the centre file it lacks."""
 
     policy: str
@@ -56,7 +54,7 @@ class Readiness(NamedTuple):
     centre: Centre
     policies: tuple[Policy, ...]
     baseline: Baseline | None
-    conditions: tuple[Open, ...]
+    conditions: tuple[ConditionReach, ...]
 
     @property
     def gaps(self) -> tuple[Lack, ...]:
@@ -127,13 +125,13 @@ def readiness_of(file: str, policies: Sequence[str]) -> Readiness:
     return Readiness(file, centre, judged, baseline, conditions)
 
 
-def conditions_of(centre: Centre, policy: Policy) -> Iterator[Open]:
+def conditions_of(centre: Centre, policy: Policy) -> Iterator[ConditionReach]:
     """Yield how a centre file stands to each condition of a policy. Pure."""
     lacks = [lack for lack in missing(centre, (policy,), ()) if lack.field is not None]
     for condition in policy.judged:
         gaps = tuple(lack for lack in lacks if lack.condition == condition.condition)
         title = condition.title
-        yield Open(policy.policy, condition.condition, title.zh, title.en, reach_of(policy, condition), gaps)
+        yield ConditionReach(policy.policy, condition.condition, title.zh, title.en, reach_of(policy, condition), gaps)
 
 
 def check_filled_in(centre: Centre, where: str) -> None:
@@ -177,10 +175,7 @@ def _read_baseline(file: str, centre: Centre) -> Baseline | None:
         what = f"the baseline of {centre.baseline_date} that the centre file names is not there"
         fix = "make it with petaseal centre baseline, or write null for baseline and baseline_date until then"
         raise InputError("baseline-missing", what, where=path, fix=fix)
-    envelope = parse_envelope(read_given(path, CAPS.baseline_bytes), CAPS.baseline_bytes, path)
-    baseline: Baseline = parse_payload("baseline", envelope.payload, path).predicate
-    check_baseline(baseline, centre, path)
-    return baseline
+    return read_baseline(path, centre)[1]
 
 
 def _baseline_lines(baseline: Baseline | None) -> list[str]:

@@ -329,8 +329,8 @@ def mount(
             f"earlier    {len(campaign.earlier)} attempt(s) of this series" if campaign.earlier else "",
             *([] if expected is None else expected_lines(expected, opened)),
             "" if roster.engine or len(roster.nodes) == 1 else WHOSE_NODES,
-            f"next       petaseal campaign check {shlex.quote(str(root))}",
-            f"           petaseal campaign launch {shlex.quote(str(root))} --dry-run",
+            f"next       {opened.folder.command('check')}",
+            f"           {opened.folder.command('launch')} --dry-run",
         ]
         emit(
             as_json,
@@ -357,7 +357,7 @@ def expected_lines(expected: Prospects, opened: Opened) -> list[str]:
     unknown = [pool.pool for pool in opened.roster.pools if pool.pool not in known]
     lines = expected.lines()
     if unknown:
-        check = f"petaseal campaign check {shlex.quote(str(opened.folder.root))}"
+        check = opened.folder.command("check")
         lines.append(
             f"devices    nothing is known of those of {', '.join(unknown)} yet: {check} will say what they can count,"
             " and so does --devices POOL=FILE here"

@@ -11,7 +11,7 @@ from bench.errors import InputError, RefusedError
 from bench.record import SharedFile, followed, read_bytes, read_given, read_yaml, refuse_existing, write_atomic
 from bench.record.fields import in_words
 from certify.documents.caps import CAPS
-from certify.documents.dsse import seal
+from certify.documents.dsse import parse_envelope, seal
 from certify.documents.kinds import (
     PAYLOAD_TYPE,
     Baseline,
@@ -104,6 +104,19 @@ def baseline_path(centre_name: str, centre: Centre) -> Path | None:
         return None
     path = Path(centre_name).parent / centre.baseline
     return path if isinstance(centre_name, SharedFile) else followed(path)
+
+
+def read_baseline(path: Path, centre: Centre) -> tuple[bytes, Baseline]:
+    """Return a signed baseline with its bytes, before a statement is made: whose key signed it is looked at then.
+
+    Raises:
+        InputError, RefusedError: it cannot be read or is damaged, or a code of `check_baseline`.
+    """
+    content = read_bytes(path, CAPS.baseline_bytes)
+    envelope = parse_envelope(content, CAPS.baseline_bytes, path)
+    baseline: Baseline = parse_payload("baseline", envelope.payload, path).predicate
+    check_baseline(baseline, centre, path)
+    return content, baseline
 
 
 def open_baseline(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bench.errors import one_line
 from bench.record import Campaign, Companion, CompanionFigure, Figure, Measurement, NodeRecord, Profile, Workload
 from bench.record.judged import Explained, Judged
-from bench.units import efficiency, full_name, percent_text, rate_text, truncated
+from bench.units import efficiency, full_name, percent_text, rate_text, some, truncated
 from certify.judge.case import Plan
 from certify.judge.ceilings import bound_of
 from certify.judge.figures import figures_of
@@ -22,6 +22,7 @@ from certify.statement.build import CapacityStatement, CeilingLine, ClassLine, S
 if TYPE_CHECKING:
     from certify.verify.verifier import Report
 
+SHOWN = 5  # names of nodes, of thousands
 PROVES_NOTHING = {
     "simulated": "SIMULATED: measured on simulated devices; it proves nothing about capacity.",
     "smoke": "SMOKE: a test of the installation; it proves nothing about capacity.",
@@ -165,14 +166,8 @@ def _campaign_lines(statement: CapacityStatement) -> list[str]:
     for attempt in campaign.earlier:
         lines.append(f"  attempt before: {attempt.campaign_id}, opened at {attempt.issued_at}, {attempt.outcome}")
     for code, nodes in absent_nodes(statement).items():
-        lines.append(f"  {code}: {some(nodes)}")
+        lines.append(f"  {code}: {some(nodes, SHOWN)}")
     return lines
-
-
-def some(names: list[str], shown: int = 5) -> str:
-    """Return the first of many names, and how many more there are."""
-    rest = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _totals(totals: Totals) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.record import PoolClass
-from bench.units import full_name, percent_text, rate_text
+from bench.units import full_name, percent_text, rate_text, some
 from certify.policy.policies import Policy
 from certify.policy.reasons import reasons
 from certify.policy.verdicts import Verdict
@@ -18,12 +18,12 @@ from certify.statement.bounds import LIMITS, STEP_NAMES, STEPS_MEAN
 from certify.statement.build import CapacityStatement, Totals
 from certify.statement.describe import (
     PROVES_NOTHING,
+    SHOWN,
     absent_nodes,
     bases_lines,
     missing_lines,
     net_devices,
     net_text,
-    some,
     warnings_of,
 )
 
@@ -216,7 +216,7 @@ def _steps(statement: CapacityStatement) -> list[dict[str, str]]:
 def _absent(statement: CapacityStatement) -> list[dict[str, Any]]:
     table = reasons()
     return [
-        {"code": code, "nodes": len(nodes), "names": some(nodes), "zh": table[code].zh, "en": table[code].en}
+        {"code": code, "nodes": len(nodes), "names": some(nodes, SHOWN), "zh": table[code].zh, "en": table[code].en}
         for code, nodes in absent_nodes(statement).items()
     ]
 

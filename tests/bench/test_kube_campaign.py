@@ -77,6 +77,7 @@ def coordinator(cluster: KubeServer) -> Any:  # noqa: F811
     return pod
 
 
+@pytest.mark.long
 def test_a_detached_campaign_collects_by_itself(centre: Centre, kubelets: Kubelets) -> None:
     """Handed over while the server fails, then handed over; the coordinator is a pod, and asks no cluster at all."""
     centre.cluster.faults.append(Fault("jobs", "PATCH", 503, "ServiceUnavailable", "apiserver is shutting down"))

@@ -17,11 +17,12 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from tempfile import mkdtemp
 from types import TracebackType
+from typing import Any
 
 import pytest
 
@@ -95,6 +96,18 @@ def require() -> None:
     if why is not None:
         assert not os.environ.get("CI"), why
         pytest.skip(why)
+
+
+@contextlib.contextmanager
+def private_slurm(nodes: int | Sequence[str], **settings: Any) -> Iterator[Cluster]:
+    """Start a cluster in a folder of its own, which is removed afterwards; `settings` as of `Cluster`."""
+    require()
+    folder = short_folder()
+    try:
+        with Cluster(folder, nodes, **settings) as started:
+            yield started
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def short_folder() -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 from bench.launchers.base import Gang, GangState, Phase
 from bench.launchers.slurm import SlurmLauncher
-from tests.slurm.cluster import Cluster, require, short_folder, until
+from tests.slurm.cluster import Cluster, private_slurm, until
 from tests.slurm.trial import Trial
 
 # Tells where it runs, waits for the file "go", and tells that it is done.
@@ -75,15 +74,10 @@ class Try:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """Return a cluster of four nodes with eight GPUs each."""
-    require()
-    folder = short_folder()
-    try:
-        with Cluster(folder, nodes=4, gpus=8, slurmd_timeout_s=3) as started, pytest.MonkeyPatch.context() as patch:
-            for name, value in started.env.items():
-                patch.setenv(name, value)
-            yield started
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with private_slurm(4, gpus=8, slurmd_timeout_s=3) as started, pytest.MonkeyPatch.context() as patch:
+        for name, value in started.env.items():
+            patch.setenv(name, value)
+        yield started
 
 
 @pytest.fixture

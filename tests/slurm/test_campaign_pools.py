@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from bench.record.folder import Folder
 from certify.statement.campaign import read_campaign
 from tests.bad_input.command import Answer, petaseal
-from tests.slurm.cluster import Cluster, require, short_folder, until
+from tests.slurm.cluster import Cluster, private_slurm, until
 from tests.slurm.trial import Trial
 
 G1, G2, CPU, BOTH = NODES = ("GPU-Node01", "GPU-Node02", "cpu1", "Login1")
@@ -22,19 +21,14 @@ EDGE = {"pool": "near", "class": "edge", "nodes": "all", "partition": "cpu"}
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[Cluster]:
     """Return a cluster of two partitions, in both of which one node is."""
-    require()
-    folder = short_folder()
     partitions = {"gpu": (G1, G2, BOTH), "cpu": (CPU, BOTH)}
-    try:
-        with (
-            Cluster(folder, NODES, slurmd_timeout_s=3, partitions=partitions) as started,
-            pytest.MonkeyPatch.context() as patch,
-        ):
-            for name, value in started.env.items():
-                patch.setenv(name, value)
-            yield started
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with (
+        private_slurm(NODES, slurmd_timeout_s=3, partitions=partitions) as started,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in started.env.items():
+            patch.setenv(name, value)
+        yield started
 
 
 @pytest.fixture

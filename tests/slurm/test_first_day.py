@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,7 +28,7 @@ import pytest
 from bench.record.folder import Folder
 from bench.units import utc_ns
 from certify.statement.campaign import read_campaign
-from tests.slurm.cluster import Cluster, require, short_folder, until
+from tests.slurm.cluster import Cluster, private_slurm, until
 
 pytestmark = pytest.mark.long
 
@@ -211,25 +210,20 @@ class Day:
 
 def lived(page: str, root: Path) -> list[Screen]:
     """Return the screens of a page's day."""
-    folder = short_folder()
-    names = (*GPU_NODES, *CPU_NODES)
-    partitions = {"gpu": GPU_NODES, "cpu": CPU_NODES}
     home = root / "gz"
     home.mkdir()
-    try:
-        with Cluster(folder, names, partitions=partitions, gpus=2, slurmd_timeout_s=3) as cluster:
-            day = Day(cluster, home)
-            try:
-                day.live(page)
-            finally:
-                day.end()
-            return day.screens
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    partitions = {"gpu": GPU_NODES, "cpu": CPU_NODES}
+    names = (*GPU_NODES, *CPU_NODES)
+    with private_slurm(names, partitions=partitions, gpus=2, slurmd_timeout_s=3) as cluster:
+        day = Day(cluster, home)
+        try:
+            day.live(page)
+        finally:
+            day.end()
+        return day.screens
 
 
 def test_the_page_holds_the_commands_and_screens_of_a_day(tmp_path: Path) -> None:
-    require()
     page = PAGE.read_text()
     screens = lived(page, tmp_path)
     assert len(screens) >= 10

@@ -74,6 +74,7 @@ def test_a_pool_that_failed_stops_the_launch_and_leaves_its_reasons(place: Path)
     assert people.index(f"  b2: failed: {reason}") < next(i for i, line in enumerate(people) if "a1: " in line)
 
 
+@pytest.mark.long
 def test_it_goes_on_without_a_pool_where_that_is_asked(place: Path) -> None:
     folder = create(place, place / "c", ai="fake:2", bad="cuda")
     assert launch(folder).status == 1

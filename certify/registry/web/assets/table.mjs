@@ -41,4 +41,5 @@ if (table && form) {
     event.preventDefault();
     sort(link);
   });
+  filter(); // what was typed before this ran, or came back with the page
 }
