@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE  # else each process compiles all that it impor
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt Makefile
 
-.PHONY: certify check test test-long perf fuzz lint format docs release-tables clean
+.PHONY: certify check test test-long test-npu perf fuzz lint format docs release-tables clean
 .DELETE_ON_ERROR:
 
 $(BIN)/uv: constraints.txt
@@ -23,6 +23,12 @@ $(VENV)/.base: $(BIN)/uv $(INPUTS)
 
 $(VENV)/.dev: $(VENV)/.base
 	$(UV) --editable '.[dev]'
+	$(UV) --no-deps --group bindings
+	touch $@
+
+# A folder of its own, which only the tests of torch_npu put on their path: torch loads it wherever it is installed.
+$(VENV)/.npu: $(VENV)/.dev
+	$(UV) --no-deps --target $(VENV)/npu --group npu
 	touch $@
 
 certify: export PETASEAL_STATE := $(OUT)/state
@@ -56,6 +62,9 @@ test: $(VENV)/.dev lint  ## style, types and the tests, without the longest
 
 test-long: $(VENV)/.dev  ## the longest tests: many kills, fuzzing, large files, all of Slurm
 	$(call tests,long)
+
+test-npu: $(VENV)/.npu  ## the real torch_npu over a fake Ascend runtime (x86-64, CPython 3.11); skipped elsewhere
+	$(BIN)/python -m pytest --part npu  # one after another: a campaign among them must be steady
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ from bench.errors import InputError, Interrupted
 from bench.show import progress, say_faulty, show_devices, show_plan, show_result
 
 if TYPE_CHECKING:
+    from bench.devices import Survey
     from bench.devices.base import Found
     from bench.engine.node import Request, Start
     from bench.output import Reserved
@@ -92,6 +93,9 @@ def mount(app: typer.Typer, sealing: Sealing, foresee: Foresee) -> None:
             typer.Option("--policy", help="policy name or file; may be repeated (default: every installed one)"),
         ] = None,
         ratings: RatingsOption = None,
+        watch: Annotated[
+            bool, typer.Option("--watch", help="show power, temperature, clock ... once a second, until Ctrl-C")
+        ] = False,
         as_json: JsonOption = False,
     ) -> None:
         """Show what is on this node, what would bound its figures, and whether these can count."""
@@ -101,6 +105,13 @@ def mount(app: typer.Typer, sealing: Sealing, foresee: Foresee) -> None:
         use_scenario(scenario)
         outlook = foresee(policy or (), ratings)
         found, unusable = survey_devices(device)
+        if watch:
+            from bench.watch import watch_devices
+
+            for problem in unusable:
+                typer.echo(f"cannot be used: {problem}", err=True)
+            watch_devices(found, as_json)
+            return
         problems = [*unusable, *collisions([one.device for one in found])]
         show_devices(found, problems, outlook, as_json)
         if problems:
@@ -136,7 +147,7 @@ def mount(app: typer.Typer, sealing: Sealing, foresee: Foresee) -> None:
     ) -> None:
         """Measure this node and write a signed record with its samples."""
         from bench.clock import check_clock
-        from bench.devices import faulty_neighbours
+        from bench.devices import Survey, faulty_neighbours
         from bench.engine.fit import refuse_unfit
         from bench.environment import machine_id, node_id, refuse_emulation
         from bench.output import Place, reserved
@@ -148,9 +159,11 @@ def mount(app: typer.Typer, sealing: Sealing, foresee: Foresee) -> None:
         agreed = start_of(given, node, start)
         if replace_identities and given is not None:
             raise InputError("usage", "--replace-identities is for a record of its own", fix="leave --campaign out")
-        found, plan, workloads = choose(device, profile, Wanted(names(precision), pool_class, names(also)), given)
+        survey = Survey()
+        wanted = Wanted(names(precision), pool_class, names(also))
+        found, plan, workloads = choose(device, profile, wanted, given, survey)
         check_kernel(kernel)
-        sound = say_faulty([*found, *faulty_neighbours(device, found)])
+        sound = say_faulty([*found, *faulty_neighbours(device, found, survey)])
         if dry_run:
             refuse_unfit(sound, plan, workloads)
             show_plan(sound, plan, given or alone(plan, workloads), workloads, foresee((), None), as_json)
@@ -244,7 +257,7 @@ def names(text: str) -> list[str]:
 
 
 def choose(
-    device: str, profile: str | None, wanted: Wanted, campaign: Campaign | None
+    device: str, profile: str | None, wanted: Wanted, campaign: Campaign | None, survey: Survey | None = None
 ) -> tuple[list[Found], Profile, tuple[Workload, ...]]:
     """Return devices, profile and workloads of a run; in a campaign those that it has windows for.
 
@@ -256,7 +269,7 @@ def choose(
 
     plan = load_profile(profile or (campaign.profile if campaign else "standard"))
     if campaign is None:
-        found = select_devices(device)
+        found = select_devices(device, survey)
         usual = "supercomputing" if all(one.model.kind == "cpu" for one in found) else "intelligent"
         return found, plan, chosen_workloads(plan, wanted.pool_class or usual, wanted.precisions, wanted.also)
     if wanted.pool_class is not None or wanted.also:
@@ -267,7 +280,7 @@ def choose(
         if name not in windows:
             raise InputError("unknown-precision", f"has no window for {name!r}", where=campaign.campaign_id)
     return (
-        select_devices(device),
+        select_devices(device, survey),
         plan,
         tuple(windows[name] for name in windows if name in (wanted.precisions or windows)),
     )

@@ -92,8 +92,19 @@ def explained(error: BaseException) -> str:
     kind = type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         return one_line(": ".join(str(part) for part in (error.filename, error.strerror) if part) + f" [{kind}]")
-    first = next(iter(str(error).strip().splitlines()), "")
+    first = main_line(str(error))
     return one_line(f"{kind}: {first}" if first else kind)
+
+
+# Ascend's own words, below torch_npu's line with the function and a number: "EZ9999: Inner Error!", "EL0004: ...".
+_OWN_WORDS = re.compile(r"^(?:\[Error\]: *)?(E[A-Z]?\d{4,5}: .+)$", re.MULTILINE)
+
+
+def main_line(text: str) -> str:
+    """Return the line of an error's text that says most: the first, behind the words of a library that it quotes."""
+    first = next(iter(text.strip().splitlines()), "")
+    own = _OWN_WORDS.search(text)
+    return first if own is None or own[1] == first else f"{own[1].strip()} ({first})"
 
 
 def escaped(character: str) -> str:

@@ -55,7 +55,7 @@ class progress:
         from bench.units import rate_text
 
         if event.what == "remark" and not self._quiet:
-            typer.echo(f"{event.device} {event.text}", err=True)
+            typer.echo(" ".join(filter(None, (event.device, event.text))), err=True)
         if event.device is None or event.what == "remark" or not self._live:
             return
         rate = "" if event.rate_mflop_s is None else rate_text(event.rate_mflop_s)
@@ -86,12 +86,21 @@ def show_devices(
         def row(f: Found) -> dict[str, Any]:
             own = expected[id(f)]
             described = {"model": to_builtins(f.model), "nominal_mflop_s": dict(own.nominal_mflop_s)}
-            return {**to_builtins(f.device), **described, "expected": own.as_json()}
+            source = {"source": f.model.source, "source_version": f.model.source_version, "skipped": list(f.skipped)}
+            return {
+                **to_builtins(f.device),
+                **described,
+                **source,
+                "exposed": list(own.exposed),
+                "expected": own.as_json(),
+            }
 
         told = [
             {"code": p.code, "text": str(p), "devices": [row(f) for f in getattr(p, "found", ())]} for p in problems
         ]
-        print_json({"devices": [row(f) for f in found], "problems": told})
+        functions = [one for problem in problems for one in getattr(problem, "functions", ())]
+        unknown = [{**one._asdict(), "vendor": one.vendor} for one in functions]
+        print_json({"devices": [row(f) for f in found], "problems": told, "unknown_accelerators": unknown})
         return
     alike: dict[tuple[str, ...], list[str]] = {}  # what can be expected of a model -> the devices that it holds for
     for f in (*found, *unusable):
@@ -142,10 +151,26 @@ def device_lines(f: Found, name: str, expected: Outlook) -> list[str]:
         lines.append(f"          set to: {settings}")
     if not any(getattr(f.device, field) for field in ("uuid", "serial", "die_id")):
         lines.append("          no stable identity: a figure of it would count 0")
-    if f.model.library is not None:
-        driver = f", driver {f.model.driver}" if f.model.driver else ""
-        lines.append(f"          told by {f.model.library}, sha256 {(f.model.library_sha256 or '?')[:16]}{driver}")
+    if f.model.source is not None:
+        lines += [f"          {text}" for text in source_texts(f, expected.exposed)]
     return lines
+
+
+def source_texts(f: Found, exposed: Sequence[str]) -> list[str]:
+    """Return what a device is read through, why not through what comes before it, and what that exposes.
+
+    Args:
+        f: the device.
+        exposed: what its source exposes, by the verifier's table.
+    """
+    version = f" {f.model.source_version}" if f.model.source_version else ""
+    file = f" ({f.model.library}, sha256 {(f.model.library_sha256 or '?')[:16]})" if f.model.library else ""
+    driver = f", driver {f.model.driver}" if f.model.driver else ""
+    return [
+        f"read through {f.model.source}{version}{file}{driver}",
+        f"exposed: {', '.join(exposed) or 'nothing'}",
+        *(f"not through {reason}" for reason in f.skipped),
+    ]
 
 
 def settings_text(model: DeviceModel) -> str:

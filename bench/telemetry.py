@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from bench.clock import Clock
 from bench.errors import DeviceError
@@ -54,6 +54,27 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Stream(Protocol):
+    """Readings of one device that another process takes."""
+
+    def before(self) -> Reading | None:
+        """Return what was read before this process touched the device; None for nothing.
+
+        Raises:
+            DeviceError: the device is lost or faulty.
+        """
+        ...
+
+    def after(self, at_ns: int) -> list[Sample]:
+        """Return the readings that were taken after a monotonic time, ns.
+
+        Raises:
+            DeviceError: one of them says that the device is lost or reports a fault that ends its measurement.
+        """
+        ...
+
+
 class Watch(NamedTuple):
     """What the readings of one window come to; the columns of a `Figure`."""
 
@@ -74,16 +95,18 @@ class Watch(NamedTuple):
 
 
 class Sampler:
-    """Reads a source at an interval, from `start` to `stop`.
+    """Collects readings at an interval, from `start` to `stop`: each once, by the time at which it was taken.
+
+    Our own context is on the device meanwhile: a count of 0 processes means that they are hidden.
 
     Args:
-        source: what is read.
+        source: what is read, by this process or by another.
         clock: tells the time and calls at each interval.
         interval_ns: between two readings, ns.
         before: reading from before our own context was on the device (foreign processes, ECC counter).
     """
 
-    def __init__(self, source: Source, clock: Clock, interval_ns: int, before: Reading | None) -> None:
+    def __init__(self, source: Source | Stream, clock: Clock, interval_ns: int, before: Reading | None) -> None:
         self._source = source
         self._clock = clock
         self._interval_ns = interval_ns
@@ -95,11 +118,14 @@ class Sampler:
         """Begin to read, at once and then at each interval."""
         self.samples = []
         self.fault = None
+        self._begun_ns = self._clock.monotonic_ns()
         self._stop = self._clock.every(self._interval_ns, self._take)
 
     def stop(self) -> None:
         """End reading."""
         self._stop()
+        if isinstance(self._source, Stream):  # what was taken since the last interval
+            self._take()
 
     def latest(self) -> Reading:
         """Return the last reading; an empty one before the first."""
@@ -107,12 +133,20 @@ class Sampler:
 
     def _take(self) -> None:
         try:
-            reading = read(self._source)
+            self.samples += map(_without_hidden, self._new())
         except DeviceError as error:
             self.fault = self.fault or error
-            return
-        if reading is not None:
-            self.samples.append(Sample(self._clock.monotonic_ns(), reading))
+
+    def _new(self) -> list[Sample]:
+        if isinstance(self._source, Stream):
+            return self._source.after(self.samples[-1].at_ns if self.samples else self._begun_ns)
+        reading = read(self._source)
+        return [] if reading is None else [Sample(self._clock.monotonic_ns(), reading)]
+
+
+def _without_hidden(sample: Sample) -> Sample:
+    reading = sample.reading
+    return sample._replace(reading=reading._replace(processes=None)) if reading.processes == 0 else sample
 
 
 def read(source: Source) -> Reading | None:

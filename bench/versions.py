@@ -11,6 +11,7 @@ import platform
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
@@ -67,6 +68,10 @@ def stack_versions(environ: Mapping[str, str] | None = None, root: Path = Path("
                 found[name] = version(name)
             except PackageNotFoundError:
                 found[name] = str(getattr(sys.modules[name], "__version__", ""))
+    if "torch_npu" in sys.modules:
+        with suppress(Exception):  # an older one does not tell
+            off = sys.modules["torch"].npu.is_jit_compile_false()
+            found["torch_npu.jit_compile"] = "off" if off else "on"
     return {name: text for name, value in found.items() if (text := one_line(value, 100))}
 
 

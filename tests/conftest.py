@@ -37,9 +37,11 @@ PARTS = {
         "bench/test_nvidia.py",
         "bench/test_one_shape.py",
         "bench/test_telemetry.py",
+        "bench/test_watch.py",
         "certify/campaign/test_missing_node.py",
         "certify/commands/test_before_start.py",
         "certify/commands/test_next_lines.py",
+        "certify/commands/test_unknown_accelerator.py",
         "certify/commands/test_way_to_2000p.py",
         "certify/test_perf_campaign.py",
         "privateuse1",
@@ -48,7 +50,13 @@ PARTS = {
         "test_cli.py",
         "test_wheel.py",
     ),
-    "alone": ("bench/engine/test_node.py", "bench/test_perf_accelerator.py"),
+    "npu": ("npu",),  # the real torch_npu, which make test-npu installs
+    "alone": (
+        "bench/engine/test_node.py",
+        "bench/engine/test_reader.py",
+        "bench/engine/test_readings.py",
+        "bench/test_perf_accelerator.py",
+    ),
 }
 LONGEST = (
     "slurm/test_campaign.py",

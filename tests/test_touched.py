@@ -53,6 +53,7 @@ def test_the_nearest_come_first() -> None:
     assert list(found) == ["tests/test_docs.py", "tests/bench/test_measure.py", "tests/certify/test_page.py"]
 
 
+@pytest.mark.long
 def test_our_own_modules_have_their_mirrors() -> None:
     texts = {path: (touched.ROOT / path).read_text() for path in touched.own_files()}
     for changed, mirror in (

@@ -71,7 +71,7 @@ def look(found: Sequence[Found], pool: RosterPool, folder: Path, clock: NodeCloc
         clock_uncertainty_ns=clock.uncertainty_ns,
         disk_free_bytes=free,
         problems=tuple(problems),
-        found=alike(measured),
+        found=alike((one.model, one.device) for one in measured),
     )
 
 

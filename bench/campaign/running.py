@@ -204,12 +204,12 @@ def look(opened: Open, plan: Plan, timeout_s: float, quiet: bool) -> Looked:
 def kinds_here(roster: Roster) -> dict[str, Kind]:
     """Return what the devices of each pool are, of a campaign whose nodes are this machine."""
     from bench.campaign.estimate import kind_of
-    from bench.devices import survey_devices
+    from bench.devices import Survey, survey_devices
 
-    found = {}
+    found, survey = {}, Survey()
     for pool in roster.pools:
         with contextlib.suppress(PetasealError):  # what is wrong with them the launch says
-            if devices := survey_devices(pool.device)[0]:
+            if devices := survey_devices(pool.device, survey)[0]:
                 found[pool.pool] = kind_of(",".join(one.device.device for one in devices))
     return found
 

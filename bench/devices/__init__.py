@@ -13,7 +13,8 @@ from importlib.metadata import entry_points
 
 import msgspec
 
-from bench.devices.base import Backend, Faulty, Found, UnusableError, sound
+from bench.devices.base import Backend, Faulty, Found, UnknownAcceleratorError, UnusableError, sound
+from bench.devices.pci import PciFunction, unknown_accelerators
 from bench.errors import DeviceError, InputError, PetasealError
 from bench.host.cpus import numa_node
 from bench.record.fields import in_words
@@ -21,16 +22,16 @@ from bench.record.identities import collisions
 
 DEVICES = {
     "cpu": "bench.devices.cpu:Cpu",
-    "cuda": "bench.devices.nvidia:Nvidia",
+    "cuda": "bench.devices.vendors.nvidia:Nvidia",
     "fake": "bench.devices.fake:Fake",
-    "rocm": "bench.devices.amd:Amd",
-    "npu": "bench.devices.ascend:Ascend",
-    "mlu": "bench.devices.cambricon:Cambricon",
-    "dcu": "bench.devices.hygon:Hygon",
-    "musa": "bench.devices.mthreads:MooreThreads",
-    "maca": "bench.devices.metax:MetaX",
-    "corex": "bench.devices.iluvatar:Iluvatar",
-    "kunlun": "bench.devices.kunlunxin:Kunlunxin",
+    "rocm": "bench.devices.vendors.amd:Amd",
+    "npu": "bench.devices.vendors.ascend:Ascend",
+    "mlu": "bench.devices.vendors.cambricon:Cambricon",
+    "dcu": "bench.devices.vendors.hygon:Hygon",
+    "musa": "bench.devices.vendors.mthreads:MooreThreads",
+    "maca": "bench.devices.vendors.metax:MetaX",
+    "corex": "bench.devices.vendors.iluvatar:Iluvatar",
+    "kunlun": "bench.devices.vendors.kunlunxin:Kunlunxin",
     "torch": "bench.devices.generic:Torch",
 }
 ENTRY_POINTS = "petaseal.devices"
@@ -60,10 +61,51 @@ def load_backend(kind: str) -> Backend:
     return backend
 
 
-def select_devices(wanted: str) -> list[Found]:
+class Survey:
+    """What one command knows of a node's devices: each kind is listed once, which takes a tool seconds."""
+
+    def __init__(self) -> None:
+        self._listed: dict[str, list[Found] | InputError] = {}
+
+    def devices(self, kind: str, argument: str | None = None) -> list[Found]:
+        """Return all devices of a kind, or the one that is named.
+
+        Args:
+            kind: of device.
+            argument: what stands behind "kind:"; None for all.
+
+        Raises:
+            InputError: as `Backend.find`.
+        """
+        if argument is None or kind in NEVER_IN_ALL:
+            return self._all(kind) if argument is None else load_backend(kind).find(argument)
+        index = int(argument) if argument.isascii() and argument.isdigit() and len(argument) < 6 else None
+        with suppress(InputError):
+            for one in self._all(kind):
+                if one.device.device == f"{kind}:{index}" and not isinstance(one, Faulty):
+                    return [one]
+        return load_backend(kind).find(argument)  # which says what is wrong with this one
+
+    def _all(self, kind: str) -> list[Found]:
+        if kind not in self._listed:
+            try:
+                self._listed[kind] = load_backend(kind).find(None)
+            except InputError as error:
+                self._listed[kind] = error
+        listed = self._listed[kind]
+        if isinstance(listed, InputError):
+            raise listed
+        return listed
+
+
+def select_devices(wanted: str, survey: Survey | None = None) -> list[Found]:
     """Return the devices that a command line names, in its order (see `survey_devices`).
 
     One that is lost or broken is among them (`Faulty`), for the record, as long as another can be measured.
+
+    Args:
+        wanted: as in `survey_devices`.
+        survey: of the command, where it asks more than this.
 
     Raises:
         InputError: a device is unknown, absent or named twice, or a kind of device is there and cannot be used: what a
@@ -71,7 +113,7 @@ def select_devices(wanted: str) -> list[Found]:
         RefusedError: two of them have one identity: no statement could hold a record of both.
         DeviceError: every device is lost or broken.
     """
-    found, problems = _find(wanted)
+    found, problems = _find(wanted, survey or Survey())
     if problems:
         first = problems[0]
         raise InputError(
@@ -88,17 +130,18 @@ def select_devices(wanted: str) -> list[Found]:
     return found
 
 
-def survey_devices(wanted: str) -> tuple[list[Found], list[InputError]]:
+def survey_devices(wanted: str, survey: Survey | None = None) -> tuple[list[Found], list[InputError]]:
     """Return the devices that a command line names, in its order, and why others cannot be used.
 
     Args:
         wanted: "all" (every accelerator of this node, or its CPU where there is none), or a list like "cuda:0,cuda:2",
             "cpu" or "fake:8" (eight fakes).
+        survey: of the command, where it asks more than this.
 
     Raises:
         InputError: a device is unknown, absent or named twice, or a kind that is named cannot be used.
     """
-    found, problems = _find(wanted)
+    found, problems = _find(wanted, survey or Survey())
     fix = "repair or restart it; its neighbours are measured without it"
     for one in found:
         if isinstance(one, Faulty):
@@ -107,29 +150,30 @@ def survey_devices(wanted: str) -> tuple[list[Found], list[InputError]]:
     return sound(found), problems
 
 
-def faulty_neighbours(wanted: str, found: Sequence[Found]) -> list[Faulty]:
+def faulty_neighbours(wanted: str, found: Sequence[Found], survey: Survey) -> list[Faulty]:
     """Return the lost or broken devices that were not named, of the kinds of which some were.
 
     Args:
         wanted: as in `survey_devices`.
         found: the devices that it names.
+        survey: of the command.
     """
     names = {one.device.device for one in found}
     kinds = {kind.strip() for kind, colon, _ in (part.partition(":") for part in wanted.split(",")) if colon}
     others: list[Faulty] = []
     for kind in sorted(kinds - NEVER_IN_ALL):  # a kind that is named whole, or "all", has told of them already
         with suppress(PetasealError):
-            others += [one for one in load_backend(kind).find(None) if isinstance(one, Faulty)]
+            others += [one for one in survey.devices(kind) if isinstance(one, Faulty)]
     return [one for one in others if one.device.device not in names]
 
 
 def file_patterns(found: Sequence[Found]) -> list[str]:
-    """Return patterns of the files of the kinds of some devices, where the kinds say which (`SmiBackend.files`)."""
+    """Return patterns of the files of the kinds of some devices, where the kinds say which (`VendorBackend.files`)."""
     kinds = sorted({one.device.device.partition(":")[0] for one in found})
     return [pattern for kind in kinds for pattern in getattr(load_backend(kind), "files", ())]
 
 
-def _find(wanted: str) -> tuple[list[Found], list[InputError]]:
+def _find(wanted: str, survey: Survey) -> tuple[list[Found], list[InputError]]:
     """Return the devices that are named, and for "all" why other kinds of device cannot be used."""
     found: list[Found] = []
     problems: list[InputError] = []
@@ -137,14 +181,15 @@ def _find(wanted: str) -> tuple[list[Found], list[InputError]]:
         for kind in backend_names():
             if kind not in NEVER_IN_ALL:
                 try:
-                    found += load_backend(kind).find(None)
+                    found += survey.devices(kind)
                 except InputError as error:
                     problems.append(error)
+        problems += _unknown(found, problems)
         found = [f for f in found if f.model.kind != "cpu"] or found
     else:
         for part in wanted.split(","):
             kind, _, argument = part.strip().partition(":")
-            found += load_backend(kind).find(argument or None)
+            found += survey.devices(kind, argument or None)
     if not found:
         raise InputError("no-device", "no device was found", where=wanted, fix="see: petaseal devices")
     names = [f.device.device for f in found]
@@ -156,11 +201,39 @@ def _find(wanted: str) -> tuple[list[Found], list[InputError]]:
     return [on_its_node(one) for one in found], problems
 
 
+def _unknown(found: Sequence[Found], problems: Sequence[InputError]) -> list[InputError]:
+    """Return one error for each vendor whose accelerators are on the bus and are no device of any back end.
+
+    What torch reports without a PCI address, through what a vendor added to it, are the accelerators of that vendor.
+
+    Args:
+        found: all devices of the node.
+        problems: why others cannot be used; these may name devices too.
+    """
+    devices = [*found, *(one for problem in problems for one in getattr(problem, "found", ()))]
+    by_vendor: dict[int, list[PciFunction]] = {}
+    for function in unknown_accelerators(_known_vendors(), {one.device.pci_address for one in devices}):
+        by_vendor.setdefault(function.vendor_id, []).append(function)
+    by_torch = any(one.device.device.startswith("torch:") and one.model.kind == "npu" for one in devices)
+    if by_torch and len(by_vendor) == 1:
+        return []
+    return [UnknownAcceleratorError(functions) for functions in by_vendor.values()]
+
+
+def _known_vendors() -> set[int]:
+    """Return the PCI vendor ids that back ends speak for (`vendor_ids`); one that cannot be loaded speaks for none."""
+    known: set[int] = set()
+    for kind in backend_names():
+        with suppress(Exception):
+            known.update(getattr(load_backend(kind), "vendor_ids", ()))
+    return known
+
+
 def on_its_node(found: Found) -> Found:
     """Return a device with the NUMA node that its PCI function is attached to; a simulated one has none."""
     known = not found.model.simulated and not isinstance(found, Faulty)
     node = numa_node(found.device.pci_address) if known else None
-    return found if node is None else Found(found.model, msgspec.structs.replace(found.device, numa_node=node))
+    return found if node is None else found._replace(device=msgspec.structs.replace(found.device, numa_node=node))
 
 
 def check_recordable(found: Found) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.clock import Clock
-from bench.devices.base import Found, parse_index
+from bench.devices.base import Found, StackFacts, parse_index
 from bench.engine.measure import EventTimer
 from bench.environment import derived_id, dmi_identity, machine_id
 from bench.host.cpus import usable_cores, usable_cpus
@@ -156,6 +156,10 @@ class OpenedCpu:
 
     def timer(self) -> EventTimer | None:
         """Return None: a processor has no time of its own."""
+        return None
+
+    def stack_facts(self) -> StackFacts | None:
+        """Return None: its back end reports all."""
         return None
 
     def begin(self, precision: Precision, opens_ns: int) -> None:

@@ -12,7 +12,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from bench.clock import Clock, SimulatedClock
-from bench.devices.base import Found, index_of
+from bench.devices.base import Found, StackFacts, index_of
 from bench.errors import DeviceError, InputError
 from bench.record import Device, DeviceModel, NodeClock, Precision, readable_identifier
 from bench.scenario import NODE_VARIABLE, Noise, Scenario, Throttle, Wrong, interpolate, read_scenario
@@ -133,6 +133,10 @@ class OpenedFake:
     def timer(self) -> FakeTimer | None:
         """Return the device's own time, unless the script has none."""
         return None if self.script.event_ppm is None else FakeTimer(self.clock, self.script.event_ppm)
+
+    def stack_facts(self) -> StackFacts | None:
+        """Return None: its back end reports all."""
+        return None
 
     def begin(self, precision: Precision, opens_ns: int) -> None:
         """Place the script's times; be late where it says so."""

@@ -11,7 +11,7 @@ import sys
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bench.clock import Clock
 from bench.devices.base import Found, check_same, index_of, parse_index
@@ -37,6 +37,8 @@ class Torch:
     Args:
         root: the file system's root (tests).
     """
+
+    vendor_ids: ClassVar[frozenset[int]] = frozenset({INTEL})
 
     def __init__(self, root: Path = Path("/")) -> None:
         self.root = root

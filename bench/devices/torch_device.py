@@ -13,6 +13,7 @@ from bench.record import Precision
 from bench.telemetry import Reading, Source
 
 if TYPE_CHECKING:
+    from bench.devices.base import StackFacts
     from kernels.base import Kernel
 
 
@@ -116,6 +117,10 @@ class OpenedTorch:
             return timer if timer.between_ns(first, last) >= 0 else None
         except Exception:  # a device's module raises what it likes; the figure then stands on host time alone
             return None
+
+    def stack_facts(self) -> StackFacts | None:
+        """Return None: torch is not asked."""
+        return None
 
     def begin(self, precision: Precision, opens_ns: int) -> None:
         """Nothing to note."""

@@ -127,7 +127,7 @@ def with_made_up_identities(devices: Iterable[Device]) -> tuple[Device, ...]:
 def _models(found: Iterable[Found]) -> tuple[tuple[DeviceModel, ...], tuple[Device, ...]]:
     models: list[DeviceModel] = []
     devices = []
-    for model, device in found:
+    for model, device, *_ in found:
         if model not in models:
             models.append(model)
         devices.append(msgspec.structs.replace(device, model=models.index(model)))

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from bench.devices.base import Found
+from bench.devices.base import Found, StackFacts
 from bench.engine.measure import Row
 from bench.engine.session import Facts, Result, UtcWindow
 from bench.record import Profile, Shape, Workload
@@ -63,6 +63,7 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
     troubles: tuple[Trouble, ...]
     libraries: dict[str, str]
     switches: dict[str, str]
+    stack: StackFacts | None = None
 
 
 class Progress(msgspec.Struct, tag=True, frozen=True):

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -23,11 +22,13 @@ import msgspec
 
 from bench.clock import Clock, SystemClock
 from bench.devices import load_backend
-from bench.devices.base import Faulty, Found, sound
+from bench.devices.base import Faulty, Found, StackFacts, sound, with_stack_facts
+from bench.devices.reader import interrupt_left_to_parent
 from bench.engine import messages
 from bench.engine.assemble import NodeFacts, Shares, node_record, samples_gz
 from bench.engine.fit import refuse_unfit
 from bench.engine.measure import Row
+from bench.engine.readings import NodeReadings
 from bench.engine.schedule import check_campaign, check_start, preheats_ns, self_issued, utc_window
 from bench.engine.session import Facts, Result, UtcWindow
 from bench.environment import worst_switches
@@ -140,6 +141,7 @@ def measure_node(
     finally:
         for worker in node.workers:
             worker.end()
+        node.readings.stop()
 
 
 def workloads_of(request: Request) -> tuple[Workload, ...]:
@@ -148,16 +150,6 @@ def workloads_of(request: Request) -> tuple[Workload, ...]:
         return request.workloads
     own = (window.workload for window in request.campaign.windows_of(request.node_id))
     return tuple(workload for workload in own if not request.workloads or workload in request.workloads)
-
-
-@contextlib.contextmanager
-def interrupt_left_to_parent() -> Iterator[None]:
-    """While this holds, processes that are started never see Ctrl-C, which reaches the whole group."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
@@ -178,7 +170,7 @@ def bound_to(cpus: tuple[int, ...] | None) -> Iterator[None]:
 class _Worker:
     """One worker process, as its node sees it."""
 
-    def __init__(self, found: Found, share: Share) -> None:
+    def __init__(self, found: Found, share: Share, readings: socket.socket | None) -> None:
         self.found = found
         self.share = share
         self.name = found.device.device
@@ -188,11 +180,13 @@ class _Worker:
         self.concluded = False  # its figures have been handed over: nothing that happens to it takes them back
         self.ready: dict[Workload, Facts] = {}
         ours, theirs = socket.socketpair()
+        received = [] if readings is None else [readings.fileno()]
         with theirs, interrupt_left_to_parent(), bound_to(share.cpus):
+            numbers = (theirs.fileno(), os.getpid(), *(received or [-1]))
             # The parent's own search path: what a user's folder holds must not pass for a module of ours.
             self.process = subprocess.Popen(
-                [sys.executable, "-c", START, str(theirs.fileno()), str(os.getpid()), json.dumps(sys.path)],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-c", START, *map(str, numbers), json.dumps(sys.path)],
+                pass_fds=[theirs.fileno(), *received],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 env=worker_environment(os.environ, share.threads, found.model.kind == "cpu"),
@@ -233,10 +227,12 @@ class _Node:
         self.rows: list[Row] = []
         self.libraries: dict[str, str] = {}
         self.switches: dict[str, str] = {}
+        self.stacks: dict[str, StackFacts] = {}
         self.shares: dict[Workload, Shares] = {}
         self.workloads = workloads_of(request)
         self.first_ready_ns: int | None = None  # monotonic
         self.starts_ns = 0  # T0
+        self.readings = NodeReadings(sound(request.found), request.profile.telemetry_interval_ns)
 
     def run(self) -> tuple[NodeRecord, bytes]:
         """Prepare, measure each window, conclude, assemble."""
@@ -264,6 +260,8 @@ class _Node:
                 self.measure(window, campaign)
         self.conclude()
         self.accompany()
+        self.readings.stop()
+        self.pass_remarks_on()
         facts = NodeFacts(
             node_id=request.node_id,
             signer_spki=request.signer_spki,
@@ -276,7 +274,7 @@ class _Node:
             clock=self.node_clock(campaign),
             libraries=self.libraries,
             switches=self.switches,
-            found=request.found,
+            found=with_stack_facts(request.found, self.stacks),
             results=self.results,
             beside=self.beside,
             failures=sorted(self.failures, key=lambda f: (f.device, f.precision, f.choice)),
@@ -297,7 +295,9 @@ class _Node:
         used_by_others = self.used_by_others()  # looked at before anything of ours computes
         places = [Place(found.model.kind == "cpu", found.device.numa_node) for found in measured]
         shares = divide(places, read_host(places))
-        self.workers.extend(_Worker(found, share) for found, share in zip(measured, shares, strict=True))
+        self.readings.start()
+        for found, share in zip(measured, shares, strict=True):
+            self.workers.append(_Worker(found, share, self.readings.worker_end(found.device.device)))
 
         def setup(worker: _Worker) -> messages.Setup:
             found, threads = worker.found, worker.share.threads
@@ -347,6 +347,8 @@ class _Node:
             if not worker.alive:
                 continue
             assert isinstance(worker.answer, messages.Ready)
+            if worker.answer.stack is not None:
+                self.stacks[worker.name] = worker.answer.stack
             worker.ready = {facts.workload: facts for facts in worker.answer.facts}
             self.libraries |= worker.answer.libraries
             self.switches = worst_switches(self.switches, worker.answer.switches)
@@ -417,7 +419,7 @@ class _Node:
             """Read the node's load at the opening and at the end of the core window."""
             now = self.clock.utc_ns()
             if len(loads) < 2 and now >= (core.opens_ns, core.closes_ns)[len(loads)]:
-                loads.append(read_load(w.process.pid for w in self.workers))
+                loads.append(read_load([*(w.process.pid for w in self.workers), *self.readings.pids()]))
 
         limit_ns = core.stops_ns - self.clock.utc_ns() + request.limits.grace_ns
         limit_ns += request.profile.accompanied_ns(workload, BEFORE_THE_NEXT_WINDOW)
@@ -498,6 +500,7 @@ class _Node:
         pending = [worker for worker in workers if worker.alive]
         while pending:
             look()
+            self.pass_remarks_on()
             left = deadline - self.clock.monotonic_ns()
             if (sooner := hurry()) is not None:
                 left = min(left, sooner)
@@ -522,6 +525,11 @@ class _Node:
                     worker.answer = message
                     pending.remove(worker)
         look()
+
+    def pass_remarks_on(self) -> None:
+        """Tell what is to be said of the devices' readings."""
+        for text in self.readings.remarks():
+            self.tell(Event("remark", text=text))
 
     def lost(self, worker: _Worker, workloads: Sequence[Workload]) -> None:
         """Take note of a worker that is gone."""

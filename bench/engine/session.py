@@ -24,7 +24,7 @@ from bench.record.node import FailureCode, Method
 from bench.record.plan import ROLES, CompanionRole, role_of
 from bench.reference.checks import draw_checks, final_seed, probe_seed
 from bench.reference.companions import Beside, Stand, first_launch, run_beside, seed_beside, try_path
-from bench.telemetry import Sampler, read
+from bench.telemetry import Sampler, Source, Stream, read
 from bench.trials import Trials, is_out_of_memory, timed_launch
 from bench.versions import stack_versions
 
@@ -93,6 +93,7 @@ class Session:
         kernel: name of the kernel; None for the profile's, or where it has none for this kind, the device's own.
         node_id: of the node: checks of equal devices on many nodes must not fall into one moment.
         threads: of the host that this device's process may use; None for as many as its libraries take.
+        stream: the device's readings, where the node's reader takes them; None where this process does.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Session:
         kernel: str | None = None,
         node_id: str = "",
         threads: int | None = None,
+        stream: Stream | None = None,
     ) -> None:
         self._found = found
         self._name = found.device.device
@@ -114,11 +116,19 @@ class Session:
         self._profile = profile
         self._challenge = challenge
         self._clock = clock
-        self._source = opened.source()
-        self._before = read(self._source)  # before our own context is on the device
+        self._source: Source | Stream
+        # before our own context is on the device
+        if stream is None:
+            self._source = opened.source()
+            self._before = read(self._source)
+        else:
+            self._source, self._before = stream, stream.before()
         named = profile.kernels.get(self._kind)
         self._kernel = self._kernel_named(kernel or (named.figure if named else None))
-        self._least_bytes = least_operand_bytes(found.model)
+        self.stack = opened.stack_facts()
+        if self.stack is not None:
+            self._found = found._replace(model=self.stack.of(found.model))
+        self._least_bytes = least_operand_bytes(self._found.model)
         self._threads = threads
         self._share_host()
         if kernel is None and named is None:

@@ -1,6 +1,7 @@
 """The process that measures one device. It dies with its parent, ignores Ctrl-C (the parent ends it), writes no file.
 
-Started by ``bench.engine.node`` as ``python -c "..." FD PARENT``, with a socket on descriptor FD.
+Started by ``bench.engine.node`` as ``python -c "..." FD PARENT READINGS``, with a socket on descriptor FD, and on
+READINGS that on which its device's readings come; -1 where it reads them itself.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -19,6 +21,7 @@ from typing import Any
 from bench.clock import SystemClock
 from bench.devices import load_backend
 from bench.engine import messages
+from bench.engine.readings import Received
 from bench.engine.session import Facts, Session, UtcWindow, failure_of
 from bench.record import Workload
 from bench.record.plan import ROLES
@@ -31,12 +34,12 @@ AT_THE_END = frozenset(ROLES) - frozenset(BEFORE_THE_NEXT_WINDOW)
 
 def main() -> None:
     """Serve the node on the descriptor named first, as long as the process named second lives."""
-    descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
+    descriptor, parent, readings = map(int, sys.argv[1:4])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with(parent)
     connection: Connection[Any, Any] = Connection(descriptor)
     try:
-        serve(connection)
+        serve(connection, Received(socket.socket(fileno=readings)) if readings >= 0 else None)
     except (EOFError, ConnectionError):  # the node is gone, or wants no more
         os._exit(0)
     except Exception as error:
@@ -58,8 +61,12 @@ def die_with(parent: int) -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def serve(connection: Connection[Any, Any]) -> None:
+def serve(connection: Connection[Any, Any], stream: Received | None) -> None:
     """Answer the node's orders until it closes the connection.
+
+    Args:
+        connection: to the node.
+        stream: of the device's readings; None where this process reads them.
 
     Raises:
         EOFError: the node closed the connection.
@@ -82,6 +89,7 @@ def serve(connection: Connection[Any, Any]) -> None:
             setup.kernel,
             setup.node_id,
             setup.threads,
+            stream,
         )
     except Exception as error:
         session = None
@@ -114,7 +122,7 @@ def ready(session: Session | None, facts: list[Facts], troubles: list[messages.T
         return messages.Ready(tuple(facts), (), tuple(troubles), {}, {})
     switches = session.switches()  # first: a library is known by its digest once its switches were read
     remarks, session.remarks = tuple(session.remarks), []  # each is told once
-    return messages.Ready(tuple(facts), remarks, tuple(troubles), session.libraries(), switches)
+    return messages.Ready(tuple(facts), remarks, tuple(troubles), session.libraries(), switches, session.stack)
 
 
 def settle(session: Session, order: messages.Settle, facts: list[Facts]) -> tuple[list[Facts], list[messages.Trouble]]:

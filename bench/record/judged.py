@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 
@@ -38,6 +38,11 @@ class Outlook(Protocol):
     @property
     def tdp_mw(self) -> int | None:
         """The device's rated power; None where it is not known."""
+        ...
+
+    @property
+    def exposed(self) -> Sequence[str]:
+        """What the table of sources says that readings of the device have."""
         ...
 
     def lines(self) -> list[str]:

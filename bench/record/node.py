@@ -114,6 +114,7 @@ class DeviceModel(Document, frozen=True, kw_only=True):
     modes: dict[Name, Text]  # persistence, compute, mig, mig-pending, ecc, ecc-pending, confidential: as reported
     instruction_set: Name | None  # of processors: the widest that a GEMM may use (R12); null for all else
     source: Name | None  # of telemetry: the library or tool that is read; null where nothing is
+    source_version: Text | None = None  # that it reports of itself; null where it does not
     # What that can tell: power, clock, temperature, throttle, ecc, processes (R13)
     exposes: tuple[Name, ...]
 
@@ -385,9 +386,36 @@ _PLACEHOLDERS = frozenset(
         "defaultstring",
         "tobefilledbyoem",
         "systemserialnumber",
+        "baseboardserialnumber",
+        "chassisserialnumber",
         "serialnumber",
         "123456789",
         "1234567890",
+        "4294967295",  # -1 as an unsigned number of 32 bits, of 64 bits
+        "18446744073709551615",
+        # what a tool prints in place of a value
+        "notsupported",
+        "notsupport",
+        "unsupported",
+        "notfound",
+        "notset",
+        "notprogrammed",
+        "unavailable",
+        "undefined",
+        "unassigned",
+        "empty",
+        "reserved",
+        "nodata",
+        "tbd",
+        "err",
+        "error",
+        "failed",
+        "unknownerror",
+        "insufficientpermissions",
+        "nopermission",
+        "permissiondenied",
+        "islost",  # "GPU is lost"
+        "nasecondarydie",
     ]
 )
 _MIN_DIGITS = 4  # of a bare number that tells devices apart; "1" and "-1" do not

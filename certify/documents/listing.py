@@ -26,6 +26,10 @@ class Listed(Document, frozen=True, kw_only=True):
     parent: Text | None
     numa_node: Count | None
     expected: dict[str, Any] | UnsetType = UNSET  # an answer of that day's tables and policies
+    exposed: tuple[Text, ...] | UnsetType = UNSET  # likewise
+    source: Text | UnsetType | None = UNSET  # these two stand in the model too
+    source_version: Text | UnsetType | None = UNSET
+    skipped: tuple[str, ...] | UnsetType = UNSET
 
     @property
     def identity(self) -> Device:
@@ -55,6 +59,7 @@ class Listing(Document, frozen=True, kw_only=True):
 
     devices: tuple[Listed, ...]
     problems: tuple[Unusable, ...]
+    unknown_accelerators: tuple[dict[str, Any], ...] | UnsetType = UNSET
 
 
 def decode_listing(content: bytes, where: object = None) -> Listing:

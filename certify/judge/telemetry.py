@@ -60,7 +60,7 @@ def _readings(case: Case) -> Codes:
     """
     f, model = case.figure, case.setting.model
     wanted = READINGS.get(case.grade) if case.grade else None
-    exposed, codes = _exposed(f.device, model)
+    exposed, codes = exposed_of(f.device, model)
     clock_samples = 0 if f.clock_mean_mhz is None or f.clock_max_mhz is None else f.clock_samples
     power_samples = 0 if f.power_mean_mw is None else f.power_samples
     for quantity, samples, gap_ns in (
@@ -78,13 +78,16 @@ def r13_beforehand(device: str, model: DeviceModel, grade: Grade) -> Codes:
     """R13 as far as it is known before a measurement: the clock or the power that the node's reader does not give."""
     if model.kind == "cpu":
         return ()
-    exposed, codes = _exposed(device, model)
+    exposed, codes = exposed_of(device, model)
     codes += [_unread(quantity, exposed, grade) for quantity in UNWATCHED if quantity not in model.exposes]
     return tuple(dict.fromkeys(codes))
 
 
-def _exposed(device: str, model: DeviceModel) -> tuple[set[str], list[str]]:
-    """Return what the source of a device's telemetry always tells; a part's power may be reported with its unit."""
+def exposed_of(device: str, model: DeviceModel) -> tuple[set[str], list[str]]:
+    """Return what the source of a device's telemetry always exposes, and a note where the table does not have its kind.
+
+    A part's power may be reported with its unit.
+    """
     listed = exposed_by(kind_of(device), model.source)
     exposed = set(model.exposes if listed is None else listed) - ({"power"} if model.count_unit in PARTS else set())
     return exposed, ["source-unknown"] if listed is None else []

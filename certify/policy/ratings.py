@@ -206,9 +206,13 @@ class Ratings:
         return self._highest.get(precision)
 
     @cached_property
+    def is_ours(self) -> bool:
+        """Whether the table is the installed one or one of a release: no other bounds a figure beforehand."""
+        return config_path("released", f"{self.digest}.json").is_file() or self.digest == installed_ratings().digest
+
+    @cached_property
     def _highest(self) -> dict[Precision, int]:
-        is_ours = config_path("released", f"{self.digest}.json").is_file() or self.digest == installed_ratings().digest
-        table = self if is_ours else installed_ratings()
+        table = self if self.is_ours else installed_ratings()
         highest: dict[Precision, int] = {}
         for unit in table.units:
             if unit.kind == "accelerator" and not unit.simulated:

@@ -7,14 +7,16 @@ Nothing is computed here; that is `certify.judge.expectation`. What can be done 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from bench.record import Device, DeviceModel, Precision
 from certify.judge.ceilings import bound_of
 from certify.judge.expectation import Demand, Expectation, Prospect, expectations
 from certify.judge.plausibility import row_of
-from certify.policy.ratings import Rating, Ratings
+from certify.judge.telemetry import exposed_of
+from certify.policy.ratings import Rating, Ratings, installed_ratings
 from certify.policy.reasons import mending, reasons
+from certify.policy.sources import Quantity
 from certify.statement.bounds import bound_text
 
 
@@ -26,6 +28,8 @@ class Outlook(NamedTuple):
     nominal_mflop_s: dict[Precision, int]
     tdp_mw: int | None  # of the device's share of it
     expected: tuple[Expectation, ...]
+    exposed: tuple[str, ...]  # what R13 wants of its source's readings, in the order of the table
+    is_ours: bool = True  # whether the table is: of another one rates are nominal and bound nothing
 
     @property
     def against(self) -> tuple[str, ...]:
@@ -35,7 +39,8 @@ class Outlook(NamedTuple):
 
     def lines(self) -> list[str]:
         """Return it for people."""
-        lines = [f"  rating: {row_text(self.model, self.rating)}"]
+        nominal_only = "" if self.is_ours or self.rating is None else "; nominal alone: the file bounds nothing"
+        lines = [f"  rating: {row_text(self.model, self.rating)}{nominal_only}"]
         for one in self.expected:
             lines.append(f"  {one.precision}: {bound_text(one.step, *bound_of(one.limit))}")
             lines += [f"    {text}" for text in prospect_texts(one.prospects)]
@@ -51,6 +56,7 @@ class Outlook(NamedTuple):
         return {
             "row": None if self.rating is None else self.rating.accelerator,
             "confidence": None if self.rating is None else self.rating.confidence,
+            "nominal_only": not self.is_ours,
             "precisions": [
                 {
                     "precision": one.precision,
@@ -77,11 +83,19 @@ class Outlook(NamedTuple):
 
 
 def outlook_of(model: DeviceModel, device: Device, ratings: Ratings, demands: Iterable[Demand]) -> Outlook:
-    """Return what a device's figures can expect (see `expectations`)."""
+    """Return what a device's figures can expect (see `expectations`).
+
+    Only petaseal's own tables bound a figure: a row of another one is shown, and its rates stand there as nominal.
+    """
     row = row_of(model, ratings)
     rated: Iterable[Precision] = () if row.rating is None else row.rating.rates
     nominal = {precision: rate for precision in rated if (rate := row.nominal_mflop_s(precision)) is not None}
-    return Outlook(model, row.rating, nominal, row.tdp_mw, expectations(model, device, ratings, demands))
+    expected = expectations(model, device, ratings if ratings.is_ours else installed_ratings(), demands)
+    if not ratings.is_ours:
+        expected = tuple(one._replace(nominal_mflop_s=nominal.get(one.precision)) for one in expected)
+    exposed = exposed_of(device.device, model)[0]
+    ordered = tuple(quantity for quantity in get_args(Quantity) if quantity in exposed)
+    return Outlook(model, row.rating, nominal, row.tdp_mw, expected, ordered, ratings.is_ours)
 
 
 def row_text(model: DeviceModel, rating: Rating | None) -> str:
@@ -89,7 +103,9 @@ def row_text(model: DeviceModel, rating: Rating | None) -> str:
     if model.kind == "cpu":
         return "none is needed: a processor is bounded by its instruction set, cores and clock"
     if rating is None:
-        return "none: no row of the ratings table is certainly this model's"
+        memory = "" if model.memory_bytes is None else f" with {model.memory_bytes / 1e9:.0f} GB"
+        seen = f'the name "{model.model}"{memory} of the vendor "{model.vendor}"'
+        return f"none: no row is certainly that of {seen}; docs/ratings.md says who adds a row, and with what evidence"
     rated = ", ".join(sorted(rating.rates)) or "nothing"
     facts = [f"confidence {rating.confidence}"]
     facts += [] if rating.units is None else [f"{rating.units} units"]

@@ -471,6 +471,7 @@ def test_a_local_launch_takes_no_options(place: Path) -> None:
     assert not (place / "c" / "start.json").exists()
 
 
+@pytest.mark.long
 def test_a_real_campaign_of_two_nodes_on_this_machine(place: Path) -> None:
     """Launched, collected and certified through the command line; another launch finds nothing left to do."""
     prepared(place)

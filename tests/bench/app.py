@@ -52,6 +52,7 @@ class PlainOutlook(NamedTuple):
 
     nominal_mflop_s: dict[str, int]
     tdp_mw: int | None = None
+    exposed: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         return ["  nothing is expected"]

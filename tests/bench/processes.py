@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+WORKER, READER = "bench.engine.worker", "bench.devices.reader_main"
 
-def children(parent: int | None = None) -> list[int]:
-    """Return the worker processes of a process, this one by default."""
+
+def children(parent: int | None = None, marker: str = WORKER) -> list[int]:
+    """Return the worker processes of a process, this one by default, or others with a text in their command line."""
     own = os.getpid() if parent is None else parent
-    return [pid for pid in workers() if _parent(pid) == own]
+    return [pid for pid in workers(marker) if _parent(pid) == own]
 
 
-def workers(marker: str = "bench.engine.worker") -> list[int]:
+def readers(folder: Path) -> list[int]:
+    """Return the processes that read devices and know of a test's folder, whoever started them."""
+    return sorted({*workers(READER)} & {*workers(str(folder))})
+
+
+def workers(marker: str = WORKER) -> list[int]:
     """Return all processes with a text in their command line or environment, except zombies."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):

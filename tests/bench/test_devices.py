@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 import bench.devices
 from bench.clock import SimulatedClock
-from bench.devices import DEVICES, backend_names, check_recordable, load_backend, select_devices
+from bench.devices import DEVICES, check_recordable, load_backend, select_devices
 from bench.devices.cpu import Cpu, max_clock_mhz, name_of
 from bench.devices.fake import Fake
 from bench.environment import derived_id
@@ -36,24 +36,11 @@ def tree(root: Path, files: dict[str, str]) -> Path:
 
 
 def test_the_table_and_the_files_agree() -> None:
-    files = {f"bench.devices.{path.stem}" for path in Path(bench.devices.__file__).parent.glob("*.py")}
-    names = (
-        "__init__",
-        "base",
-        "cuda_visible",
-        "libcuda",
-        "nvml",
-        "nvml_settings",
-        "pci",
-        "smi",
-        "cuda_visible",
-        "libcuda",
-        "smi_backend",
-        "torch_device",
-    )
-    shared = {f"bench.devices.{name}" for name in names}
-    assert files - shared == {entry.partition(":")[0] for entry in DEVICES.values()}
-    assert set(DEVICES) <= set(backend_names())
+    folder = Path(bench.devices.__file__).parent
+    files = {f"bench.devices.vendors.{path.stem}" for path in (folder / "vendors").glob("*.py")}
+    shared = {f"bench.devices.vendors.{name}" for name in ("__init__", "ascend_chips", "cuda_visible", "libcuda")}
+    kinds = {entry.partition(":")[0] for entry in DEVICES.values()}
+    assert files - shared == {name for name in kinds if name.startswith("bench.devices.vendors.")}
 
 
 @pytest.mark.parametrize("kind", ["cpu", "fake"])  # accelerators have tests of their own, with fake drivers
@@ -117,7 +104,7 @@ def cores(count: int, threads: int = 1, l3_kib: int = 16_384, share: int = 4) ->
 def test_an_x86_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
     monkeypatch.setattr("bench.devices.cpu.machine_id", lambda: "ab" * 16)
-    ((model, device),) = Cpu(tree(tmp_path, X86 | cores(8, threads=2))).find(None)
+    ((model, device, *_),) = Cpu(tree(tmp_path, X86 | cores(8, threads=2))).find(None)
     assert (model.vendor, model.model, model.firmware) == ("Hygon", "Hygon C86 7285", "0x80901047")
     assert model.units == 8  # siblings are one core
     assert model.cache_bytes == 2 * 16 * 2**20  # two last-level caches, each of four cores
@@ -149,7 +136,7 @@ def test_a_processor_keeps_its_identity_under_another_image(
 def test_a_placeholder_of_the_firmware_is_no_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.devices.cpu.machine_id", lambda: "ab" * 16)
     told = {"product_uuid": "03000200-0400-0500-0006-000700080009", "product_serial": "Default string"}
-    ((_, device),) = Cpu(tree(tmp_path, X86 | {f"sys/class/dmi/id/{n}": t for n, t in told.items()})).find(None)
+    ((_, device, *_),) = Cpu(tree(tmp_path, X86 | {f"sys/class/dmi/id/{n}": t for n, t in told.items()})).find(None)
     assert device.uuid == derived_id("cpu", "ab" * 16)
 
 
@@ -165,7 +152,7 @@ def test_a_quota_of_the_job_limits_the_cores(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
     job = IN_A_JOB | {"sys/fs/cgroup/job/cpu.max": f"{quota} 100000", "sys/fs/cgroup/job/step/cpu.max": "max 100000"}
-    ((model, _),) = Cpu(tree(tmp_path, X86 | cores(8) | job)).find(None)
+    ((model, _, *_),) = Cpu(tree(tmp_path, X86 | cores(8) | job)).find(None)
     assert model.units == units
 
 
@@ -177,7 +164,7 @@ def test_a_memory_limit_of_the_job_limits_the_operands(tmp_path: Path) -> None:
 
 def test_affinity_limits_cores_and_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
-    ((model, _),) = Cpu(tree(tmp_path, X86 | cores(8))).find(None)
+    ((model, _, *_),) = Cpu(tree(tmp_path, X86 | cores(8))).find(None)
     assert (model.units, model.cache_bytes, model.max_clock_mhz) == (2, 16 * 2**20, 2_600)
 
 
@@ -213,19 +200,19 @@ SVE = "proc/sys/abi/sve_default_vector_length"
     ],
 )
 def test_the_widest_instruction_set(tmp_path: Path, info: str, files: dict[str, str], told: str | None) -> None:
-    ((model, _),) = Cpu(tree(tmp_path, {"proc/cpuinfo": "processor\t: 0\n" + info} | files)).find(None)
+    ((model, _, *_),) = Cpu(tree(tmp_path, {"proc/cpuinfo": "processor\t: 0\n" + info} | files)).find(None)
     assert model.instruction_set == told
 
 
 def test_a_fake_is_what_its_scenario_says() -> None:
-    ((model, _),) = Fake(Scenario()).find("1")
+    ((model, _, *_),) = Fake(Scenario()).find("1")
     assert (model.vendor, model.model, model.count_unit, model.plays) == ("petaseal", "Fake-1", "card", None)
     dies: dict[str, dict[str, Any]] = {str(index): {"identity": {"parent": "package-1234"}} for index in range(2)}
     scripted = Scenario(vendor="AMD", model="MI250X", count_unit="die", plays="amd-mi250x", devices=dies)
     found = Fake(scripted).find("2")
-    assert [model.simulated for model, _ in found] == [True, True]
-    assert {(m.vendor, m.model, m.count_unit, m.plays) for m, _ in found} == {("AMD", "MI250X", "die", "amd-mi250x")}
-    assert [device.parent for _, device in found] == ["package-1234"] * 2
+    assert [model.simulated for model, *_ in found] == [True, True]
+    assert {(m.vendor, m.model, m.count_unit, m.plays) for m, *_ in found} == {("AMD", "MI250X", "die", "amd-mi250x")}
+    assert [device.parent for _, device, *_ in found] == ["package-1234"] * 2
 
 
 def test_the_scenario_of_the_documentation() -> None:
@@ -248,7 +235,7 @@ def test_a_scenario_is_strict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, w
 
 def test_a_machine_that_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
-    ((model, device),) = Cpu(tmp_path).find(None)
+    ((model, device, *_),) = Cpu(tmp_path).find(None)
     assert (model.cache_bytes, model.max_clock_mhz, model.memory_bytes, model.firmware) == (None,) * 4
     assert (model.vendor, model.units, model.instruction_set) == ("unknown", 2, None)
     assert device.uuid

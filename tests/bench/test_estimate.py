@@ -14,7 +14,7 @@ from bench.campaign.estimate import CONCLUDE_NS, HOST_MW, PREPARE_NS, Estimate, 
 from bench.campaign.preflight import fleet_problems, look, seen, twins, with_identities
 from bench.campaign.show import show_check
 from bench.devices import select_devices
-from bench.devices.base import Faulty
+from bench.devices.base import Faulty, Found
 from bench.profile import load_profile
 from bench.record import ExpectedPool, NodeClock, Profile
 from bench.record.folder import Facts, alike
@@ -194,12 +194,21 @@ def test_a_lost_device_is_said_of_its_node_and_is_no_model_of_it(tmp_path: Path)
 
 
 def test_devices_are_alike_that_differ_only_in_the_values_of_their_identities() -> None:
+    def names(*found: Found) -> list[tuple[str, ...]]:
+        return [one.names for one in alike((one.model, one.device) for one in found)]
+
     one, two, three = select_devices("fake:3")
     nameless = three._replace(device=replace(three.device, uuid=None))
     other = two._replace(model=replace(two.model, memory_bytes=1))
-    assert [found.names for found in alike((one, two, three))] == [("fake:0", "fake:1", "fake:2")]
-    assert [found.names for found in alike((one, two, nameless))] == [("fake:0", "fake:1"), ("fake:2",)]
-    assert [found.names for found in alike((one, other, three))] == [("fake:0", "fake:2"), ("fake:1",)]
+    assert names(one, two, three) == [("fake:0", "fake:1", "fake:2")]
+    assert names(one, two, nameless) == [
+        ("fake:0", "fake:1"),
+        ("fake:2",),
+    ]
+    assert names(one, other, three) == [
+        ("fake:0", "fake:2"),
+        ("fake:1",),
+    ]
     assert alike(()) == ()
 
 

@@ -8,12 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.fake_nvidia import environment, gpu, uuid
 from tests.perf.first_gpu import SILICON, ended
 
 SECRETS = (uuid(0), "1650020000000", "0000:b0:00.0")
 
 
+@pytest.mark.long
 def test_the_script_measures_certifies_verifies_and_traces_without_naming_the_device(tmp_path: Path) -> None:
     out = tmp_path / "out"
     env = environment(tmp_path, gpu(0, name="NVIDIA H200", power_limit=700_000), OPENBLAS_NUM_THREADS="1")

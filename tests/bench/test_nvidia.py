@@ -8,18 +8,20 @@ import hashlib
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from bench.devices.cuda_visible import Entry, arrange, cuda_name
-from bench.devices.libcuda import Visible
-from bench.devices.nvidia import Nvidia
-from bench.devices.nvml import Gpu, bare_uuid, normal_address
+from bench.devices.libraries.nvml import Gpu, bare_uuid, normal_address
+from bench.devices.vendors.cuda_visible import Entry, arrange, cuda_name
+from bench.devices.vendors.libcuda import Visible
+from bench.devices.vendors.nvidia import Nvidia
 from bench.errors import InputError
 from bench.record import NodeRecord
+from tests.bench.processes import readers
 from tests.bench.test_cli import quick
 from tests.fake_nvidia import GIB, built, environment, gpu, mig, mig_uuid, uuid
 
@@ -75,6 +77,10 @@ def test_everything_that_identifies_a_gpu(tmp_path: Path) -> None:
         "numa_node": None,
         "nominal_mflop_s": told["nominal_mflop_s"],
         "expected": told["expected"],
+        "source": "nvml",
+        "source_version": "12.550.54.14",
+        "skipped": [],
+        "exposed": [],  # which the root of this test does not know
         "model": {
             "kind": "gpu",
             "vendor": "NVIDIA",
@@ -102,6 +108,7 @@ def test_everything_that_identifies_a_gpu(tmp_path: Path) -> None:
             "modes": {"compute": "default", "ecc": "on", "mig": "off", "persistence": "off"},
             "instruction_set": None,
             "source": "nvml",
+            "source_version": "12.550.54.14",
             "exposes": ["power", "clock", "temperature", "throttle", "ecc", "processes"],
         },
     }
@@ -259,7 +266,7 @@ def test_a_lost_gpu_has_the_address_that_is_left_on_the_bus(tmp_path: Path) -> N
     code = f"""
 import json
 from pathlib import Path
-from bench.devices.nvidia import Nvidia
+from bench.devices.vendors.nvidia import Nvidia
 print(json.dumps([f.device.pci_address for f in Nvidia(Path({str(tmp_path)!r})).find(None)]))
 """
     assert call(tmp_path, LOST_AND_HEALTHY, code) == ["0000:b0:00.0", "0000:b1:00.0"]
@@ -271,10 +278,11 @@ def test_the_address_and_handle_of_a_healthy_gpu_are_found_beside_a_lost_one(tmp
     code = """
 import json
 from bench.clock import SystemClock
-from bench.devices.nvidia import Nvidia
+from bench.devices.vendors.nvidia import Nvidia
 found = Nvidia().find({index!r})[0]
+read = Nvidia().watch([found]).read()[found.device.device]
 opened = Nvidia().open(found, SystemClock())
-print(json.dumps([found.device.uuid, opened.source().read().power_mw, opened.memory_bytes()]))
+print(json.dumps([found.device.uuid, read.power_mw, opened.memory_bytes()]))
 """
     told = call(tmp_path, "cuda_lost 2\n" + LOST_AND_HEALTHY, code.format(index="1"))
     assert told == [uuid(1), 650_000, 2 * GIB * 9 // 10]
@@ -366,6 +374,7 @@ def test_a_device_that_nvml_does_not_know_is_refused() -> None:
 def test_forms_of_names() -> None:
     assert normal_address("00000000:B1:00.0") == normal_address("0000:b1:00.0") == "0000:b1:00.0"
     assert normal_address("weird") == "weird"
+    assert normal_address("00000000:00:00.0") == ""
     assert bare_uuid(uuid(1)) == "00000001a5a54b4b8c8c0123456789ab"
     assert bare_uuid("MIG-GPU-00000001-a5a5-4b4b-8c8c-0123456789ab/1/0").startswith("MIG-GPU-")
     seen = Visible(bare_uuid(uuid(1)), "0000:17:00.0", None, None, None)
@@ -393,7 +402,7 @@ def test_hardware_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
 OPEN = """
 import json, os
 from bench.clock import SystemClock
-from bench.devices.nvidia import Nvidia
+from bench.devices.vendors.nvidia import Nvidia
 from bench.errors import DeviceError
 opened = Nvidia().open(Nvidia().find("{index}")[0], SystemClock())
 try:
@@ -422,12 +431,22 @@ def test_another_device_than_the_one_meant_is_refused(tmp_path: Path) -> None:
     assert "0000:b1:00.0" in told[4]
 
 
+def test_an_all_zero_address_is_unknown_and_no_other_device(tmp_path: Path) -> None:
+    script = "cuda_order 1 0\n" + gpu(0, pci="0:0") + gpu(1, pci="0:0")
+    told = devices(tmp_path, script)
+    assert [(device["uuid"], device["pci_address"]) for device in told] == [(uuid(1), None), (uuid(0), None)]
+    assert "pci_address" not in told[0]["model"]["obtained"]
+    assert call(tmp_path, script, OPEN.format(index=0))[:2] == [uuid(1), "cpu"]
+    told = call(tmp_path, "cuda_shows 1\n" + gpu(0, pci="0:0") + gpu(1, pci="0:0"), OPEN.format(index=0))
+    assert told[3:] == ["device-differs", f"CUDA shows {bare_uuid(uuid(1))} where {uuid(0)} was opened"]
+
+
 def test_without_the_fake_driver_torch_computes(tmp_path: Path) -> None:
     """The same, up to the first use of torch: the driver calls itself as a real one does."""
     code = """
 import json
 from bench.clock import SystemClock
-from bench.devices.nvidia import Nvidia
+from bench.devices.vendors.nvidia import Nvidia
 (found,) = Nvidia().find("0")
 opened = Nvidia().open(found, SystemClock())
 print(json.dumps([found.model.simulated, found.model.driver, opened.target, opened.kernel().name]))
@@ -482,6 +501,27 @@ def test_a_gpu_that_is_lost_or_fails_in_mid_run_leaves_its_neighbours(tmp_path: 
     assert "XID 48" in (record.failures[1].detail or "")
 
 
+@pytest.mark.long
+def test_a_library_that_hangs_in_mid_run_costs_readings_and_its_reader_is_not_killed(tmp_path: Path) -> None:
+    """The command writes its record and ends; the process in the library's call goes when that returns."""
+    record, _ = run(tmp_path, gpu(0) + "hang nvmlDeviceGetClockInfo 0 @2 15\n" + gpu(1))
+    assert record.failures == ()
+    figures = [figure for m in record.measurements for figure in m.figures()]
+    assert [(figure.device, figure.samples) for figure in figures] == [("cuda:0", 0), ("cuda:1", 0)]
+    assert len(readers(tmp_path)) == 1
+    end = time.monotonic() + 30
+    while readers(tmp_path) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert readers(tmp_path) == []
+
+
+def test_a_library_that_ends_its_process_in_mid_run_costs_readings_only(tmp_path: Path) -> None:
+    record, _ = run(tmp_path, gpu(0) + "crash nvmlDeviceGetClockInfo 0 @2 1\n" + gpu(1))
+    assert record.failures == ()
+    assert len([figure for m in record.measurements for figure in m.figures()]) == 2
+    assert readers(tmp_path) == []
+
+
 def test_a_gpu_that_is_lost_at_the_start_is_recorded_and_its_neighbour_measured(tmp_path: Path) -> None:
     record, _ = run(tmp_path, "cuda_lost 2\n" + LOST_AND_HEALTHY)
     assert [(d.device, d.uuid, record.models[d.model].model) for d in record.devices] == [
@@ -505,6 +545,7 @@ def test_a_dry_run_plans_for_the_healthy_and_says_which_is_not_measured(tmp_path
     )
 
 
+@pytest.mark.long
 def test_the_healthy_gpu_that_is_named_is_measured_alone(tmp_path: Path) -> None:
     record, _ = run(tmp_path, LOST_AND_HEALTHY, "--device", "cuda:1")
     assert [(d.device, d.uuid) for d in record.devices] == [("cuda:1", uuid(1))]
@@ -520,6 +561,7 @@ def test_a_lost_gpu_alone_is_refused_in_one_sentence(tmp_path: Path) -> None:
     assert done.stderr == "cuda:0: NVML says that the GPU is lost: it has fallen off the bus [device-lost]\n"
 
 
+@pytest.mark.long
 def test_a_run_on_instances(tmp_path: Path) -> None:
     record, _ = run(tmp_path, PARTED)
     assert [(d.uuid, d.parent) for d in record.devices] == [(mig_uuid(1), uuid(0)), (mig_uuid(2), uuid(0))]
@@ -552,3 +594,23 @@ def test_a_lost_neighbour_that_was_not_named_is_listed(tmp_path: Path) -> None:
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "cuda:0 is not measured" in done.stderr
+
+
+# Virtual machines
+@pytest.mark.parametrize("name", ["GRID A100D-80C", "NVIDIA L20-48C"])
+def test_a_virtual_gpu_in_a_guest_is_a_share(tmp_path: Path, name: str) -> None:
+    """CUDA shows all units of the GPU that it is a share of."""
+    refused = "".join(f"answer nvmlDeviceGet{name} 3\n" for name in ("Serial", "MigMode"))
+    (told,) = devices(tmp_path, refused + gpu(0, name=name, virtualization=2))
+    model = told["model"]
+    assert (model["count_unit"], model["units"], told["serial"], told["parent"]) == ("slice", None, None, None)
+    assert "power" not in model["exposes"]
+
+
+@pytest.mark.parametrize("mode", [0, 1, 3, None])  # bare, passed through, a hypervisor's host, and unknown
+def test_a_whole_gpu_of_a_virtual_machine_is_a_card(tmp_path: Path, mode: int | None) -> None:
+    script = gpu(0, virtualization=mode)
+    (told,) = devices(tmp_path, f"answer nvmlDeviceGetVirtualizationMode 3\n{script}" if mode is None else script)
+    model = told["model"]
+    assert (model["count_unit"], model["units"]) == ("card", 132)
+    assert "power" in model["exposes"]

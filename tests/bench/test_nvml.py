@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from bench.devices.nvml import loaded_library, throttle_reasons
+from bench.devices.libraries.nvidia.telemetry import throttle_reasons
+from bench.devices.libraries.nvml import loaded_library
 from tests.fake_nvidia import built, environment, gpu, mig, mig_uuid, uuid
 
 READ = """
 import json, sys
-from bench.devices.nvml import Nvml, NvmlSource
+from bench.devices.libraries.nvml import Nvml
+from bench.devices.libraries.nvidia.telemetry import NvmlSource
 from bench.errors import DeviceError
 source = NvmlSource(Nvml(), sys.argv[1])
 told = []
@@ -24,7 +27,6 @@ for number in range(int(sys.argv[2])):
         told.append(source.read()._asdict())
     except DeviceError as error:
         told.append([error.code, error.what])
-    source.in_use = True
 print(json.dumps(told))
 """
 
@@ -86,12 +88,6 @@ def test_an_older_driver_tells_by_its_older_functions(tmp_path: Path) -> None:
 def test_memory_errors_are_unknown_where_ecc_is_off(tmp_path: Path, ecc: int, count: int | None) -> None:
     (told,) = readings(tmp_path, gpu(ecc=ecc, uncorrected=3), 1)
     assert told["ecc_uncorrected"] == count
-
-
-def test_processes_that_a_container_hides_are_unknown(tmp_path: Path) -> None:
-    """None before our own context is plausible; none after it means that the list tells nothing."""
-    first, second = readings(tmp_path, gpu(processes=0), 2)
-    assert (first["processes"], second["processes"]) == (0, None)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +161,32 @@ def test_an_instance_tells_what_is_its_own(tmp_path: Path) -> None:
 )
 def test_throttle_reasons(mask: int, reasons: tuple[str, ...]) -> None:
     assert throttle_reasons(mask) == reasons
+
+
+def test_every_reason_of_the_published_header_has_a_name() -> None:
+    """pynvml has all constants of nvml.h: nvmlClocksEventReason* and nvmlClocksThrottleReason*."""
+    import pynvml
+
+    masks = {
+        name: value
+        for name, value in vars(pynvml).items()
+        if re.fullmatch(r"nvmlClocks(Event|Throttle)Reason\w+", name)
+    }
+    assert {0x200, 0x400} <= set(masks.values())
+    for name, mask in masks.items():
+        assert not [reason for reason in throttle_reasons(mask) if reason.startswith("reason_")], name
+
+
+def test_a_virtual_gpu_in_a_guest_has_no_power_of_its_own(tmp_path: Path) -> None:
+    (told,) = readings(tmp_path, gpu(virtualization=2), 1)
+    assert (told["power_mw"], told["energy_mj"], told["utilisation_ppm"]) == (None, None, None)
+    assert (told["temperature_c"], told["clock_mhz"]) == (61, 1755)
+
+
+@pytest.mark.parametrize(("told", "celsius"), [(-5, 0), (2**32 - 1, None), (2**31 - 1, None)])
+def test_a_temperature_below_zero_or_at_its_limit(tmp_path: Path, told: int, celsius: int | None) -> None:
+    (reading,) = readings(tmp_path, gpu(temperature=told), 1, libraries=built(old=True))
+    assert reading["temperature_c"] == celsius
 
 
 def test_a_library_that_was_replaced_has_no_digest(tmp_path: Path) -> None:

@@ -171,6 +171,12 @@ def test_of_thousands_with_reasons_of_their_own_some_are_named() -> None:
         (OSError(), "OSError"),
         (RuntimeError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`"), "RuntimeError: CUDA error: out"),
         (RuntimeError("\n\n  late\n"), "RuntimeError: late"),
+        (
+            RuntimeError(
+                "mm: call aclnnMm failed, error code is 561107\n[ERROR] (PID:1) ERR00100 PTA\nEZ9999: Inner Error!"
+            ),
+            "RuntimeError: EZ9999: Inner Error! (mm: call aclnnMm failed, error code is 561107)",
+        ),
         (KeyError("pool"), "KeyError: 'pool'"),
         (MemoryError(), "MemoryError"),
         (RefusedError("no-room", "is full", where="/x"), "/x: is full [no-room]"),

@@ -106,6 +106,55 @@ def test_a_source_that_fails_costs_samples_and_nothing_else() -> None:
     assert read(Broken()) is None
 
 
+class Counts:
+    """A source of a list of processes."""
+
+    def __init__(self, *counts: int) -> None:
+        self.counts = list(counts)
+
+    def read(self) -> Reading | None:
+        return Reading(processes=self.counts.pop(0))
+
+
+class Streamed:
+    """Readings that another process takes, every 10 s and two at once."""
+
+    def __init__(self, clock: SimulatedClock) -> None:
+        self.clock = clock
+
+    def before(self) -> Reading | None:
+        return None
+
+    def after(self, at_ns: int) -> list[Sample]:
+        times = [at + part for at in range(0, self.clock.monotonic_ns() + 1, 10 * S) for part in (0, 1)]
+        return [Sample(at, Reading(power_mw=at + 1, processes=0)) for at in times if at > at_ns]
+
+
+def test_processes_that_a_container_hides_are_unknown() -> None:
+    """None before our own context is plausible; none after it means that the list tells nothing."""
+    source, clock = Counts(0, 0, 2, 0), SimulatedClock()
+    before = read(source)
+    sampler = Sampler(source, clock, S, before)
+    sampler.start()
+    clock.sleep_ns(2 * S)
+    sampler.stop()
+    assert before == Reading(processes=0)
+    assert [sample.reading.processes for sample in sampler.samples] == [None, 2, None]
+    assert summary(sampler.samples[:1], before, 0, S).foreign_processes is None
+
+
+def test_a_reading_that_another_process_took_counts_once_by_its_own_time() -> None:
+    clock = SimulatedClock()
+    clock.sleep_ns(5 * S)
+    sampler = Sampler(Streamed(clock), clock, 2 * S, None)
+    sampler.start()
+    clock.sleep_ns(20 * S)
+    sampler.stop()
+    assert [sample.at_ns for sample in sampler.samples] == [10 * S, 10 * S + 1, 20 * S, 20 * S + 1]
+    assert {sample.reading.processes for sample in sampler.samples} == {None}
+    assert sampler.latest().power_mw == 20 * S + 2
+
+
 def proc(folder: Path, stat: str, **processes: str) -> Path:
     (folder / "stat").write_text(stat + "\n")
     (folder / "self").symlink_to(str(os.getpid()))

@@ -39,7 +39,7 @@ PREFIXES = {plain(vendor): prefix for prefix, vendor in VENDORS.items()}
 TOLD: dict[str, tuple[str, bool, bool]] = {
     "cuda": ("nvml", True, True),
     "rocm": ("rocm-smi", True, True),
-    "npu": ("npu-smi", True, True),
+    "npu": ("dcmi", True, True),
     "mlu": ("cnmon", True, False),
     "dcu": ("hy-smi", True, True),
     "musa": ("mthreads-gmi", True, True),

@@ -1,4 +1,4 @@
-"""A fake NVIDIA driver, compiled from C: libnvidia-ml.so.1 and libcuda.so.1 that tell what a script says (script.h).
+"""A fake NVIDIA driver, compiled from C: libnvidia-ml.so.1 and libcuda.so.1 that answer as a script says (nvidia.h).
 
 The back end under test and pynvml are the real ones. They load the fakes in processes of their own, which find them
 through LD_LIBRARY_PATH and the script through FAKE_NVIDIA.
@@ -6,19 +6,27 @@ through LD_LIBRARY_PATH and the script through FAKE_NVIDIA.
 
 from __future__ import annotations
 
-import atexit
 import os
 import shutil
-import subprocess
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 
-import pytest
+from tests.fake_libraries import compile_library, lines
 
 SOURCES = Path(__file__).parent
 LIBRARIES = {"libnvidia-ml.so.1": "nvml.c", "libcuda.so.1": "cuda.c"}
+NEWER = (  # functions that an older driver does not have
+    "nvmlDeviceGetComputeRunningProcesses_v3",
+    "nvmlDeviceGetTemperatureV",
+    "nvmlDeviceGetCurrentClocksEventReasons",
+    "nvmlDeviceGetTotalEnergyConsumption",
+    "nvmlEventSetCreate",
+    "nvmlEventSetFree",
+    "nvmlDeviceGetSupportedEventTypes",
+    "nvmlDeviceRegisterEvents",
+    "nvmlEventSetWait_v2",
+    "cuDeviceGetUuid_v2",
+)
 GIB = 2**30
 
 
@@ -29,16 +37,9 @@ def built(old: bool = False) -> Path:
     Args:
         old: as an older driver, which lacks functions.
     """
-    compiler = shutil.which("cc")
-    if compiler is None:
-        assert not os.environ.get("CI"), "there is no C compiler for the fake NVIDIA driver"
-        pytest.skip("there is no C compiler for the fake NVIDIA driver")
-    folder = Path(mkdtemp(prefix="petaseal-fake-nvidia-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for library, source in LIBRARIES.items():
-        more = ["-DOLD"] if old else []
-        flags = ["-shared", "-fPIC", "-O1", "-D_GNU_SOURCE", f"-Wl,-soname,{library}"]
-        subprocess.run([compiler, *flags, *more, "-o", folder / library, SOURCES / source], check=True)
+    without = NEWER if old else ()
+    folder = compile_library(str(SOURCES / "nvml.c"), "libnvidia-ml.so.1", without=without).parent
+    shutil.copy(compile_library(str(SOURCES / "cuda.c"), "libcuda.so.1", without=without), folder)
     return folder
 
 
@@ -54,7 +55,7 @@ def mig_uuid(index: int) -> str:
 
 def gpu(index: int = 0, **changes: object) -> str:
     """Return the lines of a GPU; a change of None leaves a line out."""
-    lines: dict[str, object] = {
+    values: dict[str, object] = {
         "uuid": uuid(index),
         "name": "NVIDIA Fake-1",
         "serial": f"165002{index:07d}",
@@ -74,12 +75,12 @@ def gpu(index: int = 0, **changes: object) -> str:
         "usage": 100,
         "processes": "0 @2 1",  # ours is there from the second reading on
     }
-    return _lines("gpu", lines | changes)
+    return lines("gpu", values | changes)
 
 
 def mig(index: int, **changes: object) -> str:
     """Return the lines of a MIG instance on the GPU before."""
-    lines: dict[str, object] = {
+    values: dict[str, object] = {
         "uuid": mig_uuid(index),
         "name": "NVIDIA Fake-1 MIG 1g.1gb",
         "memory": GIB,
@@ -90,11 +91,7 @@ def mig(index: int, **changes: object) -> str:
         "ci": 0,
         "processes": "0 @2 1",
     }
-    return _lines("mig", lines | changes)
-
-
-def _lines(begin: str, lines: Mapping[str, object]) -> str:
-    return "".join([f"{begin}\n", *(f"{name} {value}\n" for name, value in lines.items() if value is not None)])
+    return lines("mig", values | changes)
 
 
 def environment(folder: Path, script: str, *, libraries: Path | None = None, **more: str) -> dict[str, str]:

@@ -33,6 +33,8 @@ MISSING = (
 )
 BROKEN = (
     "call aclnnMm failed, detail:EZ9999: Inner Error! error code is 507011",
+    "NPU function error: call aclnnMm failed, error code is 561107\nEZ9999: Inner Error! Get regInfo failed, the"
+    " binary_info_config.json of socVersion [ascend910b] does not support opType [MatMulV2].",
     "dlopen libopapi.so failed, error:libnnopbase.so: cannot open shared object file",
     "CNRT error: cnrtErrorNoDevice",
     "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",

@@ -3,6 +3,7 @@
 python -m tests.perf commands
 python -m tests.perf harness
 python -m tests.perf hpcc
+python -m tests.perf telemetry
 python -m tests.perf records 100000
 python -m tests.perf campaign 10000 100000
 python -m tests.perf verify 10000
@@ -17,8 +18,10 @@ from __future__ import annotations
 
 import sys
 
-from tests.perf import accelerator, audit, campaign, commands, harness, hpcc, plot, records, verify
+from tests.perf import accelerator, audit, campaign, commands, harness, hpcc, plot, records, telemetry, verify
 from tests.perf.rig import Setup, alone
+
+PARTS = "all", "commands", "harness", "hpcc", "telemetry", "records", "campaign", "verify", "audit", "registry"
 
 
 def main(arguments: list[str]) -> int:
@@ -28,7 +31,18 @@ def main(arguments: list[str]) -> int:
         return accelerator.main(rest)
     if wanted == "plot":
         return plot.main(rest)
-    if wanted not in ("all", "commands", "harness", "hpcc", "records", "campaign", "verify", "audit", "registry"):
+    if wanted not in (
+        "all",
+        "commands",
+        "harness",
+        "hpcc",
+        "telemetry",
+        "records",
+        "campaign",
+        "verify",
+        "audit",
+        "registry",
+    ):
         print(__doc__, file=sys.stderr)
         return 2
     if wanted in ("all", "commands"):
@@ -38,6 +52,8 @@ def main(arguments: list[str]) -> int:
             print(*alone(harness.measure, Setup("cpu", "fp64", 4.0), n).lines, sep="\n")
     if wanted in ("all", "hpcc"):
         hpcc.measure()
+    if wanted in ("all", "telemetry"):
+        telemetry.measure()
     if wanted in ("all", "records"):
         records.measure(int(rest[0]) if rest else 10_000, runs=3)
     if wanted in ("all", "verify"):

@@ -26,14 +26,14 @@ import msgspec
 import yaml
 
 from bench.clock import SystemClock
-from bench.devices import load_backend, select_devices
+from bench.devices import select_devices
 from bench.devices.base import Found
 from bench.errors import PetasealError
 from bench.profile import load_profile
 from bench.record import Shape, write_atomic
 from bench.record.fields import Precision
 from kernels.base import load_companion
-from tests.perf.rig import SECOND_NS, Rig, Setup, only
+from tests.perf.rig import SECOND_NS, Rig, Setup, only, open_device
 
 LIMIT_S = 570.0
 TRACE_NS = 100_000_000
@@ -246,7 +246,7 @@ def trace(device: str) -> int:
     import select
 
     (found,) = select_devices(device)
-    source = load_backend(device.partition(":")[0]).open(found, SystemClock()).source()
+    source = open_device(found, SystemClock()).source()
     begun = at = time.monotonic_ns()
     print("at_ns,clock_mhz,power_mw,temperature_c,utilisation_ppm,throttled", flush=True)
     while source is not None:
@@ -269,7 +269,7 @@ def trace(device: str) -> int:
 def issue(device: str, kernel: str, precision: Precision, seconds: float) -> int:
     """Load a device with one silicon kernel, and print its rate and whether its result was exact."""
     (found,) = select_devices(device)
-    opened, companion = load_backend(device.partition(":")[0]).open(found, SystemClock()), load_companion(kernel)
+    opened, companion = open_device(found, SystemClock()), load_companion(kernel)
     source = opened.source()
     if (reason := companion.supports(precision, opened.target)) is not None:
         print(json.dumps({"trouble": reason}))

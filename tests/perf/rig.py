@@ -18,13 +18,15 @@ from msgspec.structs import replace
 
 from bench.clock import Clock, SystemClock
 from bench.devices import load_backend, select_devices
-from bench.devices.base import Found, Opened
+from bench.devices.base import Found, Opened, Watch
 from bench.engine.assemble import NodeFacts, node_record
 from bench.engine.schedule import self_issued, utc_window
 from bench.engine.session import Facts, Ready, Session
+from bench.errors import DeviceError
 from bench.profile import load_profile
 from bench.record import Figure, NodeClock, Precision, Profile, Shape
 from bench.reference.companions import Beside
+from bench.telemetry import Reading
 from bench.units import rate_text, utc_ns
 from certify.statement.describe import judge_record
 
@@ -92,12 +94,37 @@ def alone(function: Callable[..., T], *arguments: object) -> T:
         return pool.submit(function, *arguments).result()
 
 
+class WatchSource:
+    """Telemetry of one device that this process reads (`bench.telemetry.Source`)."""
+
+    def __init__(self, watch: Watch, name: str) -> None:
+        self._watch = watch
+        self._name = name
+
+    def read(self) -> Reading | None:
+        """Return the present reading."""
+        reading = self._watch.read().get(self._name)
+        if isinstance(reading, DeviceError):
+            raise reading
+        return reading
+
+
+def open_device(found: Found, clock: Clock) -> Opened:
+    """Return a device opened by this process, which reads it too: no node is there whose reader could."""
+    backend: Any = load_backend(found.device.device.partition(":")[0])
+    source = WatchSource(backend.watch([found]), found.device.device) if hasattr(backend, "watch") else None
+    opened: Any = backend.open(found, clock)
+    if source is not None:
+        opened.source = lambda: source
+    return opened  # type: ignore[no-any-return]
+
+
 @cache
 def opened_once(device: str) -> tuple[Found, Opened, Clock]:
     """Return a device opened by this process: opening it hides the others, and so changes the names of devices."""
     (found,) = select_devices(device)
     clock = SystemClock()
-    return found, load_backend(found.device.device.partition(":")[0]).open(found, clock), clock
+    return found, open_device(found, clock), clock
 
 
 def profile_of(setup: Setup, **changes: Any) -> Profile:

@@ -50,6 +50,7 @@ def create(trial: Trial, *more: object, name: str = "c1", device: str = "fake:1"
     )
 
 
+@pytest.mark.long
 def test_two_pools_of_all_nodes_are_told_apart_by_their_partitions(trial: Trial) -> None:
     trial.pools(AI, EDGE)
     refused = create(trial)

@@ -60,6 +60,7 @@ def name_of(trial: Trial, checks: bool = False) -> str:
     return gang_name(opened("campaign", trial.folder().campaign).campaign_id, "ai", checks)
 
 
+@pytest.mark.long
 def test_a_campaign_that_waits_says_so_everywhere_and_goes_on(cluster: Cluster, trial: Trial) -> None:
     trial.create()
     with busy(cluster):
@@ -159,6 +160,7 @@ def test_a_node_that_does_not_see_the_folder_is_named_soon(cluster: Cluster, tri
     assert time.monotonic() - began < 60
 
 
+@pytest.mark.long
 def test_nodes_without_petaseal_are_named_with_the_last_line_of_their_log(cluster: Cluster, trial: Trial) -> None:
     trial.create()
     programs = Path(sys.executable).parent

@@ -104,6 +104,7 @@ def test_the_cpu_of_this_machine() -> None:
     assert figure.launches % 30 == 0
 
 
+@pytest.mark.long
 def test_fixed_and_tuned_and_a_second_path_on_the_cpu_of_this_machine() -> None:
     """Numpy's BLAS and torch's are two libraries: both in one record, each verified."""
     both = replace(
@@ -315,7 +316,7 @@ def test_a_lost_device_keeps_its_place_in_the_ramp(scenario: Any) -> None:
     """R10 is judged by the order of the record, in which the lost one stands."""
     profile = replace(SHORT, warmup_ns=1_200_000_000, stagger_ns=400_000_000)
     asked = request("fake:3", profile=profile)
-    lost = [Faulty(*one, "device-lost", "is gone") for one in asked.found[:2]]
+    lost = [Faulty(*one[:2], "device-lost", "is gone") for one in asked.found[:2]]
     record, _ = measure_node(asked._replace(found=[*lost, asked.found[2]]))
     assert failed(record) == [(f"fake:{i}", "fp16", "device-lost") for i in range(2)]
     (figure,) = [figure for m in record.measurements for figure in m.figures()]

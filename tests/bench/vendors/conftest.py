@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.devices.smi import VISIBILITY
-from bench.devices.smi_backend import SmiBackend
+from bench.devices.tools.tool import VISIBILITY
+from bench.devices.vendor import VendorBackend
 from tests.bench.vendors.tools import Vendor, backend_of, bus, install
 
 
@@ -23,11 +23,17 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     os.environ.update(before)
 
 
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """List devices in this process, not in one that is started for it (`tests.bench.test_reader` does that)."""
+    monkeypatch.setattr(VendorBackend, "find", VendorBackend.look)
+
+
 @pytest.fixture
-def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Vendor], SmiBackend]:
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Vendor], VendorBackend]:
     """Return what sets a node with one vendor's devices up: its bus and its tool."""
 
-    def build(vendor: Vendor) -> SmiBackend:
+    def build(vendor: Vendor) -> VendorBackend:
         backend = type(backend_of(vendor.kind))
         root = bus(tmp_path, backend, vendor.pci_class, vendor.functions)
         install(tmp_path / "bin", vendor.tool, vendor.answers)

@@ -8,38 +8,32 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.devices.smi_backend import Told
-from bench.errors import InputError
-from tests.bench.vendors.tools import (
-    ROCM_LIST,
-    VENDORS,
-    backend_of,
-    canned,
-    texts,
-)
+from bench.devices.source import Listed
+from bench.errors import DeviceError, InputError
+from tests.bench.vendors.tools import ROCM_LIST, VENDORS, backend_of, source_of, texts
 
 
 # Damaged outputs
 def everything(kind: str, answers: dict[str, str]) -> None:
     """Do all that a back end does with its tool; whatever the outputs are, InputError is all that may come."""
-    backend, tool = backend_of(kind), canned(answers)
+    backend, source = backend_of(kind), source_of(kind, answers)
     try:
-        rows = backend.rows(tool)
+        rows = source.devices()
     except InputError:
         return
     for row in rows:
         try:
-            filled = backend.fill(tool, row)
+            filled = source.complete(row)
         except InputError:
             continue
-        found = backend._found(tool, 0, filled)
+        found = backend._found(source, 0, filled, ())
         assert all(value is None or 0 < len(value) <= 256 for value in (found.model.model, found.device.serial))
-    for row in [*rows, *([] if rows else [Told(number=0, model="x", place=("0", "0"))])]:
+    for row in [*rows, *([] if rows else [Listed(number=0, model="x", place=("0", "0"))])]:
         try:
-            reading = backend.reader(tool, row)()
+            reading = source.readings([row]).get(row.number)
         except InputError:
             continue
-        for value in reading or ():
+        for value in () if isinstance(reading, DeviceError) else reading or ():
             assert value is None or (type(value) is int and value >= 0)
 
 
@@ -83,8 +77,8 @@ def test_lines_may_be_missing(kind: str, arguments: str, data: st.DataObject) ->
 @pytest.mark.parametrize(
     ("kind", "arguments", "old", "new"),
     [
-        ("npu", "info -m", "Chip Logic ID", "Slot ID"),
-        ("maca", "", "Pwr:Usage/Cap", "Power"),
+        ("npu", "info -m", "Chip Logic ID", "Chip Number"),
+        ("maca", "", "Pwr:Usage/Cap", "Consumption"),
         ("mlu", "info", "Card ", "Board "),
         ("kunlun", "-q", "XPU 0", "GPU 0"),
         ("musa", "-q --json", '"GPU": [', '"Devices": ['),
@@ -97,5 +91,5 @@ def test_a_changed_heading_is_one_sentence(kind: str, arguments: str, old: str, 
     text = ANSWERS[kind][arguments]
     assert old in text
     with pytest.raises(InputError, match="unknown form") as error:
-        backend_of(kind).rows(canned(ANSWERS[kind] | {arguments: text.replace(old, new)}))
+        source_of(kind, ANSWERS[kind] | {arguments: text.replace(old, new)}).devices()
     assert error.value.code == "device-tool-unknown"

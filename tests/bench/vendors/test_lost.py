@@ -9,11 +9,11 @@ import pytest
 from msgspec.structs import replace
 
 from bench.clock import SimulatedClock, SystemClock
-from bench.devices import on_its_node, select_devices, smi_backend, survey_devices
+from bench.devices import Survey, faulty_neighbours, on_its_node, opened_vendor, select_devices, survey_devices
 from bench.devices.base import Faulty
-from bench.devices.smi_backend import OpenedSmi, SmiBackend, Told
+from bench.devices.vendor import VendorBackend
 from bench.errors import DeviceError, InputError
-from tests.bench.vendors.tools import IX_LIST, ROCM_LIST, VENDORS, Vendor, backend_of, canned, install, sample
+from tests.bench.vendors.tools import IX_LIST, ROCM_LIST, VENDORS, Vendor, install, opened_at, sample
 
 # What a tool prints where card 0 is lost: its arguments, and what stands there for what would be told of it.
 LOST: dict[str, tuple[str, Callable[[str], str]]] = {
@@ -48,7 +48,7 @@ def test_every_vendor_loses_a_card_here() -> None:
 
 
 @pytest.mark.parametrize("kind", VENDORS)
-def test_a_lost_card_stops_no_other(kind: str, tmp_path: Path, node: Callable[[Vendor], SmiBackend]) -> None:
+def test_a_lost_card_stops_no_other(kind: str, tmp_path: Path, node: Callable[[Vendor], VendorBackend]) -> None:
     vendor = VENDORS[kind]
     backend = node(vendor)
     before = backend.find(None)
@@ -59,7 +59,7 @@ def test_a_lost_card_stops_no_other(kind: str, tmp_path: Path, node: Callable[[V
     assert lost.what
     assert not isinstance(healthy, Faulty)
     same = replace(healthy.model, library_sha256=before[1].model.library_sha256)  # the tool is another file now
-    assert (same, healthy.device) == before[1]
+    assert (same, healthy.device) == before[1][:2]
     assert backend.find("1") == [healthy]
     with pytest.raises(InputError):
         backend.find("0")
@@ -68,7 +68,7 @@ def test_a_lost_card_stops_no_other(kind: str, tmp_path: Path, node: Callable[[V
 
 @pytest.mark.parametrize("kind", ["rocm", "npu"])
 def test_the_command_lists_it_and_measures_the_other(
-    kind: str, tmp_path: Path, node: Callable[[Vendor], SmiBackend], monkeypatch: pytest.MonkeyPatch
+    kind: str, tmp_path: Path, node: Callable[[Vendor], VendorBackend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vendor = VENDORS[kind]
     backend = node(vendor)
@@ -80,17 +80,39 @@ def test_the_command_lists_it_and_measures_the_other(
     assert [one.device.device for one in found] == [f"{kind}:1"]
     (problem,) = problems
     assert (problem.code, problem.where) == ("device-failed", f"{kind}:0")
-    lost = Faulty(*backend.find(None)[0], "device-lost", "is gone")
+    lost = Faulty(*backend.find(None)[0][:2], "device-lost", "is gone")
     monkeypatch.setattr(backend, "find", lambda argument: [lost])
     with pytest.raises(DeviceError) as error:
         select_devices(kind)
     assert str(error.value) == f"{kind}:0: is gone [device-lost]"
 
 
-def test_a_lost_card_on_a_numa_node_is_still_lost(
-    node: Callable[[Vendor], SmiBackend], monkeypatch: pytest.MonkeyPatch
+def test_a_command_lists_each_kind_once(
+    tmp_path: Path, node: Callable[[Vendor], VendorBackend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, device = node(VENDORS["rocm"]).find("0")[0]
+    """A tool takes seconds for a list, and only one of them may run on a node."""
+    vendor = VENDORS["musa"]
+    backend = node(vendor)
+    tool = tmp_path / "bin" / vendor.tool
+    log = tmp_path / "log"
+    tool.write_text(tool.read_text().replace("#!/bin/sh\n", f'#!/bin/sh\necho "$*" >> {log}\n'))
+    monkeypatch.setattr("bench.devices.load_backend", lambda kind: backend)
+    survey = Survey()
+    found = select_devices("musa:1,musa:0", survey)
+    assert [one.device.device for one in found] == ["musa:1", "musa:0"]
+    assert faulty_neighbours("musa:1,musa:0", found, survey) == []
+    once = log.read_text().splitlines()
+    log.unlink()
+    backend.find(None)
+    assert once == log.read_text().splitlines()
+    with pytest.raises(InputError, match="no such device"):
+        select_devices("musa:0,musa:2")
+
+
+def test_a_lost_card_on_a_numa_node_is_still_lost(
+    node: Callable[[Vendor], VendorBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, device, *_ = node(VENDORS["rocm"]).find("0")[0]
     monkeypatch.setattr("bench.devices.numa_node", lambda address: 1)
     lost = on_its_node(Faulty(model, device, "device-lost", "is gone"))
     assert isinstance(lost, Faulty)
@@ -98,7 +120,7 @@ def test_a_lost_card_on_a_numa_node_is_still_lost(
 
 
 def test_a_card_on_a_numa_node_is_opened_by_its_worker(
-    node: Callable[[Vendor], SmiBackend], monkeypatch: pytest.MonkeyPatch
+    node: Callable[[Vendor], VendorBackend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the worker's back end finds at its place has no NUMA node: that is the host's to tell."""
     backend = node(VENDORS["rocm"])
@@ -108,7 +130,9 @@ def test_a_card_on_a_numa_node_is_opened_by_its_worker(
     backend.open(found, SystemClock())
 
 
-def test_a_tool_that_speaks_of_no_card_is_broken_itself(tmp_path: Path, node: Callable[[Vendor], SmiBackend]) -> None:
+def test_a_tool_that_speaks_of_no_card_is_broken_itself(
+    tmp_path: Path, node: Callable[[Vendor], VendorBackend]
+) -> None:
     vendor = VENDORS["dcu"]
     backend = node(vendor)
     (tmp_path / "none.txt").write_text(sample(vendor.answers[f"{ROCM_LIST} --json"]).replace("Card Series", "Error"))
@@ -129,8 +153,8 @@ def test_an_address_that_torch_leaves_all_zero_is_unknown(
 
     properties = dict(zip(("pci_domain_id", "pci_bus_id", "pci_device_id"), ids, strict=True))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: type("Properties", (), properties))
-    assert smi_backend._torch_address("cuda") == seen
-    opened = OpenedSmi(backend_of("rocm"), canned({}), Told(number=0, model="x", pci_address="0000:0c:00.0"))
+    assert opened_vendor._torch_address("cuda") == seen
+    opened = opened_at("rocm", "0000:0c:00.0")
     if seen in (None, "0000:0c:00"):
         assert opened.kernel().name == "gemm-torch"
     else:

@@ -6,30 +6,27 @@ from pathlib import Path
 
 import pytest
 
-from bench.devices.ascend import bin_of, count_processes, name_of
-from bench.devices.cambricon import Cambricon
-from bench.devices.smi import address, fields, quantity, told
-from bench.devices.smi_backend import Told
+from bench.devices.parts import with_parts
+from bench.devices.source import Listed
+from bench.devices.tools.tool import address, fields, quantity, reported_text
+from bench.devices.vendors.cambricon import Cambricon
 from bench.errors import InputError
 from bench.telemetry import Reading
 from tests.bench.vendors.tools import (
-    ASCEND_910C,
     HY_WATCH,
     READINGS,
     ROCM_LIST,
     VENDORS,
-    backend_of,
     bus,
-    canned,
     sample,
+    source_of,
     texts,
 )
 
 
-def rows_of(kind: str, answers: dict[str, str] | None = None, root: Path = Path("/nowhere")) -> list[Told]:
-    backend = backend_of(kind, root)
-    tool = canned(texts(VENDORS[kind].answers if answers is None else answers))
-    return [backend.fill(tool, row) for row in backend.rows(tool)]
+def rows_of(kind: str, answers: dict[str, str] | None = None, root: Path = Path("/nowhere")) -> list[Listed]:
+    source = source_of(kind, texts(VENDORS[kind].answers if answers is None else answers), root)
+    return [source.complete(row) for row in source.devices()]
 
 
 # Numbers and fields
@@ -95,7 +92,7 @@ def test_indentation_tells_what_stands_under_what() -> None:
 
 @pytest.mark.parametrize("text", ["N/A", " - ", "", None, "[Not Supported]", "Unknown"])
 def test_placeholders_are_no_text(text: str | None) -> None:
-    assert told(text) is None
+    assert reported_text(text) is None
 
 
 # Parsers against their samples
@@ -104,7 +101,7 @@ def test_amd_mi300x(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "properties").write_text(sample("kfd-mi300x.txt"))
     first, second = rows_of("rocm", root=tmp_path)
-    assert first == Told(
+    assert first == Listed(
         number=0,
         model="AMD Instinct MI300X",
         keys=("GPU-5f0e1d2c3b4a5968",),
@@ -123,7 +120,7 @@ def test_amd_mi300x(tmp_path: Path) -> None:
 
 
 def test_amd_dies_name_their_package() -> None:
-    first, second = rows_of("rocm", {f"{ROCM_LIST} --json": "rocm-smi-list-mi250x.json"})
+    first, second = with_parts(rows_of("rocm", {f"{ROCM_LIST} --json": "rocm-smi-list-mi250x.json"}))
     assert (first.count_unit, first.model) == ("die", "AMD INSTINCT MI250X")
     assert first.parent == second.parent == "PCB0482311-0007"
     assert first.serial is None  # it is the board's: both dies would be one device
@@ -132,7 +129,7 @@ def test_amd_dies_name_their_package() -> None:
 
 def test_hygon() -> None:
     first, second = rows_of("dcu")
-    assert first == Told(
+    assert first == Listed(
         number=0,
         model="K100_AI",
         keys=("GPU-3a5a1c0f2e4d6b8a",),
@@ -146,63 +143,10 @@ def test_hygon() -> None:
     assert (second.uuid, second.keys, second.serial) == (None, (), "T6K8240310124")
 
 
-def test_ascend_910b() -> None:
-    first, second = rows_of("npu")
-    assert first == Told(
-        number=0,
-        model="Ascend910B3",
-        serial="1024B7123440",
-        die_id="2A51C0F4 20E110 9C8A0234 5B190A40 43820091",
-        pci_address="0000:c0:00.0",
-        bin="910B3",
-        board_part="IT21HMDA",
-        firmware="7.5.0.1.129",
-        driver="24.1.rc3",
-        memory_bytes=64 * 2**30,
-        units=20,
-        max_clock_mhz=1800,
-        place=("0", "0"),
-    )
-    assert (second.number, second.place, second.pci_address) == (1, ("5", "0"), "0000:c5:00.0")
-
-
-def test_ascend_910c_dies_name_their_card() -> None:
-    first, second = rows_of("npu", ASCEND_910C)
-    assert (first.model, first.bin, first.count_unit) == ("Ascend910_9382", "9382", "die")
-    assert first.parent == second.parent == "1025C881200077"
-    assert first.serial is None
-    assert first.die_id != second.die_id
-    assert (first.units, first.pci_address, second.pci_address) == (24, "0000:9d:00.0", "0000:9f:00.0")
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "grade"),
-    [
-        ("910B4-1", "Ascend910B4-1", "910B4-1"),
-        ("Ascend 910B1", "Ascend910B1", "910B1"),
-        ("9381", "Ascend910_9381", "9381"),
-        ("910A", "Ascend910A", None),
-        ("310P3", "Ascend310P3", None),
-        ("Ascend910", "Ascend910", None),
-    ],
-)
-def test_ascend_names_and_bins(text: str, name: str, grade: str | None) -> None:
-    assert (name_of(text), bin_of(name_of(text))) == (name, grade)
-
-
-def test_a_virtual_npu_names_the_chip_it_is_part_of() -> None:
-    answers = texts(VENDORS["npu"].answers)
-    answers["info -m"] = answers["info -m"].replace("Ascend 910B3", "Ascend910B3-vir10_3c_32g", 1)
-    backend, tool = backend_of("npu"), canned(answers)
-    row = backend.fill(tool, backend.rows(tool)[0])
-    assert (row.count_unit, row.die_id, row.serial) == ("slice", None, None)
-    assert row.parent == "2A51C0F4 20E110 9C8A0234 5B190A40 43820091"
-
-
 def test_cambricon(tmp_path: Path) -> None:
     bus(tmp_path, Cambricon, "0x120000", ("0000:4f:00.0",))
     first, second = rows_of("mlu", root=tmp_path)
-    assert first == Told(
+    assert first == Listed(
         number=0,
         model="MLU370-X8",
         uuid="8d4f0b1e-6a2c-4d7e-9f31-0c5b7a9e1d20",
@@ -212,13 +156,14 @@ def test_cambricon(tmp_path: Path) -> None:
         firmware="v1.1.6",
         driver="v5.10.22",
         memory_bytes=23_308 * 2**20,
+        power_limit_mw=150_000,
     )
     assert second.pci_address is None  # no such function on the bus: the number was not what it seemed
 
 
 def test_mthreads() -> None:
     first, second = rows_of("musa")
-    assert first == Told(
+    assert first == Listed(
         number=0,
         model="MTT S4000",
         uuid="6f1a2b3c-4d5e-6f70-8192-a3b4c5d6e7f8",
@@ -233,7 +178,7 @@ def test_mthreads() -> None:
 
 def test_metax() -> None:
     first, second = rows_of("maca")
-    assert first == Told(
+    assert first == Listed(
         number=0,
         model="MetaX C500",
         keys=("GPU-3d1f9a10-5c77-4b2e-a7d4-00c500000001",),
@@ -242,6 +187,8 @@ def test_metax() -> None:
         firmware="1.26.1.0",
         driver="3.0.11",
         memory_bytes=64 * 2**30,
+        power_limit_mw=350_000,
+        modes=(("persistence", "off"),),
     )
     assert (second.number, second.pci_address) == (1, "0000:21:00.0")
     (older, _) = rows_of("maca", {"": "mx-smi.txt"})
@@ -249,8 +196,8 @@ def test_metax() -> None:
 
 
 def test_iluvatar_chips_name_their_card() -> None:
-    first, second = rows_of("corex")
-    assert first == Told(
+    first, second = with_parts(rows_of("corex"))
+    assert first == Listed(
         number=0,
         model="Iluvatar BI-V150",
         keys=("GPU-7a6b5c4d-3e2f-5101-9182-73a4b5c6d7e8",),
@@ -266,7 +213,7 @@ def test_iluvatar_chips_name_their_card() -> None:
 
 def test_kunlunxin() -> None:
     first, second = rows_of("kunlun")
-    assert first == Told(
+    assert first == Listed(
         number=0,
         model="P800 OAM",
         uuid="GPU-1c9b3e44-0bc6-5744-bd7c-a0b87dadaa01",
@@ -276,6 +223,8 @@ def test_kunlunxin() -> None:
         firmware="1.0.2.14.1.54",
         driver="5.0.21.26",
         memory_bytes=96 * 2**30,
+        power_limit_mw=400_000,
+        modes=(("ecc", "on"),),
     )
     assert (second.serial, second.firmware) == (None, None)
 
@@ -283,70 +232,41 @@ def test_kunlunxin() -> None:
 @pytest.mark.parametrize("kind", VENDORS)
 def test_readings(kind: str) -> None:
     number, expected = READINGS[kind]
-    backend, tool = backend_of(kind), canned(texts(VENDORS[kind].answers))
-    row = backend.rows(tool)[number]
-    take = backend.reader(tool, row)
-    assert take() == expected == take()
+    backend = source_of(kind, texts(VENDORS[kind].answers))
+    row = backend.devices()[number]
+    assert backend.readings([row]) == {row.number: expected} == backend.readings([row])
 
 
 def test_what_a_reading_lacks_is_none_and_never_zero() -> None:
     second = {
         f"{ROCM_LIST} --json": "rocm-smi-list-mi250x.json",
-        "-d 1 --showpower --showtemp --showuse --showclocks --showenergycounter --json": (
+        "--showpower --showtemp --showuse --showclocks --showenergycounter --json": (
             "rocm-smi-watch-mi250x-second.json"
         ),
     }
-    backend, tool = backend_of("rocm"), canned(texts(second))
-    reading = backend.reader(tool, backend.rows(tool)[1])()
+    backend = source_of("rocm", texts(second))
+    reading = backend.reading(backend.devices()[1])
     assert reading == Reading(temperature_c=58, clock_mhz=1700, utilisation_ppm=990_000)
 
-    ascend, tool = backend_of("npu"), canned(texts(ASCEND_910C))
-    die = ascend.reader(tool, ascend.rows(tool)[1])()
-    assert die is not None
-    assert (die.power_mw, die.clock_mhz, die.temperature_c, die.processes) == (None, 1750, 54, 0)
-
-    corex, tool = backend_of("corex"), canned(texts(VENDORS["corex"].answers))
-    chip = corex.reader(tool, corex.rows(tool)[1])()
+    corex = source_of("corex", texts(VENDORS["corex"].answers))
+    chip = corex.reading(corex.devices()[1])
     assert chip == Reading(temperature_c=64, utilisation_ppm=10**6)
 
-    metax, tool = backend_of("maca"), canned(texts(VENDORS["maca"].answers))
-    idle = metax.reader(tool, metax.rows(tool)[1])()
-    assert idle is not None
+    metax = source_of("maca", texts(VENDORS["maca"].answers))
+    idle = metax.readings(metax.devices())[1]
+    assert isinstance(idle, Reading)
     assert idle.processes == 0
-    assert count_processes("no idea") is None
-
-
-@pytest.mark.parametrize(
-    ("common", "expected"),
-    [
-        (
-            "\tAicore Count : 32\n\tAicore curFreq(MHZ) : 1000\n\tNPU Real-time Power(W) : 298.6\n",
-            298_600,
-        ),
-        ("\tChip ID : 0\n\tAicore curFreq(MHZ) : 1000\n\tChip Name : mcu\n\tNPU Real-time Power(W) : 45.2\n", 45_200),
-        ("\tChip ID : 1\n\tAicore curFreq(MHZ) : 1000\n\tChip Name : mcu\n\tTemperature(C) : 48\n", None),
-    ],
-)
-def test_a_card_of_one_chip_may_tell_no_chip_or_its_power_beside_it(common: str, expected: int | None) -> None:
-    """Without the clock and power that npu-smi tells a figure is held."""
-    answers = texts(VENDORS["npu"].answers) | {"info -t common -i 0": common}
-    backend, tool = backend_of("npu"), canned(answers)
-    row = backend.rows(tool)[0]
-    reading = backend.reader(tool, row)()
-    assert reading is not None
-    assert (reading.power_mw, reading.clock_mhz) == (expected, None if expected is None else 1000)
-    assert backend.fill(tool, row).units == (32 if "Count" in common else None)
 
 
 def test_the_json_of_a_newer_hygon_lacks_commas() -> None:
     told = '{"card1": {"Average Graphics Package Power (W)": "91.0""Average GFX Core Power (W)": "20.0", "x": ""}}'
-    answers = texts(VENDORS["dcu"].answers) | {f"-d 1 {HY_WATCH}": told}
-    backend, tool = backend_of("dcu"), canned(answers)
-    row = backend.rows(tool)[1]
-    assert backend.reader(tool, row)() == Reading(power_mw=91_000)
-    tool = canned(answers | {f"-d 1 {HY_WATCH}": told.replace("}}", "}")})
+    answers = texts(VENDORS["dcu"].answers) | {HY_WATCH: told}
+    backend = source_of("dcu", answers)
+    row = backend.devices()[1]
+    assert backend.reading(row) == Reading(power_mw=91_000)
+    backend = source_of("dcu", answers | {HY_WATCH: told.replace("}}", "}")})
     with pytest.raises(InputError):
-        backend.reader(tool, row)()
+        backend.reading(row)
 
 
 def test_the_clock_of_a_newer_hygon_stands_without_a_colon() -> None:
@@ -354,8 +274,8 @@ def test_the_clock_of_a_newer_hygon_stands_without_a_colon() -> None:
         arguments: text.replace("clock speed:", "clock speed")
         for arguments, text in texts(VENDORS["dcu"].answers).items()
     }
-    backend, tool = backend_of("dcu"), canned(answers)
-    assert backend.reader(tool, backend.rows(tool)[1])() == READINGS["dcu"][1]
+    backend = source_of("dcu", answers)
+    assert backend.reading(backend.devices()[1]) == READINGS["dcu"][1]
 
 
 def test_the_power_of_an_older_corex_has_another_name() -> None:
@@ -363,7 +283,7 @@ def test_the_power_of_an_older_corex_has_another_name() -> None:
     (watch,) = (key for key in answers if "power" in key)
     answers[watch.replace("gpu.power.draw", "power.draw")] = answers[watch]
     answers[watch] = "Field gpu.power.draw is not a valid field to query.\n"
-    backend, tool = backend_of("corex"), canned(answers)
-    reading = backend.reader(tool, backend.rows(tool)[0])()
+    backend = source_of("corex", answers)
+    reading = backend.reading(backend.devices()[0])
     assert reading is not None
     assert reading.power_mw == 168_000

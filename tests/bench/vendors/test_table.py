@@ -8,24 +8,26 @@ from pathlib import Path
 import pytest
 
 from bench.devices import DEVICES
-from bench.devices.amd import kfd_nodes
-from bench.devices.ascend import Ascend
 from bench.devices.base import Found
-from bench.devices.smi import Tool
-from bench.devices.smi_backend import SmiBackend
+from bench.devices.parts import with_parts
+from bench.devices.tools.tool import Tool
+from bench.devices.vendor import VendorBackend
+from bench.devices.vendors.ascend import Ascend
 from bench.record.identities import own_identities
 from bench.record.node import identifier
 from certify.judge.rules import identity
 from certify.policy.ratings import installed_ratings
 from tests.bench.vendors.tools import (
+    ASCEND_310P,
     ASCEND_910C,
+    ASCEND_950,
     SAMPLES,
     VENDORS,
     Vendor,
     backend_of,
-    canned,
     sample,
     script,
+    source_of,
     texts,
 )
 
@@ -41,6 +43,7 @@ def test_every_vendor_of_the_table_is_tried_here() -> None:
 
 def test_every_sample_is_used_and_has_its_source() -> None:
     used = {name for vendor in VENDORS.values() for name in vendor.answers.values()} | set(ASCEND_910C.values())
+    used |= set(ASCEND_950.values()) | set(ASCEND_310P.values())
     used |= {"rocm-smi-list-mi250x.json", "rocm-smi-watch-mi250x-second.json", "kfd-mi300x.txt", "README.md"}
     assert used == {path.name for path in SAMPLES.iterdir()}
     sources = sample("README.md")
@@ -49,14 +52,6 @@ def test_every_sample_is_used_and_has_its_source() -> None:
 
 
 STEMS = ("rocm-smi-", "kfd-", "hy-smi-", "npu-smi-", "cnmon-", "mthreads-gmi-", "mx-smi", "ixsmi-", "xpu-smi-")
-
-
-def test_units_and_clocks_of_a_damaged_topology(tmp_path: Path) -> None:
-    folder = tmp_path / "sys/class/kfd/kfd/topology/nodes"
-    for number, text in enumerate(["", "simd_count x\n", "simd_count 8\n", "\x00", "a b c\n", "simd_per_cu 0\n"]):
-        (folder / str(number)).mkdir(parents=True)
-        (folder / str(number) / "properties").write_text(text)
-    assert kfd_nodes(tmp_path) == {}
 
 
 def test_a_tool_without_a_readable_file_has_no_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,11 +64,25 @@ def test_a_tool_without_a_readable_file_has_no_digest(tmp_path: Path, monkeypatc
     assert Tool.find(("tool",)).sha256 is None
 
 
+@pytest.mark.parametrize(
+    "printed", [r"\xef\xbb\xbf0, a GPU", r"\x1b[0m\x1b[1;32m0\x1b[0m, a GPU", r"0, a \x00GPU\x00\x00"]
+)
+def test_what_a_terminal_would_not_show_is_no_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str
+) -> None:
+    """A mark before the first row would hide the first device of the node."""
+    script(tmp_path / "tool", f"/usr/bin/printf '{printed}'")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert Tool.find(("tool",)).run() == "0, a GPU"
+
+
 def test_identities_are_comparable() -> None:
     found: list[Found] = []
     for kind in VENDORS:
-        backend, tool = backend_of(kind), canned(texts(VENDORS[kind].answers))
-        found += [backend._found(tool, i, backend.fill(tool, row)) for i, row in enumerate(backend.rows(tool))]
+        backend, source = backend_of(kind), source_of(kind, texts(VENDORS[kind].answers))
+        found += [
+            backend._found(source, i, source.complete(row), ()) for i, row in enumerate(with_parts(source.devices()))
+        ]
     keys = [key for f in found for key in own_identities(f.device).values()]
     assert len(keys) == len(set(keys))
     assert all(identifier(f.device.parent) for f in found if f.model.count_unit == "die")
@@ -94,8 +103,8 @@ RATED = {
 
 
 @pytest.mark.parametrize("kind", VENDORS)
-def test_what_a_tool_tells_is_matched_by_the_ratings(kind: str, node: Callable[[Vendor], SmiBackend]) -> None:
-    for model, _ in node(VENDORS[kind]).find(None):
+def test_what_a_tool_tells_is_matched_by_the_ratings(kind: str, node: Callable[[Vendor], VendorBackend]) -> None:
+    for model, *_ in node(VENDORS[kind]).find(None):
         rating = installed_ratings().match(model.vendor, model.model, model.memory_bytes, model.count_unit)
         assert rating is not None
         assert rating.accelerator == RATED[kind]

@@ -6,31 +6,25 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from bench.clock import SimulatedClock
-from bench.devices import select_devices, smi, smi_backend
-from bench.devices.amd import Amd
-from bench.devices.smi_backend import OpenedSmi, SmiBackend, Told
+from bench.devices import opened_vendor, select_devices, vendor
+from bench.devices.opened_vendor import OpenedVendor
+from bench.devices.tools import tool as tool_module
+from bench.devices.tools.tool import ToolSource
+from bench.devices.vendor import VendorBackend
+from bench.devices.vendors.amd import Amd
 from bench.errors import DeviceError, InputError
 from bench.record.identities import own_identities
-from bench.telemetry import read
-from tests.bench.vendors.tools import (
-    READINGS,
-    VENDORS,
-    Vendor,
-    backend_of,
-    bus,
-    canned,
-    install,
-    script,
-)
+from tests.bench.vendors.tools import READINGS, VENDORS, Vendor, backend_of, bus, install, opened_at, script
 
 
 # Whole back ends against a fake tool on PATH
 @pytest.mark.parametrize("kind", VENDORS)
-def test_find(kind: str, node: Callable[[Vendor], SmiBackend]) -> None:
+def test_find(kind: str, node: Callable[[Vendor], VendorBackend]) -> None:
     vendor = VENDORS[kind]
     backend = node(vendor)
     found = backend.find(None)
@@ -55,7 +49,7 @@ def test_find(kind: str, node: Callable[[Vendor], SmiBackend]) -> None:
 
 @pytest.mark.parametrize("kind", VENDORS)
 def test_open_leaves_one_device_visible(
-    kind: str, node: Callable[[Vendor], SmiBackend], monkeypatch: pytest.MonkeyPatch
+    kind: str, node: Callable[[Vendor], VendorBackend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vendor, number = VENDORS[kind], READINGS[kind][0]
     backend = node(vendor)
@@ -64,14 +58,18 @@ def test_open_leaves_one_device_visible(
     assert opened.target == f"{backend.torch_type}:0"
     monkeypatch.delenv(vendor.variable)
     found = backend.find(str(number))[0]
-    assert backend.open(found, SimulatedClock()).source().read() == READINGS[kind][1]
+    assert backend.watch([found]).read() == {f"{kind}:{number}": READINGS[kind][1]}
 
 
-def test_a_tool_that_fails_later_costs_readings_only(node: Callable[[Vendor], SmiBackend]) -> None:
+def test_a_tool_that_fails_later_costs_a_look_only(tmp_path: Path, node: Callable[[Vendor], VendorBackend]) -> None:
     vendor = VENDORS["musa"]
     backend = node(vendor)
-    source = backend.open(backend.find("1")[0], SimulatedClock()).source()
-    assert read(source) is None  # the tool knows no answer for GPU 1
+    watch = backend.watch(backend.find("0"))
+    script(tmp_path / "bin" / vendor.tool, "exit 1")
+    with pytest.raises(InputError):
+        watch.read()
+    install(tmp_path / "bin", vendor.tool, vendor.answers)
+    assert watch.read() == {"musa:0": READINGS["musa"][1]}
 
 
 def test_no_hardware_is_no_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,10 +95,10 @@ TROUBLES = {
 @pytest.mark.parametrize("trouble", TROUBLES)
 @pytest.mark.parametrize("kind", ["rocm", "npu", "kunlun"])
 def test_a_tool_that_fails(
-    kind: str, trouble: str, tmp_path: Path, node: Callable[[Vendor], SmiBackend], monkeypatch: pytest.MonkeyPatch
+    kind: str, trouble: str, tmp_path: Path, node: Callable[[Vendor], VendorBackend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body, code, said = TROUBLES[trouble]
-    monkeypatch.setattr(smi, "TIMEOUT_S", 0.5 if "hang" in trouble else 20.0)
+    monkeypatch.setattr(tool_module, "TIMEOUT_S", 0.5 if "hang" in trouble else 20.0)
     backend = node(VENDORS[kind])
     script(tmp_path / "bin" / VENDORS[kind].tool, body)
     with pytest.raises(InputError) as error:
@@ -111,7 +109,7 @@ def test_a_tool_that_fails(
 
 
 def test_a_tool_that_is_missing_or_cannot_run(
-    tmp_path: Path, node: Callable[[Vendor], SmiBackend], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, node: Callable[[Vendor], VendorBackend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = node(VENDORS["mlu"])
     path = tmp_path / "bin" / "cnmon"
@@ -130,22 +128,23 @@ def test_a_tool_that_is_missing_or_cannot_run(
 
 @pytest.mark.parametrize("tool", ["npu-smi", "cnmon", "hy-smi", "mx-smi"])
 def test_a_tool_that_a_pod_lacks_is_named_with_where_it_was_sought(
-    tool: str, tmp_path: Path, node: Callable[[Vendor], SmiBackend]
+    tool: str, tmp_path: Path, node: Callable[[Vendor], VendorBackend]
 ) -> None:
     (vendor,) = (vendor for vendor in VENDORS.values() if vendor.tool == tool)
     backend = node(vendor)
     (tmp_path / "bin" / tool).unlink()
     with pytest.raises(InputError, match=tool) as error:
         backend.find(None)
-    told = str(error.value)
+    told, last = str(error.value), backend.sources[-1]
     assert os.environ["PATH"] in told
-    assert f"add {backend.folder} to PATH; in a container let" in told
+    assert issubclass(last, ToolSource)
+    assert f"add {last.folder} to PATH; in a container let" in told
 
 
 @pytest.mark.parametrize("number", ["-8005", "-8020"])
 @pytest.mark.parametrize("status", [0, 1])
 def test_what_npu_smi_means_by_a_number_is_said(
-    number: str, status: int, tmp_path: Path, node: Callable[[Vendor], SmiBackend]
+    number: str, status: int, tmp_path: Path, node: Callable[[Vendor], VendorBackend]
 ) -> None:
     """Of a device of another container and of a missing group it says the same."""
     backend = node(VENDORS["npu"])
@@ -178,7 +177,7 @@ def test_visibility_variables_are_respected(
     kind: str,
     variables: dict[str, str],
     expected: list[str],
-    node: Callable[[Vendor], SmiBackend],
+    node: Callable[[Vendor], VendorBackend],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     backend = node(VENDORS[kind])
@@ -196,7 +195,7 @@ def test_visibility_variables_are_respected(
 
 @pytest.mark.parametrize("value", ["", "-1", "9", "none", "GPU-1", "0x0", "٣"])
 def test_a_variable_that_names_no_device_is_named(
-    value: str, node: Callable[[Vendor], SmiBackend], monkeypatch: pytest.MonkeyPatch
+    value: str, node: Callable[[Vendor], VendorBackend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = node(VENDORS["npu"])
     monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", value)
@@ -206,7 +205,7 @@ def test_a_variable_that_names_no_device_is_named(
 
 
 def test_a_variable_that_several_vendors_obey_may_speak_of_another(
-    tmp_path: Path, node: Callable[[Vendor], SmiBackend], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, node: Callable[[Vendor], VendorBackend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = node(VENDORS["maca"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-of-an-nvidia")
@@ -222,7 +221,7 @@ def test_a_variable_that_several_vendors_obey_may_speak_of_another(
 
 
 def test_the_second_device_is_opened_under_the_variable(
-    node: Callable[[Vendor], SmiBackend], monkeypatch: pytest.MonkeyPatch
+    node: Callable[[Vendor], VendorBackend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = node(VENDORS["musa"])
     monkeypatch.setenv("MUSA_VISIBLE_DEVICES", "1,0")
@@ -232,7 +231,7 @@ def test_the_second_device_is_opened_under_the_variable(
 
 @pytest.mark.parametrize("kind", ["rocm", "npu"])
 def test_graphics_of_a_console_are_no_accelerator(
-    kind: str, tmp_path: Path, node: Callable[[Vendor], SmiBackend], monkeypatch: pytest.MonkeyPatch
+    kind: str, tmp_path: Path, node: Callable[[Vendor], VendorBackend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = node(VENDORS[kind]._replace(pci_class="0x030000"))
     assert len(backend.find(None)) == 2  # the tool answers: then they are
@@ -247,7 +246,7 @@ def test_two_vendors_in_one_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for kind in ("rocm", "musa"):
         install(tmp_path, VENDORS[kind].tool, VENDORS[kind].answers)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(smi_backend, "present", lambda ids, root: [a for i in ids for a in on_bus.get(i, ())])
+    monkeypatch.setattr(vendor, "present", lambda ids, root: [a for i in ids for a in on_bus.get(i, ())])
     names = [f.device.device for f in select_devices("all")]
     assert [n for n in names if not n.startswith("torch")] == ["rocm:0", "rocm:1", "musa:0", "musa:1"]
     monkeypatch.setenv("MUSA_VISIBLE_DEVICES", "1")
@@ -263,8 +262,8 @@ def test_a_tool_that_lists_another_vendors_devices_too(tmp_path: Path, monkeypat
 
 
 # torch
-def opened(kind: str, place: str | None = "0000:0c:00.0") -> OpenedSmi:
-    return OpenedSmi(backend_of(kind), canned({}), Told(number=0, model="x", pci_address=place))
+def opened(kind: str, place: str | None = "0000:0c:00.0") -> OpenedVendor:
+    return opened_at(kind, place)
 
 
 @pytest.mark.parametrize(("kind", "package"), [("npu", "torch_npu"), ("mlu", "torch_mlu"), ("musa", "torch_musa")])
@@ -289,12 +288,38 @@ def test_the_package_of_the_vendor_is_imported(tmp_path: Path, monkeypatch: pyte
 def test_torch_must_compute_on_the_device_that_was_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
     for seen, place in (("0000:0c:00", "0000:0c:00.0"), (None, "0000:0c:00.0"), ("0000:22:00", None)):
-        monkeypatch.setattr(smi_backend, "_torch_address", lambda torch_type, seen=seen: seen)
+        monkeypatch.setattr(opened_vendor, "_torch_address", lambda torch_type, seen=seen: seen)
         assert opened("rocm", place).kernel().name == "gemm-torch"
-    monkeypatch.setattr(smi_backend, "_torch_address", lambda torch_type: "0000:22:00")
+    monkeypatch.setattr(opened_vendor, "_torch_address", lambda torch_type: "0000:22:00")
     with pytest.raises(DeviceError, match="0000:22:00") as error:
         opened("rocm").kernel()
     assert error.value.code == "device-differs"
+
+
+@pytest.mark.parametrize(
+    ("parts", "address"),
+    [
+        ((0, 0x0C, 0), "0000:0c:00"),
+        ((1, 0, 0), "0001:00:00"),
+        ((0, 0, 0), None),  # left as they were made: unknown, and no other device
+        ((-1, -1, -1), None),
+        ((0, -1, 0), None),
+        ((None, None, None), None),
+        ((), None),
+    ],
+)
+def test_an_all_zero_address_of_torch_is_unknown(
+    monkeypatch: pytest.MonkeyPatch, parts: tuple[int | None, ...], address: str | None
+) -> None:
+    torch = pytest.importorskip("torch")
+    properties = SimpleNamespace(**{f"pci_{name}_id": n for name, n in zip(PCI_PARTS, parts, strict=False)})
+    monkeypatch.setattr(torch, "cuda", SimpleNamespace(get_device_properties=lambda index: properties))
+    assert opened_vendor._torch_address("cuda") == address
+    if address is None:
+        assert opened_at("rocm", "0000:22:00.0").kernel().name == "gemm-torch"
+
+
+PCI_PARTS = ("domain", "bus", "device")
 
 
 def test_fp64_that_a_stack_casts_is_unsupported_with_its_reason() -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.devices import load_backend
-from bench.devices.smi import Tool
-from bench.devices.smi_backend import SmiBackend
+from bench.devices.opened_vendor import OpenedVendor
+from bench.devices.source import Listed
+from bench.devices.tools.tool import Tool, ToolSource
+from bench.devices.vendor import VendorBackend
 from bench.errors import InputError
 from bench.telemetry import Reading
 
@@ -39,7 +41,7 @@ VENDORS = {
         "rocm-smi",
         "0x120000",
         ("0000:0c:00.0", "0000:22:00.0"),
-        {f"{ROCM_LIST} --json": "rocm-smi-list-mi300x.json", f"-d 0 {ROCM_WATCH}": "rocm-smi-watch-mi300x.json"},
+        {f"{ROCM_LIST} --json": "rocm-smi-list-mi300x.json", ROCM_WATCH: "rocm-smi-watch-mi300x.json"},
         "ROCR_VISIBLE_DEVICES",
         "GPU-5f0e1d2c3b4a5968",
     ),
@@ -48,7 +50,7 @@ VENDORS = {
         "hy-smi",
         "0x0b4000",
         ("0000:9f:00.0", "0000:a3:00.0"),
-        {f"{ROCM_LIST} --json": "hy-smi-list.json", f"-d 1 {HY_WATCH}": "hy-smi-watch.json"},
+        {f"{ROCM_LIST} --json": "hy-smi-list.json", HY_WATCH: "hy-smi-watch.json"},
         "ROCR_VISIBLE_DEVICES",
         "GPU-3a5a1c0f2e4d6b8a",
     ),
@@ -58,17 +60,15 @@ VENDORS = {
         "0x120000",
         ("0000:c0:00.0", "0000:c5:00.0"),
         {
+            "info": "npu-smi-info-910b.txt",
             "info -m": "npu-smi-m-910b.txt",
             "info -t board -i 0": "npu-smi-board-910b-0.txt",
             "info -t board -i 0 -c 0": "npu-smi-board-910b-0-0.txt",
             "info -t board -i 5": "npu-smi-board-910b-5.txt",
             "info -t board -i 5 -c 0": "npu-smi-board-910b-5-0.txt",
-            "info -t usages -i 0 -c 0": "npu-smi-usages-910b.txt",
-            "info -t usages -i 5 -c 0": "npu-smi-usages-910b.txt",
             "info -t common -i 0": "npu-smi-common-910b-0.txt",
             "info -t common -i 5": "npu-smi-common-910b-5.txt",
             "info -t ecc -i 0 -c 0": "npu-smi-ecc-910b.txt",
-            "info -t proc-mem -i 0 -c 0": "npu-smi-proc-two.txt",
         },
         "ASCEND_RT_VISIBLE_DEVICES",
         "0",
@@ -78,7 +78,7 @@ VENDORS = {
         "cnmon",
         "0x120000",
         ("0000:4f:00.0", "0000:50:00.0"),
-        {"info": "cnmon-info.txt", "info -c 0": "cnmon-info-0.txt"},
+        {"info": "cnmon-info.txt"},
         "MLU_VISIBLE_DEVICES",
         "0",
     ),
@@ -87,7 +87,7 @@ VENDORS = {
         "mthreads-gmi",
         "0x030000",
         ("0000:12:00.0", "0000:36:00.0"),
-        {"-q --json": "mthreads-gmi-q.json", "-q -i 0 --json": "mthreads-gmi-q-0.json"},
+        {"-q --json": "mthreads-gmi-q.json"},
         "MUSA_VISIBLE_DEVICES",
         "0",
     ),
@@ -114,21 +114,35 @@ VENDORS = {
         "xpu-smi",
         "0x120000",
         ("0000:16:00.0", "0000:84:00.0"),
-        {"-q": "xpu-smi-q.txt", "-i 0 -q": "xpu-smi-q-0.txt"},
+        {"-q": "xpu-smi-q.txt"},
         "XPU_VISIBLE_DEVICES",
         "0",
     ),
 }
 ASCEND_910C = {
+    "info": "npu-smi-info-910c.txt",
     "info -m": "npu-smi-m-910c.txt",
     "info -t board -i 0": "npu-smi-board-910c-0.txt",
     "info -t board -i 0 -c 0": "npu-smi-board-910c-0-0.txt",
     "info -t board -i 0 -c 1": "npu-smi-board-910c-0-1.txt",
-    "info -t usages -i 0 -c 0": "npu-smi-usages-910b.txt",
-    "info -t usages -i 0 -c 1": "npu-smi-usages-910b.txt",
     "info -t common -i 0": "npu-smi-common-910c-0.txt",
     "info -t ecc -i 0 -c 1": "npu-smi-ecc-910b.txt",
-    "info -t proc-mem -i 0 -c 1": "npu-smi-proc-none.txt",
+}
+ASCEND_950 = {
+    "info": "npu-smi-info-950.txt",
+    "info -m": "npu-smi-m-950.txt",
+    "info -t board -i 0": "npu-smi-board-950.txt",
+    "info -t board -i 1": "npu-smi-board-950.txt",
+    "info -t common -i 0": "npu-smi-common-950.txt",
+    "info -t common -i 1": "npu-smi-common-950.txt",
+    "info -t ecc -i 0": "npu-smi-ecc-910b.txt",
+}
+ASCEND_310P = {
+    "info": "npu-smi-info-310p.txt",
+    "info -m": "npu-smi-m-310p.txt",
+    "info -t common -i 2944": "npu-smi-common-310p.txt",
+    "info -t board -i 2944 -c 0": "npu-smi-board-310p-0.txt",
+    "info -t board -i 2944 -c 1": "npu-smi-board-310p-1.txt",
 }
 
 # kind -> device, and its reading as the samples tell it
@@ -197,7 +211,7 @@ def canned(answers: Mapping[str, str]) -> Canned:
     return tool
 
 
-def bus(root: Path, backend: type[SmiBackend], pci_class: str, functions: tuple[str, ...]) -> Path:
+def bus(root: Path, backend: type[VendorBackend], pci_class: str, functions: tuple[str, ...]) -> Path:
     """Put a vendor's devices on the PCI bus of a file system's root."""
     for function in functions:
         folder = root / "sys/bus/pci/devices" / function
@@ -234,8 +248,23 @@ def script(path: Path, body: str) -> Path:
     return path
 
 
-def backend_of(kind: str, root: Path = Path("/nowhere")) -> SmiBackend:
+def source_of(kind: str, answers: Mapping[str, str], root: Path = Path("/nowhere")) -> ToolSource:
+    """Return a vendor's tool as a source that answers from a table."""
+    last = type(backend_of(kind)).sources[-1]
+    assert issubclass(last, ToolSource)
+    return last(canned(answers), root)
+
+
+def opened_at(kind: str, pci_address: str | None) -> OpenedVendor:
+    """Return a vendor's device at an address, opened, that nothing reads."""
+    backend = backend_of(kind)
+    source = source_of(kind, {})
+    found = backend._found(source, 0, Listed(number=0, model="x", pci_address=pci_address), ())
+    return OpenedVendor(backend, found)
+
+
+def backend_of(kind: str, root: Path = Path("/nowhere")) -> VendorBackend:
     """Return a vendor's back end with another root of the file system."""
     backend: Any = type(load_backend(kind))(root)  # type: ignore[call-arg]
-    assert isinstance(backend, SmiBackend)
+    assert isinstance(backend, VendorBackend)
     return backend

@@ -96,7 +96,7 @@ def test_devices_for_machines(place: Path, monkeypatch: pytest.MonkeyPatch) -> N
     plays(place, monkeypatch, **ASCEND)
     (device,) = told("devices", "--device", "fake:1", "--policy", "guangzhou-2000p")["devices"]
     found = device["expected"]
-    assert set(found) == {"row", "confidence", "precisions", "missing"}
+    assert set(found) == {"row", "confidence", "nominal_only", "precisions", "missing"}
     assert device["nominal_mflop_s"]["fp16"] == 313_000_000
     assert {one["precision"]: one["step"] for one in found["precisions"]} == {
         "fp16": "rating",
@@ -117,12 +117,47 @@ def test_devices_that_differ_in_what_is_missing_stand_apart(place: Path, monkeyp
     assert out.count("missing: no-identity") == 1
 
 
-def test_a_table_of_one_s_own_raises_an_unknown_model(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_without_a_row_is_named_as_it_was_seen(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plays(place, monkeypatch, **UNKNOWN, memory_bytes=48 * 10**9)
+    out = petaseal("devices", "--device", "fake:1").out
+    assert '  rating: none: no row is certainly that of the name "Acme 1" with 48 GB of the vendor "Acme"; docs/' in out
+    assert "can count" not in out
+
+
+def test_a_table_of_one_s_own_is_shown_as_nominal_and_bounds_nothing(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a file rates a model at: no statement will count it before petaseal's own table has the row."""
     plays(place, monkeypatch, **UNKNOWN)
-    assert "can count" not in petaseal("devices", "--device", "fake:1").out
-    given = petaseal("devices", "--device", "fake:1", "--ratings", own_ratings(place)).out
-    assert "  fp16: bounded by the rating: at most 210.000 TFLOPS (rating)" in given
-    assert "    can count at certification as intelligent, edge under" in given
+    (before,) = told("devices", "--device", "fake:1")["devices"]
+    own = ("devices", "--device", "fake:1", "--ratings", own_ratings(place))
+    (given,) = told(*own)["devices"]
+    assert (before["nominal_mflop_s"], given["nominal_mflop_s"]) == ({}, {"fp16": 200_000_000})
+    assert (given["expected"]["row"], given["expected"]["nominal_only"]) == ("acme-1", True)
+    assert (before["expected"]["row"], before["expected"]["nominal_only"]) == (None, False)
+    for one, other in zip(given["expected"]["precisions"], before["expected"]["precisions"], strict=True):
+        assert one["nominal_mflop_s"] == (200_000_000 if one["precision"] == "fp16" else None)
+        assert one | {"nominal_mflop_s": None} == other
+        assert (one["step"], one["limit"]) == ("none", "highest-rating")
+    people = petaseal(*own).out
+    assert "  rating: acme-1 (confidence medium), rates fp16; nominal alone: the file bounds nothing\n" in people
+    assert "can count" not in people
+
+
+def test_a_table_of_one_s_own_raises_no_limit_of_a_known_model(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plays(place, monkeypatch, **ASCEND)
+    file = place / "accelerators.yaml"
+    installed = config_path("accelerators.yaml").read_text()
+    file.write_text(installed.replace('fp16: "313"', 'fp16: "900"'))
+    assert file.read_text() != installed
+    (before,) = told("devices", "--device", "fake:1")["devices"]
+    (given,) = told("devices", "--device", "fake:1", "--ratings", file)["devices"]
+    assert given["nominal_mflop_s"]["fp16"] == 900_000_000
+    limits = [[(p["limit"], p["limit_mflop_s"]) for p in d["expected"]["precisions"]] for d in (before, given)]
+    assert limits[0] == limits[1]
+    file.write_text(installed)
+    (copied,) = told("devices", "--device", "fake:1", "--ratings", file)["devices"]
+    assert copied == before
 
 
 def test_a_policy_of_one_s_own_may_accept_what_is_missing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +212,8 @@ def test_create_for_machines(place: Path, monkeypatch: pytest.MonkeyPatch) -> No
     made = json.loads(created(place, *more).out)
     (model,) = made["models"]
     assert (model["pool"], model["vendor"], model["model"]) == ("ai", "Acme", "Acme 1")
-    assert (model["devices"], model["nodes"], model["can_count"]) == (2, 0, True)
+    assert (model["devices"], model["nodes"], model["can_count"]) == (2, 0, False)
+    assert model["expected"]["row"] == "acme-1"
     (remark,) = made["remarks"]
     assert "guangzhou-2000p lacks in the centre file: baseline, baseline_date (not-declared)" in remark
 
@@ -270,16 +306,15 @@ def test_check_says_what_the_devices_of_all_nodes_can_count(place: Path, monkeyp
 def test_a_model_that_cannot_count_is_a_problem(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plays(place, monkeypatch, **UNKNOWN)
     assert created(place).status == 0
-    answer = petaseal("campaign", "check", place / "c")
-    assert (answer.status, answer.err.endswith("[preflight-failed]\n")) == (1, True)
-    assert "  pool ai: 4 x Acme 1 on a1, a2 cannot count (no-ceiling)\n" in answer.out
     found = told("campaign", "check", place / "c")
     assert found["problems"] == ["pool ai: 4 x Acme 1 on a1, a2 cannot count (no-ceiling)"]
     (model,) = found["models"]
     assert (model["devices"], model["nodes"], model["can_count"]) == (4, 2, False)
     assert {fact["found"][0]["names"] == ["fake:0", "fake:1"] for fact in found["facts"].values()} == {True}
     given = petaseal("campaign", "check", place / "c", "--ratings", own_ratings(place))
-    assert given.status == 0, given.err
+    assert (given.status, given.err.endswith("[preflight-failed]\n")) == (1, True), "whatever a file says, none counts"
+    assert "  pool ai: 4 x Acme 1 on a1, a2 cannot count (no-ceiling)\n" in given.out
+    assert "rating: acme-1 (confidence medium), rates fp16; nominal alone" in given.out
 
 
 def test_ratings_that_are_none_are_refused_before_any_node_is_looked_at(place: Path) -> None:

@@ -17,7 +17,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from bench.devices import DEVICES, load_backend, nvml
+from bench.devices import DEVICES, load_backend
+from bench.devices.libraries import nvml
 from bench.engine.schedule import self_issued
 from bench.errors import RefusedError
 from bench.profile import load_profile
@@ -58,7 +59,7 @@ from certify.policy.centre import Centre
 from certify.policy.policies import Policy
 from certify.policy.ratings import installed_ratings
 from certify.policy.reasons import effect_of, reasons
-from certify.policy.sources import exposed_by, source_table
+from certify.policy.sources import SourceRow, exposed_by, source_table
 from certify.statement.build import CapacityStatement
 from kernels import cublas, torch_switches
 from kernels.base import COMPANIONS, KERNELS, load_companion
@@ -744,19 +745,19 @@ BROKEN = (
     Broken(
         "R13 a tool without a clock",
         ("clock-not-watched",),
-        change=both(device_is("corex:0"), WITHOUT_CLOCK),
+        change=both(device_is("corex:0"), model_is(source="ixsmi"), WITHOUT_CLOCK),
         profile="standard",
     ),
     Broken(
         "R13 a slow tool without a clock",
         ("clock-not-watched", "telemetry-slow"),
-        change=both(device_is("corex:0"), WITHOUT_CLOCK, figure_is(power_samples=9)),
+        change=both(device_is("corex:0"), model_is(source="ixsmi"), WITHOUT_CLOCK, figure_is(power_samples=9)),
         profile="standard",
     ),
     Broken(
         "R13 a tool without a clock that tells no power",
         ("clock-not-watched", "telemetry-incomplete"),
-        change=both(device_is("corex:0"), WITHOUT_CLOCK, WITHOUT_POWER),
+        change=both(device_is("corex:0"), model_is(source="ixsmi"), WITHOUT_CLOCK, WITHOUT_POWER),
         profile="standard",
     ),
     Broken(
@@ -764,6 +765,30 @@ BROKEN = (
         ("clock-not-watched", "power-not-watched"),
         change=both(device_is("torch:0"), WITHOUT_CLOCK, WITHOUT_POWER),
         profile="standard",
+    ),
+    *(
+        Broken(
+            f"R13 a clock left out of what {source} reads",
+            ("telemetry-incomplete",),
+            change=both(device_is(f"{kind}:0"), model_is(source=source, exposes=("power",)), WITHOUT_CLOCK),
+            profile="standard",
+        )
+        for kind, source in (
+            ("npu", "dcmi"),
+            ("rocm", "rocm-smi"),
+            ("rocm", "amdgpu"),
+            ("dcu", "hgml"),
+            ("musa", "mtml"),
+        )
+    ),
+    *(
+        Broken(
+            f"R13 {source}, read where the library cannot be, reports no clock",
+            ("clock-not-watched",),
+            change=both(device_is(f"{kind}:0"), model_is(source=source), WITHOUT_CLOCK),
+            profile="standard",
+        )
+        for kind, source in (("npu", "npu-smi"), ("maca", "mx-smi"), ("corex", "ixsmi"), ("mlu", "cnmon"))
     ),
     Broken(
         "R13 a clock left out under another source's name",
@@ -1250,10 +1275,27 @@ def test_r13_limits_of_the_readings(
     case = honest().case(**{**plenty, f"{quantity}_samples": samples, f"{quantity}_gap_ns": gap_ns})
     case = case._replace(grade=grade)
     assert telemetry.r13_telemetry(case) == (() if enough else ("telemetry-incomplete",))
-    without = case._replace(figure=case.figure._replace(device="corex:0"))  # whose tool is not known to tell the clock
+    tool = case.setting._replace(model=replace(case.setting.model, source="ixsmi"))  # not known to report the clock
+    without = case._replace(figure=case.figure._replace(device="corex:0"), setting=tool)
     assert telemetry.r13_telemetry(without) == (() if enough else ("telemetry-slow",))
     cpu = case._replace(setting=case.setting._replace(model=replace(case.setting.model, kind="cpu")))
     assert telemetry.r13_telemetry(cpu) == ()
+
+
+@pytest.mark.parametrize("row", source_table(), ids=lambda row: f"{row.kind}-{row.source}")
+@pytest.mark.parametrize("quantity", ["clock", "power"])
+def test_r13_what_each_source_exposes_must_be_there(row: SourceRow, quantity: str) -> None:
+    """A record is judged by the source that it names, be it the library or the tool that is read where that fails."""
+    gone: dict[str, Any] = {"clock": {"clock_mean_mhz": None, "clock_max_mhz": None}, "power": {"power_mean_mw": None}}
+    case = honest().case(**{f"{quantity}_samples": 0, f"{quantity}_gap_ns": None, **gone[quantity]})
+    model = replace(case.setting.model, source=row.source, exposes=())  # it says that it exposes nothing
+    case = case._replace(
+        grade="standard",
+        figure=case.figure._replace(device=f"{row.kind}:0"),
+        setting=case.setting._replace(model=model),
+    )
+    expected = "telemetry-incomplete" if quantity in row.exposes else telemetry.UNWATCHED[quantity]
+    assert telemetry.r13_telemetry(case) == (expected,)
 
 
 @pytest.mark.parametrize(
@@ -1406,19 +1448,16 @@ def test_a_record_has_every_switch_of_its_kernel_and_stack() -> None:
     assert software.r1_native_arithmetic(whole, cuda, one.record.models[0]) == ()
 
 
-def test_the_table_of_sources_is_what_our_back_ends_read() -> None:
-    """Each kind of ours is there, with what its back end says that its source tells, and where that is from."""
+def test_the_table_of_sources_has_each_kind_once_with_each_source() -> None:
+    """That its rows are what our back ends read is tests/certify/policy/test_sources.py's."""
     assert {row.kind for row in source_table()} == DEVICES.keys() - {"cpu"}
     named = [(row.kind, row.source) for row in source_table()]
     assert len(set(named)) == len(named)
-    for kind in DEVICES.keys() - {"cpu", "cuda", "torch", "fake"}:
-        backend: Any = load_backend(kind)
-        assert tuple(row.source for row in source_table() if row.kind == kind) == backend.tools
-        for tool in backend.tools:
-            assert exposed_by(kind, tool) == frozenset(backend.exposes)
     assert exposed_by("cuda", "nvml") == frozenset(nvml.EXPOSES)
     assert exposed_by("torch", None) == frozenset()
-    assert exposed_by("dcu", "another") == exposed_by("dcu", None) == exposed_by("dcu", "hy-smi")
+    for kind in {row.kind for row in source_table()}:
+        first = next(row for row in source_table() if row.kind == kind)
+        assert exposed_by(kind, "another") == exposed_by(kind, first.source) == frozenset(first.exposes)
     assert exposed_by("acme", "acme-tool") is None
 
 

@@ -151,6 +151,7 @@ def test_the_same_wheels_make_the_same_bytes(
 
 
 # Installing it
+@pytest.mark.long
 def test_petaseal_works_from_it(installed: Path, tmp_path: Path) -> None:
     for arguments, told in (
         (("--help",), "petaseal"),

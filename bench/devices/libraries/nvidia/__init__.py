@@ -1,0 +1,1 @@
+"""What the readers of NVML and of the libraries that copy it are made of: functions, settings, telemetry."""
