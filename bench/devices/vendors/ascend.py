@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any, ClassVar, Literal
 
 from bench.devices.base import StackFacts
@@ -39,10 +38,9 @@ class Ascend(VendorBackend):
 
     def start_stack(self) -> None:
         """Let torch_npu use operators that are compiled: on 910A and 310P it would compile each shape anew."""
-        import torch
+        from kernels.gemm_torch import compile_nothing
 
-        with contextlib.suppress(Exception):  # an older one has no such mode
-            torch.npu.set_compile_mode(jit_compile=False)
+        compile_nothing()
 
     def another(self, device: Device) -> str | None:
         """Return that torch's uuid is another die's than the one that was found."""
