@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE  # else each process compiles all that it impor
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt Makefile
 
-.PHONY: certify check test test-long test-npu perf fuzz lint format docs release-tables clean
+.PHONY: certify check house test test-long test-npu perf fuzz lint format docs release-tables clean
 .DELETE_ON_ERROR:
 
 $(BIN)/uv: constraints.txt
@@ -65,6 +65,9 @@ test-long: $(VENV)/.dev  ## the longest tests: many kills, fuzzing, large files,
 
 test-npu: $(VENV)/.npu  ## the real torch_npu over a fake Ascend runtime (x86-64, CPython 3.11); skipped elsewhere
 	$(BIN)/python -m pytest --part npu  # one after another: a campaign among them must be steady
+
+house: $(VENV)/.dev  ## how the house stands: folders, imports, functions, words
+	$(BIN)/python -m tests.house
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

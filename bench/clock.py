@@ -16,7 +16,7 @@ from bench.errors import InputError
 from bench.units import utc_text
 
 PAIR_NS = 20_000  # two clocks read within this are taken as read at once
-PAIR_TRIES = 5
+PAIR_TRIES = 5  # a busy host may interrupt each: the last is taken as it is, for the loop must not wait for it
 
 
 class Clock(Protocol):
@@ -24,27 +24,21 @@ class Clock(Protocol):
 
     def monotonic_ns(self) -> int:
         """Return a reading that never jumps, ns."""
-        ...
 
     def utc_ns(self) -> int:
         """Return UTC, ns since the epoch; it may jump."""
-        ...
 
     def pair_ns(self) -> tuple[int, int]:
-        """Return (monotonic, UTC) of one instant, ns."""
-        ...
+        """Return (monotonic, UTC) of one instant, ns: what places a monotonic reading in a campaign's window."""
 
     def sleep_ns(self, duration_ns: int) -> None:
         """Let `duration_ns` pass."""
-        ...
 
     def every(self, interval_ns: int, call: Callable[[], None]) -> Callable[[], None]:
-        """Call `call` at each interval beside whatever else runs; return what stops it."""
-        ...
+        """Call `call` at each interval while other code runs; return a function that ends that."""
 
     def step_utc(self, at_ns: int, by_ns: int) -> None:
         """Make UTC jump by `by_ns` when the monotonic reading reaches `at_ns`: for fakes and tests."""
-        ...
 
 
 def check_clock() -> None:
@@ -69,6 +63,7 @@ class SystemClock:
         return time.monotonic_ns()
 
     def utc_ns(self) -> int:
+        # Steps are scripted for the fake device, whose worker has this clock and no other.
         if not self._steps:
             return time.time_ns()
         now = time.monotonic_ns()
@@ -103,7 +98,7 @@ class SystemClock:
 
         def stop() -> None:
             ended.set()
-            thread.join(timeout=5)
+            thread.join(timeout=5)  # a call may hang in a vendor's library: the thread is a daemon, and is left there
 
         return stop
 
@@ -112,7 +107,7 @@ class SystemClock:
 
 
 class SimulatedClock:
-    """Time that passes only when somebody sleeps; repeated calls fall due while it passes.
+    """Time that passes only in `sleep_ns`; repeated calls fall due while it passes.
 
     Args:
         utc_ns: UTC at the monotonic reading 0, ns since the epoch.
@@ -141,6 +136,7 @@ class SimulatedClock:
     def sleep_ns(self, duration_ns: int) -> None:
         end = self._now + max(0, duration_ns)
         while self._due <= end:
+            # In the order in which they fall due: what a call reads must not depend on the order of registration.
             timer = min(self._timers, key=lambda t: t.due_ns)
             self._now = max(self._now, timer.due_ns)
             timer.due_ns += timer.interval_ns

@@ -1,4 +1,4 @@
-"""Facts about the node: software, virtualisation, and the switches that R1 forbids. Nothing that names a person.
+"""What a record says of its node: software, virtualisation, and the switches that R1 forbids. No person is named.
 
 No host name, user, address or dump of the environment may enter a record: only the names listed here are looked at.
 """
@@ -73,6 +73,7 @@ def refuse_emulation(environ: MutableMapping[str, str]) -> tuple[str, ...]:
         InputError: another variable is set to a value that is not known to be harmless.
     """
     enabling = [v for v in VARIABLES if environ.get(v.name, "").strip().lower() not in ("", *v.harmless)]
+    # First all that is refused, then what is taken away: a refusal leaves the environment as it was.
     for variable in enabling:
         if not variable.taken_away:
             raise InputError(
@@ -86,7 +87,7 @@ def refuse_emulation(environ: MutableMapping[str, str]) -> tuple[str, ...]:
 
 
 def machine_id(etc: Path = Path("/etc/machine-id"), state: Path | None = None, root: Path = Path("/")) -> str:
-    """Return this machine's own id, 32 hex digits; where the system has none, one that is made for it once and kept.
+    """Return this machine's own id, 32 hex digits; where the system has none, one that is made for it once and stored.
 
     Machines may share the state folder (a home on NFS): what is kept there is named after the host that it was made
     for, by a digest, so that no two of them take one id, nor one node key.
@@ -97,7 +98,7 @@ def machine_id(etc: Path = Path("/etc/machine-id"), state: Path | None = None, r
         root: the file system's root (tests).
 
     Raises:
-        InputError: the id kept in the state folder is damaged, or none can be kept there.
+        InputError: the id kept in the state folder is damaged, or none can be written there.
     """
     try:
         text = etc.read_text(encoding="ascii").strip().lower()
@@ -161,13 +162,13 @@ def dmi_identity(root: Path = Path("/")) -> tuple[str, str] | None:
 
 
 def machine_identities(root: Path = Path("/")) -> dict[str, str]:
-    """Return what tells this machine from others, by name. It is compared as a digest and never leaves the machine."""
+    """Return what distinguishes this machine, by name. It is compared as a digest and never leaves the machine."""
     firmware = dmi_identity(root)
     return {"machine id": machine_id(root=root)} | ({} if firmware is None else dict([firmware]))
 
 
 def host_facts(root: Path) -> list[str]:
-    """Return what tells this host from others: its firmware's identity and an adapter's address, where there are any.
+    """Return what distinguishes this host: its firmware's identity and an adapter's address, where there are any.
 
     Where neither is certain to be unique, the running kernel's own id is added, which lasts until the next boot.
 
@@ -184,16 +185,17 @@ def host_facts(root: Path) -> list[str]:
 
 def _permanent_addresses(root: Path) -> list[str]:
     """Return the hardware addresses of the adapters on this host's buses, those first that a maker gave."""
-    found = []
+    permanent_addresses = []
     for adapter in (root / "sys/class/net").glob("*"):
         address, bus = _text(adapter / "address").strip().lower(), adapter / "device"
         permanent = _text(adapter / "addr_assign_type").strip() == "0" and address.strip("0:")
         if permanent and bus.exists() and "/usb" not in str(bus.resolve()):  # service processors' adapters are alike
-            found.append(address)
-    return sorted(found, key=lambda address: (not _is_universal(address), address))
+            permanent_addresses.append(address)
+    return sorted(permanent_addresses, key=lambda address: (not _is_universal(address), address))
 
 
 def _is_universal(address: str) -> bool:
+    """Return whether a maker gave a hardware address: the second bit of its first octet is 0 (IEEE 802)."""
     return int(address[:2], 16) & 2 == 0
 
 
@@ -207,7 +209,7 @@ def node_id(machine: str | None = None) -> str:
     return "node-" + derived_id("node", machine_id() if machine is None else machine)[:12]
 
 
-@cache
+@cache  # some megabytes are hashed, and nothing replaces the sources of a running process
 def tool() -> Tool:
     """Return the harness's version and the SHA-256 over its own sources: sorted names with the digest of each file."""
     from importlib.metadata import PackageNotFoundError, version
@@ -224,15 +226,14 @@ def tool() -> Tool:
     return Tool(version=text, sha256=total.hexdigest())
 
 
+# How torch, cuBLAS and the vendors' plug-ins spell "off": IEEE arithmetic, or the highest precision there is.
 OFF = frozenset({"off", "false", "0", "ieee", "highest", "strict", "none"})
-
-
 HARMLESS = {"off": 0, "absent": 1, "unreadable": 2}  # the least harmful first; any other state is worse than these
 
 
-def normal_switches(found: Mapping[str, str]) -> dict[str, str]:
+def normal_switches(switches: Mapping[str, str]) -> dict[str, str]:
     """Return what a kernel's switches read as, with the one word "off" for every value that means it (R1)."""
-    return {name: "off" if value.lower() in OFF else value for name, value in found.items()}
+    return {name: "off" if value.lower() in OFF else value for name, value in switches.items()}
 
 
 def worst_switches(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
@@ -259,8 +260,8 @@ def environment(
     """Return the node's environment.
 
     Args:
-        libraries: those that computed, with their versions, as the workers found them.
-        switches: emulation and reduced-precision switches, as found after they were set off.
+        libraries: those that computed, with their versions, as the workers read them.
+        switches: emulation and reduced-precision switches, as read after they were set off.
         root: the file system's root (tests).
         unset: environment variables that the workers did not get.
     """
@@ -295,11 +296,11 @@ VIRTUAL_PRODUCTS = re.compile("kvm|qemu|vmware|virtualbox|virtual machine|xen|bo
 
 
 def virtualised(root: Path = Path("/")) -> bool | None:
-    """Return whether a hypervisor runs this node; None where nothing tells."""
+    """Return whether a hypervisor runs this node; None where nothing says."""
     cpuinfo = _text(root / "proc/cpuinfo")
     if any(line.startswith("flags") and " hypervisor" in line for line in cpuinfo.splitlines()):
         return True
-    if _text(root / "sys/hypervisor/type").strip():
+    if _text(root / "sys/hypervisor/type").strip():  # Xen, whose guests need not have the processor's flag
         return True
     product = " ".join(_text(root / "sys/class/dmi/id" / name) for name in ("product_name", "sys_vendor")).lower()
     if VIRTUAL_PRODUCTS.search(product):

@@ -5,7 +5,12 @@ Only the command line turns an error into an exit status. The texts of the codes
 
 from __future__ import annotations
 
+import errno
+import os
+import pwd
 import re
+import stat
+from pathlib import Path
 
 
 class PetasealError(Exception):
@@ -81,6 +86,7 @@ class Interrupted(PetasealError):
 
 def one_line(text: str, limit: int = 500) -> str:
     """Return `text` on one line, printable and bounded: error texts quote hostile input."""
+    # A terminal obeys control characters, and a log takes a newline for a new entry.
     flat = "".join(c if c.isprintable() else escaped(c) for c in text)
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
@@ -96,15 +102,16 @@ def explained(error: BaseException) -> str:
     return one_line(f"{kind}: {first}" if first else kind)
 
 
-# Ascend's own words, below torch_npu's line with the function and a number: "EZ9999: Inner Error!", "EL0004: ...".
-_OWN_WORDS = re.compile(r"^(?:\[Error\]: *)?(E[A-Z]?\d{4,5}: .+)$", re.MULTILINE)
+# CANN's message, which names the cause, stands below torch_npu's line with the function and a number: "EZ9999: Inner
+# Error!", "EL0004: ...".
+_ASCEND_MESSAGE = re.compile(r"^(?:\[Error\]: *)?(E[A-Z]?\d{4,5}: .+)$", re.MULTILINE)
 
 
 def main_line(text: str) -> str:
-    """Return the line of an error's text that says most: the first, behind the words of a library that it quotes."""
+    """Return the line of an error's text that says most: the first, after the library's message that it quotes."""
     first = next(iter(text.strip().splitlines()), "")
-    own = _OWN_WORDS.search(text)
-    return first if own is None or own[1] == first else f"{own[1].strip()} ({first})"
+    quoted = _ASCEND_MESSAGE.search(text)
+    return first if quoted is None or quoted[1] == first else f"{quoted[1].strip()} ({first})"
 
 
 def escaped(character: str) -> str:
@@ -116,3 +123,33 @@ def escaped(character: str) -> str:
 def public_text(text: str) -> str:
     """Return a short text without paths: a record names no place of a node."""
     return one_line(re.sub(r"(?:~|\.{0,2})(?:/[\w.+-]+){2,}", "<path>", text), 200)
+
+
+def denied(path: Path, error: OSError) -> str:
+    """Return why the system did something or not, and where rights are missing whose file or folder it was.
+
+    Args:
+        path: that was to be read, or the folder that was to be written into.
+        error: what the system said.
+    """
+    why = error.strerror or str(error)
+    if error.errno not in (errno.EACCES, errno.EPERM):
+        return why
+    # Of the nearest folder above that can be looked at: a missing file has no owner.
+    for one in (path.absolute(), *path.absolute().parents):
+        try:
+            status = one.stat()
+        except OSError:
+            continue
+        mode = stat.S_IMODE(status.st_mode)
+        return f"{why}: {one} belongs to {user_name(status.st_uid)}, mode {mode:04o}, and this is {user_name()}"
+    return why
+
+
+def user_name(uid: int | None = None) -> str:
+    """Return a user's name, else the number; by default of the user of this process."""
+    uid = os.geteuid() if uid is None else uid
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"

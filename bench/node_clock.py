@@ -1,8 +1,8 @@
 """How well this node's clock is known (R10): the kernel's own bound, else chrony's.
 
-The kernel keeps a bound only where whoever steers the clock tells it: ntpd and systemd-timesyncd do, chrony with
+The kernel keeps a bound only where whatever steers the clock reports one: ntpd and systemd-timesyncd do, chrony with
 ``rtcsync``. In a pod there is no other way: chronyc is not in the image, and the host's chronyd cannot be reached. Of
-PTP nothing can be told from a bare ``phc2sys``; under chrony (``refclock PHC``) it is chrony's to say.
+PTP nothing can be learned from a bare ``phc2sys``; under chrony (``refclock PHC``) it is chrony's to say.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ def node_clock() -> NodeClock:
     kernel = kernel_clock()
     if kernel.uncertainty_ns is not None:
         return kernel
+    # The kernel comes first, since it answers in a container too; chrony without rtcsync gives it no bound.
     bound = chrony_bound_ns(chrony_tracking())
     return kernel if bound is None else NodeClock(source="chrony", uncertainty_ns=bound)
 
@@ -108,7 +109,7 @@ def ask_kernel() -> tuple[int, int, _Timex]:
 
 
 def why_unknown() -> str:
-    """Return why the error of this node's clock is not known, and what to do about it: clauses for people."""
+    """Return why the error of this node's clock is not known, and what to do about it: clauses of a printed line."""
     result, failed, _ = ask_kernel()
     inside = in_container() is True
     if result == -1:

@@ -9,20 +9,31 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.errors import InputError, OutputExistsError, PetasealError
-from bench.record import exclusive_lock, refuse_existing, replacing
+from bench.clock import Clock
+from bench.errors import InputError, Interrupted, OutputExistsError, PetasealError
+from bench.record import NodeRecord, exclusive_lock, refuse_existing, replacing
 from bench.record.files import state_dir
 
 FIX = "choose another with --out"
+WRITE_NS, PAUSE_NS = 1200 * 10**9, 5 * 10**9  # how long a node tries to write its record, and between two tries
 
 
-class Place(NamedTuple):
-    """Where the files of one node go."""
+class NodeSigner(NamedTuple):
+    """A node's key, as far as a measurement needs it: how it signs is not known here."""
+
+    spki_b64: str  # the public key, which the record names
+    # Returns the envelope of a record, which binds its samples by their SHA-256
+    sign: Callable[[NodeRecord, str], bytes]
+
+
+class NodeFiles(NamedTuple):
+    """The paths of one node's record and samples."""
 
     folder: Path
     name: str
@@ -43,7 +54,7 @@ class Place(NamedTuple):
 class Reserved(NamedTuple):
     """A place that no other run writes to meanwhile."""
 
-    place: Place
+    place: NodeFiles
     is_locked: bool  # False where the file system has no locks
 
     def write(self, envelope: bytes, samples: bytes) -> None:
@@ -71,7 +82,7 @@ class Reserved(NamedTuple):
 
 
 @contextlib.contextmanager
-def reserved(place: Place, held: PetasealError | None = None, fix: str = FIX) -> Iterator[Reserved]:
+def reserved(place: NodeFiles, held: PetasealError | None = None, fix: str = FIX) -> Iterator[Reserved]:
     """Keep a place for this run: a folder that is missing is made, and removed again where nothing was written.
 
     Args:
@@ -85,6 +96,7 @@ def reserved(place: Place, held: PetasealError | None = None, fix: str = FIX) ->
     refuse_existing(place.record, fix, writable=True)
     what = "is being measured by another run, which began before"
     held = held or OutputExistsError(place.record, what, f"wait for it, or {fix}")
+    # Noted before they are made: what a run has made it takes away again where it failed.
     missing = [one for one in (place.folder, *place.folder.absolute().parents) if not os.path.lexists(one)]
     try:
         place.folder.mkdir(parents=True, exist_ok=True)
@@ -98,6 +110,36 @@ def reserved(place: Place, held: PetasealError | None = None, fix: str = FIX) ->
         with contextlib.suppress(OSError):  # it is not empty
             for one in missing:
                 one.rmdir()
+
+
+def write_patiently(place: Reserved, envelope: bytes, samples: bytes, clock: Clock) -> None:
+    """Write what was measured; a shared file system that is away for a while must not cost it.
+
+    Meanwhile it is kept elsewhere: the engine may end this process at any time.
+
+    Raises:
+        InputError: `record-rescued`: it could not be written for `WRITE_NS`, the place is taken, or the node's part
+            was ended; or `output-not-writable`, and no other place takes it.
+    """
+    deadline = clock.monotonic_ns() + WRITE_NS
+    elsewhere: Path | None = None
+    while True:
+        # SIGTERM in the middle of a write would leave a draft; it is answered in the pause between two tries.
+        with undisturbed():
+            try:
+                place.write(envelope, samples)
+                break
+            except InputError as error:
+                elsewhere = elsewhere or rescue(place.place.name, envelope, samples)
+                reported = rescued(error, elsewhere)
+                if isinstance(error, OutputExistsError) or clock.monotonic_ns() > deadline:
+                    raise reported from None
+        try:
+            clock.sleep_ns(PAUSE_NS)
+        except (KeyboardInterrupt, Interrupted):
+            raise reported from None
+    if elsewhere is not None:
+        shutil.rmtree(elsewhere, ignore_errors=True)
 
 
 def write_record(record_path: Path, envelope: bytes, samples_path: Path, samples: bytes) -> None:
@@ -124,9 +166,10 @@ def write_record(record_path: Path, envelope: bytes, samples_path: Path, samples
 
 def rescue(name: str, envelope: bytes, samples: bytes) -> Path | None:
     """Write what was measured where it can be kept, and return the folder; None where no place takes it."""
+    # By content: a second rescue of the same record is no new one, and two runs never meet.
     unique = f"{name}-{hashlib.sha256(envelope).hexdigest()[:16]}"
     for base in _shelters():
-        place = Place(base / unique, name)
+        place = NodeFiles(base / unique, name)
         with contextlib.suppress(OSError):
             place.folder.mkdir(0o700, parents=True)
             try:
@@ -151,6 +194,7 @@ def rescued(error: InputError, folder: Path | None) -> InputError:
         what = f"{error.what}, and neither the state folder nor a temporary one takes the record"
         return InputError(error.code, what, where=error.where, fix=error.fix)
     what = f"{error.what}; the signed record and its samples are kept in {folder}"
+    # Where another record lies, room must not be made by deleting it.
     is_taken = isinstance(error, OutputExistsError)
     fix = "move both into a folder of their own" if is_taken else "mend that, and move both there"
     return InputError("record-rescued", what, where=error.where, fix=fix)
@@ -162,6 +206,7 @@ def undisturbed() -> Iterator[None]:
     import signal
     import threading
 
+    # Handlers of signals can be set from the main thread only.
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -10,28 +10,19 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from bench.errors import DeviceError, InputError
-from bench.record import (
-    ITEM_BYTES,
-    MINIMUM_WINDOW_NS,
-    SUBWINDOWS,
-    Precision,
-    Profile,
-    Shape,
-    Workload,
-    read_profile,
-)
+from bench.record import ITEM_BYTES, MINIMUM_WINDOW_NS, SUBWINDOWS, Precision, Profile, Shape, Workload, read_profile
+from bench.record.campaign import named_workloads
 from bench.record.fields import WorkloadName
-from bench.record.windows import named_workloads
+from bench.units import SECOND_NS
 from kernels.base import MIN_DIMENSION
 
-SECOND_NS = 10**9
 LEAST_LAUNCHES_PER_SUBWINDOW = 4  # R4
-FINALISTS = 3
+FINALISTS = 3  # of a tuned choice: those that are tried again for longer
 # On accelerators, of operands: small shapes would need thousands of sets to exceed a cache (R3), each of which is made
 # on the host, copied and checked. A device is measured with fewer, larger ones wherever it is fast enough for them.
 MOST_SETS = 64
 
-# Beside operands and products: the check's temporaries, the library's workspace, up-cast copies.
+# On top of operands and products: the check's temporaries, the library's workspace, up-cast copies.
 MEMORY_MARGIN_PERCENT = 150
 
 
@@ -77,10 +68,10 @@ def check_profile(profile: Profile, where: object) -> None:
         raise InputError("profile-invalid", what, where=where, fix="name it: measured: {intelligent: [fp16]}")
     if any(len(set(names)) != len(names) for names in profile.measured.values()):
         raise InputError("profile-invalid", "names a workload twice in one class", where=where)
-    beside = [names for kernels in profile.kernels.values() for names in kernels.companions.values()]
-    if any(len(set(names)) != len(names) for names in beside):
+    references = [names for kernels in profile.kernels.values() for names in kernels.companions.values()]
+    if any(len(set(names)) != len(names) for names in references):
         raise InputError("profile-invalid", "names a companion twice", where=where)
-    for workload in {one: None for own in profile.measured for one in profile.workloads_of(own)}:
+    for workload in {one: None for pools in profile.measured for one in profile.workloads_of(pools)}:
         shapes = profile.registered(workload)
         if not shapes:
             raise InputError("profile-invalid", f"has no shapes for {workload}", where=where)
@@ -100,8 +91,8 @@ def chosen_workloads(
     if pool_class not in measured:
         what, fix = f"measures nothing in {pool_class} pools", f"choose from {', '.join(measured)}"
         raise InputError("usage", what, where=profile.profile, fix=fix)
-    own = named_workloads(profile, wanted or measured[pool_class])
-    return tuple(dict.fromkeys((*own, *named_workloads(profile, also))))
+    chosen = named_workloads(profile, wanted or measured[pool_class])
+    return tuple(dict.fromkeys((*chosen, *named_workloads(profile, also))))
 
 
 def counted_ns(profile: Profile) -> int:
@@ -179,6 +170,7 @@ def choose_fixed(
 def _largest_short(shapes: Sequence[Shape], longest_ns: int, trial: TryShape) -> Trial:
     """Return the largest of some shapes whose launch is short enough, else the smallest with its trial."""
     smallest, *untried = sorted(shapes, key=_flop)
+    # From below: the smallest shape gives the rate that all predictions start from, and costs least if it is too slow.
     best = Trial(smallest, trial(smallest))
     while best.launch_ns is not None and (candidate := _largest_within(untried, best, longest_ns)):
         tried = Trial(candidate, trial(candidate))
@@ -230,6 +222,7 @@ def choose_tuned(
             break
     else:
         raise DeviceError("no-shape", f"no registered {workload} shape is short enough")
+    # A burst does not meet the power limit: the fastest few are tried for seconds, as a window will load them.
     finalists = sorted(within, key=_ns_per_flop)[:FINALISTS]
     if longer is not None and len(finalists) > 1:
         finalists = [t for t in (Trial(f.shape, longer(f.shape)) for f in finalists) if t.launch_ns is not None]

@@ -1,4 +1,4 @@
-"""What a fake device is told to do: the script that ``bench.devices.fake`` follows, read from YAML.
+"""What a fake device does: the script that ``bench.devices.fake`` follows, read from YAML.
 
 Times are seconds from the opening of the core window (negative: in the warm-up). The file is named by the environment
 variable PETASEAL_SCENARIO, so that worker processes find it too.
@@ -16,8 +16,10 @@ from msgspec import field
 
 from bench.errors import InputError
 from bench.record import Document, Name, Precision, Text, read_yaml
+from bench.record.configs import YAML_MAX_BYTES
 from bench.record.fields import in_words
 from bench.record.node import CountUnit
+from bench.record.reading import read_given
 
 SCENARIO_VARIABLE = "PETASEAL_SCENARIO"
 NODE_VARIABLE = "PETASEAL_NODE"  # the name of this node, in a campaign
@@ -34,7 +36,7 @@ class Throttle(Document, frozen=True, kw_only=True):
 
 
 class Script(Document, frozen=True, kw_only=True):
-    """What one fake device does."""
+    """The scripted behaviour of one fake device."""
 
     rate_gflop_s: dict[Precision, int] = field(
         default_factory=lambda: {"fp16": 300_000, "fp32": 40_000, "fp64": 40_000}
@@ -58,7 +60,7 @@ class Script(Document, frozen=True, kw_only=True):
     first_launch_ns: int = 0  # by how much each kernel's first launch of a shape is longer: it loads or compiles
     event_ppm: int | None = 0  # by how much the device's own time is longer; null: it has none
     late_s: float = 0.0
-    memory_limit_bytes: int | None = None  # less than it tells: operands beyond it do not fit
+    memory_limit_bytes: int | None = None  # less than it reports: operands beyond it do not fit
     hang_at_s: float | None = None
     fail_at_s: float | None = None
     die_at_s: float | None = None
@@ -67,7 +69,7 @@ class Script(Document, frozen=True, kw_only=True):
     wrong: Wrong | None = None
     wrong_from_s: float | None = None  # null: from the beginning
     only: Precision | None = None  # the precision in which hang, fail, die and wrong happen; null: each
-    # uuid, serial, die_id, pci_address, parent as the driver would tell them
+    # uuid, serial, die_id, pci_address, parent as the driver would report them
     identity: dict[str, str | None] = field(default_factory=dict)
 
 
@@ -92,9 +94,9 @@ class Scenario(Document, frozen=True, kw_only=True):
         Raises:
             InputError: what the scenario says of it is not a script.
         """
-        own = self.devices.get(str(index), {})
+        overrides = self.devices.get(str(index), {})
         try:
-            return msgspec.convert(msgspec.to_builtins(self.default) | own, Script)
+            return msgspec.convert(msgspec.to_builtins(self.default) | overrides, Script)
         except msgspec.ValidationError as error:
             raise InputError("config-invalid", in_words(error), where=f"scenario, device {index}") from None
 
@@ -138,3 +140,19 @@ def interpolate(curve: tuple[tuple[float, int], ...], second: float) -> float:
         return float((before[-1] if before else after[0])[1])
     (x0, y0), (x1, y1) = before[-1], after[0]
     return y0 + (y1 - y0) * (second - x0) / (x1 - x0)
+
+
+def use_scenario(scenario: Path | None) -> None:
+    """Name the fakes' scenario in the environment, where worker processes find it too, after reading it once."""
+    if scenario is not None:
+        os.environ[SCENARIO_VARIABLE] = _lasting(scenario)
+        read_scenario()
+
+
+def _lasting(file: Path) -> str:
+    """Return a name under which worker processes find a file too: a pipe gives its content once, and to this one."""
+    if not file.is_fifo():
+        return str(file.absolute())
+    copy = os.memfd_create(file.name)
+    os.write(copy, read_given(file, YAML_MAX_BYTES))
+    return f"/proc/{os.getpid()}/fd/{copy}"

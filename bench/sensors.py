@@ -1,4 +1,4 @@
-"""What Linux tells about its processors while they run: clock, temperature, power, throttling.
+"""What Linux reports of its processors while they run: clock, temperature, power, throttling.
 
 Every path is below an injectable root; what a kernel or a container does not expose is None.
 """
@@ -34,10 +34,10 @@ class CpuSource:
         self._clock = clock
         self._root = root
         cpu_dir = root / "sys/devices/system/cpu"
-        some = cpus[:: max(1, len(cpus) // MOST_CPUS)][:MOST_CPUS]
-        self._frequencies = [p for c in some if (p := cpu_dir / f"cpu{c}/cpufreq/scaling_cur_freq").exists()]
+        sampled = cpus[:: max(1, len(cpus) // MOST_CPUS)][:MOST_CPUS]
+        self._frequencies = [p for c in sampled if (p := cpu_dir / f"cpu{c}/cpufreq/scaling_cur_freq").exists()]
         self._throttles = [
-            p for c in some if (p := cpu_dir / f"cpu{c}/thermal_throttle/package_throttle_count").exists()
+            p for c in sampled if (p := cpu_dir / f"cpu{c}/thermal_throttle/package_throttle_count").exists()
         ]
         self._temperatures = temperature_files(root)
         self._energies = energy_files(root)
@@ -76,7 +76,7 @@ class CpuSource:
         counters = [_number(energy) for energy, _ in self._energies]
         known = [c for c in counters if c is not None]
         if len(known) < len(counters):
-            return None  # readable by root only
+            return None  # readable by root only, since power betrays what is computed (CVE-2020-8694)
         last, self._last_energy = self._last_energy, (now, known)
         if last is None or now <= last[0]:
             return None
@@ -116,7 +116,7 @@ def energy_files(root: Path) -> list[tuple[Path, int]]:
 
 
 def energy_between(first_uj: int, last_uj: int, range_uj: int) -> int | None:
-    """Return the energy between two readings of a counter, microjoules; None where it cannot be told.
+    """Return the energy between two readings of a counter, microjoules; None where it cannot be known.
 
     A counter that went back began again at its range. Where that is not known, or where more than half of it would have
     passed between two readings, it was reset.
@@ -126,6 +126,7 @@ def energy_between(first_uj: int, last_uj: int, range_uj: int) -> int | None:
         last_uj: its second.
         range_uj: after which it begins again; 0 where it is not known.
     """
+    # Intel's counter has 32 bits in steps of 61 uJ: at 300 W it wraps every quarter of an hour.
     if last_uj >= first_uj:
         return last_uj - first_uj
     wrapped_uj = last_uj - first_uj + range_uj

@@ -1,38 +1,29 @@
-"""What the commands ``devices`` and ``run`` print: for people lines and a live table, for machines one JSON object."""
+"""What commands print: for people lines and a live table, for machines one JSON object."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
-
-import typer
+from typing import TYPE_CHECKING, Any, TextIO
 
 from bench.units import efficiency, full_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bench.devices.base import Found
-    from bench.engine.node import Event, Request
+    from bench.devices.base import LocalDevice
+    from bench.engine.node import NodeRequest
+    from bench.engine.workers import Event
     from bench.errors import PetasealError
+    from bench.output import NodeFiles
     from bench.record import Campaign, Device, DeviceModel, NodeRecord, Profile, Workload
-    from bench.record.judged import Judged, Outlook
+    from bench.record.judged import DeviceOutlook, Judged
 
 
-class Describes(Protocol):
-    """Says a judged record for people."""
-
-    def describe(self, record: NodeRecord, judged: Judged) -> list[str]:
-        """Return a judged record, one line of text each."""
-        ...
-
-
-class progress:
+class RunProgress:
     """Live progress of all devices on a terminal; nothing elsewhere."""
 
-    def __init__(self, request: Request, quiet: bool) -> None:
-        self._names = [found.device.device for found in request.found]
+    def __init__(self, request: NodeRequest, quiet: bool) -> None:
+        self._names = [one.device.device for one in request.devices]
         self._live: Any = None
         self._rows: dict[str, tuple[str, str, str]] = dict.fromkeys(self._names, ("", "starting", ""))
         self._quiet = quiet
@@ -45,17 +36,18 @@ class progress:
 
             self._live = Live(self._table(), console=Console(stderr=True), refresh_per_second=4, transient=True)
             self._live.start()
-        return self._tell
+        return self._report
 
     def __exit__(self, *error: object) -> None:
         if self._live:
             self._live.stop()
 
-    def _tell(self, event: Event) -> None:
+    def _report(self, event: Event) -> None:
         from bench.units import rate_text
 
+        # On stderr: a remark must not end up in the JSON of a script.
         if event.what == "remark" and not self._quiet:
-            typer.echo(" ".join(filter(None, (event.device, event.text))), err=True)
+            say(" ".join(filter(None, (event.device, event.text))), aside=True)
         if event.device is None or event.what == "remark" or not self._live:
             return
         rate = "" if event.rate_mflop_s is None else rate_text(event.rate_mflop_s)
@@ -72,55 +64,73 @@ class progress:
 
 
 def show_devices(
-    found: Sequence[Found],
+    usable: Sequence[LocalDevice],
     problems: Sequence[PetasealError],
-    outlook: Callable[[DeviceModel, Device], Outlook],
+    outlook: Callable[[DeviceModel, Device], DeviceOutlook],
     as_json: bool,
 ) -> None:
     """Print devices with their identity and what their figures can expect, and those that cannot be used."""
-    unusable = [f for problem in problems for f in getattr(problem, "found", ())]
-    expected = {id(f): outlook(f.model, f.device) for f in (*found, *unusable)}
     if as_json:
-        from msgspec import to_builtins
-
-        def row(f: Found) -> dict[str, Any]:
-            own = expected[id(f)]
-            described = {"model": to_builtins(f.model), "nominal_mflop_s": dict(own.nominal_mflop_s)}
-            source = {"source": f.model.source, "source_version": f.model.source_version, "skipped": list(f.skipped)}
-            return {
-                **to_builtins(f.device),
-                **described,
-                **source,
-                "exposed": list(own.exposed),
-                "expected": own.as_json(),
-            }
-
-        told = [
-            {"code": p.code, "text": str(p), "devices": [row(f) for f in getattr(p, "found", ())]} for p in problems
-        ]
-        functions = [one for problem in problems for one in getattr(problem, "functions", ())]
-        unknown = [{**one._asdict(), "vendor": one.vendor} for one in functions]
-        print_json({"devices": [row(f) for f in found], "problems": told, "unknown_accelerators": unknown})
+        print_json(devices_json(usable, problems, outlook))
         return
+    unusable = [device for problem in problems for device in unusable_of(problem)]
     alike: dict[tuple[str, ...], list[str]] = {}  # what can be expected of a model -> the devices that it holds for
-    for f in (*found, *unusable):
-        name = f.device.device if f in found else "(unusable)"
-        print_lines(device_lines(f, name, expected[id(f)]))
-        alike.setdefault((model_text(f.model), *expected[id(f)].lines()), []).append(name)
+    for f in (*usable, *unusable):
+        name, expected = f.device.device if f in usable else "(unusable)", outlook(f.model, f.device)
+        print_lines(device_lines(f, name, expected))
+        alike.setdefault((model_text(f.model), *expected.lines), []).append(name)
     for (model, *lines), names in alike.items():
         print_lines(["", f"before a measurement, {model}: {', '.join(names)}", *lines])
     for problem in problems:
-        typer.echo(f"cannot be used: {problem}", err=True)
+        say(f"cannot be used: {problem}", aside=True)
 
 
-def say_faulty(found: Sequence[Found]) -> list[Found]:
+def devices_json(
+    usable: Sequence[LocalDevice],
+    problems: Sequence[PetasealError],
+    outlook: Callable[[DeviceModel, Device], DeviceOutlook],
+) -> dict[str, Any]:
+    """Return the JSON value of ``petaseal devices --json`` (docs/devices.md)."""
+    from msgspec import to_builtins
+
+    from bench.devices.base import UnknownAcceleratorError
+
+    def row(f: LocalDevice) -> dict[str, Any]:
+        expected = outlook(f.model, f.device)
+        return {
+            **to_builtins(f.device),
+            "model": to_builtins(f.model),
+            "nominal_mflop_s": dict(expected.nominal_mflop_s),
+            "source": f.model.source,
+            "source_version": f.model.source_version,
+            "skipped": list(f.skipped),
+            "exposed": list(expected.exposed),
+            "expected": dict(expected.as_json),
+        }
+
+    unknown = [one for problem in problems if isinstance(problem, UnknownAcceleratorError) for one in problem.functions]
+    return {
+        "devices": [row(f) for f in usable],
+        "problems": [{"code": p.code, "text": str(p), "devices": [row(f) for f in unusable_of(p)]} for p in problems],
+        "unknown_accelerators": [{**one._asdict(), "vendor": one.vendor} for one in unknown],
+    }
+
+
+def unusable_of(problem: PetasealError) -> Sequence[LocalDevice]:
+    """Return the devices that a problem is of, as far as they said what they are."""
+    from bench.devices.base import UnusableError
+
+    return problem.devices if isinstance(problem, UnusableError) else ()
+
+
+def say_faulty(devices: Sequence[LocalDevice]) -> list[LocalDevice]:
     """Say which devices are lost or broken, and return the others, which are measured."""
     from bench.devices.base import Faulty, sound
 
-    for one in found:
+    for one in devices:
         if isinstance(one, Faulty):
-            typer.echo(f"{one.device.device} is not measured: {one.what} [{one.code}]", err=True)
-    return sound(found)
+            say(f"{one.device.device} is not measured: {one.what} [{one.code}]", aside=True)
+    return sound(devices)
 
 
 def model_text(model: DeviceModel) -> str:
@@ -129,7 +139,7 @@ def model_text(model: DeviceModel) -> str:
     return f"{full_name(model.vendor, model.model)}{counts}{' (simulated)' if model.simulated else ''}"
 
 
-def device_lines(f: Found, name: str, expected: Outlook) -> list[str]:
+def device_lines(f: LocalDevice, name: str, expected: DeviceOutlook) -> list[str]:
     """Return one device with its identity and nominal ratings."""
     from bench.units import rate_text
 
@@ -156,7 +166,7 @@ def device_lines(f: Found, name: str, expected: Outlook) -> list[str]:
     return lines
 
 
-def source_texts(f: Found, exposed: Sequence[str]) -> list[str]:
+def source_texts(f: LocalDevice, exposed: Sequence[str]) -> list[str]:
     """Return what a device is read through, why not through what comes before it, and what that exposes.
 
     Args:
@@ -190,11 +200,11 @@ def settings_text(model: DeviceModel) -> str:
 
 
 def show_plan(
-    found: Sequence[Found],
+    devices: Sequence[LocalDevice],
     plan: Profile,
     campaign: Campaign,
     workloads: Sequence[Workload],
-    outlook: Callable[[DeviceModel, Device], Outlook],
+    outlook: Callable[[DeviceModel, Device], DeviceOutlook],
     as_json: bool,
 ) -> None:
     """Print what would be measured, and what that would take."""
@@ -204,16 +214,19 @@ def show_plan(
     from bench.devices import select_devices
     from bench.profile import counted_ns
 
-    names = [f.device.device for f in found]
+    names = [f.device.device for f in devices]
     kinds = sorted({name.partition(":")[0] for name in names})
     shapes = {str(w): [f"{s.m}x{s.n}x{s.k}" for s in plan.registered(w)] for w in workloads}
-    beside = {str(w): sorted({c for kind in kinds for c in plan.companions_of(kind, w)}) for w in workloads}
-    rated = [outlook(f.model, f.device).tdp_mw for f in found]
+    references = {str(w): sorted({c for kind in kinds for c in plan.references_of(kind, w)}) for w in workloads}
+    # The power of all is a guess as soon as that of one is not known.
+    rated = [outlook(f.model, f.device).tdp_mw for f in devices]
     power = None if None in rated else sum(filter(None, rated)) // len(rated)
     windows = tuple(window for window in campaign.windows if window.workload in workloads)
+    # The check on the host takes its cores, also where an accelerator is measured.
     (host,) = select_devices("cpu")
-    cores = None if any(f.model.simulated for f in found) else host.model.units
-    taken = estimate_of(campaign, plan, [Load(1, len(found), power, windows, cores)])
+    # Simulated devices compute next to nothing: the host's cores would say nothing of the time.
+    cores = None if any(f.model.simulated for f in devices) else host.model.units
+    taken = estimate_of(campaign, plan, [Load(1, len(devices), power, windows, cores)])
     if as_json:
         print_json(
             {
@@ -223,7 +236,7 @@ def show_plan(
                 "precisions": list(dict.fromkeys(workload.precision for workload in workloads)),
                 "workloads": [str(workload) for workload in workloads],
                 "shapes": shapes,
-                "companions": beside,
+                "companions": references,
                 "warmup_ns": plan.warmup_ns,
                 "window_ns": plan.window_ns,
                 "counted_at_least_ns": counted_ns(plan),
@@ -236,9 +249,9 @@ def show_plan(
     for workload in workloads:
         rule = "largest that fits and is fast enough" if workload.choice == "fixed" else "fastest in short trials"
         lines.append(f"{workload!s:<10} the {rule} of {', '.join(shapes[str(workload)])}")
-        if beside[str(workload)]:
+        if references[str(workload)]:
             each = f"{plan.companion_ns / 1e9:g} s each"
-            lines.append(f"{'':<10} and beside it, {each}: {', '.join(beside[str(workload)])}")
+            lines.append(f"{'':<10} and beside it, {each}: {', '.join(references[str(workload)])}")
     print_lines(
         [
             *lines,
@@ -248,18 +261,24 @@ def show_plan(
     )
 
 
-def show_result(
-    record: NodeRecord, record_path: Path, samples_path: Path, judged: Judged, sealing: Describes, as_json: bool
-) -> None:
-    """Print what was measured and where it lies."""
+def show_result(record: NodeRecord, files: NodeFiles, judged: Judged, described: Sequence[str], as_json: bool) -> None:
+    """Print what was measured and where it lies.
+
+    Args:
+        record: what was measured.
+        files: where it was written.
+        judged: what the rules make of each figure.
+        described: the same as printed lines.
+        as_json: whether one JSON object is printed.
+    """
     if as_json:
         from msgspec import to_builtins
 
         print_json(
             {
                 "node_id": record.node_id,
-                "record": str(record_path),
-                "samples": str(samples_path),
+                "record": str(files.record),
+                "samples": str(files.samples),
                 "simulated": any(model.simulated for model in record.models),
                 "figures": [
                     {
@@ -287,7 +306,7 @@ def show_result(
             }
         )
         return
-    print_lines([*sealing.describe(record, judged), f"wrote {record_path} and {samples_path.name}"])
+    print_lines([*described, f"wrote {files.record} and {files.samples.name}"])
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -295,15 +314,25 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
+def say(text: str, *, aside: bool = False) -> None:
+    """Print text at once; `aside`: on standard error. A stream that was closed at the start takes nothing."""
+    stream = sys.stderr if aside else sys.stdout
+    if stream is not None:
+        stream.write(f"{text}\n")
+        stream.flush()  # who follows a launch through a pipe reads each line when it is said
+
+
 def print_lines(lines: Sequence[str]) -> None:
     """Print lines as they are; on a terminal those that are too long are broken, and what follows is indented."""
+    # A pipe or a file takes lines as they are: a script must not meet one that was broken in two.
     if not is_terminal(sys.stdout):
-        typer.echo("\n".join(lines))
+        say("\n".join(lines))
         return
     from rich.cells import cell_len
     from rich.console import Console
     from rich.text import Text
 
+    # rich would colour numbers and paths, which then copy with escapes.
     console = Console(highlight=False)
     for line in lines:
         indent = " " * (len(line) - len(line.lstrip()))
@@ -312,11 +341,11 @@ def print_lines(lines: Sequence[str]) -> None:
             hanging = indent + "    "
             first, *more = Text(line.lstrip()).wrap(console, console.width - len(hanging))
             rest = "\n".join([indent + first.plain.rstrip(), *(hanging + part.plain.rstrip() for part in more)])
-        typer.echo(rest)
+        say(rest)
 
 
 def print_json(value: object) -> None:
     """Print one JSON object on standard output, in ASCII: it is the same under every locale."""
     import json
 
-    typer.echo(json.dumps(value, sort_keys=True))
+    say(json.dumps(value, sort_keys=True))

@@ -60,6 +60,7 @@ class SteadyTest:
     def _trends(self, series: list[float], limit_ppm: int | None) -> bool:
         if len(series) < self._limits.min_samples:
             return False  # not exposed by this device
+        # The later half: a device that warms up first and is steady then has no trend.
         later = series[-max(self._limits.min_samples, len(series) // 2) :]
         points = blocks(later, MAX_POINTS)
         limit = self._limits.max_temperature_trend_c if limit_ppm is None else abs(median(later)) * limit_ppm / 1e6

@@ -1,4 +1,4 @@
-"""Telemetry: what is read beside the measurement (R13), and what a window's readings come to.
+"""Telemetry: what is read while a device is measured (R13), and what a window's readings come to.
 
 A source that fails costs samples, never the measurement. What the platform does not expose is None, never 0.
 """
@@ -13,9 +13,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from bench.clock import Clock
 from bench.errors import DeviceError
-from bench.units import ratio_ppm
+from bench.units import SECOND_NS, ratio_ppm
 
-SECOND_NS = 10**9
 LOOK_NS = 3 * SECOND_NS // 2  # how long the load of others is looked at before a measurement
 LOOKS = 3  # whose least counts: what ends by itself, like the shell that started this run, is no load
 MOST_OTHER_LOAD_PPM = 50_000  # 5 %: a node's agents and interrupts take less, a job that computes takes more
@@ -41,7 +40,7 @@ class Sample(NamedTuple):
     reading: Reading
 
 
-class Source(Protocol):
+class ReadingSource(Protocol):
     """Where readings of one device come from."""
 
     def read(self) -> Reading | None:
@@ -51,7 +50,6 @@ class Source(Protocol):
             DeviceError: the device is lost or reports a fault that ends its measurement. Any other error costs one
                 reading and nothing else.
         """
-        ...
 
 
 @runtime_checkable
@@ -64,7 +62,6 @@ class Stream(Protocol):
         Raises:
             DeviceError: the device is lost or faulty.
         """
-        ...
 
     def after(self, at_ns: int) -> list[Sample]:
         """Return the readings that were taken after a monotonic time, ns.
@@ -72,11 +69,10 @@ class Stream(Protocol):
         Raises:
             DeviceError: one of them says that the device is lost or reports a fault that ends its measurement.
         """
-        ...
 
 
-class Watch(NamedTuple):
-    """What the readings of one window come to; the columns of a `Figure`."""
+class WindowTelemetry(NamedTuple):
+    """The summary of one window's readings: the telemetry columns of a `Figure`."""
 
     samples: int
     clock_samples: int
@@ -97,16 +93,16 @@ class Watch(NamedTuple):
 class Sampler:
     """Collects readings at an interval, from `start` to `stop`: each once, by the time at which it was taken.
 
-    Our own context is on the device meanwhile: a count of 0 processes means that they are hidden.
+    This process has a context on the device meanwhile: a count of 0 processes means that they are hidden.
 
     Args:
         source: what is read, by this process or by another.
-        clock: tells the time and calls at each interval.
+        clock: gives the time and calls at each interval.
         interval_ns: between two readings, ns.
         before: reading from before our own context was on the device (foreign processes, ECC counter).
     """
 
-    def __init__(self, source: Source | Stream, clock: Clock, interval_ns: int, before: Reading | None) -> None:
+    def __init__(self, source: ReadingSource | Stream, clock: Clock, interval_ns: int, before: Reading | None) -> None:
         self._source = source
         self._clock = clock
         self._interval_ns = interval_ns
@@ -122,7 +118,7 @@ class Sampler:
         self._stop = self._clock.every(self._interval_ns, self._take)
 
     def stop(self) -> None:
-        """End reading."""
+        """Stop the reading thread; later readings are not taken."""
         self._stop()
         if isinstance(self._source, Stream):  # what was taken since the last interval
             self._take()
@@ -134,7 +130,7 @@ class Sampler:
     def _take(self) -> None:
         try:
             self.samples += map(_without_hidden, self._new())
-        except DeviceError as error:
+        except DeviceError as error:  # raised in the loop's thread by its next unit: this one belongs to the clock
             self.fault = self.fault or error
 
     def _new(self) -> list[Sample]:
@@ -145,11 +141,12 @@ class Sampler:
 
 
 def _without_hidden(sample: Sample) -> Sample:
+    """Return a sample without its count of processes where that is 0: in a container the driver hides even ours."""
     reading = sample.reading
     return sample._replace(reading=reading._replace(processes=None)) if reading.processes == 0 else sample
 
 
-def read(source: Source) -> Reading | None:
+def read(source: ReadingSource) -> Reading | None:
     """Return the source's reading, or None where it fails.
 
     Raises:
@@ -163,8 +160,8 @@ def read(source: Source) -> Reading | None:
         return None
 
 
-def summary(samples: Sequence[Sample], before: Reading | None, opens_ns: int, closes_ns: int) -> Watch:
-    """Return what the readings within [opens_ns, closes_ns) come to.
+def summary(samples: Sequence[Sample], before: Reading | None, opens_ns: int, closes_ns: int) -> WindowTelemetry:
+    """Return the summary of the readings within [opens_ns, closes_ns).
 
     A gap is the longest time without a reading of one quantity, from the window's opening to its end. ECC errors count
     from before the load until the window's end. Foreign processes are those there before our context, or all but ours
@@ -177,6 +174,7 @@ def summary(samples: Sequence[Sample], before: Reading | None, opens_ns: int, cl
         closes_ns: its end, monotonic ns.
     """
     inside = [s for s in samples if opens_ns <= s.at_ns < closes_ns]
+    # A failed look must not count as a reading that showed no throttling.
     inside = [s for s in inside if s.reading != Reading()] or inside  # a look that showed nothing leaves no row
     readings = [s.reading for s in inside]
     clocks = [r.clock_mhz for r in readings if r.clock_mhz is not None]
@@ -185,7 +183,7 @@ def summary(samples: Sequence[Sample], before: Reading | None, opens_ns: int, cl
     states = [r.throttled for r in readings if r.throttled is not None]
     so_far = [before or Reading(), *(s.reading for s in samples if s.at_ns < closes_ns)]
     errors = [r.ecc_uncorrected for r in so_far if r.ecc_uncorrected is not None]
-    return Watch(
+    return WindowTelemetry(
         samples=len(inside),
         clock_samples=len(clock_at),
         clock_gap_ns=_gap(clock_at, opens_ns, closes_ns),
@@ -216,19 +214,20 @@ def _mean(values: Iterable[int | None]) -> int | None:
 
 def _counter_power(samples: Sequence[Sample]) -> int | None:
     """Return the mean power by the device's energy counter, mW; None where it has none or it was reset."""
-    told = [(s.at_ns, s.reading.energy_mj) for s in samples if s.reading.energy_mj is not None]
-    if len(told) < 2 or told[-1][0] <= told[0][0] or any(b[1] < a[1] for a, b in pairwise(told)):
+    counts = [(s.at_ns, s.reading.energy_mj) for s in samples if s.reading.energy_mj is not None]
+    if len(counts) < 2 or counts[-1][0] <= counts[0][0] or any(b[1] < a[1] for a, b in pairwise(counts)):
         return None
-    return (told[-1][1] - told[0][1]) * SECOND_NS // (told[-1][0] - told[0][0])
+    return (counts[-1][1] - counts[0][1]) * SECOND_NS // (counts[-1][0] - counts[0][0])
 
 
 def _foreign(before: Reading | None, readings: Sequence[Reading]) -> int | None:
+    """Return how many foreign processes were on the device; None where it was not read both before and within."""
     there = before.processes if before is not None else None
     later = max((r.processes for r in readings if r.processes is not None), default=None)
     known = [count for count in (there, None if later is None else later - 1) if count is not None]
     if any(count > 0 for count in known):
         return max(known)
-    return 0 if len(known) == 2 else None  # what was not read is unknown, not nobody
+    return 0 if len(known) == 2 else None  # what was not read is unknown, which is not the same as none
 
 
 class LoadReading(NamedTuple):
@@ -237,23 +236,23 @@ class LoadReading(NamedTuple):
     total: int
     busy: int  # used by anybody on this node
     steal: int  # taken by the hypervisor
-    own: int  # used by our own processes, anywhere
+    ours: int  # used by the processes of the measurement, anywhere
 
 
 def read_load(
     pids: Iterable[int], cpus: Collection[int] | None = None, proc: Path = Path("/proc")
 ) -> LoadReading | None:
-    """Return the time of the CPUs and how much of it our own processes used; None where the kernel does not tell.
+    """Return the time of the CPUs and the part that this measurement used; None where the kernel does not say.
 
     Args:
-        pids: our workers; this process is added. The time of their children that have ended is theirs.
+        pids: of the workers; this process is added. The time of their children that have ended is theirs.
         cpus: that may be used; None for those of this process. A container may count its CPUs anew in what it shows:
             where not all of them are there, what is shown is taken as a whole.
         proc: where procfs is mounted.
     """
     if cpus is None:
         cpus = os.sched_getaffinity(0)
-    own = [_process_ticks(proc / str(pid) / "stat") for pid in {os.getpid(), *pids}]
+    ours = [_process_ticks(proc / str(pid) / "stat") for pid in {os.getpid(), *pids}]
     try:
         if (proc / "self").readlink() != Path(str(os.getpid())):
             return None  # procfs of another PID namespace: our own load would be taken for that of others
@@ -266,7 +265,7 @@ def read_load(
     except (OSError, ValueError, KeyError):
         return None
     busy = user + nice + system + irq + softirq
-    return LoadReading(busy + idle + wait + steal, busy, steal, sum(own))
+    return LoadReading(busy + idle + wait + steal, busy, steal, sum(ours))
 
 
 def _process_ticks(path: Path) -> int:
@@ -282,8 +281,8 @@ def load_between(first: LoadReading | None, last: LoadReading | None) -> tuple[i
     if first is None or last is None or last.total <= first.total:
         return None, None
     total = last.total - first.total
-    others = (last.busy - first.busy) - (last.own - first.own)
-    return _share(last.steal - first.steal, total), _share(others, total)
+    foreign = (last.busy - first.busy) - (last.ours - first.ours)
+    return _share(last.steal - first.steal, total), _share(foreign, total)
 
 
 def other_load_now(clock: Clock, look: Callable[[], LoadReading | None]) -> int | None:
@@ -297,10 +296,10 @@ def other_load_now(clock: Clock, look: Callable[[], LoadReading | None]) -> int 
     for _ in range(LOOKS):
         first = look()
         clock.sleep_ns(LOOK_NS)
-        _, others = load_between(first, look())
-        if others is None or others <= MOST_OTHER_LOAD_PPM:
-            return others
-        shares.append(others)
+        _, foreign_ppm = load_between(first, look())
+        if foreign_ppm is None or foreign_ppm <= MOST_OTHER_LOAD_PPM:
+            return foreign_ppm
+        shares.append(foreign_ppm)
     return min(shares)
 
 

@@ -1,4 +1,4 @@
-"""Short trials of shapes on one device (R4). What a trial gives chooses a shape and is recorded; it is no figure."""
+"""Short trials of shapes on one device (R4): they choose a shape and are recorded, and are never a figure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TRIAL_NS = 30_000_000
 TRIAL_ROUNDS = 3
 FINAL_NS = 2_000_000_000  # of load for each of the fastest: what is fast in a burst need not be when power is short
 TRIAL_LAUNCHES = 3
-FAR_TOO_LONG = 8
+FAR_TOO_LONG = 8  # times the longest launch: such a shape is not tried for more rounds
 
 
 class Trials:
@@ -93,5 +93,6 @@ def timed_launch(prepared: PreparedTrial, clock: Clock, number: int) -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that there is too little memory: each library has a type of its own for it."""
+    # By name and text: no library is imported to ask for its type.
     named = type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error).lower()
     return isinstance(error, MemoryError) or named

@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 
-MAX_INTEGER = 2**53 - 1
+MAX_INTEGER = 2**53 - 1  # what every JSON parser keeps exact (RFC 8259, section 6)
 MFLOP_PER_PFLOP = 10**9
-DAY_NS = 86_400 * 10**9
+SECOND_NS = 10**9
+DAY_NS = 86_400 * SECOND_NS
 MFLOP_PER_UNIT = {"EFLOPS": 10**12, "PFLOPS": 10**9, "TFLOPS": 10**6, "GFLOPS": 10**3, "MFLOPS": 1}
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -30,6 +31,7 @@ def truncated(value: int, per: int, decimals: int) -> str:
         per: integer size of the unit that is shown.
         decimals: digits after the point, >= 0.
     """
+    # Digits of integers, never of a float: a sum that just misses a threshold must not be rounded to it.
     sign = "-" if value < 0 else ""
     whole, rest = divmod(abs(value), per)
     digits = f"{rest * 10**decimals // per:0{decimals}d}" if decimals else ""
@@ -37,7 +39,7 @@ def truncated(value: int, per: int, decimals: int) -> str:
 
 
 def rate_text(rate_mflop_s: int | None) -> str:
-    """Return a rate for people, in the largest unit that leaves at least one whole digit, truncated."""
+    """Return a rate as a text, in the largest unit that leaves at least one whole digit, truncated."""
     if rate_mflop_s is None:
         return "n/a"
     for unit in ("PFLOPS", "TFLOPS", "GFLOPS"):
@@ -62,7 +64,7 @@ def ratio_ppm(part: int, whole: int) -> int | None:
 
 
 def full_name(vendor: str, model: str) -> str:
-    """Return a device's vendor and model for people, the vendor once."""
+    """Return a device's vendor and model as a text, the vendor's name once."""
     return model if model.casefold().startswith(vendor.casefold()) else f"{vendor} {model}"
 
 
@@ -83,14 +85,15 @@ def utc_ns(text: str) -> int:
     Raises:
         ValueError: `text` is not exactly of the form 2026-03-01T08:00:00.000000Z.
     """
+    # Formatted again and compared: strptime takes fewer digits too, and two texts of one time would be two documents.
     moment = datetime.strptime(text, TIME_FORMAT).replace(tzinfo=timezone.utc)
     if moment.strftime(TIME_FORMAT).rjust(27, "0") != text:
         raise ValueError(f"time {text!r} is not of the form 2026-03-01T08:00:00.000000Z")
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
-def some(names: Iterable[str], shown: int = 3) -> str:
-    """Return a few of many names, and how many more there are."""
+def shortened_list(names: Iterable[str], shown: int = 3) -> str:
+    """Return the first of many names, with how many more there are: "a, b, c and 7 more"."""
     known = list(names)
     rest = len(known) - shown
     return ", ".join(known[:shown]) + (f" and {rest} more" if rest > 0 else "")

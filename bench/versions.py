@@ -25,7 +25,7 @@ NUMBER = re.compile(r"[0-9]+(?:[.][0-9A-Za-z]+)+(?:[-+_.][0-9A-Za-z.]+)*")
 
 
 class Toolkit(NamedTuple):
-    """Where a vendor's toolkit tells its version."""
+    """Where a vendor's toolkit states its version."""
 
     name: str
     variables: tuple[str, ...]  # that name its folder
@@ -56,35 +56,35 @@ def stack_versions(environ: Mapping[str, str] | None = None, root: Path = Path("
         environ: environment variables; None for this process's.
         root: the file system's root (tests).
     """
-    found = _installed(os.environ if environ is None else environ, root)
+    versions = _installed(os.environ if environ is None else environ, root)
     torch = sys.modules.get("torch")
     for attribute, name in BUILT_FOR.items():
         built_for = getattr(getattr(torch, "version", None), attribute, None)
         if isinstance(built_for, str) and built_for:
-            found[name] = built_for
+            versions[name] = built_for
     for name in PLUG_INS:
         if name in sys.modules:
             try:
-                found[name] = version(name)
+                versions[name] = version(name)
             except PackageNotFoundError:
-                found[name] = str(getattr(sys.modules[name], "__version__", ""))
+                versions[name] = str(getattr(sys.modules[name], "__version__", ""))
     if "torch_npu" in sys.modules:
-        with suppress(Exception):  # an older one does not tell
+        with suppress(Exception):  # an older one has no such function
             off = sys.modules["torch"].npu.is_jit_compile_false()
-            found["torch_npu.jit_compile"] = "off" if off else "on"
-    return {name: text for name, value in found.items() if (text := one_line(value, 100))}
+            versions["torch_npu.jit_compile"] = "off" if off else "on"
+    return {name: text for name, value in versions.items() if (text := one_line(value, 100))}
 
 
 def _installed(environ: Mapping[str, str], root: Path) -> dict[str, str]:
-    found = {}
+    versions = {}
     for toolkit in TOOLKITS:
         named = [Path(environ[name]) for name in toolkit.variables if environ.get(name)]
         for folder in [*named, *(root / path for path in toolkit.folders)]:
             texts = (_version_in(folder / file.format(arch=platform.machine())) for file in toolkit.files)
             if text := next(filter(None, texts), None):
-                found[toolkit.name] = text
+                versions[toolkit.name] = text
                 break
-    return found
+    return versions
 
 
 def _version_in(path: Path) -> str | None:

@@ -15,27 +15,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-import typer
 
 from bench.devices.reader import Taken
 from bench.errors import DeviceError, PetasealError, one_line
-from bench.show import is_terminal, model_text, print_json
-from bench.telemetry import Reading, Sample, Source, read
-from bench.units import utc_text
+from bench.show import is_terminal, model_text, print_json, say
+from bench.telemetry import Reading, ReadingSource, Sample, read
+from bench.units import SECOND_NS, utc_text
 
 if TYPE_CHECKING:
-    from bench.devices.base import Found
+    from bench.devices.base import LocalDevice
 
-SECOND_NS = 10**9
 UNKNOWN = "-"
 LEGEND = f"{UNKNOWN}: not exposed by the device's source, or not read yet; age: of the reading"
 HEADINGS = ("device", "model", "power W", "temp C", "clock MHz", "use %", "throttled by", "ECC", "processes", "age")
-REMARKS_SHOWN = 5
-WIDE = 110  # columns of a terminal, from which on the models have room beside the readings
-MESSAGE_BYTES = 65536
+REMARKS_SHOWN = 5  # the newest: the table must stay on one screen
+WIDE = 110  # columns of a terminal, from which on the models have room next to the readings
+MESSAGE_BYTES = 65536  # a reading takes some hundred
 
 
-class Row(NamedTuple):
+class WatchRow(NamedTuple):
     """One device at one moment.
 
     Args:
@@ -69,30 +67,30 @@ class Row(NamedTuple):
         return (self.device, self.model, *(UNKNOWN if value is None else str(value) for value in shown))
 
     def as_json(self) -> dict[str, Any]:
-        """Return the row for machines, with the names and units of `Reading`; null is what is not exposed."""
-        own = {"device": self.device, "model": self.model, "age_ns": self.age_ns, "fault": self.fault}
-        return own | self.reading._asdict()
+        """Return the row as a JSON value, with the names and units of `Reading`; null is what is not exposed."""
+        identity = {"device": self.device, "model": self.model, "age_ns": self.age_ns, "fault": self.fault}
+        return identity | self.reading._asdict()
 
 
-class DeviceWatch:
+class LatestReadings:
     """The newest reading of each device.
 
     Args:
-        found: the devices.
+        devices: that are watched.
         ends: of the sockets on which the node's reader sends its readings, by device.
         sources: of the devices that this process reads itself.
     """
 
     def __init__(
-        self, found: Sequence[Found], ends: Mapping[str, socket.socket], sources: Mapping[str, Source]
+        self, devices: Sequence[LocalDevice], ends: Mapping[str, socket.socket], sources: Mapping[str, ReadingSource]
     ) -> None:
-        self._models = {one.device.device: model_text(one.model) for one in found}
+        self._models = {one.device.device: model_text(one.model) for one in devices}
         self._ends = ends
         self._sources = sources
         self._newest: dict[str, Sample] = {}
         self._faults: dict[str, str] = {}
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[WatchRow]:
         """Return all devices as they are now."""
         for name, source in self._sources.items():
             try:
@@ -100,7 +98,7 @@ class DeviceWatch:
             except DeviceError as error:
                 self._faults[name] = one_line(str(error))
             else:
-                self._faults.pop(name, None)
+                self._faults.pop(name, None)  # it answers again: a fault is shown as long as it lasts
                 if reading is not None:
                     self._newest[name] = Sample(time.monotonic_ns(), reading)
         for name, end in self._ends.items():
@@ -110,7 +108,7 @@ class DeviceWatch:
         for name, model in self._models.items():
             sample = self._newest.get(name)
             reading, age_ns = (Reading(), None) if sample is None else (sample.reading, now_ns - sample.at_ns)
-            rows.append(Row(name, model, reading, age_ns, self._faults.get(name)))
+            rows.append(WatchRow(name, model, reading, age_ns, self._faults.get(name)))
         return rows
 
     def _receive(self, name: str, end: socket.socket) -> None:
@@ -134,7 +132,7 @@ class Screen:
     """Where the devices are shown: in place on a terminal, as lines elsewhere, as one JSON object a second.
 
     Args:
-        as_json: whether it is for machines.
+        as_json: whether JSON is printed.
     """
 
     def __init__(self, as_json: bool) -> None:
@@ -146,17 +144,17 @@ class Screen:
         if not self._as_json and is_terminal(sys.stdout):
             from rich.live import Live
 
-            self._live = Live(auto_refresh=False)
+            self._live = Live(auto_refresh=False)  # once a second is enough: a thread of its own would take CPU time
             self._live.start()
         elif not self._as_json:
-            typer.echo(LEGEND)
+            say(LEGEND)
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._live:
             self._live.stop()
 
-    def show(self, rows: Sequence[Row], remarks: Sequence[str], at: str) -> None:
+    def show(self, rows: Sequence[WatchRow], remarks: Sequence[str], at: str) -> None:
         """Show the devices at one moment.
 
         Args:
@@ -172,12 +170,12 @@ class Screen:
             self._live.update(self._table(rows, at, self._live.console.width >= WIDE), refresh=True)
             return
         for text in remarks:
-            typer.echo(text)
+            say(text)
         for row in rows:
             named = zip(HEADINGS[2:], row.cells()[2:], strict=True)
-            typer.echo(f"{at} {row.device} {row.model}: " + ", ".join(f"{name} {text}" for name, text in named))
+            say(f"{at} {row.device} {row.model}: " + ", ".join(f"{name} {text}" for name, text in named))
 
-    def _table(self, rows: Sequence[Row], at: str, with_model: bool) -> Any:
+    def _table(self, rows: Sequence[WatchRow], at: str, with_model: bool) -> Any:
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
@@ -192,17 +190,17 @@ class Screen:
         return Group(Text(at), table, Text(LEGEND), *map(Text, self._remarks))
 
 
-def _own_source(found: Found) -> Source | None:
+def _source_of(device: LocalDevice) -> ReadingSource | None:
     """Return where this process reads a device that the node's reader does not; None where it cannot be opened.
 
-    Opening a device makes it the only visible one: the next one must be found as this one was.
+    Opening a device makes it the only visible one, by the environment: that is put back for the next one.
     """
     from bench.clock import SystemClock
     from bench.devices import load_backend
 
     before = dict(os.environ)
     try:
-        return load_backend(found.device.device.partition(":")[0]).open(found, SystemClock()).source()
+        return load_backend(device.device.device.partition(":")[0]).open(device, SystemClock()).source()
     except PetasealError:
         return None
     finally:
@@ -210,36 +208,37 @@ def _own_source(found: Found) -> Source | None:
         os.environ.update(before)
 
 
-def watch_devices(found: Sequence[Found], as_json: bool) -> None:
+def watch_devices(devices: Sequence[LocalDevice], as_json: bool) -> None:
     """Show devices once a second until Ctrl-C.
 
     Args:
-        found: the devices.
+        devices: that are watched.
         as_json: whether one JSON object is printed each second, in place of a table.
     """
     from bench.engine.readings import NodeReadings
     from bench.output import undisturbed
 
-    readings = NodeReadings(found, SECOND_NS)
-    sources: dict[str, Source] = {}
+    readings = NodeReadings(devices, SECOND_NS)
+    sources: dict[str, ReadingSource] = {}
     ends: dict[str, socket.socket] = {}
-    for one in found:
+    for one in devices:
         name = one.device.device
         if (end := readings.worker_end(name)) is not None:
             ends[name] = end
-        elif one.model.source is not None and (source := _own_source(one)) is not None:
+        elif one.model.source is not None and (source := _source_of(one)) is not None:
             sources[name] = source
-    watch = DeviceWatch(found, ends, sources)
+    watch = LatestReadings(devices, ends, sources)
     try:
         readings.start()
         with Screen(as_json) as screen:
             due_s = time.monotonic()
             while True:
                 screen.show(watch.rows(), readings.remarks(), utc_text(time.time_ns()))
+                # A screen that was late is not made up for: two updates at once would show the same readings.
                 due_s = max(due_s + 1, time.monotonic())
                 time.sleep(max(0.0, due_s - time.monotonic()))
     except KeyboardInterrupt:
         pass
     finally:
-        with undisturbed():
+        with undisturbed():  # a second Ctrl-C would leave the reader running
             readings.stop()

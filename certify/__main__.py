@@ -23,6 +23,7 @@ DEPENDENCIES = ("cryptography", "jinja2", "msgspec", "numpy", "rich", "typer", "
 
 def foreign_package() -> str | None:
     """Return what stands in for one of petaseal's own packages, as a sentence, or None."""
+    # Common names: a user's own folder "bench" in the working directory comes first on the path.
     for name in ("kernels", "bench"):
         spec = find_spec(name)
         if spec is None or spec.origin is None:
@@ -38,9 +39,9 @@ def foreign_package() -> str | None:
 def foreign_dependency() -> str | None:
     """Return which package that petaseal needs $PYTHONPATH replaces by another, as a sentence, or None."""
     named = {Path(folder).resolve() for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder}
-    own = [folder for folder in sys.path if Path(folder).resolve() not in named]
+    installed_from = [folder for folder in sys.path if Path(folder).resolve() not in named]
     for name in DEPENDENCIES if named else ():
-        first, installed = find_spec(name), PathFinder.find_spec(name, own)
+        first, installed = find_spec(name), PathFinder.find_spec(name, installed_from)
         if first is not None and installed is not None and first.origin != installed.origin:
             return (
                 f"PYTHONPATH puts another package {name!r} ({first.origin}) before the one that petaseal was installed"

@@ -1,4 +1,4 @@
-"""One function over many shares of work, in as many processes as there are cores, which none of them outlives."""
+"""One function over many shares of work, in as many processes as there are cores; none outlives its parent."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def spread(work: Callable[[S], T], shares: Sequence[S], *, parallel: bool, where
         InputError: `worker-lost`, or what `work` raises.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # Processes and not threads: decoding and judging hold the interpreter's lock.
     if not parallel or cores < 2 or len(shares) < 2:
         yield from map(work, shares)
         return

@@ -1,4 +1,4 @@
-"""Make what is made in docs/: JSON Schemas of the documents from their types, and the page of reason codes.
+"""Make what is made: JSON Schemas of the documents from their types, the home of each reason code, and their page.
 
 `make docs` runs it; a test fails when the committed files are not what it makes.
 """
@@ -16,6 +16,11 @@ from certify.documents.kinds import DOCUMENTS, Statement, predicate_type_of
 from certify.policy.reasons import Effect, reasons
 
 DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent))  # where this runs as a script
+
+from tests.codes.homes import homes, homes_file  # noqa: E402
+
+PUBLISHED_AS = {"ReferenceMeasurement": "Companion"}  # type -> its name in the schemas, which stays
 EFFECTS = {
     "note": "The figure counts; the code stands beside it.",
     "hold": "The figure counts 0, unless the policy names the code in `accept`; such sums are kept apart.",
@@ -24,7 +29,21 @@ EFFECTS = {
     "refuse": "A document is not accepted: exit status 1.",
     "input": "The input or usage is wrong and nothing was done: exit status 2.",
     "verdict": "Why a condition of a policy has the verdict it has.",
+    "condition": "A kind of a policy's conditions: what is asked, and how it is judged.",
+    "line": "A line that a statement or a verification prints: what a figure rests on, or what nobody checked.",
 }
+
+
+def published(schema: Any) -> Any:
+    """Return a schema in which every type has the name that it was published under."""
+    if isinstance(schema, dict):
+        return {PUBLISHED_AS.get(key, key): published(value) for key, value in schema.items()}
+    if isinstance(schema, list):
+        return [published(value) for value in schema]
+    if isinstance(schema, str):
+        path, _, name = schema.rpartition("/")
+        return f"{path}/{PUBLISHED_AS[name]}" if path and name in PUBLISHED_AS else PUBLISHED_AS.get(schema, schema)
+    return schema
 
 
 def schemas() -> dict[str, str]:
@@ -32,6 +51,7 @@ def schemas() -> dict[str, str]:
     made = {}
     for name, kind in DOCUMENTS.items():
         schema: dict[str, Any] = msgspec.json.schema(Statement[predicate_type_of(name)])  # type: ignore[misc]
+        schema = published(schema)
         schema = {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "title": f"{name} ({kind.predicate_type})",
@@ -46,21 +66,35 @@ def reason_page() -> str:
     lines = [
         "# Reason codes",
         "",
-        "Made from `configs/reasons.yaml` by `make docs`. Every code has one effect: see `petaseal explain CODE`.",
+        "Made from `configs/reasons.yaml` by `make docs`. Every code has one effect. Its rule stands in the section",
+        "that is named, the function yields it, and the test tries to get past it: it fails where the check is gone.",
+        "`petaseal explain CODE` says all of this.",
     ]
+    home = homes()
     for effect in get_args(Effect):
-        lines += ["", f"## {effect}", "", EFFECTS[effect], "", "| code | from | meaning | 含义 |", "|---|---|---|---|"]
+        lines += ["", f"## {effect}", "", EFFECTS[effect], ""]
+        lines += ["| code | meaning | 含义 | rule | function | test |", "|---|---|---|---|---|---|"]
         lines += [
-            f"| `{code}` | {entry.rule} | {entry.en} | {entry.zh} |"
+            f"| `{code}` | {entry.en} | {entry.zh} | [{entry.rule}]({entry.rule}) | {_functions(home[code])}"
+            f" | `{home[code]['test']}` |"
             for code, entry in sorted(reasons().items())
             if entry.effect == effect
         ]
     return "\n".join(lines) + "\n"
 
 
+def _functions(home: dict[str, Any]) -> str:
+    """Return the functions that yield a code, each with a link to its file."""
+    if not home["functions"]:
+        return "none"  # of a code that is being added: tests/codes/test_homes.py names it
+    first, *others = home["functions"]
+    more = len(others) + home["further"]
+    return f"[{first['function']}](../{first['file']}){f' and {more} more' if more else ''}"
+
+
 def pages() -> dict[str, str]:
     """Return every generated file, by its name below docs/."""
-    return {**schemas(), "reasons.md": reason_page()}
+    return {**schemas(), "reasons.md": reason_page(), "../configs/homes.json": homes_file()}
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ KERNELS: dict[str, str] = {
     "gemm-torch": "kernels.gemm_torch:GemmTorch",
     "gemm-cupy": "kernels.gemm_cupy:GemmCupy",
 }
-COMPANIONS: dict[str, str] = {
+REFERENCES: dict[str, str] = {
     "issue-mma": "kernels.issue_rate:IssueMma",
     "issue-wgmma": "kernels.issue_rate:IssueWgmma",
     "issue-fma": "kernels.issue_rate:IssueFma",
@@ -35,7 +35,7 @@ COMPANIONS: dict[str, str] = {
 
 
 @dataclass(frozen=True)
-class Problem:
+class GemmProblem:
     """One product C (m x n) = A (m x k) B (k x n) by one kernel in one precision.
 
     Args:
@@ -60,6 +60,7 @@ class Problem:
             raise ValueError(f"precision {self.precision!r} is none of {', '.join(PRECISIONS)}")
         for name in ("m", "n", "k"):
             size = getattr(self, name)
+            # Not isinstance: True is an int.
             if type(size) is not int or not MIN_DIMENSION <= size <= MAX_DIMENSION:
                 raise ValueError(f"dimension {name} = {size!r} is not an integer in {MIN_DIMENSION}..{MAX_DIMENSION}")
 
@@ -81,14 +82,14 @@ class Residual(NamedTuple):
 
     @staticmethod
     def worst(one: Residual, other: Residual) -> Residual:
-        """Return the larger of each figure; None dominates."""
+        """Return the larger of each error; None dominates."""
         return Residual(*(None if a is None or b is None else max(a, b) for a, b in zip(one, other, strict=True)))
 
 
 class PreparedTrial(Protocol):
     """Operands of a trial on a device: launched and timed, never checked."""
 
-    problem: Problem
+    problem: GemmProblem
 
     def launch(self, first: int, count: int) -> None:
         """Enqueue launches first..first+count-1; launch i multiplies set i % operand_sets into that set's output."""
@@ -132,7 +133,7 @@ class Kernel(Protocol):
         """Return None if this kernel computes `precision` on `target`, else the reason in one clause.
 
         Raises:
-            Exception: that cannot be told, since a library is missing or broken, or the device fails.
+            Exception: that cannot be decided, since a library is missing or broken, or the device fails.
         """
 
     def switches(self) -> dict[str, str]:
@@ -143,7 +144,7 @@ class Kernel(Protocol):
 
     def prepare(
         self,
-        problem: Problem,
+        problem: GemmProblem,
         challenge: str,
         device: str,
         target: str,
@@ -164,7 +165,7 @@ class Kernel(Protocol):
             ValueError: this kernel does not support the problem on `target`.
         """
 
-    def prepare_trial(self, problem: Problem, target: str) -> PreparedTrial:
+    def prepare_trial(self, problem: GemmProblem, target: str) -> PreparedTrial:
         """Make two operand sets of standard normal numbers by the device's own generator: to try how fast a shape is.
 
         Raises:
@@ -173,7 +174,7 @@ class Kernel(Protocol):
 
 
 def kernel_names() -> list[str]:
-    """Return the names that `load_kernel` knows: our own, then those of third parties."""
+    """Return the names that `load_kernel` knows: the project's, then those of entry points."""
     return [*KERNELS, *sorted({e.name for e in entry_points(group=ENTRY_POINTS)} - set(KERNELS))]
 
 
@@ -183,6 +184,7 @@ def load_kernel(name: str) -> Kernel:
     Raises:
         ValueError: no such kernel.
     """
+    # Our own names first: no installed plug-in can take the place of the kernel whose figure counts.
     if name in KERNELS:
         module, _, attribute = KERNELS[name].partition(":")
         kernel: Kernel = getattr(importlib.import_module(module), attribute)()
@@ -194,8 +196,8 @@ def load_kernel(name: str) -> Kernel:
     raise ValueError(f"there is no kernel {name!r}; known are {', '.join(kernel_names())}")
 
 
-class PreparedCompanion(Protocol):
-    """A companion on a device, ready to be launched, checked and thrown away."""
+class PreparedReference(Protocol):
+    """A reference kernel on a device, ready to be launched, checked and thrown away."""
 
     launch_flop: int  # exact work of one launch, FLOP; 0 for a bandwidth
     launch_bytes: int  # bytes that one launch reads and writes in memory, exact; 0 for a ceiling
@@ -213,19 +215,19 @@ class PreparedCompanion(Protocol):
         """Free the memory; further use is an error."""
 
 
-class Companion(Protocol):
-    """What is measured beside the figure and never counts: the rate at which the silicon issues, or memory bandwidth.
+class ReferenceKernel(Protocol):
+    """A kernel of a reference measurement, which never counts: the rate of issue of the silicon, or memory bandwidth.
 
-    A second path to the product (role "path") is no companion of its own but any `Kernel`.
+    A cross-check (role "path"), a second way to the product, needs none of its own: any `Kernel` is one.
     """
 
     name: str
     role: Role
 
     def supports(self, precision: Precision, target: str) -> str | None:
-        """Return None if this companion measures in `precision` on `target`, else the reason in one clause."""
+        """Return None if this kernel measures in `precision` on `target`, else the reason in one clause."""
 
-    def prepare(self, precision: Precision, target: str, seed: int) -> PreparedCompanion:
+    def prepare(self, precision: Precision, target: str, seed: int) -> PreparedReference:
         """Put what is needed on `target`, drawn from `seed`.
 
         Raises:
@@ -233,14 +235,14 @@ class Companion(Protocol):
         """
 
 
-def load_companion(name: str) -> Companion:
-    """Return the companion called `name`; its module is imported now.
+def load_reference(name: str) -> ReferenceKernel:
+    """Return the reference kernel called `name`; its module is imported now.
 
     Raises:
-        ValueError: no such companion.
+        ValueError: no such kernel.
     """
-    if name not in COMPANIONS:
-        raise ValueError(f"there is no companion {name!r}; known are {', '.join(COMPANIONS)}")
-    module, _, attribute = COMPANIONS[name].partition(":")
-    companion: Companion = getattr(importlib.import_module(module), attribute)()
-    return companion
+    if name not in REFERENCES:
+        raise ValueError(f"there is no reference kernel {name!r}; known are {', '.join(REFERENCES)}")
+    module, _, attribute = REFERENCES[name].partition(":")
+    kernel: ReferenceKernel = getattr(importlib.import_module(module), attribute)()
+    return kernel

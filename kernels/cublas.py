@@ -54,15 +54,15 @@ def switches(library: Any, handle: int) -> dict[str, str]:
     functions = {name: getattr(library, symbol, None) for name, (symbol, _) in SWITCHES.items()}
     if not any(functions.values()):
         return dict.fromkeys(SWITCHES, "unreadable")  # cuBLAS is linked so that nothing of it can be called from here
-    found = {}
+    states = {}
     for name, (_, text) in SWITCHES.items():
         if (function := functions[name]) is None:
-            found[name] = "absent"
+            states[name] = "absent"
             continue
         value = ctypes.c_int(0)
         status = function(ctypes.c_void_p(handle), ctypes.byref(value))
-        found[name] = text(value.value) if status == 0 else "unreadable"
-    return found
+        states[name] = text(value.value) if status == 0 else "unreadable"
+    return states
 
 
 def torch_switches() -> dict[str, str]:
@@ -88,7 +88,7 @@ def torch_switches() -> dict[str, str]:
 
 
 def named(name: str, library: Any) -> dict[str, str]:
-    """Return {name: file and SHA-256 of the cuBLAS in which a library's GEMM is}; nothing where that cannot be told."""
+    """Return {name: file and SHA-256 of the cuBLAS in which a library's GEMM is}; nothing where that is not known."""
     function = getattr(library, "cublasGemmEx", None)
     info = _Info()
     try:

@@ -7,6 +7,7 @@ is compiled here and given to ``RawModule(path=...)``.
 from __future__ import annotations
 
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 SOURCES = Path(__file__).with_name("cuda")
-OWN_INSTRUCTIONS = frozenset({"90", "100"})  # compute capabilities whose own instructions need sm_90a, sm_100a
+ARCHITECTURE_SPECIFIC = frozenset({"90", "100"})  # compute capabilities whose own instructions need sm_90a, sm_100a
 
 
 class Nvrtc(Protocol):
@@ -29,7 +30,7 @@ class Nvrtc(Protocol):
 
 def architecture(capability: str) -> str:
     """Return what NVRTC calls a compute capability such as "80" or "90"."""
-    return f"sm_{capability}" + ("a" if capability in OWN_INSTRUCTIONS else "")
+    return f"sm_{capability}" + ("a" if capability in ARCHITECTURE_SPECIFIC else "")
 
 
 def compile_source(nvrtc: Nvrtc, source: str, name: str, capability: str, defines: Mapping[str, int]) -> bytes:
@@ -91,6 +92,7 @@ def load(file: str, function: str, capability: str, defines: Mapping[str, int]) 
     from cupy_backends.cuda.libs import nvrtc
 
     cubin = compile_source(nvrtc, (SOURCES / file).read_text(encoding="ascii"), file, capability, defines)
+    # Its path is read while it is made: the file need not outlive the call.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{file}.cubin"
         path.write_bytes(whole(cubin))
@@ -108,3 +110,45 @@ def whole(cubin: bytes) -> bytes:
 def identical(array: Any, expected: Any) -> bool:
     """Return whether a device array holds exactly the values of a host array; NaN is never right."""
     return bool(np.array_equal(array.get(), expected))
+
+
+class PreparedCuda(ABC):
+    """One of these kernels on a device, with what it is launched with (`kernels.base.PreparedReference`).
+
+    Args:
+        target: the device.
+    """
+
+    _kernel: Any
+    _blocks: int
+    _threads: int  # per block
+    _arguments: tuple[Any, ...]
+    _result: Any  # one of the arguments: what is verified
+
+    def __init__(self, target: str) -> None:
+        self._device = device(target)
+
+    def launch(self, count: int) -> None:
+        """Enqueue `count` launches, each of which begins anew."""
+        with self._device:
+            for _ in range(count):
+                self._kernel((self._blocks,), (self._threads,), self._arguments)
+
+    def synchronize(self) -> None:
+        """Wait until every launch has ended."""
+        self._device.synchronize()
+
+    def verify(self) -> bool:
+        """Return whether every element of the result is exact; poisons them, so that each check needs a launch."""
+        with self._device:
+            right = self._is_exact()
+            self._result.fill(float("nan"))
+        return right
+
+    @abstractmethod
+    def _is_exact(self) -> bool:
+        """Return whether the result is what it must be to the last bit."""
+
+    def close(self) -> None:
+        """Free the memory."""
+        del self._arguments, self._result, self._kernel

@@ -1,4 +1,4 @@
-"""Matrix products by cuBLAS through cupy: a path to the product that shares no code with torch's.
+"""Matrix products by cuBLAS through cupy: a way to the product that shares no code with torch's.
 
 The compute type is named in every call (R1). cupy is imported where it is used, never with this module.
 """
@@ -6,21 +6,19 @@ The compute type is named in every call (R1). cupy is imported where it is used,
 from __future__ import annotations
 
 from contextlib import suppress
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from kernels import cublas, cuda_module, verify
-from kernels.base import MIN_DIMENSION, Precision, Problem
-from kernels.gemm import PreparedGemm, Size, says_missing, trial_value
-from kernels.operands import DTYPE, Array, Operands, decode, random_normals
+from kernels import cublas, cuda_module
+from kernels.base import MIN_DIMENSION, Precision
+from kernels.gemm import GemmKernel, PreparedGemm, Size, project_by_products, says_missing, trial_value
+from kernels.operands import DTYPE, Array, decode, random_normals
 
 BF16_NAN = 0x7FC0
 BF16_CAPABILITY = 80  # least compute capability with bf16 products
-PROBED_ELEMENTS = 1 << 23  # elements of a matrix that are probed at a time: their products stay in a large cache
 
 
 class Types(NamedTuple):
@@ -60,77 +58,6 @@ class Arguments(NamedTuple):
 def arguments(m: int, n: int, k: int) -> Arguments:
     """Return how a column-major GEMM makes the row-major C (m x n) = A B: as C^T = B^T A^T, so that B comes first."""
     return Arguments(OP_N, OP_N, n, m, k, n, k, n)
-
-
-class GemmCupy:
-    """The kernel gemm-cupy: fp16, bf16, fp32 and fp64 on CUDA devices (`kernels.base.Kernel`)."""
-
-    name = "gemm-cupy"
-
-    def supports(self, precision: Precision, target: str) -> str | None:
-        """Return None where this kernel computes `precision` on `target`, else the reason; tries a small product.
-
-        Raises:
-            RuntimeError: cupy or CUDA is missing or broken, whatever the precision.
-        """
-        reason = cuda_module.unavailable(target)
-        if reason is not None:
-            if not target.startswith("cuda:"):
-                return reason
-            raise RuntimeError(reason)
-        device = cuda_module.device(target)
-        capability = device.compute_capability
-        if precision == "bf16" and int(capability) < BF16_CAPABILITY:
-            return f"compute capability {capability[:-1]}.{capability[-1]} has no bf16 products"
-        try:
-            exact = _trial(precision, device)
-        except RuntimeError as error:
-            if not says_missing(error):
-                raise
-            return cuda_module.first_line(error)
-        return None if exact else f"cuBLAS's {precision} product on {target} has another value"
-
-    def switches(self) -> dict[str, str]:
-        """Set the math mode of the current device's handle to exact and return what its switches read as."""
-        unreadable = dict.fromkeys(cublas.SWITCHES, "unreadable")
-        try:
-            import cupy
-            from cupy_backends.cuda.libs import cublas as binding
-
-            handle = int(cupy.cuda.Device().cublas_handle)
-        except Exception:  # there is no cuBLAS to ask; what computes says why
-            return unreadable
-        with suppress(Exception):
-            binding.setMathMode(handle, cublas.DISALLOW_REDUCED_PRECISION_REDUCTION)
-        library = cublas.load(Path(binding.__file__))  # symbols are looked up in the cuBLAS that it is linked against
-        found = unreadable if library is None else cublas.switches(library, handle)
-        with suppress(Exception):
-            found |= {"cublas.math_mode": cublas.math_mode(int(binding.getMathMode(handle)))}
-        return found if library is None else found | cublas.named("cupy.blas", library)
-
-    def prepare(
-        self,
-        problem: Problem,
-        challenge: str,
-        device: str,
-        target: str,
-        min_operand_bytes: int,
-        min_sets: int = 2,
-    ) -> CupyGemm:
-        """Generate the operand sets of a problem and copy them to `target` (`kernels.base.Kernel.prepare`)."""
-        return self._prepare(problem, target, Operands(problem, challenge, device), min_operand_bytes, min_sets)
-
-    def prepare_trial(self, problem: Problem, target: str) -> CupyGemm:
-        """Make two operand sets for a trial on `target` (`kernels.base.Kernel.prepare_trial`)."""
-        return self._prepare(problem, target, None, 0, 2)
-
-    def _prepare(
-        self, problem: Problem, target: str, operands: Operands | None, min_operand_bytes: int, min_sets: int
-    ) -> CupyGemm:
-        reason = self.supports(problem.precision, target)
-        if reason is not None:
-            raise ValueError(f"{self.name} does not compute {problem.precision} on {target}: {reason}")
-        return CupyGemm(problem, operands, target, min_operand_bytes, min_sets)
 
 
 def _trial(precision: Precision, device: Any) -> bool:
@@ -178,16 +105,14 @@ class _Gemm:
 class CupyGemm(PreparedGemm):
     """Operand sets in a device's memory (`kernels.base.Prepared`); bf16 lies there as uint16."""
 
-    def __init__(
-        self, problem: Problem, operands: Operands | None, target: str, min_operand_bytes: int, min_sets: int
-    ) -> None:
+    def _take(self, target: str) -> None:
         import cupy
 
+        problem = self.problem
         self.method = "native"
         self._cupy = cupy
         self._device = cuda_module.device(target)
         self._gemm = _Gemm(problem.precision, problem.m, problem.n, problem.k, self._device)
-        super().__init__(problem, operands, min_operand_bytes, min_sets)
 
     def _empty(self, size: Size) -> Any:
         with self._device:
@@ -232,34 +157,57 @@ class CupyGemm(PreparedGemm):
     def _on_host(self, matrix: Any) -> Array:
         return np.asarray(matrix.get())
 
-    def _project_output(self, set_index: int, sign: NDArray[np.int8]) -> Array:
-        edges = verify.block_edges(self.problem.precision, self.problem.n)
+    def _project(self, matrix: Any, vectors: Array, edges: tuple[int, ...]) -> Array:
         with self._device:
-            vectors = self._cupy.asarray(sign.astype(self._sum_type))
-            return np.asarray(self._project(self._sets[set_index][2], vectors, edges).get())
+            there = self._cupy.asarray(vectors.astype(self._sum_type, copy=False))
+            out = self._cupy.empty((len(matrix), len(edges) - 1, len(vectors)), self._sum_type)
+            decoded = partial(decode, precision=self.problem.precision, dtype=self._sum_type)
+            return np.asarray(project_by_products(matrix, there, edges, out, decoded).get())
 
-    def _reference(self, set_index: int, sign: NDArray[np.int8]) -> Array:
-        a, b, _ = self._sets[set_index]
-        edges = verify.block_edges(self.problem.precision, self.problem.n)
-        with self._device:
-            partial = self._project(b, self._cupy.asarray(sign.astype(self._sum_type)), edges)
-            vectors = self._cupy.ascontiguousarray(partial.reshape(len(partial), -1).T)
-            truth = self._project(a, vectors, (0, self.problem.k))
-            return np.asarray(truth.get()).reshape(len(a), *partial.shape[1:])
 
-    def _project(self, matrix: Any, vectors: Any, edges: tuple[int, ...]) -> Any:
-        """Return the dot products of rows with vectors, block by block (`verify.project`), where the matrix lies."""
-        (rows, length), blocks = matrix.shape, len(edges) - 1
-        out = self._cupy.empty((rows, blocks, len(vectors)), self._sum_type)
-        step = max(1, PROBED_ELEMENTS // length)
-        for first in range(0, rows, step):
-            part = decode(matrix[first : first + step], self.problem.precision, self._sum_type)
-            for index, vector in enumerate(vectors):
-                product = part * vector
-                if length % blocks == 0:  # all are of one width
-                    sums = product.reshape(-1, blocks, length // blocks).sum(axis=2)
-                    out[first : first + step, :, index] = sums
-                    continue
-                for block, (low, high) in enumerate(pairwise(edges)):
-                    out[first : first + step, block, index] = product[:, low:high].sum(axis=1)
-        return out
+class GemmCupy(GemmKernel):
+    """The kernel gemm-cupy: fp16, bf16, fp32 and fp64 on CUDA devices (`kernels.base.Kernel`)."""
+
+    name = "gemm-cupy"
+    sets = CupyGemm
+
+    def supports(self, precision: Precision, target: str) -> str | None:
+        """Return None where this kernel computes `precision` on `target`, else the reason; tries a small product.
+
+        Raises:
+            RuntimeError: cupy or CUDA is missing or broken, whatever the precision.
+        """
+        reason = cuda_module.unavailable(target)
+        if reason is not None:
+            if not target.startswith("cuda:"):
+                return reason
+            raise RuntimeError(reason)
+        device = cuda_module.device(target)
+        capability = device.compute_capability
+        if precision == "bf16" and int(capability) < BF16_CAPABILITY:
+            return f"compute capability {capability[:-1]}.{capability[-1]} has no bf16 products"
+        try:
+            exact = _trial(precision, device)
+        except RuntimeError as error:
+            if not says_missing(error):
+                raise
+            return cuda_module.first_line(error)
+        return None if exact else f"cuBLAS's {precision} product on {target} has another value"
+
+    def switches(self) -> dict[str, str]:
+        """Set the math mode of the current device's handle to exact and return what its switches read as."""
+        unreadable = dict.fromkeys(cublas.SWITCHES, "unreadable")
+        try:
+            import cupy
+            from cupy_backends.cuda.libs import cublas as binding
+
+            handle = int(cupy.cuda.Device().cublas_handle)
+        except Exception:  # there is no cuBLAS to ask; what computes says why
+            return unreadable
+        with suppress(Exception):
+            binding.setMathMode(handle, cublas.DISALLOW_REDUCED_PRECISION_REDUCTION)
+        library = cublas.load(Path(binding.__file__))  # symbols are looked up in the cuBLAS that it is linked against
+        states = unreadable if library is None else cublas.switches(library, handle)
+        with suppress(Exception):
+            states |= {"cublas.math_mode": cublas.math_mode(int(binding.getMathMode(handle)))}
+        return states if library is None else states | cublas.named("cupy.blas", library)

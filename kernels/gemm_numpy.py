@@ -4,60 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.base import Precision, Problem
-from kernels.gemm import PreparedGemm, Size, sizes_of
-from kernels.operands import DTYPE, Array, Operands, random_normals
-
-
-class GemmNumpy:
-    """The kernel gemm-numpy: fp32 and fp64 natively, fp16 by up-casting (`kernels.base.Kernel`)."""
-
-    name = "gemm-numpy"
-
-    def supports(self, precision: Precision, target: str) -> str | None:
-        """Return None where this kernel computes `precision` on `target`, else the reason."""
-        if target != "cpu":
-            return f"numpy computes on the CPU only, not on {target}"
-        return "numpy has no bf16" if precision == "bf16" else None
-
-    def switches(self) -> dict[str, str]:
-        """Return which BLAS numpy calls: it has no switches, and its environment is the caller's to judge."""
-        blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-        return {"numpy.blas": f"{blas.get('name', 'unknown')} {blas.get('version', 'unknown')}"}
-
-    def prepare(
-        self,
-        problem: Problem,
-        challenge: str,
-        device: str,
-        target: str,
-        min_operand_bytes: int,
-        min_sets: int = 2,
-    ) -> NumpyGemm:
-        """Generate the operand sets of a problem (`kernels.base.Kernel.prepare`)."""
-        return self._prepare(problem, target, Operands(problem, challenge, device), min_operand_bytes, min_sets)
-
-    def prepare_trial(self, problem: Problem, target: str) -> NumpyGemm:
-        """Make two operand sets for a trial (`kernels.base.Kernel.prepare_trial`)."""
-        return self._prepare(problem, target, None, 0, 2)
-
-    def _prepare(
-        self, problem: Problem, target: str, operands: Operands | None, min_operand_bytes: int, min_sets: int
-    ) -> NumpyGemm:
-        reason = self.supports(problem.precision, target)
-        if reason is not None:
-            raise ValueError(f"{self.name} does not compute {problem.precision} on {target}: {reason}")
-        return NumpyGemm(problem, operands, min_operand_bytes, min_sets)
+from kernels.base import Precision
+from kernels.gemm import GemmKernel, PreparedGemm, Size, sizes_of
+from kernels.operands import DTYPE, Array, random_normals
 
 
 class NumpyGemm(PreparedGemm):
     """Operand sets in main memory (`kernels.base.Prepared`)."""
 
-    def __init__(self, problem: Problem, operands: Operands | None, min_operand_bytes: int, min_sets: int) -> None:
-        self.method = "upcast" if problem.precision == "fp16" else "native"
-        sizes = sizes_of(problem) if self.method == "upcast" else ()
+    def _take(self, target: str) -> None:
+        self.method = "upcast" if self.problem.precision == "fp16" else "native"
+        sizes = sizes_of(self.problem) if self.method == "upcast" else ()
         self._wide = [np.empty(size, np.float32) for size in sizes]
-        super().__init__(problem, operands, min_operand_bytes, min_sets)
 
     def _empty(self, size: Size) -> Array:
         return np.empty(size, DTYPE[self.problem.precision])
@@ -72,9 +30,10 @@ class NumpyGemm(PreparedGemm):
         """Multiply; when this returns, it is done."""
         for i in range(first, first + count):
             a, b, out = self._sets[i % self.operand_sets]
-            if not self._wide:
+            if not self._wide:  # fp32 and fp64 have BLAS routines of their own
                 np.matmul(a, b, out=out)
                 continue
+            # In every launch, into the same buffers: operands that were widened once would be FP32 operands (R1).
             wide_a, wide_b, wide_out = self._wide
             np.copyto(wide_a, a)
             np.copyto(wide_b, b)
@@ -82,7 +41,7 @@ class NumpyGemm(PreparedGemm):
             np.copyto(out, wide_out, casting="same_kind")
 
     def synchronize(self) -> None:
-        """Nothing to wait for."""
+        """Return at once: launches on the CPU are done when they return."""
 
     def poison(self, set_index: int) -> None:
         """Fill the output of one set with NaN."""
@@ -96,3 +55,21 @@ class NumpyGemm(PreparedGemm):
 
     def _on_host(self, matrix: Array) -> Array:
         return matrix
+
+
+class GemmNumpy(GemmKernel):
+    """The kernel gemm-numpy: fp32 and fp64 natively, fp16 by up-casting (`kernels.base.Kernel`)."""
+
+    name = "gemm-numpy"
+    sets = NumpyGemm
+
+    def supports(self, precision: Precision, target: str) -> str | None:
+        """Return None where this kernel computes `precision` on `target`, else the reason."""
+        if target != "cpu":
+            return f"numpy computes on the CPU only, not on {target}"
+        return "numpy has no bf16" if precision == "bf16" else None
+
+    def switches(self) -> dict[str, str]:
+        """Return which BLAS numpy calls: it has no switches, and its environment is the caller's to judge."""
+        blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+        return {"numpy.blas": f"{blas.get('name', 'unknown')} {blas.get('version', 'unknown')}"}

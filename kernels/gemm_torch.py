@@ -3,88 +3,18 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from kernels import cublas, torch_switches, verify
-from kernels.base import MIN_DIMENSION, Precision, Problem
+from kernels import cublas, torch_switches
+from kernels.base import MIN_DIMENSION, Precision
 from kernels.cuda_module import first_line
-from kernels.gemm import PreparedGemm, Size, says_missing, trial_value
-from kernels.operands import Array, Operands, random_normals
+from kernels.gemm import GemmKernel, PreparedGemm, Size, project_by_products, says_missing, trial_value
+from kernels.operands import Array, random_normals
 
-PROBED_ELEMENTS = 1 << 23  # elements of a matrix that are probed at a time: their products stay in a large cache
-FAULTS = frozenset(
-    {"OutOfMemoryError", "MemoryError", "AcceleratorError"}
-)  # they tell nothing of what a device can compute
-
-
-class GemmTorch:
-    """The kernel gemm-torch: fp16, bf16, fp32 and fp64 on any torch device (`kernels.base.Kernel`)."""
-
-    name = "gemm-torch"
-
-    def supports(self, precision: Precision, target: str) -> str | None:
-        """Return None where this kernel computes `precision` on `target`, else the reason; tries a sum and a product.
-
-        Raises:
-            ImportError: torch is not installed.
-            Exception: the stack is broken, whatever the precision; it raises what it likes.
-        """
-        try:
-            import torch
-        except ImportError:
-            raise ImportError("torch is not installed (pip install 'petaseal[torch]')") from None
-        _add("fp32", target)  # every stack has this sum: one that fails here lacks no precision, it is broken
-        try:
-            one = _add(precision, target)
-        except Exception as error:
-            if _is_fault(error):
-                raise
-            _add("fp32", target)  # again: the device may have failed since
-            return first_line(error)
-        value = trial_value(precision)
-        try:
-            product = torch.full_like(one, float("nan"))  # memory may still hold the same product of before
-            torch.mm(one * value, one, out=product)
-            exact = product.dtype == _dtype(precision) and bool((product == MIN_DIMENSION * value).all().item())
-        except Exception as error:
-            if _is_fault(error) or not says_missing(error):
-                raise
-            return first_line(error)
-        return None if exact else f"torch's {precision} product on {target} has another type or value"
-
-    def switches(self) -> dict[str, str]:
-        """Set every reduced-precision switch off and return what each reads as afterwards."""
-        return torch_switches.set_off() | cublas.torch_switches()
-
-    def prepare(
-        self,
-        problem: Problem,
-        challenge: str,
-        device: str,
-        target: str,
-        min_operand_bytes: int,
-        min_sets: int = 2,
-    ) -> TorchGemm:
-        """Generate the operand sets of a problem and copy them to `target` (`kernels.base.Kernel.prepare`)."""
-        return self._prepare(problem, target, Operands(problem, challenge, device), min_operand_bytes, min_sets)
-
-    def prepare_trial(self, problem: Problem, target: str) -> TorchGemm:
-        """Make two operand sets for a trial on `target` (`kernels.base.Kernel.prepare_trial`)."""
-        return self._prepare(problem, target, None, 0, 2)
-
-    def _prepare(
-        self, problem: Problem, target: str, operands: Operands | None, min_operand_bytes: int, min_sets: int
-    ) -> TorchGemm:
-        reason = self.supports(problem.precision, target)
-        if reason is not None:
-            raise ValueError(f"{self.name} does not compute {problem.precision} on {target}: {reason}")
-        self.switches()
-        compile_nothing()
-        return TorchGemm(problem, operands, target, min_operand_bytes, min_sets)
+# They say nothing of what a device can compute.
+FAULTS = frozenset({"OutOfMemoryError", "MemoryError", "AcceleratorError"})
 
 
 def compile_nothing() -> None:
@@ -113,7 +43,7 @@ def _add(precision: Precision, target: str) -> Any:
 
 
 def _is_fault(error: BaseException) -> bool:
-    """Return whether an error tells nothing of what a device can compute."""
+    """Return whether an error says nothing of what a device can compute."""
     return type(error).__name__ in FAULTS or "out of memory" in str(error).lower()
 
 
@@ -134,20 +64,19 @@ def _function(target: Any, name: str) -> Any:
 class TorchGemm(PreparedGemm):
     """Operand sets in a device's memory (`kernels.base.Prepared`)."""
 
-    def __init__(
-        self, problem: Problem, operands: Operands | None, target: str, min_operand_bytes: int, min_sets: int
-    ) -> None:
+    def _take(self, target: str) -> None:
         import torch
 
+        torch_switches.set_off()
+        compile_nothing()
+        precision = self.problem.precision
         self._torch = torch
         self._target = torch.device(target)
-        self._dtype = _dtype(problem.precision)
-        self._sum_dtype = torch.float64 if problem.precision == "fp64" else torch.float32
-        # What a CPU does with 16 bits depends on its instructions, which torch does not tell: never claimed as native.
-        upcast = self._target.type == "cpu" and problem.precision in ("fp16", "bf16")
+        self._dtype = _dtype(precision)
+        # What a CPU does with 16 bits depends on its instructions, which torch does not report: never called native.
+        upcast = self._target.type == "cpu" and precision in ("fp16", "bf16")
         self.method = "upcast" if upcast else "native"
         self._probe_in_numpy = self._target.type == "cpu"  # the same memory, without a pass for every vector
-        super().__init__(problem, operands, min_operand_bytes, min_sets)
 
     def _empty(self, size: Size) -> Any:
         return self._torch.empty(size, dtype=self._dtype, device=self._target)
@@ -194,37 +123,53 @@ class TorchGemm(PreparedGemm):
             return np.asarray(matrix.view(self._torch.int16).numpy()).view(np.uint16)
         return np.asarray(matrix.numpy())
 
-    def _project_output(self, set_index: int, sign: NDArray[np.int8]) -> Array:
+    def _project(self, matrix: Any, vectors: Array, edges: tuple[int, ...]) -> Array:
         if self._probe_in_numpy:
-            return super()._project_output(set_index, sign)
-        edges = verify.block_edges(self.problem.precision, self.problem.n)
-        return np.asarray(self._project(self._sets[set_index][2], self._signs(sign), edges).cpu().numpy())
+            return super()._project(matrix, vectors, edges)
+        sum_dtype = _dtype("fp64" if self.problem.precision == "fp64" else "fp32")
+        there = self._torch.from_numpy(vectors).to(self._target)
+        if vectors.dtype == np.int8:
+            there = there.to(self._dtype)  # +-1 times any value is exact
+        out = self._torch.empty((len(matrix), len(edges) - 1, len(vectors)), dtype=sum_dtype, device=self._target)
+        return np.asarray(project_by_products(matrix, there, edges, out, lambda part: part).cpu().numpy())
 
-    def _reference(self, set_index: int, sign: NDArray[np.int8]) -> Array:
-        if self._probe_in_numpy:
-            return super()._reference(set_index, sign)
-        a, b, _ = self._sets[set_index]
-        partial = self._project(b, self._signs(sign), verify.block_edges(self.problem.precision, self.problem.n))
-        vectors = partial.reshape(len(partial), -1).T.contiguous()
-        truth = self._project(a, vectors, (0, self.problem.k)).reshape(len(a), *partial.shape[1:])
-        return np.asarray(truth.cpu().numpy())
 
-    def _signs(self, sign: NDArray[np.int8]) -> Any:
-        return self._torch.from_numpy(sign).to(self._target).to(self._dtype)  # +-1 times any value is exact
+class GemmTorch(GemmKernel):
+    """The kernel gemm-torch: fp16, bf16, fp32 and fp64 on any torch device (`kernels.base.Kernel`)."""
 
-    def _project(self, matrix: Any, vectors: Any, edges: tuple[int, ...]) -> Any:
-        """Return the dot products of rows with vectors, block by block (`verify.project`), where the matrix lies."""
-        (rows, length), blocks = matrix.shape, len(edges) - 1
-        out = self._torch.empty((rows, blocks, len(vectors)), dtype=self._sum_dtype, device=self._target)
-        step = max(1, PROBED_ELEMENTS // length)
-        for first in range(0, rows, step):
-            part = matrix[first : first + step]
-            for index, vector in enumerate(vectors):
-                product = part * vector
-                if length % blocks == 0:  # all are of one width
-                    sums = product.reshape(-1, blocks, length // blocks).sum(2, dtype=self._sum_dtype)
-                    out[first : first + step, :, index] = sums
-                    continue
-                for block, (low, high) in enumerate(pairwise(edges)):
-                    out[first : first + step, block, index] = product[:, low:high].sum(1, dtype=self._sum_dtype)
-        return out
+    name = "gemm-torch"
+    sets = TorchGemm
+
+    def supports(self, precision: Precision, target: str) -> str | None:
+        """Return None where this kernel computes `precision` on `target`, else the reason; tries a sum and a product.
+
+        Raises:
+            ImportError: torch is not installed.
+            Exception: the stack is broken, whatever the precision; it raises what it likes.
+        """
+        try:
+            import torch
+        except ImportError:
+            raise ImportError("torch is not installed (pip install 'petaseal[torch]')") from None
+        _add("fp32", target)  # every stack has this sum: one that fails here lacks no precision, it is broken
+        try:
+            one = _add(precision, target)
+        except Exception as error:
+            if _is_fault(error):
+                raise
+            _add("fp32", target)  # again: the device may have failed since
+            return first_line(error)
+        value = trial_value(precision)
+        try:
+            product = torch.full_like(one, float("nan"))  # memory may still hold the same product of before
+            torch.mm(one * value, one, out=product)
+            exact = product.dtype == _dtype(precision) and bool((product == MIN_DIMENSION * value).all().item())
+        except Exception as error:
+            if _is_fault(error) or not says_missing(error):
+                raise
+            return first_line(error)
+        return None if exact else f"torch's {precision} product on {target} has another type or value"
+
+    def switches(self) -> dict[str, str]:
+        """Set every reduced-precision switch off and return what each reads as afterwards."""
+        return torch_switches.set_off() | cublas.torch_switches()

@@ -1,4 +1,4 @@
-"""How fast the silicon issues: register-only loops whose every sum is known exactly (companions of role "ceiling").
+"""How fast the silicon issues: register-only loops whose sums are all known exactly (references of role "ceiling").
 
 A rate is believed only with its sums: each thread multiplies small integers that were drawn from the seed, adds the
 products so often that the sums still fit, and writes every sum out. What they must be follows from the layouts of the
@@ -39,7 +39,7 @@ class Instruction(NamedTuple):
 
     @property
     def flop(self) -> int:
-        """Work of one instruction, FLOP."""
+        """The work of one instruction, FLOP."""
         return 2 * self.m * self.n * self.k
 
 
@@ -84,16 +84,16 @@ class Loop(NamedTuple):
 
     @property
     def times(self) -> int:
-        """How often each product is added."""
+        """The number of times that each product is accumulated."""
         return self.unroll * self.rounds
 
     @property
     def defines(self) -> dict[str, int]:
-        """What the source is compiled with."""
+        """The macros that the source is compiled with."""
         return {"THREADS": self.threads, "ACCUMULATORS": self.accumulators, "UNROLL": self.unroll}
 
     def flop(self, blocks: int) -> int:
-        """Work of one launch, FLOP, exact."""
+        """Return the exact work of one launch over `blocks` blocks, FLOP."""
         instruction = INSTRUCTIONS[self.instruction]
         return blocks * (self.threads // instruction.threads) * self.accumulators * self.times * instruction.flop
 
@@ -128,7 +128,7 @@ def draw(loop: Loop, threads: int, seed: int) -> Values:
     if instruction.b_values:
         return Values(a, integers(loop.accumulators, threads, instruction.b_values))
     # One symmetric core matrix for all of B: no result then depends on which of the descriptor's strides is which, nor
-    # on whether B is read by rows or by columns, which nobody has confirmed on hardware yet.
+    # on whether B is read by rows or by columns, which is not confirmed on hardware yet.
     half = np.triu(integers(CORE, CORE))
     return Values(a, half + np.triu(half, 1).T)
 
@@ -170,55 +170,35 @@ def in_registers(values: NDArray[np.int64], precision: Precision) -> Array:
     return np.ascontiguousarray(np.swapaxes(registers, -1, -2))
 
 
-class PreparedIssue:
-    """One loop on one device (`kernels.base.PreparedCompanion`)."""
+class PreparedIssue(cuda_module.PreparedCuda):
+    """One loop on one device (`kernels.base.PreparedReference`)."""
 
     launch_bytes = 0
 
     def __init__(self, loop: Loop, target: str, seed: int) -> None:
         import cupy
 
-        self._device = cuda_module.device(target)
+        super().__init__(target)
+        self._threads = loop.threads
         with self._device:
             self._blocks = int(self._device.attributes["MultiProcessorCount"])
             self._kernel = cuda_module.load(loop.file, loop.function, self._device.compute_capability, loop.defines)
             instruction, threads = INSTRUCTIONS[loop.instruction], self._blocks * loop.threads
             values = draw(loop, threads, seed)
             b = values.b if instruction.b_values else values.b.reshape(1, -1)  # a core matrix is copied as it is
-            self._operands = [cupy.asarray(in_registers(part, loop.precision)) for part in (values.a, b)]
+            operands = [cupy.asarray(in_registers(part, loop.precision)) for part in (values.a, b)]
             shape = (loop.accumulators, instruction.d_values, threads)
-            self._sums = cupy.full(shape, float("nan"), np.float64 if loop.precision == "fp64" else np.float32)
-        self._expected = np.swapaxes(expected(instruction, values, loop.times), -1, -2).astype(self._sums.dtype)
-        self._loop = loop
+            self._result = cupy.full(shape, float("nan"), np.float64 if loop.precision == "fp64" else np.float32)
+        self._expected = np.swapaxes(expected(instruction, values, loop.times), -1, -2).astype(self._result.dtype)
+        self._arguments = (*operands, self._result, np.int32(loop.rounds))
         self.launch_flop = loop.flop(self._blocks)
 
-    def launch(self, count: int) -> None:
-        """Enqueue `count` launches, each of which begins its sums anew."""
-        with self._device:
-            for _ in range(count):
-                self._kernel(
-                    (self._blocks,), (self._loop.threads,), (*self._operands, self._sums, np.int32(self._loop.rounds))
-                )
-
-    def synchronize(self) -> None:
-        """Wait until every launch has ended."""
-        self._device.synchronize()
-
-    def verify(self) -> bool:
-        """Return whether every sum of every thread is exact; poisons them, so that each check needs a launch."""
-        with self._device:
-            right = cuda_module.identical(self._sums, self._expected)
-            self._sums.fill(float("nan"))
-        return right
-
-    def close(self) -> None:
-        """Free the memory."""
-        self._operands.clear()
-        del self._sums, self._kernel
+    def _is_exact(self) -> bool:
+        return cuda_module.identical(self._result, self._expected)
 
 
 class _Issue:
-    """What the three companions have in common (`kernels.base.Companion`)."""
+    """What the three reference kernels of this file have in common (`kernels.base.ReferenceKernel`)."""
 
     name: str
     role: Role = "ceiling"
@@ -257,7 +237,7 @@ class _Issue:
 
 
 class IssueMma(_Issue):
-    """The companion issue-mma: tensor cores through mma.sync, fp16 with FP32 accumulation and fp64."""
+    """The reference kernel issue-mma: tensor cores through mma.sync, fp16 with FP32 accumulation and fp64."""
 
     name = "issue-mma"
 
@@ -278,7 +258,7 @@ class IssueMma(_Issue):
 
 
 class IssueWgmma(_Issue):
-    """The companion issue-wgmma: Hopper's tensor cores through wgmma, fp16 with FP32 accumulation."""
+    """The reference kernel issue-wgmma: Hopper's tensor cores through wgmma, fp16 with FP32 accumulation."""
 
     name = "issue-wgmma"
 
@@ -290,7 +270,7 @@ class IssueWgmma(_Issue):
 
 
 class IssueFma(_Issue):
-    """The companion issue-fma: the vector units' fused multiply-add, fp64 and fp32."""
+    """The reference kernel issue-fma: the vector units' fused multiply-add, fp64 and fp32."""
 
     name = "issue-fma"
 

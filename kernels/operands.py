@@ -1,4 +1,4 @@
-"""Operands that anybody can make again from a challenge (R2): Philox, a table of quantiles, plain IEEE steps.
+"""Operands that an auditor can make again from a challenge (R2): Philox, a table of quantiles, plain IEEE steps.
 
 What may not enter: anything whose bits depend on the host (its libm, its byte order, its number of cores).
 
@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from kernels.base import Precision, Problem
+from kernels.base import GemmProblem, Precision
 
 Array = NDArray[Any]
 
@@ -165,7 +165,7 @@ def _matrix(key: bytes, precision: Precision, first: int, size: tuple[int, int])
 
 
 def random_normals(precision: Precision, size: tuple[int, int]) -> Array:
-    """Return a matrix of standard normals that nobody needs to make again: for trials, without digests or norms."""
+    """Return a matrix of standard normals for a trial: from no challenge, without digests or norms."""
     return _matrix(os.urandom(16), precision, 0, size)
 
 
@@ -196,7 +196,7 @@ class Operands:
         device: text that names the device.
     """
 
-    problem: Problem
+    problem: GemmProblem
     challenge: str
     device: str
 

@@ -13,7 +13,7 @@ from functools import reduce
 from typing import Any
 
 ABSENT = "absent"  # this torch does not have what is switched
-UNREADABLE = "unreadable"  # it is there, and torch or the vendor's module refuses to tell
+UNREADABLE = "unreadable"  # it is there, and torch or the vendor's module refuses to say
 MATMUL_PRECISION = "torch.float32_matmul_precision"
 CUBE_MATH_TYPE = "torch.npu.matmul.cube_math_type"
 # In the order in which they are set: the newer generation, what speaks of all libraries, then the flags of each.
@@ -61,10 +61,10 @@ def set_off() -> dict[str, str]:
         for path in FLAGS:
             _set(torch, path, False)
         # Only then, since what sets one may change another.
-        found = {_name(path): _read(torch, path) for path in (*NEWER, *FLAGS)}
-        found[MATMUL_PRECISION] = _matmul_precision(torch)
-        found[CUBE_MATH_TYPE] = _cube_math_type(torch)
-    return {name: found[name] for name in names()}
+        states = {_name(path): _read(torch, path) for path in (*NEWER, *FLAGS)}
+        states[MATMUL_PRECISION] = _matmul_precision(torch)
+        states[CUBE_MATH_TYPE] = _cube_math_type(torch)
+    return {name: states[name] for name in names()}
 
 
 def _name(path: str) -> str:
@@ -117,7 +117,7 @@ def _cube_math_type(torch: Any) -> str:
     with suppress(Exception):
         torch.npu.matmul.cube_math_type = keep
     try:
-        found = torch.npu.matmul.cube_math_type
+        reads_as = torch.npu.matmul.cube_math_type
     except Exception:
         return UNREADABLE
-    return "off" if found == keep else f"default-{found}".lower()
+    return "off" if reads_as == keep else f"default-{reads_as}".lower()

@@ -1,4 +1,4 @@
-"""Memory bandwidth as STREAM's triad measures it: a = b + s c in double precision (companion of role "bandwidth")."""
+"""Memory bandwidth as STREAM's triad measures it: a = b + s c in double precision (reference of role "bandwidth")."""
 
 from __future__ import annotations
 
@@ -27,51 +27,39 @@ def repeats(free_bytes: int, cache_bytes: int) -> int | None:
     return fitting if fitting and fitting * 8 * PERIOD >= CACHES * cache_bytes else None
 
 
-class PreparedTriad:
-    """Three arrays in a device's memory (`kernels.base.PreparedCompanion`)."""
+class PreparedTriad(cuda_module.PreparedCuda):
+    """Three arrays in a device's memory (`kernels.base.PreparedReference`)."""
 
     launch_flop = 0
+    _threads = THREADS
 
     def __init__(self, target: str, times: int, seed: int) -> None:
         import cupy
 
         generator = np.random.default_rng(seed)
         b, c = (generator.integers(-(2**31), 2**31, PERIOD).astype(np.float64) for _ in range(2))
-        self._device = cuda_module.device(target)
+        super().__init__(target)
         with self._device:
             self._kernel = cuda_module.load(FILE, FUNCTION, self._device.compute_capability, {"THREADS": THREADS})
-            self._a = cupy.full(times * PERIOD, float("nan"))
-            self._operands = [cupy.tile(cupy.asarray(part), times) for part in (b, c)]
+            self._result = cupy.full(times * PERIOD, float("nan"))
+            operands = [cupy.tile(cupy.asarray(part), times) for part in (b, c)]
             self._expected = cupy.asarray(b + SCALE * c)  # integers below 2^34: exact, fused or not
+        pairs = times * PERIOD // 2
+        self._blocks = -(-pairs // THREADS)
+        self._arguments = (self._result, *operands, np.float64(SCALE), np.int64(pairs))
         self.launch_bytes = 3 * 8 * times * PERIOD
 
-    def launch(self, count: int) -> None:
-        """Enqueue `count` launches."""
-        pairs = self._a.size // 2
-        with self._device:
-            for _ in range(count):
-                arguments = (self._a, *self._operands, np.float64(SCALE), np.int64(pairs))
-                self._kernel((-(-pairs // THREADS),), (THREADS,), arguments)
-
-    def synchronize(self) -> None:
-        """Wait until every launch has ended."""
-        self._device.synchronize()
-
-    def verify(self) -> bool:
-        """Return whether every element is exact; poisons them, so that each check needs a launch."""
-        with self._device:
-            right = bool((self._a.reshape(-1, PERIOD) == self._expected).all())
-            self._a.fill(float("nan"))
-        return right
+    def _is_exact(self) -> bool:
+        return bool((self._result.reshape(-1, PERIOD) == self._expected).all())
 
     def close(self) -> None:
         """Free the memory."""
-        self._operands.clear()
-        del self._a, self._expected, self._kernel
+        super().close()
+        del self._expected
 
 
 class Triad:
-    """The companion triad (`kernels.base.Companion`)."""
+    """The reference kernel triad (`kernels.base.ReferenceKernel`)."""
 
     name = "triad"
     role: Role = "bandwidth"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from kernels.base import Precision, Residual
 from kernels.operands import Array, Operands, decode, side_by_side, stream, stream_key
@@ -32,8 +32,8 @@ def unit(precision: Precision, n: int, k: int) -> float:
 def block_edges(precision: Precision, n: int) -> tuple[int, ...]:
     """Return the edges of the column blocks that are probed on their own: 0 = e0 < e1 < ... < n.
 
-    A wrong element is told from the rounding of its w neighbours only while its error is well above u sqrt(w k). Blocks
-    of at most w = 1/(16 u)^2 columns (fp16: 16,384, bf16: 256) keep one of 0.25 sqrt(k) at 4u, above R5's 3.5u.
+    A wrong element stands out from the rounding of its w neighbours only while its error is well above u sqrt(w k).
+    Blocks of at most w = 1/(16 u)^2 columns (fp16: 16,384, bf16: 256) keep one of 0.25 sqrt(k) at 4u, above R5's 3.5u.
     """
     u_bits = SIGNIFICANT_BITS[precision]
     blocks = -(-n // 4 ** (u_bits - 4)) if precision in ("fp16", "bf16") else 1
@@ -105,12 +105,6 @@ def _dots(rows: Array, vectors: Array) -> Array:
 def as_vectors(partial: Array) -> Array:
     """Return B r of all blocks and probes (k x blocks x PROBES) as vectors to project A on: (blocks PROBES) x k."""
     return np.ascontiguousarray(partial.reshape(len(partial), -1).T)
-
-
-def reference(a: Array, b: Array, precision: Precision, sign: NDArray[np.int8], dtype: DTypeLike) -> Array:
-    """Return A (B r) for every row, block of columns and probe: m x blocks x PROBES, summed in `dtype`."""
-    partial = project(b, precision, sign.astype(dtype), block_edges(precision, b.shape[1]))
-    return project(a, precision, as_vectors(partial), (0, a.shape[1])).reshape(len(a), *partial.shape[1:])
 
 
 def check_on_host(

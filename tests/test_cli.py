@@ -19,14 +19,14 @@ import pytest
 import typer
 import yaml
 
-from bench.campaign import coordinator
-from bench.campaign.plan import Plan
+from bench.campaign.launch import coordinator
+from bench.campaign.launch.plan import LaunchPlan
 from certify.commands.root import app
 from certify.keys.files import load_public, new_key
 from certify.policy.policies import describe, load_policy
-from certify.policy.reasons import mending, reasons
+from certify.policy.reasons import home_lines, mending, reasons
 from tests.bad_input.command import Answer, petaseal
-from tests.bench.test_cli import quick
+from tests.bench.test_run import quick
 from tests.certify.measured import Measured, centre_yaml, measured
 
 TWO_NODES = {"pool": "main", "class": "intelligent", "nodes": ["n1", "n2"], "devices": "all"}
@@ -125,7 +125,7 @@ def commands() -> list[tuple[str, ...]]:
     """Return every command, as it is typed."""
 
     def walk(command: Any, path: tuple[str, ...]) -> list[tuple[str, ...]]:
-        below = getattr(command, "commands", None)
+        below = getattr(getattr(command, "group", command), "commands", None)  # a group is imported when it is called
         return [path] if below is None else [p for name, one in below.items() for p in walk(one, (*path, name))]
 
     return walk(typer.main.get_command(app), ())
@@ -276,7 +276,7 @@ def test_a_campaign_and_its_spot_check_on_this_machine(
     centre: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a busy machine fakes are neither in time nor the same twice: what counts is told, and the answer may be no."""
-    monkeypatch.setattr(coordinator, "Plan", partial(Plan, lead_ns=10**9))  # a spot check has no --lead
+    monkeypatch.setattr(coordinator, "LaunchPlan", partial(LaunchPlan, lead_ns=10**9))  # a spot check has no --lead
     lenient = msgspec.to_builtins(load_policy("guangzhou-2000p")) | {"policy": "lenient", "accept": ["not-warm"]}
     (tmp_path / "lenient.yaml").write_text(yaml.safe_dump(lenient, allow_unicode=True))
     steps = campaigning(tmp_path, centre)
@@ -555,7 +555,9 @@ def test_every_reason_code_is_explained(code: str) -> None:
     entry = reasons()[code]
     assert first == f"{code} ({entry.effect}, {entry.rule})"
     mended = mending().get(code)
-    assert texts == [f"  {text}" for one in (entry, mended) if one is not None for text in (one.en, one.zh)]
+    said = [text for one in (entry, mended) if one is not None for text in (one.en, one.zh)]
+    assert texts == [f"  {text}" for text in (*said, *home_lines(code))]
+    assert any(f"rule: docs/{entry.rule}" in text for text in texts)
 
 
 def test_the_template_of_a_centre_is_a_centre_that_declares_nothing(tmp_path: Path) -> None:

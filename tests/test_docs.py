@@ -26,11 +26,12 @@ from certify.documents.caps import CAPS
 from certify.documents.kinds import DOCUMENTS, PAYLOAD_TYPE
 from certify.keys.files import load_private, new_key, public_path
 from certify.policy.reasons import reasons
+from certify.verify.verifier import STEPS
 from tests.certify.measured import Measured, measured
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-PAGES = sorted([ROOT / "README.md", ROOT / "results" / "README.md", *DOCS.glob("*.md"), *DOCS.glob("adr/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), ROOT / "results" / "README.md", *DOCS.glob("*.md"), *DOCS.glob("adr/*.md")])
 SCRIPT = DOCS / "independent_verifier.py"
 
 
@@ -51,7 +52,7 @@ def page_id(path: Path) -> str:
 # Generated files
 def test_generated_pages_are_committed_as_they_are_made() -> None:
     made: dict[str, str] = load(DOCS / "generate.py").pages()
-    assert len(made) == len(DOCUMENTS) + 1
+    assert len(made) == len(DOCUMENTS) + 2
     stale = [name for name, content in made.items() if (DOCS / name).read_text() != content]
     assert not stale, "run: make docs"
     assert {path.name for path in (DOCS / "schemas").iterdir()} == {
@@ -82,7 +83,7 @@ def problem(line: str) -> str | None:
     words = shlex.split(re.sub(r"[\[\]()…|]", " ", line.replace("...", " ")))[1:]
     command: Any = root()
     while words and hasattr(command, "commands"):
-        name = words.pop(0)
+        command, name = getattr(command, "group", command), words.pop(0)  # a group is imported when it is called
         if name.startswith("-"):
             return None if name in ("--help", "--version", "-h", "--install-completion") else f"option {name}"
         if name not in command.commands:
@@ -116,7 +117,7 @@ def test_every_option_of_verify_stands_on_its_page() -> None:
 def test_every_command_has_an_example_that_it_understands() -> None:
     def walk(command: Any) -> Iterator[Any]:
         if hasattr(command, "commands"):
-            for one in command.commands.values():
+            for one in getattr(command, "group", command).commands.values():
                 yield from walk(one)
         else:
             yield command
@@ -146,6 +147,25 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+def test_the_index_names_every_page_once() -> None:
+    rows = [line for line in (DOCS / "README.md").read_text().splitlines() if line.startswith("| [")]
+    named = [found.group(1) for row in rows if (found := re.match(r"\| \[[^]]+\]\(([^)]+)\) \| \S.* \| \S.* \|$", row))]
+    assert len(named) == len(rows)
+    assert sorted(name for name in named if name.endswith(".md") and "/" not in name) == sorted(
+        path.name for path in DOCS.glob("*.md") if path.name != "README.md"
+    )
+
+
+def test_the_readme_is_two_calm_screens() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 90
+    assert max(map(len, lines)) < 120
+    assert max(line.count("](") for line in lines) <= 4
+    text = "\n".join(lines)
+    headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.+)$", text, re.M)}
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) == headings  # the table of contents
+
+
 def test_every_code_on_the_page_of_verification_is_a_reason_code() -> None:
     text = (DOCS / "verification.md").read_text()
     rows = [line for line in text.splitlines() if re.match(r"^\| \d+ \|", line)]
@@ -168,24 +188,47 @@ def test_every_document_stands_on_the_page_of_formats() -> None:
         assert row.rstrip(" |").endswith(kind.role)
 
 
-# Step numbers
-def test_the_steps_of_verification_have_the_same_numbers_in_the_code() -> None:
-    text = (DOCS / "verification.md").read_text()
-    steps = [int(n) for n in re.findall(r"^\| (\d+) \|", text, re.M)]
-    assert steps == list(range(1, 19))
+# The steps of verification
+STEP_ROWS = {
+    int(number): sentence
+    for number, sentence in re.findall(r"^\| (\d+) \| ([^|]+) \|", (DOCS / "verification.md").read_text(), re.M)
+}
+
+
+def test_the_steps_of_verification_are_those_on_their_page() -> None:
+    steps = {step.number: step.sentence for step in STEPS}
+    assert list(STEP_ROWS) == sorted(steps) == list(range(1, 19))
+    assert len(STEPS) == len(steps)
+    for number, sentence in steps.items():
+        assert sentence.endswith(".")
+        assert STEP_ROWS[number].startswith(sentence), number
+
+
+def test_a_step_s_function_names_its_numbers() -> None:
+    for function in {step.function for step in STEPS}:
+        numbers = sorted(step.number for step in STEPS if step.function is function)
+        (said,) = re.findall(r"^Steps? ([^:]+):", function.__doc__ or "", re.M)
+        assert numbers == [n for part in re.split(", | and ", said) for n in _range(part)], function
+
+
+def test_the_code_under_the_steps_bears_their_numbers() -> None:
     marked: set[int] = set()
-    for name in ("verify/verifier.py", "verify/statement_checks.py", "verify/recompute.py", "documents/kinds.py"):
+    for name in ("verify/verifier.py", "verify/statement_checks.py", "verify/recompute.py", "trust/opening.py"):
         source = (ROOT / "certify" / name).read_text()
         for comment in re.findall(r"# (\d[^\n]*)$", source, re.M):
             marked |= {int(n) for n in re.findall(r"\b\d+\b", comment)}
-        for found in re.findall(r"steps? (\d+)(?: to (\d+))?", source):
-            first, last = int(found[0]), int(found[1] or found[0])
-            marked |= set(range(first, last + 1))
-    assert marked == set(steps)
+        for said in re.findall(r"[Ss]teps? (\d+(?: to \d+)?)", source):
+            marked |= set(_range(said))
+    assert marked == set(STEP_ROWS)
+
+
+def _range(said: str) -> list[int]:
+    first, _, last = said.partition(" to ")
+    return list(range(int(first), int(last or first) + 1))
 
 
 def test_the_levels_on_the_page_are_those_of_the_code() -> None:
-    from certify.verify.verifier import LEVELS
+    from certify.verify.report import LEVELS
 
     text = (DOCS / "verification.md").read_text()
     assert " < ".join(f"`{level}`" for level in LEVELS) in text
@@ -384,8 +427,8 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Measured:
 @pytest.mark.parametrize("lie", RECORD_LIES)
 def test_the_script_refuses_a_record_that_its_node_signed(tuned: Measured, tmp_path: Path, lie: str) -> None:
     """The liar holds the node's key and the operator's, and seals all again; only the figures cannot be made good."""
-    from certify.documents.kinds import spki_text
     from certify.documents.merkle import record_root
+    from certify.keys.signers import spki_text
     from tests.certify.signed import new_key as fresh
 
     lines = (tuned.folder / "out" / "records.jsonl").read_bytes().splitlines(keepends=True)
@@ -412,7 +455,8 @@ def test_the_script_refuses_a_record_that_its_node_signed(tuned: Measured, tmp_p
 def test_the_script_refuses_another_x_i_whose_record_is_sealed_again(centre: Measured, tmp_path: Path) -> None:
     import msgspec
 
-    from certify.documents.kinds import make_document, parse_payload, spki_text
+    from certify.documents.kinds import make_document, parse_payload
+    from certify.keys.signers import spki_text
     from tests.certify.signed import new_key as fresh
 
     lines = (centre.folder / "out" / "records.jsonl").read_bytes().splitlines(keepends=True)

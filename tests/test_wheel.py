@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.test_cli import quick
+from tests.bench.test_run import quick
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from statistics import median
 from typing import Literal, get_args
 
 import msgspec
 from msgspec.structs import replace
 
-from bench.campaign.preflight import twins
+from bench.campaign.launch.preflight import twins
 from bench.record import Campaign, PoolClass
-from bench.record.folder import Published, Roster, RosterNode, Status
+from bench.record.roster import Roster, RosterNode
 from bench.record.shapes import Settled, SettledShape
-from bench.units import utc_ns, utc_text
+from bench.record.status import Published, Status
+from bench.units import SECOND_NS, utc_ns, utc_text
 
-SECOND_NS = 10**9
 SILENT_HEARTBEATS = 6
 LEAST_SILENT_NS = 30 * SECOND_NS
 SLOW_PERCENT = 90  # of the median rate of the pool's nodes
@@ -38,10 +40,12 @@ Place = Literal[
 PLACES: tuple[Place, ...] = get_args(Place)
 WITH_FIGURES: frozenset[Place] = frozenset({"measuring", "concluding", "done", "void"})
 OVER: frozenset[Place] = frozenset({"done", "void", "failed", "aborted", "lost"})
+UNREADY: frozenset[Place] = frozenset({"expected", "arrived", "preparing"})
+NO_RECORD: frozenset[Place] = frozenset({"expected", "failed", "aborted", "lost"})
 
 
-class Line(msgspec.Struct, frozen=True):
-    """One node."""
+class BoardLine(msgspec.Struct, frozen=True):
+    """What the status board shows of one node of a campaign."""
 
     node_id: str
     name: str
@@ -80,14 +84,35 @@ class Overview(msgspec.Struct, frozen=True):
     certified_mflop_s: dict[str, int]  # by class, of the workload that counts in it
     shapes: tuple[SettledShape, ...]  # one for each model and precision, once they are settled
     against: tuple[Against, ...]
-    nodes: tuple[Line, ...]
+    nodes: tuple[BoardLine, ...]
     waiting: tuple[str, ...] = ()  # a line for each gang that waits in the engine's queue
     unready: tuple[str, ...] = ()  # of a launch that ended before T0: which nodes were not ready, by reason
 
     @property
     def is_over(self) -> bool:
-        """Return whether no node will tell anything more."""
+        """Return whether every node has reported its last status."""
         return all(line.place in OVER for line in self.nodes)
+
+
+@dataclass(frozen=True)
+class CampaignProgress:
+    """What is known of a campaign at one moment, from its folder and its engine.
+
+    Args:
+        known: node -> its latest status.
+        published: T0, where it is agreed.
+        lost: nodes that give no sign of life any more.
+        settled: the shapes of the campaign, where they are settled.
+        waiting: a line for each gang that waits in the engine's queue.
+        ended: how the campaign came to its end, where the folder or the clock says so.
+    """
+
+    known: Mapping[str, Status]
+    published: Published | None = None
+    lost: Collection[str] = ()
+    settled: Settled | None = None
+    waiting: tuple[str, ...] = ()
+    ended: str | None = None
 
 
 def silent_ns(roster: Roster) -> int:
@@ -115,65 +140,47 @@ def place_of(status: Status | None, lost: bool, workloads: Collection[str]) -> P
     return status.state
 
 
-def overview(
-    roster: Roster,
-    campaign: Campaign,
-    published: Published | None,
-    known: Mapping[str, Status],
-    lost: Collection[str],
-    now_ns: int,
-    settled: Settled | None = None,
-    waiting: tuple[str, ...] = (),
-    ended: str | None = None,
-) -> Overview:
+def overview(roster: Roster, campaign: Campaign, progress: CampaignProgress, now_ns: int) -> Overview:
     """Return a campaign at one moment.
 
     Args:
         roster: its nodes and pools.
         campaign: signed.
-        published: T0, where it is agreed.
-        known: node -> its latest status.
-        lost: nodes that give no sign of life any more.
+        progress: what is known of it by then.
         now_ns: UTC, ns.
-        settled: the shapes of the campaign, where they are settled.
-        waiting: a line for each gang that waits in the engine's queue.
-        ended: how the campaign came to its end, where the folder or the clock says so.
     """
+    published, settled = progress.published, progress.settled
     starts = None if published is None else utc_ns(published.starts_at)
-    slots = {} if starts is None else {n.node_id: starts + campaign.load_ns(n.node_id) for n in roster.nodes}
+    due_ns = {} if starts is None else {n.node_id: starts + campaign.load_ns(n.node_id) for n in roster.nodes}
     counted = _counted(roster)
-    places = {n.node_id: place_of(known.get(n.node_id), n.node_id in lost, counted[n.pools]) for n in roster.nodes}
-    known = _without_twins(roster, known, places)
+    places = {
+        n.node_id: place_of(progress.known.get(n.node_id), n.node_id in progress.lost, counted[n.pools])
+        for n in roster.nodes
+    }
+    # Before anything is summed: a device that two nodes report would else count twice on the screen, and never in a
+    # statement.
+    known = _without_twins(roster, progress.known, places)
     slow = _slow(roster, known, places)
-    unready: set[Place] = {"expected", "arrived", "preparing"}
-    if settled is not None:
-        unready.add("prepared")
+    unready: frozenset[Place] = UNREADY if settled is None else UNREADY | {"prepared"}
     ready = sum(place not in unready for place in places.values())
     few_left = ready * 100 >= MOST_READY_PERCENT * len(roster.nodes)
-    counts: dict[Place, int] = dict.fromkeys(PLACES, 0)
-    sums: dict[PoolClass, int] = {}
     lines = []
     for node in roster.nodes:
-        status, place = known.get(node.node_id), places[node.node_id]
-        counts[place] += 1
-        if place == "done":
-            assert status is not None
-            for workload, of_class in counted[node.pools].items():
-                own = status.sums.get(workload)
-                sums[of_class] = sums.get(of_class, 0) + (0 if own is None else own.certified_mflop_s)
-        lines.append(
-            _line(node, status, place, slots.get(node.node_id), slow.get(node.node_id), few_left and place in unready)
-        )
+        node_id, place = node.node_id, places[node.node_id]
+        few = few_left and place in unready
+        lines.append(_line(node, known.get(node_id), place, due_ns.get(node_id), slow.get(node_id), few))
+    sums = _certified(roster, known, places, counted)
+    counts = Counter(places.values())
     ends = None if starts is None else starts + campaign.closes_ns
     return Overview(
         at=utc_text(now_ns),
         starts_at=published.starts_at if published else None,
         ends_at=None if ends is None else utc_text(ends),
-        phase=_phase(campaign, starts, now_ns, places.values(), bool(waiting), ended),
+        phase=_phase(campaign, starts, now_ns, places.values(), bool(progress.waiting), progress.ended),
         expected=len(roster.nodes),
-        places=counts,
+        places={place: counts[place] for place in PLACES},
         late=sum(line.late for line in lines),
-        missing=sum(counts[place] for place in ("expected", "failed", "aborted", "lost")),
+        missing=sum(counts[place] for place in NO_RECORD),
         left_out=len(roster.left_out),
         live_mflop_s=_live(known, places),
         certified_mflop_s={str(name): value for name, value in sorted(sums.items())},
@@ -183,8 +190,25 @@ def overview(
             for t in roster.targets
         ),
         nodes=tuple(lines),
-        waiting=waiting,
+        waiting=progress.waiting,
     )
+
+
+def _certified(
+    roster: Roster,
+    known: Mapping[str, Status],
+    places: Mapping[str, Place],
+    counted: Mapping[tuple[str, ...], Mapping[str, PoolClass]],
+) -> dict[PoolClass, int]:
+    """Return what the nodes that are done report as certified, by class, MFLOP/s."""
+    sums: dict[PoolClass, int] = {}
+    for node in roster.nodes:
+        if places[node.node_id] == "done":
+            reported = known[node.node_id].sums
+            for workload, of_class in counted[node.pools].items():
+                rate_mflop_s = reported[workload].certified_mflop_s if workload in reported else 0
+                sums[of_class] = sums.get(of_class, 0) + rate_mflop_s
+    return sums
 
 
 def _counted(roster: Roster) -> dict[tuple[str, ...], dict[str, PoolClass]]:
@@ -202,20 +226,20 @@ def _without_twins(roster: Roster, known: Mapping[str, Status], places: dict[str
         places: of the nodes; such a node that is done becomes void.
     """
     at_work = {n: s.facts for n, s in known.items() if places.get(n) in WITH_FIGURES and s.facts is not None}
-    found = twins(at_work, {node.node_id: node.name for node in roster.nodes})
-    places |= {node_id: "void" for node_id in found if places[node_id] == "done"}
-    return {**known, **{n: replace(known[n], rate_mflop_s=None, message=why) for n, why in found.items()}}
+    refused = twins(at_work, {node.node_id: node.name for node in roster.nodes})
+    places |= {node_id: "void" for node_id in refused if places[node_id] == "done"}
+    return {**known, **{n: replace(known[n], rate_mflop_s=None, message=why) for n, why in refused.items()}}
 
 
 def _line(
     node: RosterNode, status: Status | None, place: Place, due_ns: int | None, slow: str | None, few_left: bool
-) -> Line:
+) -> BoardLine:
     late = (
         due_ns is not None and status is not None and status.ready_at is not None and utc_ns(status.ready_at) > due_ns
     )
     waiting = place != "expected" or status is None
     reason = "not ready, and nearly all others are" if few_left and waiting else slow
-    return Line(
+    return BoardLine(
         node_id=node.node_id,
         name=node.name,
         pool=node.pool,

@@ -14,10 +14,10 @@ import msgspec
 from msgspec.structs import replace
 
 from bench.record import Campaign, Profile, Window
-from bench.record.folder import Roster, RosterNode
-from bench.record.windows import BEFORE_THE_NEXT_WINDOW, LEAD_NS
+from bench.record.campaign import BEFORE_THE_NEXT_WINDOW, LEAD_NS
+from bench.record.roster import Roster, RosterNode
+from bench.units import SECOND_NS
 
-SECOND_NS = 10**9
 PREPARE_NS = 70 * SECOND_NS  # to start the processes and the libraries, and the references of the checks
 OPERANDS_CORE_NS = 180 * SECOND_NS  # of one core, for the operands and trials of one workload on one device
 FP64_NS = 80 * SECOND_NS  # more for FP64, whose references and products the host computes in FP64 too
@@ -72,7 +72,7 @@ class Estimate(msgspec.Struct, frozen=True):
     unknown_power: tuple[str, ...] = ()  # pools whose devices' power is not known
 
     def lines(self, unknown: str | None = None) -> list[str]:
-        """Return the estimate for people.
+        """Return the estimate as printed lines.
 
         Args:
             unknown: what to do where the power is not known; None for a campaign.
@@ -120,9 +120,9 @@ def estimate(
         alike.setdefault(node.pools, []).append(node)
     loads = []
     for nodes in alike.values():
-        pool, own = roster.pool_of(nodes[0]), campaign.windows_of(nodes[0].node_id)
+        pool, its_windows = roster.pool_of(nodes[0]), campaign.windows_of(nodes[0].node_id)
         kind = kinds.get(pool.pool, kind_of(pool.device))
-        loads.append(Load(len(nodes), pool.devices_per_node, pool.power_mw, own, kind=kind))
+        loads.append(Load(len(nodes), pool.devices_per_node, pool.power_mw, its_windows, kind=kind))
     used = {node.pool for node in roster.nodes}
     unknown = tuple(pool.pool for pool in roster.pools if pool.power_mw is None and pool.pool in used)
     return replace(estimate_of(campaign, profile, loads, len(roster.left_out), lead_ns), unknown_power=unknown)
@@ -170,8 +170,8 @@ def estimate_of(
 
 def room_bytes(campaign: Campaign, profile: Profile, devices: int | None) -> int:
     """Return what a node writes into the shared folder at most, bytes: 2.5 MB for a certification of 8 devices."""
-    beside_ns = sum(profile.accompanied_ns(window.workload) for window in campaign.windows)
-    readings = (campaign.closes_ns + profile.guard_ns + beside_ns) // profile.telemetry_interval_ns
+    references_ns = sum(profile.references_ns(window.workload) for window in campaign.windows)
+    readings = (campaign.closes_ns + profile.guard_ns + references_ns) // profile.telemetry_interval_ns
     return RECORD_BYTES + readings * (devices or USUAL_DEVICES) * READING_BYTES
 
 
@@ -198,14 +198,14 @@ def _conclude_ns(load: Load, profile: Profile) -> int:
 def _load_ns(profile: Profile, windows: Sequence[Window]) -> int:
     """Return how long devices that take part in some windows are under load, ns."""
     core_ns = sum(window.closes_ns + profile.guard_ns - window.load_ns for window in windows)
-    return core_ns + sum(profile.accompanied_ns(window.workload) for window in windows)
+    return core_ns + sum(profile.references_ns(window.workload) for window in windows)
 
 
 def _ends_ns(profile: Profile, windows: Sequence[Window]) -> int:
     """Return when devices end their last load, ns after T0: second paths follow their window, the rest the last one."""
-    beside_ns = sum(profile.accompanied_ns(window.workload) for window in windows)
-    between_ns = sum(profile.accompanied_ns(window.workload, BEFORE_THE_NEXT_WINDOW) for window in windows[:-1])
-    return windows[-1].closes_ns + profile.guard_ns + beside_ns - between_ns
+    references_ns = sum(profile.references_ns(window.workload) for window in windows)
+    between_ns = sum(profile.references_ns(window.workload, BEFORE_THE_NEXT_WINDOW) for window in windows[:-1])
+    return windows[-1].closes_ns + profile.guard_ns + references_ns - between_ns
 
 
 def _scaled(kilo: float, unit: str) -> str:

@@ -7,20 +7,21 @@ from collections.abc import Collection
 import msgspec
 
 from bench.campaign.abort import launcher_user
-from bench.campaign.board import Overview, overview
-from bench.campaign.gangs import ENGINE_NS
-from bench.campaign.plan import Plan, gangs
-from bench.campaign.queue import is_waiting, waiting_line
-from bench.campaign.running import NOBODY, Open
+from bench.campaign.board import CampaignProgress, Overview, overview
+from bench.campaign.launch.gangs import ENGINE_NS
+from bench.campaign.launch.plan import LaunchPlan, gangs
+from bench.campaign.launch.queue import is_waiting, waiting_line
+from bench.campaign.opening import NO_ENGINE, OpenCampaign
 from bench.campaign.show import Live
 from bench.clock import Clock, SystemClock
 from bench.errors import PetasealError
 from bench.launchers import load_launcher
-from bench.record.folder import Folder, Launched, Status, survey
+from bench.record.folder import Folder, survey
+from bench.record.status import Launched, Status
 
 
 def ending(folder: Folder, launched: Launched | None) -> str | None:
-    """Return how a campaign came to its end, None where it goes on so far as the folder tells."""
+    """Return how a campaign ended, a clause; None where its folder shows no end."""
     if folder.aborted():
         return "it was aborted"
     if launched is not None and launched.ended_at is not None and launched.refused is None:  # else it may yet begin
@@ -36,7 +37,7 @@ class Queue:
         clock: this machine's clocks.
     """
 
-    def __init__(self, opened: Open, clock: Clock) -> None:
+    def __init__(self, opened: OpenCampaign, clock: Clock) -> None:
         self._opened = opened
         self._clock = clock
         self._asked_ns: int | None = None
@@ -58,23 +59,23 @@ class Queue:
     def _ask(self, launched: Launched | None, known: Collection[str]) -> tuple[str, ...]:
         opened, folder = self._opened, self._opened.folder
         engine = launched.engine if launched is not None else opened.roster.engine
-        if engine in (None, NOBODY) or not folder.lock_file.exists():  # nobody has launched or checked it
+        if engine in (None, NO_ENGINE) or not folder.lock_file.exists():  # nobody has launched or checked it
             return ()
-        plan = Plan(engine, (), launched.options if launched is not None else (), check_only=launched is None)
+        plan = LaunchPlan(engine, (), launched.options if launched is not None else (), check_only=launched is None)
         heard = {node.pool for node in opened.roster.nodes if node.node_id in known}
-        user, found = launcher_user(folder), []
+        user, lines = launcher_user(folder), []
         try:
             launcher = load_launcher(engine)
-            for gang in gangs(folder, opened.campaign, opened.profile, opened.roster, plan):
+            for gang in gangs(opened, plan):
                 state = launcher.state(gang._replace(user=user)) if gang.pool not in heard else None
                 if is_waiting(state):
-                    found.append(waiting_line(gang.pool, state, engine, self._clock.utc_ns()))
+                    lines.append(waiting_line(gang.pool, state, engine, self._clock.utc_ns()))
         except PetasealError as error:
             return (f"{engine} could not be asked whether jobs wait: {error.what}",)
-        return tuple(found)
+        return tuple(lines)
 
 
-def follow(opened: Open, watch: bool) -> Overview:
+def follow(opened: OpenCampaign, watch: bool) -> Overview:
     """Return a campaign at this moment; with `watch`, show it until it is over."""
     clock = SystemClock()
     known: dict[str, Status] = {}
@@ -91,7 +92,8 @@ def follow(opened: Open, watch: bool) -> Overview:
             is_waited_for = started is None and not ended and (launched is None or launched.ended_at is None)
             waiting = queue.lines(launched, known) if is_waited_for else ()
             now_ns = clock.utc_ns()
-            view = overview(opened.roster, opened.campaign, started, known, lost, now_ns, settled, waiting, ended)
+            progress = CampaignProgress(known, started, lost, settled, waiting, ended)
+            view = overview(opened.roster, opened.campaign, progress, now_ns)
             if launched is not None and launched.refused and started is None and not ended:
                 phase = f"did not start: {launched.refused}"
                 view = msgspec.structs.replace(view, phase=phase, unready=launched.unready)

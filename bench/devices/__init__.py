@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 
 import msgspec
 
-from bench.devices.base import Backend, Faulty, Found, UnknownAcceleratorError, UnusableError, sound
+from bench.devices.base import Backend, Faulty, LocalDevice, UnknownAcceleratorError, UnusableError, sound
 from bench.devices.pci import PciFunction, unknown_accelerators
 from bench.errors import DeviceError, InputError, PetasealError
 from bench.host.cpus import numa_node
@@ -61,13 +61,13 @@ def load_backend(kind: str) -> Backend:
     return backend
 
 
-class Survey:
+class DeviceSurvey:
     """What one command knows of a node's devices: each kind is listed once, which takes a tool seconds."""
 
     def __init__(self) -> None:
-        self._listed: dict[str, list[Found] | InputError] = {}
+        self._listed: dict[str, list[LocalDevice] | InputError] = {}
 
-    def devices(self, kind: str, argument: str | None = None) -> list[Found]:
+    def devices(self, kind: str, argument: str | None = None) -> list[LocalDevice]:
         """Return all devices of a kind, or the one that is named.
 
         Args:
@@ -86,7 +86,7 @@ class Survey:
                     return [one]
         return load_backend(kind).find(argument)  # which says what is wrong with this one
 
-    def _all(self, kind: str) -> list[Found]:
+    def _all(self, kind: str) -> list[LocalDevice]:
         if kind not in self._listed:
             try:
                 self._listed[kind] = load_backend(kind).find(None)
@@ -98,7 +98,7 @@ class Survey:
         return listed
 
 
-def select_devices(wanted: str, survey: Survey | None = None) -> list[Found]:
+def select_devices(wanted: str, survey: DeviceSurvey | None = None) -> list[LocalDevice]:
     """Return the devices that a command line names, in its order (see `survey_devices`).
 
     One that is lost or broken is among them (`Faulty`), for the record, as long as another can be measured.
@@ -113,7 +113,7 @@ def select_devices(wanted: str, survey: Survey | None = None) -> list[Found]:
         RefusedError: two of them have one identity: no statement could hold a record of both.
         DeviceError: every device is lost or broken.
     """
-    found, problems = _find(wanted, survey or Survey())
+    devices, problems = _find(wanted, survey or DeviceSurvey())
     if problems:
         first = problems[0]
         raise InputError(
@@ -122,15 +122,15 @@ def select_devices(wanted: str, survey: Survey | None = None) -> list[Found]:
             where=first.where,
             fix=f"{first.fix or 'mend it'}, or name the devices to measure with --device",
         )
-    for collision in collisions([one.device for one in found]):
+    for collision in collisions([one.device for one in devices]):
         raise collision
-    if all(isinstance(one, Faulty) for one in found):
-        first_fault = next(one for one in found if isinstance(one, Faulty))
+    if all(isinstance(one, Faulty) for one in devices):
+        first_fault = next(one for one in devices if isinstance(one, Faulty))
         raise DeviceError(first_fault.code, first_fault.what, where=first_fault.device.device)
-    return found
+    return devices
 
 
-def survey_devices(wanted: str, survey: Survey | None = None) -> tuple[list[Found], list[InputError]]:
+def survey_devices(wanted: str, survey: DeviceSurvey | None = None) -> tuple[list[LocalDevice], list[InputError]]:
     """Return the devices that a command line names, in its order, and why others cannot be used.
 
     Args:
@@ -141,76 +141,77 @@ def survey_devices(wanted: str, survey: Survey | None = None) -> tuple[list[Foun
     Raises:
         InputError: a device is unknown, absent or named twice, or a kind that is named cannot be used.
     """
-    found, problems = _find(wanted, survey or Survey())
+    devices, problems = _find(wanted, survey or DeviceSurvey())
     fix = "repair or restart it; its neighbours are measured without it"
-    for one in found:
+    for one in devices:
         if isinstance(one, Faulty):
             why = InputError(one.code, one.what, where=one.device.device, fix=fix)
             problems.append(UnusableError(why, [one]))
-    return sound(found), problems
+    return sound(devices), problems
 
 
-def faulty_neighbours(wanted: str, found: Sequence[Found], survey: Survey) -> list[Faulty]:
+def faulty_neighbours(wanted: str, devices: Sequence[LocalDevice], survey: DeviceSurvey) -> list[Faulty]:
     """Return the lost or broken devices that were not named, of the kinds of which some were.
 
     Args:
         wanted: as in `survey_devices`.
-        found: the devices that it names.
+        devices: the devices that it names.
         survey: of the command.
     """
-    names = {one.device.device for one in found}
+    names = {one.device.device for one in devices}
     kinds = {kind.strip() for kind, colon, _ in (part.partition(":") for part in wanted.split(",")) if colon}
-    others: list[Faulty] = []
+    faulty: list[Faulty] = []
     for kind in sorted(kinds - NEVER_IN_ALL):  # a kind that is named whole, or "all", has told of them already
         with suppress(PetasealError):
-            others += [one for one in survey.devices(kind) if isinstance(one, Faulty)]
-    return [one for one in others if one.device.device not in names]
+            faulty += [one for one in survey.devices(kind) if isinstance(one, Faulty)]
+    return [one for one in faulty if one.device.device not in names]
 
 
-def file_patterns(found: Sequence[Found]) -> list[str]:
+def file_patterns(devices: Sequence[LocalDevice]) -> list[str]:
     """Return patterns of the files of the kinds of some devices, where the kinds say which (`VendorBackend.files`)."""
-    kinds = sorted({one.device.device.partition(":")[0] for one in found})
+    kinds = sorted({one.device.device.partition(":")[0] for one in devices})
     return [pattern for kind in kinds for pattern in getattr(load_backend(kind), "files", ())]
 
 
-def _find(wanted: str, survey: Survey) -> tuple[list[Found], list[InputError]]:
+def _find(wanted: str, survey: DeviceSurvey) -> tuple[list[LocalDevice], list[InputError]]:
     """Return the devices that are named, and for "all" why other kinds of device cannot be used."""
-    found: list[Found] = []
+    devices: list[LocalDevice] = []
     problems: list[InputError] = []
     if wanted == "all":
         for kind in backend_names():
             if kind not in NEVER_IN_ALL:
                 try:
-                    found += survey.devices(kind)
+                    devices += survey.devices(kind)
                 except InputError as error:
                     problems.append(error)
-        problems += _unknown(found, problems)
-        found = [f for f in found if f.model.kind != "cpu"] or found
+        problems += _unknown(devices, problems)
+        # Beside accelerators the CPU is their host: it is measured only where there is nothing else.
+        devices = [f for f in devices if f.model.kind != "cpu"] or devices
     else:
         for part in wanted.split(","):
             kind, _, argument = part.strip().partition(":")
-            found += survey.devices(kind, argument or None)
-    if not found:
+            devices += survey.devices(kind, argument or None)
+    if not devices:
         raise InputError("no-device", "no device was found", where=wanted, fix="see: petaseal devices")
-    names = [f.device.device for f in found]
+    names = [f.device.device for f in devices]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError("device-named-twice", f"{', '.join(twice)} is named more than once", where=wanted)
-    for one in found:
+    for one in devices:
         check_recordable(one)
-    return [on_its_node(one) for one in found], problems
+    return [on_its_node(one) for one in devices], problems
 
 
-def _unknown(found: Sequence[Found], problems: Sequence[InputError]) -> list[InputError]:
+def _unknown(known: Sequence[LocalDevice], problems: Sequence[InputError]) -> list[InputError]:
     """Return one error for each vendor whose accelerators are on the bus and are no device of any back end.
 
     What torch reports without a PCI address, through what a vendor added to it, are the accelerators of that vendor.
 
     Args:
-        found: all devices of the node.
+        known: all devices of the node.
         problems: why others cannot be used; these may name devices too.
     """
-    devices = [*found, *(one for problem in problems for one in getattr(problem, "found", ()))]
+    devices = [*known, *(one for problem in problems for one in getattr(problem, "devices", ()))]
     by_vendor: dict[int, list[PciFunction]] = {}
     for function in unknown_accelerators(_known_vendors(), {one.device.pci_address for one in devices}):
         by_vendor.setdefault(function.vendor_id, []).append(function)
@@ -224,28 +225,31 @@ def _known_vendors() -> set[int]:
     """Return the PCI vendor ids that back ends speak for (`vendor_ids`); one that cannot be loaded speaks for none."""
     known: set[int] = set()
     for kind in backend_names():
+        # A broken plug-in of another vendor must not keep this node's devices from being listed.
         with suppress(Exception):
             known.update(getattr(load_backend(kind), "vendor_ids", ()))
     return known
 
 
-def on_its_node(found: Found) -> Found:
+def on_its_node(local: LocalDevice) -> LocalDevice:
     """Return a device with the NUMA node that its PCI function is attached to; a simulated one has none."""
-    known = not found.model.simulated and not isinstance(found, Faulty)
-    node = numa_node(found.device.pci_address) if known else None
-    return found if node is None else found._replace(device=msgspec.structs.replace(found.device, numa_node=node))
+    known = not local.model.simulated and not isinstance(local, Faulty)
+    node = numa_node(local.device.pci_address) if known else None
+    return local if node is None else local._replace(device=msgspec.structs.replace(local.device, numa_node=node))
 
 
-def check_recordable(found: Found) -> None:
-    """Refuse, before anything is measured, what a record could not hold: a text that is too long, say.
+def check_recordable(local: LocalDevice) -> None:
+    """Refuse devices of which a record cannot hold a field, such as a text that is too long, before they are measured.
 
     Raises:
-        InputError: what a driver or tool tells of a device is no part of a record.
+        InputError: a driver or tool reports a text or number that a record cannot hold.
     """
-    for told in (found.model, found.device):
+    for described in (local.model, local.device):
         try:
-            msgspec.convert(msgspec.to_builtins(told), type(told))
+            # Structs are not checked when they are made: an hour later the record would be refused with all its
+            # figures.
+            msgspec.convert(msgspec.to_builtins(described), type(described))
         except msgspec.ValidationError as error:
             raise InputError(
-                "device-tool-unknown", f"tells what no record can hold: {in_words(error)}", where=found.device.device
+                "device-tool-unknown", f"tells what no record can hold: {in_words(error)}", where=local.device.device
             ) from None

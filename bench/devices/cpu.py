@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.clock import Clock
-from bench.devices.base import Found, StackFacts, parse_index
+from bench.devices.base import LocalDevice, StackFacts, described_device, described_model, parse_index
 from bench.engine.measure import EventTimer
 from bench.environment import derived_id, dmi_identity, machine_id
+from bench.host.cgroup import available_bytes, meminfo_bytes
 from bench.host.cpus import usable_cores, usable_cpus
 from bench.host.files import line
-from bench.host.memory import available_bytes, meminfo_bytes
-from bench.record import Device, DeviceModel, NodeClock, Precision
+from bench.record import NodeClock, Precision
 from bench.sensors import EXPOSES, CpuSource
 
 if TYPE_CHECKING:
@@ -67,21 +67,17 @@ class Cpu:
     def __init__(self, root: Path = Path("/")) -> None:
         self.root = root
 
-    def find(self, argument: str | None) -> list[Found]:
+    def find(self, argument: str | None) -> list[LocalDevice]:
         """Return the one device that all processors of this node make up."""
         parse_index("cpu", argument, 1)
         fields = cpuinfo(self.root)
         cpus = usable_cpus()
         vendor, model = name_of(fields)
         machine = dmi_identity(self.root)  # outlives the system on the disk; only root may read it
-        described = DeviceModel(
+        described = described_model(
             kind="cpu",
             vendor=vendor,
             model=model,
-            bin=None,
-            board_part=None,
-            simulated=False,
-            plays=None,
             count_unit="package",
             obtained={
                 "vendor": "host_attested",
@@ -89,35 +85,21 @@ class Cpu:
                 "uuid": "asserted" if machine is None else "host_attested",
             },
             firmware=_short(fields.get("microcode")),
-            driver=None,
-            library=None,
-            library_sha256=None,
             memory_bytes=meminfo_bytes("MemTotal", self.root),
             cache_bytes=last_level_cache_bytes(cpus, self.root),
             units=usable_cores(cpus, self.root),
             max_clock_mhz=max_clock_mhz(cpus, self.root),
-            locked_clock_mhz=None,
-            power_limit_mw=None,
-            power_limit_default_mw=None,
-            power_limit_max_mw=None,
-            modes={},
             instruction_set=instruction_set(fields, self.root),
             source="linux",
             exposes=EXPOSES,
         )
-        device = Device(
+        device = described_device(
             device="cpu:0",
-            model=0,
             uuid=derived_id("cpu", machine_id() if machine is None else machine[1]),
-            serial=None,
-            die_id=None,
-            pci_address=None,
-            parent=None,
-            numa_node=None,
         )
-        return [Found(described, device)]
+        return [LocalDevice(described, device)]
 
-    def open(self, found: Found, clock: Clock) -> OpenedCpu:
+    def open(self, local: LocalDevice, clock: Clock) -> OpenedCpu:
         """Return the processors for measuring."""
         return OpenedCpu(clock, self.root)
 
@@ -193,7 +175,7 @@ def name_of(fields: dict[str, str]) -> tuple[str, str]:
 
 
 def last_level_cache_bytes(cpus: list[int], root: Path) -> int | None:
-    """Return the size of all last-level caches together, in bytes; None where the kernel does not tell."""
+    """Return the size of all last-level caches together, in bytes; None where the kernel does not report it."""
     caches: dict[tuple[int, str], int] = {}
     for cpu in cpus:
         for index in range(8):
@@ -212,7 +194,7 @@ def _size_bytes(text: str) -> int:
 
 
 def max_clock_mhz(cpus: list[int], root: Path) -> int | None:
-    """Return the highest clock that any usable processor supports, MHz; None where the kernel does not tell."""
+    """Return the highest clock that any usable processor supports, MHz; None where the kernel does not report it."""
     if any(_cpu_file(root, cpu, "cpufreq/scaling_driver") in WITHOUT_BOOST for cpu in cpus):
         return None
     khz = [int(text) for cpu in cpus if (text := _cpu_file(root, cpu, "cpufreq/cpuinfo_max_freq")).isdigit()]
@@ -220,7 +202,7 @@ def max_clock_mhz(cpus: list[int], root: Path) -> int | None:
 
 
 def instruction_set(fields: dict[str, str], root: Path) -> str | None:
-    """Return the widest instruction set that a GEMM may use; None where the kernel does not tell it.
+    """Return the widest instruction set that a GEMM may use; None where the kernel does not report it.
 
     Args:
         fields: of /proc/cpuinfo.

@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bench.clock import Clock
-from bench.devices.base import Found, check_same, index_of, parse_index
+from bench.devices.base import LocalDevice, check_same, described_device, described_model, index_of, parse_index
 from bench.devices.pci import present
 from bench.devices.torch_device import OpenedTorch
 from bench.errors import InputError, one_line
 from bench.record import Device, DeviceModel, NodeClock
-from bench.record.node import Obtained, readable_identifier
+from bench.record.identities import readable_identifier
+from bench.record.node import Obtained
 
-OWN_BACKEND = frozenset({"cuda", "npu", "mlu", "musa"})  # torch's device types that another file of this room measures
-OWN_PLUGINS = frozenset({"torch_npu", "torch_mlu", "torch_musa"})  # packages that add those types to torch
+# Of these torch device types another file of this room measures the devices.
+TORCH_BACKEND = frozenset({"cuda", "npu", "mlu", "musa"})
+EXCLUDED_PLUGINS = frozenset({"torch_npu", "torch_mlu", "torch_musa"})  # packages that add those types to torch
 GPU_TYPES = frozenset({"xpu", "mps", "vulkan"})
 INTEL = 0x8086  # the vendor whose type ("xpu") is part of torch itself
 TORCH_BACKENDS = "torch.backends"  # torch's own group of entry points, by which it loads what others add
@@ -43,21 +45,21 @@ class Torch:
     def __init__(self, root: Path = Path("/")) -> None:
         self.root = root
 
-    def find(self, argument: str | None) -> list[Found]:
-        """Return the accelerators that torch tells of and no other back end measures."""
+    def find(self, argument: str | None) -> list[LocalDevice]:
+        """Return the accelerators that torch lists and no other back end measures."""
         if argument is None and not announced(self.root):
             return []
         kind, count = accelerator()
         if argument is not None and not count:
-            own = f"torch's {kind} devices have a back end of their own"
-            reason = own if kind in OWN_BACKEND else "torch tells of no accelerator"
+            elsewhere = f"torch's {kind} devices have a back end of their own"
+            reason = elsewhere if kind in TORCH_BACKEND else "torch tells of no accelerator"
             raise InputError("no-device", reason, where=f"torch:{argument}", fix="see: petaseal devices")
-        return [Found(*_described(kind, index)) for index in parse_index("torch", argument, count)]
+        return [LocalDevice(*_described(kind, index)) for index in parse_index("torch", argument, count)]
 
-    def open(self, found: Found, clock: Clock) -> OpenedTorch:
+    def open(self, local: LocalDevice, clock: Clock) -> OpenedTorch:
         """Return an accelerator for measuring."""
-        index, kind = index_of(found), accelerator()[0]
-        check_same(found, _described(kind, index)[1])
+        index, kind = index_of(local), accelerator()[0]
+        check_same(local, _described(kind, index)[1])
         return OpenedTorch(f"{kind}:{index}")
 
     def node_clock(self) -> NodeClock | None:
@@ -74,7 +76,7 @@ def announced(root: Path = Path("/")) -> bool:
     if find_spec("torch") is None:
         return False
     plugins = {point.value.partition(":")[0].partition(".")[0] for point in entry_points(group=TORCH_BACKENDS)}
-    added = os.environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD", "1") == "1" and bool(plugins - OWN_PLUGINS)
+    added = os.environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD", "1") == "1" and bool(plugins - EXCLUDED_PLUGINS)
     return added or sys.platform == "darwin" or bool(present({INTEL}, root))
 
 
@@ -100,7 +102,7 @@ def accelerator() -> tuple[str, int]:
     if api is None or not api.is_available():
         return "", 0
     kind = str(api.current_accelerator().type)
-    return kind, 0 if kind in OWN_BACKEND else int(api.device_count())
+    return kind, 0 if kind in TORCH_BACKEND else int(api.device_count())
 
 
 def _described(kind: str, index: int) -> tuple[DeviceModel, Device]:
@@ -108,54 +110,27 @@ def _described(kind: str, index: int) -> tuple[DeviceModel, Device]:
     import torch
 
     module = getattr(torch, kind, None)
-    told = _ask(module, "get_device_properties", index)
-    name = _text(_ask(module, "get_device_name", index)) or _text(getattr(told, "name", None))
-    vendor = _text(getattr(told, "vendor", None))
-    uuid = getattr(told, "uuid", None)
+    properties = _ask(module, "get_device_properties", index)
+    name = _text(_ask(module, "get_device_name", index)) or _text(getattr(properties, "name", None))
+    vendor = _text(getattr(properties, "vendor", None))
+    uuid = getattr(properties, "uuid", None)
     uuid = readable_identifier(uuid.hex() if isinstance(uuid, bytes) else uuid)
-    cache = _size(told, "L2_cache_size") or _size(told, "last_level_cache_size")
+    cache = _size(properties, "L2_cache_size") or _size(properties, "last_level_cache_size")
     obtained: dict[str, Obtained] = dict.fromkeys(("vendor", "model"), "asserted")  # no driver told them
     obtained |= {
         field: "host_attested" for field, value in (("vendor", vendor), ("model", name), ("uuid", uuid)) if value
     }
-    model = DeviceModel(
+    model = described_model(
         kind="gpu" if kind in GPU_TYPES else "npu",
         vendor=vendor or "unknown",
         model=name or kind,
-        bin=None,
-        board_part=None,
-        simulated=False,
-        plays=None,
         count_unit="card",
         obtained=obtained,
-        firmware=None,
-        driver=_text(getattr(told, "driver_version", None)),
-        library=None,
-        library_sha256=None,
-        memory_bytes=_size(told, "total_memory"),
+        driver=_text(getattr(properties, "driver_version", None)),
+        memory_bytes=_size(properties, "total_memory"),
         cache_bytes=cache,
-        units=None,
-        max_clock_mhz=None,
-        locked_clock_mhz=None,
-        power_limit_mw=None,
-        power_limit_default_mw=None,
-        power_limit_max_mw=None,
-        modes={},
-        instruction_set=None,
-        source=None,
-        exposes=(),
     )
-    device = Device(
-        device=f"torch:{index}",
-        model=0,
-        uuid=uuid,
-        serial=None,
-        die_id=None,
-        pci_address=None,
-        parent=None,
-        numa_node=None,
-    )
-    return model, device
+    return model, described_device(device=f"torch:{index}", uuid=uuid)
 
 
 def _ask(module: Any, function: str, index: int) -> Any:
@@ -170,6 +145,6 @@ def _text(value: object) -> str | None:
     return one_line(value, 100) or None if isinstance(value, str) else None
 
 
-def _size(told: object, field: str) -> int | None:
-    value = getattr(told, field, None)
+def _size(properties: object, field: str) -> int | None:
+    value = getattr(properties, field, None)
     return value if type(value) is int and value > 0 else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from bench.devices.base import Found, StackFacts
+from bench.devices.base import LocalDevice, StackFacts
 from bench.devices.torch_device import OpenedTorch
 from bench.errors import DeviceError, InputError, one_line
 from bench.record import Device, Precision
@@ -36,17 +36,17 @@ class Stack(Protocol):
 
 
 class OpenedVendor(OpenedTorch):
-    """A device that torch computes on (`bench.devices.base.Opened`).
+    """A device that torch computes on (`bench.devices.base.OpenDevice`).
 
     Args:
         backend: of its vendor.
         found: the device.
     """
 
-    def __init__(self, backend: Stack, found: Found) -> None:
+    def __init__(self, backend: Stack, local: LocalDevice) -> None:
         super().__init__(f"{backend.torch_type}:0")
         self._backend = backend
-        self._device = found.device
+        self._device = local.device
 
     def kernel(self) -> Kernel:
         """Return the GEMM by torch, after the vendor's package has added its device type and the device is the one.

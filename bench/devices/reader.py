@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from bench.devices.base import Faulty, Found, UnusableError
+from bench.devices.base import Faulty, LocalDevice, UnusableError
 from bench.errors import DeviceError, InputError
 from bench.record.node import FailureCode
 from bench.telemetry import Reading
@@ -35,7 +35,7 @@ TICK_S = 0.5
 START = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from bench.devices.reader_main import main; main()"
 
 
-class Place(msgspec.Struct, frozen=True):
+class SourceClass(msgspec.Struct, frozen=True):
     """Where a back end's class is, and its file system's root: the reader makes one of its own."""
 
     module: str
@@ -43,16 +43,16 @@ class Place(msgspec.Struct, frozen=True):
     root: str | None
 
     @staticmethod
-    def of(backend: object) -> Place:
-        """Return the place of a back end."""
+    def of(backend: object) -> SourceClass:
+        """Return the class of a back end as the reader process imports it."""
         root = getattr(backend, "root", None)
-        return Place(type(backend).__module__, type(backend).__qualname__, None if root is None else str(root))
+        return SourceClass(type(backend).__module__, type(backend).__qualname__, None if root is None else str(root))
 
 
 class Find(msgspec.Struct, tag=True, frozen=True):
-    """To a reader: list the devices of one kind. It answers `Listing` or `Refused`."""
+    """Order to the reader process to list the devices of one kind. It answers `ReaderListing` or `ListingRefused`."""
 
-    place: Place
+    place: SourceClass
     argument: str | None
     skip: dict[str, str]  # sources that hung or ended a reader before, and what they did
 
@@ -60,57 +60,57 @@ class Find(msgspec.Struct, tag=True, frozen=True):
 class Kind(msgspec.Struct, frozen=True):
     """Devices of one kind that are to be read."""
 
-    place: Place
-    found: tuple[Found, ...]
+    place: SourceClass
+    devices: tuple[LocalDevice, ...]
     skip: dict[str, str]
     is_resumed: bool = False  # they are measured already: what a new listing lacks costs readings alone
 
 
 class Read(msgspec.Struct, tag=True, frozen=True):
-    """To a reader: read devices until the connection is closed. It answers `Looked` once for each kind."""
+    """To a reader: read devices until the connection is closed. It answers `FirstReading` once for each kind."""
 
     kinds: tuple[Kind, ...]
     sockets: dict[str, int]  # descriptor of the socket to each device's worker
     interval_ns: int
 
 
-class Listing(msgspec.Struct, tag=True, frozen=True):
+class ReaderListing(msgspec.Struct, tag=True, frozen=True):
     """From a reader: the devices, and of those that are lost or broken code and clause by their places."""
 
-    found: tuple[Found, ...]
+    listed: tuple[LocalDevice, ...]
     faults: dict[int, tuple[FailureCode, str]]
 
     @staticmethod
-    def of(found: Sequence[Found]) -> Listing:
-        """Return devices as a message."""
-        faults = {place: (one.code, one.what) for place, one in enumerate(found) if isinstance(one, Faulty)}
-        return Listing(tuple(Found(*one) for one in found), faults)
+    def of(devices: Sequence[LocalDevice]) -> ReaderListing:
+        """Return listed devices as a message to the parent process."""
+        faults = {place: (one.code, one.what) for place, one in enumerate(devices) if isinstance(one, Faulty)}
+        return ReaderListing(tuple(LocalDevice(*one) for one in devices), faults)
 
-    def devices(self) -> list[Found]:
-        """Return the devices."""
+    def devices(self) -> list[LocalDevice]:
+        """Return the listed devices, faulty ones as `Faulty`."""
         return [
             Faulty(one.model, one.device, *self.faults[place], one.skipped) if place in self.faults else one
-            for place, one in enumerate(self.found)
+            for place, one in enumerate(self.listed)
         ]
 
 
-class Refused(msgspec.Struct, tag=True, frozen=True):
+class ListingRefused(msgspec.Struct, tag=True, frozen=True):
     """From a reader: why the devices cannot be listed, the parts of an `InputError`."""
 
     code: str
     what: str
     where: str | None
     fix: str | None
-    unusable: Listing | None  # of an `UnusableError`
+    unusable: ReaderListing | None  # of an `UnusableError`
 
     @staticmethod
-    def of(error: InputError) -> Refused:
-        """Return an error as a message."""
-        unusable = Listing.of(error.found) if isinstance(error, UnusableError) else None
-        return Refused(error.code, error.what, error.where, error.fix, unusable)
+    def of(error: InputError) -> ListingRefused:
+        """Return a refused listing as a message to the parent process."""
+        unusable = ReaderListing.of(error.devices) if isinstance(error, UnusableError) else None
+        return ListingRefused(error.code, error.what, error.where, error.fix, unusable)
 
     def error(self) -> InputError:
-        """Return the error."""
+        """Return the error that the reader process met, to be raised in the parent."""
         error = InputError(self.code, self.what, where=self.where, fix=self.fix)
         return error if self.unusable is None else UnusableError(error, self.unusable.devices())
 
@@ -130,14 +130,14 @@ class Calling(msgspec.Struct, tag=True, frozen=True):
     begins: bool
 
 
-class Looked(msgspec.Struct, tag=True, frozen=True):
+class FirstReading(msgspec.Struct, tag=True, frozen=True):
     """From a reader: the first look at a kind's devices is taken, or failed."""
 
     kind: int  # its place in `Read`
 
 
 class Remark(msgspec.Struct, tag=True, frozen=True):
-    """From a reader: what somebody who watches should know, a sentence."""
+    """Message of the reader process: a remark for the operator, a sentence."""
 
     text: str
 
@@ -164,7 +164,7 @@ class Taken(msgspec.Struct, frozen=True, array_like=True):
 
 
 Order = Find | Read
-Answer = Listing | Refused | Trying | Calling | Looked | Remark
+Answer = ReaderListing | ListingRefused | Trying | Calling | FirstReading | Remark
 _ANSWERS = msgspec.json.Decoder(Answer)
 
 
@@ -214,7 +214,7 @@ class ReaderProcess:
         self._connection: Connection[Any, Any] = Connection(ours.detach())
 
     def send(self, order: Order) -> None:
-        """Tell the reader what to do; one that is gone is found out by `receive`."""
+        """Send an order to the reader process; `receive` raises where it is gone."""
         with contextlib.suppress(OSError):
             self._connection.send_bytes(msgspec.json.encode(order))
 
@@ -254,7 +254,7 @@ class ReaderProcess:
 skipped: dict[str, str] = {}
 
 
-def find_apart(backend: object, argument: str | None, within_s: float = FIND_S) -> list[Found]:
+def find_apart(backend: object, argument: str | None, within_s: float = FIND_S) -> list[LocalDevice]:
     """Return the devices that a back end's `look` lists, in a process of its own.
 
     Where a source hangs or ends that process, those that come after it are tried.
@@ -268,10 +268,10 @@ def find_apart(backend: object, argument: str | None, within_s: float = FIND_S) 
         InputError: as `look`; `device-tool-failed`: the last source hung or ended the process.
     """
     while True:
-        answer, trying, what = _ask(Find(Place.of(backend), argument, skipped), within_s)
-        if isinstance(answer, Listing):
+        answer, trying, what = _ask(Find(SourceClass.of(backend), argument, skipped), within_s)
+        if isinstance(answer, ReaderListing):
             return answer.devices()
-        if isinstance(answer, Refused):
+        if isinstance(answer, ListingRefused):
             raise answer.error()
         if trying is None or trying.is_last or trying.source in skipped:
             raise InputError(
@@ -292,7 +292,7 @@ def _ask(order: Find, within_s: float) -> tuple[Answer | None, Trying | None, st
         reader.send(order)
         while (left_s := until_s - time.monotonic()) > 0:
             answer = reader.receive(left_s)
-            if isinstance(answer, Listing | Refused):
+            if isinstance(answer, ReaderListing | ListingRefused):
                 wait_s = END_S  # it is idle: the next reader starts once it is gone
                 return answer, trying, ""
             if isinstance(answer, Trying):
@@ -313,7 +313,7 @@ def ended_with(status: int | None) -> str:
     return f"ended the process that reads it (exit status {status})"
 
 
-def backend_at(place: Place) -> Any:
+def backend_at(place: SourceClass) -> Any:
     """Return a back end of the class at a place."""
     owner: Any = importlib.import_module(place.module)
     for part in place.name.split("."):

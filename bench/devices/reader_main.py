@@ -22,35 +22,21 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bench.devices import check_recordable, stuck
-from bench.devices.reader import (
-    END_S,
-    Answer,
-    Calling,
-    Find,
-    Kind,
-    Listing,
-    Looked,
-    Order,
-    Place,
-    Refused,
-    Remark,
-    Taken,
-    Trying,
-    backend_at,
-)
+from bench.devices import reader as protocol
+from bench.devices.reader import END_S, backend_at
 from bench.devices.tools import turns
 from bench.errors import DeviceError, InputError, explained
 from bench.telemetry import Reading
+from bench.units import SECOND_NS
 
 if TYPE_CHECKING:
-    from bench.devices.base import Watch
+    from bench.devices.base import DeviceWatch
 
-SECOND_NS = 10**9
 TOOL_NS = SECOND_NS  # the least time between two starts of a tool
 HUNG_NS = 30 * SECOND_NS  # a call that takes longer is said to hang
 TICK_S = 1.0
 MOST_PAUSE_S = 30.0  # between two tries to open what cannot be opened
-_ORDERS = msgspec.json.Decoder(Order)
+_ORDERS = msgspec.json.Decoder(protocol.Order)
 
 
 def main() -> None:
@@ -58,7 +44,7 @@ def main() -> None:
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.set_inheritable(descriptor, False)
-    reader = Reader(Connection(descriptor), parent)
+    reader = ReaderLoop(Connection(descriptor), parent)
     # A handler, which a tool does not inherit: it ends when it is asked to.
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, reader.asked_to_end)
@@ -68,13 +54,13 @@ def main() -> None:
     except (EOFError, OSError):
         pass
     except Exception as error:
-        reader.say(Remark(f"telemetry: the process that reads failed: {explained(error)}"))
+        reader.say(protocol.Remark(f"telemetry: the process that reads failed: {explained(error)}"))
         status = 1
     reader.finish()
     os._exit(status)
 
 
-class Reader:
+class ReaderLoop:
     """What a reader does.
 
     Args:
@@ -93,10 +79,10 @@ class Reader:
         self._sources: dict[str, str] = {}  # opened or being opened, by vendor: their names in `stuck`
 
     def serve(self) -> None:
-        """Do what the parent asks for, until it closes the connection or is gone.
+        """Serve the parent process's orders until it closes the connection or is gone.
 
         Raises:
-            EOFError: it did.
+            EOFError: the connection is closed.
         """
         while not self._asked_to_end:
             for kind in self._kinds:
@@ -107,7 +93,7 @@ class Reader:
                 raise EOFError
 
     def asked_to_end(self, number: int, frame: object) -> None:
-        """Take note of a signal."""
+        """Note that a signal asks the loop to end."""
         self._asked_to_end = True
 
     def finish(self) -> None:
@@ -124,20 +110,20 @@ class Reader:
             one.close()
         turns.wait_for_left()
 
-    def say(self, message: Answer) -> None:
-        """Tell the parent something, if it is still there."""
+    def say(self, message: protocol.Answer) -> None:
+        """Send a message to the parent process; one that is gone is ignored."""
         with self._sending, contextlib.suppress(OSError):
             self._connection.send_bytes(msgspec.json.encode(message))
 
-    def _begin(self, order: Order) -> None:
-        if isinstance(order, Find):
+    def _begin(self, order: protocol.Order) -> None:
+        if isinstance(order, protocol.Find):
             self._start(lambda: self.say(self._listing(order)))
             return
         sockets = {device: socket.socket(fileno=descriptor) for device, descriptor in order.sockets.items()}
         for one in sockets.values():
             one.set_inheritable(False)
         for place, kind in enumerate(order.kinds):
-            reader = KindReader(self, place, kind, sockets, order.interval_ns, is_alone=len(order.kinds) == 1)
+            reader = KindReader(self, place, kind, sockets, order.interval_ns, is_only_watcher=len(order.kinds) == 1)
             self._kinds.append(reader)
             self._start(reader.run)
 
@@ -146,21 +132,21 @@ class Reader:
         self._threads.append(thread)
         thread.start()
 
-    def _listing(self, order: Find) -> Listing | Refused:
+    def _listing(self, order: protocol.Find) -> protocol.ReaderListing | protocol.ListingRefused:
         try:
-            found = self.backend(order.place, order.skip).look(order.argument)
-            for one in found:
+            devices = self.backend(order.place, order.skip).look(order.argument)
+            for one in devices:
                 check_recordable(one)
-            return Listing.of(found)
+            return protocol.ReaderListing.of(devices)
         except InputError as error:
-            return Refused.of(error)
+            return protocol.ListingRefused.of(error)
         except Exception as error:  # a plug-in raises what it likes
             what = f"its back end failed: {explained(error)}"
-            return Refused(
+            return protocol.ListingRefused(
                 "device-tool-failed", what, order.place.name, "report it to whoever wrote the back end", None
             )
 
-    def backend(self, place: Place, skip: dict[str, str], *, is_resumed: bool = False) -> Any:
+    def backend(self, place: protocol.SourceClass, skip: dict[str, str], *, is_resumed: bool = False) -> Any:
         """Return a back end that says which source it opens, and leaves those out that hung or crashed."""
         backend = backend_at(place)
         root = str(getattr(backend, "root", "/"))
@@ -168,7 +154,7 @@ class Reader:
         backend.is_resumed = is_resumed
 
         def trying(source: str, is_last: bool) -> None:
-            message = Trying(str(getattr(backend, "vendor", place.name)), source, is_last)
+            message = protocol.Trying(str(getattr(backend, "vendor", place.name)), source, is_last)
             self._sources[message.vendor] = stuck.name_of(source, root)
             self.say(message)
             # Each run of a tool has its own limit: on a node of sixteen devices they take minutes together.
@@ -192,21 +178,21 @@ class KindReader:
 
     def __init__(
         self,
-        reader: Reader,
+        reader: ReaderLoop,
         place: int,
-        kind: Kind,
+        kind: protocol.Kind,
         sockets: dict[str, socket.socket],
         interval_ns: int,
         *,
-        is_alone: bool,
+        is_only_watcher: bool,
     ) -> None:
-        self._is_alone = is_alone
+        self._is_only_watcher = is_only_watcher
         self._reader = reader
         self._place = place
         self._kind = kind
         self._sockets = sockets
         self._interval_ns = interval_ns
-        self._name = kind.found[0].device.device.partition(":")[0]
+        self._name = kind.devices[0].device.device.partition(":")[0]
         self._called_ns: int | None = None  # since when a vendor's call is under way
         self._hung = False
         self._said: set[str] = set()
@@ -240,10 +226,10 @@ class KindReader:
             self._say("the source answers again")
         self._hung = hangs
 
-    def _opened(self) -> Watch | None:
+    def _opened(self) -> DeviceWatch | None:
         try:
             backend = self._reader.backend(self._kind.place, self._kind.skip, is_resumed=self._kind.is_resumed)
-            watch: Watch = self._call(lambda: backend.watch(self._kind.found))
+            watch: DeviceWatch = self._call(lambda: backend.watch(self._kind.devices))
             if (text := getattr(watch, "remark", None)) is not None:
                 self._say_once(text)
             return watch
@@ -251,11 +237,11 @@ class KindReader:
             self._say_once(f"no source can be opened ({explained(error)}): there are no readings")
             return None
 
-    def _look(self, watch: Watch) -> None:
+    def _look(self, watch: DeviceWatch) -> None:
         try:
             readings: dict[str, Reading | DeviceError] = self._call(watch.read)
             at_ns = time.monotonic_ns()
-            messages = {device: msgspec.json.encode(Taken.of(at_ns, one)) for device, one in readings.items()}
+            messages = {device: msgspec.json.encode(protocol.Taken.of(at_ns, one)) for device, one in readings.items()}
         except Exception as error:  # it costs one reading
             self._say_once(f"a look at all devices failed ({explained(error)}): readings are missing")
             return
@@ -267,23 +253,23 @@ class KindReader:
 
     def _call(self, call: Callable[[], Any]) -> Any:
         self._called_ns = time.monotonic_ns()
-        vendor = str(self._kind.found[0].model.vendor)
-        if not self._is_alone:
-            self._reader.say(Calling(vendor, True))
+        vendor = str(self._kind.devices[0].model.vendor)
+        if not self._is_only_watcher:
+            self._reader.say(protocol.Calling(vendor, True))
         try:
             return call()
         finally:
             self._called_ns = None
-            if not self._is_alone:
-                self._reader.say(Calling(vendor, False))
+            if not self._is_only_watcher:
+                self._reader.say(protocol.Calling(vendor, False))
 
     def _looked(self) -> None:
         if self._place >= 0:
-            self._reader.say(Looked(self._place))
+            self._reader.say(protocol.FirstReading(self._place))
             self._place = -1
 
     def _say(self, text: str) -> None:
-        self._reader.say(Remark(f"telemetry of {self._name}: {text}"))
+        self._reader.say(protocol.Remark(f"telemetry of {self._name}: {text}"))
 
     def _say_once(self, text: str) -> None:
         if text not in self._said and len(self._said) < 100:

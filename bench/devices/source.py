@@ -6,13 +6,17 @@ and it reads; it sets nothing. Vendors' back ends (`bench.devices.vendor`) name 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Self
 
 from bench.errors import DeviceError, InputError
+from bench.record.identities import identifier
 from bench.record.node import CountUnit
 from bench.telemetry import Reading
+
+MOST_PARTS = 4  # devices on one board of any vendor
 
 
 class Fault(NamedTuple):
@@ -25,15 +29,15 @@ class Fault(NamedTuple):
 
     @staticmethod
     def of(error: InputError) -> Fault:
-        """Return an error as a fault."""
+        """Return the fault of one device that a device error describes."""
         return Fault(error.code, error.what, error.where, error.fix)
 
     def error(self) -> InputError:
-        """Return the fault as an error."""
+        """Return the device error that the fault stands for."""
         return InputError(self.code, self.what, where=self.where, fix=self.fix)
 
 
-class Listed(NamedTuple):
+class ListedDevice(NamedTuple):
     """One device as its source lists it; None is what the source does not report."""
 
     number: int  # on the node, in the source's order
@@ -97,7 +101,7 @@ class DeviceSource:
         """
         raise NotImplementedError
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return all devices of the node; one that is lost or broken stands in its place with its fault.
 
         Raises:
@@ -105,7 +109,7 @@ class DeviceSource:
         """
         raise NotImplementedError
 
-    def complete(self, row: Listed) -> Listed:
+    def complete(self, row: ListedDevice) -> ListedDevice:
         """Return a device with what takes further questions to know.
 
         Raises:
@@ -113,7 +117,7 @@ class DeviceSource:
         """
         return row
 
-    def readings(self, rows: Sequence[Listed]) -> dict[int, Reading | DeviceError]:
+    def readings(self, rows: Sequence[ListedDevice]) -> dict[int, Reading | DeviceError]:
         """Return one look at all devices at once, by their numbers; a device without a reading is left out.
 
         A `DeviceError` in place of a reading says that the device is lost or faulty, which ends its measurement.
@@ -124,16 +128,40 @@ class DeviceSource:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Let the source go."""
+        """Close the source: its library or tool is used no more."""
 
 
-def usable(rows: list[Listed]) -> list[Listed]:
-    """Return devices of which some may be lost or broken, each in its place.
+def usable(rows: list[ListedDevice]) -> list[ListedDevice]:
+    """Return listed devices, faulty ones among them, unless all are faulty.
 
     Raises:
-        InputError: all of them are: then it is not one device, but the driver, the source or the form of its answer.
+        InputError: every device is: the cause is the driver, the source or the form of its answer.
     """
     faults = [row.fault for row in rows if row.fault is not None]
     if faults and len(faults) == len(rows):
         raise faults[0].error()
     return rows
+
+
+def with_parts(rows: Sequence[ListedDevice]) -> list[ListedDevice]:
+    """Return the devices of a node with those marked that are dies of one board, by the board's serial as parent.
+
+    A serial number is a board's: where two devices report one, each is a die of it. A device that its source knows for
+    a die by its name or PCI id stays one where the container hides the others. Slices name their whole themselves.
+    More devices than any board has do not share a board, but the base board of a chassis: its serial is none of theirs.
+
+    Args:
+        rows: all devices of one vendor on one node.
+    """
+    boards = Counter(identifier(row.serial) for row in rows if row.count_unit != "slice")
+    return [_marked(row, boards) for row in rows]
+
+
+def _marked(row: ListedDevice, boards: Counter[str | None]) -> ListedDevice:
+    board = identifier(row.serial)
+    if row.count_unit != "slice" and board is not None and boards[board] > MOST_PARTS:
+        row, board = row._replace(serial=None), None
+    shared = board is not None and boards[board] > 1
+    if row.count_unit == "slice" or not (shared or row.count_unit == "die"):
+        return row
+    return row._replace(count_unit="die", parent=row.parent or row.serial, serial=None)

@@ -53,7 +53,7 @@ def known(sources: Iterable[str], root: str) -> dict[str, str]:
         sources: their labels.
         root: as in `name_of`.
     """
-    found = {}
+    stuck = {}
     for source in sources:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one, contextlib.suppress(OSError):
             one.setblocking(False)
@@ -61,5 +61,5 @@ def known(sources: Iterable[str], root: str) -> dict[str, str]:
             peer = one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
             pid, user, _ = _PEER.unpack(peer)
             if user in (0, os.geteuid()):
-                found[source] = f"process {pid} of an earlier command still hangs in it"
-    return found
+                stuck[source] = f"process {pid} of an earlier command still hangs in it"
+    return stuck

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.engine.measure import EventTimer
 from bench.record import Precision
-from bench.telemetry import Reading, Source
+from bench.telemetry import Reading, ReadingSource
 
 if TYPE_CHECKING:
     from bench.devices.base import StackFacts
@@ -53,7 +53,7 @@ class TorchTimer:
 
 
 def free_bytes(target: str) -> int | None:
-    """Return how many bytes of a device's memory are free at present; None where torch does not tell.
+    """Return how many bytes of a device's memory are free at present; None where torch does not report it.
 
     Args:
         target: torch's name of the device, such as "cuda:0".
@@ -73,7 +73,7 @@ def free_bytes(target: str) -> int | None:
 
 
 class NoSource:
-    """Telemetry of a device that tells nothing (`bench.telemetry.Source`)."""
+    """Telemetry of a device that has no readings (`bench.telemetry.ReadingSource`)."""
 
     def read(self) -> Reading | None:
         """Return None: there is no reading."""
@@ -81,7 +81,7 @@ class NoSource:
 
 
 class OpenedTorch:
-    """A device that torch computes on, being measured by this process (`bench.devices.base.Opened`).
+    """A device that torch computes on, being measured by this process (`bench.devices.base.OpenDevice`).
 
     Args:
         target: torch's name of the device in this process, such as "cuda:0".
@@ -97,7 +97,7 @@ class OpenedTorch:
         return load_kernel("gemm-torch")
 
     def unsupported(self, precision: Precision) -> str | None:
-        """Return None: nothing is known of the stack but what a trial tells."""
+        """Return None: only a trial launch shows what the stack supports."""
         return None
 
     def memory_bytes(self) -> int | None:
@@ -105,12 +105,12 @@ class OpenedTorch:
         free = free_bytes(self.target)
         return None if free is None else free * 9 // 10
 
-    def source(self) -> Source:
+    def source(self) -> ReadingSource:
         """Return a source without readings."""
         return NoSource()
 
     def timer(self) -> EventTimer | None:
-        """Return the device's events; None where they cannot be had or tell no time."""
+        """Return the device's events; None where torch has none, or they measure no time."""
         try:
             timer = TorchTimer(self.target)
             first, last = timer.mark(), timer.mark()
@@ -123,4 +123,4 @@ class OpenedTorch:
         return None
 
     def begin(self, precision: Precision, opens_ns: int) -> None:
-        """Nothing to note."""
+        """Do nothing: a device known to torch alone has no scripted load."""

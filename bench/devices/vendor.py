@@ -10,29 +10,27 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from bench.clock import Clock
-from bench.devices.base import Faulty, Found, StackFacts, index_of, is_same, not_there, parse_index
+from bench.devices.base import Faulty, LocalDevice, StackFacts, index_of, is_same, not_there, parse_index
 from bench.devices.opened_vendor import OpenedVendor
-from bench.devices.parts import with_parts
 from bench.devices.pci import present
 from bench.devices.reader import find_apart
-from bench.devices.source import DeviceSource, Fault, Listed, usable
-from bench.devices.tools.tool import ToolSource, reported_text
+from bench.devices.source import DeviceSource, Fault, ListedDevice, usable, with_parts
+from bench.devices.source_watch import SourceWatch, differing_source
+from bench.devices.tools.texts import reported_text
 from bench.errors import DeviceError, InputError, explained, one_line
 from bench.host.device_files import why_unusable
 from bench.record import Device, DeviceModel, NodeClock
-from bench.record.identities import IDENTITY_FIELDS
-from bench.record.node import FailureCode, readable_identifier
-from bench.telemetry import Reading
-
-if TYPE_CHECKING:
-    pass
+from bench.record.identities import IDENTITY_FIELDS, readable_identifier
+from bench.record.node import FailureCode
 
 # Several vendors' stacks obey this variable: it may speak of devices of another of them (PCI vendor ids).
 SHARED_VARIABLE, SHARING = "CUDA_VISIBLE_DEVICES", frozenset({0x10DE, 0x1002, 0x1D94, 0x9999, 0x1E3E, 0x1D22, 0x2057})
 IDENTIFYING = ("bin", "board_part", "firmware")
+LIMITS = ("power_limit_mw", "power_limit_default_mw", "power_limit_max_mw")
+AS_LISTED = ("memory_bytes", "units", "max_clock_mhz", "locked_clock_mhz", *LIMITS)
 FAKE_DRIVER = "petaseal-fake"  # how the drivers of the tests begin: what they list is simulated
 
 
@@ -62,12 +60,12 @@ class VendorBackend:
         self.is_resumed = False  # the devices are measured already, and a reader that ended is replaced
         self.trying: Callable[[str, bool], None] = lambda source, is_last: None  # called before a source is opened
 
-    def choice(self, row: Listed) -> str:
+    def choice(self, row: ListedDevice) -> str:
         """Return the value of the first visibility variable that leaves this device alone visible."""
         return str(row.number)
 
     def hint(self, what: str) -> str | None:
-        """Return what a vendor's source means by what it says, where its own words tell nobody; None for the rest."""
+        """Return what a cryptic error text of the vendor means, a clause; None where the text explains itself."""
         return None
 
     def start_stack(self) -> None:
@@ -81,7 +79,7 @@ class VendorBackend:
         """Return what torch reports of its device 0 beyond the vendor's sources; None where it is not asked."""
         return None
 
-    def find(self, argument: str | None) -> list[Found]:
+    def find(self, argument: str | None) -> list[LocalDevice]:
         """Return the vendor's devices that the visibility variables leave: all, or the one named.
 
         Raises:
@@ -91,12 +89,13 @@ class VendorBackend:
             return []
         return find_apart(self, argument)
 
-    def look(self, argument: str | None) -> list[Found]:
+    def look(self, argument: str | None) -> list[LocalDevice]:
         """Return what `find` does; called in the process that reads.
 
         Raises:
             InputError: there is no such device, or none can be used, and why.
         """
+        # The bus is asked first: it answers at once and cannot hang, as a vendor's library can.
         functions = present(self.vendor_ids, self.root)
         sure = [function for function in functions if self.vga_counts or not self._is_vga(function)]
         if argument is None and not functions:
@@ -107,13 +106,15 @@ class VendorBackend:
                 allowed = self._allowed(source, rows, argument)
                 chosen = parse_index(self.kind, argument, len(allowed))
                 rows = usable([self._filled(source, allowed[index]) for index in chosen])
-                return [self._found(source, index, row, skipped) for index, row in zip(chosen, rows, strict=True)]
+                return [
+                    self._local_device(source, index, row, skipped) for index, row in zip(chosen, rows, strict=True)
+                ]
         except InputError as error:
             if argument is None and not sure:
                 return []  # a console's or a desktop's graphics: nobody meant to compute on it
             raise self.explained(error) from None
 
-    def listing(self, functions: Sequence[str]) -> tuple[DeviceSource, list[Listed], tuple[str, ...]]:
+    def listing(self, functions: Sequence[str]) -> tuple[DeviceSource, list[ListedDevice], tuple[str, ...]]:
         """Return the first source that lists devices of this vendor, these, and why the sources before it were skipped.
 
         Args:
@@ -142,12 +143,12 @@ class VendorBackend:
                 code = "device-tool-failed" if is_last else "device-library-unusable"
                 errors.append(InputError(code, f"petaseal cannot read it ({explained(error)})", where=label))
         last = next((error for error in errors if error.code == "device-permission"), errors[-1])
-        others = [
+        other_causes = [
             f"{error.where}: {error.what}"
             for error in errors
             if error is not last and error.code != "device-library-missing"
         ]
-        raise InputError(last.code, "; ".join([last.what, *others]), where=last.where, fix=last.fix)
+        raise InputError(last.code, "; ".join([last.what, *other_causes]), where=last.where, fix=last.fix)
 
     def hinted(self, error: InputError) -> InputError:
         """Return an error of a source with what it means."""
@@ -169,7 +170,7 @@ class VendorBackend:
             fix = None  # its files say more than that the tool is to be run by hand
         return InputError(error.code, "; ".join(filter(None, (what, closed))), where=error.where, fix=fix)
 
-    def watch(self, found: Sequence[Found]) -> SourceWatch:
+    def watch(self, devices: Sequence[LocalDevice]) -> SourceWatch:
         """Begin to read devices that `find` found, all through one source.
 
         Raises:
@@ -182,11 +183,11 @@ class VendorBackend:
             source.close()
             raise
         # Once devices are measured, one that is gone moves its neighbours: each is sought by what identifies it.
-        places = range(len(allowed)) if self.is_resumed else {index_of(one) for one in found} & {*range(len(allowed))}
+        places = range(len(allowed)) if self.is_resumed else {index_of(one) for one in devices} & {*range(len(allowed))}
         there = {place: self._watchable(source, allowed[place]) for place in places}
-        watched: dict[str, Listed] = {}
+        watched: dict[str, ListedDevice] = {}
         faults: dict[str, DeviceError] = {}
-        for one in found:
+        for one in devices:
             name, row = one.device.device, self._row_of(one, source, there)
             if row is not None and row.fault is None:
                 watched[name] = row
@@ -195,37 +196,38 @@ class VendorBackend:
                 faults[name] = DeviceError(code, row.fault.what, where=name)
             elif not self.is_resumed:  # a measurement that runs loses readings by it
                 faults[name] = not_there(one.device, is_listed=index_of(one) in there)
-        return SourceWatch(source, watched, faults, _another_source(found[0].model, source))
+        return SourceWatch(source, watched, faults, differing_source(devices[0].model, source))
 
-    def _row_of(self, one: Found, source: DeviceSource, there: Mapping[int, Listed]) -> Listed | None:
+    def _row_of(self, one: LocalDevice, source: DeviceSource, there: Mapping[int, ListedDevice]) -> ListedDevice | None:
         """Return what is listed now of a device that was found; None where it is not."""
         index, of_one_source = index_of(one), one.model.source == source.name
         same = {
-            place: is_same(one.device, self._found(source, index, row, ()).device, of_one_source=of_one_source)
+            place: is_same(one.device, self._local_device(source, index, row, ()).device, of_one_source=of_one_source)
             for place, row in there.items()
         }
         if same.get(index, False) is not False:
             return there[index]
         return next((there[place] for place, is_it in same.items() if is_it and self.is_resumed), None)
 
-    def _watchable(self, source: DeviceSource, row: Listed) -> Listed:
+    def _watchable(self, source: DeviceSource, row: ListedDevice) -> ListedDevice:
         """Return a device with all that is known of it; where only a further question fails, with what was listed."""
         filled = self._filled(source, row)
         is_lost = filled.fault is not None and filled.fault.code == "device-lost"
         return row if row.fault is None and not is_lost and filled.fault is not None else filled
 
-    def open(self, found: Found, clock: Clock) -> OpenedVendor:
+    def open(self, local: LocalDevice, clock: Clock) -> OpenedVendor:
         """Return a device for measuring, and make it the only one that frameworks in this process see."""
+        # All of them, also those that are not set now: the first of a group that is set wins in the vendor's runtime.
         for name in (name for group in self.variables for name in group):
             os.environ.pop(name, None)
-        os.environ.update(found.visibility)
-        return OpenedVendor(self, found)
+        os.environ.update(local.visibility)
+        return OpenedVendor(self, local)
 
     def node_clock(self) -> NodeClock | None:
         """Return None: a real machine has a real clock."""
         return None
 
-    def _allowed(self, source: DeviceSource, rows: list[Listed], argument: str | None) -> list[Listed]:
+    def _allowed(self, source: DeviceSource, rows: list[ListedDevice], argument: str | None) -> list[ListedDevice]:
         """Return the devices that the visibility variables leave, in their order.
 
         Raises:
@@ -247,7 +249,7 @@ class VendorBackend:
                 )
         return rows
 
-    def _filled(self, source: DeviceSource, row: Listed) -> Listed:
+    def _filled(self, source: DeviceSource, row: ListedDevice) -> ListedDevice:
         """Return a device with all that is known of it; with its fault, where the source fails for it."""
         if row.fault is not None:
             return row
@@ -263,9 +265,11 @@ class VendorBackend:
         except (OSError, ValueError):
             return False
 
-    def _found(self, source: DeviceSource, index: int, row: Listed, skipped: tuple[str, ...]) -> Found:
+    def _local_device(
+        self, source: DeviceSource, index: int, row: ListedDevice, skipped: tuple[str, ...]
+    ) -> LocalDevice:
         identities = {name: _identity(getattr(row, name)) for name in IDENTITY_FIELDS}
-        parts = {name: reported_text(getattr(row, name)) for name in IDENTIFYING}
+        parts: dict[str, Any] = {name: reported_text(getattr(row, name)) for name in IDENTIFYING}
         known = {"vendor": self.vendor, "model": row.model} | parts | identities
         driver = reported_text(row.driver)
         model = DeviceModel(
@@ -280,16 +284,10 @@ class VendorBackend:
             driver=driver,
             library=source.path,
             library_sha256=source.sha256,
-            memory_bytes=row.memory_bytes,
             cache_bytes=None,
-            units=row.units,
-            max_clock_mhz=row.max_clock_mhz,
-            locked_clock_mhz=row.locked_clock_mhz,
-            power_limit_mw=row.power_limit_mw,
-            power_limit_default_mw=row.power_limit_default_mw,
-            power_limit_max_mw=row.power_limit_max_mw,
-            modes=dict(row.modes),
             instruction_set=None,
+            **{name: getattr(row, name) for name in AS_LISTED},
+            modes=dict(row.modes),
             source=source.name,
             source_version=reported_text(source.version),
             exposes=source.exposes if row.exposes is None else row.exposes,
@@ -298,10 +296,10 @@ class VendorBackend:
         if row.fault is not None:
             code: FailureCode = "device-lost" if row.fault.code == "device-lost" else "device-failed"
             return Faulty(model, device, code, row.fault.what, skipped)
-        return Found(model, device, ((self.variables[0][0], self.choice(row)),), skipped)
+        return LocalDevice(model, device, ((self.variables[0][0], self.choice(row)),), skipped)
 
 
-def _rows_of(source: DeviceSource, functions: Sequence[str]) -> list[Listed]:
+def _rows_of(source: DeviceSource, functions: Sequence[str]) -> list[ListedDevice]:
     """Return the devices that a source lists at these PCI addresses; all, where there are no addresses.
 
     Raises:
@@ -320,27 +318,18 @@ def _rows_of(source: DeviceSource, functions: Sequence[str]) -> list[Listed]:
     return usable(rows)
 
 
-def _another_source(model: DeviceModel, source: DeviceSource) -> str | None:
-    """Return how a source differs from the one that listed the devices for the record; None where it does not."""
-    if model.source != source.name:
-        return f"it is read through {source.name}, and the record names {model.source}, which listed the devices"
-    if model.library_sha256 != source.sha256:
-        return f"the file of {source.name} is another one than the record names: it was replaced meanwhile"
-    return None
-
-
 def _identity(value: str | None) -> str | None:
     """Return an identity as a record holds it; None for a placeholder and for what is too long to be one."""
-    found = readable_identifier(value)
-    return found if found is not None and len(found) <= 200 and found.isprintable() else None
+    identifier = readable_identifier(value)
+    return identifier if identifier is not None and len(identifier) <= 200 and identifier.isprintable() else None
 
 
-def _visible(name: str, rows: Sequence[Listed]) -> list[Listed]:
+def _visible(name: str, rows: Sequence[ListedDevice]) -> list[ListedDevice]:
     """Return the devices that a visibility variable leaves, in its order: by place in the list or by another name.
 
     As the vendors' runtimes do, the list ends at the first entry that names none.
     """
-    chosen: list[Listed] = []
+    chosen: list[ListedDevice] = []
     for entry in os.environ[name].split(","):
         text = entry.strip()
         place = int(text) if text.isascii() and text.isdigit() and len(text) < 5 else None
@@ -351,38 +340,3 @@ def _visible(name: str, rows: Sequence[Listed]) -> list[Listed]:
         else:
             break
     return list(dict.fromkeys(chosen))
-
-
-class SourceWatch:
-    """Devices of one vendor that are read through one source (`bench.devices.base.Watch`).
-
-    Args:
-        source: opened.
-        rows: what it lists, by device.
-        faults: devices that it does not list, or lists as others than were found.
-        remark: what differs from the source that listed them for the record, a clause.
-    """
-
-    def __init__(
-        self, source: DeviceSource, rows: dict[str, Listed], faults: dict[str, DeviceError], remark: str | None
-    ) -> None:
-        self.remark = remark
-        self._source = source
-        self._rows = rows
-        self._faults = faults
-
-    def read(self) -> dict[str, Reading | DeviceError]:
-        """Return one look at all devices, by device."""
-        if not self._rows:
-            return dict(self._faults)
-        found = self._source.readings(list(self._rows.values()))
-        return {name: found[row.number] for name, row in self._rows.items() if row.number in found} | self._faults
-
-    @property
-    def starts_tool(self) -> bool:
-        """Whether a look starts processes of a tool."""
-        return isinstance(self._source, ToolSource)
-
-    def close(self) -> None:
-        """Let the source go."""
-        self._source.close()

@@ -1,4 +1,4 @@
-"""From facts to documents: the samples' bytes and the node record. Pure; the same facts always give the same bytes."""
+"""From a node's results to its documents: the record and the bytes of the samples. Pure: equal results, equal bytes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from bench.devices.base import Found
-from bench.engine.measure import Row
-from bench.engine.session import Facts, Result
+from bench.devices.base import LocalDevice
+from bench.engine.measure import SampleRow
+from bench.engine.session import Result, WorkloadFacts
 from bench.environment import derived_id, environment, tool
 from bench.record import (
     RULES_VERSION,
     Campaign,
-    Companion,
-    CompanionFigure,
     Device,
     DeviceModel,
     Failure,
@@ -28,13 +26,15 @@ from bench.record import (
     NodeRecord,
     Precision,
     Profile,
+    ReferenceFigure,
+    ReferenceMeasurement,
     Workload,
     columns,
     digest,
 )
 from bench.record.identities import IDENTITY_FIELDS
-from bench.record.plan import CompanionRole
-from bench.reference.companions import Beside
+from bench.record.plan import ReferenceRole
+from bench.reference.measurements import ReferenceResult
 from bench.units import utc_text
 
 PHASES = ("prepare", "trial", "warmup", "window", "guard")
@@ -50,8 +50,8 @@ class Shares(NamedTuple):
     other_load_ppm: int | None
 
 
-class NodeFacts(NamedTuple):
-    """Everything that a node's record is made of."""
+class RecordParts(NamedTuple):
+    """Everything that goes into a node's record."""
 
     node_id: str
     signer_spki: str
@@ -64,21 +64,21 @@ class NodeFacts(NamedTuple):
     clock: NodeClock
     libraries: Mapping[str, str]
     switches: Mapping[str, str]
-    found: Sequence[Found]
+    devices: Sequence[LocalDevice]
     results: Sequence[Result]
-    beside: Sequence[Beside]
+    references: Sequence[ReferenceResult]
     failures: Sequence[Failure]
     shares: Mapping[Workload, Shares]
-    rows: Sequence[Row]
+    rows: Sequence[SampleRow]
     replace_identities: bool = False
     unset: tuple[str, ...] = ()  # environment variables that the workers did not get
 
 
-def node_record(facts: NodeFacts) -> NodeRecord:
+def node_record(facts: RecordParts) -> NodeRecord:
     """Return the record of one node: devices in their order, one measurement for each workload and shape."""
     campaign = facts.campaign
     pools = {node.node_id: node.pool for node in campaign.nodes}
-    models, devices = _models(facts.found)
+    models, devices = _models(facts.devices)
     return NodeRecord(
         rules=RULES_VERSION,
         tool=tool(),
@@ -101,7 +101,7 @@ def node_record(facts: NodeFacts) -> NodeRecord:
         models=models,
         devices=with_made_up_identities(devices) if facts.replace_identities else devices,
         measurements=tuple(_measurements(facts, [d.device for d in devices])),
-        companions=tuple(_companions(facts.beside, [d.device for d in devices])),
+        companions=tuple(_references(facts.references, [d.device for d in devices])),
         failures=tuple(facts.failures),
         identities_replaced=facts.replace_identities,
     )
@@ -113,7 +113,7 @@ def with_made_up_identities(devices: Iterable[Device]) -> tuple[Device, ...]:
     Args:
         devices: of one record.
     """
-    secret = token_hex()  # kept nowhere: who tries all serial numbers and places there are shall find none again
+    secret = token_hex()  # never stored: who tries all serial numbers and places there are shall find none again
 
     def made_up(value: str | None) -> str | None:
         return None if value is None else f"replaced-{derived_id('replaced', f'{secret}/{value}')[:24]}"
@@ -124,18 +124,20 @@ def with_made_up_identities(devices: Iterable[Device]) -> tuple[Device, ...]:
     return tuple(map(published, devices))
 
 
-def _models(found: Iterable[Found]) -> tuple[tuple[DeviceModel, ...], tuple[Device, ...]]:
+def _models(detected: Iterable[LocalDevice]) -> tuple[tuple[DeviceModel, ...], tuple[Device, ...]]:
+    """Return the models without repetition, and the devices with the index of theirs."""
     models: list[DeviceModel] = []
     devices = []
-    for model, device, *_ in found:
+    for model, device, *_ in detected:
         if model not in models:
             models.append(model)
         devices.append(msgspec.structs.replace(device, model=models.index(model)))
     return tuple(models), tuple(devices)
 
 
-def _measurements(facts: NodeFacts, order: list[str]) -> Iterable[Measurement]:
-    groups: dict[Facts, list[Result]] = {}
+def _measurements(facts: RecordParts, order: list[str]) -> Iterable[Measurement]:
+    """Yield one measurement for each problem, with a place for each device that ran it, in the record's order."""
+    groups: dict[WorkloadFacts, list[Result]] = {}
     for result in sorted(facts.results, key=lambda r: order.index(r.figure.device)):
         groups.setdefault(result.facts, []).append(result)
     windows = [window.workload for window in facts.campaign.windows]
@@ -150,27 +152,28 @@ def _measurements(facts: NodeFacts, order: list[str]) -> Iterable[Measurement]:
         )
 
 
-def _companions(beside: Iterable[Beside], order: list[str]) -> Iterable[Companion]:
-    groups: dict[tuple[str, CompanionRole, Precision], list[CompanionFigure]] = {}
-    for one in sorted(beside, key=lambda b: order.index(b.figure.device)):
+def _references(results: Iterable[ReferenceResult], order: list[str]) -> Iterable[ReferenceMeasurement]:
+    """Yield one reference measurement for each kernel and precision, with a place for each device."""
+    groups: dict[tuple[str, ReferenceRole, Precision], list[ReferenceFigure]] = {}
+    for one in sorted(results, key=lambda result: order.index(result.figure.device)):
         groups.setdefault((one.kernel, one.role, one.precision), []).append(one.figure)
     for (kernel, role, precision), figures in groups.items():
-        yield Companion(kernel=kernel, role=role, precision=precision, **columns(figures))
+        yield ReferenceMeasurement(kernel=kernel, role=role, precision=precision, **columns(figures))
 
 
-def samples_gz(rows: Iterable[Row]) -> bytes:
+def samples_gz(rows: Iterable[SampleRow]) -> bytes:
     """Return samples as gzip-compressed CSV, one reading a line, the same bytes for the same readings in any order.
 
     Columns: device, workload, phase, offset_ns (from the opening of the core window), quantity, value.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    ordered: list[Row] = sorted(set(rows), key=_place)  # a trial that ran again may have read the same once more
-    writer.writerow(Row._fields)
+    ordered: list[SampleRow] = sorted(set(rows), key=_place)  # a trial that ran again may have read the same once more
+    writer.writerow(SampleRow._fields)
     writer.writerows(ordered)
     deflate = zlib.compressobj(6, zlib.DEFLATED, 31)  # 31: a gzip header without name or time
     return deflate.compress(text.getvalue().encode()) + deflate.flush()
 
 
-def _place(row: Row) -> tuple[str, str, int, int, str, str]:
+def _place(row: SampleRow) -> tuple[str, str, int, int, str, str]:
     return row.device, row.workload, PHASES.index(row.phase), row.offset_ns, row.quantity, str(row.value)

@@ -1,14 +1,13 @@
-"""Whether a run fits into the memory of its host: said before it starts, not by the kernel that ends its workers."""
+"""Whether a run fits into the memory of its host: refused before it starts, not ended by the kernel half-way."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bench.devices.base import Found
+from bench.devices.base import LocalDevice
 from bench.errors import InputError
-from bench.host.cgroup import read_limits
-from bench.host.memory import available_bytes
+from bench.host.cgroup import available_bytes, read_limits
 from bench.profile import needed_bytes
 from bench.record import Profile, Shape, Workload, least_operand_bytes
 from bench.record.plan import ITEM_BYTES
@@ -19,12 +18,12 @@ CHECKED_BYTES = 128 * 2**20  # of operands that are made again for the check on 
 
 
 def refuse_unfit(
-    found: Sequence[Found], profile: Profile, workloads: Sequence[Workload], root: Path = Path("/")
+    devices: Sequence[LocalDevice], profile: Profile, workloads: Sequence[Workload], root: Path = Path("/")
 ) -> None:
     """Refuse a run whose workers together need more memory of the host than they can have.
 
     Args:
-        found: the devices, measured all at once.
+        devices: measured all at once.
         profile: with the shapes.
         workloads: to measure.
         root: the file system's root (tests).
@@ -32,13 +31,14 @@ def refuse_unfit(
     Raises:
         InputError: `host-memory`.
     """
+    # The kernel kills the largest process when memory is out: that would be a worker, minutes into its window.
     available = available_bytes(root)
-    needed = sum(host_bytes(one, profile, workloads) for one in found)
+    needed = sum(host_bytes(one, profile, workloads) for one in devices)
     if available is None or needed <= available:
         return
     limit = read_limits(root).memory_bytes
     bound = "" if limit is None else f", in control groups that allow {limit / 1e9:.1f} GB"
-    workers = f"{len(found)} workers need" if len(found) > 1 else "a worker needs"
+    workers = f"{len(devices)} workers need" if len(devices) > 1 else "a worker needs"
     raise InputError(
         "host-memory",
         f"{workers} about {needed / 1e9:.1f} GB of its memory and {available / 1e9:.1f} GB can be had{bound}",
@@ -47,14 +47,14 @@ def refuse_unfit(
     )
 
 
-def host_bytes(found: Found, profile: Profile, workloads: Iterable[Workload]) -> int:
+def host_bytes(device: LocalDevice, profile: Profile, workloads: Iterable[Workload]) -> int:
     """Return about how much memory of the host the worker of one device needs, in bytes.
 
     An accelerator's worker makes both operands of one set on the host, and at the end holds one product there with the
     part of the operands that is made again to check it; the shape is the largest that fits into the device. Processors
     hold every operand set in that memory, and take the shape that fits: the smallest must.
     """
-    model = found.model
+    model = device.model
     if model.simulated:
         return WORKER_BYTES["simulated"]
     least = least_operand_bytes(model)

@@ -22,10 +22,12 @@ from bench.units import gemm_mflop
 if TYPE_CHECKING:
     from kernels.base import Prepared, Residual
 
-EDGE_NS = 100_000  # the window is entered this late and left this early: two clocks are never read at one instant
+# The window is entered this late and left this early: a launch that lies within it by the monotonic clock must do so by
+# UTC too, which is what is recorded, and the two are never read at one instant.
+EDGE_NS = 100_000
 
 
-class Span(NamedTuple):
+class WindowSpan(NamedTuple):
     """One window on this machine's monotonic clock, ns; `opens_utc_ns` ties it to the campaign's."""
 
     load_ns: int
@@ -40,14 +42,12 @@ class EventTimer(Protocol):
 
     def mark(self) -> object:
         """Put a mark behind what was launched so far."""
-        ...
 
     def between_ns(self, first: object, last: object) -> int:
         """Return the device's own time between two marks that it has passed, ns."""
-        ...
 
 
-class Row(NamedTuple):
+class SampleRow(NamedTuple):
     """One line of the samples: what was read when, relative to the opening of the core window."""
 
     device: str
@@ -59,12 +59,12 @@ class Row(NamedTuple):
 
 
 class Task(NamedTuple):
-    """Everything that the loop needs besides the prepared kernel."""
+    """One workload on one device: its profile, its window, and the checks of its products."""
 
     device: str
     workload: Workload
     profile: Profile
-    span: Span
+    span: WindowSpan
     batch: int  # launches that are stamped together
     checks: Sequence[Check]
 
@@ -77,24 +77,24 @@ class Boundary(NamedTuple):
     mark: object
 
 
-class Measured(NamedTuple):
-    """What one window gave: the figure (its errors not yet joined by the check on the host) and the raw samples."""
+class WindowResult(NamedTuple):
+    """What one window gave: its figure, without the errors that the check on the host will find, and its samples."""
 
     figure: Figure
     throttle_reasons: tuple[str, ...]
-    rows: list[Row]
+    rows: list[SampleRow]
     last_set: int
 
 
 class Worst:
-    """The worst errors over many checks; one that is not a number (None) is worse than any."""
+    """The largest errors over many checks (R5); one that is not a number (None) is larger than any."""
 
     def __init__(self) -> None:
         self.row_error_ppm: int | None = 0
         self.rms_error_ppm: int | None = 0
 
     def add(self, residual: Residual) -> None:
-        """Take the errors of one check."""
+        """Take the residuals of one check, where they are worse than those so far."""
         self.row_error_ppm = worse(self.row_error_ppm, residual.row_error_ppm)
         self.rms_error_ppm = worse(self.rms_error_ppm, residual.rms_error_ppm)
 
@@ -110,8 +110,8 @@ def measure(
     clock: Clock,
     sampler: Sampler,
     timer: EventTimer | None = None,
-    tell: Callable[[str, int], None] = lambda phase, rate: None,
-) -> Measured:
+    report: Callable[[str, int], None] = lambda phase, rate: None,
+) -> WindowResult:
     """Load a device from its ramp slot, or from before it, to the end of the guard, and measure in between.
 
     Args:
@@ -120,27 +120,27 @@ def measure(
         clock: this machine's clocks.
         sampler: telemetry of the device.
         timer: the device's own time, where it has one.
-        tell: called now and then with the phase and the rate in MFLOP/s.
+        report: called now and then with the phase and the rate in MFLOP/s.
 
     Raises:
-        DeviceError: fewer than 30 units of launches were finished in the core window, or telemetry tells of a fault.
+        DeviceError: fewer than 30 units of launches were finished in the core window, or telemetry reports a fault.
     """
     loop = _Loop(prepared, task, clock, timer, sampler)
     sampler.start()
     try:
-        loop.preheat(tell)
-        warm, steady = loop.warm_up(tell)
-        boundaries = loop.window(tell)
+        loop.preheat(report)
+        warm, steady = loop.warm_up(report)
+        boundaries = loop.window(report)
         loop.guard()
     finally:
         sampler.stop()
     figure, reasons = _figure(loop, task, boundaries, sampler, steady)
     rows = [*warm, *_window_rows(task, boundaries, figure, sampler.samples)]
-    return Measured(figure, reasons, rows, loop.last_set)
+    return WindowResult(figure, reasons, rows, loop.last_set)
 
 
 class _Loop:
-    """The launches of one window, in units of `batch`."""
+    """The launches of one window, in units of `batch`: what is shorter than a stamp costs is stamped by the dozen."""
 
     def __init__(
         self, prepared: Prepared, task: Task, clock: Clock, timer: EventTimer | None, sampler: Sampler
@@ -168,50 +168,59 @@ class _Loop:
         return units * self.unit_flop * 1000 // max(1, elapsed_ns)
 
     def unit(self) -> None:
-        """Launch one unit and wait for it."""
+        """Launch one unit and wait for it.
+
+        Raises:
+            DeviceError: the sampler's thread has seen that the device is lost or faulty.
+        """
         if self.sampler.fault is not None:
             raise self.sampler.fault
         self.prepared.launch(self.next, self.task.batch)
         self.prepared.synchronize()
         self.next += self.task.batch
 
-    def preheat(self, tell: Callable[[str, int], None]) -> None:
+    def preheat(self, report: Callable[[str, int], None]) -> None:
         """Load until the device's ramp slot; where that has come already, not at all. It is no part of the warm-up."""
+        # Devices that are ready early would stand idle and cool: what they load before their slot is recorded apart.
         begun = at = self.clock.monotonic_ns()
         while at < self.task.span.load_ns:
             self.unit()
             last, at = at, self.clock.monotonic_ns()
-            tell("preheat", self.rate(1, at - last))
+            report("preheat", self.rate(1, at - last))
         self.preheat_ns = at - begun
 
-    def warm_up(self, tell: Callable[[str, int], None]) -> tuple[list[Row], WarmupEnd]:
+    def warm_up(self, report: Callable[[str, int], None]) -> tuple[list[SampleRow], WarmupEnd]:
         """Load until the core window opens, whatever trends there are; return its samples and what had a trend."""
         task, now = self.task, self.clock.monotonic_ns
         profile, span = task.profile, task.span
         test = SteadyTest(profile.steady_state)
-        rows: list[Row] = []
+        rows: list[SampleRow] = []
         self.loaded_ns = last = at = now()
         units = 0
         while at < span.opens_ns + EDGE_NS:
             self.unit()
             units += 1
             at = now()
+            # As often as telemetry is read: a rate for each clock and temperature that it is tested with (R6).
             if at - last >= profile.telemetry_interval_ns:
                 rate, reading = self.rate(units, at - last), self.sampler.latest()
                 test.add(rate, reading.clock_mhz, reading.temperature_c)
-                rows.append(Row(task.device, str(task.workload), "warmup", at - span.opens_ns, "rate_mflop_s", rate))
-                tell("warmup", rate)
+                rows.append(
+                    SampleRow(task.device, str(task.workload), "warmup", at - span.opens_ns, "rate_mflop_s", rate)
+                )
+                report("warmup", rate)
                 last, units = at, 0
         return rows, test.reason()
 
-    def window(self, tell: Callable[[str, int], None]) -> list[Boundary]:
+    def window(self, report: Callable[[str, int], None]) -> list[Boundary]:
         """Launch until the core window has closed; return the boundaries of all units that lie within it."""
         task, clock, mark = self.task, self.clock, self.timer.mark if self.timer else lambda: None
         span, closes = task.span, task.span.closes_ns - EDGE_NS
         length = span.closes_ns - span.opens_ns
+        # Reversed, so that the next check is the last item: popping it moves nothing in the timed loop.
         due = [(span.opens_ns + check.at_parts * length // 2**16, check) for check in reversed(task.checks)]
         boundaries = [Boundary(*clock.pair_ns(), mark())]
-        at = told = boundaries[0].at_ns
+        at = reported = boundaries[0].at_ns
         units = 0
         while at < closes:
             if due and due[-1][0] <= at:
@@ -221,14 +230,14 @@ class _Loop:
                 self.verified_unit(now_due)
             else:
                 self.unit()
-            passed = mark()
+            device_mark = mark()
             at, utc = clock.pair_ns()
-            boundaries.append(Boundary(at, utc, passed))
+            boundaries.append(Boundary(at, utc, device_mark))
             units += 1
-            if at - told >= task.profile.telemetry_interval_ns:
-                tell("window", self.rate(units, at - told))
-                told, units = at, 0
-        if boundaries[-1].at_ns > closes:
+            if at - reported >= task.profile.telemetry_interval_ns:
+                report("window", self.rate(units, at - reported))
+                reported, units = at, 0
+        if boundaries[-1].at_ns > closes:  # R8: only whole launches in the window count
             boundaries.pop()
         return boundaries
 
@@ -237,7 +246,7 @@ class _Loop:
         prepared, sets = self.prepared, self.prepared.operand_sets
         for check in checks:
             self.next += (check.operand_set - self.next) % sets  # this set's turn; those between lose theirs
-            prepared.poison(check.operand_set)
+            prepared.poison(check.operand_set)  # a launch that writes nothing would leave an earlier, right product
             prepared.launch(self.next, 1)
             prepared.synchronize()
             begun = self.clock.monotonic_ns()
@@ -253,7 +262,10 @@ class _Loop:
         self.verified += len(checks)
 
     def guard(self) -> None:
-        """Keep the load on until the end of the guard: a neighbour may still be measuring."""
+        """Keep the load on until the end of the guard (R10).
+
+        A neighbour may still be measuring by a clock that is behind, and its power must not rise with our rest.
+        """
         while self.clock.monotonic_ns() < self.task.span.stops_ns:
             self.unit()
 
@@ -261,6 +273,11 @@ class _Loop:
 def _figure(
     loop: _Loop, task: Task, boundaries: list[Boundary], sampler: Sampler, steady: WarmupEnd
 ) -> tuple[Figure, tuple[str, ...]]:
+    """Return a window's figure (R8, R9) and the reasons for throttling that telemetry gave.
+
+    Raises:
+        DeviceError: fewer units of launches were finished than there are sub-windows.
+    """
     each = (len(boundaries) - 1) // SUBWINDOWS
     if each < 1:
         raise DeviceError(
@@ -268,6 +285,7 @@ def _figure(
             f"only {len(boundaries) - 1} units of launches were finished in the core window, {SUBWINDOWS} are needed",
             where=task.device,
         )
+    # 30 equal sub-windows from the first unit on; the remainder at the end is not counted (R9).
     cuts = boundaries[: each * SUBWINDOWS + 1 : each]
     first, counted, last = boundaries[0], cuts[-1], boundaries[-1]
     times = [b.at_ns - a.at_ns for a, b in pairwise(cuts)]
@@ -275,6 +293,7 @@ def _figure(
     launches = each * SUBWINDOWS * task.batch
     bounds = throughput_bounds(gemm_mflop(problem.m, problem.n, problem.k, launches), times)
     watch = summary(sampler.samples, sampler.before, task.span.opens_ns, task.span.closes_ns)
+    # The time of checks stays in the figure: a stack that checks slowly pays for it, and the duty says how much.
     checking = sum(elapsed for ended, elapsed in loop.checking if ended <= counted.at_ns)
     figure = Figure(
         device=task.device,
@@ -305,13 +324,15 @@ def _figure(
 READINGS = ("power_mw", "temperature_c", "clock_mhz", "utilisation_ppm", "ecc_uncorrected", "processes", "energy_mj")
 
 
-def _window_rows(task: Task, boundaries: Sequence[Boundary], figure: Figure, samples: Sequence[Sample]) -> list[Row]:
+def _window_rows(
+    task: Task, boundaries: Sequence[Boundary], figure: Figure, samples: Sequence[Sample]
+) -> list[SampleRow]:
     """Return the sub-window marks and the telemetry of one window as samples."""
     opens, workload = task.span.opens_ns, str(task.workload)
     rows, at = [], boundaries[0].at_ns
     for index, elapsed in enumerate(figure.subwindow_ns):
         at += elapsed
-        rows.append(Row(task.device, workload, "window", at - opens, f"subwindow_{index + 1:02d}_ns", elapsed))
+        rows.append(SampleRow(task.device, workload, "window", at - opens, f"subwindow_{index + 1:02d}_ns", elapsed))
     for sample in samples:
         phase = "warmup" if sample.at_ns < opens else "window" if sample.at_ns < task.span.closes_ns else "guard"
         reading = sample.reading
@@ -319,7 +340,7 @@ def _window_rows(task: Task, boundaries: Sequence[Boundary], figure: Figure, sam
         if reading.throttled is not None:
             values["throttled"] = "+".join(reading.throttled) or "none"
         rows += [
-            Row(task.device, workload, phase, sample.at_ns - opens, name, value)
+            SampleRow(task.device, workload, phase, sample.at_ns - opens, name, value)
             for name, value in values.items()
             if value is not None
         ]

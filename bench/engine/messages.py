@@ -1,4 +1,8 @@
-"""What a node and its workers say to each other: typed messages, JSON on a socket pair."""
+"""What a node and its workers say to each other: typed messages, JSON on a socket pair.
+
+Both ends are of one release and on one machine, so no message carries a version. JSON, since a worker is a process of
+its own that shares no memory with its node: one that dies in the middle of a message leaves its node whole.
+"""
 
 from __future__ import annotations
 
@@ -6,60 +10,57 @@ from typing import Any
 
 import msgspec
 
-from bench.devices.base import Found, StackFacts
-from bench.engine.measure import Row
-from bench.engine.session import Facts, Result, UtcWindow
-from bench.record import Profile, Shape, Workload
+from bench.devices.base import StackFacts
+from bench.engine.compute import DeviceRequest
+from bench.engine.measure import SampleRow
+from bench.engine.schedule import UtcWindow
+from bench.engine.session import Result, WorkloadFacts
+from bench.record import Shape, Workload
 from bench.record.node import FailureCode
-from bench.reference.companions import Beside
+from bench.reference.measurements import ReferenceResult
 
 
 class Setup(msgspec.Struct, tag=True, frozen=True):
-    """To a worker: what it is for. It answers `Ready`."""
+    """Order to a worker: the device and the workloads that it measures. It answers `WorkerReady`."""
 
-    found: Found
-    profile: Profile
-    challenge: str
-    node_id: str
+    request: DeviceRequest
     workloads: tuple[Workload, ...]
-    kernel: str | None
-    threads: int  # the worker's share of the host's cores
 
 
 class Settle(msgspec.Struct, tag=True, frozen=True):
-    """To a worker: prepare workloads anew, in the shapes settled for its device's model. It answers `Ready`."""
+    """Order to a worker: prepare workloads anew, in its model's settled shapes. It answers `WorkerReady`."""
 
     shapes: tuple[tuple[Workload, Shape], ...]
 
 
 class Measure(msgspec.Struct, tag=True, frozen=True):
-    """To a worker: measure one workload in its window, then the paths beside it. It answers `Measured`."""
+    """Order to a worker: measure one workload in its window, then its cross-checks. It answers `WindowDone`."""
 
     workload: Workload
     window: UtcWindow
 
 
 class Conclude(msgspec.Struct, tag=True, frozen=True):
-    """To a worker: check the last outputs on the host and hand over everything. It answers `Concluded`."""
+    """Order to a worker: check the last outputs on the host and hand over everything. It answers `Concluded`."""
 
 
-class Accompany(msgspec.Struct, tag=True, frozen=True):
-    """To a worker that has handed over: measure ceilings and bandwidths. It answers `Accompanied`."""
+class MeasureReferences(msgspec.Struct, tag=True, frozen=True):
+    """Order to a worker that has concluded: measure ceilings and bandwidths. It answers `ReferencesDone`."""
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """What went wrong with one workload."""
+    """A failure of one workload on a worker's device."""
 
     workload: Workload
     code: FailureCode
     detail: str
 
 
-class Ready(msgspec.Struct, tag=True, frozen=True):
-    """From a worker: operands are on the device. What it answers to `Settle` replaces what it answered before."""
+class WorkerReady(msgspec.Struct, tag=True, frozen=True):
+    """Message of a worker: operands are on the device. An answer to `Settle` replaces the one before."""
 
-    facts: tuple[Facts, ...]
-    remarks: tuple[str, ...]  # what somebody who watches should know, such as a shape that did not fit
+    facts: tuple[WorkloadFacts, ...]
+    remarks: tuple[str, ...]  # for people who watch, such as a shape that did not fit
     troubles: tuple[Trouble, ...]
     libraries: dict[str, str]
     switches: dict[str, str]
@@ -67,57 +68,65 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
 
 
 class Progress(msgspec.Struct, tag=True, frozen=True):
-    """From a worker, now and then: what it does, and at which rate."""
+    """Message of a worker, at intervals: the phase that it is in, and its present rate, MFLOP/s."""
 
     workload: Workload
     phase: str
     rate_mflop_s: int
 
 
-class Measured(msgspec.Struct, tag=True, frozen=True):
-    """From a worker: one window is over."""
+class WindowDone(msgspec.Struct, tag=True, frozen=True):
+    """Message of a worker: its window of one workload is over, with the failure where there was one."""
 
     workload: Workload
     trouble: Trouble | None
 
 
 class Concluded(msgspec.Struct, tag=True, frozen=True):
-    """From a worker: its figures and samples."""
+    """Message of a worker: the figures, failures, reference measurements and samples of its device."""
 
     results: tuple[Result, ...]
     troubles: tuple[Trouble, ...]
-    beside: tuple[Beside, ...]
-    rows: tuple[Row, ...]
+    references: tuple[ReferenceResult, ...]
+    rows: tuple[SampleRow, ...]
 
 
-class Accompanied(msgspec.Struct, tag=True, frozen=True):
-    """From a worker: what its ceilings and bandwidths gave."""
+class ReferencesDone(msgspec.Struct, tag=True, frozen=True):
+    """Message of a worker: its measured ceilings and bandwidths."""
 
-    beside: tuple[Beside, ...]
+    references: tuple[ReferenceResult, ...]
 
 
 class Ended(msgspec.Struct, tag=True, frozen=True):
-    """From a worker: an error that nothing caught ends it."""
+    """Message of a worker: an unexpected error ends it."""
 
     text: str
 
 
-Order = Setup | Settle | Measure | Conclude | Accompany
-Answer = Ready | Progress | Measured | Concluded | Accompanied | Ended
+Order = Setup | Settle | Measure | Conclude | MeasureReferences
+Answer = WorkerReady | Progress | WindowDone | Concluded | ReferencesDone | Ended
 _ORDERS = msgspec.json.Decoder(Order)
 _ANSWERS = msgspec.json.Decoder(Answer)
 
 
 def encode(message: Any) -> bytes:
-    """Return a message's bytes."""
+    """Return a message as JSON bytes, for the pipe between parent and worker."""
     return msgspec.json.encode(message)
 
 
 def order(data: bytes) -> Order:
-    """Return what a node tells a worker."""
+    """Return the order of a node to a worker that some bytes hold.
+
+    Raises:
+        msgspec.DecodeError: they hold none.
+    """
     return _ORDERS.decode(data)  # type: ignore[no-any-return]
 
 
 def answer(data: bytes) -> Answer:
-    """Return what a worker tells its node."""
+    """Return the answer of a worker to its node that some bytes hold.
+
+    Raises:
+        msgspec.DecodeError: they hold none.
+    """
     return _ANSWERS.decode(data)  # type: ignore[no-any-return]

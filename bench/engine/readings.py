@@ -1,4 +1,4 @@
-"""Readings on their way: the node keeps one reader running, and each worker receives what it read of its device.
+"""Readings on their way: a node runs one reader, and each worker receives what it read of its device.
 
 The reader (`bench.devices.reader`) writes straight into a socket of each worker, one message a reading, so that the
 node's own thread has no part in it. One that ends is started again; one that hangs leaves a gap.
@@ -19,21 +19,9 @@ from typing import Any
 import msgspec
 
 from bench.devices import load_backend
-from bench.devices.base import Found
-from bench.devices.reader import (
-    END_S,
-    Calling,
-    Kind,
-    Looked,
-    Place,
-    Read,
-    ReaderProcess,
-    Remark,
-    Taken,
-    Trying,
-    ended_with,
-    skipped,
-)
+from bench.devices import reader as protocol
+from bench.devices.base import LocalDevice
+from bench.devices.reader import END_S, ReaderProcess, ended_with, skipped
 from bench.errors import DeviceError, InputError
 from bench.telemetry import Reading, Sample
 
@@ -42,29 +30,29 @@ MOST_FIRST_LOOK_S = 240.0
 MOST_PAUSE_S = 30.0
 CRASHES = 2  # of a reader, after which the sources that it had open are left to the next ones
 TICK_S = 0.5
-MESSAGE_BYTES = 65536
-_TAKEN = msgspec.json.Decoder(Taken)
+MESSAGE_BYTES = 65536  # a reading takes some hundred
+_TAKEN = msgspec.json.Decoder(protocol.Taken)
 
 
 class NodeReadings:
-    """What keeps the devices of a node being read.
+    """The readings of a node's devices: one reader process, which is started again whenever it ends.
 
     Args:
-        found: devices that are measured; those that their own workers read are left out.
+        devices: that are measured; those that their own workers read are left out.
         interval_ns: between two looks.
     """
 
-    def __init__(self, found: Sequence[Found], interval_ns: int) -> None:
-        def kind_of(one: Found) -> str:
+    def __init__(self, devices: Sequence[LocalDevice], interval_ns: int) -> None:
+        def kind_of(one: LocalDevice) -> str:
             return one.device.device.partition(":")[0]
 
         self._kinds = []
         self._backends: list[Any] = []
-        for name, some in groupby(sorted(found, key=kind_of), kind_of):
+        for name, of_kind in groupby(sorted(devices, key=kind_of), kind_of):
             backend = load_backend(name)
             if hasattr(backend, "watch"):
                 self._backends.append(backend)
-                self._kinds.append(tuple(some))
+                self._kinds.append(tuple(of_kind))
         self._interval_ns = interval_ns
         names = [one.device.device for kind in self._kinds for one in kind]
         # A reading is one message: a reader that dies while it writes leaves no half of one behind.
@@ -100,12 +88,12 @@ class NodeReadings:
         return None if ends is None else ends[1]
 
     def pids(self) -> list[int]:
-        """Return the process that reads: what it and its tools take of the CPUs is no load of others."""
+        """Return the process that reads: what it and its tools take of the CPUs is no foreign load."""
         reader = self._reader
         return [] if reader is None else [reader.process.pid]
 
     def remarks(self) -> list[str]:
-        """Return what somebody who watches should know, each once."""
+        """Return the remarks for the operator, each once."""
         texts = []
         with contextlib.suppress(queue.Empty):
             while True:
@@ -116,7 +104,7 @@ class NodeReadings:
         """Have the reader end; one that is in a vendor's call ends when that returns."""
         self._ending.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join()  # before its sockets are closed, whose numbers others may get
         for ends in self._sockets.values():
             for end in ends:
                 end.close()
@@ -141,7 +129,7 @@ class NodeReadings:
             self._ending.wait(pause_s)
             pause_s = min(2 * pause_s, MOST_PAUSE_S)
 
-    def _serve(self) -> tuple[list[Trying], int | None]:
+    def _serve(self) -> tuple[list[protocol.Trying], int | None]:
         """Start a reader and listen to it until it ends; return the sources that may have ended it, and its status.
 
         Raises:
@@ -149,24 +137,24 @@ class NodeReadings:
         """
         sockets = {name: ends[0].fileno() for name, ends in self._sockets.items()}
         self._reader = reader = ReaderProcess(list(sockets.values()))
-        tried: dict[str, Trying] = {}
+        tried: dict[str, protocol.Trying] = {}
         calling: set[str] = set()
         kinds = tuple(
-            Kind(Place.of(backend), found, skipped, self._is_begun)
-            for backend, found in zip(self._backends, self._kinds, strict=True)
+            protocol.Kind(protocol.SourceClass.of(backend), devices, skipped, self._is_begun)
+            for backend, devices in zip(self._backends, self._kinds, strict=True)
         )
         try:
-            reader.send(Read(kinds, sockets, self._interval_ns))
+            reader.send(protocol.Read(kinds, sockets, self._interval_ns))
             while not self._ending.is_set():
                 message = reader.receive(TICK_S)
-                if isinstance(message, Remark):
+                if isinstance(message, protocol.Remark):
                     self._remarks.put(message.text)
-                elif isinstance(message, Trying):
+                elif isinstance(message, protocol.Trying):
                     tried[message.vendor] = message
                     self._sign_s = time.monotonic()
-                elif isinstance(message, Calling):
+                elif isinstance(message, protocol.Calling):
                     (calling.add if message.begins else calling.discard)(message.vendor)
-                elif isinstance(message, Looked):
+                elif isinstance(message, protocol.FirstReading):
                     self._waiting.discard(message.kind)
                     if not self._waiting:
                         self._first_look.set()
@@ -175,7 +163,7 @@ class NodeReadings:
         return [one for one in tried.values() if one.vendor in calling or not calling], reader.end(END_S)
 
 
-class Received:
+class ReceivedReadings:
     """Readings of one device that the node's reader takes, in the process that measures it.
 
     Args:
@@ -184,9 +172,10 @@ class Received:
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
-        self._taken: list[Taken] = []
+        self._taken: list[protocol.Taken] = []
         self._receive(socket.MSG_DONTWAIT)
         self._before = list(self._taken)
+        # A thread that does nothing but take them: a socket that fills up while a launch is waited for would lose some.
         threading.Thread(target=self._receive, args=(0,), name="readings", daemon=True).start()
 
     def before(self) -> Reading | None:
@@ -218,7 +207,7 @@ class Received:
                     self._taken.append(_TAKEN.decode(data))
 
 
-def _samples(taken: Sequence[Taken]) -> list[Sample]:
+def _samples(taken: Sequence[protocol.Taken]) -> list[Sample]:
     """Return readings as samples.
 
     Raises:

@@ -1,4 +1,4 @@
-"""When is what measured: the windows of a self-issued campaign, and a campaign's windows as one device sees them (R10).
+"""When each workload is measured: a self-issued campaign's windows, and a campaign's as one device sees them (R10).
 
 Pure, with the time passed in.
 """
@@ -6,14 +6,55 @@ Pure, with the time passed in.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
-from bench.engine.session import UtcWindow
+import msgspec
+
 from bench.errors import InputError, RefusedError
 from bench.record import Campaign, ExpectedNode, ExpectedPool, Profile, Window, Workload, digest
-from bench.record.windows import LEAD_NS, windows
+from bench.record.campaign import LEAD_NS, windows
+from bench.record.shapes import ChosenShape, SettledShape
 from bench.units import utc_ns, utc_text
 
 SELF_POOL = "self"
+
+
+class UtcWindow(msgspec.Struct, frozen=True):
+    """A campaign's window of one workload as one device sees it: its own ramp slot included. UTC, ns."""
+
+    load_ns: int
+    opens_ns: int
+    closes_ns: int
+    stops_ns: int
+    preheats_ns: int | None = None  # when it may load already before its ramp slot
+
+
+class CampaignStart(Protocol):
+    """What all nodes of a campaign agree on: one shape for each model, and T0 once all are ready."""
+
+    def known_ns(self) -> int | None:
+        """Return T0, UTC ns, where it is agreed already."""
+
+    def settle(self, chosen: tuple[ChosenShape, ...]) -> tuple[SettledShape, ...]:
+        """Report which shapes this node's devices chose, wait, and return those that are settled."""
+
+    def wait_ns(self, devices: int) -> int:
+        """Report that so many devices of this node are ready, wait, and return T0, UTC ns."""
+
+
+class FixedStart(NamedTuple):
+    """A T0 that was agreed before the workers are ready."""
+
+    at_ns: int
+
+    def known_ns(self) -> int | None:
+        return self.at_ns
+
+    def settle(self, chosen: tuple[ChosenShape, ...]) -> tuple[SettledShape, ...]:
+        return ()  # there is no coordinator: devices keep their own choice
+
+    def wait_ns(self, devices: int) -> int:
+        return self.at_ns
 
 
 def self_issued(profile: Profile, workloads: Sequence[Workload], node_id: str, challenge: str, now_ns: int) -> Campaign:
@@ -27,7 +68,7 @@ def self_issued(profile: Profile, workloads: Sequence[Workload], node_id: str, c
         now_ns: UTC, ns.
     """
     campaign_id = f"self-{challenge[:16]}"
-    starts_at = utc_text(now_ns + LEAD_NS)
+    starts_at = utc_text(now_ns + LEAD_NS)  # for the orders to reach the workers
     return Campaign(
         campaign_id=campaign_id,
         self_issued=True,
@@ -52,15 +93,15 @@ def self_issued(profile: Profile, workloads: Sequence[Workload], node_id: str, c
     )
 
 
-def preheats_ns(own: UtcWindow, campaign: Campaign, profile: Profile, place: int, now_ns: int) -> int | None:
+def preheats_ns(window: UtcWindow, campaign: Campaign, profile: Profile, place: int, now_ns: int) -> int | None:
     """Return when a ready device may begin to load before its own ramp slot (R6), UTC ns; None where it may not.
 
     Nothing else is going on by then: it is asked once the node's devices are prepared and T0 is agreed, and between
-    two windows once all devices have ended what stands beside the one before. A campaign with a ramp has none: its
+    two windows once all devices have ended the cross-checks of the one before. A campaign with a ramp has none: its
     power shall rise in the slots. The devices of a node begin one after another here too.
 
     Args:
-        own: the device's window.
+        window: of the campaign, as the device sees it.
         campaign: with the ramp.
         profile: with the stagger.
         place: the device's place on its node, from 0.
@@ -68,8 +109,9 @@ def preheats_ns(own: UtcWindow, campaign: Campaign, profile: Profile, place: int
     """
     if campaign.ramp_ns or not profile.preheat_ns:
         return None
-    begins = max(now_ns + place * profile.stagger_ns, own.load_ns - profile.preheat_ns)
-    return begins if begins < own.load_ns else None
+    # Devices of a node begin one after another: a step of a whole node's power trips supplies.
+    begins = max(now_ns + place * profile.stagger_ns, window.load_ns - profile.preheat_ns)
+    return begins if begins < window.load_ns else None
 
 
 def utc_window(window: Window, profile: Profile, starts_ns: int, slot_ns: int = 0, place: int = 0) -> UtcWindow:
@@ -82,6 +124,7 @@ def utc_window(window: Window, profile: Profile, starts_ns: int, slot_ns: int = 
         slot_ns: the node's ramp slot.
         place: the device's place on its node, from 0.
     """
+    # Only the load is staggered: the core window is the same for all nodes, or it would not be a common one (R10).
     closes_ns = starts_ns + window.closes_ns
     return UtcWindow(
         load_ns=starts_ns + window.load_ns + slot_ns + place * profile.stagger_ns,
@@ -98,6 +141,7 @@ def check_campaign(campaign: Campaign, profile: Profile, node_id: str, now_ns: i
         InputError: its profile is another, it does not expect this node, or its time has passed.
         RefusedError: `window-invalid`.
     """
+    # Before anything is prepared: an hour of trials for a campaign that will refuse the record helps no centre.
     where = campaign.campaign_id
     if (problem := campaign.windows_problem()) is not None:
         raise RefusedError("window-invalid", problem, where=where)

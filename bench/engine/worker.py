@@ -21,11 +21,13 @@ from typing import Any
 from bench.clock import SystemClock
 from bench.devices import load_backend
 from bench.engine import messages
-from bench.engine.readings import Received
-from bench.engine.session import Facts, Session, UtcWindow, failure_of
+from bench.engine.compute import failure_of
+from bench.engine.readings import ReceivedReadings
+from bench.engine.schedule import UtcWindow
+from bench.engine.session import Session, WorkloadFacts
 from bench.record import Workload
+from bench.record.campaign import BEFORE_THE_NEXT_WINDOW
 from bench.record.plan import ROLES
-from bench.record.windows import BEFORE_THE_NEXT_WINDOW
 
 PR_SET_PDEATHSIG = 1
 PROGRESS_NS = 500_000_000
@@ -35,13 +37,13 @@ AT_THE_END = frozenset(ROLES) - frozenset(BEFORE_THE_NEXT_WINDOW)
 def main() -> None:
     """Serve the node on the descriptor named first, as long as the process named second lives."""
     descriptor, parent, readings = map(int, sys.argv[1:4])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes; the node ends its workers
     die_with(parent)
     connection: Connection[Any, Any] = Connection(descriptor)
     try:
-        serve(connection, Received(socket.socket(fileno=readings)) if readings >= 0 else None)
-    except (EOFError, ConnectionError):  # the node is gone, or wants no more
-        os._exit(0)
+        serve(connection, ReceivedReadings(socket.socket(fileno=readings)) if readings >= 0 else None)
+    except (EOFError, ConnectionError):  # the node is gone, or has all that it wants
+        os._exit(0)  # without the exit handlers of vendors' libraries, which may hang
     except Exception as error:
         with contextlib.suppress(OSError):
             connection.send_bytes(messages.encode(messages.Ended(failure_of(error)[1])))
@@ -50,6 +52,7 @@ def main() -> None:
 
 def die_with(parent: int) -> None:
     """End this process when its parent ends, at once where the kernel offers it, else within half a second."""
+    # The kernel's way sends the signal when the *thread* that forked this process ends; the loop below holds anyway.
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -61,7 +64,7 @@ def die_with(parent: int) -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def serve(connection: Connection[Any, Any], stream: Received | None) -> None:
+def serve(connection: Connection[Any, Any], stream: ReceivedReadings | None) -> None:
     """Answer the node's orders until it closes the connection.
 
     Args:
@@ -73,32 +76,20 @@ def serve(connection: Connection[Any, Any], stream: Received | None) -> None:
     """
     setup = messages.order(connection.recv_bytes())
     assert isinstance(setup, messages.Setup)
-    kind = setup.found.device.device.partition(":")[0]
     clock = SystemClock()
-    facts: list[Facts] = []
+    facts: list[WorkloadFacts] = []
     troubles: list[messages.Trouble] = []
     session: Session | None = None
     try:
-        opened = load_backend(kind).open(setup.found, clock)
-        session = Session(
-            setup.found,
-            opened,
-            setup.profile,
-            setup.challenge,
-            clock,
-            setup.kernel,
-            setup.node_id,
-            setup.threads,
-            stream,
-        )
+        opened = load_backend(setup.request.kind).open(setup.request.detected, clock)
+        session = Session(setup.request, opened, clock, stream)
     except Exception as error:
-        session = None
         troubles = [trouble(workload, error) for workload in setup.workloads]
     for place, workload in enumerate(setup.workloads if session else ()):
         assert session is not None
         try:
             facts.append(session.prepare(workload, len(setup.workloads) - place))
-        except Exception as error:
+        except Exception as error:  # one precision that a device has not takes none of the others with it
             troubles.append(trouble(workload, error))
     connection.send_bytes(messages.encode(ready(session, facts, troubles)))
     measured: list[Workload] = []
@@ -109,23 +100,34 @@ def serve(connection: Connection[Any, Any], stream: Received | None) -> None:
             connection.send_bytes(messages.encode(ready(session, facts, troubles)))
         elif isinstance(order, messages.Measure):
             connection.send_bytes(messages.encode(measure(session, order, measured, connection)))
-        elif isinstance(order, messages.Accompany):
-            connection.send_bytes(messages.encode(accompany(session, measured, clock, connection)))
+        elif isinstance(order, messages.MeasureReferences):
+            connection.send_bytes(messages.encode(measure_references(session, measured, clock, connection)))
         else:
             connection.send_bytes(messages.encode(conclude(session, measured)))
     connection.recv_bytes()  # nothing to do but to wait for the end
 
 
-def ready(session: Session | None, facts: list[Facts], troubles: list[messages.Trouble]) -> messages.Ready:
-    """Return what the node is told once operands are in place."""
+def ready(
+    session: Session | None, facts: list[WorkloadFacts], troubles: list[messages.Trouble]
+) -> messages.WorkerReady:
+    """Return what a worker reports once operands are in place.
+
+    Args:
+        session: None where the device could not be opened.
+        facts: of the workloads that are ready.
+        troubles: of those that are not.
+    """
     if session is None:
-        return messages.Ready(tuple(facts), (), tuple(troubles), {}, {})
-    switches = session.switches()  # first: a library is known by its digest once its switches were read
-    remarks, session.remarks = tuple(session.remarks), []  # each is told once
-    return messages.Ready(tuple(facts), remarks, tuple(troubles), session.libraries(), switches, session.stack)
+        return messages.WorkerReady(tuple(facts), (), tuple(troubles), {}, {})
+    switches = session.compute.switches()  # first: a library is known by its digest once its switches were read
+    libraries, stack = session.compute.libraries(), session.compute.stack
+    remarks, session.remarks = tuple(session.remarks), []  # each is reported once
+    return messages.WorkerReady(tuple(facts), remarks, tuple(troubles), libraries, switches, stack)
 
 
-def settle(session: Session, order: messages.Settle, facts: list[Facts]) -> tuple[list[Facts], list[messages.Trouble]]:
+def settle(
+    session: Session, order: messages.Settle, facts: list[WorkloadFacts]
+) -> tuple[list[WorkloadFacts], list[messages.Trouble]]:
     """Prepare workloads in their settled shapes; return what is ready now, and what is not any more."""
     troubles, settled = [], {one.workload: one for one in facts}
     for workload, shape in order.shapes:
@@ -139,42 +141,46 @@ def settle(session: Session, order: messages.Settle, facts: list[Facts]) -> tupl
 
 def measure(
     session: Session, order: messages.Measure, measured: list[Workload], connection: Connection[Any, Any]
-) -> messages.Measured:
-    """Measure one workload; add it to those that were measured."""
-    tell = teller(order.workload, connection)
+) -> messages.WindowDone:
+    """Measure one workload, and its cross-checks while the device is as warm; add it to those that were measured."""
+    report = progress_reporter(order.workload, connection)
     try:
-        session.measure(order.workload, order.window, tell)
+        session.measure(order.workload, order.window, report)
     except Exception as error:
-        return messages.Measured(order.workload, trouble(order.workload, error))
+        return messages.WindowDone(order.workload, trouble(order.workload, error))
     measured.append(order.workload)
-    session.accompany(order.workload, order.window, tell, BEFORE_THE_NEXT_WINDOW)
-    return messages.Measured(order.workload, None)
+    session.measure_references(order.workload, order.window, report, BEFORE_THE_NEXT_WINDOW)
+    return messages.WindowDone(order.workload, None)
 
 
-def accompany(
+def measure_references(
     session: Session, measured: list[Workload], clock: SystemClock, connection: Connection[Any, Any]
-) -> messages.Accompanied:
-    """Measure ceilings and bandwidths beside what was measured: our own code, which may take the process with it."""
-    known = len(session.beside)
+) -> messages.ReferencesDone:
+    """Measure the ceilings and bandwidths of the device with CUDA C code, which may crash the process."""
+    done = len(session.references)
     for workload in measured:
-        session.load_companions(workload, AT_THE_END)
+        session.launch_references(workload, AT_THE_END)
         now = clock.utc_ns()
-        session.accompany(workload, UtcWindow(now, now, now, now), teller(workload, connection), AT_THE_END)
-    return messages.Accompanied(tuple(session.beside[known:]))
+        report = progress_reporter(workload, connection)
+        session.measure_references(workload, UtcWindow(now, now, now, now), report, AT_THE_END)
+    return messages.ReferencesDone(tuple(session.references[done:]))
 
 
-def teller(workload: Workload, connection: Connection[Any, Any]) -> Callable[[str, int], None]:
-    """Return what tells the node, now and then, what is done for a workload and at which rate in MFLOP/s."""
-    told_ns = 0
+def progress_reporter(workload: Workload, connection: Connection[Any, Any]) -> Callable[[str, int], None]:
+    """Return a function that reports to the node, now and then, a workload's phase and rate in MFLOP/s.
 
-    def tell(phase: str, rate_mflop_s: int) -> None:
-        nonlocal told_ns
+    The measuring loop calls it as often as it likes: a message each time would cost the rate that it reports.
+    """
+    reported_ns = 0
+
+    def report(phase: str, rate_mflop_s: int) -> None:
+        nonlocal reported_ns
         now = time.monotonic_ns()
-        if now - told_ns >= PROGRESS_NS:
-            told_ns = now
+        if now - reported_ns >= PROGRESS_NS:
+            reported_ns = now
             connection.send_bytes(messages.encode(messages.Progress(workload, phase, rate_mflop_s)))
 
-    return tell
+    return report
 
 
 def conclude(session: Session, measured: list[Workload]) -> messages.Concluded:
@@ -185,7 +191,7 @@ def conclude(session: Session, measured: list[Workload]) -> messages.Concluded:
             results.append(session.conclude(workload))
         except Exception as error:
             troubles.append(trouble(workload, error))
-    return messages.Concluded(tuple(results), tuple(troubles), tuple(session.beside), tuple(session.rows))
+    return messages.Concluded(tuple(results), tuple(troubles), tuple(session.references), tuple(session.rows))
 
 
 def trouble(workload: Workload, error: BaseException) -> messages.Trouble:

@@ -15,12 +15,12 @@ from bench.host.mounts import parse_mounts
 UNLIMITED_BYTES = 2**60  # version 1 writes "no limit" as the largest multiple of a page, just below 2**63
 
 
-class Limits(NamedTuple):
+class CgroupLimits(NamedTuple):
     """What the groups of this process allow it; None where none of them sets a limit."""
 
     quota_mcpu: int | None  # CPU time: thousandths of a CPU, rounded up
     memory_bytes: int | None
-    memory_free_bytes: int | None  # of the scarcest; page cache that nobody touched lately counts as free
+    memory_free_bytes: int | None  # of the scarcest; page cache that was not touched lately counts as free
 
 
 class Hierarchy(NamedTuple):
@@ -31,7 +31,7 @@ class Hierarchy(NamedTuple):
     controllers: frozenset[str]  # of version 1; the hierarchy of version 2 names none
 
 
-def read_limits(root: Path = Path("/")) -> Limits:
+def read_limits(root: Path = Path("/")) -> CgroupLimits:
     """Return the least limits over all groups that this process is in.
 
     Args:
@@ -39,7 +39,7 @@ def read_limits(root: Path = Path("/")) -> Limits:
     """
     quotas = [quota for folder in group_folders("cpu", root) if (quota := _quota_mcpu(folder)) is not None]
     memory = [limit for folder in group_folders("memory", root) for limit in _memory_limits(folder)]
-    return Limits(
+    return CgroupLimits(
         quota_mcpu=min(quotas, default=None),
         memory_bytes=min((limit for limit, _ in memory), default=None),
         memory_free_bytes=min((max(0, limit - used) for limit, used in memory), default=None),
@@ -47,14 +47,14 @@ def read_limits(root: Path = Path("/")) -> Limits:
 
 
 def group_folders(controller: str, root: Path) -> list[Path]:
-    """Return the folders of this process's groups that may limit what a controller governs, each group's own first.
+    """Return the folders of this process's groups that may limit what a controller governs, the lowest first.
 
     Args:
         controller: such as "cpu"; version 2 has one hierarchy for all.
         root: the file system's root.
     """
     folders = []
-    paths = own_paths(line(root / "proc/self/cgroup"))
+    paths = group_paths(line(root / "proc/self/cgroup"))
     mounts = cgroup_mounts(line(root / "proc/self/mountinfo"))
     for named in (controller, ""):
         # Of several mounts of one hierarchy the one that shows the most groups above the process.
@@ -62,12 +62,12 @@ def group_folders(controller: str, root: Path) -> list[Path]:
         if named in paths and seen:
             mount = min(seen, key=lambda m: (not _is_below(paths[named], m.root), len(m.root)))
             top = root / mount.point.lstrip("/")
-            own = _own_folder(top, mount.root, paths[named])
-            folders += [own, *(parent for parent in own.parents if parent.is_relative_to(top))]
+            lowest = _group_folder(top, mount.root, paths[named])
+            folders += [lowest, *(parent for parent in lowest.parents if parent.is_relative_to(top))]
     return folders
 
 
-def own_paths(text: str) -> dict[str, str]:
+def group_paths(text: str) -> dict[str, str]:
     """Return the path of this process's group for each controller of version 1, and for "" that of version 2.
 
     Args:
@@ -95,7 +95,7 @@ def cgroup_mounts(text: str) -> list[Hierarchy]:
     ]
 
 
-def _own_folder(top: Path, mount_root: str, path: str) -> Path:
+def _group_folder(top: Path, mount_root: str, path: str) -> Path:
     """Return the folder of a group below a mount point, or that of the nearest group above it that is there.
 
     In a container the path may be that of the host, of which only the end is mounted, or lead out of the namespace
@@ -134,10 +134,23 @@ def _memory_limits(folder: Path) -> list[tuple[int, int]]:
     if (limit := number(folder / "memory.max")) is not None:  # of version 2: "max" is no limit
         return [(limit, _used(number(folder / "memory.current"), field_number(stat, "inactive_file")))]
     used = _used(number(folder / "memory.usage_in_bytes"), field_number(stat, "total_inactive_file"))
-    # Version 1 tells the least of the groups above too, also where these are not mounted here.
+    # Version 1 reports the least of the groups above too, also where these are not mounted here.
     limits = (number(folder / "memory.limit_in_bytes"), field_number(stat, "hierarchical_memory_limit"))
     return [(limit, used) for limit in limits if limit is not None and limit < UNLIMITED_BYTES]
 
 
 def _used(usage_bytes: int | None, inactive_file_bytes: int | None) -> int:
     return max(0, (usage_bytes or 0) - (inactive_file_bytes or 0))
+
+
+def meminfo_bytes(name: str, root: Path = Path("/")) -> int | None:
+    """Return one line of /proc/meminfo, such as "MemTotal", in bytes; None where it is not there."""
+    kib = field_number(root / "proc/meminfo", name)
+    return None if kib is None else kib * 1024
+
+
+def available_bytes(root: Path = Path("/")) -> int | None:
+    """Return the memory that this process and its children can still have, in bytes; None where nothing says."""
+    # In a container /proc/meminfo shows the whole host's memory, of which its groups may allow a part.
+    known = (meminfo_bytes("MemAvailable", root), read_limits(root).memory_free_bytes)
+    return min((size for size in known if size is not None), default=None)

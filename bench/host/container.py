@@ -12,7 +12,7 @@ GROUP = re.compile(r"[/-](?:(?:docker|libpod|crio|cri-containerd|lxc)[-/]|lxc\.p
 
 
 def in_container(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> bool | None:
-    """Return whether this process runs in a container; None where nothing tells.
+    """Return whether this process runs in a container; None where nothing says.
 
     Args:
         root: the file system's root (tests).
@@ -21,6 +21,7 @@ def in_container(root: Path = Path("/"), environ: Mapping[str, str] = os.environ
     if any((root / mark).exists() for mark in MARKS) or "KUBERNETES_SERVICE_HOST" in environ:
         return True
     groups = _bytes(root / "proc/self/cgroup")
+    # Of process 1: systemd-nspawn and LXC set it for whatever they start (systemd's "Container Interface").
     if b"\0container=" in b"\0" + (_bytes(root / "proc/1/environ") or b""):
         return True
     if groups is None:

@@ -32,12 +32,13 @@ def quota_cpus(root: Path = Path("/")) -> int | None:
 
 def usable_cores(cpus: Iterable[int], root: Path = Path("/")) -> int:
     """Return how many cores may be used: siblings are one, and a quota of CPU time bounds them."""
+    # Two threads of one core share its floating-point units: a second GEMM thread there slows the first one down.
     cores, quota = len({core_of(cpu, root) for cpu in cpus}), quota_cpus(root)
     return max(1, cores if quota is None else min(cores, quota))
 
 
 def numa_node(pci_address: str | None, root: Path = Path("/")) -> int | None:
-    """Return the NUMA node of a PCI function; None where the kernel does not tell it (-1).
+    """Return the NUMA node of a PCI function; None where the kernel does not know it (-1).
 
     Args:
         pci_address: like "0000:17:00.0"; some vendors write the domain with eight digits.
@@ -56,9 +57,9 @@ def numa_cpus(node: int, root: Path = Path("/")) -> frozenset[int]:
 
 def parse_cpus(text: str) -> frozenset[int]:
     """Return the CPUs of a list like "0-3,8,10-11", the form of the kernel's files."""
-    found: set[int] = set()
+    cpus: set[int] = set()
     for part in text.split(","):
         first, _, last = part.strip().partition("-")
         if first.isdecimal() and (last or first).isdecimal():
-            found.update(range(int(first), int(last or first) + 1))
-    return frozenset(found)
+            cpus.update(range(int(first), int(last or first) + 1))
+    return frozenset(cpus)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.units import some
+from bench.units import shortened_list
 
 FLAGS = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
@@ -36,6 +36,7 @@ def why_unusable(patterns: Sequence[str], root: Path = Path("/")) -> str | None:
     files = device_files(patterns, root)
     if not files:
         return f"no device file is here ({', '.join(f'/{pattern}' for pattern in patterns)})"
+    # Read and write, as a driver opens it; not blocking, and no terminal: a device file may be one.
     return _why({path: number for path in files if (number := _refusal(path))}, root)
 
 
@@ -60,7 +61,7 @@ def _why(closed: dict[Path, int], root: Path) -> str | None:
     by_reason: dict[str, list[str]] = {}
     for path, number in closed.items():
         by_reason.setdefault(_reason(path, number), []).append(f"/{path.relative_to(root)}")
-    return "; ".join(f"{some(paths, 2)} {reason}" for reason, paths in by_reason.items()) or None
+    return "; ".join(f"{shortened_list(paths, 2)} {reason}" for reason, paths in by_reason.items()) or None
 
 
 def _reason(path: Path, number: int) -> str:
@@ -69,6 +70,7 @@ def _reason(path: Path, number: int) -> str:
         stat = path.stat()
     except OSError:
         return f"cannot be opened ({name})"
+    # By number: names of users and groups would have to be looked up, which a container cannot and a record may not.
     groups = sorted({os.getegid(), *os.getgroups()})
     whose = f"owner {stat.st_uid}, group {stat.st_gid}, mode {stat.st_mode & 0o7777:04o}"
     who = f"this process is user {os.geteuid()} of the groups {', '.join(map(str, groups))}"

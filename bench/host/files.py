@@ -1,4 +1,4 @@
-"""Small files in which Linux tells one thing each. One that is not there, or not readable, tells nothing."""
+"""Small files in which Linux states one value each. One that is missing or unreadable is as one without a value."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def line(path: Path) -> str:
 
 def number(path: Path) -> int | None:
     """Return the whole number that a file holds; None where it holds none."""
-    text = line(path)
+    text = line(path)  # also "max", "-1" and "<unknown>" stand in such files: none of them is a number
     return int(text) if text.isdecimal() else None
 
 

@@ -10,29 +10,29 @@ from bench.host.cpus import core_of, numa_cpus, quota_cpus, usable_cpus
 
 
 class Host(NamedTuple):
-    """What there is to divide."""
+    """The CPUs of a node that its workers share."""
 
     cores: Mapping[int, str]  # of each logical CPU that may be used
     quota: int | None  # whole CPUs of time, over all of them
     numa: Mapping[int, frozenset[int]]  # logical CPUs of each NUMA node that a device belongs to
 
 
-class Place(NamedTuple):
-    """What the division looks at of one device."""
+class DevicePlace(NamedTuple):
+    """What decides a device's share of the host: whether it is a CPU, and its NUMA node."""
 
     is_cpu: bool
     numa_node: int | None
 
 
-class Share(NamedTuple):
-    """What one worker may use."""
+class WorkerShare(NamedTuple):
+    """The threads and logical CPUs that one worker may use."""
 
     threads: int
     cpus: tuple[int, ...] | None  # that it is bound to; None: not bound
     remark: str | None = None
 
 
-def read_host(places: Sequence[Place], root: Path = Path("/")) -> Host:
+def read_host(places: Sequence[DevicePlace], root: Path = Path("/")) -> Host:
     """Return what this process may use, with the NUMA nodes of its devices."""
     nodes = {place.numa_node for place in places if place.numa_node is not None}
     return Host(
@@ -42,7 +42,7 @@ def read_host(places: Sequence[Place], root: Path = Path("/")) -> Host:
     )
 
 
-def divide(places: Sequence[Place], host: Host) -> list[Share]:
+def divide(places: Sequence[DevicePlace], host: Host) -> list[WorkerShare]:
     """Return each worker's share, in the devices' order.
 
     Processors, measured as a device, compute with every core, and their worker is bound to no NUMA node. The worker of
@@ -52,17 +52,17 @@ def divide(places: Sequence[Place], host: Host) -> list[Share]:
     accelerators = sum(not place.is_cpu for place in places)
     allowed = {node: tuple(sorted(cpus & host.cores.keys())) for node, cpus in host.numa.items()}
 
-    def share(place: Place) -> Share:
+    def share(place: DevicePlace) -> WorkerShare:
         if place.is_cpu:
-            return Share(_threads(host, tuple(host.cores), 1, 1), None)
+            return WorkerShare(_threads(host, tuple(host.cores), 1, 1), None)
         node = place.numa_node
         if node is None:
-            return Share(_threads(host, tuple(host.cores), accelerators, accelerators), None)
+            return WorkerShare(_threads(host, tuple(host.cores), accelerators, accelerators), None)
         if not (cpus := allowed.get(node, ())):
             remark = f"not bound to NUMA node {node}: this process may run on none of its CPUs"
-            return Share(_threads(host, tuple(host.cores), accelerators, accelerators), None, remark)
+            return WorkerShare(_threads(host, tuple(host.cores), accelerators, accelerators), None, remark)
         near = sum(not other.is_cpu and other.numa_node == node for other in places)
-        return Share(_threads(host, cpus, near, accelerators), cpus)
+        return WorkerShare(_threads(host, cpus, near, accelerators), cpus)
 
     return [share(place) for place in places]
 

@@ -39,8 +39,8 @@ def worker_environment(environ: Mapping[str, str], threads: int, computes: bool)
         computes: whether the host's BLAS computes the figure. Where an accelerator does, as many threads make and check
             operands, and each of them calls BLAS for itself alone.
     """
-    kept = {name: value for name, value in environ.items() if name not in WITHOUT}
-    return kept | {OPENMP_VARIABLE: str(threads)} | dict.fromkeys(BLAS_VARIABLES, str(threads if computes else 1))
+    rest = {name: value for name, value in environ.items() if name not in WITHOUT}
+    return rest | {OPENMP_VARIABLE: str(threads)} | dict.fromkeys(BLAS_VARIABLES, str(threads if computes else 1))
 
 
 def set_threads(threads: int) -> None:
@@ -54,7 +54,7 @@ def set_threads(threads: int) -> None:
 
 
 def computing_threads(kernel: str) -> int | None:
-    """Return how many threads a kernel of ours computes with on the host; None where its library does not tell."""
+    """Return how many threads a kernel computes with on the host; None where its library does not say."""
     if kernel == "gemm-torch":
         return int(sys.modules["torch"].get_num_threads())
     if kernel != "gemm-numpy":

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from bench.errors import InputError, one_line
-from bench.launchers.base import EngineNode
 from bench.launchers.kube_manifests import HOSTNAME
 from bench.launchers.kube_options import Toleration, parse_partition
 from bench.launchers.kube_vendors import known, shares_device
+from bench.record.roster import EngineNode
 
 HARMLESS = "PreferNoSchedule"  # the effect of a taint that keeps nobody away
 
@@ -138,12 +138,12 @@ def problem(node: Node, tolerated: Sequence[Toleration]) -> str | None:
     """Return why a node cannot take part, None where it can.
 
     Args:
-        node: as the cluster tells it.
-        tolerated: taints that the gang's pods tolerate, beside those named after a device resource.
+        node: as the API server lists it.
+        tolerated: taints that the gang's pods tolerate, in addition to those named after a device resource.
     """
     if not is_ready(node):
-        told = [one.message or one.reason for one in node.status.conditions if one.type == "Ready"]
-        return one_line(": ".join(["not ready", *filter(None, told)]), 120)
+        reasons = [one.message or one.reason for one in node.status.conditions if one.type == "Ready"]
+        return one_line(": ".join(["not ready", *filter(None, reasons)]), 120)
     if node.spec.unschedulable:
         return "cordoned"
     named = {one.resource for one in known().resources}
@@ -158,7 +158,7 @@ def problem(node: Node, tolerated: Sequence[Toleration]) -> str | None:
 
 
 def is_tolerated(taint: Taint, tolerated: Sequence[Toleration]) -> bool:
-    """Return whether pods with some tolerations may run beside a taint."""
+    """Return whether pods with these tolerations may run on a node with a taint."""
     return any(
         one.key == taint.key and one.effect == taint.effect and one.value in (None, taint.value) for one in tolerated
     )
@@ -178,21 +178,21 @@ def engine_nodes(
         InputError: no node is in one of the partitions.
     """
     wanted = {partition: parse_partition(partition) for partition in partitions}
-    found = {}
+    nodes_by_name = {}
     empty = set(wanted)
     for node in nodes:
         labels = node.metadata.labels
-        mine = [name for name, (key, value) in wanted.items() if labels.get(key) == value]
-        empty -= set(mine)
-        if mine or not wanted:
+        names = [name for name, (key, value) in wanted.items() if labels.get(key) == value]
+        empty -= set(names)
+        if names or not wanted:
             group = next((labels[key] for key in known().topology_labels if labels.get(key)), None)
             gres = accelerator(node)[0]
             name = node.metadata.name
-            found[name] = EngineNode(name, mine[0] if mine else None, gres, group, problem(node, tolerated))
+            nodes_by_name[name] = EngineNode(name, names[0] if names else None, gres, group, problem(node, tolerated))
     if empty:
         fix = "see: kubectl get nodes --show-labels"
         raise InputError("partition-unknown", "no node bears this label", where=sorted(empty)[0], fix=fix)
-    return [found[name] for name in sorted(found)]
+    return [nodes_by_name[name] for name in sorted(nodes_by_name)]
 
 
 def is_over(job: Job) -> bool:

@@ -1,11 +1,10 @@
-"""The Kubernetes manifests of a campaign as plain values: an Indexed Job for a gang, a Job for its coordinator.
+"""The Kubernetes manifests of a campaign: an Indexed Job for a gang, a Job for its coordinator, and their values.
 
 Pure: nothing here asks a cluster or starts a process. Fields and their Kubernetes versions: ``docs/kubernetes.md``.
 """
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import re
 from collections.abc import Sequence
@@ -13,24 +12,13 @@ from pathlib import Path
 
 from bench.errors import InputError, one_line
 from bench.launchers.base import Gang
-from bench.launchers.kube_options import (
-    LABEL,
-    LABELS,
-    STATE_DIR,
-    SUBDOMAIN,
-    VALUE,
-    Options,
-    pairs,
-    parse_options,
-    parse_tolerations,
-)
-from bench.launchers.kube_pods import Manifest, host_paths, mount_host_paths, mount_machine, node_selector, pod
+from bench.launchers.kube_options import LABEL, LABELS, STATE_DIR, SUBDOMAIN, VALUE, Options, pairs, parse_options
+from bench.launchers.kube_pods import Manifest, host_values, manifest_of, node_selector, pod_values
 from bench.launchers.kube_vendors import parse_gres, vendor_of
 
 MAX_NODES = 5000  # what Kubernetes supports in one cluster
 JOB_NODES = 500  # every pod lists its Job's nodes: 75 MB for 5000 nodes, which in one Job would be ten times that
 MAX_NAME = 50  # of 63: a pod's name adds "-INDEX" (4), the Jobs of a large gang add "-pN" (4), a retry "-rN" (4)
-KEEP_S = 7 * 86400  # a Job that ended is kept so long, so that its state can still be asked for
 HOSTNAME = "kubernetes.io/hostname"
 IMAGE_LABELS = ("kubernetes.io/arch", "kubernetes.io/os")  # what the image demands of a node, the coordinator's too
 MIN_MEMBER = "scheduling.volcano.sh/group-min-member"
@@ -98,48 +86,21 @@ def gang_job(gang: Gang, options: Options, name: str, nodes: Sequence[str]) -> M
     # An extended resource is never overcommitted: requests and limits are the same number.
     limits = {device: str(count)} if device else {}
     groups = options.group or (tuple(str(number) for number in vendor.default_groups()) if vendor else ())
-    spec = pod(options._replace(group=groups), gang.command, needs | limits, limits)
-    if options.runtime_class:
-        spec["runtimeClassName"] = options.runtime_class
-    container = spec["containers"][0]
-    container["env"].insert(0, {"name": "PETASEAL_NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}})
-    mount_machine(spec, options)
-    mount_host_paths(spec, host_paths(options, vendor))
-    spec["affinity"] = {
-        "nodeAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": {
-                "nodeSelectorTerms": [
-                    {"matchExpressions": [{"key": HOSTNAME, "operator": "In", "values": list(nodes)}]}
-                ]
-            }
-        },
-        "podAntiAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": [
-                {"labelSelector": {"matchLabels": labels}, "topologyKey": HOSTNAME}
-            ]
-        },
+    values = {
+        **pod_values(options._replace(group=groups), gang.command),
+        **job_values(name, labels, options, gang_size(options, len(nodes))),
+        **host_values(options, vendor),
+        "pods": len(nodes),
+        "nodes": list(nodes),
+        "gang_labels": labels,
+        "time_limit_s": gang.time_limit_s,
+        "requests": needs | limits,
+        "limits": limits or None,
+        "node_selector": node_selector(pairs(options.node_selector), gang.partition),
+        # the usual taint of nodes with accelerators
+        "device_toleration": [{"key": device, "operator": "Exists"}] if device else [],
     }
-    spec |= node_selector(pairs(options.node_selector), gang.partition)
-    spec["tolerations"] = [one.manifest() for one in parse_tolerations(options.toleration)]
-    if device:
-        spec["tolerations"].append({"key": device, "operator": "Exists"})  # the usual taint of nodes with accelerators
-    spec["tolerations"] += [
-        # A node that the cluster loses sight of goes on measuring: its record is what counts.
-        {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute"}
-        for key in ("not-ready", "unreachable")
-    ]
-    body = {
-        "completionMode": "Indexed",
-        "completions": len(nodes),
-        "parallelism": len(nodes),
-        # A pod that fails costs its own index and nothing else. Where a cluster of 1.28 drops the first and the
-        # third field, the second one keeps the others alive.
-        "backoffLimitPerIndex": 0,
-        "backoffLimit": 2**31 - 1,
-        "podReplacementPolicy": "Failed",
-        "activeDeadlineSeconds": gang.time_limit_s,
-    }
-    return job(name, labels, options, body, spec, gang_size(options, len(nodes)))
+    return manifest_of("gang", values)
 
 
 def gang_size(options: Options, pods: int) -> dict[str, str]:
@@ -169,10 +130,10 @@ def remarks(gang: Gang) -> list[str]:
     vendor = vendor_of(parse_gres(gang.gres)[0]) if gang.gres else None
     if vendor is None:
         return []
-    found = [] if options.group else [vendor.group_remark()]
+    texts = [] if options.group else [vendor.group_remark()]
     if vendor.id == "huawei" and options.scheduler == "volcano" and SCHEDULE_POLICY not in pairs(options.annotation):
-        found.append(f"MindCluster's Volcano wants annotation={SCHEDULE_POLICY}=... by product, of 950 always")
-    return [text for text in found if text]
+        texts.append(f"MindCluster's Volcano wants annotation={SCHEDULE_POLICY}=... by product, of 950 always")
+    return [text for text in texts if text]
 
 
 def coordinator_manifest(
@@ -195,48 +156,32 @@ def coordinator_manifest(
     parsed = parse_options(options)
     check_job(command, log_dir, time_limit_s, parsed)
     labels = {f"{LABELS}name": "petaseal", f"{LABELS}instance": job_name(name), f"{LABELS}component": "coordinator"}
-    spec = pod(parsed, command, {"cpu": "1", "memory": "1Gi"}, {})
     chosen = {key: value for key, value in pairs(parsed.node_selector).items() if key in IMAGE_LABELS}
-    spec |= node_selector(chosen, None)
-    spec["tolerations"] = [one.manifest() for one in parse_tolerations(parsed.toleration)]
-    body = {
-        "completions": 1,
-        "parallelism": 1,
-        "backoffLimit": 3,
-        # Rules on exit codes are left out: the published schemas of some versions refuse a rule without conditions.
-        "podFailurePolicy": {
-            "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
-        },
-        "podReplacementPolicy": "Failed",  # never two coordinators at once
-        "activeDeadlineSeconds": time_limit_s,
+    values = {
+        **pod_values(parsed, command),
+        **job_values(job_name(name), labels, parsed, {}),
+        "time_limit_s": time_limit_s,
+        "node_selector": node_selector(chosen, None),
     }
-    return job(job_name(name), labels, parsed, body, spec, {})
+    return manifest_of("coordinator", values)
 
 
-def job(
-    name: str, labels: dict[str, str], options: Options, body: Manifest, spec: Manifest, annotations: dict[str, str]
-) -> Manifest:
-    """Return a Job.
+def job_values(name: str, labels: dict[str, str], options: Options, annotations: dict[str, str]) -> Manifest:
+    """Return the values of a Job itself.
 
     Args:
         name: of the Job.
         labels: of the Job and its pods.
         options: the operator's.
-        body: what is the Job's own.
-        spec: of its pods.
-        annotations: of the Job alone, beside the operator's.
+        annotations: of the Job alone, in addition to the operator's.
     """
-    marked = {"labels": {**pairs(options.label), **labels}}
     # Schedulers read some annotations from the Job and some from its pods.
     given = {key: value for key, value in pairs(options.annotation).items() if key != MIN_MEMBER}
-    noted = [{"annotations": found} if found else {} for found in (given | annotations, given)]
-    place = {"namespace": options.namespace} if options.namespace else {}
-    template = {"metadata": copy.deepcopy({**marked, **noted[1]}), "spec": spec}
     return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": name, **place, **marked, **noted[0]},
-        "spec": {**body, "ttlSecondsAfterFinished": KEEP_S, "template": template},
+        "name": name,
+        "labels": {**pairs(options.label), **labels},
+        "annotations": given | annotations or None,
+        "pod_annotations": given or None,
     }
 
 
@@ -288,5 +233,5 @@ def to_yaml(manifest: Manifest, comments: Sequence[str] = ()) -> str:
     """
     import yaml
 
-    heads = "".join(f"# {one_line(text, 400)}\n" for text in comments)
-    return "---\n" + heads + str(yaml.safe_dump(manifest, sort_keys=False, width=1000))
+    header = "".join(f"# {one_line(text, 400)}\n" for text in comments)
+    return "---\n" + header + str(yaml.safe_dump(manifest, sort_keys=False, width=1000))

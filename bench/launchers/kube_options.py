@@ -43,32 +43,27 @@ class Options(NamedTuple):
     """What an operator says of the cluster: each field is an option "name=value", with "-" for "_"."""
 
     image: str
-    claim: str
-    """A PersistentVolumeClaim (ReadWriteMany) with the file system that holds the campaign's folder."""
-    mount: str
-    """Where that file system is mounted, on the operator's host and so in the pods."""
-    program: str = "petaseal"
-    """The program inside the image; it takes the place of a command's first word."""
+    claim: str  # a PersistentVolumeClaim (ReadWriteMany) with the file system that holds the campaign's folder
+    mount: str  # where that file system is mounted, on the operator's host and so in the pods
+    program: str = "petaseal"  # the program inside the image; it takes the place of a command's first word
     namespace: str | None = None
-    user: str | None = None
-    """"UID:GID" of the pods; the image's own without it."""
+    user: str | None = None  # "UID:GID" of the pods; the image's own without it
+    # Further group ids, such as those of the device files; without any the vendor's, where its number is known
     group: tuple[str, ...] = ()
-    """Further group ids, such as those of the device files; without any the vendor's, where its number is known."""
     toleration: tuple[str, ...] = ()
-    node_selector: tuple[str, ...] = ()
-    """Labels that a gang's nodes must bear beside the partition's."""
+    node_selector: tuple[str, ...] = ()  # labels that a gang's nodes must bear beside the partition's
     label: tuple[str, ...] = ()
     annotation: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
+    # What a gang's pods see of their hosts, read-only at the same path; "vendor" stands for the vendor's list
     host_path: tuple[str, ...] = ()
-    """What a gang's pods see of their hosts, read-only at the same path; "vendor" stands for the vendor's list."""
     scheduler: str | None = None
     runtime_class: str | None = None
     pull_secret: str | None = None
+    # A folder of every host that keeps the node's own key; without it each pod makes one for itself
     state: str | None = None
-    """A folder of every host that keeps the node's own key; without it each pod makes one for itself."""
+    # Requests of a gang's pod; by default 2 cores and 4 GiB a device: one without any is the last to run
     cpu: str | None = None
-    """Requests of a gang's pod; by default 2 cores and 4 GiB a device: one without any is the last to run."""
     memory: str | None = None
     seccomp: str = "RuntimeDefault"
 
@@ -192,13 +187,13 @@ def parse_tolerations(texts: Sequence[str]) -> tuple[Toleration, ...]:
     Raises:
         InputError: one has another form.
     """
-    found = []
+    tolerations = []
     for text in texts:
         check("toleration", text)
         taint, _, effect = text.rpartition(":")
         key, equals, value = taint.partition("=")
-        found.append(Toleration(key, value if equals else None, effect))
-    return tuple(found)
+        tolerations.append(Toleration(key, value if equals else None, effect))
+    return tuple(tolerations)
 
 
 def parse_partition(partition: str) -> tuple[str, str]:

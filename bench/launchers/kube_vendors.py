@@ -94,7 +94,7 @@ class Known(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def resources(self) -> tuple[Resource, ...]:
-        """Return the names of all vendors."""
+        """Return the device resources of all vendors."""
         return tuple(one for vendor in self.vendors for one in vendor.resources)
 
 
@@ -122,7 +122,7 @@ def shares_device(resource: str) -> bool:
 
 @cache
 def vendor_of(resource: str) -> Vendor | None:
-    """Return whose devices a resource counts, by the domain of its name; None where nobody of the table has it.
+    """Return whose devices a resource counts, by the domain of its name; None where no vendor of the table has it.
 
     Args:
         resource: such as "huawei.com/Ascend910", or a device class such as "gpu.nvidia.com" below `DEVICE_CLASS`.

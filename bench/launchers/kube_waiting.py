@@ -63,13 +63,13 @@ class Wait(NamedTuple):
 
 
 def table(text: str) -> list[dict[str, str]]:
-    """Return the rows of a table as kubectl prints it for people, each as heading -> value; columns stand 3 apart.
+    """Return the rows of a table that kubectl prints, each as heading -> value; columns stand 3 apart.
 
     Args:
         text: with its line of headings.
     """
-    heads, *rows = [re.split(r"\s{3,}", line.strip()) for line in text.splitlines() if line.strip()] or [[]]
-    return [dict(zip(heads, row, strict=False)) for row in rows]
+    headings, *rows = [re.split(r"\s{3,}", line.strip()) for line in text.splitlines() if line.strip()] or [[]]
+    return [dict(zip(headings, row, strict=False)) for row in rows]
 
 
 def ready_nodes(rows: Sequence[dict[str, str]]) -> set[str]:
@@ -79,6 +79,7 @@ def ready_nodes(rows: Sequence[dict[str, str]]) -> set[str]:
 
 def example(rows: Sequence[dict[str, str]]) -> str | None:
     """Return the name of a waiting pod that waits as most do; None where none waits."""
+    # One pod is read whole, and not all: see above what that would cost the API server.
     usual = Counter(row.get("STATUS", "") for row in rows).most_common(1)
     return next((row["NAME"] for row in rows if usual and row.get("STATUS", "") == usual[0][0]), None)
 
@@ -88,11 +89,11 @@ def why_waiting(rows: Sequence[dict[str, str]], pod: Pod | None) -> Wait:
 
     Args:
         rows: the table of all pods that wait; not empty.
-        pod: the one of `example`; None where it is gone by now.
+        pod: the one of `example`; None where it no longer exists.
     """
-    (status, count), *others = Counter(row.get("STATUS", "") for row in rows).most_common()
+    (status, count), *rarer = Counter(row.get("STATUS", "") for row in rows).most_common()
     cause = Wait(status, None) if pod is None else why_one(pod, status)
-    rest = "".join(f"; {number} {text}" for text, number in others[:3])
+    rest = "".join(f"; {number} {text}" for text, number in rarer[:3])
     return Wait(one_line(f"{count} of {len(rows)} waiting pods: {cause.reason}{rest}", LONGEST), cause.since)
 
 
@@ -105,6 +106,7 @@ def why_one(pod: Pod, status: str) -> Wait:
     """
     conditions = {one.type: one for one in pod.status.conditions}
     begun = utc_or_none(pod.status.start_time or pod.metadata.creation_timestamp)
+    # The scheduler writes its reason here; once a node is chosen, what holds a pod up stands at its containers.
     placed = conditions.get("PodScheduled")
     if placed is not None and placed.status == "False":
         return Wait(f"{placed.reason}: {placed.message}".strip(": "), utc_or_none(placed.last_transition_time) or begun)
@@ -116,7 +118,7 @@ def why_one(pod: Pod, status: str) -> Wait:
 
 
 def creating(pod: Pod, conditions: dict[str, Condition]) -> str:
-    """Return what a pod that has a node and no container waits for, as far as its conditions tell."""
+    """Return what a pod that has a node and no container waits for, by its conditions."""
     sandbox = conditions.get("PodReadyToStartContainers")  # of 1.29 and later
     what = "its image is being pulled, or a volume of it is not mounted"
     if sandbox is not None:
@@ -131,6 +133,7 @@ def why_job_waits(jobs: Sequence[Job]) -> Wait | None:
         name, since = job.metadata.name, utc_or_none(job.metadata.creation_timestamp)
         if is_over(job):
             continue
+        # Kueue keeps a Job suspended until its queue has room; a suspended Job has no pods that could say why.
         if job.spec.suspend:
             held = next((one for one in job.status.conditions if (one.type, one.status) == ("Suspended", "True")), None)
             queue = job.metadata.labels.get(QUEUE)

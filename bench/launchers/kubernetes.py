@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from bench.errors import InputError, one_line
-from bench.launchers.base import EngineNode, Gang, GangState
+from bench.launchers.base import Gang, GangState
 from bench.launchers.kube_cluster import (
     Job,
     Jobs,
@@ -39,6 +39,7 @@ from bench.launchers.kube_options import Options, parse_options, parse_partition
 from bench.launchers.kube_pods import Manifest
 from bench.launchers.kube_vendors import parse_gres
 from bench.launchers.kube_waiting import Pod, Wait, example, ready_nodes, table, why_job_waits, why_waiting
+from bench.record.roster import EngineNode
 
 T = TypeVar("T")
 REQUEST_S = 60  # thousands of nodes are listed in a few seconds
@@ -77,6 +78,7 @@ def kubectl(arguments: Sequence[str], given: str | None = None) -> str:
     Raises:
         InputError: kubectl is not installed, the cluster does not answer (``engine-unreachable``), or it refuses.
     """
+    # kubectl waits without end by default; of the two limits the inner one leaves a message of the server's.
     line = ("kubectl", f"--request-timeout={REQUEST_S}s", *arguments)
     try:
         done = subprocess.run(line, input=given or "", capture_output=True, encoding="utf-8", timeout=ANSWER_S)
@@ -94,15 +96,15 @@ def kubectl(arguments: Sequence[str], given: str | None = None) -> str:
     if done.returncode == 0:
         return done.stdout
     lines = done.stderr.split("\n")  # the last one says what ended it; those before may be its attempts
-    told = one_line(next((text.strip() for text in reversed(lines) if text.strip()), f"status {done.returncode}"), 300)
+    said = one_line(next((text.strip() for text in reversed(lines) if text.strip()), f"status {done.returncode}"), 300)
     where = " ".join(("kubectl", *(word for word in arguments[:2] if not word.startswith("-"))))
     if any(text in done.stderr for text in UNREACHABLE):
         fix = "ask again later, or see: kubectl cluster-info"
-        raise InputError("engine-unreachable", f"the cluster does not answer: {told}", where=where, fix=fix)
+        raise InputError("engine-unreachable", f"the cluster does not answer: {said}", where=where, fix=fix)
     if "(Forbidden)" in done.stderr:
         fix = "ask the cluster's administrator for the rights in docs/kubernetes.md"
-        raise InputError("engine-forbidden", f"the cluster refuses: {told}", where=where, fix=fix)
-    raise InputError("engine-failed", told, where=where)
+        raise InputError("engine-forbidden", f"the cluster refuses: {said}", where=where, fix=fix)
+    raise InputError("engine-failed", said, where=where)
 
 
 def read(text: str, kind: type[T]) -> T:
@@ -189,6 +191,7 @@ class KubernetesLauncher:
         manifests = gang_manifests(gang._replace(nodes=tuple(nodes)), name)
         options = parse_options(gang.options)
         pods = table(kubectl(("get", "pods", *namespaced(options), "-l", selector(gang.name), "-o", "wide")))
+        # The STATUS column shows a container's reason in place of the phase, so that both are listed.
         over = ("Completed", "Succeeded", "Failed", "Error", "Evicted", "OOMKilled")
         old = [row["NAME"] for row in pods if row.get("NODE") in nodes and row.get("STATUS") not in over]
         self._apply(manifests, options)
@@ -197,13 +200,14 @@ class KubernetesLauncher:
 
     def cancel(self, gang: Gang) -> None:
         """Delete a gang's Jobs, which then make no new pods, and its pods, which have 10 s to end."""
+        # Jobs before pods, or the controller would replace each pod that is deleted.
         place = namespaced(parse_options(gang.options))
         kubectl(("delete", "jobs,pods", *place, "-l", selector(gang.name), "--ignore-not-found", "--wait=false"))
 
     def describe(self, gang: Gang) -> list[str]:
         """Return the manifests that `submit` would apply, as YAML, the first with what is to be looked up before."""
-        first, *others = gang_manifests(gang)
-        return [to_yaml(first, remarks(gang)), *(to_yaml(manifest) for manifest in others)]
+        first, *further = gang_manifests(gang)
+        return [to_yaml(first, remarks(gang)), *(to_yaml(manifest) for manifest in further)]
 
     def describe_coordinator(
         self, name: str, command: Sequence[str], log_dir: Path, time_limit_s: int, options: Sequence[str]

@@ -15,9 +15,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.errors import InputError
-from bench.launchers.base import EngineNode, Gang, GangState, LogEnd
+from bench.launchers.base import Gang, GangState, LogEnd
 from bench.launchers.logs import last_line, opened
 from bench.record import read_bytes, replacing
+from bench.record.roster import EngineNode
 
 PID_BYTES = 256
 GRACE_S = 5.0  # from SIGTERM to SIGKILL
@@ -142,6 +143,7 @@ def _birth(pid: int) -> str:
 def _runs(pid: int) -> bool:
     for process in _children:
         process.poll()
+    # A zombie has ended: only its parent has not asked for its status yet.
     fields = _stat(pid)
     return bool(fields) and fields[0] not in ("Z", "X")
 

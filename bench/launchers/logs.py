@@ -31,7 +31,7 @@ def opened(log: Path) -> BinaryIO:
 
 
 def last_line(log: Path) -> str:
-    """Return the last line of a log that is not blank, for people; "" where there is none or it cannot be read."""
+    """Return the last line of a log that is not blank; "" where there is none or it cannot be read."""
     lines = [line for line in read_end(log).splitlines() if line.strip()]
     return one_line(lines[-1], 300) if lines else ""
 

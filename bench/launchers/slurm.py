@@ -19,11 +19,12 @@ from typing import NamedTuple
 
 from bench.errors import InputError, one_line
 from bench.launchers import slurm_words as words
-from bench.launchers.base import EngineNode, Gang, GangState, LogEnd
+from bench.launchers.base import Gang, GangState, LogEnd
 from bench.launchers.logs import last_line, read_end
 from bench.launchers.slurm_checks import check_form, check_nodes, check_partitions, minutes
 from bench.launchers.slurm_commands import ask, missing, start
 from bench.record import write_atomic
+from bench.record.roster import EngineNode
 
 SUBMIT_S = 30.0  # until the controller knows a job that was handed over
 GRACE_S = 5.0  # between SIGTERM and SIGKILL; Slurm's own (KillWait) is 30 s
@@ -32,10 +33,10 @@ HOLD = Path(__file__).with_name("slurm_hold.sh")
 USUAL = re.compile(r"salloc: |srun: cluster configuration lacks support for cpu binding")
 
 
-class Survey(NamedTuple):
-    """What Slurm tells of its nodes: each once, and what is reserved."""
+class SlurmSurvey(NamedTuple):
+    """The nodes that Slurm lists, each once, and its reservations."""
 
-    seen: list[words.Seen]
+    seen: list[words.PartitionNode]
     reservations: dict[str, words.Reservation]
 
 
@@ -50,6 +51,7 @@ class SlurmLauncher:
         """
         survey = look(partitions)
         groups = words.groups(ask("scontrol", "show", "topology"))
+        # A planned reservation holds nobody yet: only an active one makes its nodes unusable for others.
         holders = {n: name for name, held in survey.reservations.items() if held.active for n in held.nodes}
         return [
             EngineNode(one.name, one.partition, one.gres, groups.get(one.name), one.problem, holders.get(one.name))
@@ -69,6 +71,7 @@ class SlurmLauncher:
                 raise missing(program, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
         refuse_inside(gang)
         check_nodes(gang, survey.seen, survey.reservations)
+        # An earlier job of this name is still shown for MinJobAge: the new one is told from it by another job id.
         before = self.state(gang)
         if before.phase in ("queued", "running"):
             what, fix = f"is {before.phase} already as job {before.job_id}", "watch it, or cancel it first"
@@ -78,6 +81,7 @@ class SlurmLauncher:
         process = start(hold_command(gang), log)
         ends = time.monotonic() + SUBMIT_S
         while time.monotonic() < ends:
+            # Asked before the state: a salloc that ends between the two may have been given its job all the same.
             refused = process.poll() not in (None, 0)
             if self.state(gang).job_id != before.job_id:
                 return
@@ -95,6 +99,8 @@ class SlurmLauncher:
         Raises:
             InputError: Slurm does not answer.
         """
+        # Without --states=all squeue shows no ended job, and one that failed at once would look as if it had never
+        # been.
         which = ("--states=all", f"--name={gang.name}", f"--user={user_of(gang)}")
         return words.gang_state(ask("squeue", "--noheader", *which, f"--format={words.JOB_FORMAT}"), gang.nodes)
 
@@ -144,6 +150,7 @@ class SlurmLauncher:
             before, _, step = file.name.removesuffix(".log").rpartition(".")
             node = before.removesuffix(f".{state.job_id}")
             logs.setdefault(node, []).append((int(step) if step.isdigit() else 0, file))
+        # Only the first step has srun's output in the launch log; that of a retry goes to a file of its own.
         over = words.ended_tasks(read_end(launch_log(gang)))
         ends = {}
         for node in nodes:
@@ -164,8 +171,8 @@ class SlurmLauncher:
         return [shlex.join(hold_command(gang)), f"# {node_file(gang)}: {','.join(gang.nodes)}"]
 
 
-def look(partitions: Sequence[str]) -> Survey:
-    """Return what Slurm tells of the nodes of some partitions (all, if none is given).
+def look(partitions: Sequence[str]) -> SlurmSurvey:
+    """Return the nodes of some partitions as Slurm lists them (all partitions, if none is given).
 
     Raises:
         InputError: there is no such partition, or Slurm does not answer.
@@ -173,11 +180,12 @@ def look(partitions: Sequence[str]) -> Survey:
     seen = words.seen_nodes(ask("sinfo", "--Node", "--noheader", f"--format={words.NODE_FORMAT}"))
     check_partitions(partitions, seen)
     reservations = words.reservations(ask("scontrol", "--oneliner", "show", "reservation"))
-    return Survey(words.one_of_each(seen, partitions), reservations)
+    return SlurmSurvey(words.one_of_each(seen, partitions), reservations)
 
 
 def hold_command(gang: Gang) -> list[str]:
     """Return the command line that asks for a gang's nodes, and starts it when it has them."""
+    # --mem=0 takes all memory of each node, whatever DefMemPerCPU says; --no-kill keeps the rest when one node dies.
     count = len(gang.nodes)
     allocation = [
         *("salloc", "--mem=0", *gang.options),  # what the campaign decides comes last and wins
@@ -194,12 +202,16 @@ def hold_command(gang: Gang) -> list[str]:
 
 def retry_command(gang: Gang, job_id: str, file: Path, count: int) -> list[str]:
     """Return the command line that runs a gang's command once more, on the nodes in a file."""
+    # The first step still holds the devices of these nodes as far as Slurm knows: without --overlap this one would
+    # wait.
     where = [f"--jobid={job_id}", "--overlap", f"--nodefile={file}", f"--nodes={count}", f"--ntasks={count}"]
     return ["srun", *where, *step_options(gang), *gang.command]
 
 
 def step_options(gang: Gang) -> list[str]:
     """Return how a gang's tasks are started, the first time and in a retry: no task depends on another or on srun."""
+    # srun replaces %N, %j and %s in a file name, and would do so in a folder whose own name has a percent sign.
+    # --kill-on-bad-exit=0 and --wait=0: one node that fails must not end the others, which go on to their windows.
     logs = str(gang.log_dir).replace("%", "%%")
     return [
         *("--ntasks-per-node=1", "--no-kill", "--kill-on-bad-exit=0", "--wait=0", "--mpi=none", "--cpu-bind=none"),
@@ -227,12 +239,12 @@ def names_text(nodes: Sequence[str]) -> bytes:
 def steps_of(job_id: str) -> list[str]:
     """Return the steps of a job that still run, such as "12.0"; none where the job is over."""
     try:
-        told = ask("squeue", "--noheader", "--steps", f"--jobs={job_id}", "--format=%i")
+        printed = ask("squeue", "--noheader", "--steps", f"--jobs={job_id}", "--format=%i")
     except InputError as error:
         if error.code == "engine-failed":  # the job is over and forgotten
             return []
         raise
-    return [step for step in told.split() if step.rpartition(".")[2].isdigit()]
+    return [step for step in printed.split() if step.rpartition(".")[2].isdigit()]
 
 
 def signal_steps(gang: Gang, job_id: str, signal: str) -> None:
@@ -261,12 +273,12 @@ def refuse_inside(gang: Gang) -> None:
     if not job.isdigit():
         return
     try:
-        told = ask("squeue", "--noheader", f"--jobs={job}", "--states=RUNNING", "--format=%N|%j").strip()
+        printed = ask("squeue", "--noheader", f"--jobs={job}", "--states=RUNNING", "--format=%N|%j").strip()
     except InputError as error:
         if error.code == "engine-failed":  # Slurm knows no such job (any more)
             return
         raise
-    hosts, _, name = told.partition("|")
+    hosts, _, name = printed.partition("|")
     held = set(words.expand(hosts)) & set(gang.nodes)
     if held:
         what = (

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from bench.errors import InputError, one_line
 from bench.launchers.base import Gang
-from bench.launchers.slurm_words import NODE_NAME, Reservation, Seen
+from bench.launchers.slurm_words import NODE_NAME, PartitionNode, Reservation
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 OPTION = re.compile(r"--([a-z][a-z-]+)=\S[^\n]*")  # without "=" salloc might take the next option for its value
@@ -64,12 +64,13 @@ def check_option(option: str) -> None:
     if match is None:
         what = f"{one_line(option, 80)!r} is no option of the form --name=value"
         raise InputError("gang-invalid", what, where="salloc")
+    # GNU getopt takes --node for --nodelist where that is the only option that begins so.
     if any(fixed.startswith(match[1]) for fixed in FIXED):
         what, fix = f"--{match[1]} is decided by the campaign", "leave it away"
         raise InputError("gang-invalid", what, where="salloc", fix=fix)
 
 
-def check_partitions(partitions: Sequence[str], seen: Sequence[Seen]) -> None:
+def check_partitions(partitions: Sequence[str], seen: Sequence[PartitionNode]) -> None:
     """Refuse a partition that there is not.
 
     Raises:
@@ -83,7 +84,7 @@ def check_partitions(partitions: Sequence[str], seen: Sequence[Seen]) -> None:
             raise InputError("partition-unknown", what, where="Slurm", fix=fix)
 
 
-def check_nodes(gang: Gang, seen: Sequence[Seen], reservations: Mapping[str, Reservation]) -> None:
+def check_nodes(gang: Gang, seen: Sequence[PartitionNode], reservations: Mapping[str, Reservation]) -> None:
     """Refuse a gang that could never start.
 
     Args:
@@ -103,6 +104,7 @@ def check_nodes(gang: Gang, seen: Sequence[Seen], reservations: Mapping[str, Res
     if gang.reservation is not None and gang.reservation not in reservations:
         fix = f"choose from {one_line(', '.join(sorted(reservations)), 200)}" if reservations else None
         raise InputError("unknown-reservation", f"there is no reservation {gang.reservation!r}", where="Slurm", fix=fix)
+    # Slurm would accept such a job and keep it pending for ever, with every other node of the pool.
     for one in (there[name] for name in gang.nodes):
         why = _unusable(one, gang, reservations)
         if why is not None:
@@ -112,10 +114,11 @@ def check_nodes(gang: Gang, seen: Sequence[Seen], reservations: Mapping[str, Res
             raise InputError("partition-limit", what, where=one.partition, fix="choose another partition")
 
 
-def _unusable(one: Seen, gang: Gang, reservations: Mapping[str, Reservation]) -> str | None:
+def _unusable(one: PartitionNode, gang: Gang, reservations: Mapping[str, Reservation]) -> str | None:
     """Return why a node cannot take part in a gang (one clause); None where it can."""
     if one.problem is not None:
         return f"cannot be used ({one.problem})"
+    # A node's state says at most that it is reserved, not for whom.
     holders = sorted(name for name, held in reservations.items() if held.active and one.name in held.nodes)
     if gang.reservation is not None and one.name not in reservations[gang.reservation].nodes:
         return f"is not in the reservation {gang.reservation}"

@@ -13,7 +13,8 @@ from bench.launchers.logs import opened
 ANSWER_S = 60.0  # Slurm's commands give up on a silent controller after 9 to 18 s
 # A launcher that is itself started in a job must not pass for a part of it, and its user's formats are not ours.
 FOREIGN = ("SLURM_", "SALLOC_", "SRUN_", "SQUEUE_", "SINFO_", "SCANCEL_", "SCONTROL_")
-KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
+# These say which cluster is meant and as whom: without them the commands would ask another one, or nobody.
+INHERITED = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
 SILENT = ("unable to contact slurm controller", "socket timed out", "zero bytes were transmitted", "connect failure")
 _STARTED: list[subprocess.Popen[bytes]] = []  # they outlive this process; Popen complains when one is let go of
 
@@ -27,6 +28,7 @@ def ask(*command: str) -> str:
     try:
         done = subprocess.run(
             command,
+            # Times are parsed, and printed in the zone and the language of whoever asks.
             env=environment() | {"LC_ALL": "C", "TZ": "UTC0"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -40,11 +42,11 @@ def ask(*command: str) -> str:
     except subprocess.TimeoutExpired:
         raise InputError("engine-unreachable", f"did not end within {ANSWER_S:g} s", where=command[0]) from None
     if done.returncode != 0:
-        told = one_line(" ".join(done.stderr.split()), 300) or f"ended with status {done.returncode}"
-        if any(sign in told.lower() for sign in SILENT):
+        said = one_line(" ".join(done.stderr.split()), 300) or f"ended with status {done.returncode}"
+        if any(sign in said.lower() for sign in SILENT):
             fix = "wait until slurmctld answers again; what runs goes on meanwhile"
-            raise InputError("engine-unreachable", f"Slurm does not answer: {told}", where=command[0], fix=fix)
-        raise InputError("engine-failed", told, where=command[0])
+            raise InputError("engine-unreachable", f"Slurm does not answer: {said}", where=command[0], fix=fix)
+        raise InputError("engine-failed", said, where=command[0])
     return done.stdout
 
 
@@ -74,7 +76,7 @@ def start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
 
 def environment() -> dict[str, str]:
     """Return this process's environment without what would change the meaning of Slurm's commands."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN) or name in KEPT}
+    return {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN) or name in INHERITED}
 
 
 def missing(command: str, error: OSError) -> InputError:

@@ -13,8 +13,7 @@ class Meaning(NamedTuple):
     """What one of Slurm's reasons means."""
 
     means: str | None = None
-    advice: str | None = None
-    """What to do, where the reason never goes away by itself."""
+    advice: str | None = None  # what to do, where the reason never goes away by itself
 
 
 OTHER_PARTITION = "choose another partition (campaign create --partition), or have its limit raised"

@@ -23,19 +23,18 @@ SHARED = frozenset({"shard", "mps"})  # parts of a GPU: whoever asks for them do
 MOST_NODES = 1_000_000
 
 
-class Seen(NamedTuple):
+class PartitionNode(NamedTuple):
     """A node in a partition, as `sinfo` prints it."""
 
     name: str
     partition: str
     default: bool
-    limit_s: int | None
-    """How long a job may take there; None where there is no limit."""
+    limit_s: int | None  # how long a job may take there; None where there is no limit
     gres: str | None
     problem: str | None
 
 
-def seen_nodes(text: str) -> list[Seen]:
+def seen_nodes(text: str) -> list[PartitionNode]:
     """Return every node of every partition from ``sinfo --Node --format=NODE_FORMAT``.
 
     Raises:
@@ -44,12 +43,12 @@ def seen_nodes(text: str) -> list[Seen]:
     return [_seen(line) for line in text.splitlines() if line.strip()]
 
 
-def _seen(line: str) -> Seen:
+def _seen(line: str) -> PartitionNode:
     parts = line.split("|", 6)
     if len(parts) != 7 or not NODE_NAME.fullmatch(parts[0]):
         raise _not_understood("sinfo", line)
     name, partition, available, limit, state, gres, reason = parts
-    return Seen(
+    return PartitionNode(
         name=name,
         partition=partition.rstrip("*"),
         default=partition.endswith("*"),
@@ -61,16 +60,18 @@ def _seen(line: str) -> Seen:
 
 def _problem(state: str, reason: str) -> str | None:
     """Return why a node cannot take part: its state and, where there is one, the reason that was given for it."""
+    # sinfo adds flags to a state: "*" for a node that does not answer, "~" and "#" for one that is powered down or up.
     base = state.rstrip(STATE_FLAGS).lower()
     if base in USABLE:
         return f"{base}, does not answer" if "*" in state else None
-    told = one_line(reason.strip(), 200)
-    return base if told in ("", "none", "(null)") else f"{base}: {told}"
+    text = one_line(reason.strip(), 200)
+    return base if text in ("", "none", "(null)") else f"{base}: {text}"
 
 
 def gres_of(text: str) -> str | None:
     """Return what to ask of a node to get all its accelerators: "gpu:h100:8(S:0-1)" gives "gpu:h100:8"."""
     wanted = []
+    # "(S:0-1)" names the sockets that the devices hang on, which no request may repeat.
     for part in re.sub(r"\([^)]*\)", "", text).split(","):
         if re.fullmatch(r"[A-Za-z_][\w-]*(:[\w.-]+)?:[1-9][0-9]*", part) and part.split(":")[0] not in SHARED:
             wanted.append(part)
@@ -90,28 +91,27 @@ class Reservation(NamedTuple):
     """A reservation of nodes, as `scontrol` prints it."""
 
     nodes: frozenset[str]
-    active: bool
-    """Whether it holds them at present, or is yet to come."""
+    active: bool  # whether it holds them at present, or is yet to come
 
 
 def reservations(text: str) -> dict[str, Reservation]:
     """Return every reservation by its name, from ``scontrol --oneliner show reservation``."""
-    found = {}
+    by_name = {}
     for fields in map(_fields, text.splitlines()):
         if "ReservationName" in fields:
             nodes = frozenset(expand(fields.get("Nodes", "")))
-            found[fields["ReservationName"]] = Reservation(nodes, fields.get("State") == "ACTIVE")
-    return found
+            by_name[fields["ReservationName"]] = Reservation(nodes, fields.get("State") == "ACTIVE")
+    return by_name
 
 
 def groups(text: str) -> dict[str, str]:
     """Return the leaf switch or block of every node from ``scontrol show topology``."""
-    found: dict[str, str] = {}
+    group_of: dict[str, str] = {}
     for fields in map(_fields, text.splitlines()):
         name = fields.get("BlockName") or (fields.get("SwitchName") if fields.get("Level") == "0" else None)
         if name:
-            found |= dict.fromkeys(expand(fields.get("Nodes", "")), name)
-    return found
+            group_of |= dict.fromkeys(expand(fields.get("Nodes", "")), name)
+    return group_of
 
 
 def _fields(line: str) -> dict[str, str]:
@@ -125,6 +125,7 @@ def gang_state(text: str, nodes: tuple[str, ...]) -> GangState:
     newest that has not ended, else the newest. A node that failed is no longer among those of the running job: it is
     lost.
     """
+    # Job ids grow, so that the largest is the newest; of a text "9" would come after "10".
     jobs = sorted((_job(line) for line in text.splitlines() if line.strip()), key=lambda job: int(job.job_id))
     if not jobs:
         return GangState("absent")
@@ -132,17 +133,18 @@ def gang_state(text: str, nodes: tuple[str, ...]) -> GangState:
     alive = [job for job in jobs if _phase(job.state) != "ended"]
     job = (running or alive or jobs)[-1]
     phase = _phase(job.state)
-    told = job.state.lower().replace("_", " ")
-    told += "" if job.reason in ("", "None") else f": {one_line(job.reason, 200)}"
+    state_text = job.state.lower().replace("_", " ")
+    state_text += "" if job.reason in ("", "None") else f": {one_line(job.reason, 200)}"
     if phase == "queued":
         why = explain(job.reason, job.job_id)
         expected_at = _utc(job.start)
-        return GangState(phase, job.job_id, told, (), _utc(job.submit), why.means, why.advice, expected_at)
+        return GangState(phase, job.job_id, state_text, (), _utc(job.submit), why.means, why.advice, expected_at)
     if phase == "ended" or job.state == "COMPLETING":
-        return GangState(phase, job.job_id, told)
+        return GangState(phase, job.job_id, state_text)
+    # With --no-kill a job goes on without a node that failed, and its node list gets shorter.
     held = set(expand(job.nodes))
     lost = tuple(node for node in nodes if node not in held)
-    return GangState(phase, job.job_id, None if job.state == "RUNNING" else told, lost, _utc(job.start))
+    return GangState(phase, job.job_id, None if job.state == "RUNNING" else state_text, lost, _utc(job.start))
 
 
 class _Job(NamedTuple):
@@ -150,8 +152,7 @@ class _Job(NamedTuple):
     state: str
     nodes: str
     submit: str
-    start: str
-    """Of one that waits: when Slurm expects it to start."""
+    start: str  # of one that waits: when Slurm expects it to start
     reason: str
 
 
@@ -170,6 +171,7 @@ def _utc(text: str) -> str | None:
 
 def ended_tasks(text: str) -> set[str]:
     """Return the nodes whose task has ended badly by what srun prints: "srun: error: n[1-3]: tasks 0-2: Exited"."""
+    # srun puts tasks that ended alike into one line, with their nodes as a compressed list.
     hosts = re.findall(r"^srun: error: (\S+): tasks? [0-9,-]+: ", text, re.MULTILINE)
     return {name for part in hosts for name in expand(part)}
 
@@ -189,6 +191,7 @@ def expand(hosts: str) -> list[str]:
         if part != "(null)":
             for name in _expanded(part, hosts):
                 names.append(name)
+                # A few letters such as n[0-999999999] would else be a list that fills the memory.
                 if not NODE_NAME.fullmatch(name) or len(names) > MOST_NODES:
                     raise _not_understood("a list of nodes", hosts)
     return names
@@ -210,12 +213,12 @@ def _expanded(part: str, hosts: str) -> Iterator[str]:
                 yield f"{head}{number:0{len(first)}d}{end}"
 
 
-def one_of_each(seen: list[Seen], partitions: Sequence[str]) -> list[Seen]:
+def one_of_each(seen: list[PartitionNode], partitions: Sequence[str]) -> list[PartitionNode]:
     """Return each node once: in the first of the partitions that has it, or in the default one before the others."""
     order = {name: index for index, name in enumerate(partitions)}
     asked = [one for one in seen if not partitions or one.partition in order]
     asked.sort(key=lambda one: order[one.partition] if partitions else not one.default)
-    first: dict[str, Seen] = {}
+    first: dict[str, PartitionNode] = {}
     for one in asked:
         first.setdefault(one.name, one)
     return list(first.values())

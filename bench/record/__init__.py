@@ -1,6 +1,7 @@
 """The node record and what it is made of: the one part of ``bench`` that ``certify`` reads.
 
-Nothing in here may import numpy, torch or a device library: verifiers import it.
+Nothing in here may import numpy, torch or a device library: verifiers import it. YAML and what else `petaseal verify`
+of a statement does without is imported where it is used: each millisecond here is one of every command.
 """
 
 from bench.record.campaign import Attempt, Campaign, ExpectedNode, ExpectedPool, LeftOutNode, Window
@@ -37,11 +38,10 @@ from bench.record.fields import (
     encode,
 )
 from bench.record.files import exclusive_lock, refuse_existing, replacing, write_atomic
+from bench.record.identities import identifier, readable_identifier
 from bench.record.interval import SUBWINDOWS, Bounds, bounds_above, throughput_bounds, window_trend
 from bench.record.node import (
     RULES_VERSION,
-    Companion,
-    CompanionFigure,
     Device,
     DeviceModel,
     Environment,
@@ -51,93 +51,11 @@ from bench.record.node import (
     NodeClock,
     NodeRecord,
     Obtained,
+    ReferenceFigure,
+    ReferenceMeasurement,
     Tool,
     columns,
-    identifier,
     least_operand_bytes,
-    readable_identifier,
 )
-from bench.record.plan import (
-    COMPANION_ROLES,
-    ITEM_BYTES,
-    MINIMUM_WINDOW_NS,
-    Kernels,
-    Profile,
-    Shape,
-    SteadyState,
-)
+from bench.record.plan import ITEM_BYTES, MINIMUM_WINDOW_NS, REFERENCE_ROLES, Kernels, Profile, Shape, SteadyState
 from bench.record.reading import SharedFile, followed, read_bytes, read_given
-
-__all__ = [
-    "COMPANION_ROLES",
-    "GRADES",
-    "ITEM_BYTES",
-    "MINIMUM_WINDOW_NS",
-    "RULES_VERSION",
-    "SUBWINDOWS",
-    "Attempt",
-    "Bounds",
-    "Campaign",
-    "Challenge",
-    "Choice",
-    "Companion",
-    "CompanionFigure",
-    "Count",
-    "Device",
-    "DeviceModel",
-    "DeviceName",
-    "Document",
-    "Environment",
-    "ExpectedNode",
-    "ExpectedPool",
-    "Failure",
-    "Figure",
-    "Grade",
-    "Kernels",
-    "LeftOutNode",
-    "Measurement",
-    "Name",
-    "NodeClock",
-    "NodeRecord",
-    "Obtained",
-    "PoolClass",
-    "Positive",
-    "Ppm",
-    "Precision",
-    "Profile",
-    "Sha256",
-    "Shape",
-    "SharedFile",
-    "Signed",
-    "SteadyState",
-    "Text",
-    "Tool",
-    "UtcTime",
-    "Window",
-    "Workload",
-    "as_config",
-    "bounds_above",
-    "columns",
-    "config_names",
-    "config_path",
-    "digest",
-    "emulation_libraries",
-    "encode",
-    "exclusive_lock",
-    "followed",
-    "identifier",
-    "least_operand_bytes",
-    "parse_yaml",
-    "read_bytes",
-    "read_config",
-    "read_given",
-    "read_profile",
-    "read_yaml",
-    "readable_identifier",
-    "refuse_existing",
-    "replacing",
-    "shape_lists",
-    "throughput_bounds",
-    "window_trend",
-    "write_atomic",
-]

@@ -5,11 +5,13 @@ T0 is not in the document: it is agreed once every node is ready, and each recor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from msgspec import Meta
 
+from bench.errors import InputError
 from bench.record.fields import (
     Challenge,
     Choice,
@@ -25,8 +27,11 @@ from bench.record.fields import (
     Workload,
     WorkloadName,
 )
+from bench.record.plan import Profile, ReferenceRole
 from bench.units import DAY_NS, utc_ns
 
+LEAD_NS = 500_000_000  # from "all are ready" to the first load, and between the end of one load and the next
+BEFORE_THE_NEXT_WINDOW: tuple[ReferenceRole, ...] = ("path",)  # other references run last of all
 Outcome = Literal["submitted", "not-submitted", "aborted"]
 
 
@@ -187,28 +192,68 @@ class Campaign(Document, frozen=True, kw_only=True, dict=True):
                 return pool
         return None
 
+    # Indices by node: a campaign of 200,000 nodes is asked for each of them while records are judged.
     @cached_property
     def _pools(self) -> dict[str, tuple[str, ...]]:
         return {node.node_id: node.pools for node in self.nodes}
 
     @cached_property
     def _devices(self) -> dict[str, frozenset[str] | None]:
-        return {own.pool: None if isinstance(own.devices, str) else frozenset(own.devices) for own in self.pools}
+        return {one.pool: None if isinstance(one.devices, str) else frozenset(one.devices) for one in self.pools}
 
     @cached_property
     def _windows(self) -> dict[tuple[str, ...], tuple[Window, ...]]:
         measured = {pool.pool: set(pool.workloads) for pool in self.pools}
-        found = {}
+        windows = {}
         for pools in set(self._pools.values()):
-            own = set[str]().union(*(measured.get(pool, ()) for pool in pools))
-            found[pools] = tuple(window for window in self.windows if str(window.workload) in own)
-        return found
+            names = set[str]().union(*(measured.get(pool, ()) for pool in pools))
+            windows[pools] = tuple(window for window in self.windows if str(window.workload) in names)
+        return windows
 
     @cached_property
     def _places(self) -> dict[str, int]:
         return {node.node_id: place for place, node in enumerate(self.nodes)}
 
 
-def over_ns(campaign: Campaign, starts_at: str) -> int:
+def ends_ns(campaign: Campaign, starts_at: str) -> int:
     """Return when a campaign that started at T0 has closed its last core window, UTC ns."""
     return utc_ns(starts_at) + campaign.closes_ns
+
+
+def named_workloads(profile: Profile, names: Sequence[str]) -> tuple[Workload, ...]:
+    """Return the workloads that were asked for by their texts, such as fp16 or fp16-tuned, in that order.
+
+    Raises:
+        InputError: the profile has no shapes for one, or one is named twice.
+    """
+    both = (Workload(p, c) for p in get_args(Precision) for c in get_args(Choice))
+    known = {str(workload): workload for workload in both if profile.registered(workload)}
+    for name in names:
+        if name not in known:
+            raise InputError(
+                "unknown-precision",
+                f"there is no precision {name!r} in profile {profile.profile}",
+                fix=f"choose from {', '.join(sorted(known))}",
+            )
+        if names.count(name) > 1:
+            raise InputError("unknown-precision", f"the precision {name} is named twice", fix="name each once")
+    return tuple(known[name] for name in names)
+
+
+def windows(profile: Profile, workloads: Sequence[Workload], ramp_ns: int = 0) -> tuple[Window, ...]:
+    """Return one window for each workload, one after another, relative to T0.
+
+    Args:
+        profile: with the lengths.
+        workloads: in the order in which they are measured.
+        ramp_ns: from the first node's load to the last one's, which still has its whole warm-up.
+    """
+    made = []
+    load_ns = 0
+    for workload in workloads:
+        opens_ns = load_ns + ramp_ns + profile.warmup_ns
+        closes_ns = opens_ns + profile.window_ns
+        made.append(Window(**workload._asdict(), load_ns=load_ns, opens_ns=opens_ns, closes_ns=closes_ns))
+        # The next window waits for the cross-checks of this one, which need the device as warm as it was.
+        load_ns = closes_ns + profile.guard_ns + profile.references_ns(workload, BEFORE_THE_NEXT_WINDOW) + LEAD_NS
+    return tuple(made)

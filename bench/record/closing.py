@@ -43,7 +43,7 @@ class Exchange(NamedTuple):
 
 
 def bound_ns(*clocks: NodeClock) -> int:
-    """Return what clocks may be off by together, ns; a bound that nobody knows adds nothing."""
+    """Return what clocks may be off by together, ns; an unknown bound adds nothing."""
     return sum(clock.uncertainty_ns or 0 for clock in clocks)
 
 
@@ -55,7 +55,7 @@ class ModelShape(Document, frozen=True, kw_only=True):
     m: Positive
     n: Positive
     k: Positive
-    devices: Positive  # that told a choice
+    devices: Positive  # that reported a choice
     chosen_by: Positive  # those of them that chose this shape
 
 
@@ -131,8 +131,8 @@ def closing_of(
 
     def column(place: int) -> tuple[int, ...]:
         # A clock may say anything: what does not fit a document's integers differs by more than any bound all the same.
-        found = (exchanges[node][place] - t0_ns for node in nodes)
-        return tuple(max(-MAX_INTEGER, min(ns, MAX_INTEGER)) for ns in found)
+        readings = (exchanges[node][place] - t0_ns for node in nodes)
+        return tuple(max(-MAX_INTEGER, min(ns, MAX_INTEGER)) for ns in readings)
 
     return Closing(
         campaign_sha256=campaign_sha256,

@@ -1,4 +1,4 @@
-"""Strict YAML, and the installed configuration: profiles, policies, centres and the files beside them."""
+"""Strict YAML, and the installed configuration: profiles, policies, centres and the lists that they name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.record.reading import SharedFile, read_bytes, read_given
 
 T = TypeVar("T")
 YAML_MAX_BYTES = 4 * 1024 * 1024
-YAML_MAX_DEPTH = 32
+YAML_MAX_DEPTH = 32  # the parser recurses for each level, and a deep file would exhaust its stack
 
 
 def parse_yaml(content: bytes, kind: type[T], where: object) -> T:
@@ -29,7 +29,7 @@ def parse_yaml(content: bytes, kind: type[T], where: object) -> T:
     Raises:
         InputError: the text is not such YAML, or does not fit `kind`.
     """
-    import yaml
+    import yaml  # late: verifying a statement reads no YAML
 
     try:
         loader = _strict_loader()
@@ -77,7 +77,7 @@ def _not_yaml(content: bytes, error: Exception, where: object) -> InputError:
 
 
 def read_yaml(path: Path, kind: type[T]) -> T:
-    """Return a YAML file that the user names, or one of ours, as a value of a strict type (see `parse_yaml`)."""
+    """Return a YAML file, the user's or an installed one, as a value of a strict type (see `parse_yaml`)."""
     return parse_yaml(read_given(path, YAML_MAX_BYTES), kind, path)
 
 
@@ -99,6 +99,7 @@ def _strict_loader() -> Any:
                 seen.add(key)
             return super().construct_mapping(node, deep=deep)
 
+    # YAML 1.1 makes dates of text: what is signed must be what was written.
     StrictLoader.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":merge"))]
         for first, resolvers in base.yaml_implicit_resolvers.items()
@@ -107,7 +108,7 @@ def _strict_loader() -> Any:
 
 
 def config_path(*parts: str) -> Path:
-    """Return a path below the installed ``configs`` folder (inside the wheel, or beside the packages in a checkout)."""
+    """Return a path below the installed ``configs`` folder: inside the wheel, or next to the packages in a checkout."""
     package = Path(__file__).resolve().parent.parent
     installed = package / "_configs"
     return (installed if installed.is_dir() else package.parent / "configs").joinpath(*parts)
@@ -138,7 +139,7 @@ def read_config(folder: str, name_or_file: str, kind: type[T]) -> T:
             fix=f"choose one of {', '.join(config_names(folder))}, or give a .yaml file",
         )
     path = Path(name_or_file)
-    if isinstance(name_or_file, SharedFile):
+    if isinstance(name_or_file, SharedFile):  # others can write there: a link could lead anywhere
         return parse_yaml(read_bytes(path, YAML_MAX_BYTES), kind, path)
     return read_yaml(path, kind)
 

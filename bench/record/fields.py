@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta
 
 from bench.units import MAX_INTEGER, TIME_FORMAT
 
+S = TypeVar("S", bound=msgspec.Struct)
 Precision = Literal["fp16", "bf16", "fp32", "fp64"]
 Choice = Literal["fixed", "tuned"]  # of the shape (R4)
 PoolClass = Literal["intelligent", "supercomputing", "general", "edge"]
@@ -57,7 +58,7 @@ _PATTERN = re.compile(r"`str` matching regex (.*?)(?= - at `|$)", re.DOTALL)
 
 def in_words(error: Exception) -> str:
     """Return what a decoder says is wrong with a document, without the patterns that it quotes."""
-    return _PATTERN.sub(lambda found: _WORDS.get(found[1], "text of another form"), str(error))
+    return _PATTERN.sub(lambda match: _WORDS.get(match[1], "text of another form"), str(error))
 
 
 class Workload(NamedTuple):
@@ -85,12 +86,18 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Base of every type in a signed document: frozen, keyword-only, strict."""
 
 
+def filled(kind: type[S], source: object, /, **others: Any) -> S:
+    """Return a struct with the fields of a source, such as a row of a table, where `others` gives no other."""
+    names = (name for name in kind.__struct_fields__ if name not in others)
+    return kind(**{name: getattr(source, name) for name in names}, **others)
+
+
 def encode(value: Any) -> bytes:
     """Return the canonical JSON of a document or of plain values: RFC 8785 limited to integers and ASCII keys.
 
     Keys are sorted, nothing is omitted, text is UTF-8 and unescaped but for ``"`` and ``\\``. The strictness of what
     may be inside (no floats, no control characters, NFC) is enforced where documents are read:
-    ``certify.documents.canonical``.
+    ``certify.documents.dsse``.
     """
     return msgspec.json.encode(value, order="sorted")
 

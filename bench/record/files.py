@@ -1,4 +1,4 @@
-"""Files at the rim: whole files and locks (what is read: `bench.record.reading`).
+"""Whole files and locks (for what is read: `bench.record.reading`).
 
 What is written is either whole or absent. No other module writes a whole file or takes a lock in a way of its own
 (`tests/test_writing.py`).
@@ -10,21 +10,17 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import stat
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from bench.errors import InputError, OutputExistsError, PetasealError
-from bench.record.owners import denied
+from bench.errors import InputError, OutputExistsError, PetasealError, denied
 
 Flush = Literal["all", "content", "nothing"]
 PROBE_BYTES = 2**16  # less room than that is none
 CLAIM_S = 60.0  # a claim to make a file that is older was left by a process that was killed
-
-
 NAME_STATE = "set PETASEAL_STATE to a folder that this user can write and that stays"
 
 
@@ -95,7 +91,7 @@ def _refuse_unwritable(path: Path, fix: str) -> None:
     if not there.is_dir():
         raise InputError("output-not-folder", "is not a folder", where=there, fix=fix)
     try:
-        with tempfile.TemporaryFile(dir=there) as file:  # tells more than permissions: it may be read-only or full
+        with tempfile.TemporaryFile(dir=there) as file:  # permissions do not say enough: it may be read-only or full
             file.write(bytes(PROBE_BYTES))
         with contextlib.suppress(FileNotFoundError):
             os.lstat(path)  # fails for a name that is too long
@@ -169,7 +165,8 @@ class Draft:
     """
 
     def __init__(self, folder: Path, name: str, mode: int | None = 0o644) -> None:
-        self.path = folder / f".{name}.{secrets.token_urlsafe(6)}.tmp"
+        # Not `secrets`: with what it imports, `petaseal verify` would start some milliseconds later.
+        self.path = folder / f".{name}.{os.urandom(6).hex()}.tmp"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(self.path, flags, 0o666 if mode is None else 0o600)
         self.file: BinaryIO = open(descriptor, "w+b")  # noqa: SIM115 (closed by `close` or `discard`)
@@ -277,7 +274,7 @@ def exclusive_lock(
 ) -> Iterator[bool]:
     """Hold the lock that a file stands for, and yield whether it is held.
 
-    The system lets go of it when this process ends, however it ends. A forked child neither holds it nor frees it.
+    The system releases it when this process ends, however it ends. A forked child neither holds it nor frees it.
 
     Args:
         path: the lock's file, made where it is missing; its folder exists, and nothing is written to the file.

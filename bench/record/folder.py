@@ -1,6 +1,6 @@
-"""The campaign's folder, which all its nodes share: where what lies, and how it is read and written.
+"""The campaign's folder, which all its nodes share: where each file lies, and how it is read and written.
 
-Thousands of nodes on one file system: files lie in shards, each node writes its own status and nobody else's, and a
+Thousands of nodes on one file system: files lie in shards, each node writes its own status only, and a
 survey reads each status at most once (`survey`). Whatever can be half-read is taken as not yet written.
 """
 
@@ -11,311 +11,80 @@ import hashlib
 import os
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from bench.errors import InputError, OutputExistsError, RefusedError
 from bench.record.campaign import Campaign
-from bench.record.fields import Count, PoolClass, UtcTime, digest, encode, in_words
+from bench.record.fields import digest, encode, in_words
 from bench.record.files import replacing, write_atomic
-from bench.record.node import Device, DeviceModel
 from bench.record.reading import SharedFile, read_bytes
-from bench.record.shapes import ChosenShape, Settled
-from bench.units import utc_ns
+from bench.record.roster import Roster
+from bench.record.shapes import Settled
+from bench.record.status import FINAL, Launched, Published, Question, Status
 
-SHARDS = 256
-CLOSING = "closing.json"  # of the closing document, in the campaign's folder and beside its collected records
+SHARDS = 256  # of a folder with a file a node: a network file system locks a folder for every change in it
+CLOSING = "closing.json"  # of the closing document, in the campaign's folder and with its collected records
 MAX_BYTES = 64 * 2**20
 STATUS_BYTES = 2**20
-UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)  # what bytes that somebody wrote may do to a parser
+CLOCK_BYTES = 32 * 2**20  # of the question after the clocks, and of the closing document that holds the answers
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)  # what a parser raises for bytes of any writer
 
-State = Literal[
-    "arrived", "preparing", "prepared", "ready", "measuring", "concluding", "done", "checked", "failed", "aborted"
-]
-FINAL: frozenset[State] = frozenset({"done"})  # what failed or was aborted may be started again before T0
 T = TypeVar("T")
 
 
-class RosterNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An expected node, and the engine's name for it, which stands in no signed document."""
+class FolderFile:
+    """A file of fixed name in a campaign's folder, as an attribute of `Folder`.
 
-    node_id: str
-    name: str
-    pool: str
-    group: str | None  # switch or rack, where the engine knows it
-    also: tuple[str, ...] = ()  # other pools with devices on it, where a machine is split by device
+    Args:
+        name: of the file.
+    """
 
-    @property
-    def pools(self) -> tuple[str, ...]:
-        """All pools with devices on it, its own first."""
-        return (self.pool, *self.also)
+    def __init__(self, name: str) -> None:
+        self._name = name
 
-
-class LeftOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A node that the campaign leaves out, and why."""
-
-    node_id: str
-    name: str
-    pool: str
-    reason: str
+    def __get__(self, folder: Folder, kind: type[Folder]) -> Path:
+        return folder.root / self._name
 
 
-class RosterPool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A pool as the engine needs it, and what counts in it."""
-
-    pool: str
-    pool_class: PoolClass
-    workload: str  # that counts, such as fp16
-    device: str  # as `petaseal run --device` takes it
-    partition: str | None
-    gres: str | None
-    # What the ratings say of one node's accelerators, for estimates; null where they cannot be known beforehand.
-    devices_per_node: int | None
-    power_mw: int | None  # of one device
-
-
-class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A threshold that the campaign's sum is shown against."""
-
-    name: str  # policy/condition
-    classes: tuple[PoolClass, ...]
-    value_mflop_s: int
-
-
-def _known(joined: Callable[[list[int]], int], values: Collection[int | None]) -> int | None:
-    """Return what values give together, where all are known."""
-    known = [value for value in values if value is not None]
-    return joined(known) if len(known) == len(values) else None
-
-
-class Roster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the centre keeps to itself about a campaign: its nodes' names, and how its engine is asked for them."""
-
-    campaign_sha256: str
-    salt: str  # node ids are drawn with it, so that nobody guesses names from them
-    nodes: tuple[RosterNode, ...]
-    left_out: tuple[LeftOut, ...]
-    pools: tuple[RosterPool, ...]
-    targets: tuple[Target, ...]
-    heartbeat_ns: int  # from one sign of life to the next
-    engine: str | None = None  # that the nodes were taken from, and that launches where nothing else is said
-
-    def pool_of(self, node: RosterNode) -> RosterPool:
-        """Return a node's pool; of a mixed node with the devices of its other pools, since it measures all at once."""
-        pools = {pool.pool: pool for pool in self.pools}
-        parts: dict[str, RosterPool] = {}
-        for name in node.pools:
-            parts.setdefault(pools[name].device, pools[name])
-        counts, powers = [part.devices_per_node for part in parts.values()], [part.power_mw for part in parts.values()]
-        return msgspec.structs.replace(
-            pools[node.pool], device=",".join(parts), devices_per_node=_known(sum, counts), power_mw=_known(max, powers)
-        )
-
-    def node_named(self, name: str) -> RosterNode:
-        """Return a node by the engine's name for it, or by its id.
-
-        Raises:
-            InputError: `node-not-expected`.
-        """
-        for wanted in (name, name.lower()):  # a node whose centre file spells it otherwise than its engine
-            for node in self.nodes:
-                if wanted in (node.name, node.node_id):
-                    return node
-        known = f"knows {len(self.nodes)} nodes, such as {self.nodes[0].name}" if self.nodes else "knows no node"
-        raise InputError(
-            "node-not-expected", f"there is no node {name!r} in the campaign, which {known}", where="--node"
-        )
-
-
-class Published(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """T0, as the coordinator published it."""
-
-    starts_at: UtcTime
-    published_at: UtcTime
-    ready: Count  # nodes
-    refused: dict[str, str] = {}  # nodes that are not to measure, and why
-
-    def __post_init__(self) -> None:
-        utc_ns(self.starts_at)
-
-
-class FoundModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Devices of one node that differ in nothing but the values of their identities."""
-
-    model: DeviceModel
-    device: Device  # one of them
-    names: tuple[str, ...]  # of all of them, such as cuda:0
-
-
-def alike(found: Iterable[tuple[DeviceModel, Device]]) -> tuple[FoundModel, ...]:
-    """Return a node's devices, those together that are of one model, of one kind, and tell the same identities."""
-    groups: dict[tuple[object, ...], list[tuple[DeviceModel, Device]]] = {}
-    for model, device in found:
-        told = tuple(value is None for value in (device.uuid, device.serial, device.die_id, device.parent))
-        key = (encode(model), device.device.partition(":")[0], told)
-        groups.setdefault(key, []).append((model, device))
-    return tuple(FoundModel(*same[0], tuple(device.device for _, device in same)) for same in groups.values())
-
-
-class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a node tells of itself before T0 (`bench.campaign.preflight`)."""
-
-    devices: int
-    models: tuple[str, ...]
-    drivers: tuple[str, ...]
-    clock_source: str
-    clock_uncertainty_ns: int | None
-    disk_free_bytes: int
-    problems: tuple[str, ...]  # each a sentence
-    found: tuple[FoundModel, ...] = ()  # what its devices are, for whoever says what they can expect
-    # Digest of an identity, salted by the campaign's challenge -> whose it is: what other nodes' are compared with.
-    machine_ids: dict[str, str] = {}
-    device_ids: dict[str, str] = {}
-    remarks: tuple[str, ...] = ()  # as problems, and costs nothing
-
-
-class Sums(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a node says that it measured in one workload; collecting recomputes all of it."""
-
-    devices: Count  # that count
-    certified_mflop_s: Count
-    held: Count
-    void: Count  # failed ones included
-
-
-class ClockAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a node's clock said when it answered the coordinator's question (`bench.campaign.clocks`)."""
-
-    round: Count
-    answered_at: UtcTime
-
-    def __post_init__(self) -> None:
-        utc_ns(self.answered_at)
-
-
-class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The latest sign of life of one node."""
-
-    node_id: str
-    state: State
-    at: UtcTime
-    arrived_at: UtcTime
-    ready_at: UtcTime | None = None  # these four are looked at as times when they are read
-    ended_at: UtcTime | None = None
-    clock: ClockAnswer | None = None
-    facts: Facts | None = None
-    chosen: tuple[ChosenShape, ...] = ()  # once its operands are in place
-    ready_devices: int = 0
-    workload: str | None = None
-    phase: str | None = None
-    rate_mflop_s: Count | None = None  # of all its devices, just now
-    sums: dict[str, Sums] = {}  # by workload, once it is done
-    message: str | None = None
-
-    def __post_init__(self) -> None:
-        for moment in (self.at, self.arrived_at, self.ready_at, self.ended_at):
-            if moment is not None:
-                utc_ns(moment)
-
-
-class Launched(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the coordinator remembers from one launch to the next."""
-
-    engine: str
-    options: tuple[str, ...]
-    reservation: str | None
-    command: tuple[str, ...]
-    launched_at: UtcTime
-    ended_at: UtcTime | None = None
-    lost: tuple[str, ...] = ()  # nodes that gave no sign of life any more
-    least: dict[str, int] = {}  # pool -> how many of its nodes must be ready
-    times_ns: dict[str, Count] = {}  # how long is waited for what, by the plan's names: for a coordinator elsewhere
-    refused: str | None = None  # why the launch ended before T0
-    unready: tuple[str, ...] = ()  # which nodes were not ready then, by reason
-
-
-class Folder(NamedTuple):
-    """Where everything of one campaign lies."""
+class Folder(msgspec.Struct, frozen=True):
+    """The folder of one campaign: the path of each file in it, and what it holds."""
 
     root: Path
+
+    campaign = FolderFile("campaign.dsse.json")
+    profile = FolderFile("profile.yaml")
+    centre = FolderFile("centre.yaml")
+    submitted_file = FolderFile("submitted")  # the digest of the payload of the statement that was made of it
+    roster_file = FolderFile("roster.json")
+    shapes_file = FolderFile("shapes.json")
+    start_file = FolderFile("start.json")
+    clock_file = FolderFile("clock.json")  # the coordinator's latest question (`bench.record.status.Question`)
+    closing_file = FolderFile(CLOSING)  # its closing document (`bench.record.closing`)
+    abort_file = FolderFile("abort")
+    launch_file = FolderFile("launch.json")
+    lock_file = FolderFile(".launch.lock")
+    logs = FolderFile("logs")
+    collected = FolderFile("collected")
 
     def command(self, verb: str) -> str:
         """Return a command on this folder as it can be pasted, such as that of "status"."""
         return f"petaseal campaign {verb} {shlex.quote(str(self.root))}"
 
     @property
-    def campaign(self) -> Path:
-        return self.root / "campaign.dsse.json"
-
-    @property
-    def profile(self) -> Path:
-        return self.root / "profile.yaml"
-
-    @property
-    def centre(self) -> Path:
-        return self.root / "centre.yaml"
-
-    @property
-    def own_profile(self) -> tuple[str, ...]:
-        """The profile file in the folder, where the campaign has one of its own."""
+    def profile_files(self) -> tuple[str, ...]:
+        """The profile file in the folder; none where the campaign uses an installed profile."""
         return (SharedFile(self.profile),) if self.profile.exists() else ()
-
-    @property
-    def submitted_file(self) -> Path:
-        """What is left of a statement that was made of the campaign: the digest of its payload."""
-        return self.root / "submitted"
 
     def policy(self, name: str) -> Path:
         """Return where a policy lies that is not an installed one."""
         return self.root / "policies" / f"{name}.yaml"
 
-    @property
-    def roster_file(self) -> Path:
-        return self.root / "roster.json"
-
-    @property
-    def shapes_file(self) -> Path:
-        return self.root / "shapes.json"
-
-    @property
-    def start_file(self) -> Path:
-        return self.root / "start.json"
-
-    @property
-    def clock_file(self) -> Path:
-        """The coordinator's latest question after the nodes' clocks (`bench.campaign.clocks`)."""
-        return self.root / "clock.json"
-
-    @property
-    def closing_file(self) -> Path:
-        """The campaign's closing document (`bench.record.closing`)."""
-        return self.root / CLOSING
-
-    @property
-    def abort_file(self) -> Path:
-        return self.root / "abort"
-
-    @property
-    def launch_file(self) -> Path:
-        return self.root / "launch.json"
-
-    @property
-    def lock_file(self) -> Path:
-        return self.root / ".launch.lock"
-
-    @property
-    def logs(self) -> Path:
-        return self.root / "logs"
-
-    @property
-    def collected(self) -> Path:
-        return self.root / "collected"
-
     def status_file(self, node_id: str) -> Path:
-        """Return where a node tells of itself."""
+        """Return where a node writes its status."""
         return self.root / "nodes" / shard_of(node_id) / f"{node_id}.json"
 
     def records(self, node_id: str) -> Path:
@@ -334,6 +103,7 @@ class Folder(NamedTuple):
                 "campaign-folder-invalid", what, where=self.root, fix="make one with: petaseal campaign create"
             )
         roster = _read(self.roster_file, Roster)
+        # Its own writer never makes these: a file that was edited by hand must not be believed halfway.
         pools = [pool.pool for pool in roster.pools]
         if len(set(pools)) != len(pools):
             raise InputError(
@@ -362,6 +132,7 @@ class Folder(NamedTuple):
         return self._once(self.shapes_file, settled)
 
     def _once(self, path: Path, value: T) -> T:
+        """Write a value where none is, and return the one that is there: of two coordinators one wins, for both."""
         with contextlib.suppress(OutputExistsError):
             write_atomic(path, encode(value) + b"\n", new=True)
         if not path.exists():  # another publishes just now, or was killed when it was about to
@@ -371,19 +142,19 @@ class Folder(NamedTuple):
         return _read(path, type(value))
 
     def aborted(self) -> bool:
-        """Return whether somebody has ended the campaign."""
+        """Return whether the campaign was aborted."""
         return self.abort_file.exists()
 
     def launched(self) -> Launched | None:
-        """Return what the last launch left behind."""
+        """Return what the coordinator noted of the last launch; None before the first."""
         return _read(self.launch_file, Launched) if self.launch_file.exists() else None
 
     def write_launched(self, launched: Launched) -> None:
-        """Remember a launch."""
+        """Note a launch for the next one."""
         write_atomic(self.launch_file, encode(launched) + b"\n")
 
     def write_status(self, status: Status) -> None:
-        """Tell of a node: seen whole or not at all. Not flushed to the disk: it is worth nothing after a crash.
+        """Write a node's status: others see it whole or not at all. It is not flushed: after a crash it is worthless.
 
         Raises:
             InputError: the folder cannot be written.
@@ -392,7 +163,7 @@ class Folder(NamedTuple):
             file.write(encode(status))
 
     def status(self, node_id: str) -> Status | None:
-        """Return what a node last told, None where it has not told anything yet."""
+        """Return a node's latest status; None before its first."""
         return read_status(str(self.status_file(node_id)))
 
 
@@ -401,6 +172,7 @@ _STATUS = msgspec.json.Decoder(Status)
 
 def read_status(path: str) -> Status | None:
     """Return a status by one open, read and close; None where there is none, or none that can be read."""
+    # Without `read_bytes`: a survey opens thousands each second, and what cannot be read will be whole the next time.
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -427,6 +199,7 @@ def survey(folder: Folder, known: dict[str, Status], expected: Collection[str]) 
             before = known.get(node_id)
             if name == node_id or node_id not in expected or (before is not None and before.state in FINAL):
                 continue
+            # The name says whose it is; one that holds another node's status is a copy, and counts as none.
             status = read_status(f"{shard}/{name}")
             if status is not None and status.node_id == node_id:
                 known[node_id] = status
@@ -464,12 +237,20 @@ def _read(path: Path, kind: type[T]) -> T:
         raise InputError("campaign-folder-invalid", f"is damaged ({in_words(error)})", where=path) from None
 
 
+def read_question(folder: Folder) -> Question | None:
+    """Return the coordinator's latest question; None where there is none, or the folder is away for a while."""
+    with contextlib.suppress(OSError, InputError, *UNREADABLE):
+        return msgspec.json.decode(read_bytes(folder.clock_file, CLOCK_BYTES), type=Question)
+    return None
+
+
 def check_belongs(folder: Folder, roster: Roster, campaign: Campaign) -> None:
-    """Refuse a roster of another campaign than the signed one beside it, or of other nodes.
+    """Refuse a roster of another campaign than the signed one in its folder, or of other nodes.
 
     Raises:
         RefusedError: `campaign-differs`.
     """
+    # The roster is not signed: only what agrees with the signed campaign may be launched.
     where = folder.roster_file
     if roster.campaign_sha256 != digest(campaign):
         raise RefusedError("campaign-differs", "is of another campaign than the signed one beside it", where=where)

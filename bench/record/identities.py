@@ -1,4 +1,4 @@
-"""What devices are told apart by: the identities that are compared, and the set in which none may stand twice. Pure.
+"""What distinguishes devices: the identities that are compared, and the set in which none may stand twice. Pure.
 
 Identities are compared without the names of their fields: the uuid of one device and the serial number of another are
 one device if they are equal (docs/formats.md). A part (slice or die) shares the identities of its whole with the other
@@ -8,22 +8,101 @@ code before anything is measured.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from bench.errors import RefusedError
-from bench.record.node import Device, identifier
-from bench.units import some
+from bench.record.node import Device
+from bench.units import shortened_list
 
 IDENTITY_FIELDS = ("uuid", "serial", "die_id", "pci_address", "parent")  # of a `Device`: what names it or its place
+_PLACEHOLDERS = frozenset(
+    [
+        "na",
+        "none",
+        "null",
+        "nil",
+        "unknown",
+        "notavailable",
+        "notapplicable",
+        "notspecified",
+        "notpresent",
+        "unspecified",
+        "invalid",
+        "default",
+        "defaultstring",
+        "tobefilledbyoem",
+        "systemserialnumber",
+        "baseboardserialnumber",
+        "chassisserialnumber",
+        "serialnumber",
+        "123456789",
+        "1234567890",
+        "4294967295",  # -1 as an unsigned number of 32 bits, of 64 bits
+        "18446744073709551615",
+        # what a tool prints in place of a value
+        "notsupported",
+        "notsupport",
+        "unsupported",
+        "notfound",
+        "notset",
+        "notprogrammed",
+        "unavailable",
+        "undefined",
+        "unassigned",
+        "empty",
+        "reserved",
+        "nodata",
+        "tbd",
+        "err",
+        "error",
+        "failed",
+        "unknownerror",
+        "insufficientpermissions",
+        "nopermission",
+        "permissiondenied",
+        "islost",  # "GPU is lost"
+        "nasecondarydie",
+    ]
+)
+_MIN_DIGITS = 4  # of a bare number that distinguishes devices; "1" and "-1" do not
+# What vendors put before an identity: its kind, "0x", leading zeros. No word consists of hex digits alone.
+_PREFIXES = re.compile("(?:uuid|gpu|mig|npu|mlu|dcu|hcu|gcu|xpu|ppu|0x(?!pu)|0)+")
+_NOT_ALPHANUMERIC = re.compile(r"[^0-9a-z]+")
+
+
+def identifier(text: object) -> str | None:
+    """Return a device identifier in the one form that is compared, or None for what identifies nothing.
+
+    One device must not become two by spelling: width, case, punctuation, leading zeros and what vendors put before an
+    identity ("GPU-", "MIG-GPU-", "UUID: 0x"), however often, do not count. Drivers write placeholders where they know
+    nothing ("N/A", "0", "Unknown"); a placeholder is no identity.
+    """
+    if text is None:
+        return None
+    flat = str(text)
+    if not flat.isascii():
+        flat = unicodedata.normalize("NFKC", flat)
+    flat = _NOT_ALPHANUMERIC.sub("", flat.casefold())
+    prefix = _PREFIXES.match(flat)
+    bare = flat if prefix is None else flat[prefix.end() :]
+    too_short = not bare or (bare.isdigit() and len(bare) < _MIN_DIGITS)
+    return None if too_short or bare in _PLACEHOLDERS or set(bare) <= {"f", "x"} else bare
+
+
+def readable_identifier(text: object) -> str | None:
+    """Return a device identifier as a record holds it: as the driver reports it, trimmed; None for a placeholder."""
+    return str(text).strip() if identifier(text) is not None else None
 
 
 class DeviceKeys(NamedTuple):
     """What one device of a record is compared by."""
 
     device: str
-    own: tuple[str, ...]  # identities that no other device has
+    unshared: tuple[str, ...]  # identities that no other device has
     parent: str | None = None  # of a part
     board: str | None = None  # serial number of the board that a part is on
     place: str | None = None  # PCI address of a whole device: no two of one node sit in one place
@@ -36,7 +115,7 @@ class DeviceKeys(NamedTuple):
     @property
     def known(self) -> tuple[str, ...]:
         """All that it is known by, of itself and of its whole."""
-        return self.own + self.wholes
+        return self.unshared + self.wholes
 
 
 def identities(device: Device) -> dict[str, str]:
@@ -45,20 +124,20 @@ def identities(device: Device) -> dict[str, str]:
     return {name: text for name, value in fields if (text := identifier(value)) is not None}
 
 
-def own_identities(device: Device) -> dict[str, str]:
+def unshared_identities(device: Device) -> dict[str, str]:
     """Return the identities that a device shares with no other: the serial number of a part is that of its board."""
-    found = identities(device)
+    shown = identities(device)
     if identifier(device.parent) is not None:
-        found.pop("serial", None)
-    return found
+        shown.pop("serial", None)
+    return shown
 
 
 def device_keys(device: Device) -> DeviceKeys:
     """Return what one device of a record is compared by."""
-    own, parent = tuple(own_identities(device).values()), identifier(device.parent)
+    unshared, parent = tuple(unshared_identities(device).values()), identifier(device.parent)
     if parent is None:
-        return DeviceKeys(device.device, own, place=_place(device.pci_address))
-    return DeviceKeys(device.device, own, parent, identifier(device.serial))
+        return DeviceKeys(device.device, unshared, place=_place(device.pci_address))
+    return DeviceKeys(device.device, unshared, parent, identifier(device.serial))
 
 
 _place = lru_cache(maxsize=1024)(identifier)  # all nodes have their devices in the same few places
@@ -95,7 +174,7 @@ class Uniqueness:
         places: dict[str, Sight] = {}
         for keys in devices:
             sight = Sight(node_id, keys.device, keys.parent)
-            for key in keys.own:
+            for key in keys.unshared:
                 if (other := self._devices.setdefault(key, sight)) != sight:
                     raise RefusedError("duplicate-device", f"is the same device as {other}", where=sight)
             if keys.place is not None and (other := places.setdefault(keys.place, sight)) != sight:
@@ -108,7 +187,7 @@ class Uniqueness:
                 parts.setdefault(keys.parent, sight)
 
     def check_parents(self) -> None:
-        """Refuse a slice or die that is counted beside the device it belongs to.
+        """Refuse a slice or die that is counted as well as the device it belongs to.
 
         Parts of one parent on one node are left out: some vendors name a board by one of its chips.
         """
@@ -128,7 +207,7 @@ def collisions(devices: Sequence[Device]) -> list[RefusedError]:
     """
     holders: dict[str, dict[str, str]] = {}  # identity -> device -> what it reports it as
     for device in devices:
-        for field, key in own_identities(device).items():
+        for field, key in unshared_identities(device).items():
             holders.setdefault(key, {})[device.device] = f"{field} {getattr(device, field)}"
     shared: dict[tuple[str, ...], list[str]] = {}  # what is reported by the devices that share it
     for reported in holders.values():
@@ -151,4 +230,4 @@ ONE_OF_THEM = "name the devices to measure with --device, without one of these"
 def _collision(names: Sequence[str], reported: Sequence[str]) -> RefusedError:
     dies = ", as dies of one board do" if all(text.startswith("serial ") for text in reported) else ""
     what = f"report one {', one '.join(reported)}{dies}: no statement can hold a record of both"
-    return RefusedError("duplicate-device", what, where=some(names), fix=ONE_OF_THEM)
+    return RefusedError("duplicate-device", what, where=shortened_list(names), fix=ONE_OF_THEM)

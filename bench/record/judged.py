@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
+
+from bench.record.fields import Precision
 
 
 class Explained(NamedTuple):
@@ -15,7 +17,7 @@ class Explained(NamedTuple):
     limit_mflop_s: int | None
 
     def as_json(self) -> dict[str, object]:
-        """Return it for machines."""
+        """Return the JSON value of ``--json``."""
         return {
             "codes": dict(self.effects),
             "step": self.step,
@@ -27,28 +29,11 @@ class Explained(NamedTuple):
 Judged = dict[tuple[str, str], Explained]  # by device and workload
 
 
-class Outlook(Protocol):
-    """What is known of a device's figures before they are measured."""
+class DeviceOutlook(NamedTuple):
+    """What a device's figures can come to, as known before they are measured."""
 
-    @property
-    def nominal_mflop_s(self) -> Mapping[Any, int]:
-        """The device's nominal ratings by precision."""
-        ...
-
-    @property
-    def tdp_mw(self) -> int | None:
-        """The device's rated power; None where it is not known."""
-        ...
-
-    @property
-    def exposed(self) -> Sequence[str]:
-        """What the table of sources says that readings of the device have."""
-        ...
-
-    def lines(self) -> list[str]:
-        """Return it for people."""
-        ...
-
-    def as_json(self) -> dict[str, object]:
-        """Return it for machines."""
-        ...
+    nominal_mflop_s: Mapping[Precision, int]
+    tdp_mw: int | None  # the device's rated power; None where it is not known
+    exposed: Sequence[str]  # what the table of sources says that readings of the device have
+    lines: Sequence[str]  # the outlook as printed lines
+    as_json: Mapping[str, object]  # the outlook as the JSON value of ``--json``

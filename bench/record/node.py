@@ -1,4 +1,4 @@
-"""NodeRecord: everything that one node measured, as facts. Their worth is judged in ``certify.judge.rules``.
+"""The node record: everything that one node measured, as facts. Their worth is judged in ``certify.judge.rules``.
 
 Measurements are columnar (one column a quantity, one place a device), so that the record of a node of eight devices
 stays below 16 KB and every quantity keeps its full name and unit.
@@ -6,8 +6,6 @@ stays below 16 KB and every quantity keeps its full name and unit.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -31,7 +29,7 @@ from bench.record.fields import (
     Workload,
 )
 from bench.record.interval import SUBWINDOWS
-from bench.record.plan import UNKNOWN_CACHE_OPERAND_BYTES, CompanionRole, role_of
+from bench.record.plan import UNKNOWN_CACHE_OPERAND_BYTES, ReferenceRole, role_of
 
 RULES_VERSION = "petaseal-rules/0.2"
 
@@ -91,13 +89,13 @@ class DeviceModel(Document, frozen=True, kw_only=True):
     kind: Literal["cpu", "gpu", "npu"]
     vendor: Text
     model: Text
-    bin: Text | None  # the grade of silicon within the model, where the vendor tells one (910B1 .. 910B4)
+    bin: Text | None  # the grade of silicon within the model, where the vendor names one (910B1 .. 910B4)
     board_part: Text | None  # part number of the board
     simulated: bool
     plays: Name | None  # of a simulated device: the row of the ratings that it is judged by
     count_unit: CountUnit
     # For each field of the model and of its devices that identifies them and is not null: asserted (by the host, or
-    # derived from it), host_attested (told by the vendor's driver on the host), device_attested (signed by the device).
+    # derived from it), host_attested (by the vendor's driver on the host), device_attested (signed by the device).
     obtained: dict[Name, Obtained]
     firmware: Text | None
     driver: Text | None
@@ -115,7 +113,7 @@ class DeviceModel(Document, frozen=True, kw_only=True):
     instruction_set: Name | None  # of processors: the widest that a GEMM may use (R12); null for all else
     source: Name | None  # of telemetry: the library or tool that is read; null where nothing is
     source_version: Text | None = None  # that it reports of itself; null where it does not
-    # What that can tell: power, clock, temperature, throttle, ecc, processes (R13)
+    # What that can report: power, clock, temperature, throttle, ecc, processes (R13)
     exposes: tuple[Name, ...]
 
 
@@ -257,14 +255,14 @@ class Measurement(Document, frozen=True, kw_only=True):
         return map(Figure._make, zip(*(getattr(self, column) for column in Figure._fields), strict=True))
 
 
-def columns(figures: Iterable[Figure | CompanionFigure]) -> dict[str, Any]:
-    """Return the columns of a `Measurement` or a `Companion` from its rows."""
+def columns(figures: Iterable[Figure | ReferenceFigure]) -> dict[str, Any]:
+    """Return the columns of a `Measurement` or a `ReferenceMeasurement` from its rows."""
     rows = list(figures)
     return dict(zip(rows[0]._fields, zip(*rows, strict=True), strict=True))
 
 
-class CompanionFigure(NamedTuple):
-    """One device's row of a `Companion`."""
+class ReferenceFigure(NamedTuple):
+    """One device's row of a `ReferenceMeasurement`."""
 
     device: str
     elapsed_ns: int
@@ -276,8 +274,8 @@ class CompanionFigure(NamedTuple):
     exact: bool | None  # of the others: whether all results were what they must be to the last bit
     trouble: str | None  # why there is no rate
 
-    def is_whole(self, role: CompanionRole) -> bool:
-        """Return whether there is all that belongs to a role and nothing else, or nothing but a trouble."""
+    def is_whole(self, role: ReferenceRole) -> bool:
+        """Return whether exactly the fields that a role has are given, or nothing but a trouble."""
         given = {name for name, value in self._asdict().items() if value is not None} - {"device", "clock_mean_mhz"}
         if self.trouble is not None:
             return given == {"elapsed_ns", "trouble"} and self.elapsed_ns == 0 and self.clock_mean_mhz is None
@@ -287,7 +285,7 @@ class CompanionFigure(NamedTuple):
         return given == {"elapsed_ns"} | wanted[role] and self.elapsed_ns > 0
 
 
-class Companion(Document, frozen=True, kw_only=True):
+class ReferenceMeasurement(Document, frozen=True, kw_only=True):
     """What one kernel gave beside the fixed figure of a precision. It never counts.
 
     A path is a second way to the same product in the same shape; a ceiling is the rate at which the silicon issues; a
@@ -295,7 +293,7 @@ class Companion(Document, frozen=True, kw_only=True):
     """
 
     kernel: Name
-    role: CompanionRole
+    role: ReferenceRole
     precision: Precision
     device: Annotated[tuple[DeviceName, ...], Meta(min_length=1, max_length=1024)]
     elapsed_ns: tuple[Count, ...]
@@ -308,17 +306,17 @@ class Companion(Document, frozen=True, kw_only=True):
     trouble: tuple[Text | None, ...]
 
     def __post_init__(self) -> None:
-        if len({len(getattr(self, column)) for column in CompanionFigure._fields}) != 1:
+        if len({len(getattr(self, column)) for column in ReferenceFigure._fields}) != 1:
             raise ValueError("the columns of a companion differ in length")
         if self.role != role_of(self.kernel):
             raise ValueError(f"the kernel {self.kernel} is no {self.role}")
         if any(not f.is_whole(self.role) for f in self.figures()):
             raise ValueError(f"a figure of {self.kernel} has not exactly what a {self.role} gives, or its trouble")
 
-    def figures(self) -> Iterator[CompanionFigure]:
-        """Return the companion's rows, one for each device."""
-        rows = zip(*(getattr(self, column) for column in CompanionFigure._fields), strict=True)
-        return map(CompanionFigure._make, rows)
+    def figures(self) -> Iterator[ReferenceFigure]:
+        """Return the measurement's rows, one for each device."""
+        rows = zip(*(getattr(self, column) for column in ReferenceFigure._fields), strict=True)
+        return map(ReferenceFigure._make, rows)
 
 
 class NodeRecord(Document, frozen=True, kw_only=True):
@@ -345,7 +343,7 @@ class NodeRecord(Document, frozen=True, kw_only=True):
     models: Annotated[tuple[DeviceModel, ...], Meta(min_length=1)]
     devices: Annotated[tuple[Device, ...], Meta(min_length=1, max_length=1024)]
     measurements: tuple[Measurement, ...]
-    companions: tuple[Companion, ...]
+    companions: tuple[ReferenceMeasurement, ...]
     failures: tuple[Failure, ...]
     identities_replaced: bool  # a published measurement: uuid, serial and PCI address are made up
 
@@ -362,87 +360,8 @@ class NodeRecord(Document, frozen=True, kw_only=True):
         failed = [(Workload(f.precision, f.choice), f.device) for f in self.failures]
         if len(set(failed)) != len(failed) or not set(failed).isdisjoint(seen):
             raise ValueError("a device failed twice in one workload, or failed and has a figure")
-        beside = [(c.kernel, c.precision, name) for c in self.companions for name in c.device]
-        if len(set(beside)) != len(beside):
+        references = [(c.kernel, c.precision, name) for c in self.companions for name in c.device]
+        if len(set(references)) != len(references):
             raise ValueError("a device has two companions of one kernel and precision")
-        if not {name for _, name in seen} | {name for _, name in failed} | {name for _, _, name in beside} <= known:
+        if not {name for _, name in seen} | {name for _, name in failed} | {name for _, _, name in references} <= known:
             raise ValueError("a figure or failure names a device that the record does not have")
-
-
-_PLACEHOLDERS = frozenset(
-    [
-        "na",
-        "none",
-        "null",
-        "nil",
-        "unknown",
-        "notavailable",
-        "notapplicable",
-        "notspecified",
-        "notpresent",
-        "unspecified",
-        "invalid",
-        "default",
-        "defaultstring",
-        "tobefilledbyoem",
-        "systemserialnumber",
-        "baseboardserialnumber",
-        "chassisserialnumber",
-        "serialnumber",
-        "123456789",
-        "1234567890",
-        "4294967295",  # -1 as an unsigned number of 32 bits, of 64 bits
-        "18446744073709551615",
-        # what a tool prints in place of a value
-        "notsupported",
-        "notsupport",
-        "unsupported",
-        "notfound",
-        "notset",
-        "notprogrammed",
-        "unavailable",
-        "undefined",
-        "unassigned",
-        "empty",
-        "reserved",
-        "nodata",
-        "tbd",
-        "err",
-        "error",
-        "failed",
-        "unknownerror",
-        "insufficientpermissions",
-        "nopermission",
-        "permissiondenied",
-        "islost",  # "GPU is lost"
-        "nasecondarydie",
-    ]
-)
-_MIN_DIGITS = 4  # of a bare number that tells devices apart; "1" and "-1" do not
-# What vendors put before an identity: its kind, "0x", leading zeros. No word consists of hex digits alone.
-_PREFIXES = re.compile("(?:uuid|gpu|mig|npu|mlu|dcu|hcu|gcu|xpu|ppu|0x(?!pu)|0)+")
-_NOT_ALPHANUMERIC = re.compile(r"[^0-9a-z]+")
-
-
-def identifier(text: object) -> str | None:
-    """Return a device identifier in the one form that is compared, or None for what identifies nothing.
-
-    One device must not become two by spelling: width, case, punctuation, leading zeros and what vendors put before an
-    identity ("GPU-", "MIG-GPU-", "UUID: 0x"), however often, do not count. Drivers write placeholders where they know
-    nothing ("N/A", "0", "Unknown"); a placeholder is no identity.
-    """
-    if text is None:
-        return None
-    flat = str(text)
-    if not flat.isascii():
-        flat = unicodedata.normalize("NFKC", flat)
-    flat = _NOT_ALPHANUMERIC.sub("", flat.casefold())
-    prefix = _PREFIXES.match(flat)
-    bare = flat if prefix is None else flat[prefix.end() :]
-    too_short = not bare or (bare.isdigit() and len(bare) < _MIN_DIGITS)
-    return None if too_short or bare in _PLACEHOLDERS or set(bare) <= {"f", "x"} else bare
-
-
-def readable_identifier(text: object) -> str | None:
-    """Return a device identifier as a record holds it: as the driver tells it, trimmed; None for a placeholder."""
-    return str(text).strip() if identifier(text) is not None else None

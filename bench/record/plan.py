@@ -22,8 +22,8 @@ from bench.record.fields import (
     WorkloadName,
     workload_of,
 )
+from bench.units import SECOND_NS
 
-SECOND_NS = 10**9
 # Contracts of the run rules that the harness keeps and every verifier checks: each stands here once.
 MINIMUM_WINDOW_NS: dict[Grade, int] = {  # R7, of counted time; descending
     "certification": 600 * SECOND_NS,
@@ -33,10 +33,10 @@ MINIMUM_WINDOW_NS: dict[Grade, int] = {  # R7, of counted time; descending
 UNKNOWN_CACHE_OPERAND_BYTES = {"cpu": 256 * 2**20, "gpu": 2**30, "npu": 2**30}  # R3
 ITEM_BYTES: dict[Precision, int] = {"fp16": 2, "bf16": 2, "fp32": 4, "fp64": 8}
 
-CompanionRole = Literal["path", "ceiling", "bandwidth"]
-ROLES: tuple[CompanionRole, ...] = get_args(CompanionRole)
-# What a kernel beside the figure is; any other is a path, a second way to the same product.
-COMPANION_ROLES: dict[str, CompanionRole] = {
+ReferenceRole = Literal["path", "ceiling", "bandwidth"]
+ROLES: tuple[ReferenceRole, ...] = get_args(ReferenceRole)
+# What kind of reference a kernel is; any other is a cross-check ("path"), a second way to the same product.
+REFERENCE_ROLES: dict[str, ReferenceRole] = {
     "issue-mma": "ceiling",
     "issue-wgmma": "ceiling",
     "issue-fma": "ceiling",
@@ -44,9 +44,9 @@ COMPANION_ROLES: dict[str, CompanionRole] = {
 }
 
 
-def role_of(kernel: str) -> CompanionRole:
-    """Return what a kernel is beside a figure."""
-    return COMPANION_ROLES.get(kernel, "path")
+def role_of(kernel: str) -> ReferenceRole:
+    """Return which kind of reference measurement a kernel gives."""
+    return REFERENCE_ROLES.get(kernel, "path")
 
 
 class Shape(Document, frozen=True, kw_only=True):
@@ -72,8 +72,7 @@ class Kernels(Document, frozen=True, kw_only=True):
     """What computes on one kind of device."""
 
     figure: Name  # the kernel whose figure counts
-    # By precision: what is measured beside the fixed figure: kernels that are a second path to
-    # the same product, and companions (`COMPANION_ROLES`).
+    # By precision, the references of the fixed figure: kernels of a cross-check, ceilings and bandwidths.
     companions: dict[Precision, Annotated[tuple[Name, ...], Meta(max_length=8)]] = msgspec.field(default_factory=dict)
 
 
@@ -96,9 +95,9 @@ class Profile(Document, frozen=True, kw_only=True):
     launches_per_subwindow: Annotated[int, Meta(ge=4, le=100_000)]  # what a shape is chosen for; R4 demands >= 4
     verified_launches: Annotated[int, Meta(ge=1, le=10_000)]  # for each operand set in one window, drawn from the seed
     telemetry_interval_ns: Positive
-    busy: Literal["refuse", "flag"]  # a device on which somebody else has a context: no figure, or one that says so
+    busy: Literal["refuse", "flag"]  # a device on which a foreign process has a context: no figure, or one that says so
     steady_state: SteadyState
-    companion_ns: Count  # for each companion
+    companion_ns: Count  # for each reference measurement
     kernels: dict[Name, Kernels]  # by kind of device, such as cuda; a kind that is absent computes with its own kernel
     shapes: dict[Precision, tuple[Shape, ...]]  # fixed: the largest that fits and whose launch is short enough
     tuned_shapes: dict[Precision, tuple[Shape, ...]]  # tuned: the fastest of these in short trials
@@ -113,17 +112,18 @@ class Profile(Document, frozen=True, kw_only=True):
         return tuple(map(workload_of, (self.measured or {}).get(pool_class, ())))
 
     def registered_for(self, workload: Workload, units: int | None) -> tuple[Shape, ...]:
-        """Return those of a workload's shapes that a device with so many units takes; None: it does not tell them."""
+        """Return those of a workload's shapes that a device with so many units takes; None: it does not report them."""
         return tuple(s for s in self.registered(workload) if s.units in (msgspec.UNSET, units))
 
-    def companions_of(self, kind: str, workload: Workload) -> tuple[Name, ...]:
-        """Return what is measured beside a workload on a kind of device."""
+    def references_of(self, kind: str, workload: Workload) -> tuple[Name, ...]:
+        """Return the kernels of a workload's reference measurements on a kind of device."""
         kernels = self.kernels.get(kind)
         if kernels is None or workload.choice != "fixed":
             return ()
         return kernels.companions.get(workload.precision, ())
 
-    def accompanied_ns(self, workload: Workload, roles: Collection[CompanionRole] = ROLES) -> int:
-        """Return how long a workload's companions of some roles take on the kind of device that has most, ns."""
-        beside = (self.companions_of(kind, workload) for kind in self.kernels)
-        return self.companion_ns * max((sum(role_of(name) in roles for name in names) for names in beside), default=0)
+    def references_ns(self, workload: Workload, roles: Collection[ReferenceRole] = ROLES) -> int:
+        """Return how long a workload's references of given roles take on the kind of device that has most, ns."""
+        references = (self.references_of(kind, workload) for kind in self.kernels)
+        counts = (sum(role_of(name) in roles for name in names) for names in references)
+        return self.companion_ns * max(counts, default=0)

@@ -1,6 +1,6 @@
-"""Bounded reads of what may be anything that somebody put there.
+"""Bounded reads of files that others may have put there.
 
-`read_bytes` is for folders that others write to: it follows no link and waits for nobody. `read_given` is for what the
+`read_bytes` is for folders that others write to: it follows no link and never blocks. `read_given` is for what the
 user names on the command line: a file, a link to one, a pipe such as ``<(...)``, or ``/dev/stdin``.
 """
 
@@ -11,8 +11,7 @@ import stat
 from pathlib import Path
 from typing import TypeVar
 
-from bench.errors import InputError
-from bench.record.owners import denied
+from bench.errors import InputError, denied
 
 STDIN = Path("/dev/stdin")
 Named = TypeVar("Named", Path, "Path | None")
@@ -32,6 +31,7 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
     Raises:
         InputError: the file is missing, not regular, unreadable, empty or too large.
     """
+    # One open, and everything else of its descriptor: a name that is checked first may be another file when it is read.
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -49,7 +49,7 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
 def read_given(path: Path, max_bytes: int) -> bytes:
     """Return the content, at most `max_bytes` bytes, of what the user names.
 
-    A pipe gives its content once; it is kept, so that a command may ask for it again.
+    A pipe gives its content once; it is remembered, so that a command may ask for it again.
 
     Raises:
         InputError: it is missing, neither a file nor a pipe, unreadable, empty or too large.
@@ -74,7 +74,7 @@ def read_given(path: Path, max_bytes: int) -> bytes:
     return _pipes[key]
 
 
-_pipes: dict[tuple[int, int], bytes] = {}
+_pipes: dict[tuple[int, int], bytes] = {}  # by device and inode: one pipe may have several names
 
 
 def followed(path: Named) -> Named:
@@ -83,7 +83,7 @@ def followed(path: Named) -> Named:
 
 
 def _opened(path: Path) -> int:
-    """Open a file or pipe; a pipe that nobody writes to is empty, and is not waited for."""
+    """Open a file or pipe; a pipe without a writer is empty, and is not waited for."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
@@ -103,6 +103,7 @@ def _content_of(descriptor: int, where: object, max_bytes: int) -> bytes:
             status = os.fstat(descriptor)
             if status.st_size > max_bytes:
                 raise InputError("file-too-large", f"has {status.st_size} bytes, more than {max_bytes}", where=where)
+            # One byte more than is allowed: a file that grows while it is read is noticed.
             content = file.read((status.st_size if stat.S_ISREG(status.st_mode) else max_bytes) + 1)
     except OSError as error:
         raise _cannot_read(where, error) from None
@@ -114,6 +115,6 @@ def _content_of(descriptor: int, where: object, max_bytes: int) -> bytes:
 
 
 def _cannot_read(where: object, error: OSError) -> InputError:
-    """Return the error that a file is which the system does not let us read."""
+    """Return the error for a file that the system does not let this process read."""
     why = denied(where, error) if isinstance(where, Path) else error.strerror
     return InputError("file-unreadable", f"cannot be read ({why})", where=where)

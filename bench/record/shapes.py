@@ -24,7 +24,7 @@ class Product(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: Text
     bin: Text | None
     count_unit: CountUnit
-    units: Count | None  # of a slice, whose size its name need not tell; null for all else
+    units: Count | None  # of a slice, whose size its name need not give; null for all else
     simulated: bool
     plays: Name | None
 
@@ -35,17 +35,9 @@ class Product(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def product_of(model: DeviceModel) -> Product:
-    """Return what a device is sold as."""
-    return Product(
-        model.kind,
-        model.vendor,
-        model.model,
-        model.bin,
-        model.count_unit,
-        model.units if model.count_unit == "slice" else None,
-        model.simulated,
-        model.plays,
-    )
+    """Return the product that a device is, by which shapes are settled."""
+    product = Product(*(getattr(model, name) for name in Product.__struct_fields__))
+    return product if model.count_unit == "slice" else msgspec.structs.replace(product, units=None)
 
 
 class ChosenShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,7 +55,7 @@ class SettledShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     product: Product
     precision: Precision
     shape: Shape
-    devices: Positive  # that told a choice
+    devices: Positive  # that reported a choice
     chosen_by: Positive  # those of them that chose this shape
 
     def __str__(self) -> str:
@@ -85,7 +77,7 @@ def settle(chosen: Iterable[ChosenShape], profile: Profile) -> tuple[SettledShap
     """Return the smallest shape that devices of each model chose in each precision, whatever the order of the nodes.
 
     Args:
-        chosen: what all nodes told; a shape that the profile does not register is no choice.
+        chosen: what all nodes reported; a shape that the profile does not register is no choice.
         profile: of the campaign.
     """
     by_model: dict[tuple[Product, Precision], dict[Shape, int]] = {}
@@ -94,6 +86,7 @@ def settle(chosen: Iterable[ChosenShape], profile: Profile) -> tuple[SettledShap
             devices = by_model.setdefault((one.product, one.precision), {})
             devices[one.shape] = devices.get(one.shape, 0) + one.devices
     settled = []
+    # A larger one would not fit into, or be too slow on, the device that chose the smallest.
     for (product, precision), devices in by_model.items():
         smallest = min(devices, key=lambda s: (s.m * s.n * s.k, s.m, s.n, s.k))
         settled.append(SettledShape(product, precision, smallest, sum(devices.values()), devices[smallest]))

@@ -1,1 +1,1 @@
-"""Reference measurements beside a figure, and the checks of its products."""
+"""Reference measurements of a figure, and the checks of its products."""

@@ -1,4 +1,7 @@
-"""An audit's report, for people and for machines: which rule, which clause, which numbers."""
+"""An audit's report for people and for machines, with the rule, the clause and the numbers of each step.
+
+The steps of R9 are shown with the product's own functions: a reader can follow them with a pocket calculator.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +15,22 @@ from bench.errors import one_line
 from bench.record import SUBWINDOWS
 from bench.record.interval import Bounds, WindowSpread, bounds_of, spread_above
 from bench.units import gemm_mflop, percent_text, rate_text
-from certify.audit.run import Report
+from certify.audit.run import AuditReport
+from certify.documents.statement import PoolLine
 from certify.judge.ceilings import bound_of
 from certify.policy.policies import Condition, Policy, demand
 from certify.policy.reasons import effect_of, reasons
 from certify.policy.verdicts import Verdict
-from certify.samples.summary import Watched
+from certify.samples.summary import TelemetrySummary
 from certify.statement.bounds import bound_text
-from certify.statement.build import PoolLine
 from certify.statement.describe import missing_lines
 from certify.statement.records import Chain
 
 SHOWN = 30  # findings of one code for people; all that are kept are in the JSON
 
 
-def lines(report: Report) -> list[str]:
-    """Return a report for people."""
+def lines(report: AuditReport) -> list[str]:
+    """Return an audit's report as printed lines."""
     s, samples = report.statement, report.examined.samples
     signers = ", ".join(f"{keyid[:16]}…" for keyid in report.signers)
     records, with_samples = len(report.examined.seen), samples.records
@@ -49,7 +52,7 @@ def lines(report: Report) -> list[str]:
         shown[issue.code] = shown.get(issue.code, 0) + 1
         if shown[issue.code] <= SHOWN:
             text.append(f"{'FOUND' if issue.weighs else 'note'}: {one_line(str(issue))}")
-    for code, count in sorted(report.found.counts.items()):
+    for code, count in sorted(report.all_issues.counts.items()):
         if count > SHOWN:
             text.append(f"{'note' if effect_of(code) == 'note' else 'FOUND'}: [{code}] {count:,} times in all")
     if report.against:
@@ -59,8 +62,8 @@ def lines(report: Report) -> list[str]:
     return text
 
 
-def as_json(report: Report) -> dict[str, Any]:
-    """Return a report for machines."""
+def as_json(report: AuditReport) -> dict[str, Any]:
+    """Return an audit's report as the JSON value of ``--json``."""
     s, samples = report.statement, report.examined.samples
     return {
         "at": report.at,
@@ -77,14 +80,14 @@ def as_json(report: Report) -> dict[str, Any]:
         "findings": [
             {"code": i.code, "effect": effect_of(i.code), "where": i.where, "what": i.what} for i in report.issues
         ],
-        "counts": dict(sorted(report.found.counts.items())),
+        "counts": dict(sorted(report.all_issues.counts.items())),
         "pools": {pool.pool: _pool_json(report, pool) for pool in (report.again.pools if report.again else ())},
         "verdicts": [_condition_json(report, condition, verdict) for _, condition, verdict in _conditions(report)],
         "figures_of_nodes": [_chain_json(chain) for chain in report.examined.chains],
     }
 
 
-def _pool_json(report: Report, pool: PoolLine) -> dict[str, Any]:
+def _pool_json(report: AuditReport, pool: PoolLine) -> dict[str, Any]:
     ends = report.examined.ends.get(pool.pool)
     return {
         **msgspec.to_builtins(pool.counted),
@@ -99,15 +102,15 @@ def _pool_json(report: Report, pool: PoolLine) -> dict[str, Any]:
     }
 
 
-def _pool(report: Report, pool: PoolLine) -> Iterator[str]:
+def _pool(report: AuditReport, pool: PoolLine) -> Iterator[str]:
     stated = next((line for line in report.statement.pools if line.pool == pool.pool), None)
     what = f"{pool.precision}, accumulate {pool.accumulate}, {pool.choice} shape"
-    counted, found = pool.counted, pool.devices_found
-    yield f"pool {pool.pool} ({pool.pool_class}, {what}): {counted.devices:,} of {found:,} devices count"
+    counted, present = pool.counted, pool.devices_found
+    yield f"pool {pool.pool} ({pool.pool_class}, {what}): {counted.devices:,} of {present:,} devices count"
     for title in ("certified", "sustained", "upper", "nominal"):
         made = getattr(counted, f"{title}_mflop_s")
-        said = None if stated is None else getattr(stated.counted, f"{title}_mflop_s")
-        same = "as stated" if stated is not None and made == said else f"STATED {said}"
+        stated_rate = None if stated is None else getattr(stated.counted, f"{title}_mflop_s")
+        same = "as stated" if stated is not None and made == stated_rate else f"STATED {stated_rate}"
         yield f"  {title:10} {rate_text(made)} ({'n/a' if made is None else f'{made:,}'} MFLOP/s), {same}"
     stated_steps = () if stated is None else stated.steps
     for step in pool.steps:
@@ -123,7 +126,7 @@ def _pool(report: Report, pool: PoolLine) -> Iterator[str]:
             yield f"  {title:10} {place}: {certified_mflop_s:,} MFLOP/s certified"
 
 
-def _conditions(report: Report) -> Iterator[tuple[Policy, Condition, Verdict]]:
+def _conditions(report: AuditReport) -> Iterator[tuple[Policy, Condition, Verdict]]:
     """Yield each condition of the policies with the verdict that records and samples give."""
     verdicts = {(v.policy, v.condition): v for v in (report.again.verdicts if report.again else ())}
     for policy in report.policies:
@@ -135,7 +138,7 @@ def _because(reason: str | None) -> str:
     return f" ({reason})" if reason else ""
 
 
-def _condition(report: Report, policy: Policy, c: Condition, verdict: Verdict) -> Iterator[str]:
+def _condition(report: AuditReport, policy: Policy, c: Condition, verdict: Verdict) -> Iterator[str]:
     drafted = "draft: as if issued as drafted" if policy.document.status == "draft" else "in force"
     yield f"{policy.policy}/{c.condition} ({c.clause.ref}): {c.clause.text}  [{drafted}]"
     yield f"  demands    {demand(c)}"
@@ -155,14 +158,14 @@ def _condition(report: Report, policy: Policy, c: Condition, verdict: Verdict) -
     for text in missing_lines(verdict):
         yield f"  missing    {text}"
     stated = {(v.policy, v.condition): v for v in report.statement.verdicts}.get((policy.policy, c.condition))
-    said = "; STATED nothing" if stated is None else f"; STATED {stated.verdict}{_because(stated.reason)}"
+    stated_text = "; STATED nothing" if stated is None else f"; STATED {stated.verdict}{_because(stated.reason)}"
     if stated is not None and (stated.verdict, stated.reason) == (verdict.verdict, verdict.reason):
-        said = ""
+        stated_text = ""
     decided = "" if verdict.bases else "; no number decides it"
-    yield f"  verdict    {verdict.verdict}{_because(verdict.reason)}{said}{decided}"
+    yield f"  verdict    {verdict.verdict}{_because(verdict.reason)}{stated_text}{decided}"
 
 
-def _condition_json(report: Report, condition: Condition, verdict: Verdict) -> dict[str, Any]:
+def _condition_json(report: AuditReport, condition: Condition, verdict: Verdict) -> dict[str, Any]:
     again = report.again
     return {
         **msgspec.to_builtins(verdict),
@@ -239,7 +242,7 @@ def _telemetry(one: Chain) -> Iterator[str]:
     yield f"             power {_text(w.power_mean_mw, 'mW')}, clock {clock}, {heat}"
 
 
-def _readings(w: Watched) -> tuple[tuple[str, int, int | None], ...]:
+def _readings(w: TelemetrySummary) -> tuple[tuple[str, int, int | None], ...]:
     return ("clock", w.clock_samples, w.clock_gap_ns), ("power", w.power_samples, w.power_gap_ns)
 
 

@@ -16,13 +16,14 @@ from bench.errors import InputError, RefusedError
 from bench.record import Count, Document, Name, NodeRecord, Positive, Sha256, encode, read_given, write_atomic
 from bench.units import rate_text
 from certify.audit.run import open_statement
-from certify.documents import canonical
+from certify.documents import dsse
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
-from certify.documents.kinds import Opened, check_payload_type, open_record, parse_payload
+from certify.documents.kinds import OpenedDocument, parse_payload
 from certify.documents.merkle import prove, record_root, verify_inclusion
-from certify.statement.build import CapacityStatement
+from certify.documents.statement import CapacityStatement
 from certify.statement.records import chunks_of, envelopes
+from certify.trust.opening import check_payload_type
 from certify.trust.store import Anchor
 
 KIND: Literal["urn:petaseal:record-proof/v0.2"] = "urn:petaseal:record-proof/v0.2"
@@ -42,7 +43,7 @@ class Proof(Document, frozen=True, kw_only=True):
 
 
 def make_proof(statement: Path, records: Path, node_id: str) -> Proof:
-    """Return the proof of one node's record. Nothing is judged: whoever checks it does.
+    """Return the proof of one node's record. Signatures are not checked here, but by `check_proof`.
 
     Args:
         statement: the statement's file.
@@ -56,28 +57,29 @@ def make_proof(statement: Path, records: Path, node_id: str) -> Proof:
     content = read_given(statement, CAPS.statement_bytes)
     envelope = parse_envelope(content, CAPS.statement_bytes, statement)
     check_payload_type(envelope, statement)
-    opened: Opened[CapacityStatement] = parse_payload("capacity-statement", envelope.payload, statement)
+    opened: OpenedDocument[CapacityStatement] = parse_payload("capacity-statement", envelope.payload, statement)
     digests: list[str] = []
-    mine: tuple[str, bytes] | None = None
+    proven: tuple[str, bytes] | None = None
     for share in chunks_of(records)[0]:
         for where, line in envelopes(records, share):
             payload = parse_envelope(line, CAPS.record_bytes, where).payload
             digests.append(hashlib.sha256(payload).hexdigest())
+            # The search for bytes first: parsing costs far more, and a statement has up to 200,000 records.
             if node_id.encode() in payload and _node_of(payload, where) == node_id:
-                mine = digests[-1], line
+                proven = digests[-1], line
             if len(digests) > CAPS.records:
                 raise RefusedError("records-too-many", f"has more than {CAPS.records} records", where=records)
-    if mine is None:
+    if proven is None:
         raise InputError("unknown-name", f"there is no record of the node {node_id}", where=records)
     digests.sort()
     if record_root(digests) != opened.predicate.records_root:
         raise RefusedError("records-root", "are not the records of the statement", where=records)
-    index = digests.index(mine[0])
+    index = digests.index(proven[0])
     return Proof(
         kind=KIND,
         statement_sha256=opened.payload_sha256,
         node_id=node_id,
-        record=mine[1],
+        record=proven[1],
         leaf_index=index,
         tree_size=len(digests),
         audit_path=tuple(step.hex() for step in prove([bytes.fromhex(d) for d in digests], index)),
@@ -99,9 +101,9 @@ def write_proof(proof: Proof, out: Path) -> None:
 
 
 class Proven(NamedTuple):
-    """A record that was shown to be a statement's, and what that does not show."""
+    """A record that is proven to be a statement's, and what the proof does not show."""
 
-    record: Opened[NodeRecord]
+    record: OpenedDocument[NodeRecord]
     not_checked: tuple[str, ...]
 
 
@@ -122,32 +124,33 @@ def check_proof(
         anchor: whose keys count.
         at: the time that keys must be valid at.
         now: the present, at which a trust root must be fresh.
-        witnesses: documents that date the statement, beside those that lie with it.
+        witnesses: documents that date the statement, in addition to those in its folder.
         receipts: registries' receipts, likewise.
 
     Raises:
         RefusedError: `proof-invalid`, `proof-differs`, or a code of the statement or the record.
         InputError: a file cannot be read.
     """
-    trust, opened, untold, dated = open_statement(statement, anchor, at, now, witnesses, receipts=receipts)
+    verifier, opened, not_checked = open_statement(statement, anchor, at, now, witnesses, receipts=receipts)
     content = read_given(path, CAPS.proof_bytes)
     proof = _parse(content, path)
     if proof.statement_sha256 != opened.payload_sha256:
         raise RefusedError("proof-differs", "is of a record of another statement", where=path)
-    record = open_record(proof.record, trust, at, path, dated)
+    record = verifier.record(proof.record, path)
     if record.predicate.node_id != proof.node_id:
         raise RefusedError("proof-invalid", "holds the record of another node than it names", where=path)
     s = opened.predicate
     steps = [bytes.fromhex(step) for step in proof.audit_path]
     leaf, root = bytes.fromhex(record.payload_sha256), bytes.fromhex(s.records_root)
+    # The root stands twice in a statement: a proof against the one would say nothing of the other.
     if opened.subject_digest != s.records_root:
         raise RefusedError("records-root", "names one Merkle root as its subject and another inside", where=statement)
     if proof.tree_size != s.records or not verify_inclusion(leaf, proof.leaf_index, proof.tree_size, steps, root):
         raise RefusedError("proof-invalid", "does not lead to the root of the statement's records", where=path)
-    mine = (record.predicate.campaign_sha256, record.predicate.starts_at)
-    if mine != (s.campaign_sha256, s.starts_at):
+    campaign = (record.predicate.campaign_sha256, record.predicate.starts_at)
+    if campaign != (s.campaign_sha256, s.starts_at):
         raise RefusedError("campaign-differs", "holds a record of another campaign than the statement's", where=path)
-    return Proven(record, (*untold, "whether its figures count: that rests on all records"))
+    return Proven(record, (*not_checked, "whether its figures count: that rests on all records"))
 
 
 def _parse(content: bytes, path: Path) -> Proof:
@@ -157,7 +160,7 @@ def _parse(content: bytes, path: Path) -> Proof:
         RefusedError: `proof-invalid`.
     """
     try:
-        proof = canonical.decode_exact(content.removesuffix(b"\n"), Proof, path)
+        proof = dsse.decode_exact(content.removesuffix(b"\n"), Proof, path)
     except RefusedError as error:
         raise RefusedError("proof-invalid", f"is not a proof ({error.what})", where=path) from None
     if not content.endswith(b"\n"):
@@ -166,10 +169,10 @@ def _parse(content: bytes, path: Path) -> Proof:
 
 
 def describe(proven: Proven) -> list[str]:
-    """Return what a proven record says, for people."""
+    """Return a proven record's figures as printed lines."""
     record = proven.record
     r = record.predicate
-    said = [
+    text = [
         f"record     {record.payload_sha256}",
         f"           node {r.node_id}, campaign {r.campaign_id}, started {r.starts_at}",
         f"           sealed by {next(iter(record.signers))[:16]}…{' (self-asserted)' if record.self_asserted else ''}",
@@ -177,15 +180,15 @@ def describe(proven: Proven) -> list[str]:
     for m in r.measurements:
         for f in m.figures():
             rates = f"certified {rate_text(f.certified_mflop_s)}, sustained {rate_text(f.sustained_mflop_s)}"
-            said.append(f"{f.device:10} {m.workload}, {m.m} x {m.n} x {m.k}: {rates}")
-    said += [f"{f.device:10} {f.precision}: no figure ({f.code})" for f in r.failures]
-    said += [f"NOT CHECKED: {what}" for what in proven.not_checked]
-    said.append("The record is among those of the statement.")
-    return said
+            text.append(f"{f.device:10} {m.workload}, {m.m} x {m.n} x {m.k}: {rates}")
+    text += [f"{f.device:10} {f.precision}: no figure ({f.code})" for f in r.failures]
+    text += [f"NOT CHECKED: {what}" for what in proven.not_checked]
+    text.append("The record is among those of the statement.")
+    return text
 
 
 def as_json(proven: Proven) -> dict[str, object]:
-    """Return what a proven record says, for machines."""
+    """Return a proven record as the JSON value of ``--json``."""
     return {
         "included": True,
         "payload_sha256": proven.record.payload_sha256,

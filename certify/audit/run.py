@@ -1,4 +1,4 @@
-"""``petaseal audit DIR``: a statement held against its raw samples, with every fault named.
+"""``petaseal audit DIR``: a statement compared with its raw samples, every fault listed.
 
 The rules, sums and verdicts are those of `petaseal verify`, on figures that were rebuilt from the samples. Where a
 verifier refuses at the first fault, an audit goes on and lists them all.
@@ -7,27 +7,29 @@ verifier refuses at the first fault, an audit goes on and lists them all.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.errors import InputError, RefusedError
 from bench.units import utc_text
-from certify.documents.kinds import Baseline, Opened
+from certify.documents.kinds import Baseline, OpenedDocument
 from certify.documents.merkle import record_root
+from certify.documents.statement import CapacityStatement
+from certify.policy.lines import line
 from certify.policy.policies import Policy
 from certify.policy.released import given_policy
-from certify.samples.issues import Issue, Issues
+from certify.samples.summary import Issues, SampleIssue
 from certify.statement.baseline import open_baseline
-from certify.statement.build import Basis, CapacityStatement, absences_of, build
+from certify.statement.build import StatementInputs, build
 from certify.statement.campaign import check_campaign, find_profile
-from certify.statement.claim import open_dated
-from certify.statement.records import Audit, Examined, Examiner, examine
+from certify.statement.claim import open_attested
+from certify.statement.records import Audit, Examined, Examiner, examine, inspector_of
+from certify.trust.opening import Verifier
 from certify.trust.store import Anchor, open_anchor
-from certify.trust.trusted_set import TrustedSet
-from certify.verify import verifier
-from certify.verify.recompute import Difference, differences, inspector_of, plain, scope_of
-from certify.verify.statement_checks import check_contents, limits, own_policies, own_ratings
+from certify.verify.evidence import Evidence
+from certify.verify.recompute import Difference, differences, plain
+from certify.verify.statement_checks import bound_policies, bound_ratings, check_contents, limits
 
 STATEMENT, RECORDS = "statement.dsse.json", "records.jsonl"
 SUMS = frozenset(  # fields of a statement that add up; what else differs has a code of its own
@@ -56,8 +58,8 @@ KEYED = {  # lists whose entries are known by some of their fields, and the code
 
 
 @dataclass(frozen=True)
-class Request:
-    """What ``petaseal audit`` was asked for. Time is passed in."""
+class AuditRequest:
+    """The request of ``petaseal audit``. Time is passed in."""
 
     folder: Path
     at_ns: int
@@ -76,8 +78,8 @@ class Request:
 
 
 @dataclass
-class Report:
-    """What was recomputed, and where the statement says something else."""
+class AuditReport:
+    """The recomputed statement, and every issue in which the signed one differs from it."""
 
     at: str
     statement: CapacityStatement
@@ -89,28 +91,27 @@ class Report:
     not_checked: tuple[str, ...] = ()
 
     @property
-    def found(self) -> Issues:
-        """Everything that was found, in the order in which it was found."""
+    def all_issues(self) -> Issues:
+        """All issues in the order of their report."""
         return self.examined.samples.issues
 
     @property
-    def issues(self) -> list[Issue]:
-        """What was found, the graver first, each kind together."""
-        return sorted(self.found.listed, key=lambda issue: (not issue.weighs, issue.code, issue.where))
+    def issues(self) -> list[SampleIssue]:
+        """The listed issues, those that weigh first, each code together."""
+        return sorted(self.all_issues.listed, key=lambda issue: (not issue.weighs, issue.code, issue.where))
 
     @property
     def against(self) -> int:
-        """How many findings weigh: all but notes."""
-        return self.found.weighing
+        """How many issues make the answer no: all but notes."""
+        return self.all_issues.weighing
 
 
 class Verified(NamedTuple):
-    """A statement whose signature holds, the keys that count, and what was not checked of them."""
+    """A statement whose signature holds, the verifier that opened it, and what was not checked."""
 
-    trust: TrustedSet
-    opened: Opened[CapacityStatement]
+    verifier: Verifier  # of what the statement binds
+    opened: OpenedDocument[CapacityStatement]
     not_checked: tuple[str, ...]
-    dated: str | None = None  # when witnesses or a registry saw it
 
 
 def open_statement(
@@ -129,11 +130,11 @@ def open_statement(
         RefusedError: with the code of the first fault.
     """
     trust, _, not_checked = open_anchor(anchor, now)
-    opened, dated = open_dated(path, trust, at, witnesses, policies, receipts=receipts)
-    return Verified(trust, opened, not_checked, dated)
+    opened, verifier = open_attested(path, Verifier(trust, at), witnesses, policies, receipts=receipts)
+    return Verified(verifier, opened, not_checked)
 
 
-def audit(request: Request, progress: Callable[[int], None] = lambda records: None) -> Report:
+def audit(request: AuditRequest, progress: Callable[[int], None] = lambda records: None) -> AuditReport:
     """Audit a folder with a statement, its records and their samples.
 
     Raises:
@@ -149,38 +150,37 @@ def audit(request: Request, progress: Callable[[int], None] = lambda records: No
     opened, s = verified.opened, verified.opened.predicate
     if unknown := set(request.nodes) - {node.node_id for node in s.campaign.nodes}:
         raise InputError("unknown-name", f"the campaign has no node {min(unknown)}", where="--node")
-    if found := list(limits(s)):
-        raise RefusedError(*found[0], where=file)
-    asked = verifier.Request(file, request.at_ns, policies=request.policies, ratings=request.ratings)
-    policies, baseline = tuple(own_policies(s, asked)), _baseline(request, s, verified, at)
-    scope = scope_of(s, policies, find_profile(s.campaign, request.profiles), own_ratings(s, asked), baseline)
+    if exceeded := list(limits(s)):
+        raise RefusedError(*exceeded[0], where=file)
+    evidence = Evidence(file, policies=request.policies, ratings=request.ratings)
+    policies, baseline = tuple(bound_policies(s, evidence)), _baseline(request, s, verified.verifier)
+    profile = find_profile(s.campaign, request.profiles)
+    inputs = StatementInputs.of_statement(s, policies, profile, bound_ratings(s, evidence), baseline)
     examiner = Examiner(
         find_records(request.folder, request.records),
-        scope,
-        verified.trust,
-        at,
-        verified.dated,
-        inspector=inspector_of(_folders(request), scope, audit=True),
+        inputs.scope,
+        verified.verifier,
+        inspector=inspector_of(_folders(request), inputs.scope, audit=True),
         audit=Audit(frozenset(request.nodes)),
     )
-    report = Report(at, s, opened.payload_sha256, tuple(sorted(opened.signers)), policies)
+    report = AuditReport(at, s, opened.payload_sha256, tuple(sorted(opened.signers)), policies)
     report.examined = examine(examiner, progress)
-    basis = Basis(
-        scope, policies, s.baseline_sha256, len(baseline.predicate.devices) if baseline else 0, absences_of(s)
-    )
+    # `dict.fromkeys`: one contradiction of a campaign may be met by its own check and by the statement's.
     for issue in dict.fromkeys((*_binding(opened, policies), *_records(report, examiner.source))):
-        report.found.report(*issue)
-    if report.examined.tally.node_ids:
-        report.again = build(report.examined.tally, s.records_root, basis, s.issue)
+        report.all_issues.report(*issue)
+    if report.examined.tally.node_ids:  # of no record at all there is no sum to compare
+        report.again = build(
+            report.examined.tally, s.records_root, replace(inputs, baseline_sha256=s.baseline_sha256), s.issue
+        )
         unknown_baseline = s.baseline_sha256 is not None and baseline is None
         for issue in compare(s, report.again, unknown_baseline):
-            report.found.report(*issue)
+            report.all_issues.report(*issue)
     report.not_checked = (*verified.not_checked, *_not_checked(report, baseline))
     return report
 
 
-def _baseline(request: Request, s: CapacityStatement, verified: Verified, at: str) -> Opened[Baseline] | None:
-    baseline = open_baseline(request.baseline, s.centre, verified.trust, at, verified.dated)
+def _baseline(request: AuditRequest, s: CapacityStatement, verifier: Verifier) -> OpenedDocument[Baseline] | None:
+    baseline = open_baseline(request.baseline, s.centre, verifier)
     if baseline is not None and baseline.payload_sha256 != s.baseline_sha256:
         what = "is not the baseline that the statement binds"
         raise RefusedError("baseline-differs", what, where=request.baseline)
@@ -195,14 +195,14 @@ def find_records(folder: Path, named: Path | None) -> Path:
     """
     if named is not None:
         return named
-    found = next((p for p in (folder / RECORDS, folder / "records") if p.exists()), None)
-    if found is None:
+    present = next((p for p in (folder / RECORDS, folder / "records") if p.exists()), None)
+    if present is None:
         what = f"holds neither {RECORDS} nor a folder records"
         raise InputError("records-missing", what, where=folder, fix="name them with --records")
-    return found
+    return present
 
 
-def _folders(request: Request) -> tuple[Path, ...]:
+def _folders(request: AuditRequest) -> tuple[Path, ...]:
     """Return where samples may lie, in the order in which they are looked for."""
     if request.samples is not None:
         if not request.samples.is_dir():
@@ -211,33 +211,37 @@ def _folders(request: Request) -> tuple[Path, ...]:
     return tuple(p for name in ("samples", "records", ".") if (p := request.folder / name).is_dir())
 
 
-def _binding(opened: Opened[CapacityStatement], policies: tuple[Policy, ...]) -> Iterator[Issue]:
+def _binding(opened: OpenedDocument[CapacityStatement], policies: tuple[Policy, ...]) -> Iterator[SampleIssue]:
     """Yield each contradiction within a statement or its campaign."""
     s = opened.predicate
     try:
         check_contents(s, opened.subject_digest, policies, "the statement")
     except RefusedError as error:
-        yield Issue(error.code, error.where or "the statement", error.what)  # perhaps what follows, which comes once
+        yield SampleIssue(
+            error.code, error.where or "the statement", error.what
+        )  # perhaps what follows, which comes once
     try:
         check_campaign(s.campaign, s.centre, s.starts_at, s.issue.issued_at)
     except RefusedError as error:
-        yield Issue(error.code, error.where or "the campaign", error.what)
+        yield SampleIssue(error.code, error.where or "the campaign", error.what)
 
 
-def _records(report: Report, source: Path) -> Iterator[Issue]:
-    """Yield in what the set of records is not the one that the statement binds."""
+def _records(report: AuditReport, source: Path) -> Iterator[SampleIssue]:
+    """Yield an issue for each way in which the records are not the set that the statement binds."""
     s, digests = report.statement, [seen.payload_sha256 for seen in report.examined.seen]
     ascending = sorted(digests)
     if len(digests) != s.records:
-        yield Issue("records-count", "the records", f"the statement counts {s.records}, and there are {len(digests)}")
+        yield SampleIssue(
+            "records-count", "the records", f"the statement counts {s.records}, and there are {len(digests)}"
+        )
     elif len(set(digests)) < len(digests) or record_root(ascending) != s.records_root:
-        yield Issue("records-root", "the records", "the statement binds others: the Merkle root differs")
+        yield SampleIssue("records-root", "the records", "the statement binds others: the Merkle root differs")
     if digests != ascending and not source.is_dir():  # a folder has no order of its own
-        yield Issue("records-unsorted", "the records", "do not stand in the order of their digests")
+        yield SampleIssue("records-unsorted", "the records", "do not stand in the order of their digests")
 
 
-def compare(s: CapacityStatement, again: CapacityStatement, unknown_baseline: bool = False) -> Iterator[Issue]:
-    """Yield every field in which a statement differs from the one that its records and samples give.
+def compare(s: CapacityStatement, again: CapacityStatement, unknown_baseline: bool = False) -> Iterator[SampleIssue]:
+    """Yield an issue for every field in which a statement differs from the one that its records and samples give.
 
     Args:
         s: as it is signed.
@@ -249,14 +253,14 @@ def compare(s: CapacityStatement, again: CapacityStatement, unknown_baseline: bo
         a, b = stated.pop(name), made.pop(name)
         yield from _entries(code, _by_key(a, fields), _by_key(b, fields), unknown_baseline)
         if [_key(entry, fields) for entry in a] != [_key(entry, fields) for entry in b]:
-            yield Issue(
+            yield SampleIssue(
                 code, "the whole", f"{name} has other entries, one twice, or another order than its records give"
             )
     for difference in differences(stated, made):
         top = str(difference.path[0])
         if unknown_baseline and "existing" in difference.path:
             continue
-        if top != "records":  # said before
+        if top != "records":  # `records-count` says it
             yield _issue(difference, s, "sums-differ" if top in SUMS else "statement-differs")
 
 
@@ -273,7 +277,7 @@ def _by_key(entries: list[dict[str, Any]], fields: tuple[str, ...]) -> dict[Key,
 
 def _entries(
     code: str, stated: dict[Key, dict[str, Any]], made: dict[Key, dict[str, Any]], unknown_baseline: bool
-) -> Iterator[Issue]:
+) -> Iterator[SampleIssue]:
     """Yield each entry of a list that differs, is missing or should not be there."""
     for key in sorted(stated.keys() | made.keys(), key=str):
         a, b = stated.get(key, {}), made.get(key, {})
@@ -283,11 +287,13 @@ def _entries(
             continue
         where = "/".join(str(part) for part in key if part is not None)
         what = "; ".join(str(one) for one in differences(a, b)) if a and b else None
-        yield Issue(code, where, what or f"the statement says {_said(a)}, its records and samples give {_said(b)}")
+        yield SampleIssue(
+            code, where, what or f"the statement says {_said(a)}, its records and samples give {_said(b)}"
+        )
 
 
 def _said(entry: dict[str, Any]) -> str:
-    """Return what an entry says, in a few words."""
+    """Return an entry's codes or its number, for a sentence on an entry that only one side has."""
     if not entry:
         return "nothing"
     return (
@@ -301,18 +307,18 @@ def _needs_baseline(verdict: dict[str, Any]) -> bool:
     return verdict.get("counted") == "newly_added" or verdict.get("growth") is not None
 
 
-def _issue(difference: Difference, s: CapacityStatement, code: str) -> Issue:
+def _issue(difference: Difference, s: CapacityStatement, code: str) -> SampleIssue:
     top, *rest = difference.path
     where = "the whole"
     if top in ("pools", "classes") and rest and isinstance(rest[0], int):
         pools = [f"pool {line.pool}" for line in s.pools], [f"class {line.pool_class}" for line in s.classes]
         where = pools[top == "classes"][rest[0]]
         difference = difference._replace(path=tuple(rest[1:]))
-    return Issue(code, where, str(difference))
+    return SampleIssue(code, where, str(difference))
 
 
-def _not_checked(report: Report, baseline: Opened[Baseline] | None) -> Iterator[str]:
-    yield verifier.NOT_IN_SAMPLES
+def _not_checked(report: AuditReport, baseline: OpenedDocument[Baseline] | None) -> Iterator[str]:
+    yield line("samples-blind")
     yield "validity and sequence: petaseal verify looks at them"
     yield "what was read before the load: ECC errors and foreign processes are checked as lower bounds"
     for what, count in sorted(report.examined.samples.not_checked.items()):
@@ -322,5 +328,5 @@ def _not_checked(report: Report, baseline: Opened[Baseline] | None) -> Iterator[
     for policy in report.policies:
         if policy.witnesses:
             yield f"witnesses: the policy {policy.policy} demands {policy.witnesses}; petaseal verify looks for them"
-    if (count := report.found.counts.total()) > len(report.found.listed):
-        yield f"only the first {len(report.found.listed)} of {count} findings are listed"
+    if (count := report.all_issues.counts.total()) > len(report.all_issues.listed):
+        yield f"only the first {len(report.all_issues.listed)} of {count} findings are listed"

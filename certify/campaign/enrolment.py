@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from bench.errors import InputError
-from bench.record.folder import RosterNode
+from bench.record.roster import RosterNode
 from certify.keys import files as keys
 from certify.policy.policies import Policy
 
@@ -30,15 +30,15 @@ def read_node_keys(folder: Path) -> dict[str, str]:
     if not files:
         fix = "run on every node: petaseal keys node --out FOLDER/NODE.pub"
         raise InputError("node-keys-invalid", f"holds no file NODE{SUFFIX}", where=folder, fix=fix)
-    found: dict[str, str] = {}
+    keyids: dict[str, str] = {}
     holders: dict[str, str] = {}
     for path in files:
         keyid = keys.load_public(path, shared=True).keyid
         if (other := holders.setdefault(keyid, path.name)) != path.name:
             what = f"is the key of {other} too: every node has a key of its own"
             raise InputError("node-keys-invalid", what, where=path)
-        found[path.name.removesuffix(SUFFIX)] = keyid
-    return found
+        keyids[path.name.removesuffix(SUFFIX)] = keyid
+    return keyids
 
 
 def enrolled_keys(
@@ -53,7 +53,8 @@ def enrolled_keys(
         policies: of the campaign.
 
     Raises:
-        InputError: `node-unknown`, a key is of nobody; `node-keys-missing`, a policy demands keys and a node has none.
+        InputError: `node-unknown`, a key is of no such node; `node-keys-missing`, a policy demands one that is
+            not there.
     """
     enrolled: dict[str, str] = {}
     known = set(left_out)

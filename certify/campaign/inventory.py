@@ -10,13 +10,13 @@ from typing import NamedTuple
 from bench.errors import InputError, RefusedError, one_line
 from bench.record import Device, NodeRecord, identifier, read_bytes, read_given, replacing
 from bench.record.folder import Folder
-from bench.units import some
+from bench.units import shortened_list
 from certify.documents.caps import CAPS
-from certify.documents.kinds import Baseline, BaselineDevice, Opened, open_record
+from certify.documents.kinds import RECORD_SUFFIX, Baseline, BaselineDevice, OpenedDocument
 from certify.documents.listing import decode_listing
-from certify.statement.claim import Reader, read_all
+from certify.statement.claim import ClaimReader, read_all
 from certify.statement.describe import SHOWN
-from certify.statement.records import RECORD_SUFFIX
+from certify.trust.opening import Verifier
 from certify.trust.trusted_set import TrustedSet
 
 
@@ -37,19 +37,19 @@ class DeviceList(NamedTuple):
     unknowable: tuple[str, ...] = ()  # where a device was listed that reports no stable identity
 
     def lines(self) -> list[str]:
-        """Return for people what was not simply taken over."""
+        """Return printed lines of the devices that were merged or left out."""
         lines = []
         if self.wholes:
             lines.append(f"{self.wholes} of them are whole devices, of which only slices or dies were listed")
         if self.repeated:
-            lines.append(f"listed more than once, and taken over once: {some(self.repeated, SHOWN)}")
+            lines.append(f"listed more than once, and taken over once: {shortened_list(self.repeated, SHOWN)}")
         if self.unknowable:
             what = "no stable identity is reported, so that the device could never be recognised again"
-            lines.append(f"left out: {some(self.unknowable, SHOWN)}: {what}")
+            lines.append(f"left out: {shortened_list(self.unknowable, SHOWN)}: {what}")
         return lines
 
     def as_json(self) -> dict[str, object]:
-        """Return for machines what was not simply taken over."""
+        """Return the devices that were merged or left out, as a JSON value of ``--json``."""
         return {"repeated": list(self.repeated), "left_out": list(self.unknowable)}
 
 
@@ -68,7 +68,7 @@ def list_devices(sources: Sequence[Path], at: str) -> DeviceList:
     listed = unique(sighting for source in sources for sighting in _sightings(source, at))
     if not listed.devices:
         fix = "where nothing stood before, say so with --empty"
-        raise InputError("no-device", "lists no device with a stable identity", where=some_paths(sources), fix=fix)
+        raise InputError("no-device", "lists no device with a stable identity", where=shortened_paths(sources), fix=fix)
     return listed
 
 
@@ -89,8 +89,8 @@ class _Entries:
             of_board: fields that it shares with other parts of its board.
         """
         keys = {field: key for field, value in fields.items() if (key := identifier(value)) is not None}
-        own = [key for field, key in keys.items() if field not in of_board]
-        at = next((self._index[key] for key in own if key in self._index), None)
+        device_keys_only = [key for field, key in keys.items() if field not in of_board]
+        at = next((self._index[key] for key in device_keys_only if key in self._index), None)
         if at is None or any(self.fields[at][field] is not None and self._differs(at, field, keys) for field in keys):
             at = len(self.fields)  # what contradicts an entry is listed too: no identity is lost
             self.fields.append(dict.fromkeys(fields))
@@ -100,7 +100,7 @@ class _Entries:
             is_new = False
         for field in keys:
             self.fields[at][field] = self.fields[at][field] or fields[field]
-        for key in own:
+        for key in device_keys_only:
             self._index.setdefault(key, at)
         return is_new
 
@@ -126,8 +126,8 @@ def unique(sightings: Iterable[Sighting]) -> DeviceList:
     parts = len(entries.fields)
     for device, where in wholes.values():  # sliced otherwise, or not at all, it is the same device
         entries.add({"uuid": device.parent, "serial": device.serial, "die_id": None}, f"{where}, its whole")
-    found = tuple(BaselineDevice(**entry) for entry in entries.fields)
-    return DeviceList(found, tuple(entries.names), len(found) - parts, tuple(repeated), tuple(unknowable))
+    devices = tuple(BaselineDevice(**entry) for entry in entries.fields)
+    return DeviceList(devices, tuple(entries.names), len(devices) - parts, tuple(repeated), tuple(unknowable))
 
 
 def write_inventory(baseline: Baseline, listed: DeviceList, out: Path) -> Baseline:
@@ -157,9 +157,9 @@ def inventory_text(baseline: Baseline, names: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def some_paths(sources: Sequence[Path]) -> str:
+def shortened_paths(sources: Sequence[Path]) -> str:
     """Return the first of many paths."""
-    return some(map(str, sources), SHOWN)
+    return shortened_list(map(str, sources), SHOWN)
 
 
 def _sightings(source: Path, at: str) -> Iterator[Sighting]:
@@ -190,15 +190,15 @@ def _of_listing(path: Path, read: Callable[[Path, int], bytes] = read_given) -> 
 
 
 def _of_records(source: Path, at: str) -> Iterator[Sighting]:
-    trust = TrustedSet.named(())  # a record names its own key; whose it is decides nothing here
+    verifier = Verifier(TrustedSet.named(()), at)  # a record names its own key; whose it is decides nothing here
     if source.is_dir() or source.name.endswith(".jsonl"):
-        found: Iterable[tuple[Sighting, ...]] = read_all(Reader(source, trust, at, _of_record))
+        of_records: Iterable[tuple[Sighting, ...]] = read_all(ClaimReader(source, verifier, _of_record))
     else:
-        found = [_of_record(open_record(read_given(source, CAPS.record_bytes), trust, at, source))]
-    return (sighting for sightings in found for sighting in sightings)
+        of_records = [_of_record(verifier.record(read_given(source, CAPS.record_bytes), source))]
+    return (sighting for sightings in of_records for sighting in sightings)
 
 
-def _of_record(opened: Opened[NodeRecord]) -> tuple[Sighting, ...]:
+def _of_record(opened: OpenedDocument[NodeRecord]) -> tuple[Sighting, ...]:
     record = opened.predicate
     if record.identities_replaced:
         what = "was published under identities that are made up: no device could be recognised by them"

@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 from bench.errors import InputError
 from bench.record import GRADES, Campaign, Device, DeviceModel, Profile, SharedFile, read_given
-from bench.record.folder import Folder, FoundModel, alike
-from bench.units import full_name, some
+from bench.record.folder import Folder
+from bench.record.status import AlikeDevices, alike_devices
+from bench.units import full_name, shortened_list
 from certify.documents.caps import CAPS
 from certify.documents.listing import decode_listing
-from certify.judge.aggregate import accepted_holds, counting_of
 from certify.judge.expectation import Demand
 from certify.judge.plausibility import row_of
+from certify.judge.scope import accepted_holds, counting_of
 from certify.policy.centre import Centre, Pool, load_centre
 from certify.policy.missing import missing
 from certify.policy.policies import Policy, load_policy
@@ -32,7 +33,7 @@ from certify.statement.describe import SHOWN
 from certify.statement.outlook import Outlook, outlook_of
 
 
-class FoundDevices(NamedTuple):
+class AlikeOnNode(NamedTuple):
     """Devices of one model that are alike, on one node."""
 
     node: str | None  # as the engine calls it; None: each node of the pool
@@ -44,7 +45,7 @@ class FoundDevices(NamedTuple):
 
 @dataclass
 class PoolModel:
-    """All devices of a pool that can expect the same."""
+    """The devices of a pool that have the same outlook."""
 
     pool: str
     outlook: Outlook
@@ -53,16 +54,16 @@ class PoolModel:
 
     @property
     def name(self) -> str:
-        """What the model is called."""
+        """The vendor's and model's name."""
         return full_name(self.outlook.model.vendor, self.outlook.model.model)
 
     def lines(self) -> list[str]:
-        """Return it for people."""
+        """Return the model's devices and their outlook as printed lines."""
         where = f" on {len(self.nodes)} node(s)" if self.nodes else " on each node"
         return [f"pool {self.pool}: {self.devices} x {self.name}{where}", *self.outlook.lines()]
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for machines."""
+        """Return the model as a JSON value of ``--json``."""
         return {
             "pool": self.pool,
             "vendor": self.outlook.model.vendor,
@@ -75,27 +76,27 @@ class PoolModel:
 
 
 class Prospects(NamedTuple):
-    """What is known of a campaign before it starts."""
+    """The outlook of a campaign's devices before it starts, by pool and model."""
 
     models: tuple[PoolModel, ...]
     remarks: tuple[str, ...]  # about the campaign as a whole, each a sentence
 
     @property
     def problems(self) -> list[str]:
-        """What cannot count, one sentence for each model."""
+        """A sentence for each model of which no device can count."""
         return [
-            f"pool {one.pool}: {one.devices} x {one.name} on {some(sorted(one.nodes), SHOWN) or 'each node'}"
+            f"pool {one.pool}: {one.devices} x {one.name} on {shortened_list(sorted(one.nodes), SHOWN) or 'each node'}"
             f" cannot count ({', '.join(one.outlook.against)})"
             for one in self.models
             if one.outlook.against
         ]
 
     def lines(self) -> list[str]:
-        """Return it for people."""
+        """Return the outlook as printed lines."""
         return [*_halves(self.remarks), *(line for one in self.models for line in one.lines())]
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for machines."""
+        """Return the outlook as a JSON value of ``--json``."""
         return {"models": [one.as_json() for one in self.models], "remarks": list(self.remarks)}
 
 
@@ -131,48 +132,56 @@ class Terms(NamedTuple):
 
     def _measured(self, pool: Pool) -> set[str]:
         """Return what a pool's devices measure; nothing where no node has any."""
-        return {name for own in self.campaign.pools if own.pool == pool.pool for name in own.workloads}
+        return {
+            name for pool_plan in self.campaign.pools if pool_plan.pool == pool.pool for name in pool_plan.workloads
+        }
 
     def remarks(self) -> tuple[str, ...]:
         """Return what keeps figures from counting or conditions from being met, whatever the devices are."""
-        own, found = self.profile.grade, []
+        grade, remarks = self.profile.grade, []
         if not self.centre.in_operation:
             what = f"the centre is {self.centre.lifecycle}: all of it counts 0"
-            found.append(f"{what} (not-in-operation). {mending()['not-in-operation'].en}")
+            remarks.append(f"{what} (not-in-operation). {mending()['not-in-operation'].en}")
         for pool in self.centre.pools:
             demand = self.demand(pool)
             if not demand.measured:
                 what = f"pool {pool.pool} counts {demand.precision}, which is not measured: all of it counts 0"
-                found.append(f"{what} (untested). {mending()['untested'].en}")
+                remarks.append(f"{what} (untested). {mending()['untested'].en}")
         for policy in self.policies:
-            if GRADES.index(own) < GRADES.index(policy.minimum_grade):
-                what = f"{policy.policy} wants grade {policy.minimum_grade}, and {self.profile.profile} reaches {own}"
-                found.append(f"{what}: its conditions cannot be met (grade-too-low). {mending()['grade-too-low'].en}")
+            if GRADES.index(grade) < GRADES.index(policy.minimum_grade):
+                what = f"{policy.policy} wants grade {policy.minimum_grade}, and {self.profile.profile} reaches {grade}"
+                remarks.append(f"{what}: its conditions cannot be met (grade-too-low). {mending()['grade-too-low'].en}")
             lacks = missing(self.centre, (policy,), ())  # no verdict yet: what no declaration of the centre file gives
             lacks = tuple(lack for lack in lacks if lack.code != "not-in-operation")  # said above
             if fields := dict.fromkeys(lack.field for lack in lacks if lack.field is not None):
                 what = f"{policy.policy} lacks in the centre file: {', '.join(fields)}"
-                found.append(f"{what} (not-declared). The campaign binds that file: fill it in, and create it anew.")
-        return tuple(found)
+                remarks.append(f"{what} (not-declared). The campaign binds that file: fill it in, and create it anew.")
+        return tuple(remarks)
 
 
-def prospects(terms: Terms, known: Iterable[FoundDevices], ratings: Ratings) -> Prospects:
-    """Return what the devices of a campaign's pools can expect, those together that can expect the same."""
+def prospects(terms: Terms, known: Iterable[AlikeOnNode], ratings: Ratings) -> Prospects:
+    """Return the outlook of devices in the pools of a campaign; those with the same outlook are one entry.
+
+    Args:
+        terms: of the campaign.
+        known: the devices, by node.
+        ratings: to judge with.
+    """
     demands = {pool.pool: terms.demand(pool) for pool in terms.centre.pools}
-    found: dict[tuple[str, ...], PoolModel] = {}
+    models: dict[tuple[str, ...], PoolModel] = {}
     for one in known:
         outlook = outlook_of(one.model, one.device, ratings, (demands[one.pool],))
         model = PoolModel(one.pool, outlook)
-        model = found.setdefault((one.pool, model.name, *outlook.lines()), model)
+        model = models.setdefault((one.pool, model.name, *outlook.lines()), model)
         model.devices += one.devices
         model.nodes |= set() if one.node is None else {one.node}
-    return Prospects(tuple(found[key] for key in sorted(found)), terms.remarks())
+    return Prospects(tuple(models[key] for key in sorted(models)), terms.remarks())
 
 
 def of_nodes(
-    terms: Terms, reported: Mapping[str, Sequence[FoundModel]], names: Mapping[str, str], ratings: Ratings
+    terms: Terms, reported: Mapping[str, Sequence[AlikeDevices]], names: Mapping[str, str], ratings: Ratings
 ) -> Prospects:
-    """Return what the devices can expect that the nodes of a campaign report.
+    """Return the outlook of the devices that the nodes of a campaign report.
 
     Args:
         terms: of the campaign.
@@ -184,24 +193,30 @@ def of_nodes(
     for node_id, devices in reported.items():
         for one in devices:
             pools = Counter(pool.pool for name in one.names if (pool := places.pool_of(node_id, name)) is not None)
-            known += [FoundDevices(names[node_id], pool, one.model, one.device, count) for pool, count in pools.items()]
+            known += [AlikeOnNode(names[node_id], pool, one.model, one.device, count) for pool, count in pools.items()]
     return prospects(terms, known, ratings)
 
 
-def of_files(terms: Terms, files: Mapping[str, Sequence[FoundModel]], ratings: Ratings) -> Prospects:
-    """Return what the devices can expect that a node of each pool has; pools without a file are left out."""
+def of_files(terms: Terms, files: Mapping[str, Sequence[AlikeDevices]], ratings: Ratings) -> Prospects:
+    """Return the outlook of the devices that a node of each pool lists.
+
+    Args:
+        terms: of the campaign.
+        files: pool -> what ``petaseal devices --json`` printed on one of its nodes; a pool without one is left out.
+        ratings: to judge with.
+    """
     pools = {pool.pool: pool for pool in terms.centre.pools}
     known = []
     for name, devices in files.items():
-        own = pools[name].devices
+        listed = pools[name].devices
         for one in devices:
-            count = len(one.names if own == "all" else [each for each in one.names if each in own])
-            known += [FoundDevices(None, name, one.model, one.device, count)] if count else []
+            count = len(one.names if listed == "all" else [each for each in one.names if each in listed])
+            known += [AlikeOnNode(None, name, one.model, one.device, count)] if count else []
     return prospects(terms, known, ratings)
 
 
 def power_of(
-    files: Mapping[str, Sequence[FoundModel]], centre: Centre, ratings: Ratings
+    files: Mapping[str, Sequence[AlikeDevices]], centre: Centre, ratings: Ratings
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Return the rated power of one device, W, and the devices of a node, of each pool that a node's file is given of.
 
@@ -209,17 +224,17 @@ def power_of(
     """
     watts, counts = {}, {}
     for pool in centre.pools:
-        own = [
+        powers_mw = [
             (
                 row_of(one.model, ratings).tdp_mw,
                 len(one.names if pool.devices == "all" else set(one.names) & set(pool.devices)),
             )
             for one in files.get(pool.pool, ())
         ]
-        if count := sum(number for _, number in own):
+        if count := sum(number for _, number in powers_mw):
             counts[pool.pool] = count
-            if all(mw is not None for mw, number in own if number):
-                watts[pool.pool] = sum((mw or 0) * number for mw, number in own) // count // 1000
+            if all(mw is not None for mw, number in powers_mw if number):
+                watts[pool.pool] = sum((mw or 0) * number for mw, number in powers_mw) // count // 1000
     return watts, counts
 
 
@@ -229,7 +244,7 @@ def terms_of(folder: Folder, campaign: Campaign, profile: Profile) -> Terms:
     return Terms(load_centre(SharedFile(folder.centre)), policies, campaign, profile)
 
 
-def read_files(files: Mapping[str, str], centre: Centre) -> dict[str, tuple[FoundModel, ...]]:
+def read_files(files: Mapping[str, str], centre: Centre) -> dict[str, tuple[AlikeDevices, ...]]:
     """Return the devices of each pool, from files that ``petaseal devices --json`` printed on a node of it.
 
     Raises:
@@ -243,7 +258,7 @@ def read_files(files: Mapping[str, str], centre: Centre) -> dict[str, tuple[Foun
     return {name: read_devices(Path(file)) for name, file in files.items()}
 
 
-def read_devices(path: Path) -> tuple[FoundModel, ...]:
+def read_devices(path: Path) -> tuple[AlikeDevices, ...]:
     """Return the devices in a file that ``petaseal devices --json`` printed.
 
     Raises:
@@ -252,4 +267,4 @@ def read_devices(path: Path) -> tuple[FoundModel, ...]:
     listing = decode_listing(read_given(path, CAPS.record_bytes), path)
     if not listing.devices:
         raise InputError("no-device", "has no device that can be used", where=path)
-    return alike((one.model, one.identity) for one in listing.devices)
+    return alike_devices((one.model, one.identity) for one in listing.devices)

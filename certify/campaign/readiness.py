@@ -27,7 +27,7 @@ OF_NOTHING = hashlib.sha256(b"").hexdigest()
 
 
 class ConditionReach(NamedTuple):
-    """One condition: the best verdict that it can have, and what of the centre file it lacks."""
+    """A condition with the best verdict that it can get, and the fields of the centre file that it lacks."""
 
     policy: str
     condition: str
@@ -38,7 +38,7 @@ class ConditionReach(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What it is for people."""
+        """The condition as a printed line."""
         best = f"{self.reach.verdict}{f': {self.reach.reason}' if self.reach.reason else ''} at best"
         remark = f" ({self.reach.remark})" if self.reach.remark else ""
         first = f"  {self.condition} {self.title_zh} {self.title_en}: "
@@ -48,7 +48,7 @@ class ConditionReach(NamedTuple):
 
 
 class Readiness(NamedTuple):
-    """A centre file, its baseline, and how it stands to some policies."""
+    """A centre file with its baseline, and the best verdict of each condition of some policies."""
 
     file: str
     centre: Centre
@@ -58,11 +58,11 @@ class Readiness(NamedTuple):
 
     @property
     def gaps(self) -> tuple[Lack, ...]:
-        """What the centre file lacks, of every condition."""
+        """Every field that a condition lacks in the centre file."""
         return tuple(gap for one in self.conditions for gap in one.gaps)
 
     def lines(self) -> list[str]:
-        """Return it for people."""
+        """Return the centre file and its conditions as printed lines."""
         centre = self.centre
         lines = [f"{centre.centre_id}: {centre.name.zh} {centre.name.en}"]
         for pool in centre.pools:
@@ -92,7 +92,7 @@ class Readiness(NamedTuple):
         return ["complete   no condition lacks anything that the centre file can give", f"next       {create}"]
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for machines: the centre file, and how it stands."""
+        """Return the centre file and its conditions as the JSON value of ``--json``."""
         conditions = [
             {
                 "policy": one.policy,
@@ -135,17 +135,19 @@ def conditions_of(centre: Centre, policy: Policy) -> Iterator[ConditionReach]:
 
 
 def check_filled_in(centre: Centre, where: str) -> None:
-    """Refuse what stands in a centre file because nobody filled it in.
+    """Refuse a centre file with fields of the template that were not filled in.
 
     Raises:
         InputError: `centre-template`, `digest-of-nothing`.
     """
+    # Compared with the template as it is installed: what it says in a field may change from release to release.
     template = read_yaml(config_path("centres", "template.yaml"), Centre)
     if left := [name for name in TEMPLATE_FIELDS if getattr(centre, name) == getattr(template, name)]:
         shown = ", ".join(f"{name} ({_text(getattr(centre, name))})" for name in left)
         what = f"still has the template's {shown}"
         raise InputError("centre-template", what, where=where, fix="write the centre's own")
     for name, sha256 in _digests(centre):
+        # Sixty-four equal digits are what people type to get past a required field.
         if len(set(sha256)) == 1 or sha256 == OF_NOTHING:
             what = f"{name} is the digest of {'an empty file' if sha256 == OF_NOTHING else 'no paper'}"
             raise InputError("digest-of-nothing", what, where=where, fix="write what sha256sum PAPER prints")

@@ -15,13 +15,13 @@ import msgspec
 from bench.errors import InputError
 from bench.record import GRADES, Document, Grade, Name, Positive, Sha256, Text, encode, refuse_existing, write_atomic
 from certify.policy.centre import Bilingual
-from certify.policy.evidence import BaselineMatch, ClassEvidence, Evidence, Sums, Unrecorded, writable
 from certify.policy.missing import Lack, missing
 from certify.policy.policies import Policy
+from certify.policy.thresholds import BaselineMatch, ClassEvidence, PolicyEvidence, Unrecorded, writable
 from certify.policy.verdicts import Verdict, evaluate
 from certify.statement.build import evidence_of
 from certify.statement.describe import describe_verdict
-from certify.statement.issue import Computed, Request, compute
+from certify.statement.issue import Computed, IssueRequest, compute
 from certify.statement.page import page_environment, policy_rows
 
 WATERMARK = Bilingual(zh="演练，不构成任何证明", en="REHEARSAL - proves nothing")
@@ -68,7 +68,7 @@ class Rehearsed(NamedTuple):
     out: Path
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for machines."""
+        """Return the result as the JSON value of ``--json``."""
         return {
             "rehearsal": msgspec.to_builtins(self.rehearsal),
             "missing": [one._asdict() for one in self.missing],
@@ -76,18 +76,18 @@ class Rehearsed(NamedTuple):
         }
 
     def lines(self) -> list[str]:
-        """Return it for people: no line of it reads like one of a statement."""
-        found, mark = self.rehearsal, f"{WATERMARK.en} / {WATERMARK.zh}"
-        lines = [f"{found.centre_id}: {found.centre_name.zh} {found.centre_name.en}, campaign {found.campaign_id}"]
-        lines += [f"{one.text.en} ({one.code})" for one in found.lifted]
-        for verdict in found.rehearsed:
+        """Return the rehearsal as printed lines, none of which reads like one of a statement."""
+        result, mark = self.rehearsal, f"{WATERMARK.en} / {WATERMARK.zh}"
+        lines = [f"{result.centre_id}: {result.centre_name.zh} {result.centre_name.en}, campaign {result.campaign_id}"]
+        lines += [f"{one.text.en} ({one.code})" for one in result.lifted]
+        for verdict in result.rehearsed:
             lines += describe_verdict(verdict)
         lines += [f"MISSING: {one}" for one in self.missing]
         written = " and ".join(str(self.out / name) for name in FILES)
         return [mark, *(f"rehearsal: {line}" for line in lines), f"written to {written}; nothing was signed", mark]
 
 
-def rehearse(request: Request, times: int, progress: Callable[[int], None] = lambda records: None) -> Rehearsed:
+def rehearse(request: IssueRequest, times: int, progress: Callable[[int], None] = lambda records: None) -> Rehearsed:
     """Judge the records as ``certify`` does, set aside what a rehearsal sets aside, and write what the verdicts become.
 
     Args:
@@ -104,15 +104,15 @@ def rehearse(request: Request, times: int, progress: Callable[[int], None] = lam
         refuse_existing(request.out / name, "choose another folder")
     computed = compute(request, progress)
     evidence = evidence_of(computed.examined.tally, computed.basis)
-    found = rehearsal_of(computed, evidence, times)
-    lacks = missing(computed.centre, computed.policies, found.rehearsed)
-    write_atomic(request.out / FILES[0], encode(found) + b"\n")
-    write_atomic(request.out / FILES[1], render(found, computed.policies).encode())
-    return Rehearsed(found, lacks, request.out)
+    rehearsal = rehearsal_of(computed, evidence, times)
+    lacks = missing(computed.centre, computed.policies, rehearsal.rehearsed)
+    write_atomic(request.out / FILES[0], encode(rehearsal) + b"\n")
+    write_atomic(request.out / FILES[1], render(rehearsal, computed.policies).encode())
+    return Rehearsed(rehearsal, lacks, request.out)
 
 
-def rehearsal_of(computed: Computed, evidence: Evidence, times: int) -> Rehearsal:
-    """Return what a computed statement would come to. Pure."""
+def rehearsal_of(computed: Computed, evidence: PolicyEvidence, times: int) -> Rehearsal:
+    """Return the rehearsal of a computed statement: its sums and verdicts as if it were real. Pure."""
     statement, policies = computed.statement, computed.policies
     lifted, setting = as_if(evidence, policies, times)
     return Rehearsal(
@@ -131,7 +131,9 @@ def rehearsal_of(computed: Computed, evidence: Evidence, times: int) -> Rehearsa
     )
 
 
-def as_if(evidence: Evidence, policies: Sequence[Policy], times: int) -> tuple[tuple[Lifted, ...], Evidence]:
+def as_if(
+    evidence: PolicyEvidence, policies: Sequence[Policy], times: int
+) -> tuple[tuple[Lifted, ...], PolicyEvidence]:
     """Return what was set aside of the evidence, and the evidence without it. Pure.
 
     Holds, voids, missing nodes and everything that the centre declares stay as they are: they are what is rehearsed.
@@ -153,35 +155,23 @@ def as_if(evidence: Evidence, policies: Sequence[Policy], times: int) -> tuple[t
     return lifted, evidence._replace(
         simulated=False,
         grade=grade,
-        classes={name: scaled(found, times) for name, found in evidence.classes.items()},
-        newly_added={name: scaled(found, times) for name, found in evidence.newly_added.items()},
+        classes={name: scaled(of_class, times) for name, of_class in evidence.classes.items()},
+        newly_added={name: scaled(of_class, times) for name, of_class in evidence.newly_added.items()},
         vendors={
-            name: {vendor: _more(sums, times) for vendor, sums in found.items()}
-            for name, found in evidence.vendors.items()
+            name: {vendor: sums * times for vendor, sums in of_class.items()}
+            for name, of_class in evidence.vendors.items()
         },
         baseline=None if base is None else _of_more_nodes(base, times),
     )
 
 
-def scaled(found: ClassEvidence, times: int) -> ClassEvidence:
+def scaled(of_class: ClassEvidence, times: int) -> ClassEvidence:
     """Return the evidence of a class over so many times as many nodes; what is unknown stays unknown."""
     return ClassEvidence(
-        clean=_more(found.clean, times),
-        on_hold=_more(found.on_hold, times),
-        untested=_more(found.untested, times),
-        unrecorded=_more_unrecorded(found.unrecorded, times),
-    )
-
-
-def _more(sums: Sums, times: int) -> Sums:
-    upper = sums.upper_mflop_s
-    return Sums(
-        devices=sums.devices * times,
-        certified_mflop_s=sums.certified_mflop_s * times,
-        sustained_mflop_s=sums.sustained_mflop_s * times,
-        upper_mflop_s=None if upper is None else upper * times,
-        nominal_mflop_s=sums.nominal_mflop_s * times,
-        without_rating=sums.without_rating * times,
+        clean=of_class.clean * times,
+        on_hold=of_class.on_hold * times,
+        untested=of_class.untested * times,
+        unrecorded=_more_unrecorded(of_class.unrecorded, times),
     )
 
 

@@ -27,8 +27,6 @@ class Caps:
     proof_bytes: int = 8 * _MIB  # a proof of inclusion: one record in base64, and 32 bytes for each level of the tree
     witness_bytes: int = 64 * _KIB  # a list of checks
     trust_bytes: int = 8 * _MIB  # `trust_keys` keys, and as many revocations
-    key_bytes: int = 64 * _KIB  # a PEM key takes 400 bytes; what is larger is another file given by mistake
-    passphrase_bytes: int = 4 * _KIB  # one line
     page_bytes: int = 64 * _MIB  # the page of a statement that may be as large; two nodes take 12 KB
     package_bytes: int = 32 * 1024 * _MIB  # `records_bytes` and as much of samples
 

@@ -10,11 +10,11 @@ from msgspec import UNSET, UnsetType
 
 from bench.errors import InputError
 from bench.record import Count, Device, DeviceModel, DeviceName, Document, Text
-from bench.record.fields import in_words
+from bench.record.fields import filled, in_words
 
 
-class Listed(Document, frozen=True, kw_only=True):
-    """One device."""
+class ListingEntry(Document, frozen=True, kw_only=True):
+    """One device of a node, as ``petaseal devices --json`` prints it."""
 
     device: DeviceName
     model: DeviceModel
@@ -34,16 +34,7 @@ class Listed(Document, frozen=True, kw_only=True):
     @property
     def identity(self) -> Device:
         """The device as a record has it."""
-        return Device(
-            device=self.device,
-            model=0,
-            uuid=self.uuid,
-            serial=self.serial,
-            die_id=self.die_id,
-            pci_address=self.pci_address,
-            parent=self.parent,
-            numa_node=self.numa_node,
-        )
+        return filled(Device, self, model=0)
 
 
 class Unusable(Document, frozen=True, kw_only=True):
@@ -51,25 +42,25 @@ class Unusable(Document, frozen=True, kw_only=True):
 
     code: str
     text: str
-    devices: tuple[Listed, ...]
+    devices: tuple[ListingEntry, ...]
 
 
-class Listing(Document, frozen=True, kw_only=True):
+class DeviceListing(Document, frozen=True, kw_only=True):
     """All devices of a node."""
 
-    devices: tuple[Listed, ...]
+    devices: tuple[ListingEntry, ...]
     problems: tuple[Unusable, ...]
     unknown_accelerators: tuple[dict[str, Any], ...] | UnsetType = UNSET
 
 
-def decode_listing(content: bytes, where: object = None) -> Listing:
+def decode_listing(content: bytes, where: object = None) -> DeviceListing:
     """Return the devices of a node.
 
     Raises:
         InputError: `devices-file-invalid`.
     """
     try:
-        listing = msgspec.json.decode(content, type=Listing)
+        listing = msgspec.json.decode(content, type=DeviceListing)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         what = f"is not what petaseal devices --json prints: {in_words(error)}"
         raise InputError("devices-file-invalid", what, where=where) from None

@@ -70,6 +70,7 @@ class RecordTree:
         Raises:
             RefusedError: `record-twice` or `records-unsorted`.
         """
+        # Ascending digests leave one order for one set, so that one set of records has one root.
         if payload_sha256 <= self._last:
             if payload_sha256 == self._last:
                 raise RefusedError("record-twice", f"the record {payload_sha256[:16]}… is listed twice")

@@ -1,6 +1,6 @@
-"""``petaseal campaign diagnose``: what a campaign's collected records say of its nodes (docs/fleet.md).
+"""``petaseal campaign diagnose``: which nodes of a collected campaign are slow, drifted or absent (docs/fleet.md).
 
-I/O only: what is found is computed in `certify.fleet.fleet`. Nothing here changes what counts; nothing is signed.
+I/O only: the findings are computed in `certify.fleet.fleet`. Nothing here changes what counts; nothing is signed.
 """
 
 from __future__ import annotations
@@ -14,52 +14,27 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bench.errors import InputError, RefusedError, one_line
-from bench.record import Campaign, Document, Name, Sha256, Text, UtcTime, digest, encode, write_atomic
+from bench.record import Campaign, digest, encode, write_atomic
 from bench.record.files import state_dir
-from bench.record.folder import Folder, Roster, check_belongs
+from bench.record.folder import Folder, check_belongs
+from bench.record.roster import Roster
 from bench.units import utc_text
 from certify.campaign.collect import scope_of
-from certify.fleet.findings import SHOWN, Diagnosis, Reading, lines
+from certify.documents.kinds import RECORD_SUFFIX
+from certify.fleet.findings import Diagnosis, FleetReading
 from certify.fleet.fleet import diagnose
-from certify.fleet.readings import Figures, RefusedRecord, check_over, read_figures
+from certify.fleet.readings import FolderFigures, check_over, read_figures
+from certify.fleet.report import FleetReport, Picture, describe
 from certify.policy.centre import Centre
 from certify.statement.attendance import MISSING, Absence, read_attendance
-from certify.statement.build import NotCounted
 from certify.statement.campaign import open_campaign
 from certify.statement.describe import PROVES_NOTHING
-from certify.statement.records import RECORD_SUFFIX
+from certify.trust.opening import Verifier
 from certify.trust.store import Anchor, open_anchor
 from certify.trust.trusted_set import TrustedSet
 
 FOLDER = "diagnosis"
 PAGE, RESULT = "index.html", "diagnosis.json"
-
-
-class Picture(Document, frozen=True, kw_only=True):
-    """Where the picture of one model in one workload lies."""
-
-    model: str
-    workload: str
-    file: str
-
-
-class FleetReport(Document, frozen=True, kw_only=True):
-    """All that a diagnosis says: ``diagnosis.json``. It is the centre's own, since it names its nodes."""
-
-    centre_id: Name
-    campaign_id: Name
-    campaign_sha256: Sha256
-    starts_at: UtcTime
-    simulated: bool
-    previous: Name | None  # campaign that drift is against
-    remarks: tuple[str, ...]  # on what could be compared
-    names: dict[Name, Text]  # the engine's name of each node
-    expected: int  # nodes
-    absent: tuple[Absence, ...]  # of them
-    refused: tuple[RefusedRecord, ...]
-    not_counted: tuple[NotCounted, ...]  # figures that are void or held, or were not measured: no readings
-    diagnosis: Diagnosis
-    pictures: tuple[Picture, ...]
 
 
 @dataclass(frozen=True)
@@ -70,12 +45,12 @@ class Diagnosed:
     out: Path
 
     def as_json(self) -> dict[str, Any]:
-        """Return the result for machines."""
-        found: dict[str, Any] = msgspec.to_builtins(self.report)
-        return {**found, "page": str(self.out / PAGE)}
+        """Return the result as the JSON value of ``--json``."""
+        fields: dict[str, Any] = msgspec.to_builtins(self.report)
+        return {**fields, "page": str(self.out / PAGE)}
 
     def lines(self) -> list[str]:
-        """Return the result for people."""
+        """Return the result as printed lines."""
         return [*describe(self.report), f"written to {self.out / PAGE}"]
 
 
@@ -86,11 +61,11 @@ class _Read(NamedTuple):
     centre: Centre
     roster: Roster
     starts_at: str
-    figures: Figures
+    figures: FolderFigures
     absences: Mapping[str, Absence]
 
     @property
-    def readings(self) -> list[Reading]:
+    def readings(self) -> list[FleetReading]:
         """The figures that no rule holds or voids."""
         return [passed.reading for one in self.figures.judged for passed in one.passed]
 
@@ -126,11 +101,12 @@ def diagnose_campaign(
     before = _read(Folder(previous), keys, at, progress) if previous else None
     if before is not None:
         check_previous(read.campaign, before.campaign, previous)
+    # A node's group is in the roster alone: a record is signed by its node, which need not know its rack.
     readings, old = read.readings, before.readings if before else []
     groups = {node.node_id: node.group for node in read.roster.nodes if node.group is not None}
-    found = diagnose(readings, groups, old)
+    diagnosis = diagnose(readings, groups, old)
     names = {node.node_id: one_line(node.name, 256) for node in read.roster.nodes}
-    files = file_names([(spread.model, spread.workload) for spread in found.spreads])
+    files = file_names([(spread.model, spread.workload) for spread in diagnosis.spreads])
     report = FleetReport(
         centre_id=read.centre.centre_id,
         campaign_id=read.campaign.campaign_id,
@@ -138,13 +114,13 @@ def diagnose_campaign(
         starts_at=read.starts_at,
         simulated=read.figures.simulated,
         previous=before.campaign.campaign_id if before else None,
-        remarks=remarks(read.campaign, before.campaign if before else None, found),
+        remarks=remarks(read.campaign, before.campaign if before else None, diagnosis),
         names=names,
         expected=len(read.campaign.nodes),
         absent=absent(read.campaign, read.figures, read.absences),
         refused=tuple(read.figures.refused),
         not_counted=tuple(one for judged in read.figures.judged for one in judged.not_counted),
-        diagnosis=found,
+        diagnosis=diagnosis,
         pictures=tuple(Picture(model=m, workload=w, file=file) for (m, w), file in files.items()),
     )
     target = out or folder / FOLDER
@@ -154,7 +130,7 @@ def diagnose_campaign(
 
 def _read(folder: Folder, trust: TrustedSet, at: str, progress: Callable[[int], None]) -> _Read:
     roster = folder.roster()
-    campaign = open_campaign(folder.campaign, trust, at, shared=True)
+    campaign = open_campaign(folder.campaign, Verifier(trust, at), shared=True)
     check_belongs(folder, roster, campaign)
     published = folder.started()
     if published is None or not folder.collected.is_dir():
@@ -181,69 +157,36 @@ def check_previous(campaign: Campaign, before: Campaign, where: object) -> None:
         raise InputError("previous-not-earlier", what, where=where, fix="give the earlier campaign with --previous")
 
 
-def remarks(campaign: Campaign, before: Campaign | None, found: Diagnosis) -> tuple[str, ...]:
-    """Return what stands in the way of a comparison with the campaign before."""
-    said = []
+def remarks(campaign: Campaign, before: Campaign | None, diagnosis: Diagnosis) -> tuple[str, ...]:
+    """Return sentences on what a comparison with the campaign before lacks."""
+    sentences = []
     if before is not None and before.profile_sha256 != campaign.profile_sha256:
-        said.append(f"The campaign before was measured by another profile ({before.profile}, now {campaign.profile}).")
-    if before is not None and not found.drifts:
-        said.append("The campaign before has no device in common with this one, by node and name: no drift is shown.")
-    return tuple(said)
+        profiles = f"{before.profile}, now {campaign.profile}"
+        sentences.append(f"The campaign before was measured by another profile ({profiles}).")
+    if before is not None and not diagnosis.drifts:
+        what = "has no device in common with this one, by node and name: no drift is shown"
+        sentences.append(f"The campaign before {what}.")
+    return tuple(sentences)
 
 
-def absent(campaign: Campaign, figures: Figures, absences: Mapping[str, Absence]) -> tuple[Absence, ...]:
+def absent(campaign: Campaign, figures: FolderFigures, absences: Mapping[str, Absence]) -> tuple[Absence, ...]:
     """Return the expected nodes without a record that can be judged, and why."""
-    there = {judged.node_id for judged in figures.judged}
+    present = {judged.node_id for judged in figures.judged}
     refused = {one.file.removesuffix(RECORD_SUFFIX): one.what for one in figures.refused}
     return tuple(
         Absence(node_id=node_id, code="record-refused", detail=one_line(refused[node_id], 256))
         if node_id in refused
         else absences.get(node_id) or Absence(node_id=node_id, code=MISSING, detail=None)
         for node_id in (node.node_id for node in campaign.nodes)
-        if node_id not in there
+        if node_id not in present
     )
-
-
-def describe(report: FleetReport, shown: int = SHOWN) -> list[str]:
-    """Return a diagnosis for people, at most so many of each kind of finding."""
-    there = report.expected - len(report.absent)
-    said = [f"{report.campaign_id} of {report.centre_id}: records of {there:,} of {report.expected:,} nodes"]
-    if report.simulated:
-        said.append(PROVES_NOTHING["simulated"])
-    absent = [f"{report.names.get(one.node_id, one.node_id)}: {_why(one)}" for one in report.absent]
-    said += _some("Nodes without a record that can be judged", absent, shown)
-    strangers = [one for one in report.refused if one.file.removesuffix(RECORD_SUFFIX) not in report.names]
-    said += _some("Files that are no record of a node", [f"{r.file}: {r.what} [{r.code}]" for r in strangers], shown)
-    said += _some("Figures that count 0 and are not compared", not_compared(report), shown)
-    return [*said, *report.remarks, *lines(report.diagnosis, report.names, shown)]
-
-
-def not_compared(report: FleetReport) -> list[str]:
-    """Return the figures that are void or held or were not measured, one line for each node and reason."""
-    found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for one in report.not_counted:
-        found.setdefault((one.node_id, one.codes), []).append(f"{one.device} {one.workload}")
-    return [
-        f"{report.names.get(node_id, node_id)}, {', '.join(what)}: {', '.join(codes)}"
-        for (node_id, codes), what in found.items()
-    ]
-
-
-def _why(one: Absence) -> str:
-    return one.code if one.detail is None else f"{one.code} ({one.detail})"
-
-
-def _some(title: str, found: Sequence[str], shown: int) -> list[str]:
-    if not found:
-        return []
-    more = [f"  and {len(found) - shown:,} more"] if len(found) > shown else []
-    return [f"{title} ({len(found):,}):", *(f"  {line}" for line in found[:shown]), *more]
 
 
 def file_names(kinds: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
     """Return a file name for each model and workload: plain, and no two alike whatever the models are called."""
     taken: dict[str, tuple[str, str]] = {}
     for model, workload in kinds:
+        # A model's name is the record's word: nothing of it but letters and digits reaches the file system.
         plain = re.sub("[^a-z0-9]+", "-", f"{model[:60]} {workload}".lower()).strip("-")
         name, number = f"{plain}.svg", 2
         while name in taken:
@@ -252,10 +195,10 @@ def file_names(kinds: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
     return {kind: name for name, kind in taken.items()}
 
 
-def _write(out: Path, report: FleetReport, readings: Sequence[Reading], centre: Centre) -> None:
-    """Write the pictures, the result and last the page: whoever finds a page finds what it links to."""
-    from certify.fleet.page import render_fleet
+def _write(out: Path, report: FleetReport, readings: Sequence[FleetReading], centre: Centre) -> None:
+    """Write the pictures, the result and last the page: a page that exists links to files that exist."""
     from certify.fleet.plots import plots
+    from certify.fleet.report import render_fleet
 
     warning = PROVES_NOTHING["simulated"] if report.simulated else None
     pictures = plots(report.diagnosis, readings, report.names, warning)

@@ -1,4 +1,4 @@
-"""What is read of a fleet and what is found in it (`certify.fleet.fleet`): frozen values, and lines of them for people.
+"""Readings of a fleet and the findings of `certify.fleet.fleet`: frozen values, and lines of them for people.
 
 Only types and words may enter this room; how each finding is made stands in docs/fleet.md.
 """
@@ -17,10 +17,16 @@ from bench.units import rate_text, truncated
 Side = Literal["slow", "fast"]
 Scope = Literal["device", "node", "only"]  # only: the sole device of its node, so that the two cannot be told apart
 Reason = Literal["slow-device", "fast-device", "slow-node", "fast-node", "drifted"]
+Kind = tuple[str, str]  # model, workload
 
 
-class Reading(msgspec.Struct, frozen=True):
-    """One device's figure in one workload (such as fp16 or fp64-tuned); what was not told is None."""
+def side_of(difference: float) -> Side:
+    """Return on which side of the usual a difference from it is."""
+    return "slow" if difference < 0 else "fast"
+
+
+class FleetReading(msgspec.Struct, frozen=True):
+    """One device's figure in one workload (such as fp16 or fp64-tuned); None is what the device does not report."""
 
     node_id: str
     device: str
@@ -130,7 +136,7 @@ class TakeOut(Document, frozen=True, kw_only=True):
     reasons: tuple[Reason, ...]
 
 
-class Sum(Document, frozen=True, kw_only=True):
+class WorkloadSum(Document, frozen=True, kw_only=True):
     """One workload's certified MFLOP/s over all readings, and over those of the nodes that stay."""
 
     workload: str
@@ -141,7 +147,7 @@ class Sum(Document, frozen=True, kw_only=True):
 
 
 class Diagnosis(Document, frozen=True, kw_only=True):
-    """What was found, each list with the worst first."""
+    """All findings of one campaign, each list with the worst first."""
 
     spreads: tuple[Spread, ...]
     outliers: tuple[Outlier, ...]
@@ -152,18 +158,18 @@ class Diagnosis(Document, frozen=True, kw_only=True):
     drifts: tuple[Drift, ...]
     drifted: tuple[Drifted, ...]
     take_out: tuple[TakeOut, ...]
-    sums: tuple[Sum, ...]
+    sums: tuple[WorkloadSum, ...]
 
 
 SHOWN = 10  # of each kind of finding; all of them are in the JSON
 
 
 def lines(diagnosis: Diagnosis, names: Mapping[str, str], shown: int = SHOWN) -> list[str]:
-    """Return a diagnosis for people.
+    """Return a diagnosis as printed lines.
 
     Args:
-        diagnosis: what was found.
-        names: the engine's own name of each node, where it is known.
+        diagnosis: the findings of one campaign.
+        names: the engine's name of each node, where it is known.
         shown: at most so many findings of each kind.
     """
 
@@ -171,11 +177,11 @@ def lines(diagnosis: Diagnosis, names: Mapping[str, str], shown: int = SHOWN) ->
         return one_line(names.get(node_id, node_id), 64)
 
     d = diagnosis
-    said = [line for spread in d.spreads for line in _spread_lines(spread)]
-    said += _some("Nodes slow or fast as a whole", [_node_line(n, name(n.node_id)) for n in d.odd_nodes], shown)
-    alone = [_outlier_line(one, name(one.node_id)) for one in d.outliers if one.scope != "node"]
-    said += _some("Devices slow or fast by themselves", alone, shown)
-    said += _some(
+    text = [line for spread in d.spreads for line in _spread_lines(spread)]
+    text += shortened("Nodes slow or fast as a whole", [_node_line(n, name(n.node_id)) for n in d.odd_nodes], shown)
+    single = [_outlier_line(one, name(one.node_id)) for one in d.outliers if one.scope != "node"]
+    text += shortened("Devices slow or fast by themselves", single, shown)
+    text += shortened(
         "Racks or switches slow as a whole: look at what their nodes share",
         [_group_line(g) for g in d.slow_groups],
         shown,
@@ -183,27 +189,28 @@ def lines(diagnosis: Diagnosis, names: Mapping[str, str], shown: int = SHOWN) ->
     throttling = [
         f"{name(t.node_id)}: {counted(t.devices, 'device')}, {_percent(t.worst_ppm)} at worst" for t in d.throttling
     ]
-    said += _some("Nodes that throttled, of the window", throttling, shown)
+    text += shortened("Nodes that throttled, of the window", throttling, shown)
     if d.throttling_untold:
-        said.append(f"Throttling was not told for {d.throttling_untold:,} readings.")
-    said += [
+        text.append(f"Throttling was not told for {d.throttling_untold:,} readings.")
+    text += [
         f"{_kind(one)}: {_signed(one.median_ppm)} since the campaign before, median of {counted(one.pairs, 'device')}."
         for one in d.drifts
     ]
     drifted = [
         f"{name(one.node_id)} ({', '.join(one.devices)}), {_kind(one)}: {_signed(one.worst_ppm)}" for one in d.drifted
     ]
-    said += _some("Nodes that drifted more than their model", drifted, shown)
+    text += shortened("Nodes that drifted more than their model", drifted, shown)
     taken = [f"{name(t.node_id)}: {', '.join((*t.reasons, *t.devices))}" for t in d.take_out]
-    said += _some("Nodes to take out and look at", taken, shown)
-    return said + list(_sum_lines(d))
+    text += shortened("Nodes to take out and look at", taken, shown)
+    return text + list(_sum_lines(d))
 
 
-def _some(title: str, found: Sequence[str], shown: int) -> list[str]:
-    if not found:
+def shortened(title: str, entries: Sequence[str], shown: int) -> list[str]:
+    """Return a titled list of at most so many entries and a count of the rest; nothing for no entries."""
+    if not entries:
         return []
-    more = [f"  and {len(found) - shown:,} more"] if len(found) > shown else []
-    return [f"{title} ({len(found):,}):", *(f"  {line}" for line in found[:shown]), *more]
+    more = [f"  and {len(entries) - shown:,} more"] if len(entries) > shown else []
+    return [f"{title} ({len(entries):,}):", *(f"  {line}" for line in entries[:shown]), *more]
 
 
 def _kind(one: Spread | OddNode | Outlier | SlowGroup | Drift | Drifted) -> str:
@@ -211,7 +218,7 @@ def _kind(one: Spread | OddNode | Outlier | SlowGroup | Drift | Drifted) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """Return a number of things, for people."""
+    """Return a number with its noun, such as "3 nodes"."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 

@@ -1,7 +1,7 @@
 """One picture of how fast all devices of a model were in a workload: a self-contained SVG without scripts.
 
-Up to `DOTS` devices are dots, more are bars. The width shows what is usual and `REACH` times as much beside it; what
-lies further out is counted at the edge, so that one dead device does not squeeze all others into one column.
+Up to `DOTS` devices are dots, more are bars. The width shows the usual range and `REACH` times as much on both sides;
+what lies further out is counted at the edge, so that one dead device does not squeeze the rest into one column.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from bench.errors import one_line
 from bench.units import MFLOP_PER_UNIT, rate_text, truncated
-from certify.fleet.findings import Diagnosis, Outlier, Population, Reading, Side, Spread, counted
+from certify.fleet.findings import Diagnosis, FleetReading, Outlier, Population, Side, Spread, counted
 
 DOTS = 240
 WIDTH, LEFT, RIGHT, PLOT, LANE = 960, 64, 64, 220, 17
@@ -40,7 +40,7 @@ class _View(NamedTuple):
 
 
 class _Named(NamedTuple):
-    """A name beside a mark."""
+    """A label of a mark."""
 
     rate_mflop_s: int
     text: str
@@ -48,14 +48,14 @@ class _Named(NamedTuple):
 
 
 def plots(
-    diagnosis: Diagnosis, readings: Sequence[Reading], names: Mapping[str, str], warning: str | None = None
+    diagnosis: Diagnosis, readings: Sequence[FleetReading], names: Mapping[str, str], warning: str | None = None
 ) -> dict[tuple[str, str], str]:
     """Return a picture for each model and workload of a diagnosis.
 
     Args:
-        diagnosis: what was found in these readings.
+        diagnosis: of these readings.
         readings: all of them.
-        names: the engine's own name of each node, where it is known.
+        names: the engine's name of each node, where it is known.
         warning: such as that the devices were simulated; stands on every picture.
     """
     rates: dict[tuple[str, str], list[int]] = {}
@@ -85,7 +85,7 @@ def distribution_svg(
         spread: what is usual.
         rates: sustained MFLOP/s of all its devices.
         outliers: those of it, the worst first.
-        names: the engine's own name of each node, where it is known.
+        names: the engine's name of each node, where it is known.
         warning: a line in red, if any.
     """
     view = _view(spread, rates)
@@ -96,6 +96,7 @@ def distribution_svg(
     size = f"{counted(spread.devices, 'device')} on {counted(spread.nodes, 'node')}"
     head = f"{one_line(spread.model, 60)} {spread.workload}: {size}"
     height = base + 96
+    # Later elements lie on top: names over dots, dots over bands.
     body = [
         _text(LEFT, 24, head, size=16),
         _text(LEFT, 43, _legend(spread, outliers), fill="#555"),
@@ -123,6 +124,7 @@ def distribution_svg(
 
 
 def _view(spread: Spread, rates: Sequence[int]) -> _View:
+    """Return the shown range: the usual range, and `REACH` times its width on both sides."""
     ends = [end for p in spread.populations for end in (p.low_mflop_s, p.high_mflop_s) if end is not None]
     low, high = (min(ends), max(ends)) if ends else (min(rates), max(rates))
     reach = REACH * (high - low)
@@ -149,8 +151,8 @@ def _legend(spread: Spread, outliers: Sequence[Outlier]) -> str:
     return f"{two}shaded: what is usual; line: median, the % from it; {slow:,} slow, {len(outliers) - slow:,} too fast"
 
 
-def _rest(found: int) -> str:
-    return f"and {found - NAMED:,} more, not named here" if found > NAMED else ""
+def _rest(count: int) -> str:
+    return f"and {count - NAMED:,} more, not named here" if count > NAMED else ""
 
 
 def _bands(spread: Spread, view: _View, top: float, base: float) -> list[str]:
@@ -181,7 +183,7 @@ def _devices(rates: Sequence[int], outliers: Sequence[Outlier], view: _View, top
     columns = Counter(int((view.x(rate) - LEFT) // COLUMN) for rate in inside)
     most = max(columns.values(), default=1)
     room = base - top - 56  # below the names of the medians
-    if len(rates) > DOTS:
+    if len(rates) > DOTS:  # dots would lie on one another, and a page of thousands of circles opens slowly
         return [
             f'<rect x="{LEFT + column * COLUMN}" y="{base - count / most * room:.1f}" width="{COLUMN - 1}" '
             f'height="{count / most * room:.1f}" fill="{BARS}"/>'
@@ -190,7 +192,7 @@ def _devices(rates: Sequence[int], outliers: Sequence[Outlier], view: _View, top
             _text(LEFT - 6, base - room + 4, f"{most:,}", fill="#555", anchor="end"),
             _text(LEFT - 6, base + 4, "0", fill="#555", anchor="end"),
         ]
-    step = min(COLUMN, room / most)
+    step = min(COLUMN, room / most)  # dots of a full column move closer rather than leave the picture
     fills = {one.sustained_mflop_s: COLOURS[one.side] for one in outliers}
     stacked: Counter[int] = Counter()
     dots = []
@@ -257,10 +259,10 @@ def _named(outliers: Sequence[Outlier], names: Mapping[str, str]) -> list[_Named
     for one in outliers:
         of_node.setdefault((one.node_id, one.side if one.scope == "node" else one.device), []).append(one)
     named = []
-    for mine in of_node.values():
-        middle = sorted(mine, key=lambda o: o.sustained_mflop_s)[len(mine) // 2]
+    for together in of_node.values():
+        middle = sorted(together, key=lambda o: o.sustained_mflop_s)[len(together) // 2]
         sign = "+" if middle.off_ppm > 0 else ""
-        what = middle.device if len(mine) == 1 else f"({len(mine)} devices)"
+        what = middle.device if len(together) == 1 else f"({len(together)} devices)"
         text = f"{one_line(names.get(middle.node_id, middle.node_id), 40)} {what}"
         text += f" {sign}{truncated(middle.off_ppm, 10_000, 1)} %"
         named.append(_Named(middle.sustained_mflop_s, text, COLOURS[middle.side]))
@@ -272,9 +274,11 @@ def _labels(named: Sequence[_Named], view: _View) -> tuple[list[tuple[float, flo
     ends: list[float] = []  # of each lane, px
     labels = []
     for one in sorted(named):
+        # A reader has no font metrics: the width is estimated, wide where East Asian letters are.
         width = sum(13 if unicodedata.east_asian_width(c) in "WF" else 7 for c in one.text)
         x = view.x(one.rate_mflop_s)
         at = max(4.0, min(x - 4, WIDTH - 4 - width))
+        # The first lane in which the name fits behind the one before it: names never cover each other.
         lane = next((index for index, end in enumerate(ends) if end <= at), len(ends))
         ends[lane:] = [at + width + 12, *ends[lane + 1 :]]
         labels.append((x, at, lane, one.text, one.fill))

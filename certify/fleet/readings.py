@@ -1,7 +1,7 @@
-"""The figures of records one by one, with what the rules make of each: for who compares devices and adds nothing up.
+"""The figures of records one by one, each with the judgement of the rules: for a comparison of devices, not for a sum.
 
-The judgement is that of ``certify`` (`aggregate.tally_record`), so that nothing is judged in two ways. Of a folder, a
-record that is not whole is told and stops no other.
+The judgement is that of ``certify`` (`judge.tally.tally_record`), so that nothing is judged in two ways. A record of a
+folder that is refused is reported, and the records after it are read all the same.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ import msgspec
 
 from bench.errors import PetasealError, RefusedError, one_line
 from bench.record import Choice, DeviceModel, Document, Figure, Name, NodeRecord, PoolClass, Text, Workload, read_bytes
-from bench.record.campaign import Campaign, over_ns
+from bench.record.campaign import Campaign, ends_ns
+from bench.record.fields import filled
 from bench.record.identities import DeviceKeys, Uniqueness, device_keys, identities
 from bench.units import full_name, utc_ns
 from certify.documents.caps import CAPS
-from certify.documents.kinds import open_record
-from certify.fleet.findings import Reading
-from certify.judge.aggregate import Scope, Tally, tally_record
-from certify.judge.software import ACCUMULATION
-from certify.statement.build import NotCounted
-from certify.statement.records import PARALLEL_FROM_BYTES, RECORD_SUFFIX, check_file_name, chunks_of
+from certify.documents.kinds import RECORD_SUFFIX
+from certify.documents.statement import NotCounted
+from certify.fleet.findings import FleetReading
+from certify.judge.products import ACCUMULATION
+from certify.judge.record import tally_record
+from certify.judge.scope import Scope
+from certify.judge.tally import Tally
+from certify.statement.records import PARALLEL_FROM_BYTES, check_file_name, chunks_of
+from certify.trust.opening import Verifier
 from certify.trust.trusted_set import TrustedSet
 from certify.workers import spread
 
@@ -33,14 +37,14 @@ from certify.workers import spread
 class Passed(NamedTuple):
     """A figure that counts wherever its workload does: no rule holds or voids it."""
 
-    reading: Reading
+    reading: FleetReading
     workload: Workload
     pool_class: PoolClass
     identities: Mapping[str, str]  # by field
 
 
-class Judged(NamedTuple):
-    """One record's figures."""
+class JudgedRecord(NamedTuple):
+    """The figures of one record after the run rules: those that count, and those that do not."""
 
     node_id: str
     payload_sha256: str
@@ -59,26 +63,26 @@ class RefusedRecord(Document, frozen=True, kw_only=True):
 
 
 @dataclass
-class Figures:
-    """A folder's records, those that are whole and the others, by file name."""
+class FolderFigures:
+    """The records of a folder in the order of their file names: the judged ones, and the refused files."""
 
-    judged: list[Judged] = field(default_factory=list)
+    judged: list[JudgedRecord] = field(default_factory=list)
     refused: list[RefusedRecord] = field(default_factory=list)
 
     @property
     def simulated(self) -> bool:
-        """Whether any device was."""
-        return any(one.simulated for one in self.judged)
+        """Whether any device of a judged record was simulated."""
+        return any(record.simulated for record in self.judged)
 
 
 class Scopes:
     """A scope as it is, and as it would be if all classes counted in one workload."""
 
-    def __init__(self, own: Scope) -> None:
-        self.own = own
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
         self.counting_in = {
             workload: replace(
-                own,
+                scope,
                 counting={
                     name: entry
                     if entry.workload == workload
@@ -88,33 +92,35 @@ class Scopes:
                         choice=workload.choice,
                         accumulate=ACCUMULATION[workload.precision],
                     )
-                    for name, entry in own.counting.items()
+                    for name, entry in scope.counting.items()
                 },
             )
             for workload in (Workload(p, c) for p in ACCUMULATION for c in get_args(Choice))  # type: ignore[arg-type]
         }
 
 
-def judge_figures(record: NodeRecord, scopes: Scopes, payload_sha256: str) -> Judged:
+def judge_figures(record: NodeRecord, scopes: Scopes, payload_sha256: str) -> JudgedRecord:
     """Return what the rules make of each device of a record in each workload of its campaign.
 
     Raises:
         RefusedError: the record does not belong to the campaign, centre or profile.
     """
-    scope = scopes.own
+    scope = scopes.scope
     tally = Tally()
     tally_record(record, scope, tally)
     good: Counter[Workload] = Counter()
     for key, total in tally.sums.items():
         good[key.workload] += total.devices * (key.standing != "witness")
     figures = {(m.workload, f.device): f for m in record.measurements for f in m.figures()}
-    windows = scope.campaign.windows_of(record.node_id)  # what its pool does not measure, nobody misses
+    windows = scope.campaign.windows_of(record.node_id)  # a workload that its pool does not measure is not missing
     wanted = dict.fromkeys([w.workload for w in windows] + [m.workload for m in record.measurements])
     passed: list[Passed] = []
     not_counted: list[NotCounted] = []
     for workload in wanted:
         blocked: dict[str, tuple[str, ...]] = {}
-        if good[workload] < len(record.devices):  # one tally says which: this is the rare case
+        # Sums count devices and do not name them. Only where one is missing, which is rare, is the record tallied again
+        # as if this workload were the one that counts: that tally names it with its codes.
+        if good[workload] < len(record.devices):
             whole = Tally()
             tally_record(record, scopes.counting_in[workload], whole)
             blocked = {str(device): codes for _, device, _, codes in whole.not_counted}
@@ -129,7 +135,7 @@ def judge_figures(record: NodeRecord, scopes: Scopes, payload_sha256: str) -> Ju
             figure, model = figures[workload, name], record.models[device.model]
             reading = _reading(record.node_id, model, workload, figure)
             passed.append(Passed(reading, workload, pool.pool_class, identities(device)))
-    return Judged(
+    return JudgedRecord(
         record.node_id,
         payload_sha256,
         passed,
@@ -139,36 +145,31 @@ def judge_figures(record: NodeRecord, scopes: Scopes, payload_sha256: str) -> Ju
     )
 
 
-def _reading(node_id: str, model: DeviceModel, workload: Workload, figure: Figure) -> Reading:
+def _reading(node_id: str, model: DeviceModel, workload: Workload, figure: Figure) -> FleetReading:
     name = full_name(model.vendor, model.model)
-    return Reading(
+    return filled(
+        FleetReading,
+        figure,
         node_id=node_id,
-        device=figure.device,
         model=name if model.bin is None or model.bin in name else f"{name} {model.bin}",
         workload=str(workload),
-        sustained_mflop_s=figure.sustained_mflop_s,
-        certified_mflop_s=figure.certified_mflop_s,
-        clock_mean_mhz=figure.clock_mean_mhz,
-        temperature_max_c=figure.temperature_max_c,
-        power_mean_mw=figure.power_mean_mw,
-        throttled_ppm=figure.throttled_ppm,
     )
 
 
 @dataclass(frozen=True)
-class Reader:
+class FleetReader:
     """Opens and judges the records of one share; runs in a worker process."""
 
     scopes: Scopes
     trust: TrustedSet
     at: str
 
-    def __call__(self, paths: Sequence[Path]) -> Figures:
-        """Return the judged share: what is wrong with one file is said of it."""
-        result = Figures()
+    def __call__(self, paths: Sequence[Path]) -> FolderFigures:
+        """Return the judged share; a file that cannot be judged is in it with the reason."""
+        result = FolderFigures()
         for path in paths:
             try:
-                opened = open_record(read_bytes(path, CAPS.record_bytes), self.trust, self.at, path)
+                opened = Verifier(self.trust, self.at).record(read_bytes(path, CAPS.record_bytes), path)
                 check_file_name(path, opened)
                 result.judged.append(judge_figures(opened.predicate, self.scopes, opened.payload_sha256))
             except PetasealError as error:
@@ -177,13 +178,13 @@ class Reader:
 
 
 def refused(path: Path, error: PetasealError) -> RefusedRecord:
-    """Return what is said of a file that is no record of the campaign."""
+    """Return the entry of a file that is no record of the campaign."""
     return RefusedRecord(file=one_line(path.name, 256), code=error.code, what=one_line(error.what))
 
 
 def read_figures(
     folder: Path, scope: Scope, trust: TrustedSet, at: str, progress: Callable[[int], None] = lambda records: None
-) -> Figures:
+) -> FolderFigures:
     """Return the figures of a folder of records of one campaign.
 
     Of two records that hold one device the second is refused, by the order of their names.
@@ -199,14 +200,15 @@ def read_figures(
         InputError: there is no record, or no such folder.
     """
     chunks, size = chunks_of(folder)
-    whole, unique, done = Figures(), Uniqueness(), 0
-    reader = Reader(Scopes(scope), trust, at)
+    whole, unique, done = FolderFigures(), Uniqueness(), 0
+    reader = FleetReader(Scopes(scope), trust, at)
     shares = [chunk.paths for chunk in chunks]
     for share, part in zip(
         shares, spread(reader, shares, parallel=size >= PARALLEL_FROM_BYTES, where=folder), strict=True
     ):
         whole.refused += part.refused
         for one in part.judged:
+            # Here and not in the workers: two records with one device may lie in different shares.
             try:
                 unique.see(one.node_id, one.devices)
             except RefusedError as error:
@@ -228,7 +230,7 @@ def check_over(campaign: Campaign, centre_id: str, starts_at: str, at: str) -> N
         what = f"is of the centre {campaign.centre_id}, not {centre_id}"
         raise RefusedError("centre-differs", what, where=campaign.campaign_id)
     problem = campaign.windows_problem() or campaign.start_problem(starts_at)
-    if problem is None and over_ns(campaign, starts_at) > utc_ns(at):
+    if problem is None and ends_ns(campaign, starts_at) > utc_ns(at):
         problem = "the campaign is not over"
     if problem is not None:
         raise RefusedError("window-invalid", problem, where=campaign.campaign_id)

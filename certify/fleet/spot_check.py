@@ -1,7 +1,7 @@
-"""A spot check of a claim: which nodes are drawn, what re-measuring them shows, what then stands of the whole.
+"""A spot check of a claim: the drawn nodes, what re-measuring them shows, and the bound on the whole that follows.
 
-Pure functions of values: reading the statement and the new records, and judging these by the run rules, is the
-caller's. All numbers are exact integers. The formulas, an example and the limits: docs/spot-check.md.
+Pure functions of values: the caller reads the statement and the new records and judges these by the run rules. All
+numbers are exact integers. The formulas, an example and the limits: docs/spot-check.md.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MILLION = 10**6
 Outcome = Literal["good", "overstated", "not-measured"]
 
 
-class Claim(NamedTuple):
+class NodeClaim(NamedTuple):
     """What a statement claims of one node: the sums over its counted devices, in the one workload that is checked."""
 
     sustained_mflop_s: int  # what the re-measurement is compared with
@@ -32,7 +32,7 @@ class Claim(NamedTuple):
 
 
 class NodeCheck(Document, frozen=True, kw_only=True):
-    """What was found at one drawn node; both rates are sustained."""
+    """The stated and the re-measured sustained rate of one drawn node, MFLOP/s."""
 
     node_id: str
     claimed_mflop_s: int
@@ -58,11 +58,11 @@ class SpotCheck(Document, frozen=True, kw_only=True):
 
 
 def draw(node_ids: Collection[str], seed: str, records_root: str, fraction_ppm: int) -> tuple[str, ...]:
-    """Return the nodes to re-measure, in an order that nobody can know before the seed and everybody can repeat after.
+    """Return the nodes to re-measure, in an order that is unknown before the seed and repeatable after it.
 
     Args:
         node_ids: all nodes of the claim.
-        seed: the auditor's challenge, 32 to 64 lower-case hex digits, told after the statement was signed.
+        seed: the auditor's challenge, 32 to 64 lower-case hex digits, given after the statement was signed.
         records_root: the Merkle root over the statement's records, so that the draw belongs to this claim only.
         fraction_ppm: of the nodes, 1 to 1,000,000; the number is rounded up.
 
@@ -77,17 +77,19 @@ def draw(node_ids: Collection[str], seed: str, records_root: str, fraction_ppm: 
         raise _invalid("the fraction is not above 0 and at most 1", "give one such as 0.05")
     if not node_ids or len(set(node_ids)) != len(node_ids):
         raise _invalid("the claim has no node, or names one twice")
+    # By a hash that needs the seed: a centre that knew the order could measure well what will be drawn, and a random
+    # generator would bind the answer to one library. The root binds the draw to this claim.
     ranked = sorted(node_ids, key=lambda node_id: digest([TAG, seed, records_root, node_id]))
     return tuple(ranked[: -(-fraction_ppm * len(ranked) // MILLION)])
 
 
 def exceeds(claimed: int, measured: int, tolerance_ppm: int = TOLERANCE_PPM) -> bool:
-    """Tell whether a claim is above a measurement by strictly more than the tolerance, exactly."""
+    """Return whether a claim is above a measurement by strictly more than the tolerance, exactly."""
     return claimed * MILLION > measured * (MILLION + tolerance_ppm)
 
 
 def judge(
-    claim: Mapping[str, Claim],
+    claim: Mapping[str, NodeClaim],
     drawn: Sequence[str],
     measured: Mapping[str, int],
     *,
@@ -108,10 +110,10 @@ def judge(
     """
     if not drawn or len(set(drawn)) != len(drawn) or not claim.keys() >= set(drawn):
         raise _invalid("the drawn nodes are none, or not distinct nodes of the claim", "draw from this claim")
-    if others := sorted(measured.keys() - set(drawn)):
-        raise _invalid(f"{others[0]} was re-measured and not drawn", "judge the drawn nodes only")
-    if nothing := [node_id for node_id, one in claim.items() if min(one) <= 0]:
-        raise _invalid(f"{nothing[0]} claims nothing", "leave out what does not count")
+    if undrawn := sorted(measured.keys() - set(drawn)):
+        raise _invalid(f"{undrawn[0]} was re-measured and not drawn", "judge the drawn nodes only")
+    if unclaimed := [node_id for node_id, one in claim.items() if min(one) <= 0]:
+        raise _invalid(f"{unclaimed[0]} claims nothing", "leave out what does not count")
     if any(value < 0 for value in measured.values()) or tolerance_ppm < 0:
         raise _invalid("a rate or the tolerance is negative")
     checks = tuple(
@@ -139,7 +141,7 @@ def judge(
         confidence_ppm=confidence_ppm,
         bad_at_most=bad_at_most,
         certified_mflop_s=sum(one.certified_mflop_s for one in claim.values()),
-        stands_mflop_s=_stands(claim, set(drawn), bad, bad_at_most),
+        stands_mflop_s=_undisputed_mflop_s(claim, set(drawn), bad, bad_at_most),
         passed=not bad and not differs,
     )
 
@@ -150,8 +152,8 @@ def _outcome(claimed: int, measured: int | None, tolerance_ppm: int) -> Outcome:
     return "overstated" if exceeds(claimed, measured, tolerance_ppm) else "good"
 
 
-def _stands(claim: Mapping[str, Claim], drawn: set[str], bad: set[str], bad_at_most: int) -> int:
-    """Return the claim without the bad nodes that were found and the largest others that may be bad, MFLOP/s."""
+def _undisputed_mflop_s(claim: Mapping[str, NodeClaim], drawn: set[str], bad: set[str], bad_at_most: int) -> int:
+    """Return the claim without the bad drawn nodes and the largest undrawn ones that may be bad, MFLOP/s."""
     unseen = sorted((one.certified_mflop_s for node_id, one in claim.items() if node_id not in drawn), reverse=True)
     seen = sum(claim[node_id].certified_mflop_s for node_id in drawn - bad)
     return seen + sum(unseen[bad_at_most - len(bad) :])
@@ -179,7 +181,7 @@ def most_bad(nodes: int, drawn: int, bad: int, confidence_ppm: int = CONFIDENCE_
 
 
 def nodes_to_draw(nodes: int, bad_at_most: int, confidence_ppm: int = CONFIDENCE_PPM) -> int:
-    """Return how many nodes must be drawn and found good to say with a confidence that so many are bad at most.
+    """Return how many nodes must be drawn, and all be good, to say with a confidence that so many are bad at most.
 
     Raises:
         InputError: `spot-check-invalid`.
@@ -192,9 +194,9 @@ def nodes_to_draw(nodes: int, bad_at_most: int, confidence_ppm: int = CONFIDENCE
     )
 
 
-def _contradicted(found: int, nodes: int, bad: int, drawn: int, confidence_ppm: int) -> bool:
-    """Tell whether so few bad nodes among the drawn have a chance of at most 1 - confidence, if `bad` are in all."""
-    part, whole = at_most(found, nodes, bad, drawn)
+def _contradicted(bad_drawn: int, nodes: int, bad: int, drawn: int, confidence_ppm: int) -> bool:
+    """Return whether so few bad nodes among the drawn have a chance of at most 1 - confidence, if `bad` are in all."""
+    part, whole = at_most(bad_drawn, nodes, bad, drawn)
     return part * MILLION <= whole * (MILLION - confidence_ppm)
 
 
@@ -210,28 +212,28 @@ def _invalid(what: str, fix: str | None = None) -> InputError:
 
 
 def lines(check: SpotCheck, names: Mapping[str, str]) -> list[str]:
-    """Return what a spot check showed, for people.
+    """Return a spot check's result as printed lines.
 
     Args:
         check: the result.
-        names: the engine's own name of each node, where it is known.
+        names: the engine's name of each node, where it is known.
     """
-    said = [f"Drawn: {len(check.drawn):,} of {check.nodes:,} nodes; sustained rates, claimed and re-measured:"]
+    text = [f"Drawn: {len(check.drawn):,} of {check.nodes:,} nodes; sustained rates, claimed and re-measured:"]
     width = max(len(names.get(one.node_id, one.node_id)) for one in check.drawn)
     for one in check.drawn:
         claimed, outcome = rate_text(one.claimed_mflop_s), one.outcome.replace("-", " ").upper()
         rates = f"{claimed:>16}  {_measured(one.claimed_mflop_s, one.measured_mflop_s):<38}"
-        said.append(f"  {names.get(one.node_id, one.node_id):{width}}  {rates}  {outcome.replace('GOOD', 'good')}")
+        text.append(f"  {names.get(one.node_id, one.node_id):{width}}  {rates}  {outcome.replace('GOOD', 'good')}")
     total = f"{rate_text(check.claimed_mflop_s):>16}  {_measured(check.claimed_mflop_s, check.measured_mflop_s):<38}"
-    said.append(f"  {'sum':{width}}  {total}  {'DIFFERS' if check.sum_differs else 'agrees'}")
-    sure, most, found = percent_text(check.confidence_ppm), f"{check.bad_at_most:,} of all {check.nodes:,}", check.bad
-    stands, certified = rate_text(check.stands_mflop_s), rate_text(check.certified_mflop_s)
-    said += [
-        f"With {sure} confidence at most {most} nodes are bad ({found:,} found). "
-        f"Even if these are the largest, {stands} of the {certified} certified stand.",
+    text.append(f"  {'sum':{width}}  {total}  {'DIFFERS' if check.sum_differs else 'agrees'}")
+    sure, most, bad = percent_text(check.confidence_ppm), f"{check.bad_at_most:,} of all {check.nodes:,}", check.bad
+    undisputed, certified = rate_text(check.stands_mflop_s), rate_text(check.certified_mflop_s)
+    text += [
+        f"With {sure} confidence at most {most} nodes are bad ({bad:,} found). "
+        f"Even if these are the largest, {undisputed} of the {certified} certified stand.",
         f"The claim {'passes' if check.passed else 'FAILS'}{_why(check)}.",
     ]
-    return said
+    return text
 
 
 def _measured(claimed: int, measured: int | None) -> str:

@@ -15,12 +15,12 @@ import msgspec
 from bench.errors import RefusedError
 from bench.record import Challenge, Choice, Count, Document, Name, PoolClass, Precision, Sha256, Text, UtcTime, Workload
 from bench.units import percent_text
+from certify.documents.kinds import RECORD_SUFFIX
+from certify.documents.statement import NotCounted
 from certify.fleet.readings import RefusedRecord
 from certify.fleet.spot_check import CONFIDENCE_PPM, SpotCheck, lines, most_bad
 from certify.statement.attendance import Absence
-from certify.statement.build import NotCounted
 from certify.statement.describe import PROVES_NOTHING
-from certify.statement.records import RECORD_SUFFIX
 
 FORMAT = "petaseal/spot-check/v0.2"
 UNSIGNED = "This report is not signed. A witness who watched may sign the digest of this file."
@@ -37,7 +37,7 @@ class DrawnClass(Document, frozen=True, kw_only=True):
 
 
 class Draw(Document, frozen=True, kw_only=True):
-    """Who is to be measured again, and what of."""
+    """The nodes to measure again, by class, with what the draw rests on."""
 
     statement_sha256: Sha256  # of its payload
     records_root: Sha256
@@ -53,25 +53,25 @@ class Draw(Document, frozen=True, kw_only=True):
         return tuple(dict.fromkeys(node_id for one in self.classes for node_id in one.drawn))
 
     def as_json(self) -> dict[str, Any]:
-        """Return the draw for machines."""
-        found: dict[str, Any] = msgspec.to_builtins(self)
-        return {**found, "nodes": list(self.nodes)}
+        """Return the drawn nodes as the JSON value of ``--json``."""
+        fields: dict[str, Any] = msgspec.to_builtins(self)
+        return {**fields, "nodes": list(self.nodes)}
 
     def lines(self, names: Mapping[str, str] | None = None) -> list[str]:
-        """Return the draw for people.
+        """Return the drawn nodes as printed lines.
 
         Args:
-            names: the engine's own name of each node, where it is known.
+            names: the engine's name of each node, where it is known.
         """
-        said = [PROVES_NOTHING["simulated"]] if self.simulated else []
+        text = [PROVES_NOTHING["simulated"]] if self.simulated else []
         for one in self.classes:
             count, sure = len(one.drawn), percent_text(CONFIDENCE_PPM)
-            said.append(
+            text.append(
                 f"{one.pool_class} {Workload(one.precision, one.choice)}: {count:,} of {one.nodes:,} nodes are drawn; "
                 f"if none is bad, at most {most_bad(one.nodes, count, 0):,} of all are, with {sure} confidence"
             )
-            said += [f"  {(names or {}).get(node_id, node_id)}" for node_id in one.drawn]
-        return said
+            text += [f"  {(names or {}).get(node_id, node_id)}" for node_id in one.drawn]
+        return text
 
 
 class ClassCheck(Document, frozen=True, kw_only=True):
@@ -83,7 +83,7 @@ class ClassCheck(Document, frozen=True, kw_only=True):
     check: SpotCheck
 
 
-class Evidence(Document, frozen=True, kw_only=True):
+class SpotCheckEvidence(Document, frozen=True, kw_only=True):
     """A record of the re-measurement that was judged."""
 
     node_id: Name
@@ -91,14 +91,14 @@ class Evidence(Document, frozen=True, kw_only=True):
 
 
 class Stranger(Document, frozen=True, kw_only=True):
-    """A device that was measured at a drawn node and is none that the claim counts there."""
+    """A device that was measured at a drawn node and that the claim does not count there."""
 
     node_id: Name
     device: Text
 
 
 class SpotCheckReport(Document, frozen=True, kw_only=True):
-    """``spot-check.json``: who reads it can repeat it from the files that it names by their digests."""
+    """``spot-check.json``: a reader can repeat it from the files that it names by their digests."""
 
     format: Text
     note: Text
@@ -119,14 +119,14 @@ class SpotCheckReport(Document, frozen=True, kw_only=True):
     classes: tuple[ClassCheck, ...]
     left_out: tuple[Name, ...]  # drawn, and left out by the operator before the start: not measured
     absent: tuple[Absence, ...]  # the others without a record, in the operator's words
-    records: tuple[Evidence, ...]
+    records: tuple[SpotCheckEvidence, ...]
     refused: tuple[RefusedRecord, ...]
     not_counted: tuple[NotCounted, ...]
     strangers: tuple[Stranger, ...]
 
 
 @dataclass(frozen=True)
-class Checked:
+class SpotCheckResult:
     """A spot check that was judged and written, for the command line to show."""
 
     report: SpotCheckReport
@@ -142,28 +142,28 @@ class Checked:
         return RefusedError("spot-check-failed", f"the claim fails in {', '.join(failed)}", where=self.file)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the result for machines."""
-        found: dict[str, Any] = msgspec.to_builtins(self.report)
-        return {**found, "file": str(self.file)}
+        """Return the result as the JSON value of ``--json``."""
+        fields: dict[str, Any] = msgspec.to_builtins(self.report)
+        return {**fields, "file": str(self.file)}
 
     def lines(self) -> list[str]:
-        """Return the result for people."""
+        """Return the result as printed lines."""
         return [*describe(self.report, self.names), f"written to {self.file}"]
 
 
 def describe(report: SpotCheckReport, names: Mapping[str, str]) -> list[str]:
-    """Return a spot check for people."""
-    said = [f"Spot check of {report.centre_id}, the statement issued at {report.statement_issued_at}"]
-    said.append(f"seed {report.seed}, {report.starts_at or 'not started'}, campaign {report.campaign_id}")
+    """Return a spot check as printed lines."""
+    text = [f"Spot check of {report.centre_id}, the statement issued at {report.statement_issued_at}"]
+    text.append(f"seed {report.seed}, {report.starts_at or 'not started'}, campaign {report.campaign_id}")
     if report.simulated:
-        said.append(PROVES_NOTHING["simulated"])
+        text.append(PROVES_NOTHING["simulated"])
     for one in report.classes:
-        said.append(f"{one.pool_class} {Workload(one.precision, one.choice)}:")
-        said += [f"  {line}" for line in lines(one.check, names)]
-    said += [f"{name}: {why}" for name, why in _reasons(report, names)]
+        text.append(f"{one.pool_class} {Workload(one.precision, one.choice)}:")
+        text += [f"  {line}" for line in lines(one.check, names)]
+    text += [f"{name}: {why}" for name, why in _reasons(report, names)]
     if report.attempts_before:
-        said.append(f"Campaigns of this series before: {report.attempts_before}. One claim has one draw: ask why.")
-    return [*said, report.note]
+        text.append(f"Campaigns of this series before: {report.attempts_before}. One claim has one draw: ask why.")
+    return [*text, report.note]
 
 
 def _reasons(report: SpotCheckReport, names: Mapping[str, str]) -> Iterator[tuple[str, str]]:

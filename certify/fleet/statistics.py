@@ -12,6 +12,7 @@ from itertools import accumulate
 from statistics import NormalDist
 from typing import NamedTuple
 
+MILLION = 10**6
 LEAST_VALUES = 6  # with fewer, nobody can tell an outlier from the spread
 LEAST_Z = 3.5  # Iglewicz and Hoaglin, How to Detect and Handle Outliers (1993)
 CHANCE = 0.05  # that a set of normal values of any size has an outlier
@@ -25,7 +26,7 @@ LEAST_PART_SHARE = 20  # a population is at least 1/20 of all
 LEAST_SEPARATION = 4.0
 
 
-class Limits(NamedTuple):
+class UsualRange(NamedTuple):
     """What is usual: everything from `low` to `high`."""
 
     median: float
@@ -43,7 +44,7 @@ def median(ascending: Sequence[float]) -> float:
     return ascending[middle] if len(ascending) % 2 else (ascending[middle - 1] + ascending[middle]) / 2
 
 
-def limits(ascending: Sequence[float]) -> Limits | None:
+def limits(ascending: Sequence[float]) -> UsualRange | None:
     """Return the limits of values in ascending order; None where the median is not above 0.
 
     The half width is z times the scaled median absolute deviation, and at least `LEAST_DISTANCE` of the median. Where
@@ -56,11 +57,11 @@ def limits(ascending: Sequence[float]) -> Limits | None:
     sigma = MAD_TO_SIGMA * median(deviations) or MEAN_TO_SIGMA * math.fsum(deviations) / n
     z = max(LEAST_Z, NormalDist().inv_cdf(1 - CHANCE / (2 * n))) * (1 + SMALL_SETS / n)
     half = max(z * sigma, LEAST_DISTANCE * centre)
-    return Limits(centre, centre - half, centre + half)
+    return UsualRange(centre, centre - half, centre + half)
 
 
 def two_populations(ascending: Sequence[int]) -> int | None:
-    """Return how many of the values, in ascending order, are a lower population of their own; None for one population.
+    """Return how many of the values, in ascending order, are a lower population; None for one population.
 
     The cut is where the sum of distances to the two medians is least. It stands if the medians are far apart,
     compared with the spread within (`LEAST_SEPARATION`) and the whole (`LEAST_DISTANCE`), and a valley lies between.
@@ -81,6 +82,8 @@ def two_populations(ascending: Sequence[int]) -> int | None:
     cut = min(range(least, n - least + 1), key=both)
     if min(both(cut - 1), both(cut + 1)) < both(cut):  # the least is beyond: what was cut off is too small a part
         return None
+    # Any set can be cut in two where its parts are tightest. Two populations are claimed only where the cut is wide by
+    # three measures: against the whole, against the spread of each part, and with a valley between them.
     low, high = ascending[:cut], ascending[cut:]
     apart = median(high) - median(low)
     if apart <= LEAST_DISTANCE * median(ascending) or apart < LEAST_SEPARATION * max(_spread(low), _spread(high)):
@@ -96,7 +99,7 @@ def _spread(ascending: Sequence[int]) -> float:
 
 
 def _has_valley(ascending: Sequence[int], low: float, high: float) -> bool:
-    """Tell whether fewer than half as many values lie midway between two medians as around the rarer of them."""
+    """Return whether fewer than half as many values lie midway between two medians as around the rarer of them."""
     reach = (high - low) / 6
 
     def near(centre: float) -> int:
@@ -105,18 +108,23 @@ def _has_valley(ascending: Sequence[int], low: float, high: float) -> bool:
     return 2 * near((low + high) / 2) < min(near(low), near(high))
 
 
-def at_most(found: int, population: int, bad: int, drawn: int) -> tuple[int, int]:
-    """Return the hypergeometric P(X <= found) as an exact numerator and denominator, not reduced.
+def at_most(observed: int, population: int, bad: int, drawn: int) -> tuple[int, int]:
+    """Return the hypergeometric P(X <= observed) as an exact numerator and denominator, not reduced.
 
     X is how many of `bad` items are among `drawn`, taken at random and not put back from a `population`.
     """
     small, large = sorted((bad, drawn))  # the distribution is symmetric in them, and small binomials are quick
     whole = math.comb(population, small)
     first = max(0, bad + drawn - population)
-    if found < first:
+    if observed < first:
         return 0, whole
     term = total = math.comb(large, first) * math.comb(population - large, small - first)
-    for i in range(first, min(found, small)):
+    for i in range(first, min(observed, small)):
         term = term * (large - i) * (small - i) // ((i + 1) * (population - large - small + i + 1))
         total += term
     return total, whole
+
+
+def difference_ppm(ratio: float) -> int:
+    """Return how far a ratio is from 1, ppm."""
+    return round((ratio - 1) * MILLION)

@@ -9,8 +9,6 @@ from bench.record import (
     GRADES,
     MINIMUM_WINDOW_NS,
     Campaign,
-    Companion,
-    CompanionFigure,
     DeviceModel,
     Figure,
     Grade,
@@ -18,13 +16,15 @@ from bench.record import (
     NodeRecord,
     Precision,
     Profile,
+    ReferenceFigure,
+    ReferenceMeasurement,
     Window,
     Workload,
 )
 from bench.units import utc_ns
-from certify.judge.ceilings import Ceilings, Facts, Limit, Step
-from certify.judge.parts import Row, Whole
-from certify.policy.ratings import plain
+from certify.judge.ceilings import CeilingFacts, Ceilings, RateLimit, Step
+from certify.judge.parts import RatedModel, Whole
+from certify.policy.rating import plain
 
 SECOND_NS = 10**9
 SELF_ISSUED_CAP: Grade = "standard"  # docs/formats.md
@@ -59,7 +59,7 @@ class Setting(NamedTuple):
     record: NodeRecord
     measurement: Measurement
     model: DeviceModel
-    row: Row
+    row: RatedModel
     highest_mflop_s: int | None  # the table's highest rating of the precision (R12)
     profile: Profile
     self_issued: bool
@@ -67,7 +67,7 @@ class Setting(NamedTuple):
     slot_ns: int  # the node's ramp slot
     wanted: Grade  # of the campaign's profile, with the cap on self-issued campaigns
     limits: ResidualLimits
-    companions: Mapping[str, Codes]  # kernels that the profile wants beside the figures, by kind of device
+    reference_kernels: Mapping[str, Codes]  # that the profile wants measured, by kind of device
     larger: tuple[int, ...]  # m n k of the registered shapes that are larger
     places: Mapping[str, int]  # of the node's devices, in their order (R10)
     timed: frozenset[str]  # kinds of device that gave event times somewhere in the record
@@ -83,13 +83,13 @@ class Case(NamedTuple):
     elapsed_ns: int  # S: the host time of all counted launches
     grade: Grade | None  # what the numbers reach (R7), None below all grades
     other_rates: Mapping[Precision, int]  # sustained MFLOP/s of the same device by precision (R12)
-    beside: Sequence[Reference]  # what was measured beside the device's fixed figure of this precision
-    facts: Facts  # what R12 looks at
+    references: Sequence[Reference]  # what was measured beside the device's fixed figure of this precision
+    facts: CeilingFacts  # what R12 looks at
     ceilings: Ceilings  # all limits of R12 that exist for it alone
     whole: Whole | None  # of a part: all parts of its unit together
 
 
-class Plan(NamedTuple):
+class MeasurementPlan(NamedTuple):
     """How the campaign said that everything is measured."""
 
     campaign: Campaign
@@ -97,19 +97,19 @@ class Plan(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """One reference measurement on one device: a companion's result, and what it was."""
+    """One reference measurement on one device: its result, and what it was."""
 
-    companion: Companion
-    figure: CompanionFigure
+    measurement: ReferenceMeasurement
+    figure: ReferenceFigure
 
 
 def references_of(record: NodeRecord) -> dict[tuple[str, Precision], list[Reference]]:
-    """Return what was measured beside the figures of a record, by device and precision."""
-    found: dict[tuple[str, Precision], list[Reference]] = {}
-    for companion in record.companions:
-        for figure in companion.figures():
-            found.setdefault((figure.device, companion.precision), []).append(Reference(companion, figure))
-    return found
+    """Return the reference measurements of a record, by device and precision."""
+    by_device: dict[tuple[str, Precision], list[Reference]] = {}
+    for reference in record.companions:
+        for figure in reference.figures():
+            by_device.setdefault((figure.device, reference.precision), []).append(Reference(reference, figure))
+    return by_device
 
 
 class Judgement(NamedTuple):
@@ -118,7 +118,7 @@ class Judgement(NamedTuple):
     codes: list[str]
     grade: Grade | None  # what the numbers reach (R7)
     step: Step  # R12: the strongest evidence that bounds it
-    limit: Limit | None  # R12: the lowest limit that exists for it, by itself or as its share of a whole unit's
+    limit: RateLimit | None  # R12: the lowest limit that exists for it, by itself or as its share of a whole unit's
 
 
 def window_of(record: NodeRecord, campaign: Campaign, workload: Workload) -> Window | None:
@@ -155,26 +155,26 @@ def kind_of(device: str) -> str:
     return device.partition(":")[0]
 
 
-def is_wrong(f: Figure | CompanionFigure, limits: ResidualLimits) -> bool:
+def is_wrong(f: Figure | ReferenceFigure, limits: ResidualLimits) -> bool:
     """Return whether a product was wrong: NaN, Inf or stale, or an error beyond its bound."""
     if f.row_error_ppm is None or f.rms_error_ppm is None:
         return True
     return f.row_error_ppm > limits.row_ppm or f.rms_error_ppm > limits.rms_void_ppm
 
 
-def is_constant(f: Figure | CompanionFigure, limits: ResidualLimits) -> bool:
+def is_constant(f: Figure | ReferenceFigure, limits: ResidualLimits) -> bool:
     """Return whether the errors are smaller than those of any random product."""
     return f.rms_error_ppm is not None and f.rms_error_ppm < limits.rms_least_ppm
 
 
-def residual_limits(precision: Precision, m: int, n: int, k: int) -> ResidualLimits:
-    """Return the bounds of R5 for one shape. Derived and simulated in ``docs/residuals.md``."""
+def residual_limits(precision: Precision) -> ResidualLimits:
+    """Return the bounds of R5, which hold for every shape: derived and simulated in ``docs/residuals.md``."""
     if precision in ("fp16", "bf16"):
         return ResidualLimits(3_500_000, 650_000, 1_100_000, 200_000)
     return ResidualLimits(4_000_000, 1_000_000, 1_000_000, 1)
 
 
-def wanted_beside(case: Case) -> Codes:
-    """Return the kernels that the profile wants beside a figure."""
-    wanted = case.setting.companions
+def reference_kernels(case: Case) -> Codes:
+    """Return the kernels of the reference measurements that the profile wants of a figure's kind of device."""
+    wanted = case.setting.reference_kernels
     return wanted.get(case.figure.device.partition(":")[0], ()) if wanted else ()

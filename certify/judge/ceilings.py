@@ -1,7 +1,7 @@
 """R12: is a figure possible on the silicon that it is claimed for? Pure functions of values, in exact integers.
 
 All limits that exist apply together, and the lowest binds (docs/run-rules.md, L1 to L7). The step that is shown names
-the strongest evidence there is; it decides nothing. What is measured beside a figure can lower a limit and never raise
+the strongest evidence there is; it decides nothing. A reference measurement can lower a limit and never raise
 one: a forger writes it too. What a reason code does to a figure (note, hold, void) stands in ``configs/reasons.yaml``.
 """
 
@@ -11,8 +11,54 @@ from typing import Literal, NamedTuple, get_args
 
 from bench.record import Precision
 from bench.record.node import Method
-from certify.judge.cpu import most_mflop_s
-from certify.policy.ratings import Rating
+from certify.policy.rating import Rating
+
+# FP64 FLOP of one core in one clock: vector units x lanes x 2 (a multiply-add). Sources: the vendors' optimisation
+# guides. Two units of 256 bits from Intel Haswell and AMD Zen 2 on, in Arm Neoverse V1 and Loongson LA464; four of 128
+# bits in Arm Neoverse V2; two of 512 bits in Intel Xeon Scalable, AMD Zen 5 and Fujitsu A64FX.
+FP64_FLOP_PER_CLOCK = {
+    "sse2": 16,
+    "avx": 16,
+    "avx2": 16,
+    "avx512": 32,
+    "neon": 16,
+    "sve128": 16,
+    "sve256": 16,
+    "sve512": 32,
+    "lsx": 16,
+    "lasx": 16,
+}
+WIDEST_FP64_FLOP_PER_CLOCK = 128  # matrix extensions (Arm SME, Intel AMX), and whatever the table does not name
+NATIVE_16_BIT_FLOP_PER_CLOCK = 1_024  # Intel AMX: 16 x 16 x 32 multiply-adds every 16 clocks
+HIGHEST_CLOCK_MHZ = 6_200  # of any processor sold (Intel Core i9-14900KS)
+MOST_CORES = 2_048  # of one node: sixteen sockets of 128 cores
+SLACK = (105, 100)  # boards may run the clock reference a little above its nominal value
+
+
+def most_mflop_s(
+    precision: Precision, method: Method, instruction_set: str | None, cores: int | None, max_clock_mhz: int | None
+) -> int:
+    """Return the rate that processors cannot exceed, 5 % of slack included, MFLOP/s.
+
+    Args:
+        precision: of the operands.
+        method: `upcast` where they were computed in FP32.
+        instruction_set: the widest that the processors have; None where it was not reported.
+        cores: physical cores (logical ones, where siblings are not known); None is judged as one.
+        max_clock_mhz: the highest that was reported; None, 0 and all above `HIGHEST_CLOCK_MHZ` is judged as that.
+    """
+    clock_mhz = min(max_clock_mhz or HIGHEST_CLOCK_MHZ, HIGHEST_CLOCK_MHZ)
+    flop_per_clock = flop_per_clock_per_core(precision, method, instruction_set) * min(cores or 1, MOST_CORES)
+    return flop_per_clock * clock_mhz * SLACK[0] // SLACK[1]  # FLOP x MHz is MFLOP/s
+
+
+def flop_per_clock_per_core(precision: Precision, method: Method, instruction_set: str | None) -> int:
+    """Return how many FLOP a core does in one clock at most: FP32 twice FP64, and 16-bit operands up-cast as FP32."""
+    if precision in ("fp16", "bf16") and method == "native":
+        return NATIVE_16_BIT_FLOP_PER_CLOCK
+    fp64 = FP64_FLOP_PER_CLOCK.get(instruction_set or "", WIDEST_FP64_FLOP_PER_CLOCK)
+    return fp64 if precision == "fp64" else 2 * fp64
+
 
 Step = Literal["measured", "silicon", "rating", "none"]
 LimitName = Literal[
@@ -39,24 +85,24 @@ SLOW_PRECISION = 32  # a precision whose silicon is below this part of FP16's do
 MAX_SHARE_RATIO = 4
 
 
-class Share(NamedTuple):
+class UnitShare(NamedTuple):
     """Which part of its row's unit a device is: `part` of `of`; (1, 1) is the whole."""
 
     part: int
     of: int
 
 
-WHOLE = Share(1, 1)
+WHOLE = UnitShare(1, 1)
 
 
 class Issued(NamedTuple):
-    """The rate at which silicon was seen to issue beside a figure, with right results, and at which clock."""
+    """The rate of issue that a reference measurement with right results reached, and at which clock."""
 
     rate_mflop_s: int
     clock_mean_mhz: int
 
 
-class Facts(NamedTuple):
+class CeilingFacts(NamedTuple):
     """What is known of one figure, or of all parts of one unit together. None is what could not be read."""
 
     precision: Precision
@@ -69,7 +115,7 @@ class Facts(NamedTuple):
     issued: tuple[Issued, ...] = ()
 
 
-class Limit(NamedTuple):
+class RateLimit(NamedTuple):
     """The highest rate that one limit allows, and the code of a figure above it."""
 
     name: LimitName
@@ -77,7 +123,7 @@ class Limit(NamedTuple):
     code: str
 
 
-def bound_of(limit: Limit | None) -> tuple[LimitName | None, int | None]:
+def bound_of(limit: RateLimit | None) -> tuple[LimitName | None, int | None]:
     """Return the name and the rate, MFLOP/s, of the limit that binds a figure; None and None where nothing does."""
     return (None, None) if limit is None else (limit.name, limit.mflop_s)
 
@@ -86,10 +132,10 @@ class Ceilings(NamedTuple):
     """All limits that exist for a figure, and the strongest evidence among them."""
 
     step: Step
-    limits: tuple[Limit, ...]
+    limits: tuple[RateLimit, ...]
 
     @property
-    def binding(self) -> Limit | None:
+    def binding(self) -> RateLimit | None:
         """The lowest limit that a figure may not pass; the mean clock's is for the reader alone."""
         return min((one for one in self.limits if one.name != "mean-clock"), key=lambda one: one.mflop_s, default=None)
 
@@ -99,7 +145,12 @@ class Ceilings(NamedTuple):
 
 
 def ceilings(
-    facts: Facts, rating: Rating | None, highest_mflop_s: int | None, share: Share = WHOLE, *, lone: bool = True
+    facts: CeilingFacts,
+    rating: Rating | None,
+    highest_mflop_s: int | None,
+    share: UnitShare = WHOLE,
+    *,
+    lone: bool = True,
 ) -> Ceilings:
     """Return the limits of an accelerator's figure.
 
@@ -111,43 +162,43 @@ def ceilings(
         lone: whether L5 and L6, which hold for a whole unit, are to be judged on this figure: not on a part whose
             unit is judged as a sum.
     """
-    found: list[Limit] = []
+    limits: list[RateLimit] = []
     if lone and highest_mflop_s is not None:
-        found.append(Limit("highest-rating", highest_mflop_s * HIGHEST_SLACK // PERCENT, "above-every-rating"))
+        limits.append(RateLimit("highest-rating", highest_mflop_s * HIGHEST_SLACK // PERCENT, "above-every-rating"))
     if rating is None or rating.kind == "cpu":  # a processor's row gives nominal rates alone
-        return Ceilings("none", tuple(found))
+        return Ceilings("none", tuple(limits))
     nominal = rating.nominal_mflop_s(facts.precision)
     known = rating.best_known_mflop_s(facts.precision)
     if lone and known is not None and nominal is not None:
         most = max(known * BEST_KNOWN_SLACK, nominal * BEST_KNOWN_LEAST)
-        found.append(Limit("best-known", most * share.part // (share.of * PERCENT), "above-best-known"))
+        limits.append(RateLimit("best-known", most * share.part // (share.of * PERCENT), "above-best-known"))
     if rating.silicon_is_certain(facts.precision):
         silicon = _silicon(facts, rating, share)
         step: Step = "measured" if any(one.name == "issue-rate" for one in silicon) else "silicon"
-        return Ceilings(step, (*silicon, *found))
+        return Ceilings(step, (*silicon, *limits))
     if nominal is None or rating.confidence not in PLAUSIBLE_CONFIDENCE:
-        return Ceilings("none", tuple(found))
+        return Ceilings("none", tuple(limits))
     most = nominal * RATING_SLACK * share.part // (share.of * PERCENT)
-    return Ceilings("rating", (Limit("rating", most, "above-rating-unproven"), *found))
+    return Ceilings("rating", (RateLimit("rating", most, "above-rating-unproven"), *limits))
 
 
-def _silicon(facts: Facts, rating: Rating, share: Share) -> list[Limit]:
+def _silicon(facts: CeilingFacts, rating: Rating, share: UnitShare) -> list[RateLimit]:
     """Return L1 to L3: what certain silicon does at its highest clock, at observed clocks, and what it issued."""
     work = most_flop_per_clock(facts.precision, facts.units, rating, share) or 0  # FLOP x MHz is MFLOP/s
     clock = min(mhz for mhz in (facts.max_clock_mhz or None, rating.highest_clock_mhz) if mhz is not None)
-    limits = [Limit("silicon", work * clock, "above-silicon-ceiling")]
+    limits = [RateLimit("silicon", work * clock, "above-silicon-ceiling")]
     if facts.clock_samples >= MIN_CLOCK_SAMPLES and facts.clock_max_mhz is not None:
         most = work * facts.clock_max_mhz * CLOCK_SLACK // PERCENT
-        limits.append(Limit("observed-clock", most, "above-observed-clock-ceiling"))
+        limits.append(RateLimit("observed-clock", most, "above-observed-clock-ceiling"))
         if facts.clock_mean_mhz is not None:
             most = work * facts.clock_mean_mhz * MEAN_CLOCK_SLACK // PERCENT
-            limits.append(Limit("mean-clock", most, "above-mean-clock"))
+            limits.append(RateLimit("mean-clock", most, "above-mean-clock"))
     # Clock for clock: only what came near the silicon tells of it, and of several kernels the fastest.
     near = [one for one in facts.issued if one.rate_mflop_s * PERCENT >= work * one.clock_mean_mhz * ISSUE_LEAST]
     if near and facts.clock_mean_mhz is not None:
         mean = facts.clock_mean_mhz
         most = max(one.rate_mflop_s * mean * CLOCK_SLACK // (one.clock_mean_mhz * PERCENT) for one in near)
-        limits.append(Limit("issue-rate", most, "above-measured-ceiling"))
+        limits.append(RateLimit("issue-rate", most, "above-measured-ceiling"))
     return limits
 
 
@@ -156,10 +207,12 @@ def cpu_ceilings(
 ) -> Ceilings:
     """Return the one limit of a CPU's figure (L7), whose step is the silicon's."""
     most = most_mflop_s(precision, method, instruction_set, cores, max_clock_mhz)
-    return Ceilings("silicon", (Limit("cpu", most, "above-cpu-ceiling"),))
+    return Ceilings("silicon", (RateLimit("cpu", most, "above-cpu-ceiling"),))
 
 
-def most_flop_per_clock(precision: Precision, units: int | None, rating: Rating, share: Share = WHOLE) -> int | None:
+def most_flop_per_clock(
+    precision: Precision, units: int | None, rating: Rating, share: UnitShare = WHOLE
+) -> int | None:
     """Return how much a device does in one clock at most; None where its silicon is not known.
 
     Of the units reported and rated the fewer count: a driver cannot add silicon.
@@ -170,9 +223,9 @@ def most_flop_per_clock(precision: Precision, units: int | None, rating: Rating,
     return None if each is None or known is None else each * known
 
 
-def notes(facts: Facts, rating: Rating | None, found: Ceilings, share: Share = WHOLE) -> tuple[str, ...]:
-    """Return what is said of a figure beside its limits: what they rest on, and what was not told."""
-    codes = ["no-ceiling"] if found.step == "none" else []
+def notes(facts: CeilingFacts, rating: Rating | None, bounds: Ceilings, share: UnitShare = WHOLE) -> tuple[str, ...]:
+    """Return the codes of what the limits of a figure rest on, and of what the device did not report."""
+    codes = ["no-ceiling"] if bounds.step == "none" else []
     if rating is None:
         return tuple(codes)
     nominal = rating.nominal_mflop_s(facts.precision)
@@ -186,8 +239,8 @@ def notes(facts: Facts, rating: Rating | None, found: Ceilings, share: Share = W
     return tuple(codes)
 
 
-def _above_uncertain(facts: Facts, rating: Rating, share: Share) -> bool:
-    """Return whether a rate is above what silicon that is not certain does at the clock and with the units told."""
+def _above_uncertain(facts: CeilingFacts, rating: Rating, share: UnitShare) -> bool:
+    """Return whether a rate is above what silicon that is not certain does at the clock and with the units reported."""
     rated = None if rating.units is None else rating.units * share.part // share.of
     units, each = facts.units or rated, rating.flop_per_clock_per_unit(facts.precision)
     clock = facts.max_clock_mhz or rating.highest_clock_mhz or rating.rating_clock_mhz(facts.precision)
@@ -205,18 +258,18 @@ def power_too_low(precision: Precision, rate_mflop_s: int, power_mean_mw: int | 
 
 def _is_slow(precision: Precision, rating: Rating) -> bool:
     """Return whether a precision's silicon is so small a part of FP16's that it does not load the device."""
-    own, fp16 = _silicon_rates(rating, precision, "fp16")
-    return own is not None and fp16 is not None and own * SLOW_PRECISION < fp16
+    silicon, fp16 = _silicon_rates(rating, precision, "fp16")
+    return silicon is not None and fp16 is not None and silicon * SLOW_PRECISION < fp16
 
 
 def ratio_impossible(
     precision: Precision, rate_mflop_s: int, other: Precision, other_rate_mflop_s: int | None, rating: Rating
 ) -> bool:
     """Return whether a figure is too high for what the same device gives in the other precision."""
-    own, others = _silicon_rates(rating, precision, other)
-    if own is None or others is None or other_rate_mflop_s is None:
+    silicon, other_silicon = _silicon_rates(rating, precision, other)
+    if silicon is None or other_silicon is None or other_rate_mflop_s is None:
         return False
-    return rate_mflop_s * others > MAX_SHARE_RATIO * other_rate_mflop_s * own
+    return rate_mflop_s * other_silicon > MAX_SHARE_RATIO * other_rate_mflop_s * silicon
 
 
 def _silicon_rates(rating: Rating, a: Precision, b: Precision) -> tuple[int | None, int | None]:

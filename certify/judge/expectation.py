@@ -1,8 +1,8 @@
 """What can be said of a device's figure before it is measured: what will bound it, and whether it can count at all.
 
-Pure functions of what a device tells of itself, a table of ratings and what a policy demands. They are the rules of a
-measured figure, as far as these need no measurement: nobody shall learn after an hour under load that nothing could
-have counted.
+Pure functions of what a device reports of itself, a table of ratings and what a policy demands. They are the rules of
+a measured figure, as far as these need no measurement: an operator does not learn after an hour under load that nothing
+could have counted.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from bench.record import Device, DeviceModel, Grade, PoolClass, Precision
 from bench.record.node import Method
-from certify.judge.aggregate import partition_codes, place_codes
-from certify.judge.ceilings import WHOLE, Ceilings, Facts, Limit, Step, ceilings, cpu_ceilings, notes
-from certify.judge.parts import Row
+from certify.judge.ceilings import WHOLE, CeilingFacts, Ceilings, RateLimit, Step, ceilings, cpu_ceilings, notes
+from certify.judge.identities import identity_codes
+from certify.judge.parts import RatedModel
 from certify.judge.plausibility import row_of
-from certify.judge.rules import identity
+from certify.judge.record import partition_codes, place_codes
 from certify.judge.telemetry import r13_beforehand
 from certify.policy.policies import Policy
 from certify.policy.ratings import Ratings
@@ -51,7 +51,7 @@ class Expectation(NamedTuple):
 
     precision: Precision
     step: Step
-    limit: Limit | None  # the lowest that exists before anything was observed: L1, L4 to L7
+    limit: RateLimit | None  # the lowest that exists before anything was observed: L1, L4 to L7
     nominal_mflop_s: int | None  # of the device's share of its row
     notes: tuple[str, ...]  # codes that count
     prospects: tuple[Prospect, ...]
@@ -72,7 +72,7 @@ def expectations(
     """Return what a device's figures can be expected to meet, one for each precision that is demanded.
 
     Args:
-        model: what the device tells of itself.
+        model: what the device reports of itself.
         device: its identity.
         ratings: to judge with.
         demands: where it might count.
@@ -81,14 +81,21 @@ def expectations(
     wanted: dict[Precision, list[Demand]] = {}
     for demand in demands:
         wanted.setdefault(demand.precision, []).append(demand)
-    return tuple(_expectation(model, device, ratings, row, precision, own) for precision, own in wanted.items())
+    return tuple(
+        _expectation(model, device, ratings, row, precision, counting) for precision, counting in wanted.items()
+    )
 
 
 def _expectation(
-    model: DeviceModel, device: Device, ratings: Ratings, row: Row, precision: Precision, demands: Sequence[Demand]
+    model: DeviceModel,
+    device: Device,
+    ratings: Ratings,
+    row: RatedModel,
+    precision: Precision,
+    demands: Sequence[Demand],
 ) -> Expectation:
-    found, noted = _bounds(model, ratings, row, precision)
-    common = (*row.codes, *identity(device, model), *noted)
+    bounds, noted = _bounds(model, ratings, row, precision)
+    common = (*row.codes, *identity_codes(device, model), *noted)
     prospects, remarks = [], dict.fromkeys(common)
     for demand in demands:
         place = place_codes(model, device, row.rating, demand.pool_class, demand.in_operation)
@@ -101,15 +108,17 @@ def _expectation(
     _, graver = partition_codes(tuple(remarks), frozenset())
     remaining = tuple(code for code in remarks if code not in graver)
     nominal = row.nominal_mflop_s(precision)
-    return Expectation(precision, found.step, found.binding, nominal, remaining, tuple(prospects))
+    return Expectation(precision, bounds.step, bounds.binding, nominal, remaining, tuple(prospects))
 
 
-def _bounds(model: DeviceModel, ratings: Ratings, row: Row, precision: Precision) -> tuple[Ceilings, tuple[str, ...]]:
-    """Return the limits of R12 that exist before anything was observed, and what is said beside them."""
+def _bounds(
+    model: DeviceModel, ratings: Ratings, row: RatedModel, precision: Precision
+) -> tuple[Ceilings, tuple[str, ...]]:
+    """Return the limits of R12 that exist before anything was observed, and the codes of what they rest on."""
     if model.kind == "cpu":
         method: Method = "native" if precision in ("fp32", "fp64") else "upcast"
         return cpu_ceilings(precision, method, model.instruction_set, model.units, model.max_clock_mhz), ()
-    facts = Facts(precision, 0, model.units, model.max_clock_mhz, None, None, 0)
+    facts = CeilingFacts(precision, 0, model.units, model.max_clock_mhz, None, None, 0)
     share = row.share or WHOLE
-    found = ceilings(facts, row.rating, ratings.highest_mflop_s(precision), share)
-    return found, notes(facts, row.rating, found, share)
+    bounds = ceilings(facts, row.rating, ratings.highest_mflop_s(precision), share)
+    return bounds, notes(facts, row.rating, bounds, share)

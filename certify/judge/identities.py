@@ -1,4 +1,4 @@
-"""What a device's identities must be, and those of a baseline; `bench.record.identities` says how they are compared."""
+"""What a device must be to count in its pool: its identities, its kind, its place (`bench.record.identities`)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from bench.record import DeviceModel, digest, identifier
-from bench.record.identities import DeviceKeys
+from bench.record import Device, DeviceModel, NodeRecord, digest, identifier
+from bench.record.identities import DeviceKeys, unshared_identities
 from certify.documents.kinds import Baseline
-from certify.policy.ratings import plain
+from certify.judge.case import KINDS, VENDORS, Codes, kind_of
+from certify.judge.ceilings import MOST_CORES
+from certify.policy.rating import Rating, plain
+
+MAX_DEVICES = 64  # R12: 8 cards in 8 partitions each; no server holds more
 
 
-class Wanted(NamedTuple):
+class DriverIdentity(NamedTuple):
     """What a vendor's driver reports of every accelerator."""
 
     fields: tuple[str, ...]  # one of these must be there
@@ -22,18 +26,18 @@ class Wanted(NamedTuple):
 # Only what a back end's samples or a vendor's manual show for certain; of other vendors any identity will do.
 WANTED = {
     # GPU- or MIG- and 32 hex digits; drivers before 470: MIG-GPU-, 32 hex digits, and the numbers of the instances
-    "nvidia": Wanted(("uuid",), {"uuid": re.compile("[0-9a-f]{24,36}")}),
+    "nvidia": DriverIdentity(("uuid",), {"uuid": re.compile("[0-9a-f]{24,36}")}),
     # the unique id is a number of 64 bits
-    "amd": Wanted(("uuid", "serial"), {"uuid": re.compile("[0-9a-f]{1,16}")}),
+    "amd": DriverIdentity(("uuid", "serial"), {"uuid": re.compile("[0-9a-f]{1,16}")}),
     # a die id is words of 32 bits
-    "huawei": Wanted(("die_id", "uuid"), {"die_id": re.compile("[0-9a-f]+")}),
+    "huawei": DriverIdentity(("die_id", "uuid"), {"die_id": re.compile("[0-9a-f]+")}),
 }
 
 
 def identities_of(baseline: Baseline) -> frozenset[str]:
     """Return every identity in a baseline inventory."""
-    told = (value for device in baseline.devices for value in (device.uuid, device.serial, device.die_id))
-    return frozenset(key for value in told if (key := identifier(value)) is not None)
+    stated = (value for device in baseline.devices for value in (device.uuid, device.serial, device.die_id))
+    return frozenset(key for value in stated if (key := identifier(value)) is not None)
 
 
 def devices_digest(devices: Iterable[DeviceKeys]) -> str:
@@ -41,19 +45,60 @@ def devices_digest(devices: Iterable[DeviceKeys]) -> str:
     return digest(sorted({key for device in devices for key in device.known}))
 
 
-def is_incomplete(own: Mapping[str, str], model: DeviceModel) -> bool:
+def is_incomplete(identities: Mapping[str, str], model: DeviceModel) -> bool:
     """Return whether a real accelerator lacks the identity that its vendor's driver reports of each."""
     wanted = _wanted(model)
-    return wanted is not None and own.keys().isdisjoint(wanted.fields)
+    return wanted is not None and identities.keys().isdisjoint(wanted.fields)
 
 
-def has_other_form(own: Mapping[str, str], model: DeviceModel) -> bool:
+def has_other_form(identities: Mapping[str, str], model: DeviceModel) -> bool:
     """Return whether an identity of a real accelerator has a form that its vendor's driver never reports."""
     wanted = _wanted(model)
     return wanted is not None and any(
-        name in own and form.fullmatch(own[name]) is None for name, form in wanted.forms.items()
+        name in identities and form.fullmatch(identities[name]) is None for name, form in wanted.forms.items()
     )
 
 
-def _wanted(model: DeviceModel) -> Wanted | None:
+def _wanted(model: DeviceModel) -> DriverIdentity | None:
     return None if model.simulated or model.kind == "cpu" else WANTED.get(plain(model.vendor))
+
+
+def identity_codes(device: Device, model: DeviceModel) -> Codes:
+    """docs/formats.md: without a stable identity of its own a device counts 0; an unverifiable one is a note."""
+    identities = unshared_identities(device)
+    if not identities:
+        return ("no-identity",)
+    codes: Codes = ("identity-incomplete",) if is_incomplete(identities, model) else ()
+    codes += ("identity-form-differs",) if has_other_form(identities, model) else ()
+    known = {model.obtained.get(name, "asserted") for name in identities}
+    if "device_attested" in known:
+        return (*codes, "attestation-unchecked")
+    return codes if "host_attested" in known else (*codes, "identity-asserted")
+
+
+def record_codes(record: NodeRecord) -> Codes:
+    """What is wrong with all devices of a record: identities that are made up (R2, formats.md), or too many (R12)."""
+    return (*(("identities-replaced",) if record.identities_replaced else ()), *r12_device_count(record))
+
+
+def r12_device_count(record: NodeRecord) -> Codes:
+    """R12: no node has more than 64 accelerators, partitions included, nor more than 64 CPUs or 2,048 cores of them."""
+    cpus = [model.units or 1 for d in record.devices if (model := record.models[d.model]).kind == "cpu"]
+    # One CPU alone is judged as 2,048 cores at most (L7); several together are no more.
+    too_many = max(len(cpus), len(record.devices) - len(cpus)) > MAX_DEVICES or (
+        len(cpus) > 1 and sum(cpus) > MOST_CORES
+    )
+    return ("too-many-devices",) if too_many else ()
+
+
+def r12_kind(device: str, model: DeviceModel, rating: Rating | None) -> Codes:
+    """R12: a device's name, kind and vendor belong together, so that no rule of another kind applies to it."""
+    named = kind_of(device)
+    if model.kind == "cpu":
+        other = rating is not None and rating.kind != "cpu"
+        differs = other or (named in VENDORS and not model.simulated)
+    else:
+        of_vendor = KINDS.get(plain(model.vendor))  # None: the vendor has no kind of its own, nor then the name
+        differs = not model.simulated and (named == "cpu" or of_vendor != (named if named in VENDORS else None))
+        differs |= rating is not None and rating.kind == "cpu"
+    return ("kind-differs",) if differs else ()

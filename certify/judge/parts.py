@@ -12,18 +12,18 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from bench.record import Device, DeviceModel, Figure, NodeRecord, Precision, Workload, identifier
-from certify.judge.ceilings import PERCENT, WHOLE, Ceilings, Facts, Share, ceilings
-from certify.policy.ratings import Rating
+from certify.judge.ceilings import PERCENT, WHOLE, CeilingFacts, Ceilings, UnitShare, ceilings
+from certify.policy.rating import Rating
 
 PARTS = ("die", "slice")
 SAME_READING = 102  # percent: means over the same time, of a sensor that each part read for itself
 
 
-class Row(NamedTuple):
+class RatedModel(NamedTuple):
     """What the table of ratings says of a device model, and what in the record contradicts it."""
 
     rating: Rating | None  # of the whole unit that the device is, or is a part of
-    share: Share | None  # the device's part of it; None where it is not known
+    share: UnitShare | None  # the device's part of it; None where it is not known
     codes: tuple[str, ...]
 
     @property
@@ -49,7 +49,7 @@ class Whole(NamedTuple):
     power_with_parent: bool  # one reading stands for all parts
 
 
-def share_of(model: DeviceModel, rating: Rating | None) -> Share | None:
+def share_of(model: DeviceModel, rating: Rating | None) -> UnitShare | None:
     """Return which part of its row's unit a device is; None where it is not known.
 
     Args:
@@ -59,8 +59,8 @@ def share_of(model: DeviceModel, rating: Rating | None) -> Share | None:
     if rating is None:
         return None if model.count_unit in PARTS else WHOLE
     if model.count_unit == "slice":
-        return Share(model.units, rating.units) if model.units and rating.units else None
-    return Share(1, rating.dies_per_unit) if rating.part == "die" else WHOLE
+        return UnitShare(model.units, rating.units) if model.units and rating.units else None
+    return UnitShare(1, rating.dies_per_unit) if rating.part == "die" else WHOLE
 
 
 def parenthood(model: DeviceModel, device: Device) -> tuple[str, ...]:
@@ -71,34 +71,34 @@ def parenthood(model: DeviceModel, device: Device) -> tuple[str, ...]:
     return ("no-parent",) if parent is None else ("whole-with-parent",)
 
 
-def too_many_parts(record: NodeRecord, rows: Sequence[Row]) -> frozenset[str]:
+def too_many_parts(record: NodeRecord, rows: Sequence[RatedModel]) -> frozenset[str]:
     """Return the devices of a record that are together more than the unit that they are parts of.
 
     Args:
         record: of one node.
         rows: of the record's models.
     """
-    found: set[str] = set()
+    crowded: set[str] = set()
     for parts in _families(record).values():
         shares = [share for part in parts if (share := rows[part.model].share) is not None]
         if sum((Fraction(*share) for share in shares), Fraction()) > 1:
-            found.update(part.device for part in parts)
-    return frozenset(found)
+            crowded.update(part.device for part in parts)
+    return frozenset(crowded)
 
 
 def _families(record: NodeRecord) -> dict[str, list[Device]]:
     """Return the parts of each unit of a node; a part without a parent is a family of its own."""
-    found: dict[str, list[Device]] = {}
+    families: dict[str, list[Device]] = {}
     for device in record.devices:
         model = record.models[device.model]
         if model.count_unit in PARTS and model.kind != "cpu":
-            found.setdefault(identifier(device.parent) or f"/{device.device}", []).append(device)
-    return found
+            families.setdefault(identifier(device.parent) or f"/{device.device}", []).append(device)
+    return families
 
 
 def wholes_of(
     record: NodeRecord,
-    rows: Sequence[Row],
+    rows: Sequence[RatedModel],
     measured: Mapping[str, Mapping[Workload, Figure]],
     highest_mflop_s: Mapping[Precision, int | None],
 ) -> dict[tuple[str, Workload], Whole]:
@@ -110,7 +110,7 @@ def wholes_of(
         measured: figures by device and workload.
         highest_mflop_s: the table's highest rating of each precision.
     """
-    found: dict[tuple[str, Workload], Whole] = {}
+    wholes: dict[tuple[str, Workload], Whole] = {}
     for parts in _families(record).values():
         if not identifier(parts[0].parent):
             continue
@@ -123,8 +123,8 @@ def wholes_of(
                 model: _whole(of_unit, models, rows[model].rating, workload.precision, highest)
                 for model in {part.model for part, _ in figures}
             }
-            found |= {(part.device, workload): by_row[part.model] for part, _ in figures}
-    return found
+            wholes |= {(part.device, workload): by_row[part.model] for part, _ in figures}
+    return wholes
 
 
 def _whole(
@@ -134,7 +134,7 @@ def _whole(
     precision: Precision,
     highest_mflop_s: int | None,
 ) -> Whole:
-    facts = Facts(
+    facts = CeilingFacts(
         precision=precision,
         rate_mflop_s=sum(f.sustained_mflop_s for f in figures),
         units=_if_all(sum, [model.units or None for model in models]),

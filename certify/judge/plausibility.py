@@ -4,60 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.record import (
-    DeviceModel,
-    Figure,
-    NodeRecord,
-    Precision,
-    Workload,
-)
+from bench.record import DeviceModel, Figure, NodeRecord, Precision, Workload
 from certify.judge import ceilings
-from certify.judge.case import VENDORS, Case, Codes, Reference, Setting, wanted_beside
-from certify.judge.ceilings import WHOLE, Ceilings, Facts, Issued, Limit
-from certify.judge.parts import Row, Whole, share_of
-from certify.policy.ratings import Rating, Ratings, plain
+from certify.judge.case import VENDORS, Case, Codes, Reference, Setting, reference_kernels
+from certify.judge.ceilings import WHOLE, CeilingFacts, Ceilings, Issued, RateLimit
+from certify.judge.parts import RatedModel, Whole, share_of
+from certify.policy.rating import Rating, plain
+from certify.policy.ratings import Ratings
 
 OTHER_PRECISION: dict[Precision, Precision] = {"fp16": "fp64", "fp64": "fp16"}  # R12: compared on one device
 MAX_ENERGY_DISAGREEMENT_PPM = 100_000  # R12: power readings are averages over up to a second
 
 
-def row_of(model: DeviceModel, ratings: Ratings) -> Row:
+def row_of(model: DeviceModel, ratings: Ratings) -> RatedModel:
     """Return a device model's row, and judge what the record says of the model against it (R12)."""
-    found = ratings.match(
+    rating = ratings.match(
         model.vendor, model.model, model.memory_bytes, model.count_unit, simulated=model.simulated, plays=model.plays
     )
-    share = share_of(model, found)
+    share = share_of(model, rating)
     if model.kind == "cpu":
-        return Row(found, share, ())
+        return RatedModel(rating, share, ())
     codes = ["share-unknown"] if model.count_unit == "slice" and share is None else []
-    if found is None or found.kind == "cpu":  # a processor's row gives nominal rates alone
-        return Row(found, share, tuple(codes))
-    if model.count_unit == "die" and found.part != "die":
+    if rating is None or rating.kind == "cpu":  # a processor's row gives nominal rates alone
+        return RatedModel(rating, share, tuple(codes))
+    if model.count_unit == "die" and rating.part != "die":
         codes.append("die-not-rated")
+    # a driver that gives every card of a family one name gives the bin too: both must lead to one row
     named = ratings.match(model.vendor, model.bin, model.memory_bytes, model.count_unit) if model.bin else None
-    if named is not None and named.accelerator != found.accelerator:
+    if named is not None and named.accelerator != rating.accelerator:
         codes.append("bin-differs")
-    if model.count_unit != "slice" and model.memory_bytes and not found.fits_memory(model.memory_bytes):
+    # a slice has a share of the memory that no table lists
+    if model.count_unit != "slice" and model.memory_bytes and not rating.fits_memory(model.memory_bytes):
         codes.append("memory-differs")
-    whole = found.whole()
+    whole = rating.whole()
     if model.units and whole.units is not None:
-        own = whole.units if share is None or model.count_unit == "slice" else whole.units * share.part // share.of
-        if model.units != own and (model.units > own or model.count_unit != "slice"):
-            codes.append("units-above-row" if model.units > own else "units-below-row")
-    return Row(whole, share, tuple(codes))
+        units = whole.units if share is None or model.count_unit == "slice" else whole.units * share.part // share.of
+        if model.units != units and (model.units > units or model.count_unit != "slice"):
+            codes.append("units-above-row" if model.units > units else "units-below-row")
+    return RatedModel(whole, share, tuple(codes))
 
 
-def lowest_limit(case: Case) -> Limit | None:
+def lowest_limit(case: Case) -> RateLimit | None:
     """Return the limit of R12 that binds a figure; of a part that of its unit in proportion, where that is lower."""
-    own, whole = case.ceilings.binding, case.whole
+    binding, whole = case.ceilings.binding, case.whole
     unit = None if whole is None else whole.ceilings.binding
     if whole is None or unit is None or not whole.rate_mflop_s:
-        return own
+        return binding
     part = unit._replace(mflop_s=unit.mflop_s * case.figure.sustained_mflop_s // whole.rate_mflop_s)
-    return part if own is None or part.mflop_s < own.mflop_s else own
+    return part if binding is None or part.mflop_s < binding.mflop_s else binding
 
 
-def ceilings_of(setting: Setting, facts: Facts, whole: Whole | None = None) -> Ceilings:
+def ceilings_of(setting: Setting, facts: CeilingFacts, whole: Whole | None = None) -> Ceilings:
     """Return all limits of R12 that exist for one figure by itself."""
     model, m, row = setting.model, setting.measurement, setting.row
     if model.kind == "cpu":
@@ -65,18 +62,18 @@ def ceilings_of(setting: Setting, facts: Facts, whole: Whole | None = None) -> C
     return ceilings.ceilings(facts, row.rating, setting.highest_mflop_s, row.share or WHOLE, lone=whole is None)
 
 
-def facts_of(setting: Setting, figure: Figure, references: Sequence[Reference] = ()) -> Facts:
-    """Return what R12 looks at."""
+def facts_of(setting: Setting, figure: Figure, references: Sequence[Reference] = ()) -> CeilingFacts:
+    """Return the facts of a device that bound its figure (R12)."""
     issued: list[Issued] = []
     if references:  # what was measured beside the fixed figure bounds the tuned one too
         fixed = Workload(setting.measurement.precision, "fixed")
-        wanted = setting.profile.companions_of(figure.device.partition(":")[0], fixed)
+        wanted = setting.profile.references_of(figure.device.partition(":")[0], fixed)
         issued = [
             Issued(b.rate_mflop_s, b.clock_mean_mhz)
-            for b in (s.figure for s in references if s.companion.kernel in wanted)
+            for b in (s.figure for s in references if s.measurement.kernel in wanted)
             if b.exact and b.rate_mflop_s and b.clock_mean_mhz
         ]
-    return Facts(
+    return CeilingFacts(
         precision=setting.measurement.precision,
         rate_mflop_s=figure.sustained_mflop_s,
         units=setting.model.units,
@@ -96,14 +93,14 @@ def r12_announced(record: NodeRecord, rating: Rating | None) -> Codes:
 
 def r12_ceilings(case: Case) -> Codes:
     """R12: nothing above what silicon, clocks, ratings and publications allow, alone and with all parts of its unit."""
-    setting, found = case.setting, case.ceilings
-    codes = found.passed(case.figure.sustained_mflop_s)
+    setting, limits = case.setting, case.ceilings
+    codes = limits.passed(case.figure.sustained_mflop_s)
     if case.whole is not None:
         codes += tuple(c for c in case.whole.ceilings.passed(case.whole.rate_mflop_s) if c not in codes)
     if setting.model.kind == "cpu":
         return codes
     row = setting.row
-    return codes + ceilings.notes(case.facts, row.rating, found, row.share or WHOLE)
+    return codes + ceilings.notes(case.facts, row.rating, limits, row.share or WHOLE)
 
 
 def r12_power(case: Case) -> Codes:
@@ -118,6 +115,7 @@ def r12_power(case: Case) -> Codes:
         return codes
     if whole is None and row.share is not None:  # what a lone part does, as if all parts of its unit did so
         rate, power, most = (value * row.share.of // row.share.part for value in (rate, power, most))
+    # boards run above their rated power for moments, and none by half for a whole window
     if row.rating.tdp_mw is not None and power * 2 > row.rating.tdp_mw * 3:
         codes += ("power-impossible",)
     low = ceilings.power_too_low(case.setting.measurement.precision, rate, most, row.rating)
@@ -139,29 +137,32 @@ def r12_possible(case: Case) -> Codes:
     """R12: no fact that no device and no clock gives."""
     f, rating, codes = case.figure, case.setting.row.rating, []
     highest = None if rating is None or case.setting.model.kind == "cpu" else rating.highest_clock_mhz
+    # drivers round: a hundredth above the highest clock is no other device
     if highest is not None and (f.clock_max_mhz or 0) * 100 > highest * 101:
         codes.append("clock-impossible")
     if f.row_error_ppm is not None and f.rms_error_ppm is not None and f.row_error_ppm + 1 < f.rms_error_ppm:
         codes.append("errors-impossible")  # the largest of many errors is no smaller than their mean square's root
+    # each verified launch is one under load: the loaded time holds no more of them than it holds launches
     loaded_ns = f.warmup_ns + f.covered_until_ns - f.opened_ns
     if (f.verified_launches - 1) * case.elapsed_ns * 100 > f.launches * loaded_ns * 101:
         codes.append("verified-impossible")
     if f.duty_ppm == 0:
         codes.append("duty-zero")
+    # where others of the kind gave event times, these were left out
     if f.event_over_ns is None and f.device.partition(":")[0] in case.setting.timed:
         codes.append("events-missing")
     return tuple(codes)
 
 
-def r12_beside(case: Case) -> Codes:
-    """R12: a rate of issue or bandwidth that the profile wants beside a figure gave right results."""
-    wanted = wanted_beside(case)
-    beside = [s.figure for s in case.beside if s.companion.role != "path" and s.companion.kernel in wanted]
-    return ("companion-wrong",) if any(b.exact is False for b in beside) else ()
+def r12_references(case: Case) -> Codes:
+    """R12: every rate of issue or bandwidth that the profile wants as a reference gave right results."""
+    wanted = reference_kernels(case)
+    references = [s.figure for s in case.references if s.measurement.role != "path" and s.measurement.kernel in wanted]
+    return ("companion-wrong",) if any(b.exact is False for b in references) else ()
 
 
 def r12_energy(case: Case) -> Codes:
-    """R12: the device's energy counter and its power readings tell of one device; some releases of AMD's are wrong."""
+    """R12: the device's energy counter agrees with its power readings within 10 %; some releases of AMD's are wrong."""
     counter, mean = case.figure.power_counter_mw, case.figure.power_mean_mw
     if counter is None or mean is None:
         return ()

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from bench.record import (
-    DeviceModel,
-    Grade,
-    Measurement,
-)
+from bench.record import DeviceModel, Grade, Measurement
 from certify.judge.case import SECOND_NS, Case, Codes, kind_of
 from certify.judge.parts import PARTS
 from certify.policy.sources import exposed_by
@@ -53,14 +49,15 @@ def has_foreign_load(m: Measurement) -> bool:
 
 
 def _readings(case: Case) -> Codes:
-    """R13: clock and power, each alone, as often as the grade demands, where the table says that the source tells them.
+    """R13: clock and power, each alone, as often as the grade demands, where the table says that its source has them.
 
-    What a source tells and a record lacks was left out, and with it what could have bounded the rate. Too few readings
-    hold where the source tells the clock: it answers fast. A tool that does not is a slow one, and bounds no rate.
+    What a source exposes and a record lacks was left out, and with it what could have bounded the rate. Too few
+    readings hold where the source exposes the clock: it answers fast. A tool that does not is slow, and bounds no rate.
     """
     f, model = case.figure, case.setting.model
     wanted = READINGS.get(case.grade) if case.grade else None
     exposed, codes = exposed_of(f.device, model)
+    # a count without the values that it counts is no reading
     clock_samples = 0 if f.clock_mean_mhz is None or f.clock_max_mhz is None else f.clock_samples
     power_samples = 0 if f.power_mean_mw is None else f.power_samples
     for quantity, samples, gap_ns in (

@@ -17,7 +17,6 @@ from pathlib import Path
 from bench.errors import InputError, OutputExistsError, PetasealError, RefusedError
 from bench.record import read_bytes, read_given, replacing
 from bench.record.files import writing_state
-from certify.documents.caps import CAPS
 from certify.keys.signers import (
     PRIVATE_LABELS,
     SIGNERS,
@@ -41,6 +40,8 @@ __all__ = [
     "scheme_named",
 ]
 
+KEY_BYTES = 64 * 1024  # a PEM key takes 400 bytes; what is larger is another file given by mistake
+PASSPHRASE_BYTES = 4 * 1024  # one line
 _PEM_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 _PEM_PARAMETERS = re.compile(rb"-----BEGIN ([A-Z0-9]{1,10} PARAMETERS)-----")  # EC, and SM2 since OpenSSL 3
 _MACHINE_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -62,6 +63,7 @@ def new_key(out: Path, passphrase: bytes | None, scheme: str = "ed25519") -> Pub
     if passphrase == b"":
         raise InputError("key-passphrase-missing", "the passphrase is empty", where=out)
     key = load_scheme(scheme).generate()
+    # The public half first: a crash between the two leaves a public key without its secret, and never the reverse.
     _create(public_path(out), pem_text(b"PUBLIC KEY", key.public.spki), 0o644)
     try:
         _create(out, key.pem(passphrase), 0o600)
@@ -99,7 +101,7 @@ def load_private(path: Path, passphrase: bytes | None = None) -> PrivateKey:
             `key-not-encrypted`, `public-key-given`, `sm2-unavailable`, or a code of `read_given`.
         RefusedError: `key-unsupported`, the key is of an algorithm that petaseal does not sign with; `key-weak`.
     """
-    content = read_given(path, CAPS.key_bytes)
+    content = read_given(path, KEY_BYTES)
     label, der = _read_pem(content, path)
     if label == b"PUBLIC KEY":
         raise InputError("public-key-given", "is a public key where a private one belongs", where=path)
@@ -112,7 +114,7 @@ def load_private(path: Path, passphrase: bytes | None = None) -> PrivateKey:
         )
     encrypted = label == PRIVATE_LABELS[1]
     mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
+    if mode & 0o077:  # as ssh does: a key that others can read has no one owner whom a signature could bind
         raise InputError(
             "key-file-permissions",
             f"can be read or changed by others (mode {mode:04o})",
@@ -123,12 +125,13 @@ def load_private(path: Path, passphrase: bytes | None = None) -> PrivateKey:
         raise InputError("key-passphrase-missing", "is encrypted", where=path, fix="give --passphrase-file")
     if not encrypted and passphrase:
         raise InputError("key-not-encrypted", "is not encrypted, and a passphrase was given", where=path)
+    # Nothing outside an encrypted key says its algorithm: each is tried, and the errors decide which sentence fits.
     damaged = False
     for scheme in schemes():
         try:
             key = scheme.private(der, passphrase if encrypted else None)
         except ValueError:
-            damaged = True  # or encrypted in a way that only another one's library knows, such as SM4
+            damaged = True  # or encrypted with a cipher that only another scheme's library knows, such as SM4
         except PetasealError as error:
             if damaged and error.code == "sm2-unavailable":
                 continue
@@ -151,7 +154,7 @@ def load_public(path: Path, *, shared: bool = False) -> PublicKey:
         InputError: `private-key-given`, `key-invalid`, or a code of `read_given`.
         RefusedError: `key-unsupported` or `key-weak`.
     """
-    content = read_bytes(path, CAPS.key_bytes) if shared else read_given(path, CAPS.key_bytes)
+    content = read_bytes(path, KEY_BYTES) if shared else read_given(path, KEY_BYTES)
     if b"PRIVATE KEY" in content:
         raise InputError(
             "private-key-given",
@@ -197,7 +200,7 @@ def read_passphrase(path: Path) -> bytes:
     Raises:
         InputError: `key-passphrase-missing`, the line is empty; or a code of `read_given`.
     """
-    passphrase = read_given(path, CAPS.passphrase_bytes).split(b"\n", 1)[0].removesuffix(b"\r")
+    passphrase = read_given(path, PASSPHRASE_BYTES).split(b"\n", 1)[0].removesuffix(b"\r")
     if not passphrase:
         raise InputError("key-passphrase-missing", "has an empty first line", where=path)
     return passphrase

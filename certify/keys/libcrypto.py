@@ -70,11 +70,11 @@ _EXAMPLE_SIGNATURE = bytes.fromhex(
 
 
 class LibcryptoError(ValueError):
-    """libcrypto said no. What it was asked is known where it was asked."""
+    """A function of libcrypto failed; the caller knows which input it was about."""
 
 
 class PrivateParts(NamedTuple):
-    """An SM2 private key taken apart."""
+    """The parts of an SM2 private key: its PKCS #8 form, its secret and its public point."""
 
     pkcs8: bytes  # DER PrivateKeyInfo, not encrypted
     sound: bool  # libcrypto finds that its halves belong together
@@ -90,6 +90,7 @@ def libcrypto() -> ctypes.CDLL:
     Raises:
         InputError: `sm2-unavailable`.
     """
+    # The standard's own example is the test that counts: a distribution may ship the symbols without the algorithm.
     for name in _NAMES:
         try:
             library = _load(name)
@@ -119,9 +120,9 @@ def sign(pkcs8: bytes, message: bytes) -> bytes:
         LibcryptoError: the key is none of SM2.
     """
     library = libcrypto()
-    with _Owner(library) as own:
-        context, inner = own("EVP_MD_CTX_free", library.EVP_MD_CTX_new()), c_void_p()
-        key = own("EVP_PKEY_free", library.EVP_PKCS82PKEY(own.decoded("PKCS8_PRIV_KEY_INFO", pkcs8)))
+    with _Owner(library) as owner:
+        context, inner = owner("EVP_MD_CTX_free", library.EVP_MD_CTX_new()), c_void_p()
+        key = owner("EVP_PKEY_free", library.EVP_PKCS82PKEY(owner.decoded("PKCS8_PRIV_KEY_INFO", pkcs8)))
         _done(library.EVP_DigestSignInit(context, byref(inner), library.EVP_sm3(), None, key))
         _done(library.EVP_PKEY_CTX_set1_id(inner, USER_ID, len(USER_ID)))
         signature, length = ctypes.create_string_buffer(_SIGNATURE_BYTES), c_size_t(_SIGNATURE_BYTES)
@@ -132,11 +133,11 @@ def sign(pkcs8: bytes, message: bytes) -> bytes:
 def generate() -> PrivateParts:
     """Return a new SM2 private key from libcrypto's randomness."""
     library = libcrypto()
-    with _Owner(library) as own:
-        context, found = own("EVP_PKEY_CTX_free", library.EVP_PKEY_CTX_new_from_name(None, b"SM2", None)), c_void_p()
+    with _Owner(library) as owner:
+        context, key = owner("EVP_PKEY_CTX_free", library.EVP_PKEY_CTX_new_from_name(None, b"SM2", None)), c_void_p()
         _done(library.EVP_PKEY_keygen_init(context))
-        _done(library.EVP_PKEY_generate(context, byref(found)))
-        return _taken_apart(own, own("EVP_PKEY_free", found.value))
+        _done(library.EVP_PKEY_generate(context, byref(key)))
+        return _taken_apart(owner, owner("EVP_PKEY_free", key.value))
 
 
 def open_private(der: bytes, passphrase: bytes | None) -> PrivateParts | None:
@@ -148,31 +149,34 @@ def open_private(der: bytes, passphrase: bytes | None) -> PrivateParts | None:
         LibcryptoError: it is damaged, or the passphrase does not open it.
     """
     library = libcrypto()
-    with _Owner(library) as own:
+    with _Owner(library) as owner:
         if passphrase is None:
-            info = own.decoded("PKCS8_PRIV_KEY_INFO", der)
+            info = owner.decoded("PKCS8_PRIV_KEY_INFO", der)
         else:
-            locked = own.decoded("X509_SIG", der)
-            info = own("PKCS8_PRIV_KEY_INFO_free", library.PKCS8_decrypt(locked, passphrase, len(passphrase)))
-        key = own("EVP_PKEY_free", library.EVP_PKCS82PKEY(info))
+            locked = owner.decoded("X509_SIG", der)
+            info = owner("PKCS8_PRIV_KEY_INFO_free", library.PKCS8_decrypt(locked, passphrase, len(passphrase)))
+        key = owner("EVP_PKEY_free", library.EVP_PKCS82PKEY(info))
         if library.EVP_PKEY_is_a(key, b"SM2") != 1:
             return None
-        return _taken_apart(own, key)
+        return _taken_apart(owner, key)
 
 
 def lock(pkcs8: bytes, passphrase: bytes) -> bytes:
     """Return a DER PrivateKeyInfo encrypted with AES-256-CBC under a passphrase (PKCS #5 v2.1)."""
     library = libcrypto()
-    with _Owner(library) as own:
-        info, cipher = own.decoded("PKCS8_PRIV_KEY_INFO", pkcs8), library.EVP_aes_256_cbc()
+    with _Owner(library) as owner:
+        info, cipher = owner.decoded("PKCS8_PRIV_KEY_INFO", pkcs8), library.EVP_aes_256_cbc()
         locked = library.PKCS8_encrypt(
             _PBES2, cipher, passphrase, len(passphrase), None, 16, PASSPHRASE_ROUNDS, info
         )  # 16 bytes of salt, drawn anew
-        return own.encoded("X509_SIG", own("X509_SIG_free", locked))
+        return owner.encoded("X509_SIG", owner("X509_SIG_free", locked))
 
 
 class _Owner(ExitStack):
-    """Frees in reverse order what was taken from libcrypto, and leaves its error queue empty."""
+    """Owner of the values that a call takes from libcrypto: frees them in reverse order and empties its error queue.
+
+    An error left in the queue of a thread would be reported by the next user of libcrypto, such as Python's ssl.
+    """
 
     def __init__(self, library: ctypes.CDLL) -> None:
         super().__init__()
@@ -187,14 +191,14 @@ class _Owner(ExitStack):
         return pointer
 
     def decoded(self, kind: str, der: bytes, free: str | None = None) -> int:
-        """Return the value of a DER text, which it fills to the last byte."""
+        """Return the value that DER bytes encode; bytes after its end are refused, since one key has one encoding."""
         buffer = ctypes.create_string_buffer(der, len(der))
         start = ctypes.addressof(buffer)
         at = c_void_p(start)
-        found = self(free or f"{kind}_free", getattr(self.library, f"d2i_{kind}")(None, byref(at), len(der)))
+        pointer = self(free or f"{kind}_free", getattr(self.library, f"d2i_{kind}")(None, byref(at), len(der)))
         if at.value != start + len(der):
             raise LibcryptoError(kind)
-        return found
+        return pointer
 
     def encoded(self, kind: str, pointer: int) -> bytes:
         """Return the DER text of a value."""
@@ -217,31 +221,31 @@ def _load(name: str) -> ctypes.CDLL:
 
 
 def _verify(library: ctypes.CDLL, spki: bytes, signature: bytes, message: bytes) -> bool:
-    with _Owner(library) as own:
-        context, inner = own("EVP_MD_CTX_free", library.EVP_MD_CTX_new()), c_void_p()
-        key = own.decoded("PUBKEY", spki, "EVP_PKEY_free")
+    with _Owner(library) as owner:
+        context, inner = owner("EVP_MD_CTX_free", library.EVP_MD_CTX_new()), c_void_p()
+        key = owner.decoded("PUBKEY", spki, "EVP_PKEY_free")
         _done(library.EVP_DigestVerifyInit(context, byref(inner), library.EVP_sm3(), None, key))
         _done(library.EVP_PKEY_CTX_set1_id(inner, USER_ID, len(USER_ID)))
-        held: bool = library.EVP_DigestVerify(context, signature, len(signature), message, len(message)) == 1
-        return held
+        valid: bool = library.EVP_DigestVerify(context, signature, len(signature), message, len(message)) == 1
+        return valid
 
 
-def _taken_apart(own: _Owner, key: int) -> PrivateParts:
-    library = own.library
-    info = own("PKCS8_PRIV_KEY_INFO_free", library.EVP_PKEY2PKCS8(key))
+def _taken_apart(owner: _Owner, key: int) -> PrivateParts:
+    library = owner.library
+    info = owner("PKCS8_PRIV_KEY_INFO_free", library.EVP_PKEY2PKCS8(key))
     numbers = []
     for name in (b"priv", b"qx", b"qy"):
         number, digits = c_void_p(), ctypes.create_string_buffer(32)
         _done(library.EVP_PKEY_get_bn_param(key, name, byref(number)))
-        _done(library.BN_bn2binpad(own("BN_clear_free", number.value), digits, len(digits)))
+        _done(library.BN_bn2binpad(owner("BN_clear_free", number.value), digits, len(digits)))
         numbers.append(int.from_bytes(digits.raw, "big"))
-    context = own("EVP_PKEY_CTX_free", library.EVP_PKEY_CTX_new_from_pkey(None, key, None))
+    context = owner("EVP_PKEY_CTX_free", library.EVP_PKEY_CTX_new_from_pkey(None, key, None))
     sound = library.EVP_PKEY_check(context) == 1
-    return PrivateParts(own.encoded("PKCS8_PRIV_KEY_INFO", info), sound, *numbers)
+    return PrivateParts(owner.encoded("PKCS8_PRIV_KEY_INFO", info), sound, *numbers)
 
 
 def _done(result: int) -> int:
-    """Return what a function returned; it says with 0 or less that it failed."""
+    """Return a function's result, and raise where it is 0 or less, which is how libcrypto reports a failure."""
     if result <= 0:
         raise LibcryptoError
     return result

@@ -1,6 +1,6 @@
 """Bundles: one archive of wheels that installs petaseal on nodes without a network.
 
-pip fetches, from where the user's own configuration of pip says. torch is left out unless asked for by its own extra:
+pip fetches from where its user's configuration says. torch is left out unless asked for by its own extra:
 accelerators need their vendor's.
 """
 
@@ -21,19 +21,12 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from bench.errors import InputError
 from bench.record import refuse_existing, replacing
-from certify.offline.fetching import fetch, own_wheel
-from certify.offline.wheels import (
-    Requirement,
-    Target,
-    Wheel,
-    holds,
-    runs_on,
-)
+from certify.offline.wheels import Wheel, WheelRequirement, WheelTarget, fetch, holds, petaseal_wheel, runs_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    Tell = Callable[[str], None]
+    ShowProgress = Callable[[str], None]
 
 SCRIPT = Path(__file__).with_name("install.sh")
 MACHINES = ("x86_64", "aarch64")
@@ -52,18 +45,18 @@ SHA256SUMS is checked first. It tells damage, not a forger: compare the digest o
 """
 
 
-class Made(NamedTuple):
-    """A bundle that was made."""
+class MadeBundle(NamedTuple):
+    """An offline bundle that was written."""
 
     path: Path
     sha256: str
     size_bytes: int
     version: str
     wheels: tuple[str, ...]
-    targets: tuple[Target, ...]
+    targets: tuple[WheelTarget, ...]
 
     def as_json(self) -> dict[str, object]:
-        """Return it for machines."""
+        """Return the result as the JSON value of ``--json``."""
         return {
             "bundle": str(self.path),
             "sha256": self.sha256,
@@ -74,7 +67,7 @@ class Made(NamedTuple):
         }
 
     def lines(self) -> list[str]:
-        """Return it for people, one line of text each."""
+        """Return the result as printed lines."""
         return [
             f"{self.path}: petaseal {self.version}, {len(self.wheels)} wheels, {self.size_bytes / 1e6:.1f} MB",
             *(f"  for {target}" for target in self.targets),
@@ -88,7 +81,7 @@ def running_python() -> str:
     return "{}.{}".format(*sys.version_info)
 
 
-def targets_of(machines: Sequence[str], pythons: Sequence[str]) -> tuple[Target, ...]:
+def targets_of(machines: Sequence[str], pythons: Sequence[str]) -> tuple[WheelTarget, ...]:
     """Return every machine that is asked for, each once.
 
     Raises:
@@ -102,78 +95,79 @@ def targets_of(machines: Sequence[str], pythons: Sequence[str]) -> tuple[Target,
         if not re.fullmatch(r"3\.[0-9]{1,3}", python):
             raise InputError("unknown-name", f"there is no Python {python!r}", where="--python", fix="such as 3.11")
     ordered = sorted(set(pythons), key=lambda python: int(python[2:]))
-    return tuple(Target(machine, python) for machine in dict.fromkeys(machines) for python in ordered)
+    return tuple(WheelTarget(machine, python) for machine in dict.fromkeys(machines) for python in ordered)
 
 
-def make_bundle(out: Path, targets: Sequence[Target], extras: Sequence[str], tell: Tell) -> Made:
+def make_bundle(out: Path, targets: Sequence[WheelTarget], extras: Sequence[str], report: ShowProgress) -> MadeBundle:
     """Fetch and build all wheels and write the archive, whole or not at all.
 
     Raises:
-        InputError: it exists, cannot be written, an extra is unknown, or a wheel cannot be had.
+        InputError: `output-exists`, `output-not-writable`, `unknown-name` (an extra) or a code of `fetch`.
     """
     refuse_existing(out, "choose another with --out")
+    # Beside the archive and not in /tmp, which is often small or held in memory: wheels take hundreds of megabytes.
     work = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     try:
         work.mkdir(parents=True)
-        tell("building petaseal's own wheel")
-        own = own_wheel(work)
-        roots = {target: roots_of(own, target, extras) for target in targets}
-        fetched: dict[Target, dict[str, Wheel]] = {}
+        report("building petaseal's own wheel")
+        wheel = petaseal_wheel(work)
+        roots = {target: roots_of(wheel, target, extras) for target in targets}
+        fetched: dict[WheelTarget, dict[str, Wheel]] = {}
         for number, target in enumerate(targets, 1):
-            tell(f"fetching wheels for {target} ({number} of {len(targets)})")
-            fetched[target] = fetch(own, roots[target], target, work)
-        tell("packing")
-        files = staged(own, roots, fetched)
+            report(f"fetching wheels for {target} ({number} of {len(targets)})")
+            fetched[target] = fetch(wheel, roots[target], target, work)
+        report("packing")
+        files = staged(wheel, roots, fetched)
         with replacing(out, mode=None, new=True, folder_mode=None) as archive:
-            write_archive(archive, folder_name(own.version), files)
+            write_archive(archive, folder_name(wheel.version), files)
         digest, size_bytes = file_sha256(out), out.stat().st_size
     except OSError as error:
         raise InputError("output-not-writable", f"cannot be written ({error.strerror})", where=out) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
     wheels = tuple(sorted(name.removeprefix("wheels/") for name in files if name.startswith("wheels/")))
-    return Made(out, digest, size_bytes, own.version, wheels, tuple(targets))
+    return MadeBundle(out, digest, size_bytes, wheel.version, wheels, tuple(targets))
 
 
-def roots_of(own: Wheel, target: Target, extras: Sequence[str]) -> list[Requirement]:
+def roots_of(wheel: Wheel, target: WheelTarget, extras: Sequence[str]) -> list[WheelRequirement]:
     """Return what is installed by name on a target: what petaseal and its extras require, and pip to install it with.
 
     Raises:
         InputError: there is no such extra, or petaseal does not run on that Python.
     """
     for extra in extras:
-        if extra not in own.extras:
-            fix = f"choose from {', '.join(own.extras)}"
+        if extra not in wheel.extras:
+            fix = f"choose from {', '.join(wheel.extras)}"
             raise InputError("unknown-name", f"there is no extra {extra!r}", where="--extra", fix=fix)
-    if not runs_on(own, target):
-        raise InputError("unknown-name", f"petaseal needs Python {own.requires_python}", where="--python")
-    wanted = [one for one in own.requires if holds(one.marker, target, extras)]
-    return [Requirement("pip"), *(one for one in wanted if one.name != "torch" or "torch" in extras)]
+    if not runs_on(wheel, target):
+        raise InputError("unknown-name", f"petaseal needs Python {wheel.requires_python}", where="--python")
+    wanted = [one for one in wheel.requires if holds(one.marker, target, extras)]
+    return [WheelRequirement("pip"), *(one for one in wanted if one.name != "torch" or "torch" in extras)]
 
 
 def staged(
-    own: Wheel, roots: dict[Target, list[Requirement]], fetched: dict[Target, dict[str, Wheel]]
+    petaseal: Wheel, roots: dict[WheelTarget, list[WheelRequirement]], fetched: dict[WheelTarget, dict[str, Wheel]]
 ) -> dict[str, bytes | Path]:
     """Return every file of the bundle by its name; wheels that several targets share are there once."""
-    files: dict[str, bytes | Path] = {f"wheels/{own.path.name}": own.path}
+    files: dict[str, bytes | Path] = {f"wheels/{petaseal.path.name}": petaseal.path}
     for wheels in fetched.values():
         files |= {f"wheels/{wheel.path.name}": wheel.path for wheel in wheels.values()}
     have = [f"{target.python} {target.machine} wheels/{wheels['pip'].path.name}" for target, wheels in fetched.items()]
     text = " or ".join(f"Python {target.python} on {target.machine}" for target in fetched)
     files["targets.txt"] = "".join(f"{line}\n" for line in have).encode()
-    files["constraints.txt"] = "".join(f"{line}\n" for line in constraints_of(own, fetched)).encode()
+    files["constraints.txt"] = "".join(f"{line}\n" for line in constraints_of(petaseal, fetched)).encode()
     named = sorted({str(root) for wanted in roots.values() for root in wanted})
     files["requirements.txt"] = "".join(f"{line}\n" for line in named).encode()
     files["install.sh"] = SCRIPT.read_bytes()
-    files["README.txt"] = README.format(name=folder_name(own.version), have=text).encode()
+    files["README.txt"] = README.format(name=folder_name(petaseal.version), have=text).encode()
     sums = [f"{file_sha256(content)}  {name}\n" for name, content in sorted(files.items())]
     files["SHA256SUMS"] = "".join(sums).encode()
     return files
 
 
-def constraints_of(own: Wheel, fetched: dict[Target, dict[str, Wheel]]) -> Iterator[str]:
+def constraints_of(wheel: Wheel, fetched: dict[WheelTarget, dict[str, Wheel]]) -> Iterator[str]:
     """Yield the exact version of each package, with the targets that it is for where they differ."""
-    yield f"{own.name}=={own.version}"
+    yield f"{wheel.name}=={wheel.version}"
     for name in sorted({name for wheels in fetched.values() for name in wheels}):
         versions = {target: wheels[name].version for target, wheels in fetched.items() if name in wheels}
         if len(set(versions.values())) == 1:
@@ -208,6 +202,7 @@ def write_archive(file: BinaryIO, folder: str, files: dict[str, bytes | Path]) -
         gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as packed,  # wheels are compressed already
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
+        # Sorted, and every time, owner and mode fixed: two makers can compare the digests of their archives.
         for name, content in sorted(files.items()):
             entry = tarfile.TarInfo(f"{folder}/{name}")
             entry.mtime = FIXED_TIME_S
@@ -219,11 +214,12 @@ def write_archive(file: BinaryIO, folder: str, files: dict[str, bytes | Path]) -
 
 @contextlib.contextmanager
 def ended_like_interrupt() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end what is under way as Ctrl-C does, so that nothing is left behind."""
+    """Let SIGTERM and SIGHUP end the body as Ctrl-C does, so that no half-made bundle is left behind."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
+    # Python lets only the main thread set signal handlers.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -236,8 +232,8 @@ def ended_like_interrupt() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def progress(quiet: bool) -> Iterator[Tell]:
-    """On a terminal, what is being done; nothing elsewhere."""
+def progress(quiet: bool) -> Iterator[ShowProgress]:
+    """Yield a function that shows on a terminal what is being done, and does nothing elsewhere."""
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield lambda text: None
         return

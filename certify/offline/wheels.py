@@ -1,43 +1,48 @@
 """Wheels without a network: what a machine other than this one needs of them, and petaseal's own from its installation.
 
-pip judges the conditions of requirements (PEP 508) by the interpreter that it runs in, even where it fetches for
-another Python or processor. So each wheel's own list of requirements is judged here, for the machine that is meant.
+pip fetches them from where its user's configuration says. It judges the conditions of requirements (PEP 508) by the
+interpreter that it runs in, even where it fetches for another Python or processor. So each wheel's own list of
+requirements is judged here, for the machine that is meant.
 """
 
 from __future__ import annotations
 
-import ast
 import base64
+import contextlib
 import csv
 import email.parser
 import hashlib
-import operator
+import os
 import re
+import signal
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from packaging.markers import Marker, UndefinedComparison
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+
 from bench.errors import InputError
+from bench.record import write_atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from importlib.metadata import Distribution
     from pathlib import Path
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 FIXED_DATE = (2020, 2, 2, 0, 0, 0)  # a file's time says nothing about its content, and would change the archive
 OF_THIS_INSTALLATION = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}  # in .dist-info, and in no wheel
 NEWEST_GLIBC, OLDEST_GLIBC = 28, 17  # 2.x: RHEL 8 and Kylin V10 have 2.28; what needs more would not start there
-VERSIONS = {"python_version", "python_full_version", "implementation_version"}
-OPERATORS: dict[type, Callable[[object, object], bool]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,  # type: ignore[dict-item]
-    ast.LtE: operator.le,  # type: ignore[dict-item]
-    ast.Gt: operator.gt,  # type: ignore[dict-item]
-    ast.GtE: operator.ge,  # type: ignore[dict-item]
-}
 
 
-class Target(NamedTuple):
+class WheelTarget(NamedTuple):
     """A machine that wheels are for: its processor (as ``uname -m``) and the minor version of its CPython."""
 
     machine: str
@@ -45,6 +50,10 @@ class Target(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.machine}, Python {self.python}"
+
+    def releases(self) -> tuple[str, str]:
+        """Return the first and the last release of its Python, of which only the minor version is known."""
+        return f"{self.python}.0", f"{self.python}.99"
 
     def tags(self) -> list[str]:
         """Return the platform tags that run there, the best first (PEP 600)."""
@@ -54,13 +63,13 @@ class Target(NamedTuple):
         ]
 
 
-class Requirement(NamedTuple):
-    """One requirement: a normalised name, its extras, a version specifier, and the condition that it holds under."""
+class WheelRequirement(NamedTuple):
+    """One requirement: a canonical name, its extras, a version specifier, and the condition that it holds under."""
 
     name: str
     extras: frozenset[str] = frozenset()
     specifier: str = ""
-    marker: str = ""
+    marker: Marker | None = None
 
     def __str__(self) -> str:
         extras = f"[{','.join(sorted(self.extras))}]" if self.extras else ""
@@ -68,128 +77,104 @@ class Requirement(NamedTuple):
 
 
 class Wheel(NamedTuple):
-    """What a wheel says of itself."""
+    """A wheel's file with its metadata."""
 
     path: Path
     name: str
     version: str
-    requires: tuple[Requirement, ...]
+    requires: tuple[WheelRequirement, ...]
     extras: tuple[str, ...]
     requires_python: str
 
 
-def normalised(name: str) -> str:
-    """Return a distribution's name in the one form that compares (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def parse_requirement(text: str) -> Requirement:
+def parse_requirement(text: str) -> WheelRequirement:
     """Return a requirement from its text (PEP 508), such as ``numpy>=1.26; python_version < "3.12"``.
 
+    A condition that cannot be read is dropped, so that it holds: one wheel too many does no harm.
+
     Raises:
-        InputError: it is none, or names a place to fetch from.
+        InputError: `wheel-invalid`, it is none, or names a place to fetch from.
     """
-    match = re.fullmatch(r"\s*([\w.-]+)\s*(?:\[([^\]]*)\])?\s*([^;@]*?)\s*(?:;\s*(.*?))?\s*", text, re.ASCII)
-    if match is None:
-        raise InputError("wheel-invalid", f"has a requirement that is not understood: {text!r}")
-    name, extras, specifier, marker = match.groups(default="")
-    names = frozenset(normalised(extra.strip()) for extra in extras.split(",") if extra.strip())
-    return Requirement(normalised(name), names, specifier.strip("() ").replace(" ", ""), marker)
+    for form in (text, text.partition(";")[0]):
+        with contextlib.suppress(InvalidRequirement):
+            read = Requirement(form)
+            if read.url is None:
+                extras = frozenset(canonicalize_name(extra) for extra in read.extras)
+                return WheelRequirement(canonicalize_name(read.name), extras, str(read.specifier), read.marker)
+    raise InputError("wheel-invalid", f"has a requirement that is not understood: {text!r}")
 
 
-def holds(marker: str, target: Target, extras: Iterable[str] = ()) -> bool:
+def holds(marker: Marker | None, target: WheelTarget, extras: Iterable[str] = ()) -> bool:
     """Return whether a condition holds on a target, with any of the extras asked for or with none.
 
-    Of the Python only the minor version is known: what holds on its first or on its last release holds. A condition
-    that cannot be read holds: one wheel too many does no harm.
+    Of the Python only the minor version is known: what holds on its first or on its last release holds.
     """
-    if not marker:
+    if marker is None:
         return True
     try:
-        tree = ast.parse(marker.strip(), mode="eval").body
-        places = [_environment(target, micro, extra) for micro in (0, 99) for extra in ("", *extras)]
-        return any(_value(tree, place) for place in places)
-    except (SyntaxError, KeyError, TypeError, ValueError):
+        places = environments(target)
+        return any(marker.evaluate({**place, "extra": extra}) for place in places for extra in ("", *extras))
+    except UndefinedComparison:  # as one that cannot be read
         return True
 
 
-def _environment(target: Target, micro: int, extra: str) -> dict[str, str]:
-    full = f"{target.python}.{micro}"
-    return {
-        "extra": extra,
-        "implementation_name": "cpython",
-        "implementation_version": full,
-        "os_name": "posix",
-        "platform_machine": target.machine,
-        "platform_python_implementation": "CPython",
-        "platform_system": "Linux",
-        "python_full_version": full,
-        "python_version": target.python,
-        "sys_platform": "linux",
-    }
-
-
-def _value(node: ast.expr, place: Mapping[str, str]) -> bool:
-    if isinstance(node, ast.BoolOp):
-        values = [_value(one, place) for one in node.values]
-        return all(values) if isinstance(node.op, ast.And) else any(values)
-    if not isinstance(node, ast.Compare) or len(node.ops) != 1:
-        raise ValueError
-    sides = (node.left, node.comparators[0])
-    left, right = (place[side.id] if isinstance(side, ast.Name) else ast.literal_eval(side) for side in sides)
-    how = node.ops[0]
-    if isinstance(how, (ast.In, ast.NotIn)):
-        return (left in right) == isinstance(how, ast.In)
-    if any(isinstance(side, ast.Name) and side.id in VERSIONS for side in sides):
-        return OPERATORS[type(how)](*_releases(left, right))
-    if any(isinstance(side, ast.Name) and side.id == "extra" for side in sides):
-        left, right = normalised(left), normalised(right)
-    return OPERATORS[type(how)](left, right)
-
-
-def _releases(left: str, right: str) -> tuple[list[int], list[int]]:
-    """Return two versions as equally long lists; of one with a wildcard only what stands before it is compared."""
-    wild = left.endswith(".*") or right.endswith(".*")
-    parts = [[int(part) for part in re.findall(r"\d+", re.split(r"[a-z*]", side)[0])] for side in (left, right)]
-    length = (min if wild else max)(map(len, parts))
-    first, second = ((part + [0] * length)[:length] for part in parts)
-    return first, second
+def environments(target: WheelTarget) -> list[dict[str, str]]:
+    """Return what conditions may ask of a target (PEP 508), with the first and the last release of its Python."""
+    return [
+        {
+            "implementation_name": "cpython",
+            "implementation_version": full,
+            "os_name": "posix",
+            "platform_machine": target.machine,
+            "platform_python_implementation": "CPython",
+            "platform_release": "",
+            "platform_system": "Linux",
+            "platform_version": "",
+            "python_full_version": full,
+            "python_version": target.python,
+            "sys_platform": "linux",
+        }
+        for full in target.releases()
+    ]
 
 
 def read_wheel(path: Path) -> Wheel:
-    """Return what a wheel says of itself.
+    """Return a wheel with its metadata, read from its ``.dist-info/METADATA``.
 
     Raises:
-        InputError: it is no wheel.
+        InputError: `wheel-invalid`.
     """
     try:
         with zipfile.ZipFile(path) as content:
             (name,) = (n for n in content.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", n))
-            told = email.parser.BytesParser().parsebytes(content.read(name), headersonly=True)
+            metadata = email.parser.BytesParser().parsebytes(content.read(name), headersonly=True)
     except (OSError, ValueError, zipfile.BadZipFile):
         raise InputError("wheel-invalid", "is not a wheel", where=path.name) from None
     return Wheel(
         path,
-        normalised(str(told["Name"])),
-        str(told["Version"]),
-        tuple(parse_requirement(str(line)) for line in told.get_all("Requires-Dist", [])),
-        tuple(normalised(str(extra)) for extra in told.get_all("Provides-Extra", [])),
-        str(told.get("Requires-Python", "")),
+        canonicalize_name(str(metadata["Name"])),
+        str(metadata["Version"]),
+        tuple(parse_requirement(str(line)) for line in metadata.get_all("Requires-Dist", [])),
+        tuple(canonicalize_name(str(extra)) for extra in metadata.get_all("Provides-Extra", [])),
+        str(metadata.get("Requires-Python", "")),
     )
 
 
-def runs_on(wheel: Wheel, target: Target) -> bool:
-    """Return whether a wheel's ``Requires-Python`` admits the target."""
-    clauses = re.findall(r"([<>=!]=?)\s*(\d+(?:\.\d+)*(?:\.\*)?)", wheel.requires_python)
-    return all(holds(f"python_full_version {how} '{version}'", target) for how, version in clauses)
+def runs_on(wheel: Wheel, target: WheelTarget) -> bool:
+    """Return whether a wheel's ``Requires-Python`` admits the target; one that cannot be read does."""
+    try:
+        admitted = SpecifierSet(wheel.requires_python)
+    except InvalidSpecifier:
+        return True
+    return any(admitted.contains(release) for release in target.releases())
 
 
 def closure(
-    roots: Iterable[Requirement], wheels: Mapping[str, Wheel], target: Target
-) -> tuple[set[str], list[Requirement]]:
-    """Return what a target needs: the names of wheels that are there, and the requirements that no wheel meets."""
+    roots: Iterable[WheelRequirement], wheels: Mapping[str, Wheel], target: WheelTarget
+) -> tuple[set[str], list[WheelRequirement]]:
+    """Return the names of the wheels that a target needs, and the requirements that no wheel meets."""
     needed: dict[str, frozenset[str]] = {}
-    missing: dict[str, Requirement] = {}
+    missing: dict[str, WheelRequirement] = {}
     waiting = list(roots)
     while waiting:
         wanted = waiting.pop()
@@ -199,29 +184,31 @@ def closure(
         known = needed.get(wanted.name)
         if known is not None and wanted.extras <= known:
             continue
+        # A wheel that is asked for again with another extra is looked at again: the extra may require more.
         extras = wanted.extras | (known or frozenset())
         needed[wanted.name] = extras
         waiting += [one for one in wheels[wanted.name].requires if holds(one.marker, target, extras)]
     return set(needed), list(missing.values())
 
 
-def rebuild_wheel(found: Distribution, folder: Path) -> Path:
+def rebuild_wheel(installed: Distribution, folder: Path) -> Path:
     """Write the wheel of an installed distribution anew, from the list of its files, and return where it lies.
 
     Raises:
-        InputError: a file is missing or is not what was installed, or there is no list.
+        InputError: `install-damaged`, a file is missing or is not what was installed, or there is no list.
     """
-    listed = found.read_text("RECORD")
+    listed = installed.read_text("RECORD")
     again = "install petaseal again"
     if not listed:
-        raise InputError("install-damaged", "has no list of its files", where=found.metadata["Name"], fix=again)
+        raise InputError("install-damaged", "has no list of its files", where=installed.metadata["Name"], fix=again)
     content: dict[str, bytes] = {}
     for name, digest, *_ in csv.reader(listed.splitlines()):
         *folders, file = name.split("/")
         info = folders[-1] if folders else ""
+        # Scripts lie outside of the packages (".."), and compiled files have no digest: pip makes both anew.
         if ".." in folders or not digest or (info.endswith(".dist-info") and file in OF_THIS_INSTALLATION):
             continue
-        path = found.locate_file(name)
+        path = installed.locate_file(name)
         try:
             data = path.read_bytes()  # type: ignore[attr-defined]
         except OSError as error:
@@ -245,3 +232,98 @@ def rebuild_wheel(found: Distribution, folder: Path) -> Path:
 
 def _digest(data: bytes) -> str:
     return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+
+
+HOME = Path(__file__).resolve().parents[2]
+MAX_ROUNDS = 8  # each fetches what the round before brought to light; real lists need one or two
+
+
+def petaseal_wheel(folder: Path) -> Wheel:
+    """Build petaseal's own wheel: from its sources where they are, else from its installation.
+
+    Raises:
+        InputError: `pip-failed`, `missing-library` or `install-damaged`.
+    """
+    if (HOME / "pyproject.toml").is_file():
+        pip(
+            *("wheel", "--no-deps", "--wheel-dir", str(folder), str(HOME)),
+            what="petaseal's own wheel cannot be built",
+            work=folder,
+        )
+        (path,) = folder.glob("petaseal-*.whl")
+        return read_wheel(path)
+    from importlib.metadata import distribution
+
+    return read_wheel(rebuild_wheel(distribution("petaseal"), folder))
+
+
+def fetch(petaseal: Wheel, roots: Sequence[WheelRequirement], target: WheelTarget, work: Path) -> dict[str, Wheel]:
+    """Let pip fetch all wheels that a target needs, and return them by name.
+
+    Raises:
+        InputError: `wheel-missing` or `pip-failed`.
+    """
+    constraints = work / f"constraints-{target.machine}-{target.python}.txt"
+    write_atomic(constraints, "".join(f"{line}\n" for line in pinned(target)).encode())
+    asked = list(roots)
+    # pip leaves out a requirement whose condition is false for the Python that runs it. Each round reads the wheels
+    # that came, judges their conditions for the target, and asks by name for what is missing.
+    for round_ in range(MAX_ROUNDS):
+        folder = work / f"{target.machine}-{target.python}-{round_}"
+        # No sources: they would be compiled for this machine, and there is no compiler on most nodes.
+        options = ["--only-binary=:all:", "--implementation=cp", f"--python-version={target.python}"]
+        options += [f"--platform={tag}" for tag in target.tags()]
+        options += [f"--constraint={constraints}", f"--dest={folder}"]
+        what = f"wheels for {target} cannot be fetched"
+        pip("download", *options, *map(str, asked), what=what, work=work, target=target)
+        wheels = {wheel.name: wheel for wheel in map(read_wheel, sorted(folder.glob("*.whl")))}
+        needed, missing = closure(roots, wheels, target)
+        if not missing:
+            return {name: wheels[name] for name in sorted(needed)}
+        asked += missing
+    raise InputError("wheel-missing", f"the requirements of {asked[-1]} for {target} have no end", where=petaseal.name)
+
+
+def pinned(target: WheelTarget) -> list[str]:
+    """Return the versions that a checkout pins, for one target; none without a checkout."""
+    file = HOME / "constraints.txt"
+    if not ((HOME / "pyproject.toml").is_file() and file.is_file()):
+        return []
+    lines = [line.split(" #")[0].strip() for line in file.read_text().splitlines()]
+    pins = [parse_requirement(line) for line in lines if line and not line.startswith("#")]
+    return [str(pin) for pin in pins if holds(pin.marker, target)]
+
+
+def pip(*arguments: str, what: str, work: Path, target: WheelTarget | None = None) -> None:
+    """Run pip with its user's configuration, without questions, and with its temporary files in `work`.
+
+    Raises:
+        InputError: `missing-library`, `wheel-missing` or `pip-failed`.
+    """
+    command = [sys.executable, "-m", "pip", *arguments, "--quiet", "--disable-pip-version-check", "--no-input"]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env={**os.environ, "TMPDIR": str(work.absolute())},
+        start_new_session=True,
+    ) as running:
+        try:
+            _, errors = running.communicate()
+        except BaseException:  # with the build back ends that it has started, which would go on
+            os.killpg(running.pid, signal.SIGKILL)
+            raise
+    if running.returncode == 0:
+        return
+    if "No module named pip" in errors:
+        fix = f"install it with: {sys.executable} -m ensurepip"
+        raise InputError("missing-library", "pip is not installed; it is needed to fetch wheels", fix=fix)
+    missing = re.search(r"No matching distribution found for ([^\s;(]+)|Cannot install (\S+) because", errors)
+    if missing and target:
+        text = f"pip finds no wheel of {missing[1] or missing[2]} for {target}, where its configuration lets it look"
+        raise InputError("wheel-missing", text, fix="see pip config list, or leave out that platform or Python")
+    said = re.findall(r"^\s*ERROR: (.+)", errors, re.MULTILINE) or [f"pip ended with status {running.returncode}"]
+    raise InputError("pip-failed", f"{what}: {said[-1].rstrip('.')}", fix="see pip config list")

@@ -130,12 +130,12 @@ class Centre(Document, frozen=True, kw_only=True, dict=True):
     @cached_property
     def _by_node(self) -> dict[str | None, list[tuple[set[str] | None, Pool]]]:
         """The pools of each listed node, and under None those of all nodes, each with its devices (None: all)."""
-        found: dict[str | None, list[tuple[set[str] | None, Pool]]] = {}
+        by_node: dict[str | None, list[tuple[set[str] | None, Pool]]] = {}
         for pool in self.pools:
             devices = _names(pool.devices)
             for node in (None,) if isinstance(pool.nodes, str) else pool.nodes:
-                found.setdefault(node, []).append((devices, pool))
-        return found
+                by_node.setdefault(node, []).append((devices, pool))
+        return by_node
 
     @cached_property
     def meeting(self) -> Mapping[str, Set[str]]:
@@ -158,12 +158,13 @@ class Centre(Document, frozen=True, kw_only=True, dict=True):
     def pools_for(self, node_id: str, device: str) -> tuple[Pool, ...]:
         """Return the pools that a device may count in, of a centre without a `centre_problem`.
 
-        It is one at most, save where partitions tell pools of all nodes apart: then the campaign says which.
+        It is one at most, save where pools of all nodes differ by their partitions: then the campaign says which.
         """
+        # a node that a pool lists is an exception to the pools of all nodes
         for node in (node_id, None):
-            own = (pool for devices, pool in self._by_node.get(node, ()) if devices is None or device in devices)
-            if found := tuple(own):
-                return found
+            taking = (pool for devices, pool in self._by_node.get(node, ()) if devices is None or device in devices)
+            if allowed := tuple(taking):
+                return allowed
         return ()
 
 
@@ -185,6 +186,7 @@ def read_centre(name_or_file: str) -> tuple[Centre, dict[str, str]]:
     with clearer(_CHOICES), _quoted_lists():
         written = read_config("centres", name_or_file, dict[str, Any])
         spelled: dict[str, str] = {}
+        # before the types are checked: they know names of nodes, and no host lists
         if isinstance(pools := written.get("pools"), list):
             written = {**written, "pools": list(_all_expanded(pools, spelled, name_or_file))}
         centre = as_config(written, Centre, name_or_file)
@@ -197,8 +199,8 @@ def _all_expanded(pools: list[Any], spelled: dict[str, str], where: str) -> Iter
     """Yield the pools of a centre file (see `_expanded`); a short file cannot stand for names without end."""
     left = MOST_LISTED
     for pool in pools:
-        yield (found := _expanded(pool, spelled, where, left))
-        left -= len(found["nodes"]) if found is not pool else 0
+        yield (expanded := _expanded(pool, spelled, where, left))
+        left -= len(expanded["nodes"]) if expanded is not pool else 0
 
 
 def _expanded(pool: Any, spelled: dict[str, str], where: str, most: int) -> Any:
@@ -210,6 +212,7 @@ def _expanded(pool: Any, spelled: dict[str, str], where: str, most: int) -> Any:
         return pool  # all nodes, or what the type refuses
     ids = []
     for name in expand(nodes, where, most):
+        # host names know no case (RFC 4343), and ids are compared as texts
         ids.append(name.lower())
         if (other := spelled.setdefault(ids[-1], name)) != name:
             what = f"the nodes {other} and {name} differ in case only"
@@ -264,7 +267,7 @@ def _pools_problem(pools: tuple[Pool, ...]) -> tuple[str, str] | None:
 
 
 def _apart(pool: Pool, other: Pool) -> bool:
-    """Return whether partitions tell two pools apart; where both list their nodes, the lists do."""
+    """Return whether two pools have different partitions; where both list their nodes, the lists divide them."""
     both_list = pool.nodes != "all" and other.nodes != "all"
     return None not in (pool.partition, other.partition) and pool.partition != other.partition and not both_list
 
@@ -288,6 +291,7 @@ def uscc_problem(code: str) -> str | None:
     """Return what is wrong with a unified social credit code (GB 32100-2015, its check digit included), or None."""
     if len(code) != _USCC_LENGTH or any(letter not in _USCC_ALPHABET for letter in code):
         return f"is not {_USCC_LENGTH} digits and capital letters (without I, O, S, V, Z)"
+    # weights are the powers of 3 modulo 31
     total = sum(_USCC_ALPHABET.index(letter) * pow(3, i, 31) for i, letter in enumerate(code[:-1]))
     return None if code[-1] == _USCC_ALPHABET[-total % 31] else "has a wrong check digit"
 
@@ -295,6 +299,7 @@ def uscc_problem(code: str) -> str | None:
 def is_date(text: str) -> bool:
     """Return whether a text of the form YYYY-MM-DD is a day of the calendar."""
     try:
+        # the type's pattern has fixed the form: this alone would take others of ISO 8601
         date.fromisoformat(text)
     except ValueError:
         return False

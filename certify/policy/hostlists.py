@@ -9,6 +9,7 @@ from math import prod
 
 from bench.errors import InputError, one_line
 
+# a text of a few letters, [1-999999999], must not fill the memory of whoever reads the file
 MAX_NODES = 200_000
 MAX_TEXT = 255  # letters of a name beside its numbers: DNS has no longer one
 _PIECES = re.compile(r"\[([^\[\]]*)\]|([^\[\],]+)|([\[\],])")
@@ -27,17 +28,17 @@ def expand(texts: Iterable[str], where: object, most: int = MAX_NODES) -> list[s
         InputError: `host-list-invalid`: one is no host list, has a name of more than `MAX_TEXT` letters, or they stand
             for more than `most` names.
     """
-    found: list[str] = []
+    names: list[str] = []
     most = min(most, MAX_NODES)
     for text in texts:
         for parts in _entries(text, where):
             if len(parts) > MAX_TEXT or sum(len(part) for part in parts if isinstance(part, str)) > MAX_TEXT:
                 raise _invalid(text, f"has a name of more than {MAX_TEXT} letters", where)
-            if len(found) + prod(map(_count, parts)) > most:
+            if len(names) + prod(map(_count, parts)) > most:
                 left = "" if most == MAX_NODES else " that other lists of the file leave to it"
                 raise _invalid(text, f"stands for more than {most:,} nodes{left}", where)
-            found += map("".join, product(*map(_names, parts)))
-    return found
+            names += map("".join, product(*map(_names, parts)))
+    return names
 
 
 Range = tuple[int, int, int]  # first, last, digits

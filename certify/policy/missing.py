@@ -21,7 +21,8 @@ from certify.policy.policies import (
     Threshold,
     items_of,
 )
-from certify.policy.verdicts import INSUFFICIENT, WEAKEST_FIRST, Outcome, Verdict, lies_within
+from certify.policy.thresholds import INSUFFICIENT, Outcome
+from certify.policy.verdicts import WEAKEST_FIRST, Verdict, lies_within
 
 FIELDS: Mapping[Declaration, str | None] = {
     "project": "project_id",
@@ -60,7 +61,7 @@ ELSEWHERE: Mapping[str, str] = {
 
 
 class Lack(NamedTuple):
-    """What one condition lacks."""
+    """A datum that one condition lacks, and the field of the centre file that gives it."""
 
     policy: str
     condition: str
@@ -114,15 +115,15 @@ def missing(centre: Centre, policies: Sequence[Policy], verdicts: Sequence[Verdi
         verdicts: as they would be signed.
     """
     reasons = {(verdict.policy, verdict.condition): verdict.reason for verdict in verdicts}
-    found = []
+    lacking = []
     for policy in policies:
         for condition in policy.judged:
             lacks = list(_lacks(centre, policy, condition))
             reason = reasons.get((policy.policy, condition.condition))
             if reason is not None and reason in ELSEWHERE:
                 lacks.append((reason, None, ELSEWHERE[reason]))
-            found += [Lack(policy.policy, condition.condition, *one) for one in lacks]
-    return tuple(found)
+            lacking += [Lack(policy.policy, condition.condition, *one) for one in lacks]
+    return tuple(lacking)
 
 
 def _lacks(centre: Centre, policy: Policy, condition: Condition) -> Iterator[tuple[str, str | None, str]]:

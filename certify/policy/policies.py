@@ -45,7 +45,7 @@ MAX_AGE_DAYS = 30  # from the end of the measurement to the first statement over
 Classes = Annotated[tuple[PoolClass, ...], Meta(min_length=1)]
 
 
-class Source(Document, frozen=True, kw_only=True):
+class PolicySource(Document, frozen=True, kw_only=True):
     """The document that a policy is taken from. A draft is judged as if issued as drafted, and says so."""
 
     title: Bilingual
@@ -86,13 +86,13 @@ class _Condition(Document, frozen=True, kw_only=True, tag_field="kind"):
 
 
 class Declared(_Condition, frozen=True, kw_only=True, tag="declared"):
-    """A fact that the centre declares and nobody here can check: at most `declared`."""
+    """A fact that the centre declares and no verifier can check: at most `declared`."""
 
     fact: Declaration
 
 
 class NewlyAdded(_Condition, frozen=True, kw_only=True, tag="baseline"):
-    """Newly added against a signed baseline inventory: at most `declared`, with the growth beside it."""
+    """Newly added against a signed baseline inventory: at most `declared`, with the growth shown."""
 
     classes: Classes
 
@@ -157,7 +157,7 @@ class Policy(Document, frozen=True, kw_only=True):
 
     policy: Name
     title: Bilingual
-    document: Source
+    document: PolicySource
     scope: Literal["centre", "city"]
     jurisdiction: Jurisdiction | None
     counting: dict[PoolClass, Counting]
@@ -186,6 +186,24 @@ class Policy(Document, frozen=True, kw_only=True):
     def age_days_max(self) -> int:
         """How many days after the end of its measurement a first statement may be issued."""
         return MAX_AGE_DAYS if isinstance(self.max_age_days, UnsetType) else self.max_age_days
+
+
+# The code of each kind of condition (`petaseal explain CODE`), by the tag that a policy's file writes.
+CONDITION_CODES = {
+    "declared": "condition-declared",
+    "baseline": "condition-baseline",
+    "threshold": "condition-threshold",
+    "share": "condition-share",
+    "paper": "condition-paper",
+    "guide": "condition-guide",
+    "domestic": "condition-domestic",
+    "not_measured": "condition-not-measured",
+}
+
+
+def condition_code(condition: Condition) -> str:
+    """Return the code that leads to the rule by which a condition is judged."""
+    return CONDITION_CODES[str(condition.__struct_config__.tag)]
 
 
 def items_of(condition: Condition) -> tuple[Condition, ...]:
@@ -276,7 +294,7 @@ def is_altered(policy: Policy) -> bool:
 
 
 def describe(policy: Policy) -> list[str]:
-    """Return what a policy says, in lines for people."""
+    """Return a policy's conditions and clauses as printed lines."""
     document = policy.document
     status = "draft (if issued as drafted)" if document.status == "draft" else "in force"
     lines = [
@@ -293,7 +311,8 @@ def describe(policy: Policy) -> list[str]:
         lines.append(f"  counts {name}: {counts}; {counting.assumption.zh} {counting.assumption.en}")
     for condition in policy.judged:
         lines.append(f"  {condition.condition} ({condition.clause.ref}): {condition.clause.text}")
-        lines.append(f"    {condition.title.zh} / {condition.title.en}: {demand(condition)}")
+        title = f"{condition.title.zh} / {condition.title.en}"
+        lines.append(f"    {title}: {demand(condition)} [{condition_code(condition)}]")
     return lines
 
 
@@ -329,7 +348,6 @@ def _classes(condition: Condition) -> tuple[PoolClass, ...]:
     return condition.classes if isinstance(condition, NewlyAdded | Threshold | Domestic) else ()
 
 
-KINDS = ("declared", "baseline", "threshold", "share", "paper", "guide", "domestic", "not_measured")
 _CHOICES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "counting": ("unknown-class", CLASSES),
     "classes": ("unknown-class", CLASSES),
@@ -340,5 +358,5 @@ _CHOICES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "unit": ("unknown-unit", get_args(Unit)),
     "basis": ("unknown-basis", get_args(StatedBasis)),
     "minimum_grade": ("unknown-grade", GRADES),
-    "kind": ("unknown-condition", KINDS),
+    "kind": ("unknown-condition", tuple(CONDITION_CODES)),
 }

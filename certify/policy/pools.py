@@ -19,6 +19,7 @@ class Places(NamedTuple):
 
     def pool_of(self, node_id: str, device: str) -> Pool | None:
         """Return the one pool that a device counts in, or None; by the centre file where the node made the campaign."""
+        # a node's own campaign may name any pool: the centre file alone says where the node counts
         if self.campaign.self_issued:
             return next(iter(self.centre.pools_for(node_id, device)), None)
         return self.centre.by_name.get(self.campaign.pool_of(node_id, device) or "")
@@ -42,13 +43,15 @@ class Places(NamedTuple):
 
 def split_problem(campaign: Campaign, centre: Centre) -> str | None:
     """Return where a campaign's pools and nodes are not those of the centre file, or None."""
-    for own in campaign.pools:
-        pool = centre.by_name.get(own.pool)
+    for given in campaign.pools:
+        pool = centre.by_name.get(given.pool)
         if pool is None:
-            return f"the campaign names the pool {own.pool}, which the centre has not"
-        if own.devices != pool.devices:
-            named, wanted = (text if isinstance(text, str) else ", ".join(text) for text in (own.devices, pool.devices))
-            return f"the campaign has the devices {named} in the pool {own.pool}, and the centre file {wanted}"
+            return f"the campaign names the pool {given.pool}, which the centre has not"
+        if given.devices != pool.devices:
+            named, wanted = (
+                text if isinstance(text, str) else ", ".join(text) for text in (given.devices, pool.devices)
+            )
+            return f"the campaign has the devices {named} in the pool {given.pool}, and the centre file {wanted}"
     for node in campaign.nodes:
         taking = {pool.pool: pool for pool in centre.pools_of(node.node_id)}
         for name in node.pools:

@@ -2,7 +2,12 @@
 
 Effects: ``note`` counts; ``hold`` counts 0 unless the policy accepts the code; ``void`` counts 0; ``limit`` means that
 records are not judged, so that their statement is at most trusted; ``refuse`` means that a document is not accepted
-(exit 1); ``input`` means that nothing was done (exit 2); ``verdict`` explains a verdict.
+(exit 1); ``input`` means that nothing was done (exit 2); ``verdict`` explains a verdict; ``condition`` is a kind of a
+policy's conditions; ``line`` is a line that a statement or a verification prints, such as what was NOT CHECKED.
+
+Every code leads home: ``rule`` is a section of docs/ that says the rule, and ``configs/homes.json``, which
+``make docs`` derives from the source and the tests, has the rule's words, the functions that yield the code and the
+test that breaks it.
 """
 
 from __future__ import annotations
@@ -10,20 +15,38 @@ from __future__ import annotations
 from functools import cache
 from typing import Literal
 
+import msgspec
+
 from bench.errors import InputError
 from bench.record import Document, Text, config_path, read_yaml
 
-Effect = Literal["note", "hold", "void", "limit", "refuse", "input", "verdict"]
+Effect = Literal["note", "hold", "void", "limit", "refuse", "input", "verdict", "condition", "line"]
 
 
 class Reason(Document, frozen=True, kw_only=True):
-    """One reason code: its effect, the rule or section it comes from, and its texts."""
+    """One reason code: its effect, the section of docs/ that says its rule (``page.md#anchor``), and its texts."""
 
     effect: Effect
     rule: Text
     en: Text
     zh: Text
     witness: bool = False  # a hold that a policy may accept where a witness recomputed the statement
+
+
+class Enforcer(Document, frozen=True, kw_only=True):
+    """A function that yields a code, by its full name, and the file that it stands in."""
+
+    function: str
+    file: str
+
+
+class Home(Document, frozen=True, kw_only=True):
+    """What stands behind a code: the rule's words, the functions that yield it, the test that fails without them."""
+
+    text: str
+    functions: tuple[Enforcer, ...]
+    further: int  # functions that are not named
+    test: str | None  # path::function
 
 
 class Mending(Document, frozen=True, kw_only=True):
@@ -45,6 +68,34 @@ def reasons() -> dict[str, Reason]:
     return read_yaml(config_path("reasons.yaml"), dict[str, Reason])
 
 
+@cache
+def homes() -> dict[str, Home]:
+    """Return what stands behind each code."""
+    return msgspec.json.decode(config_path("homes.json").read_bytes(), type=dict[str, Home])
+
+
+def home_of(code: str) -> Home:
+    """Return what stands behind a code of the table."""
+    # a code that a contributor has just added has no home until the generated table is made anew
+    return homes().get(code) or Home(text="not known yet: run make docs", functions=(), further=0, test=None)
+
+
+def home_lines(code: str) -> list[str]:
+    """Return the rule, the functions and the test behind a code as printed lines; none for an unknown code."""
+    entry = reasons().get(code)
+    if entry is None:
+        return []
+    home = home_of(code)
+    further = f", and {home.further} further" if home.further else ""
+    functions = ", ".join(f"{one.function} ({one.file})" for one in home.functions)
+    return [
+        f"rule: docs/{entry.rule}",
+        f"  {home.text}",
+        f"enforced by: {functions or 'no function that is known'}{further}",
+        f"attacked by: {home.test or 'no test that is known'}",
+    ]
+
+
 def effect_of(code: str) -> Effect:
     """Return the effect of a code; a code that the table lacks voids, so that nothing unknown ever counts."""
     return _effects().get(code, "void")
@@ -64,4 +115,17 @@ def explain(code: str) -> Reason:
     try:
         return reasons()[code]
     except KeyError:
-        raise InputError("unknown-name", f"there is no reason code {code!r}", fix="see docs/reasons.md") from None
+        raise InputError("unknown-name", f"there is no reason code {code!r}", fix=_near(code)) from None
+
+
+def _near(text: str) -> str:
+    """Return which codes somebody may have meant: those of a rule, those that hold the word, those spelled alike."""
+    from difflib import get_close_matches
+
+    anchor = f"run-rules.md#{text.lower()}"
+    of_rule = [code for code, entry in reasons().items() if entry.rule.partition("-step")[0] == anchor]
+    if of_rule:
+        return f"the codes of {text.upper()} are {', '.join(of_rule)}; see docs/{anchor}"
+    near = [code for code in reasons() if text in code.split("-")][:3]
+    near = get_close_matches(text, reasons(), n=3, cutoff=0.75) or near
+    return f"is it {' or '.join(near)}? see docs/reasons.md" if near else "see docs/reasons.md"

@@ -52,7 +52,7 @@ class Table(Document, frozen=True, kw_only=True):
 
 
 class Current(NamedTuple):
-    """A table as it is installed now."""
+    """A rating table, policy or profile as it is installed now."""
 
     kind: Kind
     name: str
@@ -69,7 +69,7 @@ class _Index(Document, frozen=True, kw_only=True):
 
 
 def table_path(sha256: str) -> Path:
-    """Return where a released table is kept."""
+    """Return the file of a released table."""
     return config_path("released", f"{sha256}.json")
 
 
@@ -116,6 +116,7 @@ def given_policy(file: str) -> Policy:
         InputError: it is not acceptable, or was altered.
     """
     policy = read_policy(file)
+    # a name that a release used means its tables, and nothing that a user writes
     released = {table.name for table in index().values() if table.kind == "policy"}
     if (is_altered(policy) or policy.policy in released) and not is_ours(digest(policy)):
         raise altered(policy, file)
@@ -202,6 +203,7 @@ def _content(sha256: str, kind: Kind) -> bytes | None:
     if table.kind != kind:
         return None
     content = read_bytes(table_path(sha256), TABLE_MAX_BYTES)
+    # the folder of an installation is writable by whoever installed it
     if hashlib.sha256(content).hexdigest() != sha256:
         what = "holds other bytes than its name says"
         raise InputError("table-altered", what, where=table_path(sha256), fix="install petaseal again")

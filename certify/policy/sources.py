@@ -1,4 +1,4 @@
-"""What each source of telemetry tells of a device (R13): the table ``configs/sources.yaml``."""
+"""What each source of telemetry exposes of a device (R13): the table ``configs/sources.yaml``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Quantity = Literal["power", "clock", "temperature", "throttle", "ecc", "processe
 
 
 class SourceRow(Document, frozen=True, kw_only=True):
-    """One source of one kind of back end, what it always tells, and where that is from."""
+    """One source of one kind of back end, the quantities that it always exposes, and the evidence of that."""
 
     kind: Name
     source: Name | None
@@ -27,7 +27,7 @@ def source_table() -> tuple[SourceRow, ...]:
 
 @cache
 def exposed_by(kind: str, source: str | None) -> frozenset[str] | None:
-    """Return what a source tells; None where the table has nothing on the kind of back end.
+    """Return the quantities that a source exposes; None where the table has nothing on the kind of back end.
 
     A record cannot escape by naming a source that its kind does not have: it is judged by the first of the kind.
 
@@ -36,5 +36,6 @@ def exposed_by(kind: str, source: str | None) -> frozenset[str] | None:
         source: that a record names.
     """
     rows = [row for row in source_table() if row.kind == kind]
+    # a record that names no listed source would otherwise owe no readings
     row = next((row for row in rows if row.source == source), rows[0] if rows else None)
     return None if row is None else frozenset(row.exposes)

@@ -6,16 +6,15 @@ condition is met, not met, declared, or there is insufficient evidence, and then
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import reduce
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from msgspec.structs import replace
 
 from bench.record import GRADES, Count, Document, Name, PoolClass, Ppm, Signed, Text
 from bench.units import ratio_ppm
-from certify.policy.evidence import ClassEvidence, Evidence, Sums
+from certify.policy.capacity import Capacity
 from certify.policy.policies import (
     BASES,
     Basis,
@@ -32,12 +31,19 @@ from certify.policy.policies import (
     Threshold,
     items_of,
 )
-from certify.policy.ratings import plain
+from certify.policy.rating import plain
+from certify.policy.thresholds import (
+    INSUFFICIENT,
+    ClassEvidence,
+    Outcome,
+    PolicyEvidence,
+    against_share,
+    against_threshold,
+    evidence_bounds,
+    interval_of,
+)
 
-Outcome = Literal["met", "not_met", "declared", "insufficient_evidence"]
-INSUFFICIENT: Outcome = "insufficient_evidence"
 WEAKEST_FIRST: tuple[Outcome, ...] = ("not_met", INSUFFICIENT, "declared", "met")
-_HOLDS: dict[Operator, Callable[[int, int], bool]] = {">=": operator.ge, ">": operator.gt}
 
 
 class BasisVerdict(Document, frozen=True, kw_only=True):
@@ -87,12 +93,12 @@ class Verdict(Document, frozen=True, kw_only=True):
     growth: Growth | None = None
 
 
-def evaluate(policy: Policy, evidence: Evidence) -> tuple[Verdict, ...]:
+def evaluate(policy: Policy, evidence: PolicyEvidence) -> tuple[Verdict, ...]:
     """Return the verdict on each condition of a policy, in the policy's order; a guide's items follow it."""
     return tuple(_verdict(policy, condition, evidence) for condition in policy.judged)
 
 
-def _verdict(policy: Policy, condition: Condition, evidence: Evidence) -> Verdict:
+def _verdict(policy: Policy, condition: Condition, evidence: PolicyEvidence) -> Verdict:
     if isinstance(condition, Threshold):
         return _threshold(policy, condition, evidence)
     if isinstance(condition, Share):
@@ -100,9 +106,9 @@ def _verdict(policy: Policy, condition: Condition, evidence: Evidence) -> Verdic
     if isinstance(condition, NewlyAdded):
         return _newly_added(policy, condition, evidence)
     if isinstance(condition, Declared | Paper):
-        told = evidence.declarations if isinstance(condition, Declared) else evidence.papers
+        declared = evidence.declarations if isinstance(condition, Declared) else evidence.papers
         wanted = condition.fact if isinstance(condition, Declared) else condition.paper
-        reason = _elsewhere(policy, evidence) if wanted in told else "not-declared"
+        reason = _elsewhere(policy, evidence) if wanted in declared else "not-declared"
         return _line(policy, condition, INSUFFICIENT if reason else "declared", reason)
     if isinstance(condition, Guide):
         return _guide(policy, condition, evidence)
@@ -111,28 +117,29 @@ def _verdict(policy: Policy, condition: Condition, evidence: Evidence) -> Verdic
     return _line(policy, condition, INSUFFICIENT, condition.reason)
 
 
-def _guide(policy: Policy, condition: Guide, evidence: Evidence) -> Verdict:
+def _guide(policy: Policy, condition: Guide, evidence: PolicyEvidence) -> Verdict:
     """Return the weakest verdict of a guide's items: what is missed, not shown, or only declared."""
     items = [_verdict(policy, item, evidence) for item in items_of(condition)]
     if not items:
         return _line(policy, condition, INSUFFICIENT, "guide-not-issued")
+    # items of another year's guide say nothing of this one
     if evidence.guide_year != policy.document.guide_year:
         return _line(policy, condition, INSUFFICIENT, "guide-year-differs")
     weakest = min(items, key=lambda item: WEAKEST_FIRST.index(item.verdict))
     return _line(policy, condition, weakest.verdict, weakest.reason)
 
 
-def _domestic(policy: Policy, condition: Domestic, evidence: Evidence) -> Verdict:
+def _domestic(policy: Policy, condition: Domestic, evidence: PolicyEvidence) -> Verdict:
     """Return the share of what counts on devices of domestic vendors, on every basis; nothing is judged by it."""
-    own = {plain(vendor) for vendor in condition.vendors}
-    part, whole = Sums(), Sums()
+    domestic = {plain(vendor) for vendor in condition.vendors}
+    part, whole = Capacity(), Capacity()
     for name in condition.classes:
         for vendor, sums in evidence.vendors.get(name, {}).items():
-            whole = whole.plus(sums)
-            part = part.plus(sums) if plain(vendor) in own else part
+            whole += sums
+            part += sums if plain(vendor) in domestic else Capacity()
     reason = _blocked(policy, evidence) or "no-number"
     lines = [
-        _basis_line(basis, _interval(part, basis)[0], _interval(whole, basis)[0], (INSUFFICIENT, reason))
+        _basis_line(basis, interval_of(part, basis)[0], interval_of(whole, basis)[0], (INSUFFICIENT, reason))
         for basis in BASES
     ]
     line = _with_missing(_line(policy, condition, INSUFFICIENT, reason), _over(evidence.classes, condition.classes))
@@ -157,18 +164,20 @@ def lies_within(area: str | None, jurisdiction: str | None) -> bool:
     GB/T 2260 codes nest: CN-440100 (a city) holds CN-440115 (a district of it).
     """
     area = area or ""
+    # 00 at the end stands for all of the next level: a province, or a city, as a whole
     while area.endswith("00"):
         area = area[:-2]
     return (jurisdiction or "").startswith(area)
 
 
-def _elsewhere(policy: Policy, evidence: Evidence) -> str | None:
+def _elsewhere(policy: Policy, evidence: PolicyEvidence) -> str | None:
     """Return `outside-jurisdiction` unless the centre declares that it lies where the policy holds."""
     return None if lies_within(policy.jurisdiction, evidence.jurisdiction) else "outside-jurisdiction"
 
 
-def _blocked(policy: Policy, evidence: Evidence) -> str | None:
+def _blocked(policy: Policy, evidence: PolicyEvidence) -> str | None:
     """Return why nothing measured can be judged at all, if so."""
+    # the gravest first: of simulated figures the grade says nothing
     if evidence.simulated:
         return "simulated"
     if evidence.grade is None:
@@ -178,13 +187,13 @@ def _blocked(policy: Policy, evidence: Evidence) -> str | None:
     return _elsewhere(policy, evidence)
 
 
-def _newly_added(policy: Policy, condition: NewlyAdded, evidence: Evidence) -> Verdict:
+def _newly_added(policy: Policy, condition: NewlyAdded, evidence: PolicyEvidence) -> Verdict:
     base = evidence.baseline
     if base is None:
         return _line(policy, condition, INSUFFICIENT, "no-baseline")
     now = _over(evidence.classes, condition.classes).counted.certified_mflop_s
-    found = _over(evidence.newly_added, condition.classes)
-    new = found.counted.certified_mflop_s
+    added = _over(evidence.newly_added, condition.classes)
+    new = added.counted.certified_mflop_s
     growth = Growth(
         baseline_devices=base.devices,
         still_present_devices=base.still_present,
@@ -195,67 +204,25 @@ def _newly_added(policy: Policy, condition: NewlyAdded, evidence: Evidence) -> V
     blocked = "simulated" if evidence.simulated else _elsewhere(policy, evidence)
     if blocked:
         verdict, reason = INSUFFICIENT, blocked
-    elif found.counted.devices + found.untested.devices:
+    elif added.counted.devices + added.untested.devices:
         verdict, reason = "declared", None
-    elif found.unrecorded.nodes:
+    elif added.unrecorded.nodes:
         verdict, reason = INSUFFICIENT, "nodes-missing"  # their devices may all be new
     else:
         verdict, reason = "not_met", "nothing-new"
-    line = _with_missing(_line(policy, condition, verdict, reason), found)
+    line = _with_missing(_line(policy, condition, verdict, reason), added)
     return replace(line, classes=condition.classes, growth=growth)
 
 
-def _with_missing(line: Verdict, found: ClassEvidence) -> Verdict:
-    missing = found.unrecorded
+def _with_missing(line: Verdict, evidence: ClassEvidence) -> Verdict:
+    missing = evidence.unrecorded
     return replace(line, nodes_missing=missing.nodes, missing_at_most_mflop_s=missing.at_most_mflop_s)
 
 
-class _Bounds(NamedTuple):
-    """What is known of a sum on one basis, MFLOP/s. None: no bound can be named, and `why` says why."""
-
-    proven: int  # at least this, resting on no hold
-    observed: int  # over all counted devices
-    counted_most: int | None = None  # at most this over counted devices
-    recorded_most: int | None = None  # and with the nominal rate of untested devices
-    most: int | None = None  # and with what nodes without a record could add
-    most_wary: int | None = None  # and should devices on accepted holds give their nominal rate
-    why: str | None = None
-
-
-def _bounds(evidence: ClassEvidence, basis: Basis) -> _Bounds:
-    clean, on_hold, untested = evidence.clean, evidence.on_hold, evidence.untested
-    proven, high_clean = _interval(clean, basis)
-    held, high_held = _interval(on_hold, basis)
-    bounds = _Bounds(proven, proven + held)
-    if high_clean is None or high_held is None:
-        return bounds._replace(why="upper-unbounded" if basis == "certified" else "rating-missing")
-    counted = high_clean + high_held
-    missing = evidence.unrecorded.at_most_on(basis)
-    if missing is None or untested.without_rating:
-        unknown = evidence.unrecorded.at_most_mflop_s is None
-        return bounds._replace(counted_most=counted, why="nodes-missing" if unknown else "rating-missing")
-    recorded = counted + untested.nominal_mflop_s
-    wary = recorded + missing - high_held + max(high_held, on_hold.nominal_mflop_s)
-    return bounds._replace(
-        counted_most=counted,
-        recorded_most=recorded,
-        most=recorded + missing,
-        most_wary=None if on_hold.without_rating else wary,
-    )
-
-
-def _interval(sums: Sums, basis: Basis) -> tuple[int, int | None]:
-    """Return the least and the most that a group of counted devices gives on one basis."""
-    if basis == "certified":
-        return sums.certified_mflop_s, sums.upper_mflop_s
-    if basis == "sustained":
-        return sums.sustained_mflop_s, sums.sustained_mflop_s
-    return sums.nominal_mflop_s, None if sums.without_rating else sums.nominal_mflop_s
-
-
-def _threshold(policy: Policy, condition: Threshold, evidence: Evidence) -> Verdict:
+def _threshold(policy: Policy, condition: Threshold, evidence: PolicyEvidence) -> Verdict:
+    # without a baseline the sum of all is shown, and `ineligible` keeps it from being met
     new_only = condition.counted == "newly_added" and evidence.baseline is not None
-    found = _over(evidence.newly_added if new_only else evidence.classes, condition.classes)
+    judged = _over(evidence.newly_added if new_only else evidence.classes, condition.classes)
     ineligible = None  # why no device is known to be one that the condition counts
     if not set(condition.requires) <= evidence.declarations:
         ineligible = "not-declared"
@@ -263,79 +230,36 @@ def _threshold(policy: Policy, condition: Threshold, evidence: Evidence) -> Verd
         ineligible = "no-baseline"
     lines = []
     for basis in _judged(condition.basis):
-        bounds = _bounds(found, basis)
-        outcome = _against(bounds, condition.operator, condition.value_mflop_s, ineligible)
+        bounds = evidence_bounds(judged, basis)
+        outcome = against_threshold(bounds, condition.operator, condition.value_mflop_s, ineligible)
         lines.append(_basis_line(basis, bounds.observed, None, outcome))
-    line = _with_missing(_combined(policy, condition, evidence, lines), found)
+    line = _with_missing(_combined(policy, condition, evidence, lines), judged)
     return replace(
         line,
         threshold_mflop_s=condition.value_mflop_s,
         counted="newly_added" if new_only else "all",
-        upper_mflop_s=found.counted.upper_mflop_s,
-        on_hold_certified_mflop_s=found.on_hold.certified_mflop_s,
-        untested_nominal_mflop_s=found.untested.nominal_mflop_s,
-        without_rating=found.counted.without_rating + found.untested.without_rating,
+        upper_mflop_s=judged.counted.upper_mflop_s,
+        on_hold_certified_mflop_s=judged.on_hold.certified_mflop_s,
+        untested_nominal_mflop_s=judged.untested.nominal_mflop_s,
+        without_rating=judged.counted.without_rating + judged.untested.without_rating,
     )
 
 
-def _against(bounds: _Bounds, sign: Operator, value: int, ineligible: str | None) -> tuple[Outcome, str | None]:
-    """Return the verdict of a sum on one basis against a threshold."""
-    holds = _HOLDS[sign]
-    if ineligible is None and holds(bounds.proven, value):
-        return "met", None
-    if ineligible is None and holds(bounds.observed, value):
-        return INSUFFICIENT, "depends-on-flagged"
-    if bounds.most is None or holds(bounds.most, value):
-        doubts = (
-            ("within-bounds", bounds.counted_most),
-            ("untested-devices", bounds.recorded_most),
-            ("nodes-missing", bounds.most),
-        )
-        first = next((code for code, most in doubts if most is not None and holds(most, value)), None)
-        return INSUFFICIENT, ineligible or bounds.why or first
-    if bounds.most_wary is None or holds(bounds.most_wary, value):
-        return INSUFFICIENT, "depends-on-flagged"
-    return "not_met", None
-
-
-def _share(policy: Policy, condition: Share, evidence: Evidence) -> Verdict:
-    others = tuple(name for name in condition.of if name not in condition.classes)
-    part, rest = _over(evidence.classes, condition.classes), _over(evidence.classes, others)
+def _share(policy: Policy, condition: Share, evidence: PolicyEvidence) -> Verdict:
+    rest_classes = tuple(name for name in condition.of if name not in condition.classes)
+    part, rest = _over(evidence.classes, condition.classes), _over(evidence.classes, rest_classes)
     lines = []
     for basis in _judged(condition.basis):
-        bounds, beside = _bounds(part, basis), _bounds(rest, basis)
-        outcome = _against_share(bounds, beside, condition)
-        lines.append(_basis_line(basis, bounds.observed, bounds.observed + beside.observed, outcome))
+        bounds, of_rest = evidence_bounds(part, basis), evidence_bounds(rest, basis)
+        outcome = against_share(bounds, of_rest, condition)
+        lines.append(_basis_line(basis, bounds.observed, bounds.observed + of_rest.observed, outcome))
     line = _with_missing(_combined(policy, condition, evidence, lines), part.plus(rest))
     return replace(line, threshold_ppm=condition.value_ppm, counted="all")
 
 
-def _against_share(part: _Bounds, rest: _Bounds, condition: Share) -> tuple[Outcome, str | None]:
-    """Return the verdict of part/(part + rest): the least share has the least part and the most beside it.
-
-    Each end needs one upper bound only: what is unknown of the part can but raise the share, and of the rest lower it.
-    """
-
-    def holds(a: int, b: int) -> bool:
-        return _HOLDS[condition.operator](a * 10**6, condition.value_ppm * (a + b))
-
-    if part.observed + rest.observed == 0:
-        return INSUFFICIENT, "nothing-counted"
-    if rest.most_wary is not None and holds(part.proven, rest.most_wary):
-        return "met", None
-    if part.most_wary is not None and not holds(part.most_wary, rest.proven):
-        return "not_met", None
-    if part.most is None or rest.most is None:
-        return INSUFFICIENT, part.why or rest.why
-    if holds(part.observed, rest.most) or not holds(part.most, rest.observed):
-        return INSUFFICIENT, "depends-on-flagged"
-    if (part.most, rest.most) != (part.recorded_most, rest.recorded_most):
-        return INSUFFICIENT, "nodes-missing"
-    untested = (part.most, rest.most) != (part.counted_most, rest.counted_most)
-    return INSUFFICIENT, "untested-devices" if untested else "within-bounds"
-
-
-def _combined(policy: Policy, condition: Threshold | Share, evidence: Evidence, lines: list[BasisVerdict]) -> Verdict:
+def _combined(
+    policy: Policy, condition: Threshold | Share, evidence: PolicyEvidence, lines: list[BasisVerdict]
+) -> Verdict:
     """Return the verdict over the bases of a condition: met or not met only where they agree."""
     blocked = _blocked(policy, evidence)
     if blocked == "grade-too-low" and not _over(evidence.classes, condition.classes).counted.devices:

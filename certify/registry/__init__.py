@@ -1,4 +1,4 @@
-"""The scheduling platform's registry: takes statements in, keeps and sums them, and watches (docs/platform-guide.md).
+"""The scheduling platform's registry: accepts, stores and sums statements, and watches nodes (docs/platform-guide.md).
 
 A room of `certify` that needs the extra ``petaseal[registry]``; nothing outside it imports it at module level. What a
 statement is worth is judged by `certify.verify.verifier` alone: here it is stored, dated, compared with the others

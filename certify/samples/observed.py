@@ -1,6 +1,6 @@
-"""From the rows of one device and workload to what they say: 30 times, telemetry, load. Pure.
+"""From the rows of one device and workload to its 30 times and its telemetry. Pure functions.
 
-Everything is made from the rows alone; nothing of the record is looked at.
+Everything is computed from the rows alone and nothing is read from the record, so that the two can contradict.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bench.record import SUBWINDOWS
-from certify.samples.summary import Watched
-from certify.samples.table import MARK, THROTTLED, Integers, Rows
+from certify.samples.rows import MARK, THROTTLED, Integers, Rows
+from certify.samples.summary import TelemetrySummary
 
 SECOND_NS = 10**9
 EXACT = 2**62  # a sum of so much is exact in 64 bits
@@ -33,7 +33,7 @@ class SubwindowEnd(NamedTuple):
 
 
 class Observed(NamedTuple):
-    """One device in one workload, as its rows have it. A series has (offset ns, value) rows in order of time."""
+    """One device in one workload as its rows show it. A series has rows (offset ns, value) in order of time."""
 
     marks: tuple[SubwindowEnd, ...]
     readings: Mapping[str, ArrayLike]  # by quantity, from the warm-up on
@@ -43,12 +43,12 @@ class Observed(NamedTuple):
 
     @property
     def times_ns(self) -> tuple[int, ...]:
-        """The 30 sub-window times."""
+        """The 30 sub-window times x_i, ns."""
         return tuple(mark.elapsed_ns for mark in self.marks)
 
     @property
     def opened_ns(self) -> int:
-        """When the first sub-window began."""
+        """The time at which the first sub-window began, ns."""
         return self.marks[0].ends_ns - self.marks[0].elapsed_ns
 
     def whole(self, quantity: str) -> Integers:
@@ -81,7 +81,7 @@ def within(readings: Integers, length_ns: int) -> Integers:
 
 
 def observe(rows: Rows) -> Observed:
-    """Return what the rows of one device and workload say."""
+    """Return the marks and series in the rows of one device and workload."""
     marks = [
         SubwindowEnd(name, ends, elapsed)
         for name in rows.in_time
@@ -89,18 +89,18 @@ def observe(rows: Rows) -> Observed:
         for ends, elapsed in rows.series(name).tolist()
     ]
     throttled = rows.series(THROTTLED)
-    found, states = np.unique(throttled[:, 1], return_inverse=True)
+    codes, states = np.unique(throttled[:, 1], return_inverse=True)
     return Observed(
         marks=tuple(sorted(marks, key=lambda mark: (mark.ends_ns, mark.name))),
         readings={name: rows.series(name) for name in READINGS & rows.in_time.keys()},
         throttled=np.stack((throttled[:, 0], states), axis=1),
-        states=tuple(rows.text(value) for value in found.tolist()),
+        states=tuple(rows.text(value) for value in codes.tolist()),
         warmup_rates=rows.series("rate_mflop_s", "warmup"),
     )
 
 
-def watched(seen: Observed, length_ns: int) -> Watched:
-    """Return what the readings within the core window come to (R13).
+def watched(seen: Observed, length_ns: int) -> TelemetrySummary:
+    """Return the telemetry of a figure, computed from the readings within the core window (R13).
 
     Args:
         seen: the rows.
@@ -114,11 +114,12 @@ def watched(seen: Observed, length_ns: int) -> Watched:
     occurring = Counter(states[:, 1].tolist())
     times = _times([within(series(pairs), length_ns)[:, 0] for pairs in seen.readings.values()] + [states[:, 0]])
     clock, power = seen.inside("clock_mhz", length_ns), seen.inside("power_mw", length_ns)
-    others = values("processes")
+    processes = values("processes")
+    # From the warm-up on: an error under load counts although the window had not opened. What follows it does not.
     errors = seen.whole("ecc_uncorrected")
     errors = errors[errors[:, 0] < length_ns][:, 1]
     reasons = [i for i in occurring if seen.states[i] != "none"]
-    return Watched(
+    return TelemetrySummary(
         samples=len(times),
         clock_samples=len(clock),
         clock_gap_ns=_gap(clock[:, 0], length_ns),
@@ -131,7 +132,7 @@ def watched(seen: Observed, length_ns: int) -> Watched:
         clock_max_mhz=_highest(clock[:, 1]),
         throttled_ppm=sum(occurring[i] for i in reasons) * 10**6 // len(states) if len(states) else None,
         ecc_seen=_counted(errors),
-        others_seen=max(0, int(others.max()) - 1) if len(others) else None,
+        others_seen=max(0, int(processes.max()) - 1) if len(processes) else None,
         reasons=frozenset(reason for i in reasons for reason in seen.states[i].split("+")),
     )
 
@@ -163,6 +164,7 @@ def total(values: Integers, weights: Integers | None = None) -> int:
     """Return a sum, or a sum of products, exactly, whatever the size of its terms."""
     if not len(values):
         return 0
+    # numpy wraps silently at 2^63, and a forger may choose the terms: the bound decides before anything is added.
     most = int(np.abs(values).max()) * (1 if weights is None else int(np.abs(weights).max()))
     if most * len(values) < EXACT:
         return int(values.sum() if weights is None else (values * weights).sum())
@@ -183,6 +185,7 @@ def _counted(counter: Integers) -> int | None:
     """Return how far a counter rose, None without a reading; where it fell it began anew, and all it shows is new."""
     if not len(counter):
         return None
+    # A driver that is loaded again starts its counter at 0.
     rises = np.diff(counter)
     return total(np.where(rises >= 0, rises, counter[1:]))
 

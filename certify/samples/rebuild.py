@@ -1,6 +1,6 @@
-"""One record rebuilt from its samples: its times and telemetry made anew, and everything that contradicts them.
+"""One record compared with its samples: its times and telemetry computed anew, and every contradiction reported.
 
-`verify` and `audit` both look here, and nowhere else, at samples. What a figure is worth is judged in `certify.judge`.
+`verify` and `audit` both read samples here and nowhere else. What a figure is worth is judged in `certify.judge`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from msgspec.structs import replace
 from bench.errors import InputError, RefusedError
 from bench.record import Campaign, Figure, Measurement, NodeRecord, Profile, Workload, columns
 from bench.units import gemm_mflop
-from certify.documents.kinds import Opened
+from certify.documents.kinds import OpenedDocument
 from certify.judge.ceilings import WHOLE, most_flop_per_clock
 from certify.judge.plausibility import row_of
-from certify.policy.ratings import Ratings, plain
+from certify.policy.rating import plain
+from certify.policy.ratings import Ratings
+from certify.samples.copies import fingerprint_of
 from certify.samples.observed import Observed, observe, series, watched
-from certify.samples.summary import FigureFingerprint, Samples, Watched
+from certify.samples.summary import FigureFingerprint, Samples, TelemetrySummary
 from certify.samples.table import SAMPLES_SUFFIX, bound_samples, figures
-from certify.samples.telemetry import About, implausible, prints
+from certify.samples.telemetry import About, implausible
 
 # Columns of a figure that its samples give whole. The others of its telemetry also rest on a reading before the load.
 COLUMNS = (
@@ -49,10 +51,10 @@ Key = tuple[str, Workload]  # device, workload
 
 
 class FigureSamples(NamedTuple):
-    """What the samples of one figure say."""
+    """The rows of one figure, and the telemetry that they give."""
 
     rows: Observed
-    watched: Watched
+    watched: TelemetrySummary
 
 
 @dataclass(frozen=True)
@@ -65,47 +67,47 @@ class Inspector:
     ratings: Ratings
     audit: bool = False  # what cannot be read is an issue too
 
-    def inspect(self, opened: Opened[NodeRecord], found: Samples) -> dict[Key, FigureSamples]:
-        """Compare a record with its samples, and return what they say of each figure; nothing where they are unusable.
+    def inspect(self, opened: OpenedDocument[NodeRecord], result: Samples) -> dict[Key, FigureSamples]:
+        """Compare a record with its samples, and return what they hold of each figure; nothing where they are unusable.
 
         Args:
             opened: the record, whose seal was verified.
-            found: takes everything in which it differs from its samples, and what no device gives.
+            result: takes everything in which it differs from its samples, and what no device gives.
 
         Raises:
             InputError: the samples cannot be read, and this is no audit. (What refuses them is an issue in any case.)
         """
         record = opened.predicate
-        node, own = record.node_id, Samples()
+        node, of_record = record.node_id, Samples()
         paths = (folder / f"{node}{SAMPLES_SUFFIX}" for folder in self.folders)
         path = next((path for path in paths if path.exists()), self.folders[0] / f"{node}{SAMPLES_SUFFIX}")
-        found.figures += sum(len(m.device) for m in record.measurements)
+        result.figures += sum(len(m.device) for m in record.measurements)
         try:
             content = bound_samples(opened, path)
             seen = self._read(record, content, path)
-        except (RefusedError, InputError) as error:  # one node's files: the others are looked at all the same
+        except (RefusedError, InputError) as error:  # one node's files: those of the other nodes are read all the same
             if isinstance(error, InputError) and not self.audit:
                 raise
-            found.issues.report(error.code, node, error.what)
-            found.not_checked[WITHOUT_SAMPLES] += 1
+            result.issues.report(error.code, node, error.what)
+            result.not_checked[WITHOUT_SAMPLES] += 1
             return {}
-        own.records = 1
+        of_record.records = 1
         for code, what in self._contradictions(record, seen):
-            own.issues.report(code, node, what)
+            of_record.issues.report(code, node, what)
         for measurement in record.measurements:
             for figure in measurement.figures():
-                self._plausible(record, measurement, figure, seen.get((figure.device, measurement.workload)), own)
-        found.add(own)
+                self._plausible(record, measurement, figure, seen.get((figure.device, measurement.workload)), of_record)
+        result.add(of_record)
         return seen
 
     def _read(self, record: NodeRecord, content: bytes, path: Path) -> dict[Key, FigureSamples]:
-        """Return what the samples say of each figure; the rows of one are held at a time."""
+        """Return what the samples hold of each figure; the rows of one figure are in memory at a time."""
         known = {(name, str(m.workload)): m.workload for m in record.measurements for name in m.device}
-        found = {}
+        figures_read = {}
         for rows in figures(content, path):
             seen = observe(rows)
             if (workload := known.get((rows.device, rows.workload))) is None:
-                if seen.marks:
+                if seen.marks:  # without a window they are of a trial or a failed figure, which has no times to compare
                     what = f"hold a window of {rows.device} in {rows.workload} that the record has not"
                     raise RefusedError("samples-differ", what, where=path)
                 continue
@@ -113,8 +115,8 @@ class Inspector:
             if (name := rows.misplaced(length)) is not None:
                 what = f"hold {name} of {rows.device} in {rows.workload} in another phase than its time says"
                 raise RefusedError("samples-invalid", what, where=path)
-            found[rows.device, workload] = FigureSamples(seen, watched(seen, length))
-        return found
+            figures_read[rows.device, workload] = FigureSamples(seen, watched(seen, length))
+        return figures_read
 
     def length_ns(self, workload: Workload) -> int | None:
         """Return how long the core window of a workload is."""
@@ -122,7 +124,7 @@ class Inspector:
         return next(lengths, None)
 
     def _contradictions(self, record: NodeRecord, seen: dict[Key, FigureSamples]) -> Iterator[tuple[str, str]]:
-        """Yield where a record says something else than its samples."""
+        """Yield a code and a sentence for each fact in which a record differs from its samples."""
         for measurement in record.measurements:
             reasons: set[str] = set()
             for figure in measurement.figures():
@@ -141,7 +143,10 @@ class Inspector:
                 yield "telemetry-differs", what
 
     def _late_load(self, f: Figure, seen: Observed) -> str | None:
-        """Return what is wrong with a warm-up of which the samples hold no rates from its begin on."""
+        """Return a sentence on a warm-up whose first rates come too late for its stated begin; None where they do not.
+
+        A longer warm-up than was run would hide that the chip had not warmed up (R6).
+        """
         first = int(series(seen.warmup_rates)[:, 0].min(initial=0))
         loaded = f.opened_ns - f.warmup_ns
         if first <= loaded + f.warmup_ns // 4 + LOAD_SLACK_NS + 2 * self.profile.telemetry_interval_ns:
@@ -149,13 +154,13 @@ class Inspector:
         return f"the load began {-loaded} ns before the window by the record, and its rates {-first} ns before it"
 
     def _plausible(
-        self, record: NodeRecord, m: Measurement, figure: Figure, seen: FigureSamples | None, found: Samples
+        self, record: NodeRecord, m: Measurement, figure: Figure, seen: FigureSamples | None, result: Samples
     ) -> None:
-        """Report telemetry that no honest device gives, and keep what shows copies."""
+        """Report telemetry that no honest device gives, and add the figure's fingerprint, by which copies are seen."""
         device = next(device for device in record.devices if device.device == figure.device)
         model, length = record.models[device.model], self.length_ns(m.workload)
         if model.simulated:
-            found.not_checked[SIMULATED] += 1
+            result.not_checked[SIMULATED] += 1
             return
         if seen is None or length is None or seen.rows.gap() is not None or min(seen.rows.times_ns) <= 0:
             return
@@ -173,19 +178,19 @@ class Inspector:
             counter_is_trusted=plain(model.vendor) != "amd",
         )
         if about.flop_per_clock is None:
-            found.not_checked[NO_SILICON] += 1
+            result.not_checked[NO_SILICON] += 1
         if not len(seen.rows.inside("power_mw", length)):
-            found.not_checked[NO_POWER] += 1
+            result.not_checked[NO_POWER] += 1
         where = f"{record.node_id}/{figure.device} {m.workload}"
         for finding in implausible(seen.rows, about):
-            found.issues.report(finding.code, where, finding.detail)
+            result.issues.report(finding.code, where, finding.detail)
         parts = model.count_unit in ("die", "slice") and device.parent is not None
         board = f"{record.node_id}/{device.parent}/{m.workload}" if parts else None
-        found.prints.append(FigureFingerprint(where, prints(seen.rows, length), board))
+        result.fingerprints.append(FigureFingerprint(where, fingerprint_of(seen.rows, length), board))
 
 
 def rebuilt(record: NodeRecord, seen: dict[Key, FigureSamples]) -> NodeRecord:
-    """Return a record whose times and telemetry are those of its samples; its stated rates stay, for R9 to judge."""
+    """Return a record with the times and telemetry of its samples; its stated rates stay, for R9 to compare."""
 
     def figure_of(m: Measurement, f: Figure) -> Figure:
         one = seen.get((f.device, m.workload))
@@ -211,7 +216,7 @@ def rebuilt(record: NodeRecord, seen: dict[Key, FigureSamples]) -> NodeRecord:
 def _at_least(stated: int | None, seen: int | None) -> int | None:
     """Return a count that also rests on a reading before the load: what the samples hold nothing of is unknown."""
     if stated is None or seen is None:
-        return (stated or seen) or None
+        return (stated or seen) or None  # a stated 0 without a reading in the samples shows nothing
     return max(stated, seen)
 
 
@@ -228,7 +233,7 @@ def _times(f: Figure, seen: Observed) -> Iterator[tuple[str, str]]:
         yield "samples-differ", f"opened at {f.opened_ns} ns by the record, at {seen.opened_ns} ns by the samples"
 
 
-def _telemetry(f: Figure, w: Watched) -> Iterator[str]:
+def _telemetry(f: Figure, w: TelemetrySummary) -> Iterator[str]:
     differing = [column for column in COLUMNS if getattr(f, column) != getattr(w, column)]
     if not w.samples and differing in ([], ["samples"]):
         return  # a device that exposes nothing leaves readings without a row

@@ -1,4 +1,4 @@
-"""What the samples of records come to, in values that need no numpy: they travel, and add up."""
+"""Summaries of samples and their issues in plain values: they are pickled between processes, merged without numpy."""
 
 from __future__ import annotations
 
@@ -6,11 +6,62 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from certify.samples.issues import Issues
+from certify.policy.reasons import effect_of
+
+MOST_OF_A_CODE = 1000  # listed with their text; the rest are counted: a forger may make millions
 
 
-class Watched(NamedTuple):
-    """What the readings within the core window come to, under the names that a figure gives them."""
+class SampleIssue(NamedTuple):
+    """A disagreement, or something implausible: a reason code, where and what."""
+
+    code: str
+    where: str
+    what: str
+
+    @property
+    def weighs(self) -> bool:
+        """Whether it makes the answer no: all but notes do."""
+        return effect_of(self.code) != "note"
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what} [{self.code}]"
+
+
+@dataclass
+class Issues:
+    """Issues in the order of their report, of each code up to a number; `add` merges those of another reader."""
+
+    listed: list[SampleIssue] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def report(self, code: str, where: str, what: str) -> None:
+        """Take an issue."""
+        if self.counts[code] < MOST_OF_A_CODE:
+            self.listed.append(SampleIssue(code, where, what))
+        self.counts[code] += 1
+
+    def add(self, other: Issues) -> None:
+        """Merge other issues into these."""
+        room = {code: MOST_OF_A_CODE - self.counts[code] for code in other.counts}
+        for issue in other.listed:
+            if room[issue.code] > 0:
+                room[issue.code] -= 1
+                self.listed.append(issue)
+        self.counts += other.counts
+
+    @property
+    def first(self) -> SampleIssue | None:
+        """The first issue that makes the answer no."""
+        return next((issue for issue in self.listed if issue.weighs), None)
+
+    @property
+    def weighing(self) -> int:
+        """How many issues make the answer no."""
+        return sum(count for code, count in self.counts.items() if SampleIssue(code, "", "").weighs)
+
+
+class TelemetrySummary(NamedTuple):
+    """The telemetry of one figure, computed from the readings in its core window; fields as in a record's figure."""
 
     samples: int
     clock_samples: int
@@ -29,34 +80,34 @@ class Watched(NamedTuple):
 
 
 class Fingerprint(NamedTuple):
-    """What two devices never share; empty where there is too little to tell them apart by."""
+    """Times and power hashes that no two devices share; empty where a series holds too little for that."""
 
     times_ns: tuple[int, ...]  # the 30 times
     power: tuple[int, ...]  # hashes of stretches of readings
 
 
 class FigureFingerprint(NamedTuple):
-    """What shows a copy of one figure's samples."""
+    """A figure's place with the fingerprint by which a copy of its samples is recognised."""
 
     place: str  # node, device and workload
-    own: Fingerprint
+    fingerprint: Fingerprint
     board: str | None  # what it shares a power sensor with: the dies of one card may read one value
 
 
 @dataclass
 class Samples:
-    """What the samples of some records said; `add` merges those of others."""
+    """Result of reading the samples of a share of records; `add` merges another share's."""
 
     records: int = 0  # with samples of theirs
     figures: int = 0
     issues: Issues = field(default_factory=Issues)
     not_checked: Counter[str] = field(default_factory=Counter)  # what -> how many figures or records
-    prints: list[FigureFingerprint] = field(default_factory=list)
+    fingerprints: list[FigureFingerprint] = field(default_factory=list)
 
     def add(self, other: Samples) -> None:
-        """Merge others into these."""
+        """Merge the result of another share into this one."""
         self.records += other.records
         self.figures += other.figures
         self.issues.add(other.issues)
         self.not_checked += other.not_checked
-        self.prints += other.prints
+        self.fingerprints += other.fingerprints

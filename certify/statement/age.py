@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from bench.errors import RefusedError
-from bench.record.campaign import over_ns
+from bench.record.campaign import ends_ns
 from bench.units import DAY_NS, utc_ns, utc_text
+from certify.documents.statement import CapacityStatement
+from certify.policy.lines import line
 from certify.policy.policies import MAX_AGE_DAYS, MAX_VALID_DAYS, Policy
-from certify.statement.build import CapacityStatement
 
 
 def ended_ns(statement: CapacityStatement) -> int:
     """Return when the measurement of a statement ended, UTC ns."""
-    return over_ns(statement.campaign, statement.starts_at)
+    return ends_ns(statement.campaign, statement.starts_at)
 
 
 def max_age_days(policies: Iterable[Policy]) -> int:
@@ -64,6 +65,7 @@ def check_age(
     """
     days = max_age_days(policies)
     latest_ns = ended_ns(statement) + days * DAY_NS
+    # a reissue is as old as its measurement: back through the reissues to one that was issued in time
     while utc_ns(statement.issue.issued_at) > latest_ns:
         ended_at = utc_text(ended_ns(statement))
         if (sha256 := statement.issue.previous_sha256) is None:
@@ -73,6 +75,7 @@ def check_age(
         if _measurement(before) != _measurement(statement):
             why = ", and the statement before it is of another measurement"
             raise too_old(ended_at, statement.issue.issued_at, days, why, where)
+        # a reissue may correct and may not prolong: else one measurement would last for ever
         if statement.issue.valid_until > before.issue.valid_until:
             what = f"is valid until {statement.issue.valid_until}, after what it reissues: {before.issue.valid_until}"
             raise RefusedError("validity-too-long", what, where=where)
@@ -84,10 +87,7 @@ def late_text(unknown: str | None) -> tuple[str, ...]:
     """Return what to say where a statement comes late and a statement before it is not known (`check_age`)."""
     if unknown is None:
         return ()
-    what = (
-        f"that the first statement over this measurement was issued in time: {unknown[:16]}… was not given (--others)"
-    )
-    return (what,)
+    return (line("first-issue-not-given", sha256=unknown[:16]),)
 
 
 def too_old(ended_at: str, issued_at: str, days: int, why: str, where: object) -> RefusedError:

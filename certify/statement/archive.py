@@ -64,7 +64,7 @@ class _Gunzip:
         return b"".join(parts)
 
 
-class Reader:
+class ArchiveReader:
     """Reads one archive, once.
 
     Args:
@@ -176,27 +176,27 @@ class Reader:
             raise self._refusal("archive-trailing-bytes", "has bytes between a member's end and the next one")
 
     def _exactly(self, count: int) -> bytes:
-        found = self._read(count)
-        if len(found) < count:
+        content = self._read(count)
+        if len(content) < count:
             raise self._refusal("archive-truncated", "ends in the middle")
-        return found
+        return content
 
     def _read(self, count: int) -> bytes:
         try:
-            found = self._source.read(min(count, self._left + 1))
+            content = self._source.read(min(count, self._left + 1))
         except OSError as error:
             raise InputError("file-unreadable", f"cannot be read ({error.strerror})", where=self._where) from None
-        self._left -= len(found)
+        self._left -= len(content)
         if self._left < 0:
             raise self._refusal("archive-too-large", "unpacks to more than its cap")
-        return found
+        return content
 
     def _refusal(self, code: str, what: str) -> RefusedError:
         return RefusedError(code, what, where=self._where)
 
 
 def header(name: str, size: int) -> bytes:
-    """Return the header block of a regular file: owner, group and time are nobody's, mode 0644.
+    """Return the header block of a regular file: owner, group and time are 0, mode 0644.
 
     Args:
         name: at most 100 ASCII characters.

@@ -1,7 +1,8 @@
 """Expected nodes without a record: why there is none, and what they could at most add.
 
-Why is what ``petaseal campaign collect`` found, and the operator's word in a statement: nothing counts either way, and
-no verifier can check it; it tells an auditor where to ask. What they could add follows from the records of the others.
+The reason is what ``petaseal campaign collect`` saw, and the operator's word in a statement: nothing counts either
+way, and no verifier can check it; an auditor knows by it where to ask. What they could add follows from the records of
+the others.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from bench.record import (
 )
 from bench.record.fields import in_words
 from certify.documents.caps import CAPS
-from certify.judge.largest import NodeMost
+from certify.documents.statement import CapacityStatement
+from certify.policy.capacity import NodeMost
 from certify.policy.centre import CLASSES, Centre, Pool
-from certify.policy.evidence import Unrecorded, writable
+from certify.policy.thresholds import Unrecorded, writable
 
 MISSING = "node-missing"
 # The worst first: what is to be looked into before the campaign is measured again.
@@ -48,7 +50,7 @@ class Absence(Document, frozen=True, kw_only=True):
 
 
 class Attendance(Document, frozen=True, kw_only=True):
-    """What lies beside collected records: the nodes that are not among them, and why."""
+    """The file in the folder of collected records: the nodes that have none there, and why."""
 
     campaign_sha256: Sha256
     absent: tuple[Absence, ...]
@@ -70,7 +72,7 @@ def read_absences(folder: Path, campaign: Campaign) -> dict[str, str]:
 
 
 def read_attendance(folder: Path, campaign: Campaign) -> dict[str, Absence]:
-    """Return why nodes have no record, as it was collected beside the records; empty where nothing was.
+    """Return why nodes have no record, by the file in the folder of the records; empty where there is none.
 
     Raises:
         InputError: `attendance-invalid`: it is not such a file, or of another campaign.
@@ -80,13 +82,13 @@ def read_attendance(folder: Path, campaign: Campaign) -> dict[str, Absence]:
     if not path.exists():
         return {}
     try:
-        found = msgspec.json.decode(read_bytes(path, CAPS.campaign_bytes), type=Attendance)
+        attendance = msgspec.json.decode(read_bytes(path, CAPS.campaign_bytes), type=Attendance)
     except msgspec.MsgspecError as error:
         raise InputError("attendance-invalid", f"is not an attendance ({in_words(error)})", where=path) from None
-    if found.campaign_sha256 != digest(campaign):
+    if attendance.campaign_sha256 != digest(campaign):
         what = "is of another campaign than these records"
         raise InputError("attendance-invalid", what, where=path, fix="collect the records again")
-    absences = {absence.node_id: absence for absence in found.absent}
+    absences = {absence.node_id: absence for absence in attendance.absent}
     check_absences({node_id: absence.code for node_id, absence in absences.items()})
     return absences
 
@@ -111,8 +113,8 @@ def unrecorded_in(
     """Return the nodes without a record that may have devices in each class, and what they could at most add.
 
     A node adds at most what the largest node of its pool with a record could give, and one that may have devices in
-    several pools adds that of each. Where no node of a pool left a record nothing that was signed tells its devices,
-    and nobody knows.
+    several pools adds that of each. Where no node of a pool left a record, nothing that was signed says what its
+    devices are, and there is no bound.
 
     Args:
         centre: whose classes they are.
@@ -128,15 +130,16 @@ def unrecorded_in(
         for pool in _may_have(node, centre):
             count[pool.pool] += 1
             named[pool.pool_class].add(node.node_id)
-    found: dict[PoolClass, Unrecorded] = {}
+    by_class: dict[PoolClass, Unrecorded] = {}
     for kind in (kind for kind in CLASSES if kind in named):
-        found[kind] = Unrecorded(named=frozenset(named[kind]))
+        by_class[kind] = Unrecorded(named=frozenset(named[kind]))
         for pool in (pool for pool in centre.pools if pool.pool_class == kind and count[pool.pool]):
+            # no node of the pool was measured: nothing says how large its nodes are
             most = largest.get(pool.pool, NodeMost(unbounded=True))
             at_most = None if most.unbounded else writable(count[pool.pool] * most.mflop_s)
-            own = Unrecorded(at_most_mflop_s=at_most, without_rating=most.without_rating)
-            found[kind] = found[kind].plus(own)
-    return found
+            of_pool = Unrecorded(at_most_mflop_s=at_most, without_rating=most.without_rating)
+            by_class[kind] = by_class[kind].plus(of_pool)
+    return by_class
 
 
 def _may_have(node: ExpectedNode, centre: Centre) -> tuple[Pool, ...]:
@@ -147,8 +150,21 @@ def _may_have(node: ExpectedNode, centre: Centre) -> tuple[Pool, ...]:
     """
     taking = centre.pools_of(node.node_id)
     named = frozenset(node.pools)
-    own = [pool for pool in taking if pool.pool in named]
-    if not own:
+    placed = [pool for pool in taking if pool.pool in named]
+    if not placed:
         return taking or centre.pools
-    near = set[str]().union(*(centre.meeting[pool.pool] for pool in own))
-    return (*own, *(pool for pool in taking if pool.pool not in near))
+    near = set[str]().union(*(centre.meeting[pool.pool] for pool in placed))
+    return (*placed, *(pool for pool in taking if pool.pool not in near))
+
+
+def absences_of(statement: CapacityStatement) -> dict[str, str]:
+    """Return why nodes have no record, as a statement says it.
+
+    Raises:
+        RefusedError: `absence-unknown`.
+    """
+    left_out = {node.node_id for node in statement.campaign.left_out}
+    nodes = (entry for entry in statement.not_counted if entry.device is None and entry.node_id not in left_out)
+    absences = {entry.node_id: entry.codes[0] for entry in nodes}
+    check_absences(absences)
+    return absences

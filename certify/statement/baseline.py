@@ -12,18 +12,10 @@ from bench.record import SharedFile, followed, read_bytes, read_given, read_yaml
 from bench.record.fields import in_words
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope, seal
-from certify.documents.kinds import (
-    PAYLOAD_TYPE,
-    Baseline,
-    BaselineDevice,
-    Opened,
-    make_document,
-    open_document,
-    parse_payload,
-)
+from certify.documents.kinds import PAYLOAD_TYPE, Baseline, BaselineDevice, OpenedDocument, make_document, parse_payload
 from certify.keys.loading import load_signing_key
 from certify.policy.centre import Centre, is_date
-from certify.trust.trusted_set import TrustedSet
+from certify.trust.opening import Verifier
 
 
 def sign_baseline(
@@ -95,6 +87,7 @@ def taken_on(centre: Centre, date: str | None) -> str:
         raise InputError("usage", "the day of the baseline was not said", fix="give --date YYYY-MM-DD")
     if not is_date(day):
         raise InputError("date-invalid", f"{day!r} is not a day of the calendar", where="--date")
+    # a baseline is of a day: no clock time of it is known, and none is compared
     return f"{day}T00:00:00.000000Z"
 
 
@@ -119,20 +112,18 @@ def read_baseline(path: Path, centre: Centre) -> tuple[bytes, Baseline]:
     return content, baseline
 
 
-def open_baseline(
-    path: Path | None, centre: Centre, trust: TrustedSet, at: str, dated: str | None = None
-) -> Opened[Baseline] | None:
+def open_baseline(path: Path | None, centre: Centre, verifier: Verifier) -> OpenedDocument[Baseline] | None:
     """Return the signed baseline inventory of a centre, if there is one.
 
-    `dated` is when somebody else saw the statement that binds it (see `TrustedSet.check`).
+    The verifier is that of the statement that binds it, where there is one.
 
     Raises:
-        RefusedError: `centre-differs`, `baseline-differs` (another date), or a code of `open_document`.
+        RefusedError: `centre-differs`, `baseline-differs` (another date), or a code of `Verifier.open`.
     """
     if path is None:
         return None
     content = read_bytes(path, CAPS.baseline_bytes)
-    opened: Opened[Baseline] = open_document("baseline", content, trust, at, path, lambda opened: dated)
+    opened: OpenedDocument[Baseline] = verifier.open("baseline", content, path)
     check_baseline(opened.predicate, centre, path)
     return opened
 
@@ -161,6 +152,6 @@ def check_day(centre: Centre, starts_at: str) -> None:
         raise RefusedError("baseline-differs", what, where=centre.centre_id)
 
 
-def baseline_facts(baseline: Opened[Baseline] | None) -> tuple[str | None, int]:
+def baseline_facts(baseline: OpenedDocument[Baseline] | None) -> tuple[str | None, int]:
     """Return the digest and the number of devices of a baseline, as `Basis` takes them."""
     return (baseline.payload_sha256, len(baseline.predicate.devices)) if baseline else (None, 0)

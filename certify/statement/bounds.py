@@ -44,7 +44,7 @@ LIMITS: dict[LimitName, dict[str, str]] = {
 
 
 def bound_text(step: str, limit: str | None, limit_mflop_s: int | None) -> str:
-    """Return the step of a figure and the limit that binds it, for people; a limit that is not known by its name."""
+    """Return the step of evidence of a figure and the limit that binds it as a text; an unknown limit by its name."""
     words = {str(name): each["en"] for name, each in LIMITS.items()}
     if limit is None or limit_mflop_s is None:
         return f"bounded by nothing ({step})"

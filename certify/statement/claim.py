@@ -18,19 +18,18 @@ from bench.record import NodeRecord, digest, read_given
 from bench.record.identities import DeviceKeys, device_keys
 from bench.units import utc_ns
 from certify.documents.caps import CAPS
-from certify.documents.kinds import Opened, open_document, open_record
+from certify.documents.kinds import OpenedDocument
 from certify.documents.merkle import record_root
+from certify.documents.statement import CapacityStatement, Issue
 from certify.policy.centre import centre_problem
 from certify.policy.policies import Policy
 from certify.policy.pools import Places
 from certify.policy.released import policy_of
 from certify.statement.age import check_age, check_validity
-from certify.statement.build import CapacityStatement, Issue
 from certify.statement.campaign import check_campaign
 from certify.statement.records import PARALLEL_FROM_BYTES, Chunk, chunks_of, envelopes
-from certify.trust.receipt import earliest_receipt, receipts_in
-from certify.trust.trusted_set import TrustedSet
-from certify.trust.witness import dated_by, documents_in, gather_witnesses, most_witnesses
+from certify.trust.dating import Attestations, date_statement
+from certify.trust.opening import Verifier
 from certify.workers import spread
 
 T = TypeVar("T")
@@ -47,7 +46,7 @@ class Shown(NamedTuple):
     devices: list[DeviceKeys]
 
 
-class Holdings:
+class DeviceIndex:
     """What the records of one statement show: devices, machines and samples, each by what identifies it.
 
     A device that stands in none of the statement's pools was seen and is not claimed.
@@ -70,21 +69,21 @@ class Holdings:
         claimed: Iterable[str],
         machines: Mapping[str, str],
         samples: Mapping[str, set[str]],
-    ) -> Holdings:
-        """Return holdings, or a part of them, whose records were read before."""
+    ) -> DeviceIndex:
+        """Return an index, or a part of one, whose records were read before."""
         held = cls(places)
         held.devices, held.parents, held.claimed = dict(devices), dict(parents), set(claimed)
         held.samples, held._signed = dict(samples), dict(machines)
         return held
 
     def see(self, record: Shown) -> None:
-        """Add one record."""
+        """Index the devices, samples and signing key of one record."""
         node_id = record.node_id
         self._signed[record.signer] = node_id if self._signed.setdefault(record.signer, node_id) == node_id else None
         self.samples.setdefault(record.samples_sha256, set()).add(record.payload_sha256)
         for keys in record.devices:
             place = f"{node_id}/{keys.device}"
-            self.devices.update((key, place) for key in keys.own)
+            self.devices.update((key, place) for key in keys.unshared)
             if self._places.pool_of(node_id, keys.device) is not None:
                 self.claimed.add(place)
                 self.parents.update((key, place) for key in keys.wholes)
@@ -93,12 +92,12 @@ class Holdings:
 
     @cached_property
     def machines(self) -> dict[str, str]:
-        """Key id -> node id, of the keys that tell a machine: those that signed for one node only."""
+        """Key id -> node id, of the keys that identify a machine: those that signed for one node only."""
         return {keyid: node_id for keyid, node_id in self._signed.items() if node_id is not None}
 
     @property
     def shared_keys(self) -> int:
-        """The number of keys that signed for several nodes, and so tell no machine."""
+        """The number of keys that signed for several nodes, and so identify no machine."""
         return sum(node_id is None for node_id in self._signed.values())
 
 
@@ -109,8 +108,8 @@ class Claim:
     where: str
     statement: CapacityStatement
     payload_sha256: str
-    holdings: Holdings | None = None
-    unread: str = "its records were not given"  # why there are no holdings
+    device_index: DeviceIndex | None = None
+    unread: str = "its records were not given"  # why there is no device index
 
     @property
     def issue(self) -> Issue:
@@ -119,7 +118,7 @@ class Claim:
 
     @property
     def chain(self) -> Chain:
-        """What its number counts in."""
+        """The centre and project whose statements its sequence number counts."""
         return self.statement.centre.centre_id, self.statement.centre.project_id
 
     @property
@@ -135,25 +134,23 @@ class Claim:
 
     @property
     def name(self) -> str:
-        """The statement for people."""
+        """How printed lines name the statement."""
         return f"{self.where} (number {self.issue.sequence} of {chain_text(self.chain)})"
 
 
 def chain_text(chain: Chain) -> str:
-    """Return a chain for people."""
+    """Return a chain's centre and project as a text."""
     centre_id, project_id = chain
     return centre_id if project_id is None else f"{centre_id}, project {project_id}"
 
 
 @dataclass(frozen=True)
-class Reader(Generic[T]):
+class ClaimReader(Generic[T]):
     """Opens the records of one share, each by its own seal, and keeps a part; runs in a worker process."""
 
     source: Path
-    trust: TrustedSet
-    at: str
-    keep: Callable[[Opened[NodeRecord]], T]  # can be pickled
-    dated: str | None = None  # when a witness saw the statement that binds the records
+    verifier: Verifier  # of the statement that binds the records
+    keep: Callable[[OpenedDocument[NodeRecord]], T]  # can be pickled
 
     def __call__(self, chunk: Chunk) -> list[T]:
         """Return what is kept of a share.
@@ -161,11 +158,10 @@ class Reader(Generic[T]):
         Raises:
             RefusedError: a record is not whole, or `keep` refuses it.
         """
-        found = envelopes(self.source, chunk)
-        return [self.keep(open_record(content, self.trust, self.at, where, self.dated)) for where, content in found]
+        return [self.keep(self.verifier.record(content, where)) for where, content in envelopes(self.source, chunk)]
 
 
-def read_all(reader: Reader[T]) -> Iterator[T]:
+def read_all(reader: ClaimReader[T]) -> Iterator[T]:
     """Yield what a reader keeps of every record, in their order.
 
     Raises:
@@ -180,53 +176,52 @@ def read_all(reader: Reader[T]) -> Iterator[T]:
         yield from part
 
 
-def read_claim(path: Path, trust: TrustedSet, at: str) -> Claim:
-    """Return the claim of a statement that is signed and trusted, with the records that lie beside it.
+def read_claim(path: Path, verifier: Verifier) -> Claim:
+    """Return the claim of a statement that is signed and trusted, with the records in its folder.
 
-    Records that are missing, or are not those that the statement binds, leave a claim without holdings: its number and
-    its validity stand all the same.
+    Records that are missing, or are not those that the statement binds, leave a claim without a device index: its
+    number and its validity count all the same.
 
     Args:
         path: a folder with ``statement.dsse.json``, or a statement; ``records.jsonl`` lies in the same folder.
-        trust: the verifier's keys.
-        at: the time that keys must be valid at, in the form of `UtcTime`.
+        verifier: whose keys count, at its time.
 
     Raises:
         InputError: the statement cannot be read.
         RefusedError: it is not signed by who may sign it, was revoked, or contradicts itself.
     """
     file = path / "statement.dsse.json" if path.is_dir() else path
-    opened, dated = open_dated(file, trust, at, where=path)
+    opened, verifier = open_attested(file, verifier, where=path)
     statement = opened.predicate
-    _check_alone(opened, path)
+    _check_consistency(opened, path)
     claim = Claim(str(path), statement, opened.payload_sha256)
     records = file.parent / "records.jsonl"
+    # Its number and validity speak against others without them; what is not there is said by `unread`.
     if not os.path.lexists(records):
         return claim
     try:
-        holdings = _read_holdings(records, statement, trust, at, dated)
+        device_index = _read_device_index(records, statement, verifier)
     except PetasealError as error:
         return Claim(claim.where, statement, claim.payload_sha256, unread=f"its records are refused: {error}")
-    return Claim(claim.where, statement, claim.payload_sha256, holdings)
+    return Claim(claim.where, statement, claim.payload_sha256, device_index)
 
 
-def open_dated(
+def open_attested(
     file: Path,
-    trust: TrustedSet,
-    at: str,
+    verifier: Verifier,
     witnesses: Sequence[Path] = (),
     policies: Sequence[Policy] = (),
     where: Path | None = None,
     receipts: Sequence[Path] = (),
-) -> tuple[Opened[CapacityStatement], str | None]:
-    """Return a statement that is signed, trusted and not revoked, and when a witness or registry saw it, if one did.
+) -> tuple[OpenedDocument[CapacityStatement], Verifier]:
+    """Return a statement that is signed, trusted and not revoked, and the verifier of what it binds.
 
-    A witness document or receipt that lies beside it and is bad is passed over, as nobody vouched for it.
+    That verifier knows when a witness or registry had seen the statement, and with it its records and its baseline. A
+    witness document or receipt in the statement's folder that is bad is skipped, since the user did not name it.
 
     Args:
         file: the statement.
-        trust: the verifier's keys.
-        at: the time that keys must be valid at.
+        verifier: whose keys count, at its time.
         witnesses: witness documents that the user gave.
         policies: that it may have been judged by, beside the installed ones.
         where: what it is called in error texts; its file by default.
@@ -236,20 +231,14 @@ def open_dated(
         InputError: a file cannot be read.
         RefusedError: with the code of the first fault of the statement, or of a document that was given.
     """
-    dates: list[str | None] = []
-
-    def dated(parsed: Opened[CapacityStatement]) -> str | None:
-        seen, _ = gather_witnesses(witnesses, documents_in(file.parent), parsed, trust, at)
-        demanded = most_witnesses(known_policies(parsed.predicate, policies)) if seen else 0
-        receipt, _ = earliest_receipt(receipts, receipts_in(file.parent), parsed, trust, at)
-        found = [dated_by(seen, demanded), None if receipt is None else receipt.received_at]
-        dates.append(min((date for date in found if date is not None), default=None))
-        return dates[0]
-
-    content = read_given(file, CAPS.statement_bytes)
-    opened: Opened[CapacityStatement] = open_document("capacity-statement", content, trust, at, where or file, dated)
-    trust.check_withdrawn(opened.payload_sha256, at, where or file)
-    return opened, dates[0]
+    content, name = read_given(file, CAPS.statement_bytes), where or file
+    parsed = verifier.authenticate("capacity-statement", content, name)
+    files = Attestations.around(file.parent, witnesses, receipts)
+    dating = date_statement(parsed, files, verifier, lambda statement: known_policies(statement, policies))
+    verifier = verifier.attesting(dating.attested_before)
+    opened = verifier.authorize("capacity-statement", parsed, name)
+    verifier.trust.check_withdrawn(opened.payload_sha256, verifier.at, name)
+    return opened, verifier
 
 
 def known_policies(statement: CapacityStatement, policies: Sequence[Policy] = ()) -> Iterator[Policy]:
@@ -261,7 +250,7 @@ def known_policies(statement: CapacityStatement, policies: Sequence[Policy] = ()
             yield policy
 
 
-def _check_alone(opened: Opened[CapacityStatement], where: Path) -> None:
+def _check_consistency(opened: OpenedDocument[CapacityStatement], where: Path) -> None:
     """Refuse a statement that contradicts itself, as `statement_checks` does, whose answer depends on the time too.
 
     Raises:
@@ -302,16 +291,14 @@ def _check_alone(opened: Opened[CapacityStatement], where: Path) -> None:
     check_age(statement, lambda sha256: None, policies, where)
 
 
-def _read_holdings(
-    records: Path, statement: CapacityStatement, trust: TrustedSet, at: str, dated: str | None = None
-) -> Holdings:
-    holdings, payloads = Holdings(statement.places), []
+def _read_device_index(records: Path, statement: CapacityStatement, verifier: Verifier) -> DeviceIndex:
+    device_index, payloads = DeviceIndex(statement.places), []
     keep = partial(_show, statement.campaign_sha256, statement.starts_at)
-    for shown in read_all(Reader(records, trust, at, keep, dated)):
-        holdings.see(shown)
+    for shown in read_all(ClaimReader(records, verifier, keep)):
+        device_index.see(shown)
         payloads.append(shown.payload_sha256)
     check_root(payloads, statement, records)
-    return holdings
+    return device_index
 
 
 def check_root(payloads: Sequence[str], statement: CapacityStatement, where: Path) -> None:
@@ -324,9 +311,10 @@ def check_root(payloads: Sequence[str], statement: CapacityStatement, where: Pat
         raise RefusedError("records-root", "holds other records than the statement binds", where=where)
 
 
-def _show(campaign_sha256: str, starts_at: str, opened: Opened[NodeRecord]) -> Shown:
+def _show(campaign_sha256: str, starts_at: str, opened: OpenedDocument[NodeRecord]) -> Shown:
     """Return what is compared of a record of a measurement; a copied record of another one claims nothing here."""
     record = opened.predicate
+    # Whoever publishes a statement could add a rival's record to it, and so accuse him of a claim that he never made.
     if (record.campaign_sha256, record.starts_at) != (campaign_sha256, starts_at):
         raise RefusedError("campaign-differs", "the record is of another campaign", where=record.node_id)
     (signer,) = opened.signers

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from bench.errors import one_line
-from bench.record import Campaign, Companion, CompanionFigure, Figure, Measurement, NodeRecord, Profile, Workload
+from bench.record import (
+    Campaign,
+    Figure,
+    Measurement,
+    NodeRecord,
+    Profile,
+    ReferenceFigure,
+    ReferenceMeasurement,
+    Workload,
+)
 from bench.record.judged import Explained, Judged
-from bench.units import efficiency, full_name, percent_text, rate_text, some, truncated
-from certify.judge.case import Plan
+from bench.units import efficiency, full_name, percent_text, rate_text, shortened_list, truncated
+from certify.documents.statement import CapacityStatement, CeilingLine, ClassLine, StepLine, Totals
+from certify.judge.case import MeasurementPlan
 from certify.judge.ceilings import bound_of
-from certify.judge.figures import figures_of
-from certify.judge.rules import identity, whole_record
+from certify.judge.identities import identity_codes, record_codes
+from certify.judge.rules import figures_of
 from certify.judge.telemetry import has_foreign_load
 from certify.policy.ratings import installed_ratings
 from certify.policy.reasons import effect_of
 from certify.policy.verdicts import BasisVerdict, Growth, Verdict
 from certify.statement.bounds import bound_text
-from certify.statement.build import CapacityStatement, CeilingLine, ClassLine, StepLine, Totals
-
-if TYPE_CHECKING:
-    from certify.verify.verifier import Report
 
 SHOWN = 5  # names of nodes, of thousands
 PROVES_NOTHING = {
@@ -30,21 +33,30 @@ PROVES_NOTHING = {
 }
 
 
+# What a line of the kinds above is a case of.
+WARNING_CODES = {"simulated": "simulated", "smoke": "smoke-grade", "nothing": "nothing-counted"}
+
+
+def coded(line: str, code: str) -> str:
+    """Return a printed line with the code that leads to its rule."""
+    return f"{line} [{code}]"
+
+
 def judge_record(record: NodeRecord, campaign: Campaign, profile: Profile) -> Judged:
     """Return what the rules make of a record's figures, before any centre or policy is known."""
-    found: Judged = {}
-    figures = figures_of(record, installed_ratings(), Plan(campaign, profile))
-    of_node = whole_record(record)
+    explained: Judged = {}
+    figures = figures_of(record, installed_ratings(), MeasurementPlan(campaign, profile))
+    of_node = record_codes(record)
     for device in record.devices:
         model = record.models[device.model]
         crowded = ["too-many-parts"] if device.device in figures.crowded else []
-        own = (*of_node, *identity(device, model), *crowded)
+        device_codes = (*of_node, *identity_codes(device, model), *crowded)
         for workload, judged in figures.judged[device.device].items():
             judgement = judged.judgement
-            effects = {code: effect_of(code) for code in (*own, *judgement.codes)}
+            effects = {code: effect_of(code) for code in (*device_codes, *judgement.codes)}
             bound = bound_of(judgement.limit)
-            found[device.device, str(workload)] = Explained(effects, judgement.step, *bound)
-    return found
+            explained[device.device, str(workload)] = Explained(effects, judgement.step, *bound)
+    return explained
 
 
 def describe_record(record: NodeRecord, judged: Judged) -> list[str]:
@@ -64,9 +76,9 @@ def describe_record(record: NodeRecord, judged: Judged) -> list[str]:
                 f"    {', '.join(codes) or 'clean'}",
                 *_foreign_load_lines(record, measurement, figure),
             ]
-    for companion in record.companions:
-        for beside in companion.figures():
-            lines.append(f"{beside.device:9} {companion.precision:10}  {_companion_text(companion, beside)}")
+    for reference in record.companions:
+        for result in reference.figures():
+            lines.append(f"{result.device:9} {reference.precision:10}  {_reference_text(reference, result)}")
     lines += [
         f"{f.device:9} {Workload(f.precision, f.choice)!s:10}  {f.code}: {f.detail or ''}".rstrip()
         for f in record.failures
@@ -78,8 +90,8 @@ def _foreign_load_lines(record: NodeRecord, m: Measurement, figure: Figure) -> l
     (device,) = (device for device in record.devices if device.device == figure.device)
     if record.models[device.model].kind != "cpu" or not has_foreign_load(m):
         return []
-    others, hypervisor = percent_text(m.other_load_ppm), percent_text(m.steal_ppm)
-    return [f"    of the CPUs' time other processes used {others}, the hypervisor {hypervisor}"]
+    other_processes, hypervisor = percent_text(m.other_load_ppm), percent_text(m.steal_ppm)
+    return [f"    of the CPUs' time other processes used {other_processes}, the hypervisor {hypervisor}"]
 
 
 def _per_watt(figure: Figure) -> str:
@@ -87,9 +99,9 @@ def _per_watt(figure: Figure) -> str:
     return "" if rate is None else f"  {rate_text(rate)}/W"
 
 
-def _companion_text(companion: Companion, figure: CompanionFigure) -> str:
-    """Return one companion's result, which stands beside the figure and counts nothing."""
-    name = f"beside: {companion.kernel} ({companion.role})"
+def _reference_text(reference: ReferenceMeasurement, figure: ReferenceFigure) -> str:
+    """Return the result of one reference measurement, which never counts."""
+    name = f"reference: {reference.kernel} ({reference.role})"
     if figure.trouble is not None:
         return f"{name}: not measured, {figure.trouble}"
     rate = rate_text(figure.rate_mflop_s)
@@ -119,24 +131,28 @@ def describe_statement(statement: CapacityStatement, witnessed: bool = False) ->
     centre, issue = statement.centre, statement.issue
     lines = [
         f"{centre.centre_id} ({centre.name.zh} {centre.name.en}), statement {issue.sequence}",
-        f"grade {statement.grade or 'none'}, valid until {issue.valid_until}",
+        coded(f"grade {statement.grade or 'none'}, valid until {issue.valid_until}", "statement-grade"),
         *_campaign_lines(statement),
-        *(PROVES_NOTHING[kind] for kind in warnings_of(statement)),
+        *(coded(PROVES_NOTHING[kind], WARNING_CODES[kind]) for kind in warnings_of(statement)),
     ]
     for line in statement.classes:
+        workload = Workload(line.precision, line.choice)
         lines += [
-            f"{line.pool_class} {Workload(line.precision, line.choice)}: {line.counted.devices} device(s) counted",
+            coded(f"{line.pool_class} {workload}: {line.counted.devices} device(s) counted", "counted-sum"),
             *_totals(line.counted),
             *_evidence_lines(line, witnessed),
         ]
         if line.untested.devices or line.nodes_missing:
-            lines.append(f"  counted 0: {line.untested.devices} device(s); nodes missing: {line.nodes_missing}")
+            missing = f"  counted 0: {line.untested.devices} device(s); nodes missing: {line.nodes_missing}"
+            lines.append(coded(missing, "counted-nothing"))
     for shown in statement.shown:
         workload = Workload(shown.precision, shown.choice)
-        lines.append(f"{shown.pool} {workload}: {shown.shown.devices} device(s) shown, not counted")
+        what = f"{shown.pool} {workload}: {shown.shown.devices} device(s) shown, not counted"
+        lines.append(coded(what, "shown-not-counted"))
         lines += _totals(shown.shown)
-    lines += [_ceiling_text(one) for one in statement.ceilings]
-    lines.append(f"share of intelligent compute: {percent_text(statement.bookkeeping.intelligent_share_ppm)}")
+    lines += [coded(_ceiling_text(one), "binding-limit") for one in statement.ceilings]
+    share = percent_text(statement.bookkeeping.intelligent_share_ppm)
+    lines.append(coded(f"share of intelligent compute: {share}", "mixed-share"))
     for verdict in statement.verdicts:
         lines += describe_verdict(verdict)
     held = [f"{f.code} x {f.devices} ({f.workload})" for f in statement.findings if f.effect in ("hold", "void")]
@@ -147,11 +163,11 @@ def describe_statement(statement: CapacityStatement, witnessed: bool = False) ->
 
 def absent_nodes(statement: CapacityStatement) -> dict[str, list[str]]:
     """Return the nodes without a record by the reason that the operator gives."""
-    found: dict[str, list[str]] = {}
+    explained: dict[str, list[str]] = {}
     for entry in statement.not_counted:
         if entry.device is None:
-            found.setdefault(entry.codes[0], []).append(entry.node_id)
-    return found
+            explained.setdefault(entry.codes[0], []).append(entry.node_id)
+    return explained
 
 
 def _campaign_lines(statement: CapacityStatement) -> list[str]:
@@ -159,14 +175,16 @@ def _campaign_lines(statement: CapacityStatement) -> list[str]:
     if campaign.self_issued:
         return []
     ramp = f", ramp {campaign.ramp_ns / 1e9:g} s" if campaign.ramp_ns else ""
-    lines = [
+    what = (
         f"campaign {campaign.campaign_id}: all nodes at {statement.starts_at}{ramp}; {statement.records} of"
         f" {len(campaign.nodes)} expected nodes have a record"
-    ]
+    )
+    lines = [coded(what, "one-start")]
     for attempt in campaign.earlier:
-        lines.append(f"  attempt before: {attempt.campaign_id}, opened at {attempt.issued_at}, {attempt.outcome}")
+        what = f"  attempt before: {attempt.campaign_id}, opened at {attempt.issued_at}, {attempt.outcome}"
+        lines.append(coded(what, "attempt-before"))
     for code, nodes in absent_nodes(statement).items():
-        lines.append(f"  {code}: {some(nodes, SHOWN)}")
+        lines.append(f"  {code}: {shortened_list(nodes, SHOWN)}")
     return lines
 
 
@@ -181,11 +199,12 @@ def _totals(totals: Totals) -> list[str]:
 
 def _evidence_lines(line: ClassLine, witnessed: bool) -> list[str]:
     """Return what a class's sum rests on, what of it no platform schedules, and what a witness adds to it."""
-    lines = [f"  by step of evidence: {steps_text(line.steps)}"] if line.steps else []
+    lines = [coded(f"  by step of evidence: {steps_text(line.steps)}", "evidence-steps")] if line.steps else []
     if never := line.counted.never_scheduled_mflop_s:
-        lines.append(f"  never scheduled, for nothing known bounds it: {rate_text(never)}")
+        what = f"  never scheduled, for nothing known bounds it: {rate_text(never)}"
+        lines.append(coded(what, "never-scheduled"))
     if line.with_witness.devices:
-        lines.append(f"  {witness_text(line.with_witness, witnessed)}")
+        lines.append(coded(f"  {witness_text(line.with_witness, witnessed)}", "needs-witness"))
     return lines
 
 
@@ -211,7 +230,11 @@ def describe_verdict(verdict: Verdict) -> list[str]:
     reason = f": {verdict.reason}" if verdict.reason else ""
     status = " (if issued as drafted)" if verdict.document_status == "draft" else ""
     first = f"{verdict.policy}/{verdict.condition}: {verdict.verdict}{reason}{status}"
-    lines = (*growth_lines(verdict), *bases_lines(verdict), *missing_lines(verdict))
+    lines = [
+        *(coded(line, "verdict-growth") for line in growth_lines(verdict)),
+        *(coded(line, "verdict-bases") for line in bases_lines(verdict)),
+        *(coded(line, "verdict-missing") for line in missing_lines(verdict)),
+    ]
     return [first, *(f"  {line}" for line in lines)]
 
 
@@ -226,7 +249,7 @@ def missing_lines(verdict: Verdict) -> list[str]:
 
 
 def growth_lines(verdict: Verdict) -> list[str]:
-    """Return what stands beside "newly added": the baseline, the new devices, and the net growth; none elsewhere."""
+    """Return the lines under "newly added": the baseline, the new devices, and the net growth; none elsewhere."""
     if (growth := verdict.growth) is None:
         return []
     before = "nothing, as is declared"
@@ -271,34 +294,3 @@ def _observed(basis: BasisVerdict, verdict: Verdict) -> str:
         return rate_text(basis.observed_mflop_s)
     missing = f"{verdict.without_rating} device(s) without rating"
     return f"{rate_text(basis.observed_mflop_s)} + {missing}" if basis.observed_mflop_s else missing
-
-
-def describe_report(report: Report) -> list[str]:
-    """Return a verification's answer first, then what was checked and what was not."""
-    if report.refusal is not None:
-        return [f"REFUSED: {report.refusal.code}, at {report.at}"]  # the sentence goes to stderr
-    assert report.statement is not None
-    answer = "REQUIREMENT NOT MET" if report.unmet else "ACCEPTED"
-    lines = [f"{answer}: level {report.level}, at {report.at}"]
-    lines += [f"table of an earlier release: {one.kind} {one.name} ({one.release})" for one in report.tables]
-    if report.level in ("signature", "trusted"):
-        lines.append("The figures are as claimed: NOT RECOMPUTED from their records.")
-    lines += [one_line(f"NOTE: {what}", 1000) for what in report.notes]  # file names are anybody's words
-    lines += describe_statement(report.statement, bool(report.witnesses))
-    lines.append(f"statement {report.payload_sha256}")
-    lines.append(f"signed by {', '.join(report.signers)}")
-    if report.trust_root is not None:
-        lines.append(f"trust root {report.trust_root}")
-    lines += [f"witnessed by {one.keyid} at {one.witnessed_at}, level {one.level}" for one in report.witnesses]
-    if (receipt := report.receipt) is not None:
-        lines.append(f"received by registry {receipt.keyid} at {receipt.received_at}, level {receipt.level}")
-    if report.self_asserted:
-        lines.append(f"records under keys that nobody enrolled (self-asserted): {report.self_asserted}")
-    if report.signers_of_records is not None and report.signers_of_records < report.statement.records:
-        lines.append(f"{report.statement.records} records were signed with {report.signers_of_records} key(s)")
-    lines.append(f"checked: {', '.join(report.checked)}")
-    lines += [one_line(f"NOT CHECKED: {what}", 1000) for what in report.not_checked]
-    lines.append(
-        "A signature proves who claims, not that the harness was unmodified: only a witness or a spot check does."
-    )
-    return lines

@@ -12,7 +12,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,6 @@ from bench.record import (
     Campaign,
     NodeRecord,
     Profile,
-    SharedFile,
     config_names,
     digest,
     read_bytes,
@@ -30,21 +29,15 @@ from bench.record import (
     replacing,
     write_atomic,
 )
-from bench.record.campaign import over_ns
-from bench.record.folder import Folder
+from bench.record.campaign import ends_ns
 from bench.units import DAY_NS, utc_ns, utc_text
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope, seal
-from certify.documents.kinds import PAYLOAD_TYPE, Opened, make_document, open_document, parse_payload
+from certify.documents.kinds import PAYLOAD_TYPE, OpenedDocument, make_document, parse_payload
 from certify.documents.merkle import record_root
-from certify.judge.aggregate import (
-    Scope,
-    accepted_holds,
-    accepted_with_witness,
-    counting_of,
-    enrolled_only,
-)
+from certify.documents.statement import CapacityStatement, Issue
 from certify.judge.identities import identities_of
+from certify.judge.scope import Scope
 from certify.keys.loading import load_signing_key
 from certify.keys.signers import PrivateKey
 from certify.policy.centre import Centre, load_centre
@@ -55,28 +48,27 @@ from certify.policy.released import withdrawn
 from certify.statement.age import check_age, max_age_days, too_old, valid_days
 from certify.statement.attendance import read_absences
 from certify.statement.baseline import baseline_facts, baseline_path, open_baseline
-from certify.statement.build import Basis, CapacityStatement, Issue, build
+from certify.statement.build import StatementInputs, build
 from certify.statement.campaign import (
     check_campaign,
+    check_closing,
     check_policies,
     find_profile,
     is_installed,
     open_campaign,
-    policies_of,
-    read_campaign,
+    read_closing,
 )
-from certify.statement.closing import check_closing, read_closing
 from certify.statement.page import render
-from certify.statement.records import RECORD_SUFFIX, Examined, Examiner, Seen, chunks_of, envelopes, examine
+from certify.statement.records import Examined, Examiner, RecordSummary, chunks_of, envelopes, examine
+from certify.trust.opening import Verifier
 from certify.trust.trusted_set import TrustedSet
 
-DEFAULT_POLICIES = ("guangzhou-2000p",)
 BASELINE = "baseline.dsse.json"  # where the centre has one: whoever recomputes the statement needs it
 OUTPUTS = ("records.jsonl", "statement.html", "statement.dsse.json")  # in the order of writing
 
 
 @dataclass(frozen=True)
-class Request:
+class IssueRequest:
     """What ``petaseal certify`` was asked for."""
 
     records: Path
@@ -94,7 +86,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Made:
+class IssuedStatement:
     """A statement that was made, for the command line to show."""
 
     statement: CapacityStatement
@@ -104,7 +96,7 @@ class Made:
     missing: tuple[Lack, ...] = ()  # what conditions lack, and which field of the centre file gives it
 
     def as_json(self) -> dict[str, Any]:
-        """Return the result for machines."""
+        """Return the result as the JSON value of ``--json``."""
         import msgspec
 
         return {
@@ -116,16 +108,16 @@ class Made:
         }
 
     def lines(self) -> list[str]:
-        """Return the result for people."""
+        """Return the result as printed lines."""
         from certify.statement.describe import describe_statement
 
         signed = [f"signed by {keyid}" for keyid in self.keyids]
         lacking = [f"MISSING: {one}" for one in self.missing]
-        told = (f"statement {self.payload_sha256}", *signed, f"written to {self.out}")
-        return [*describe_statement(self.statement), *lacking, *told]
+        made = (f"statement {self.payload_sha256}", *signed, f"written to {self.out}")
+        return [*describe_statement(self.statement), *lacking, *made]
 
 
-def next_line(request: Request, made: Made) -> str:
+def next_line(request: IssueRequest, made: IssuedStatement) -> str:
     """Return the command that comes next, to be copied into a shell as it is."""
     (key, *_) = request.keys
     public = key if request.signer else Path(f"{key}.pub")  # of a key on a token the public one was given
@@ -139,58 +131,6 @@ def next_line(request: Request, made: Made) -> str:
     return f"next       petaseal verify {shlex.join(words)}"
 
 
-class Source(NamedTuple):
-    """What a statement is made of."""
-
-    records: Path
-    campaign: Path | None
-    centre: str
-    profile: str | None
-    policies: tuple[str, ...]
-
-
-def of_campaign(
-    records: Path, campaign: Path | None, centre: str | None, profile: str | None, policies: tuple[str, ...]
-) -> Source:
-    """Return what a statement is made of; of a campaign's folder all of it that was not given lies there.
-
-    Raises:
-        InputError: no centre was given, or the campaign's records were not collected.
-    """
-    folder = Folder(records)
-    if folder.campaign.exists() and folder.roster_file.exists():
-        if not folder.collected.is_dir():
-            fix = f"collect them with: petaseal campaign collect {records}"
-            raise InputError("records-not-collected", "its records were not collected", where=records, fix=fix)
-        own = next(iter(folder.own_profile), None)
-        campaign_of = read_campaign(folder)
-        check_collected(folder, campaign_of)
-        return Source(
-            folder.collected,
-            campaign or folder.campaign,
-            centre or SharedFile(folder.centre),
-            profile or own,
-            policies or policies_of(folder, campaign_of),
-        )
-    if centre is None:
-        raise InputError("centre-missing", "which centre this is was not said", where=records, fix="give --centre")
-    return Source(records, campaign, centre, profile, policies or DEFAULT_POLICIES)
-
-
-def check_collected(folder: Folder, campaign: Campaign) -> None:
-    """Refuse a collection that lacks a record which has come since.
-
-    Raises:
-        InputError: `records-not-collected`.
-    """
-    for node_id, code in read_absences(folder.collected, campaign).items():
-        late = folder.records(node_id) / f"{node_id}{RECORD_SUFFIX}"
-        if code != "record-refused" and late.exists():
-            what = f"the record of {node_id} came after the others were collected"
-            fix = f"collect them again with: petaseal campaign collect {folder.root}"
-            raise InputError("records-not-collected", what, where=folder.root, fix=fix)
-
-
 class Computed(NamedTuple):
     """A statement that is not signed yet, and all that it was computed from."""
 
@@ -202,10 +142,10 @@ class Computed(NamedTuple):
     examined: Examined
     order: list[int]  # of the records, by payload digest
     root: str
-    basis: Basis
+    basis: StatementInputs
 
 
-def compute(request: Request, progress: Callable[[int], None] = lambda records: None) -> Computed:
+def compute(request: IssueRequest, progress: Callable[[int], None] = lambda records: None) -> Computed:
     """Judge the records and compute the statement; nothing is signed or written.
 
     Raises:
@@ -226,41 +166,36 @@ def compute(request: Request, progress: Callable[[int], None] = lambda records: 
     now = utc_text(time.time_ns())
     before = _before(request, centre, policies, trust, now)
     inventory = baseline_path(request.centre, centre)
-    baseline = open_baseline(inventory, centre, trust, now)
+    baseline = open_baseline(inventory, centre, Verifier(trust, now))
     campaign, starts_at = _campaign(request, trust, now)
-    scope = Scope(
+    scope = Scope.of(
+        campaign,
+        starts_at,
         centre=centre,
-        campaign=campaign,
-        campaign_sha256=digest(campaign),
-        starts_at=starts_at,
-        profile=_own_profile(campaign, request.profile),
-        profile_sha256=campaign.profile_sha256,
+        profile=_profile_of(campaign, request.profile),
         ratings=installed_ratings(),
-        counting=counting_of(policies, centre),
-        accept=accepted_holds(policies),
-        accept_with_witness=accepted_with_witness(policies),
-        existing=identities_of(baseline.predicate) if baseline else frozenset(),
-        enrolled_only=enrolled_only(policies),
-        closing=read_closing(request.records),
+        policies=policies,
+        in_baseline=identities_of(baseline.predicate) if baseline else frozenset(),
     )
+    scope = replace(scope, closing=read_closing(request.records))  # after what is wrong with the policies
     check_campaign(campaign, centre, starts_at, now)
     check_policies(campaign, policies)
-    issue = _issue(request, over_ns(campaign, starts_at), policies, before, now)
+    issue = _issue(request, ends_ns(campaign, starts_at), policies, before, now)
     for table in withdrawn((scope.ratings.digest, scope.profile_sha256, *map(digest, policies))):
         what = f"the {table.kind} {table.name} is withdrawn: {table.withdrawn}"
         raise RefusedError("table-withdrawn", what, where=campaign.campaign_id, fix="install a newer petaseal")
-    examined = examine(Examiner(request.records, scope, trust, now), progress)
+    examined = examine(Examiner(request.records, scope, Verifier(trust, now)), progress)
     check_closing(scope.closing, campaign, scope.campaign_sha256, starts_at, request.records)
     order = sorted(range(len(examined.seen)), key=lambda i: examined.seen[i].payload_sha256)
     root = record_root(examined.seen[i].payload_sha256 for i in order)
-    basis = Basis(scope, policies, *baseline_facts(baseline), read_absences(request.records, scope.campaign))
+    basis = StatementInputs(scope, policies, *baseline_facts(baseline), read_absences(request.records, scope.campaign))
     statement = build(examined.tally, root, basis, issue)
     earlier = {} if before is None else {before.payload_sha256: before.predicate}
     check_age(statement, earlier.get, policies, campaign.campaign_id)
     return Computed(statement, centre, policies, keys, inventory, examined, order, root, basis)
 
 
-def certify(request: Request, progress: Callable[[int], None] = lambda records: None) -> Made:
+def certify(request: IssueRequest, progress: Callable[[int], None] = lambda records: None) -> IssuedStatement:
     """Make, sign and write a capacity statement.
 
     Raises:
@@ -270,9 +205,10 @@ def certify(request: Request, progress: Callable[[int], None] = lambda records: 
     payload = make_document("capacity-statement", statement, root)
     keyids = tuple(key.public.keyid for key in keys)
     lacking = missing(centre, policies, statement.verdicts)
-    made = Made(statement, request.out, keyids, hashlib.sha256(payload).hexdigest(), lacking)
+    made = IssuedStatement(statement, request.out, keyids, hashlib.sha256(payload).hexdigest(), lacking)
     page = render(statement, policies, " ".join(keyids), made.payload_sha256)
     outputs = OUTPUTS if inventory is None else (BASELINE, *OUTPUTS)
+    # What another run left is not ours to remove, should this one fail.
     there = {name for name in outputs if os.path.lexists(request.out / name)}  # left by a run that was killed
     try:
         if inventory is not None:
@@ -288,12 +224,13 @@ def certify(request: Request, progress: Callable[[int], None] = lambda records: 
     return made
 
 
-def _signing_keys(request: Request) -> list[PrivateKey]:
+def _signing_keys(request: IssueRequest) -> list[PrivateKey]:
     """Return the keys that sign, which are refused before the work rather than after it.
 
     Raises:
         RefusedError: `signature-duplicate`, `signature-too-many`, or a code of a key.
     """
+    # A verifier would refuse the envelope after all the work.
     if len(request.keys) > CAPS.signatures:
         raise RefusedError("signature-too-many", f"more than {CAPS.signatures} keys are given", where="--key")
     keys = [load_signing_key(path, request.passphrase_file, request.signer) for path in request.keys]
@@ -302,14 +239,14 @@ def _signing_keys(request: Request) -> list[PrivateKey]:
     return keys
 
 
-def _campaign(request: Request, trust: TrustedSet, now: str) -> tuple[Campaign, str]:
+def _campaign(request: IssueRequest, trust: TrustedSet, now: str) -> tuple[Campaign, str]:
     """Return the signed campaign that was given, or that of the one record that issued its own; and T0."""
     shares, _ = chunks_of(request.records)
     where, content = next(envelopes(request.records, shares[0]))
     envelope = parse_envelope(content, CAPS.record_bytes, where)
     record: NodeRecord = parse_payload("node-record", envelope.payload, where).predicate
     if request.campaign is not None:
-        return open_campaign(request.campaign, trust, now), record.starts_at
+        return open_campaign(request.campaign, Verifier(trust, now)), record.starts_at
     if record.campaign is None:
         raise InputError(
             "campaign-missing", f"belongs to campaign {record.campaign_id}", where=where, fix="give it with --campaign"
@@ -326,7 +263,7 @@ def _campaign(request: Request, trust: TrustedSet, now: str) -> tuple[Campaign, 
     return record.campaign, record.starts_at
 
 
-def _own_profile(campaign: Campaign, file: str | None) -> Profile:
+def _profile_of(campaign: Campaign, file: str | None) -> Profile:
     """Return the profile of a campaign; a statement names it, and a name means one profile."""
     profile = find_profile(campaign, (file,) if file else ())
     if profile.profile in config_names("profiles") and not is_installed(campaign.profile_sha256):
@@ -337,8 +274,8 @@ def _own_profile(campaign: Campaign, file: str | None) -> Profile:
 
 
 def _before(
-    request: Request, centre: Centre, policies: tuple[Policy, ...], trust: TrustedSet, now: str
-) -> Opened[CapacityStatement] | None:
+    request: IssueRequest, centre: Centre, policies: tuple[Policy, ...], trust: TrustedSet, now: str
+) -> OpenedDocument[CapacityStatement] | None:
     """Return the statement before the one that is made, if it is a further one."""
     allowed = valid_days(policies)
     if request.valid_days > allowed:
@@ -348,7 +285,9 @@ def _before(
             raise InputError("sequence-invalid", "a further statement names the one before", fix="give --previous")
         return None
     content = read_given(request.previous, CAPS.statement_bytes)
-    opened: Opened[CapacityStatement] = open_document("capacity-statement", content, trust, now, request.previous)
+    opened: OpenedDocument[CapacityStatement] = Verifier(trust, now).open(
+        "capacity-statement", content, request.previous
+    )
     before = opened.predicate
     if (before.centre.centre_id, before.centre.project_id) != (centre.centre_id, centre.project_id):
         raise RefusedError("centre-differs", "is of another centre or project", where=request.previous)
@@ -363,7 +302,11 @@ def _before(
 
 
 def _issue(
-    request: Request, ended_ns: int, policies: tuple[Policy, ...], before: Opened[CapacityStatement] | None, now: str
+    request: IssueRequest,
+    ended_ns: int,
+    policies: tuple[Policy, ...],
+    before: OpenedDocument[CapacityStatement] | None,
+    now: str,
 ) -> Issue:
     """Return number and times of a statement; what comes late is a reissue, and ends when what it reissues does.
 
@@ -371,6 +314,7 @@ def _issue(
         RefusedError: `measurement-too-old`, or `expired`: the validity would be over.
     """
     until = utc_text(ended_ns + request.valid_days * DAY_NS)
+    # An old measurement must not come to life again by a new signature.
     if utc_ns(now) > ended_ns + max_age_days(policies) * DAY_NS:
         if before is None:
             raise too_old(utc_text(ended_ns), now, max_age_days(policies), "", request.records)
@@ -388,14 +332,14 @@ def _issue(
     )
 
 
-def _write_records(request: Request, examined: Examined, order: list[int]) -> None:
+def _write_records(request: IssueRequest, examined: Examined, order: list[int]) -> None:
     """Write ``records.jsonl`` in ascending order of payload digest; each line is what was judged."""
     with replacing(request.out / "records.jsonl") as file:
         for i in order:
             file.write(_same_bytes(examined.paths[i], examined.seen[i]))
 
 
-def _same_bytes(path: Path, seen: Seen) -> bytes:
+def _same_bytes(path: Path, seen: RecordSummary) -> bytes:
     content = read_bytes(path, CAPS.record_bytes)
     if hashlib.sha256(content).hexdigest() != seen.envelope_sha256:
         raise RefusedError("record-changed", "changed while it was being read", where=path)

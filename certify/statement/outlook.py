@@ -6,15 +6,19 @@ Nothing is computed here; that is `certify.judge.expectation`. What can be done 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple, get_args
 
-from bench.record import Device, DeviceModel, Precision
+from bench.record import Device, DeviceModel, Precision, config_names
+from bench.record.judged import DeviceOutlook
 from certify.judge.ceilings import bound_of
-from certify.judge.expectation import Demand, Expectation, Prospect, expectations
+from certify.judge.expectation import Demand, Expectation, Prospect, demands_of, expectations
 from certify.judge.plausibility import row_of
 from certify.judge.telemetry import exposed_of
-from certify.policy.ratings import Rating, Ratings, installed_ratings
+from certify.policy.policies import load_policy
+from certify.policy.rating import Rating
+from certify.policy.ratings import Ratings, installed_ratings, load_ratings
 from certify.policy.reasons import mending, reasons
 from certify.policy.sources import Quantity
 from certify.statement.bounds import bound_text
@@ -38,7 +42,7 @@ class Outlook(NamedTuple):
         return tuple(dict.fromkeys(codes))
 
     def lines(self) -> list[str]:
-        """Return it for people."""
+        """Return the outlook as printed lines."""
         nominal_only = "" if self.is_ours or self.rating is None else "; nominal alone: the file bounds nothing"
         lines = [f"  rating: {row_text(self.model, self.rating)}{nominal_only}"]
         for one in self.expected:
@@ -52,7 +56,7 @@ class Outlook(NamedTuple):
         return lines
 
     def as_json(self) -> dict[str, object]:
-        """Return it for machines (docs/devices.md)."""
+        """Return the outlook as a JSON value of ``--json`` (docs/devices.md)."""
         return {
             "row": None if self.rating is None else self.rating.accelerator,
             "confidence": None if self.rating is None else self.rating.confidence,
@@ -98,6 +102,24 @@ def outlook_of(model: DeviceModel, device: Device, ratings: Ratings, demands: It
     return Outlook(model, row.rating, nominal, row.tdp_mw, expected, ordered, ratings.is_ours)
 
 
+def foresee(policies: Sequence[str], ratings_file: Path | None) -> Callable[[DeviceModel, Device], DeviceOutlook]:
+    """Return what says what a device's figures can expect under some policies, by default every installed one."""
+    table = load_ratings(ratings_file)
+    demands = [demand for name in policies or config_names("policies") for demand in demands_of(load_policy(name))]
+
+    def outlook(model: DeviceModel, device: Device) -> DeviceOutlook:
+        expected = outlook_of(model, device, table, demands)
+        return DeviceOutlook(
+            expected.nominal_mflop_s,
+            expected.tdp_mw,
+            expected.exposed,
+            expected.lines(),
+            expected.as_json(),
+        )
+
+    return outlook
+
+
 def row_text(model: DeviceModel, rating: Rating | None) -> str:
     """Return what the ratings know of a device, as far as a figure is bounded by it."""
     if model.kind == "cpu":
@@ -119,8 +141,8 @@ def prospect_texts(prospects: Sequence[Prospect]) -> list[str]:
     for one in prospects:
         classes.setdefault((one.demand.grade, one.against, one.demand.policies), []).append(one.demand.pool_class)
     policies: dict[tuple[str, tuple[str, ...], str], list[str]] = {}
-    for (grade, against, names), own in classes.items():
-        policies.setdefault((grade, against, ", ".join(own)), []).extend(names)
+    for (grade, against, names), kinds in classes.items():
+        policies.setdefault((grade, against, ", ".join(kinds)), []).extend(names)
     texts = []
     for (grade, against, all_classes), under in policies.items():
         what = f"counts 0 ({', '.join(against)})" if against else f"can count at {grade}"

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 from bench.errors import InputError, PetasealError, RefusedError
 from bench.record import refuse_existing, replacing
 from certify.documents.caps import CAPS, Caps
-from certify.statement.archive import BLOCK, CHUNK, GZIP_MAGIC, MAX_SIZE, RECORD, Reader, header
+from certify.statement.archive import BLOCK, CHUNK, GZIP_MAGIC, MAX_SIZE, RECORD, ArchiveReader, header
 
 STATEMENT, RECORDS, SAMPLES = "statement.dsse.json", "records.jsonl", "samples"
 REQUIRED = (STATEMENT, RECORDS)
@@ -42,7 +42,7 @@ _CAPS = {  # of a member: the field of `Caps`
 
 
 class Packed(NamedTuple):
-    """A package that was made."""
+    """A statement's package that was written."""
 
     path: Path
     sha256: str
@@ -50,7 +50,7 @@ class Packed(NamedTuple):
     members: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for machines."""
+        """Return the result as the JSON value of ``--json``."""
         return {
             "package": str(self.path),
             "sha256": self.sha256,
@@ -59,7 +59,7 @@ class Packed(NamedTuple):
         }
 
     def lines(self) -> list[str]:
-        """Return it for people, one line of text each."""
+        """Return the result as printed lines."""
         samples = sum(name.startswith(f"{SAMPLES}/") for name in self.members)
         return [
             f"{self.path}: {self.size_bytes / 1e6:.1f} MB",
@@ -89,9 +89,10 @@ def members(folder: Path, samples: Path | None = None) -> dict[str, Path]:
     except OSError as error:
         where = error.filename or folder
         raise InputError("file-unreadable", f"cannot be read ({error.strerror})", where=where) from None
-    found = {name: path for name, path in paths.items() if cap_of(name) is not None}
-    check_whole(found, folder)
-    return dict(sorted(found.items()))
+    # By name and from a closed list: a key file that lies there by mistake never leaves the house.
+    files = {name: path for name, path in paths.items() if cap_of(name) is not None}
+    check_whole(files, folder)
+    return dict(sorted(files.items()))
 
 
 def pack(folder: Path, out: Path, samples: Path | None = None) -> Packed:
@@ -110,24 +111,24 @@ def pack(folder: Path, out: Path, samples: Path | None = None) -> Packed:
     if not out.name.endswith(SUFFIXES):
         fix = f"end its name with {', '.join(SUFFIXES)}"
         raise InputError("package-name-invalid", "is not named as a package", where=out, fix=fix)
-    found = members(folder, samples)
+    files = members(folder, samples)
     with replacing(out, new=True, folder_mode=None) as file:
         with _archive(file, out) as archive:
-            for name, path in found.items():
+            for name, path in files.items():
                 _add(archive, name, path)
             archive.write(bytes(2 * BLOCK))
             archive.write(bytes(-archive.tell() % RECORD))
         file.seek(0)
         sha256, size_bytes = _sha256(file)
-    return Packed(out, sha256, size_bytes, tuple(found))
+    return Packed(out, sha256, size_bytes, tuple(files))
 
 
 @contextlib.contextmanager
 def opened(path: Path, caps: Caps = CAPS) -> Iterator[Path]:
     """Yield the folder that a package's members lie in: a temporary one, which is gone afterwards.
 
-    A folder is yielded as it is, and so is a file that is not named as a package. What the members say is checked by
-    nobody yet.
+    A folder is yielded as it is, and so is a file that is not named as a package. The members are not
+    verified yet.
 
     Raises:
         InputError: the file is missing, not regular or unreadable, or there is no room to unpack it.
@@ -168,7 +169,7 @@ def unpack(file: BinaryIO, folder: Path, where: object = None, caps: Caps = CAPS
     most = max(caps.package_ratio * size_bytes, _FLOOR_BYTES) if packed else size_bytes
     unpacking = _Unpacking(folder, where, caps)
     try:
-        Reader(file, min(most, caps.package_bytes), where).unpack(unpacking.place)
+        ArchiveReader(file, min(most, caps.package_bytes), where).unpack(unpacking.place)
     except OSError as error:
         what = f"cannot be unpacked into {tempfile.gettempdir()} ({error.strerror})"
         raise InputError("output-not-writable", what, where=where, fix="set TMPDIR to a folder with room") from None

@@ -10,22 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.record import PoolClass
-from bench.units import full_name, percent_text, rate_text, some
-from certify.policy.policies import Policy
-from certify.policy.reasons import reasons
+from bench.units import full_name, percent_text, rate_text, shortened_list
+from certify.documents.statement import CapacityStatement, Totals
+from certify.policy.policies import Policy, condition_code
+from certify.policy.reasons import homes, reasons
 from certify.policy.verdicts import Verdict
+from certify.statement import describe
 from certify.statement.bounds import LIMITS, STEP_NAMES, STEPS_MEAN
-from certify.statement.build import CapacityStatement, Totals
-from certify.statement.describe import (
-    PROVES_NOTHING,
-    SHOWN,
-    absent_nodes,
-    bases_lines,
-    missing_lines,
-    net_devices,
-    net_text,
-    warnings_of,
-)
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -80,24 +71,29 @@ def render(statement: CapacityStatement, policies: tuple[Policy, ...], keyid: st
     """
     from importlib.metadata import version
 
+    judged = [policy_rows(policy, statement.verdicts) for policy in policies]
     return (
         page_environment(Path(__file__).parent)
         .get_template("statement.html.j2")
         .render(
             s=statement,
             version=version("petaseal"),
-            warnings=[{"zh": WARNINGS_ZH[kind], "en": PROVES_NOTHING[kind]} for kind in warnings_of(statement)],
+            warnings=[
+                {"zh": WARNINGS_ZH[kind], "en": describe.PROVES_NOTHING[kind], "code": describe.WARNING_CODES[kind]}
+                for kind in describe.warnings_of(statement)
+            ],
             centre_rows=_centre_rows(statement),
             grade=GRADES[statement.grade],
             class_names=CLASS_NAMES,
             assumptions=_assumptions(statement, policies),
-            policies=[policy_rows(policy, statement.verdicts) for policy in policies],
+            policies=judged,
             steps=_steps(statement),
             step_names=STEP_NAMES,
             limit_names=LIMITS,
             findings=_findings(statement),
             absent=_absent(statement),
             limitations=LIMITATIONS,
+            codes=_codes(statement, judged),
             keyid=keyid,
             payload_sha256=payload_sha256,
         )
@@ -177,11 +173,12 @@ def policy_rows(policy: Policy, verdicts: Sequence[Verdict]) -> dict[str, Any]:
             {
                 "zh": titles[v.condition].title.zh,
                 "en": titles[v.condition].title.en,
+                "kind": condition_code(titles[v.condition]),
                 "clause": v.clause,
                 "lines": [
                     *_growth_rows(v),
-                    *(f"{BASES[b.basis]} {line}" for b, line in zip(v.bases, bases_lines(v), strict=False)),
-                    *(f"{MISSING_ZH[v.missing_at_most_mflop_s is None]} {line}" for line in missing_lines(v)),
+                    *(f"{BASES[b.basis]} {line}" for b, line in zip(v.bases, describe.bases_lines(v), strict=False)),
+                    *(f"{MISSING_ZH[v.missing_at_most_mflop_s is None]} {line}" for line in describe.missing_lines(v)),
                 ],
                 "verdict": v.verdict,
                 "verdict_zh": VERDICTS[v.verdict]["zh"],
@@ -195,15 +192,49 @@ def policy_rows(policy: Policy, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     }
 
 
+def _codes(statement: CapacityStatement, judged: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """Return where each code on the page leads: its rule, the function that enforces it, the test that attacks it."""
+    classes = statement.classes
+    lines = {
+        "statement-grade": True,
+        "one-start": not statement.campaign.self_issued,
+        "attempt-before": bool(statement.campaign.earlier),
+        "counted-sum": True,
+        "counted-nothing": True,
+        "mixed-share": True,
+        "shown-not-counted": bool(statement.shown),
+        "evidence-steps": True,
+        "never-scheduled": any(line.counted.never_scheduled_mflop_s for line in classes),
+        "needs-witness": any(line.with_witness.devices for line in classes),
+        "binding-limit": bool(statement.ceilings),
+    }
+    named = [describe.WARNING_CODES[kind] for kind in describe.warnings_of(statement)] + [
+        code for code, shown in lines.items() if shown
+    ]
+    verdicts = [verdict for policy in judged for verdict in policy["verdicts"]]
+    named += [code for verdict in verdicts for code in (verdict["kind"], verdict["reason"]) if code]
+    named += [finding.code for finding in statement.findings] + list(describe.absent_nodes(statement))
+    return [
+        {
+            "code": code,
+            "rule": f"docs/{reasons()[code].rule}",
+            "function": home.functions[0].function,
+            "test": home.test or "",
+        }
+        for code in dict.fromkeys(named)
+        if (home := homes().get(code)) is not None and code in reasons()
+    ]
+
+
 def _growth_rows(verdict: Verdict) -> list[str]:
     """Return what stands beside "newly added", in both languages."""
     if (growth := verdict.growth) is None:
         return []
-    net = "未知 not known" if growth.net_mflop_s is None else net_text(growth)
+    net = "未知 not known" if growth.net_mflop_s is None else describe.net_text(growth)
     return [
         f"存量清单 baseline: {growth.baseline_devices} 台 device(s)，仍在 still there {growth.still_present_devices}",
         f"新增 new: {growth.new_devices} 台 device(s)，可核验下限 certified {rate_text(growth.newly_added_mflop_s)}",
-        f"净增 net growth: {net_devices(growth):+} 台 device(s)，可核验下限 certified {net}",
+        f"净增 net growth: {describe.net_devices(growth):+} 台 device(s)，可核验下限 certified {net}",
     ]
 
 
@@ -216,8 +247,14 @@ def _steps(statement: CapacityStatement) -> list[dict[str, str]]:
 def _absent(statement: CapacityStatement) -> list[dict[str, Any]]:
     table = reasons()
     return [
-        {"code": code, "nodes": len(nodes), "names": some(nodes, SHOWN), "zh": table[code].zh, "en": table[code].en}
-        for code, nodes in absent_nodes(statement).items()
+        {
+            "code": code,
+            "nodes": len(nodes),
+            "names": shortened_list(nodes, describe.SHOWN),
+            "zh": table[code].zh,
+            "en": table[code].en,
+        }
+        for code, nodes in describe.absent_nodes(statement).items()
     ]
 
 

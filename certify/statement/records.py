@@ -18,25 +18,19 @@ from bench.errors import InputError, RefusedError
 from bench.record import NodeRecord, read_bytes
 from bench.record.identities import DeviceKeys, Uniqueness
 from certify.documents.caps import CAPS
-from certify.documents.kinds import Opened, open_record
-from certify.judge.aggregate import (
-    JudgedFigure,
-    PoolSums,
-    Scope,
-    Tally,
-    add_record,
-    counted_sums,
-    foreign_facts,
-    tally_record,
-)
-from certify.samples.summary import Samples, Watched
-from certify.trust.trusted_set import TrustedSet
+from certify.documents.kinds import RECORD_SUFFIX, OpenedDocument
+from certify.documents.merkle import record_root
+from certify.documents.statement import CapacityStatement
+from certify.judge.record import JudgedFigure, add_record, tally_record
+from certify.judge.scope import Scope, foreign_facts
+from certify.judge.tally import PoolSums, Tally, counted_sums
+from certify.samples.summary import Samples, TelemetrySummary
+from certify.trust.opening import Verifier
 from certify.workers import spread
 
 if TYPE_CHECKING:
     from certify.samples.rebuild import Inspector
 
-RECORD_SUFFIX = ".record.dsse.json"
 PARALLEL_FROM_BYTES = 8 * 2**20  # below, starting processes costs more than it saves
 CHUNK_FILES = 128
 CHUNK_BYTES = 2 * 2**20
@@ -45,8 +39,8 @@ FILES_AT_ONCE = 8  # records of one share with their samples
 BYTES_AT_ONCE = 2**17
 
 
-class Seen(NamedTuple):
-    """What is kept of one record."""
+class RecordSummary(NamedTuple):
+    """What stays in memory of one judged record: its digests, devices, signer and sums."""
 
     payload_sha256: str
     samples_sha256: str  # that the record binds
@@ -63,7 +57,7 @@ class Examined:
     """A judged set of records: its sums, and what is kept of each record, in the order of reading."""
 
     tally: Tally = field(default_factory=Tally)
-    seen: list[Seen] = field(default_factory=list)
+    seen: list[RecordSummary] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)  # of a folder: where each of `seen` lies
     samples: Samples = field(default_factory=Samples)  # what the records' samples said, where they were given
     chains: list[Chain] = field(default_factory=list)  # of the nodes whose figures are to be explained
@@ -71,10 +65,10 @@ class Examined:
 
 
 class Chain(NamedTuple):
-    """One figure with what the rules made of it, and what its samples come to, where there are any."""
+    """One judged figure with the summary of its samples' telemetry, where samples are given."""
 
     judged: JudgedFigure
-    watched: Watched | None
+    watched: TelemetrySummary | None
 
 
 class Ends(NamedTuple):
@@ -84,7 +78,7 @@ class Ends(NamedTuple):
     largest: tuple[int, str]
 
     def joined(self, other: Ends) -> Ends:
-        """Return the ends of both."""
+        """Return the smallest and the largest device of both."""
         return Ends(min(self.smallest, other.smallest), max(self.largest, other.largest))
 
 
@@ -172,9 +166,7 @@ class Examiner:
 
     source: Path
     scope: Scope
-    trust: TrustedSet
-    at: str
-    dated: str | None = None  # when somebody else saw the statement that binds them
+    verifier: Verifier  # of the statement that binds them
     by_node: bool = False  # whether each record's own sums are wanted
     inspector: Inspector | None = None  # holds each record against its samples, the moment it was opened
     audit: Audit | None = None
@@ -187,7 +179,7 @@ class Examiner:
         """
         result = Examined()
         for where, content in envelopes(self.source, chunk):
-            opened = open_record(content, self.trust, self.at, where, self.dated)
+            opened = self.verifier.record(content, where)
             if isinstance(where, Path):
                 check_file_name(where, opened)
                 result.paths.append(where)
@@ -196,7 +188,7 @@ class Examiner:
             if self.by_node:
                 result.tally.add(tally)
             result.seen.append(
-                Seen(
+                RecordSummary(
                     opened.payload_sha256,
                     opened.subject_digest,
                     hashlib.sha256(content).hexdigest(),
@@ -209,7 +201,7 @@ class Examiner:
             )
         return result
 
-    def _judge(self, opened: Opened[NodeRecord], tally: Tally, result: Examined) -> list[DeviceKeys]:
+    def _judge(self, opened: OpenedDocument[NodeRecord], tally: Tally, result: Examined) -> list[DeviceKeys]:
         """Hold one record against its samples, add it to a tally, and return its devices.
 
         Raises:
@@ -238,8 +230,8 @@ class Examiner:
         return add_record(rebuilt(record, seen), self.scope, tally, explain)
 
 
-def check_file_name(path: Path, opened: Opened[NodeRecord]) -> None:
-    """Refuse a record whose file is named after another node: somebody renamed or copied it."""
+def check_file_name(path: Path, opened: OpenedDocument[NodeRecord]) -> None:
+    """Refuse a record whose file is named after another node: the file was renamed or copied."""
     if path.name != opened.predicate.node_id + RECORD_SUFFIX:
         raise RefusedError("file-name-differs", f"is the record of node {opened.predicate.node_id}", where=path)
 
@@ -247,7 +239,7 @@ def check_file_name(path: Path, opened: Opened[NodeRecord]) -> None:
 def examine(
     examiner: Examiner,
     progress: Callable[[int], None] = lambda records: None,
-    collect: Callable[[Seen], None] = lambda seen: None,
+    collect: Callable[[RecordSummary], None] = lambda seen: None,
 ) -> Examined:
     """Judge all records of a source and see that every node and device is there once.
 
@@ -284,7 +276,7 @@ def examine(
     except RefusedError as error:
         _go_on(examiner, whole, error)
     if examiner.inspector is not None:
-        from certify.samples.telemetry import report_copies
+        from certify.samples.copies import report_copies
 
         report_copies(whole.samples)
     return whole
@@ -311,3 +303,32 @@ def _pieces(share: Chunk) -> Iterator[Chunk]:
     if not share.paths:
         for at in range(share.start, share.end, BYTES_AT_ONCE):
             yield Chunk((), at, min(at + BYTES_AT_ONCE, share.end))
+
+
+def inspector_of(folders: tuple[Path, ...], scope: Scope, audit: bool = False) -> Inspector:
+    """Return what holds the records of a statement against their samples in some folders."""
+    from certify.samples.rebuild import Inspector
+
+    return Inspector(folders, scope.campaign, scope.profile, scope.ratings, audit)
+
+
+def check_record_set(examined: Examined, statement: CapacityStatement, where: object, *, in_order: bool) -> None:
+    """Refuse records that are not all those that a statement binds, no more and no less.
+
+    Args:
+        examined: the records, in the order of their source.
+        statement: that binds them.
+        where: the statement, for the error text.
+        in_order: whether their order is that of a file; a folder has none of its own.
+
+    Raises:
+        RefusedError: `records-count`, `records-root`, or a code of `record_root`.
+    """
+    digests = [record.payload_sha256 for record in examined.seen]
+    if not in_order:
+        digests.sort()
+    if len(digests) != statement.records:
+        what = f"counts {statement.records} records, and there are {len(digests)}"
+        raise RefusedError("records-count", what, where=where)
+    if record_root(digests) != statement.records_root:
+        raise RefusedError("records-root", "binds other records: the Merkle root differs", where=where)

@@ -1,4 +1,4 @@
-"""New versions of a trust root: who holds which role, who no longer does. Pure; the time is passed in.
+"""New versions of a trust root or a revocation list: made, described, signed, and remembered here. Time is passed in.
 
 Whatever is made here is checked by the root's own rules (`trust.TrustRoot`), and counts once the thresholds of the old
 version and the new have signed it (`certify.trust.root`).
@@ -6,21 +6,29 @@ version and the new have signed it (`certify.trust.root`).
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
-from bench.errors import InputError
+from bench.errors import InputError, RefusedError
+from bench.record import read_given, write_atomic
 from bench.units import DAY_NS, utc_ns, utc_text
-from certify.documents.dsse import seal
-from certify.documents.kinds import PAYLOAD_TYPE, Role, make_document, spki_text
-from certify.keys.signers import PrivateKey, PublicKey
-from certify.trust.root import Root
+from certify.documents.caps import CAPS
+from certify.documents.dsse import parse_envelope, seal
+from certify.documents.kinds import PAYLOAD_TYPE, Role, make_document, parse_payload
+from certify.keys.signers import PrivateKey, PublicKey, spki_text
+from certify.trust.opening import check_payload_type
+from certify.trust.root import Root, open_revocations, read_root
+from certify.trust.store import Memory, accept_files
 from certify.trust.trusted_set import Delegation, Revocation, Revocations, TrustedKey, TrustedSet, TrustRoot, Withdrawal
 
 
-class Span(NamedTuple):
+class Validity(NamedTuple):
     """How long something is valid, in days from a time on."""
 
     begin: str
@@ -32,7 +40,7 @@ class Span(NamedTuple):
         return utc_text(utc_ns(self.begin) + self.days * DAY_NS)
 
 
-def first(trust_id: str, roots: Sequence[PublicKey], threshold: int, valid: Span, keys: Span) -> TrustRoot:
+def first(trust_id: str, roots: Sequence[PublicKey], threshold: int, valid: Validity, keys: Validity) -> TrustRoot:
     """Return version 1 of a trust root: root keys only."""
     entries = {key.keyid: _entry(key, keys) for key in roots}
     if len(entries) != len(roots):
@@ -49,13 +57,13 @@ def first(trust_id: str, roots: Sequence[PublicKey], threshold: int, valid: Span
     )
 
 
-def following(root: TrustRoot, valid: Span) -> TrustRoot:
+def following(root: TrustRoot, valid: Validity) -> TrustRoot:
     """Return the next version with the same content, valid anew."""
     return replace(root, version=root.version + 1, issued_at=valid.begin, expires_at=valid.end)
 
 
 def with_key(
-    root: TrustRoot, key: PublicKey, role: Role, centres: Sequence[str], threshold: int | None, valid: Span
+    root: TrustRoot, key: PublicKey, role: Role, centres: Sequence[str], threshold: int | None, valid: Validity
 ) -> TrustRoot:
     """Return a root in which one more key holds a role, for the centres given.
 
@@ -70,13 +78,13 @@ def with_key(
     if key.keyid in root.keys:
         raise InputError("key-two-roles", f"key {key.keyid[:16]}… is in the trust root already", where="--public-key")
     centre_ids = tuple(sorted(centres)) or None
-    roles, found = [], False
+    roles, is_held = [], False
     for held in root.roles:
         if (held.role, held.centre_ids) == (role, centre_ids):
-            found = True
+            is_held = True
             held = replace(held, keys=(*held.keys, key.keyid), threshold=threshold or held.threshold)
         roles.append(held)
-    if not found:
+    if not is_held:
         roles.append(Delegation(role=role, centre_ids=centre_ids, threshold=threshold or 1, keys=(key.keyid,)))
     return replace(root, keys={**root.keys, key.keyid: _entry(key, valid)}, roles=tuple(roles))
 
@@ -88,7 +96,7 @@ def without_keys(root: TrustRoot, keyids: Collection[str], revoked_at: str, reas
 
 
 def rotated(
-    root: TrustRoot, add: Sequence[PublicKey], remove: Collection[str], threshold: int | None, valid: Span
+    root: TrustRoot, add: Sequence[PublicKey], remove: Collection[str], threshold: int | None, valid: Validity
 ) -> TrustRoot:
     """Return a root with other root keys, or another threshold of them.
 
@@ -101,11 +109,11 @@ def rotated(
             raise InputError("key-two-roles", f"key {key.keyid[:16]}… is in the trust root already", where="--add")
     if unknown := sorted(set(remove) - set(held.keys)):
         raise InputError("key-unknown", f"{unknown[0]} is not the id of a root key", where="--remove")
-    kept = tuple(keyid for keyid in held.keys if keyid not in remove)
-    own = replace(held, keys=(*kept, *(key.keyid for key in add)), threshold=threshold or held.threshold)
+    remaining = tuple(keyid for keyid in held.keys if keyid not in remove)
+    changed = replace(held, keys=(*remaining, *(key.keyid for key in add)), threshold=threshold or held.threshold)
     keys = {keyid: entry for keyid, entry in root.keys.items() if keyid not in remove}
     keys |= {key.keyid: _entry(key, valid) for key in add}
-    return replace(root, keys=keys, roles=tuple(own if d.role == "root" else d for d in root.roles))
+    return replace(root, keys=keys, roles=tuple(changed if d.role == "root" else d for d in root.roles))
 
 
 def listed(
@@ -115,7 +123,7 @@ def listed(
     statements: Collection[str],
     revoked_at: str,
     reason: str,
-    valid: Span,
+    valid: Validity,
 ) -> Revocations:
     """Return the next revocation list: what stood in the one before, and more."""
     return Revocations(
@@ -150,5 +158,138 @@ def _lacking(root: Root, by: TrustedSet, at: str) -> int:
     return max(0, held.threshold - len(by.root_signers(root.signers(by), at)))
 
 
-def _entry(key: PublicKey, valid: Span) -> TrustedKey:
+def _entry(key: PublicKey, valid: Validity) -> TrustedKey:
     return TrustedKey(scheme=key.scheme, spki=spki_text(key), valid_from=valid.begin, valid_until=valid.end)
+
+
+def describe_trust(content: bytes, file: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return what a trust root or revocation list says, for machines and for people."""
+    kind, envelope = kind_of(content, file), parse_envelope(content, CAPS.trust_bytes, file)
+    opened = parse_payload(kind, envelope.payload, file)
+    fingerprint = hashlib.sha256(envelope.payload).hexdigest()
+    signers = [signature.keyid for signature in envelope.signatures]
+    value = opened.predicate
+    shown = {
+        "kind": kind,
+        "fingerprint": fingerprint,
+        "signers": signers,
+        "predicate": msgspec.to_builtins(value),
+    }
+    lines = [
+        f"{kind} {value.trust_id}, version {value.version}, {value.issued_at} until {value.expires_at}",
+        f"fingerprint {fingerprint}",
+    ]
+    if kind == "trust-root":
+        root = read_root(content, file)
+        # Only keys that the version itself lists can be checked by this file alone.
+        good = root.signers(root.trusted, file)
+        known = value.keys.keys() & {keyid for held in value.roles if held.role == "root" for keyid in held.keys}
+        shown["signers"] = signers = sorted(good & known)
+        others = sorted({signature.keyid for signature in envelope.signatures} - set(signers))
+        for held in value.roles:
+            centres = f" for {', '.join(held.centre_ids)}" if held.centre_ids else ""
+            lines.append(f"{held.role}{centres}: {held.threshold} of {len(held.keys)}")
+            for keyid in held.keys:
+                entry = value.keys[keyid]
+                lines.append(f"  {keyid} {entry.scheme}, {entry.valid_from} until {entry.valid_until}")
+    lines += [f"revoked {entry.keyid} from {entry.revoked_at}: {entry.reason}" for entry in value.revocations]
+    for entry in getattr(value, "statements", ()):
+        lines.append(f"revoked statement {entry.payload_sha256} from {entry.revoked_at}: {entry.reason}")
+    # A list has no keys of its own: whether its signers are root keys only the root tells.
+    if kind == "revocations":
+        return shown, [*lines, *(f"NOT CHECKED without its root: a signature under {keyid}" for keyid in signers)]
+    lines += [f"signed by {keyid}" for keyid in signers]
+    lines += [f"NOT CHECKED: a signature under {keyid}, no root key of this version" for keyid in others]
+    if missing := lacking(root, None):
+        lines.append(f"LACKS {missing} of the signatures of this version's own root keys")
+    return shown, lines
+
+
+def kind_of(content: bytes, file: Path) -> str:
+    """Return which of the two documents of this room a file holds."""
+    envelope = parse_envelope(content, CAPS.trust_bytes, file)
+    check_payload_type(envelope, file)
+    try:
+        parse_payload("revocations", envelope.payload, file)
+    except RefusedError as error:
+        # A list that is damaged is refused as such, and not taken for a root.
+        if error.code != "predicate-type-wrong":
+            raise
+        parse_payload("trust-root", envelope.payload, file)
+        return "trust-root"
+    return "revocations"
+
+
+def signed_root(file: Path, now: str, state: Path, fingerprint: str | None) -> Root:
+    """Return the root that a change begins with: accepted here before, or by its fingerprint, and whole.
+
+    A keeper who changed whatever file he is handed would sign for root keys that a stranger put into it.
+
+    Raises:
+        InputError, RefusedError: a code of `accept_files`.
+    """
+    # `fresh`: an expired root is not trusted any more, and still is what its holders renew.
+    root = accept_files([file], now, state, fingerprint, fresh=False).root
+    assert root is not None
+    return root
+
+
+def revocations_before(file: Path | None, root: Root, state: Path) -> Revocations | None:
+    """Return the list that a new one goes on from: the one given, else the one that was accepted here.
+
+    One that was accepted here holds though its root keys have changed hands since.
+
+    Raises:
+        RefusedError: a code of `open_revocations`.
+    """
+    memory = Memory(state / "trust", root.root.trust_id)
+    accepted = memory.revocations()
+    if file is None:
+        return accepted
+    content = read_given(file, CAPS.trust_bytes)
+    # The same bytes were accepted when their signers were root keys: they need not be so today.
+    if accepted is not None and memory.list_file is not None and content == memory.list_file.read_bytes():
+        return accepted
+    return open_revocations(content, root, file)
+
+
+def remember_revocations(file: Path, root: Root, state: Path) -> None:
+    """Remember a revocation list that is whole, so that the next one goes on from it."""
+    content = read_given(file, CAPS.trust_bytes)
+    with contextlib.suppress(RefusedError):  # it lacks signatures
+        open_revocations(content, root, file)
+        memory = Memory(state / "trust", root.root.trust_id)
+        with memory.locked():
+            memory.keep(memory.list_file, content)
+
+
+def write_version(
+    document: TrustRoot | Revocations, keys: Sequence[PrivateKey], out: Path, before: Root | None, now: str, state: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """Sign and write a new version, and return what it says and lacks, for machines and for people.
+
+    Args:
+        document: a trust root, or a revocation list.
+        keys: those at hand; others may sign later.
+        out: file to make.
+        before: the root that the change began with; None for a first version.
+        now: the present time.
+        state: where accepted versions are remembered.
+
+    Raises:
+        InputError: `output-exists`, or another code of `write_atomic`.
+    """
+    is_root = isinstance(document, TrustRoot)
+    content = sealed("trust-root" if is_root else "revocations", document, keys)
+    write_atomic(out, content, new=True)
+    shown, lines = describe_trust(content, out)
+    if is_root:
+        missing = lacking(read_root(content, out), None if before is None else before.trusted)
+        shown["signatures_lacking"] = missing
+        if missing:
+            lines.append(f"LACKS {missing} signature(s): petaseal trust sign {out} --key KEY")
+        elif before is None:  # who made the first version needs no other way to learn its fingerprint
+            accept_files([out], now, state, shown["fingerprint"])
+    elif before is not None:
+        remember_revocations(out, before, state)
+    return shown, lines

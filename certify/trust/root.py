@@ -15,6 +15,7 @@ from bench.errors import RefusedError
 from certify.documents import dsse
 from certify.documents import kinds as documents
 from certify.documents.caps import CAPS, Caps
+from certify.trust.opening import check_payload_type
 from certify.trust.trusted_set import Revocations, TrustedSet, TrustRoot, skewed
 
 
@@ -39,13 +40,13 @@ def read_root(content: bytes, where: object = None, caps: Caps = CAPS) -> Root:
         RefusedError: `trust-root-invalid`, or a code of the envelope, the payload or a key.
     """
     envelope = dsse.parse_envelope(content, caps.trust_bytes, where, caps)
-    documents.check_payload_type(envelope, where)
+    check_payload_type(envelope, where)
     opened = documents.parse_payload("trust-root", envelope.payload, where)
     root: TrustRoot = opened.predicate
     return Root(root, TrustedSet.from_root(root, where, caps), opened.payload_sha256, envelope, content)
 
 
-def check_own(root: Root, at: str, where: object = None) -> None:
+def check_self_signed(root: Root, at: str, where: object = None) -> None:
     """Refuse a root that too few of its own root keys signed.
 
     Raises:
@@ -111,7 +112,7 @@ def accept(
 
     Raises:
         RefusedError: `trust-root-unpinned`, `trust-root-fingerprint`, `trust-root-expired`,
-            `trust-root-not-yet-valid`, or a code of `check_follows` or `check_own`.
+            `trust-root-not-yet-valid`, or a code of `check_follows` or `check_self_signed`.
     """
     places = list(where) or [None] * len(roots)
     if fingerprint is not None and all(root.fingerprint != fingerprint for root in roots):
@@ -128,7 +129,7 @@ def accept(
         else:
             continue  # an older one at the beginning of a list that leads on
         last = fresh and root is roots[-1]
-        check_own(root, now if last else root.root.issued_at, place)
+        check_self_signed(root, now if last else root.root.issued_at, place)
         known = root
     assert known is not None
     if fresh:
@@ -154,7 +155,7 @@ def open_revocations(content: bytes, root: Root, where: object = None, caps: Cap
     """
     envelope = dsse.parse_envelope(content, caps.trust_bytes, where, caps)
     signers = dsse.verify_signatures(envelope, root.trusted.keys, where)
-    documents.check_payload_type(envelope, where)
+    check_payload_type(envelope, where)
     listed: Revocations = documents.parse_payload("revocations", envelope.payload, where).predicate
     try:
         root.trusted.check_root(signers, listed.issued_at, where)

@@ -19,6 +19,7 @@ from certify.documents import dsse
 from certify.documents import kinds as documents
 from certify.documents.caps import CAPS
 from certify.keys import files as keys
+from certify.policy.lines import line
 from certify.trust.root import Root, accept, accept_revocations, open_revocations, read_root
 from certify.trust.trusted_set import Revocations, TrustedSet
 
@@ -45,7 +46,7 @@ class Anchor:
 
 
 class Accepted(NamedTuple):
-    """What is trusted now."""
+    """The keys that a user trusts at present, with the root that lists them."""
 
     trusted: TrustedSet  # the root's, with the revocation list applied
     root: Root | None = None  # None: a key that the user named
@@ -62,8 +63,7 @@ def open_anchor(anchor: Anchor, now: str) -> Accepted:
         return accept_files((anchor.trust,), now, anchor.state, anchor.fingerprint, anchor.revocations)
     assert anchor.public_key is not None
     trusted = TrustedSet.single(keys.load_public(anchor.public_key), [keys.load_public(k) for k in anchor.witness_keys])
-    told = "trust: the key was given by --public-key; its role, centre and validity are yours"
-    return Accepted(trusted, None, (told,))
+    return Accepted(trusted, None, (line("key-given"),))
 
 
 def accept_files(
@@ -93,7 +93,8 @@ def accept_files(
     with memory.locked() as locked:
         known, listed = memory.root(), memory.revocations()
         root = accept(read, known, fingerprint, now, roots, fresh)
-        kept = memory.keep(memory.root_file, root.content)
+        # Before the revocation list is looked at: a bad list must not keep a newer root from being remembered.
+        remembered = memory.keep(memory.root_file, root.content)
         trusted, not_checked = root.trusted, []
         if listed is not None:  # what was revoked once stays revoked, though the list itself may have expired
             trusted = trusted.with_revocations(listed)
@@ -102,20 +103,20 @@ def accept_files(
             new = open_revocations(content, root, revocations)
             accept_revocations(new, listed, now, revocations)
             trusted = trusted.with_revocations(new)
-            kept = memory.keep(memory.list_file, content) and kept
+            remembered = memory.keep(memory.list_file, content) and remembered
         elif listed is None or now >= listed.expires_at:
             since = root.root.issued_at if listed is None else listed.issued_at
-            not_checked.append(f"what was revoked since {since}: give --revocations")
-    if not kept:
-        not_checked.append("a rollback of the trust root: the state folder cannot be written, so it is not remembered")
+            not_checked.append(line("revocations-not-given", since=since))
+    if not remembered:
+        not_checked.append(line("rollback-not-remembered"))
     elif not locked:
-        not_checked.append("a rollback by another process at the same time: the state folder has no locks")
+        not_checked.append(line("rollback-not-locked"))
     return Accepted(trusted, root, tuple(not_checked))
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What was accepted of one trust root; nothing at all where there is no folder for it."""
+    """The newest accepted versions of a trust root and its revocation list; empty without a folder for them."""
 
     folder: Path | None
     trust_id: str
@@ -146,7 +147,7 @@ class Memory:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[bool]:
-        """Keep other processes out, so that none brings an older version back; yield whether that was possible."""
+        """Hold the store's lock, so that no other process brings an older version back; yield whether it was taken."""
         with contextlib.ExitStack() as stack:
             is_locked = False
             with contextlib.suppress(OSError, InputError):  # a file system without locks, or one that cannot be written
@@ -156,7 +157,7 @@ class Memory:
             yield is_locked
 
     def keep(self, path: Path | None, content: bytes) -> bool:
-        """Keep what was accepted; tell whether it is kept."""
+        """Store an accepted version; return whether it is stored."""
         if path is None:
             return False
         try:

@@ -18,8 +18,8 @@ from bench.errors import RefusedError
 from bench.record import Document, Name, Positive, Sha256, Text, UtcTime
 from bench.units import utc_ns, utc_text
 from certify.documents.caps import CAPS, Caps
-from certify.documents.kinds import DOCUMENTS, Role, spki_bytes
-from certify.keys.signers import PublicKey, public_key
+from certify.documents.kinds import DOCUMENTS, Role
+from certify.keys.signers import PublicKey, public_key, spki_bytes
 
 LAST_TIME = "9999-12-31T23:59:59.999999Z"
 _LAST_NS = utc_ns(LAST_TIME)
@@ -180,6 +180,7 @@ class TrustedSet:
 
     def with_revocations(self, revocations: Revocations) -> TrustedSet:
         """Return the set with more keys and statements revoked; nothing is un-revoked, the earlier time holds."""
+        # A list that names a later time than one before it would bring a thief's signatures back to life.
         revoked = dict(self.revoked)
         for entry in revocations.revocations:
             known = revoked.get(entry.keyid)
@@ -212,7 +213,7 @@ class TrustedSet:
         centre_id: str | None,
         at: str,
         where: object = None,
-        dated: str | None = None,
+        attested_before: str | None = None,
     ) -> frozenset[str]:
         """Return the signers that count, if there are enough of them.
 
@@ -222,17 +223,19 @@ class TrustedSet:
             centre_id: the centre that the document speaks for.
             at: the time that keys must be valid at.
             where: what was signed, for the error text.
-            dated: when a witness or registry saw the document, if one did: what a key signed before it was revoked
-                stays signed.
+            attested_before: when a witness or registry had seen the document, if one had: what a key signed before it
+                was revoked stays signed.
 
         Raises:
             RefusedError: `key-not-trusted`, `role-not-allowed`, `centre-not-allowed`, `key-revoked`,
                 `key-not-yet-valid`, `key-expired` or `threshold-not-met`.
         """
         role = DOCUMENTS[name].role
+        # A signature of an unknown key is no fault: whoever adds one to an envelope must not make it invalid.
         known = {keyid: held for keyid in signers if (held := self.role_of(keyid)) is not None}
         if not known:
             raise RefusedError("key-not-trusted", "is signed by no key that is trusted", where=where)
+        # One key of a wrong role refuses, although others suffice: its owner signed what he may not.
         for keyid, held in sorted(known.items()):
             if held != role:
                 raise RefusedError(
@@ -243,7 +246,8 @@ class TrustedSet:
             raise RefusedError(
                 "centre-not-allowed", f"its key may not sign for centre {centre_id or '(none)'}", where=where
             )
-        faults = {keyid: self._fault(keyid, at, where, dated) for keyid in sorted(known)}
+        # A bad key beside enough good ones is passed: operators rotate keys while old envelopes stay.
+        faults = {keyid: self._fault(keyid, at, where, attested_before) for keyid in sorted(known)}
         good = frozenset(keyid for keyid, fault in faults.items() if fault is None)
         if len(good) < delegation.threshold:
             for fault in faults.values():
@@ -257,20 +261,20 @@ class TrustedSet:
         return good
 
     def check_record_key(
-        self, keyid: str, centre_id: str | None, at: str, where: object = None, dated: str | None = None
+        self, keyid: str, centre_id: str | None, at: str, where: object = None, attested_before: str | None = None
     ) -> bool:
-        """Return whether a record's key is enrolled as a node's; False for a key that nobody knows.
+        """Return whether a record's key is enrolled as a node's; False for a key that is not listed.
 
-        `dated` is when somebody else saw the statement that binds the record (see `check`).
+        `attested_before` is when a witness or registry saw the statement that binds the record (see `check`).
 
         Raises:
             RefusedError: the key is known, and may not sign this record (codes of `check`).
         """
         if self.role_of(keyid) is None:
-            if (fault := self._revoked_fault(keyid, where, dated)) is not None:
+            if (fault := self._revoked_fault(keyid, where, attested_before)) is not None:
                 raise fault
             return False
-        self.check("node-record", frozenset({keyid}), centre_id, at, where, dated)
+        self.check("node-record", frozenset({keyid}), centre_id, at, where, attested_before)
         return True
 
     def check_root(self, signers: frozenset[str], at: str, where: object = None) -> frozenset[str]:
@@ -299,9 +303,9 @@ class TrustedSet:
         fits = (d for d in self.delegations if d.role == role and (d.centre_ids is None or centre_id in d.centre_ids))
         return next(fits, None)
 
-    def _fault(self, keyid: str, at: str, where: object, dated: str | None = None) -> RefusedError | None:
+    def _fault(self, keyid: str, at: str, where: object, attested_before: str | None = None) -> RefusedError | None:
         """Return why a key does not count at a time."""
-        if (fault := self._revoked_fault(keyid, where, dated)) is not None:
+        if (fault := self._revoked_fault(keyid, where, attested_before)) is not None:
             return fault
         entry = self.validity.get(keyid)
         if entry is None or entry.valid_from <= at < entry.valid_until:
@@ -310,9 +314,9 @@ class TrustedSet:
             return RefusedError("key-not-yet-valid", f"key {keyid[:16]}… is valid from {entry.valid_from}", where=where)
         return RefusedError("key-expired", f"key {keyid[:16]}… was valid until {entry.valid_until}", where=where)
 
-    def _revoked_fault(self, keyid: str, where: object, dated: str | None) -> RefusedError | None:
+    def _revoked_fault(self, keyid: str, where: object, attested_before: str | None) -> RefusedError | None:
         entry = self.revoked.get(keyid)
-        if entry is None or (dated is not None and dated < entry.revoked_at):
+        if entry is None or (attested_before is not None and attested_before < entry.revoked_at):
             return None
         what = f"key {keyid[:16]}… was revoked at {entry.revoked_at}: {entry.reason}"
         fix = "only what a witness or registry dates before that holds (--witness, --receipt)"

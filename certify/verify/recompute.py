@@ -2,143 +2,125 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import msgspec
 
 from bench.errors import RefusedError
-from bench.record import Profile, encode
-from certify.documents.kinds import Baseline, Opened
-from certify.documents.merkle import record_root
-from certify.judge.aggregate import (
-    Scope,
-    accepted_holds,
-    accepted_with_witness,
-    counting_of,
-    enrolled_only,
-)
-from certify.judge.identities import identities_of
-from certify.policy.policies import Policy
-from certify.policy.ratings import Ratings
-from certify.statement.baseline import baseline_facts, open_baseline
-from certify.statement.build import Basis, CapacityStatement, absences_of, build
+from bench.record import encode
+from certify.documents.kinds import Baseline, OpenedDocument
+from certify.documents.statement import CapacityStatement
+from certify.policy.released import earlier, is_ours
+from certify.statement.baseline import open_baseline
+from certify.statement.build import StatementInputs, build
 from certify.statement.campaign import find_profile
-from certify.statement.claim import Holdings, Shown
-from certify.statement.records import Examined, Examiner, Seen, examine
-from certify.trust.trusted_set import TrustedSet
-from certify.verify.statement_checks import own_ratings
+from certify.statement.claim import DeviceIndex, Shown
+from certify.statement.records import Examiner, RecordSummary, check_record_set, examine, inspector_of
+from certify.verify.report import Verification
+from certify.verify.statement_checks import bound_ratings, bound_tables
 
-if TYPE_CHECKING:
-    from certify.samples.rebuild import Inspector
-    from certify.verify.verifier import Request
+MOST_NOTES = 30  # on samples, of thousands: who wants them all runs an audit
 
 
-def recompute(
-    request: Request,
-    statement: CapacityStatement,
-    policies: tuple[Policy, ...],
-    trust: TrustedSet,
-    at: str,
-    progress: Callable[[int], None],
-    holdings: Holdings | None = None,
-    dated: str | None = None,
-) -> Examined:
-    """Open, judge and add up all records, build the statement anew and compare: steps 13 to 17.
+def examine_all(v: Verification) -> None:
+    """Open, judge and add up all records, and compare each with its samples: steps 13 to 15.
 
-    Args:
-        request: what was asked for.
-        statement: as it is signed.
-        policies: the verifier's own of the names that the statement gives.
-        trust: the verifier's keys.
-        at: the moment of the answer.
-        progress: called with the number of records done so far.
-        holdings: what the records show is added to it.
-        dated: when a witness saw the statement, which binds its records and its baseline.
+    Profile, ratings and baseline are looked up first: without them no record could be judged.
 
     Raises:
         RefusedError: with the code of the first fault.
     """
-    assert request.records is not None
-    where, campaign = request.statement, statement.campaign
-    profile: Profile = find_profile(campaign, request.profiles)
-    ratings = own_ratings(statement, request)
-    baseline = open_baseline(request.baseline, statement.centre, trust, at, dated)
-    if statement.baseline_sha256 != (baseline.payload_sha256 if baseline else None):
-        wanted = statement.baseline_sha256
-        given = "no baseline was given" if baseline is None else "the one given is another"
-        raise RefusedError(
-            "baseline-differs",
-            f"binds the baseline {wanted[:16]}…, and {given}" if wanted else "binds no baseline, and one was given",
-            where=where,
-            fix="give that file with --baseline" if wanted else "leave --baseline out",
-        )
-    scope = scope_of(statement, policies, profile, ratings, baseline)
+    evidence, statement = v.evidence, v.statement
+    assert evidence.records is not None
+    profile = find_profile(statement.campaign, evidence.profiles)
+    ratings = bound_ratings(statement, evidence)
+    baseline = _bound_baseline(v)
+    v.inputs = StatementInputs.of_statement(statement, v.policies, profile, ratings, baseline)
+    scope = v.inputs.scope
+    collect = v.request.collect
+    v.device_index = DeviceIndex(statement.places) if evidence.others else None
 
-    def collect(seen: Seen) -> None:
-        if holdings is not None:
-            holdings.see(Shown(seen.payload_sha256, seen.samples_sha256, seen.node_id, seen.signer, seen.devices))
-        if request.collect is not None:
-            request.collect(seen)
+    def see(record: RecordSummary) -> None:
+        if v.device_index is not None:
+            shown = Shown(record.payload_sha256, record.samples_sha256, record.node_id, record.signer, record.devices)
+            v.device_index.see(shown)
+        if collect is not None:
+            collect(record)
 
-    inspector = None if request.samples is None else inspector_of((request.samples,), scope)
-    examiner = Examiner(request.records, scope, trust, at, dated, request.collect is not None, inspector)
-    examined = examine(examiner, progress, collect)  # 13, 14, 15
-    digests = [seen.payload_sha256 for seen in examined.seen]
-    if request.records.is_dir():
-        digests.sort()  # a folder has no order of its own
-    if len(digests) != statement.records:
-        raise RefusedError(
-            "records-count", f"counts {statement.records} records, and there are {len(digests)}", where=where
-        )
-    if record_root(digests) != statement.records_root:
-        raise RefusedError("records-root", "binds other records: the Merkle root differs", where=where)
-    basis = Basis(scope, policies, *baseline_facts(baseline), absences_of(statement))
-    again = build(examined.tally, statement.records_root, basis, statement.issue)  # 16
-    if encode(again) != encode(statement):
-        raise RefusedError(
-            "statement-differs", f"says something else than its records: {_difference(statement, again)}", where=where
-        )
-    if (issue := examined.samples.issues.first) is not None:  # 17
-        raise RefusedError(issue.code, issue.what, where=issue.where)
-    return examined
+    # Samples are read with their record: they are a hundred times its size and are held for one node at a time.
+    inspector = None if evidence.samples is None else inspector_of((evidence.samples,), scope)
+    examiner = Examiner(evidence.records, scope, v.verifier, collect is not None, inspector)
+    v.examined = examine(examiner, v.progress, see)  # 13, 14, 15
+    check_record_set(v.examined, statement, v.where, in_order=not evidence.records.is_dir())  # 13
 
 
-def scope_of(
-    statement: CapacityStatement,
-    policies: tuple[Policy, ...],
-    profile: Profile,
-    ratings: Ratings,
-    baseline: Opened[Baseline] | None,
-) -> Scope:
-    """Return what the records of a statement are judged against.
+def _bound_baseline(v: Verification) -> OpenedDocument[Baseline] | None:
+    """Return the baseline that the statement binds, if it binds one.
 
     Raises:
-        InputError: `policies-differ`, `class-not-counted`.
+        RefusedError: `baseline-differs`, or a code of `open_baseline`.
     """
-    return Scope(
-        centre=statement.centre,
-        campaign=statement.campaign,
-        campaign_sha256=statement.campaign_sha256,
-        starts_at=statement.starts_at,
-        profile=profile,
-        profile_sha256=statement.campaign.profile_sha256,
-        ratings=ratings,
-        counting=counting_of(policies, statement.centre),
-        accept=accepted_holds(policies),
-        accept_with_witness=accepted_with_witness(policies),
-        existing=identities_of(baseline.predicate) if baseline else frozenset(),
-        enrolled_only=enrolled_only(policies),
-        closing=statement.closing,
+    baseline, wanted = open_baseline(v.evidence.baseline, v.statement.centre, v.verifier), v.statement.baseline_sha256
+    if wanted == (baseline.payload_sha256 if baseline else None):
+        return baseline
+    given = "no baseline was given" if baseline is None else "the one given is another"
+    raise RefusedError(
+        "baseline-differs",
+        f"binds the baseline {wanted[:16]}…, and {given}" if wanted else "binds no baseline, and one was given",
+        where=v.where,
+        fix="give that file with --baseline" if wanted else "leave --baseline out",
     )
 
 
-def inspector_of(folders: tuple[Path, ...], scope: Scope, audit: bool = False) -> Inspector:
-    """Return what holds the records of a statement against their samples in some folders."""
-    from certify.samples.rebuild import Inspector
+def compare_anew(v: Verification) -> None:
+    """Build the statement anew from its records, and refuse it where one byte differs: step 16.
 
-    return Inspector(folders, scope.campaign, scope.profile, scope.ratings, audit)
+    Raises:
+        RefusedError: `statement-differs`.
+    """
+    statement, report, seen = v.statement, v.report, v.examined.seen
+    again = build(v.examined.tally, statement.records_root, v.inputs, statement.issue)  # 16
+    # Bytes, not fields: a field that is forgotten in a comparison would be one that nobody checks.
+    if encode(again) != encode(statement):
+        what = f"says something else than its records: {_difference(statement, again)}"
+        raise RefusedError("statement-differs", what, where=v.where)
+    report.self_asserted = sum(record.self_asserted for record in seen)
+    report.signers_of_records = len({record.signer for record in seen})
+    report.tables = earlier(bound_tables(statement))
+    report.checked += ["records", "run rules", "devices", "sums and verdicts"]
+    for name in foreign_tables(statement):
+        v.not_checked("table-given", name=name)
+    report.level = "recomputed"
+
+
+def report_samples(v: Verification) -> None:
+    """Refuse the first fault of the samples, and report what they cannot show: step 17.
+
+    Raises:
+        RefusedError: with the code of the first issue that weighs.
+    """
+    samples, report = v.examined.samples, v.report
+    if (issue := samples.issues.first) is not None:  # 17
+        raise RefusedError(issue.code, issue.what, where=issue.where)
+    report.checked.append("samples (their digests, the 30 numbers, telemetry)")
+    v.not_checked("samples-blind")
+    for what, count in sorted(samples.not_checked.items()):
+        v.not_checked("samples-partly", what=what, count=count)
+    report.notes += tuple(str(issue) for issue in samples.issues.listed[:MOST_NOTES])
+    if (count := samples.issues.counts.total()) > MOST_NOTES:
+        v.not_checked("notes-shortened", most=MOST_NOTES, count=count)
+    report.level = "audited"
+
+
+def foreign_tables(statement: CapacityStatement) -> Iterator[str]:
+    """Yield the tables that a statement binds and no release of petaseal shipped: the user gave them."""
+    tables = {f"the policy {ref.policy}": ref.sha256 for ref in statement.policies}
+    tables |= {
+        f"the profile {statement.profile}": statement.profile_sha256,
+        "the table of ratings": statement.ratings_sha256,
+    }
+    yield from (name for name, sha256 in tables.items() if not is_ours(sha256))
 
 
 class Difference(NamedTuple):

@@ -10,21 +10,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bench.errors import RefusedError
 from bench.record import RULES_VERSION, Sha256, digest
+from certify.documents.statement import CapacityStatement, ClassLine, PoolLine, ShownLine, StepLine
 from certify.policy.centre import centre_problem
 from certify.policy.policies import Policy
 from certify.policy.ratings import Ratings
 from certify.policy.released import policy_of, ratings_of, withdrawn
 from certify.statement.age import check_age, check_validity
-from certify.statement.build import CapacityStatement, ClassLine, PoolLine, ShownLine, StepLine
-from certify.statement.campaign import check_campaign, check_policies
-from certify.statement.closing import check_closing
+from certify.statement.campaign import check_campaign, check_closing, check_policies
 from certify.trust.trusted_set import skewed
 
 if TYPE_CHECKING:
-    from certify.verify.verifier import Request
+    from certify.verify.evidence import Evidence, VerifyRequest
 
 
-class Limit(NamedTuple):
+class TrustLimit(NamedTuple):
     """Why the records of a statement are not judged, so that it is at most `trusted`."""
 
     code: str
@@ -37,44 +36,51 @@ def bound_tables(statement: CapacityStatement) -> tuple[Sha256, ...]:
     return (statement.ratings_sha256, statement.campaign.profile_sha256, *policies)
 
 
-def limits(statement: CapacityStatement) -> tuple[Limit, ...]:
+def limits(statement: CapacityStatement) -> tuple[TrustLimit, ...]:
     """Return why a statement is at most `trusted`: rules that are not this verifier's, tables that were withdrawn."""
     reasons = []
     if statement.rules != RULES_VERSION:
-        reasons.append(Limit("rules-differ", f"follows the rules {statement.rules}, and this verifier {RULES_VERSION}"))
+        reasons.append(
+            TrustLimit("rules-differ", f"follows the rules {statement.rules}, and this verifier {RULES_VERSION}")
+        )
     for table in withdrawn(bound_tables(statement)):
         what = f"binds the {table.kind} {table.name} of petaseal {table.release}, which is withdrawn: {table.withdrawn}"
-        reasons.append(Limit("table-withdrawn", what))
+        reasons.append(TrustLimit("table-withdrawn", what))
     return tuple(reasons)
 
 
-def check_statement(
-    statement: CapacityStatement, root: str, at: str, policies: tuple[Policy, ...], request: Request
-) -> None:
-    """Check what a statement says of itself: steps 10 to 12, and whether a simulated one is wanted.
+def check_times(statement: CapacityStatement, at: str, request: VerifyRequest) -> None:
+    """Check that a statement holds at a time: step 10, and whether a simulated one is wanted.
 
     Args:
         statement: whose signature holds.
-        root: Merkle root that is its subject.
         at: the moment of the answer.
-        policies: the verifier's own of the names that the statement gives.
         request: what was asked for.
 
     Raises:
-        RefusedError: with the code of the first fault.
+        RefusedError: `simulated`, `not-yet-valid` or `expired`.
     """
-    where, issue = request.statement, statement.issue
+    where, issue = request.evidence.statement, statement.issue
     if statement.simulated and not request.accept_simulated:
         raise RefusedError("simulated", "was measured on simulated devices and proves nothing", where=where)
+    # Clocks differ a little, which excuses a present a moment early; a past that is asked for is exact.
     if (skewed(at) if request.at_present else at) < issue.issued_at:  # 10
         raise RefusedError("not-yet-valid", f"is issued at {issue.issued_at}, after {at}", where=where)
     if at >= issue.valid_until:
         raise RefusedError("expired", f"was valid until {issue.valid_until}", where=where)
+
+
+def check_sequence(statement: CapacityStatement, where: object) -> None:
+    """Check that a statement's number and its predecessors fit: step 11.
+
+    Raises:
+        RefusedError: `sequence-invalid`.
+    """
+    issue = statement.issue
     if (issue.sequence == 1) != (issue.previous_sha256 is None):  # 11
         raise RefusedError("sequence-invalid", "a further statement names the one before, the first none", where=where)
     if not set(issue.supersedes) <= {issue.previous_sha256}:
         raise RefusedError("sequence-invalid", "supersedes another statement than the one before", where=where)
-    check_contents(statement, root, policies, where)
 
 
 def check_contents(statement: CapacityStatement, root: str, policies: tuple[Policy, ...], where: object) -> None:
@@ -84,6 +90,7 @@ def check_contents(statement: CapacityStatement, root: str, policies: tuple[Poli
         RefusedError: with the code of the first fault.
     """
     issue = statement.issue
+    # Records bind the digest and not the document: a campaign that was exchanged here would still have them all.
     if digest(statement.campaign) != statement.campaign_sha256 or digest(statement.centre) != statement.centre_sha256:
         raise RefusedError("campaign-differs", "binds another campaign or centre than it holds", where=where)  # 12
     if (problem := centre_problem(statement.centre)) is not None:
@@ -91,14 +98,17 @@ def check_contents(statement: CapacityStatement, root: str, policies: tuple[Poli
     check_campaign(statement.campaign, statement.centre, statement.starts_at, issue.issued_at)
     check_policies(statement.campaign, policies)
     check_closing(statement.closing, statement.campaign, statement.campaign_sha256, statement.starts_at, where)
+    # A verdict that is left out would hide that a condition is not met.
     if {verdict.policy for verdict in statement.verdicts} != {policy.policy for policy in policies}:
         raise RefusedError("verdict-differs", "gives verdicts of other policies than it names", where=where)
     if not statement.measured_from <= statement.measured_until <= issue.issued_at:
         raise RefusedError("times-reversed", "is issued before its measurement ended", where=where)
     check_validity(statement, policies, where)
     check_age(statement, lambda sha256: None, policies, where)  # alone; the verifier follows a chain of reissues
+    # Without its baseline every device of a centre would be "newly added".
     if (statement.centre.baseline is None) != (statement.baseline_sha256 is None):
         raise RefusedError("baseline-differs", "binds a baseline, or none, against its centre file", where=where)
+    # The subject is what an in-toto tool shows; two roots would let it show other records than are recomputed.
     if root != statement.records_root:
         raise RefusedError("records-root", "names one Merkle root as its subject and another inside", where=where)
 
@@ -119,7 +129,8 @@ def _sums_problems(statement: CapacityStatement) -> Iterator[str]:
         name = f"pool {line.pool}" if isinstance(line, PoolLine) else f"class {line.pool_class}"
         if _added(line.steps) != (line.counted.devices, line.counted.certified_mflop_s):
             yield f"the sums by step of {name} are not what it counts"
-        for totals in (line.counted, line.existing, line.with_witness):
+        for totals in (line.counted, line.in_baseline, line.with_witness):
+            # Without records a forger chooses the parts freely, but they must still contain one another.
             held = totals.on_accepted_hold_mflop_s
             if not totals.never_scheduled_mflop_s <= held <= totals.certified_mflop_s:
                 yield f"what is never scheduled, rests on holds and is certified of {name} do not contain one another"
@@ -129,7 +140,7 @@ def _sums_problems(statement: CapacityStatement) -> Iterator[str]:
             yield f"{name} has more on the step none than what it says is never scheduled"
     for pool in statement.pools:
         limits = _under_limits(statement, pool)
-        for step in {one.step for one in (*limits, *pool.steps)}:
+        for step in {one.step for one in limits} | {one.step for one in pool.steps}:
             if _added(limits, step) != _added(pool.steps, step):
                 yield f"the figures of pool {pool.pool} under their limits are not those on the step {step}"
     for shown in statement.shown:
@@ -144,52 +155,61 @@ def _sums_problems(statement: CapacityStatement) -> Iterator[str]:
                 yield f"the sum of class {of_class.pool_class} on the step {step} is not that of its pools"
 
 
-def _under_limits(statement: CapacityStatement, line: PoolLine | ShownLine) -> list[StepLine]:
+class _StepSum(NamedTuple):
+    """What counts of a pool on one step."""
+
+    step: str
+    devices: int
+    certified_mflop_s: int
+
+
+def _under_limits(statement: CapacityStatement, line: PoolLine | ShownLine) -> list[_StepSum]:
     """Return what counts of a pool in one workload, under each limit."""
     return [
-        StepLine(step=one.step, devices=one.counted, certified_mflop_s=one.certified_mflop_s)
+        _StepSum(one.step, one.counted, one.certified_mflop_s)
         for one in statement.ceilings
         if (one.pool, one.precision, one.choice) == (line.pool, line.precision, line.choice)
     ]
 
 
-def _added(lines: Iterable[StepLine], step: str | None = None) -> tuple[int, int]:
+def _added(lines: Iterable[StepLine | _StepSum], step: str | None = None) -> tuple[int, int]:
     """Return how many devices stand on one step or on all, and their certified sum."""
-    found = [(line.devices, line.certified_mflop_s) for line in lines if step in (None, line.step)]
-    return sum(devices for devices, _ in found), sum(certified for _, certified in found)
+    sums = [(line.devices, line.certified_mflop_s) for line in lines if step in (None, line.step)]
+    return sum(devices for devices, _ in sums), sum(certified for _, certified in sums)
 
 
-def own_policies(statement: CapacityStatement, request: Request) -> Iterator[Policy]:
+def bound_policies(statement: CapacityStatement, evidence: Evidence) -> Iterator[Policy]:
     """Yield the verifier's own policies of the digests that the statement binds.
 
     Raises:
         RefusedError: `policy-twice`, or `policy-unknown`: it has none of that digest and name.
     """
+    # Of two verdicts of one policy a reader would take the better one.
     if len({ref.policy for ref in statement.policies}) != len(statement.policies):
-        raise RefusedError("policy-twice", "was judged twice by one policy", where=request.statement)
+        raise RefusedError("policy-twice", "was judged twice by one policy", where=evidence.statement)
     for ref in statement.policies:
-        policy = policy_of(ref.sha256, request.policies)
+        policy = policy_of(ref.sha256, evidence.policies)
         if policy is None or policy.policy != ref.policy:
             raise RefusedError(
                 "policy-unknown",
                 f"was judged by a policy {ref.policy} that this verifier does not have",
-                where=request.statement,
+                where=evidence.statement,
                 fix="install a newer petaseal, or give its file with --policy",
             )
         yield policy
 
 
-def own_ratings(statement: CapacityStatement, request: Request) -> Ratings:
+def bound_ratings(statement: CapacityStatement, evidence: Evidence) -> Ratings:
     """Return the verifier's own ratings of the digest that the statement binds.
 
     Raises:
         RefusedError: `ratings-unknown`: it has none of that digest.
     """
-    ratings = ratings_of(statement.ratings_sha256, request.ratings)
+    ratings = ratings_of(statement.ratings_sha256, evidence.ratings)
     if ratings is None:
         what, fix = (
             "was computed with ratings that this verifier does not have",
             "install a newer petaseal, or give their file with --ratings",
         )
-        raise RefusedError("ratings-unknown", what, where=request.statement, fix=fix)
+        raise RefusedError("ratings-unknown", what, where=evidence.statement, fix=fix)
     return ratings

@@ -1,198 +1,57 @@
 """``petaseal verify``: is this statement true to its records, and who says so (docs/verification.md).
 
-The numbered steps, here, in `statement_checks` and in `recompute`, are those of ``docs/verification.md``. The first
-that fails refuses with its reason code; whatever was not checked is reported as such. torch is never imported here, and
-numpy only where samples are read.
+`STEPS` is the whole of it, with the numbers of that page: the first step that fails refuses with its reason code, and
+whatever was not checked is reported as such. What a step checks of the statement itself stands in `statement_checks`,
+what it checks of records and samples in `recompute`, which is imported only where there are any. torch is never
+imported here, and numpy only where samples are read.
 """
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from itertools import groupby
+from typing import NamedTuple
 
-import msgspec
-
-from bench.errors import InputError, PetasealError, RefusedError
+from bench.errors import InputError, RefusedError
 from bench.record import read_given
 from bench.units import utc_text
 from certify.documents.caps import CAPS
-from certify.documents.kinds import Level, Opened, open_document
-from certify.policy.policies import Policy
-from certify.policy.released import Table, earlier, is_ours
+from certify.policy.lines import line
+from certify.policy.released import earlier
 from certify.statement.age import check_age, late_text
-from certify.statement.build import CapacityStatement, absences_of
-from certify.trust.receipt import Received, earliest_receipt, receipts_in
-from certify.trust.store import Anchor, open_anchor
-from certify.trust.trusted_set import TrustedSet
-from certify.trust.witness import Witnessed, check_witnesses, dated_by, documents_in, gather_witnesses, most_witnesses
-from certify.verify.statement_checks import Limit, bound_tables, check_statement, check_sums, limits, own_policies
-
-if TYPE_CHECKING:
-    from certify.statement.claim import Holdings
-    from certify.statement.records import Seen
-
-LEVELS: tuple[Level, ...] = get_args(Level)  # ascending
-MOST_NOTES = 30  # on samples
-NOT_OURS = "is none of petaseal's: you gave it, and what it says is yours to judge"
-NOT_IN_SAMPLES = "operands made anew (R2), the number of launches, trends of the warm-up (R6): samples do not show them"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What ``petaseal verify`` was asked for. Time is passed in."""
-
-    statement: Path
-    at_ns: int  # the moment that the answer is for
-    at_present: bool = False  # that moment is the present, as this machine's clock tells it
-    now_ns: int | None = None  # the present, at which a trust root must be fresh; None: the same moment
-    trust: Path | None = None
-    public_key: Path | None = None
-    records: Path | None = None
-    samples: Path | None = None
-    baseline: Path | None = None
-    fingerprint: str | None = None  # of the trust root, obtained out of band
-    state: Path | None = None  # where accepted trust roots are remembered
-    revocations: Path | None = None
-    witnesses: tuple[Path, ...] = ()
-    witnesses_beside: tuple[Path, ...] = ()  # documents that lie in the statement's folder: nobody vouched for them
-    witness_keys: tuple[Path, ...] = ()
-    demand_witnesses: bool = True  # False: for the witness itself
-    receipts: tuple[Path, ...] = ()  # of registries
-    receipts_beside: tuple[Path, ...] = ()  # that lie in the statement's folder
-    seen_at: str | None = None  # when the verifier itself, a registry, saw the statement first
-    require: tuple[str, ...] = ()
-    policies: tuple[str, ...] = ()
-    profiles: tuple[str, ...] = ()
-    ratings: tuple[str, ...] = ()
-    accept_simulated: bool = False
-    others: tuple[Path, ...] = ()  # other statements, or folders of them, to compare with
-    collect: Callable[[Seen], None] | None = None  # called with each record that was judged, its node's sums with it
-
-    @property
-    def anchor(self) -> Anchor:
-        """Where trust begins."""
-        return Anchor(
-            self.public_key, self.trust, self.fingerprint, self.revocations, tuple(self.witness_keys), self.state
-        )
+from certify.statement.attendance import absences_of
+from certify.trust.dating import check_witnesses, date_statement
+from certify.trust.opening import Verifier
+from certify.trust.store import open_anchor
+from certify.verify.evidence import VerifyRequest
+from certify.verify.report import LEVELS, Verification, VerificationReport
+from certify.verify.statement_checks import (
+    bound_policies,
+    check_contents,
+    check_sequence,
+    check_sums,
+    check_times,
+    limits,
+)
 
 
-def in_folder(request: Request, place: Path) -> Request:
-    """Return a request for a folder with a statement's files: what was not given is taken from it.
-
-    Args:
-        request: as it was asked for.
-        place: the statement's file, which leaves the request as it is, or the folder (`certify.statement.package`).
-    """
-    if not place.is_dir():
-        return request
-
-    def there(given: Path | None, name: str) -> Path | None:
-        return (place / name) if given is None and os.path.lexists(place / name) else given
-
-    return replace(
-        request,
-        statement=place / "statement.dsse.json",
-        records=there(request.records, "records.jsonl"),
-        samples=there(request.samples, "samples"),
-        baseline=there(request.baseline, "baseline.dsse.json"),
-        witnesses_beside=documents_in(place),
-        receipts_beside=receipts_in(place),
-    )
-
-
-@dataclass
-class Report:
-    """What was checked, what was not, and the answer."""
-
-    at: str
-    statement: CapacityStatement | None = None
-    payload_sha256: str | None = None
-    signers: tuple[str, ...] = ()
-    named: frozenset[str] = frozenset()  # ids of all keys that the statement's envelope names, known or not
-    trusted: TrustedSet | None = None
-    trust_root: str | None = None  # id, version and fingerprint
-    witnesses: tuple[Witnessed, ...] = ()
-    receipt: Received | None = None  # the earliest
-    dated: str | None = None  # when somebody who is trusted saw the statement
-    level: Level | None = None
-    limits: tuple[Limit, ...] = ()  # why it is at most `trusted`
-    tables: tuple[Table, ...] = ()  # of earlier releases, that it was verified with
-    self_asserted: int | None = None  # records under a key that nobody enrolled
-    signers_of_records: int | None = None  # distinct keys; fewer than records means that nodes shared one
-    checked: list[str] = field(default_factory=list)
-    not_checked: list[str] = field(default_factory=list)
-    notes: tuple[str, ...] = ()  # what refuses nothing and must be known
-    unmet: list[str] = field(default_factory=list)  # what was required and is not so
-    refusal: PetasealError | None = None
-
-    @property
-    def refused(self) -> bool:
-        """Whether the answer is no."""
-        return self.refusal is not None or bool(self.unmet)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the report for machines."""
-        return {
-            "accepted": not self.refused,
-            "at": self.at,
-            "checked": self.checked,
-            "code": self.refusal.code if self.refusal else ("requirement-unmet" if self.unmet else None),
-            "level": self.level,
-            "not_checked": self.not_checked,
-            "notes": list(self.notes),
-            "payload_sha256": self.payload_sha256,
-            "reason": str(self.refusal) if self.refusal else "; ".join(self.unmet) or None,
-            "self_asserted_records": self.self_asserted,
-            "signers_of_records": self.signers_of_records,
-            "signers": list(self.signers),
-            "receipt": None if self.receipt is None else self.receipt._asdict(),
-            "tables": [
-                {"kind": one.kind, "name": one.name, "release": one.release, "sha256": one.sha256}
-                for one in self.tables
-            ],
-            "trust_root": self.trust_root,
-            "trusted_at_most": [limit._asdict() for limit in self.limits],
-            "with_witness": list(self._with_witness()),
-            "witnesses": [{"keyid": one.keyid, "witnessed_at": one.witnessed_at} for one in self.witnesses],
-            "predicate": None if self.statement is None or self.refusal else msgspec.to_builtins(self.statement),
-        }
-
-    def _with_witness(self) -> Iterator[dict[str, Any]]:
-        """Yield what of each class counts with a witness of the statement only, and whether it does."""
-        for line in () if self.statement is None or self.refusal else self.statement.classes:
-            if (totals := line.with_witness).devices:
-                yield {
-                    "pool_class": line.pool_class,
-                    "precision": line.precision,
-                    "choice": line.choice,
-                    "devices": totals.devices,
-                    "certified_mflop_s": totals.certified_mflop_s,
-                    "counts": bool(self.witnesses),
-                }
-
-    def lines(self) -> list[str]:
-        """Return the report for people."""
-        from certify.statement.describe import describe_report
-
-        return describe_report(self)
-
-
-def verify(request: Request, progress: Callable[[int], None] = lambda records: None) -> Report:
+def verify(request: VerifyRequest, progress: Callable[[int], None] = lambda records: None) -> VerificationReport:
     """Verify a statement as far as what was given allows.
 
+    Args:
+        request: what was asked for.
+        progress: called with the number of records done so far.
+
     Raises:
-        InputError: the request itself is wrong: no key or two, a file that cannot be read, an unknown requirement.
+        InputError: the request itself is wrong: a file that cannot be read, an unknown requirement.
     """
-    anchor = request.anchor
-    if request.samples is not None and request.records is None:
+    if request.evidence.samples is not None and request.evidence.records is None:
         raise InputError("records-missing", "--samples needs --records", where="verify")
-    report = Report(at=utc_text(request.at_ns))
+    verification = Verification(request, progress)
+    report = verification.report
     try:
-        _verify(request, anchor, report, progress)
+        for function, _ in groupby(STEPS, key=lambda step: step.function):  # once, where it does several in a row
+            function(verification)
     except RefusedError as error:
         report.refusal = error
         report.level = None
@@ -201,144 +60,206 @@ def verify(request: Request, progress: Callable[[int], None] = lambda records: N
     return report
 
 
-def foreign_tables(statement: CapacityStatement) -> Iterator[str]:
-    """Yield the tables that a statement binds and no release of petaseal shipped: the user gave them."""
-    tables = {f"the policy {ref.policy}": ref.sha256 for ref in statement.policies}
-    tables |= {
-        f"the profile {statement.profile}": statement.profile_sha256,
-        "the table of ratings": statement.ratings_sha256,
-    }
-    yield from (name for name, sha256 in tables.items() if not is_ours(sha256))
+def explain_steps() -> list[str]:
+    """Return the steps as printed lines, in the order in which they are done."""
+    return [f"{step.number:2}  {step.sentence}" for step in STEPS]
 
 
-def steps_of(report: Report) -> tuple[str, ...]:
-    """Return what was checked, as names that a document can hold."""
-    return tuple(re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63] for text in report.checked)
+def read_statement(v: Verification) -> None:
+    """Step 1: read the file, which must be within its cap; nothing larger is ever held in memory."""
+    v.content = read_given(v.where, CAPS.statement_bytes)
 
 
-def _verify(request: Request, anchor: Anchor, report: Report, progress: Callable[[int], None]) -> None:
-    at = report.at
-    content = read_given(request.statement, CAPS.statement_bytes)  # 1
-    now = at if request.now_ns is None else utc_text(request.now_ns)  # an old answer takes today's root
-    trust, root, not_checked = open_anchor(anchor, now)  # 4
-    report.trusted = trust
-    report.not_checked += not_checked
+def open_trust(v: Verification) -> None:
+    """Step 4: open what the verifier brings. It comes before anything of what was sent is parsed.
+
+    A trust root must be fresh now, also where the answer is for an earlier moment: who asks about the past takes
+    today's revocations with him.
+    """
+    now = v.at if v.request.now_ns is None else utc_text(v.request.now_ns)
+    trust, root, not_checked = open_anchor(v.request.anchor, now)
+    v.verifier, v.report.trusted = Verifier(trust, v.at), trust
+    v.report.not_checked += not_checked
     if root is not None:
-        report.checked.append("trust root")
-        report.trust_root = f"{root.root.trust_id}, version {root.root.version}, fingerprint {root.fingerprint}"
+        v.report.checked.append("trust root")
+        v.report.trust_root = f"{root.root.trust_id}, version {root.root.version}, fingerprint {root.fingerprint}"
 
-    def dated(opened: Opened[CapacityStatement]) -> str | None:
-        dates = [request.seen_at]
-        if request.witnesses or request.witnesses_beside:
-            given, beside = request.witnesses, request.witnesses_beside
-            report.witnesses, passed_over = gather_witnesses(given, beside, opened, trust, at)
-            for path, code in passed_over:
-                report.not_checked.append(f"the witness document {path.name}, which lies there: {code}")
-            dates.append(dated_by(report.witnesses, most_witnesses(own_policies(opened.predicate, request))))
-        if request.receipts or request.receipts_beside:
-            given, beside = request.receipts, request.receipts_beside
-            report.receipt, passed_over = earliest_receipt(given, beside, opened, trust, at)
-            for path, code in passed_over:
-                report.not_checked.append(f"the receipt {path.name}, which lies there: {code}")
-            dates.append(report.receipt.received_at if report.receipt else None)
-        report.dated = min((date for date in dates if date is not None), default=None)
-        return report.dated
 
-    # 1, 2, 3, 5, 6, 7, 8, 9, and the key's part of 10
-    opened: Opened[CapacityStatement] = open_document(
-        "capacity-statement", content, trust, at, request.statement, dated
+def authenticate(v: Verification) -> None:
+    """Steps 2, 3 and 5 to 8: envelope, signatures, payload. The bytes that are parsed are those that were signed."""
+    v.opened = v.verifier.authenticate("capacity-statement", v.content, v.where)
+
+
+def authorize(v: Verification) -> None:
+    """Step 9: who signed it may, and enough did. Who attests it comes first, since that dates it.
+
+    A key that was revoked since still counts for what is attested before; a thief's signature of today is not.
+    """
+    v.verifier = v.verifier.attesting(_date(v))
+    v.opened = v.verifier.authorize("capacity-statement", v.opened, v.where)  # 9, and the keys' part of 10
+
+
+def _date(v: Verification) -> str | None:
+    """Return when the statement had surely been seen, and report who attests that."""
+    report, files = v.report, v.evidence.attestations
+    dating = date_statement(
+        v.opened, files, v.verifier, lambda statement: bound_policies(statement, v.evidence), v.request.seen_at
     )
-    statement = opened.predicate
-    trust.check_withdrawn(opened.payload_sha256, at, request.statement)  # 10
-    report.statement, report.payload_sha256 = statement, opened.payload_sha256
-    report.signers, report.named = tuple(sorted(opened.signers)), opened.named
-    for keyid in report.signers:
-        if (entry := trust.revoked.get(keyid)) is not None:
-            saved = f"accepted only because somebody who is trusted saw the statement before, at {report.dated}"
-            report.notes += (f"key {keyid} was revoked at {entry.revoked_at} ({entry.reason}): {saved}",)
-    policies = tuple(own_policies(statement, request))
-    check_statement(statement, opened.subject_digest, at, policies, request)
+    report.witnesses, report.receipt = dating.witnesses, dating.receipt
+    report.attested_before = dating.attested_before
+    for code, skipped in (("witness-skipped", dating.skipped_witnesses), ("receipt-skipped", dating.skipped_receipts)):
+        for path, reason in skipped:
+            v.not_checked(code, name=path.name, reason=reason)
+    return dating.attested_before
+
+
+def check_time(v: Verification) -> None:
+    """Step 10: at the moment of the answer the statement is issued, and neither expired nor withdrawn.
+
+    Its policies are looked up before, for how long it may be valid is theirs to say.
+    """
+    trust, report = v.verifier.trust, v.report
+    trust.check_withdrawn(v.opened.payload_sha256, v.at, v.where)
+    report.statement, report.payload_sha256 = v.statement, v.opened.payload_sha256
+    report.signers, report.named = tuple(sorted(v.opened.signers)), v.opened.named
+    report.notes += tuple(
+        line(
+            "signed-before-revocation",
+            keyid=keyid,
+            revoked_at=entry.revoked_at,
+            reason=entry.reason,
+            seen_at=v.verifier.attested_before,
+        )
+        for keyid in report.signers
+        if (entry := trust.revoked.get(keyid)) is not None
+    )
+    v.policies = tuple(bound_policies(v.statement, v.evidence))
+    check_times(v.statement, v.at, v.request)
+
+
+def check_number(v: Verification) -> None:
+    """Step 11: its number and predecessors fit, so that a chain can be followed without a hole or a fork in it."""
+    check_sequence(v.statement, v.where)
+
+
+def check_campaign(v: Verification) -> None:
+    """Step 12: what it says of itself fits together, and enough witnesses hold where its policies demand them.
+
+    What is left to the operator's word is reported here, with whatever else was given.
+    """
+    statement, report = v.statement, v.report
+    check_contents(statement, v.opened.subject_digest, v.policies, v.where)
     report.checked += ["signature", "issue, validity and sequence", "campaign and windows"]
-    if request.demand_witnesses:
-        check_witnesses(report.witnesses, policies, request.statement)
+    if v.request.demand_witnesses:
+        check_witnesses(report.witnesses, v.policies, v.where)
     if report.witnesses:
         report.checked.append(f"{len(report.witnesses)} witness(es)")
     if report.receipt is not None:
         report.checked.append("receipt of a registry")
-    report.level, report.limits = trust.level, limits(statement)
+    report.level, report.limits = v.verifier.trust.level, limits(statement)
     report.tables = earlier(ref.sha256 for ref in statement.policies)
-    source = statement.campaign.challenge_source
-    who = "nobody but the operator chose it" if source == "self" else f"that a {source} gave it is the operator's word"
-    report.not_checked.append(f"the challenge: {who}")
-    if not statement.campaign.self_issued:
-        told = len(statement.campaign.earlier)
-        if statement.campaign.centre_sha256 is None or not statement.campaign.policies:
-            what = "for which centre file and policies the campaign was opened: they may have been chosen afterwards"
-            report.not_checked.append(what)
-        report.not_checked.append(f"attempts before this one ({told} named): that there were no others")
-    if absent := absences_of(statement):
-        report.not_checked.append(f"why {len(absent)} expected node(s) have no record: that is the operator's word")
-    holdings = None
-    if report.limits:  # its records are not judged
-        report.not_checked += [f"records, rules, sums and verdicts: {what} [{code}]" for code, what in report.limits]
-    elif request.records is None:
-        check_sums(statement, request.statement)
-        report.not_checked.append("records, rules, sums and verdicts: give --records")
+    campaign = statement.campaign
+    if campaign.challenge_source == "self":
+        v.not_checked("challenge-self-chosen")
     else:
-        from certify.statement.claim import Holdings
-        from certify.verify.recompute import recompute
+        v.not_checked("challenge-unproven", source=campaign.challenge_source)
+    if not campaign.self_issued:
+        if campaign.centre_sha256 is None or not campaign.policies:
+            v.not_checked("campaign-unbound")
+        v.not_checked("attempts-unproven", count=len(campaign.earlier))
+    if absent := absences_of(statement):
+        v.not_checked("absences-unproven", count=len(absent))
 
-        holdings = Holdings(statement.places) if request.others else None
-        examined = recompute(request, statement, policies, trust, at, progress, holdings, report.dated)
-        report.self_asserted = sum(seen.self_asserted for seen in examined.seen)
-        report.signers_of_records = len({seen.signer for seen in examined.seen})
-        report.tables = earlier(bound_tables(statement))
-        report.checked += ["records", "run rules", "devices", "sums and verdicts"]
-        report.not_checked += (f"{name} {NOT_OURS}" for name in foreign_tables(statement))
-        report.level = "recomputed"
-        if request.samples is not None:
-            report.checked.append("samples (their digests, the 30 numbers, telemetry)")
-            report.not_checked.append(NOT_IN_SAMPLES)
-            report.not_checked += [f"{what} ({n})" for what, n in sorted(examined.samples.not_checked.items())]
-            notes = examined.samples.issues
-            report.notes += tuple(str(issue) for issue in notes.listed[:MOST_NOTES])
-            if (count := notes.counts.total()) > MOST_NOTES:
-                report.not_checked.append(f"only the first {MOST_NOTES} of {count} notes on samples are listed")
-            report.level = "audited"
-    if request.samples is None:
-        report.not_checked.append("samples: give --samples")
-    if request.others:
-        _compare(opened, holdings, request, policies, report)
+
+def examine_records(v: Verification) -> None:
+    """Steps 13 to 15: each record is opened, judged and added up in one pass, while its bytes are at hand."""
+    if v.judges_records:
+        from certify.verify.recompute import examine_all
+
+        examine_all(v)
+
+
+def recompute(v: Verification) -> None:
+    """Step 16: build the statement anew and compare; without its records, see that its sums fit together."""
+    if v.judges_records:
+        from certify.verify.recompute import compare_anew
+
+        compare_anew(v)
+    elif v.report.limits:
+        for code, what in v.report.limits:
+            v.report.not_checked.append(f"records, rules, sums and verdicts: {what} [{code}]")
+    else:
+        check_sums(v.statement, v.where)
+        v.not_checked("records-not-given")
+
+
+def check_samples(v: Verification) -> None:
+    """Step 17: the first fault of the samples, which were read record by record in steps 13 to 15."""
+    if v.evidence.samples is None:
+        v.not_checked("samples-not-given")
+    elif v.judges_records:
+        from certify.verify.recompute import report_samples
+
+        report_samples(v)
+
+
+def compare_statements(v: Verification) -> None:
+    """Step 18: compare the statement with the others that were given; without them no double count is seen."""
+    if v.evidence.others:
+        _compare(v)
         return
-    report.not_checked += late_text(check_age(statement, lambda sha256: None, policies, request.statement))
-    report.not_checked.append("cross-centre duplicates: no other statement was given, and no registry asked")
-    if statement.issue.previous_sha256 is not None:
-        report.not_checked.append("the statement before: only its digest is known")
+    v.report.not_checked += late_text(check_age(v.statement, lambda sha256: None, v.policies, v.where))
+    v.not_checked("others-not-given")
+    if v.statement.issue.previous_sha256 is not None:
+        v.not_checked("predecessor-not-given")
 
 
-def _compare(
-    opened: Opened[CapacityStatement],
-    holdings: Holdings | None,
-    request: Request,
-    policies: tuple[Policy, ...],
-    report: Report,
-) -> None:
-    """Hold the statement against the others that were given: step 18."""
+def _compare(v: Verification) -> None:
     from certify.statement.claim import Claim
     from certify.statement.conflicts import compare
 
-    assert report.trusted is not None
-    unread = "its records were not judged" if report.limits else "its records were not given"
-    mine = Claim(str(request.statement), opened.predicate, opened.payload_sha256, holdings, unread)
-    outcome = compare(mine, request.others, report.trusted, report.at, request.accept_simulated, policies)  # 18
+    unread = "its records were not judged" if v.report.limits else "its records were not given"
+    claim = Claim(str(v.where), v.statement, v.opened.payload_sha256, v.device_index, unread)
+    # each of the others is dated by its own witnesses, not by this one's
+    outcome = compare(claim, v.evidence.others, v.verifier.attesting(None), v.request.accept_simulated, v.policies)
     if outcome.refusal is not None:
         raise outcome.refusal
-    report.checked.append("other statements")
-    report.notes += outcome.notes
-    report.not_checked += outcome.not_checked
+    v.report.checked.append("other statements")
+    v.report.notes += outcome.notes
+    v.report.not_checked += outcome.not_checked
 
 
-def _unmet(require: tuple[str, ...], report: Report) -> Iterator[str]:
+class Step(NamedTuple):
+    """One check: its number and sentence are those of docs/verification.md."""
+
+    number: int
+    sentence: str
+    function: Callable[[Verification], None]  # the same for steps that one pass over the bytes does together
+
+
+STEPS = (
+    Step(1, "Every file and count is within its cap.", read_statement),
+    Step(4, "The verifier's trust root and revocation list are accepted, signed by root keys and fresh.", open_trust),
+    Step(2, "The envelope is strict: canonical JSON with exactly the fields of DSSE.", authenticate),
+    Step(3, "Base64 re-encodes to itself.", authenticate),
+    Step(5, "Distinct known keys signed these bytes.", authenticate),
+    Step(6, "The payload is of the type that was signed for.", authenticate),
+    Step(7, "Those bytes parse: JSON, canonical, schema, text rules.", authenticate),
+    Step(8, "Predicate type, in-toto type and subject are a statement's.", authenticate),
+    Step(9, "Enough keys with the role for this centre signed; witnesses and receipts are of this payload.", authorize),
+    Step(10, "It is issued, and neither expired nor revoked, at the given time.", check_time),
+    Step(11, "The first names no predecessor, each further one does.", check_number),
+    Step(12, "Campaign, windows, centre file, policies and witnesses fit together.", check_campaign),
+    Step(13, "The records are complete and exact: count, order, Merkle root, seals.", examine_records),
+    Step(14, "Each record is judged by rules R1 to R13 anew.", examine_records),
+    Step(15, "No device counts twice.", examine_records),
+    Step(16, "Totals and verdicts are those that the records give.", recompute),
+    Step(17, "The samples give each record's figures and telemetry, and look measured.", check_samples),
+    Step(18, "No other statement that was given contradicts it.", compare_statements),
+)
+
+
+def _unmet(require: tuple[str, ...], report: VerificationReport) -> Iterator[str]:
     """Yield what was required and is not so: a level not reached, a condition that is not `met`."""
     assert report.statement is not None
     assert report.level is not None

@@ -11,8 +11,9 @@ Acme's tool prints one line for each card:
 from __future__ import annotations
 
 from bench.devices.libraries import answers
-from bench.devices.source import Listed
-from bench.devices.tools.tool import ToolSource, address, quantity, reported_text, whole
+from bench.devices.source import ListedDevice
+from bench.devices.tools.texts import address, quantity, reported_text, whole
+from bench.devices.tools.tool import ToolSource
 from bench.devices.vendor import VendorBackend
 from bench.telemetry import Reading
 
@@ -26,14 +27,14 @@ class AcmeTool(ToolSource):
     exposes = ("power", "clock", "temperature", "ecc")  # what readings have of R13's quantities
     folder = "/opt/acme/bin"
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return the cards that the tool lists."""
         rows = []
         for line in self.tool.run("list").splitlines():
             columns = [column.strip() for column in line.split("|")]
             if len(columns) != COLUMNS or (number := whole(quantity(columns[0], ""))) is None:
                 raise self.tool.unknown(f"line of {COLUMNS} columns")
-            row = Listed(
+            row = ListedDevice(
                 number=number,
                 model=reported_text(columns[1]) or "unknown",
                 serial=reported_text(columns[2]),
@@ -43,7 +44,7 @@ class AcmeTool(ToolSource):
             rows.append(row)
         return rows
 
-    def reading(self, row: Listed) -> Reading:
+    def reading(self, row: ListedDevice) -> Reading:
         """Return the present reading of a card; what the tool does not report stays None."""
         columns = self.tool.run("watch", str(row.number)).split("|")
         if len(columns) != len(self.exposes):

@@ -19,7 +19,7 @@ from bench.record.folder import Folder
 from tests.bad_input.command import Answer, petaseal, process, started
 from tests.bad_input.test_campaigns import creating, prepared
 from tests.bench.processes import workers
-from tests.bench.test_cli import until
+from tests.bench.test_run import until
 from tests.disks import small_disk
 
 STRANGER = 65534  # a user who owns nothing

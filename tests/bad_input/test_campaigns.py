@@ -20,7 +20,7 @@ import yaml
 from bench.record.folder import Folder
 from tests.bad_input.command import Answer, contents, petaseal, process
 from tests.bad_input.crash import NOT_REACHED, crashing
-from tests.bench.test_cli import until
+from tests.bench.test_run import until
 from tests.certify.campaign.laid_campaign import Laid, edit_json, lay
 from tests.certify.measured import centre_yaml, node_name
 

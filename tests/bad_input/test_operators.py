@@ -18,17 +18,17 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 
 import bench
-from bench.cli import use_scenario
 from bench.errors import InputError
 from bench.profile import load_profile
 from bench.record import SharedFile, config_path, write_atomic
 from bench.record.fields import FORMS, in_words
+from bench.scenario import use_scenario
 from bench.units import utc_ns
 from certify.keys.files import load_private, new_key
 from certify.policy.policies import read_policy
 from tests.bad_input.command import contents, petaseal, process, started
 from tests.bad_input.laid_out import certified, laid_out
-from tests.bench.test_cli import quick
+from tests.bench.test_run import quick
 from tests.certify.measured import Measured, centre_yaml
 
 ROOT = Path(__file__).resolve().parents[2]

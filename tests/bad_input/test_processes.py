@@ -20,7 +20,7 @@ from tests.bad_input.command import Answer, contents, petaseal, started
 from tests.bad_input.crash import NOT_REACHED, crashing
 from tests.bad_input.laid_out import certified, laid_out, verified, widened
 from tests.bench.processes import workers
-from tests.bench.test_cli import quick, until
+from tests.bench.test_run import quick, until
 from tests.certify.measured import Measured, measured
 
 RATES = {"rate_gflop_s": {"fp16": 700, "fp64": 700}}

@@ -202,7 +202,7 @@ def text(value: str) -> Callable[[bytes], bytes]:
 
 def beside(**changes: object) -> Callable[[bytes], bytes]:
     """Return what puts a path beside a record's figures, with changes of its one row or of what it is."""
-    companion: dict[str, object] = {
+    reference: dict[str, object] = {
         "clock_mean_mhz": 1755,
         "device": "fake:0",
         "elapsed_ns": 10**9,
@@ -217,7 +217,7 @@ def beside(**changes: object) -> Callable[[bytes], bytes]:
         "trouble": None,
         **changes,
     }
-    one = {name: v if name in ("kernel", "precision", "role") else [v] for name, v in companion.items()}
+    one = {name: v if name in ("kernel", "precision", "role") else [v] for name, v in reference.items()}
     text = json.dumps(one, sort_keys=True, separators=(",", ":"))
     return put('"companions":[]', f'"companions":[{text}]')
 
@@ -665,7 +665,7 @@ def test_windows_that_no_device_can_keep(place: Path, case: str) -> None:
 def test_a_node_does_not_run_in_windows_that_it_cannot_keep(place: Path, case: str) -> None:
     from bench.environment import machine_id, node_id
     from bench.record import ExpectedNode
-    from bench.record.windows import windows
+    from bench.record.campaign import windows
 
     centre, smoke = laid_out(place), load_profile("smoke")
     campaign = m.test_campaign(smoke, ("fp16", "fp64"), 1)
@@ -751,7 +751,8 @@ def test_a_statement_from_the_future(place: Path) -> None:
 
 def trust_root(centre: Measured) -> Path:
     """Write a trust root that knows the operator, and return its file."""
-    from certify.documents.kinds import make_document, spki_text
+    from certify.documents.kinds import make_document
+    from certify.keys.signers import spki_text
     from certify.trust.trusted_set import Delegation, TrustedKey, TrustRoot
 
     root, operator = new_key(), load_private(centre.key)

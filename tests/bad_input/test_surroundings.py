@@ -15,7 +15,7 @@ import yaml
 
 from tests.bad_input.command import Answer, process, started
 from tests.bench.processes import workers
-from tests.bench.test_cli import quick, until
+from tests.bench.test_run import quick, until
 
 RATES = {"rate_gflop_s": {"fp16": 700, "fp64": 700}}
 STRANGER = 54_321  # has no entry in the table of users

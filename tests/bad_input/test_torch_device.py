@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.bad_input.command import Answer
-from tests.bench.test_cli import quick
+from tests.bench.test_run import quick
 from tests.privateuse1 import ended, start
 
 

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from bench.clock import Clock
-from bench.devices.base import Opened
+from bench.devices.base import OpenDevice
 from bench.devices.fake import Fake
-from bench.devices.source import DeviceSource, Listed
-from bench.devices.tools.tool import ToolSource, quantity, whole
+from bench.devices.source import DeviceSource, ListedDevice
+from bench.devices.tools.texts import quantity, whole
+from bench.devices.tools.tool import ToolSource
 from bench.devices.vendor import VendorBackend
 from bench.errors import DeviceError, InputError
 from bench.telemetry import Reading
@@ -58,12 +59,12 @@ class AcmeLibrary(DeviceSource):
         _meet("")
         return cls(root, "acme", "/usr/lib/libacme.so", None)
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return eight devices."""
         _meet(" when listed")
-        return [Listed(number=index, model="Acme A1", serial=f"A1-{index}") for index in range(8)]
+        return [ListedDevice(number=index, model="Acme A1", serial=f"A1-{index}") for index in range(8)]
 
-    def readings(self, rows: Sequence[Listed]) -> dict[int, Reading | DeviceError]:
+    def readings(self, rows: Sequence[ListedDevice]) -> dict[int, Reading | DeviceError]:
         """Return one look, as the file says."""
         _meet(" when read")
         return {row.number: Reading(power_mw=LIBRARY_MW, processes=0) for row in rows}
@@ -76,12 +77,12 @@ class AcmeSmi(ToolSource):
     exposes = ("power",)
     folder = "/opt/acme/bin"
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return the devices that the tool lists."""
         lines = self.tool.run("list").splitlines()
-        return [Listed(number=int(line), model="Acme A1", serial=f"A1-{line}") for line in lines]
+        return [ListedDevice(number=int(line), model="Acme A1", serial=f"A1-{line}") for line in lines]
 
-    def readings(self, rows: Sequence[Listed]) -> dict[int, Reading | DeviceError]:
+    def readings(self, rows: Sequence[ListedDevice]) -> dict[int, Reading | DeviceError]:
         """Return one look at all devices, by one run of the tool."""
         numbers = [int(line) for line in self.tool.run("watch").splitlines()]
         return {number: Reading(power_mw=whole(quantity(f"{TOOL_MW}", ""))) for number in numbers}
@@ -96,7 +97,7 @@ class Acme8(VendorBackend):
     sources: ClassVar[tuple[type[DeviceSource], ...]] = (AcmeLibrary, AcmeSmi)
     variables = (("ACME_VISIBLE_DEVICES",),)
 
-    def open(self, found: Any, clock: Clock) -> Opened:  # type: ignore[override]
+    def open(self, found: Any, clock: Clock) -> OpenDevice:  # type: ignore[override]
         """Return a fake in its place, after the variable is set."""
         os.environ.update(found.visibility)
         return Fake().open(found, clock)

@@ -10,9 +10,11 @@ from msgspec.structs import replace
 
 from bench.profile import load_profile
 from bench.record import Campaign, ExpectedNode, ExpectedPool, Precision, Profile, Shape, Workload, digest, encode
-from bench.record.folder import Folder, LeftOut, Roster, RosterNode, RosterPool, State, Status, Sums, Target
+from bench.record.campaign import windows
+from bench.record.folder import Folder
+from bench.record.roster import LeftOut, Roster, RosterNode, RosterPool, ThresholdTarget
 from bench.record.shapes import ChosenShape, Product
-from bench.record.windows import windows
+from bench.record.status import ReportedSums, State, Status
 from bench.units import utc_text
 from tests.bench.fleet import BEGIN_NS
 
@@ -73,7 +75,7 @@ def roster_of(campaign: Campaign, pools: tuple[RosterPool, ...] | None = None, *
         nodes=tuple(RosterNode(node.node_id, f"n{i}", node.pool, None) for i, node in enumerate(campaign.nodes)),
         left_out=(LeftOut("node-x", "nx", "main", "drained: bad DIMM"),),
         pools=pools or (pool_of(),),
-        targets=(Target("guangzhou-2000p/capacity", ("intelligent",), 2 * 10**12),),
+        targets=(ThresholdTarget("guangzhou-2000p/capacity", ("intelligent",), 2 * 10**12),),
         heartbeat_ns=5 * SECOND_NS,
     )
     return replace(roster, **changes)
@@ -104,4 +106,4 @@ def told(index: int, state: State, second: float = 0, ready: float | None = None
 
 def done(index: int, mflop_s: int, second: float = 60, devices: int = 2, workload: str = "fp16") -> Status:
     """Return what a node tells that has finished."""
-    return told(index, "done", second, 1, sums={workload: Sums(devices, mflop_s, 0, 0)}, ended_at=at(second))
+    return told(index, "done", second, 1, sums={workload: ReportedSums(devices, mflop_s, 0, 0)}, ended_at=at(second))

@@ -13,15 +13,16 @@ from msgspec.structs import replace
 
 from bench.clock import SimulatedClock
 from bench.devices.fake import Fake
-from bench.engine.assemble import NodeFacts, Shares, node_record, samples_gz
-from bench.engine.measure import Row
+from bench.engine.assemble import RecordParts, Shares, node_record, samples_gz
+from bench.engine.compute import DeviceRequest, failure_of
+from bench.engine.measure import SampleRow
 from bench.engine.schedule import self_issued, utc_window
-from bench.engine.session import Result, Session, failure_of
+from bench.engine.session import Result, Session
 from bench.environment import worst_switches
 from bench.profile import load_profile
 from bench.record import Campaign, Choice, Failure, NodeClock, NodeRecord, Precision, Profile, Workload
 from bench.record.node import FailureCode
-from bench.reference.companions import Beside
+from bench.reference.measurements import ReferenceResult
 from bench.scenario import Scenario
 from bench.units import utc_ns
 
@@ -37,7 +38,7 @@ class Simulated:
     """What a simulated node leaves: its record and its samples."""
 
     record: NodeRecord
-    rows: list[Row]
+    rows: list[SampleRow]
 
     @cached_property
     def samples(self) -> bytes:
@@ -85,13 +86,13 @@ def simulate_node(
     wanted = tuple(window.workload for window in given.windows)
     results: list[Result] = []
     failures: list[Failure] = []
-    beside: list[Beside] = []
-    rows: list[Row] = []
+    references: list[ReferenceResult] = []
+    rows: list[SampleRow] = []
     libraries: dict[str, str] = {}
     switches: dict[str, str] = {}
     for slot, one in enumerate(found):
         clock = SimulatedClock(begin_ns, drift_ppm)
-        session = Session(one, backend.open(one, clock), plan, challenge, clock, node_id=node_id)
+        session = Session(DeviceRequest(one, plan, challenge, node_id), backend.open(one, clock), clock)
         figures, troubles = _measure_device(session, plan, given, node_id, slot)
         results += figures
         failures += [
@@ -99,12 +100,12 @@ def simulate_node(
             for w, (code, detail) in troubles.items()
         ]
         rows += session.rows
-        beside += session.beside
-        switches = worst_switches(switches, session.switches())
-        libraries |= session.libraries()
+        references += session.references
+        switches = worst_switches(switches, session.compute.switches())
+        libraries |= session.compute.libraries()
     node_clock = NodeClock(source="self", uncertainty_ns=0) if given.self_issued else backend.node_clock()
     assert node_clock is not None
-    facts = NodeFacts(
+    facts = RecordParts(
         node_id=node_id,
         signer_spki=SPKI,
         profile=plan,
@@ -116,9 +117,9 @@ def simulate_node(
         clock=node_clock,
         libraries=libraries,
         switches=switches,
-        found=found,
+        devices=found,
         results=results,
-        beside=beside,
+        references=references,
         failures=failures,
         shares={workload: Shares(0, 1_000) for workload in wanted},
         rows=rows,
@@ -155,7 +156,7 @@ def _measure_device(
         try:
             own = utc_window(window, plan, utc_ns(campaign.starts_from), campaign.slot_ns(node_id), place)
             session.measure(window.workload, own)
-            session.accompany(window.workload, own)
+            session.measure_references(window.workload, own)
         except Exception as error:
             code, detail = failure_of(error)
             if code in ("device-hung", "device-lost"):

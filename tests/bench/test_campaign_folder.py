@@ -15,17 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import InputError, RefusedError
-from bench.record.folder import (
-    SHARDS,
-    Folder,
-    Launched,
-    Published,
-    Status,
-    check_belongs,
-    read_status,
-    shard_of,
-    survey,
-)
+from bench.record.folder import SHARDS, Folder, check_belongs, read_status, shard_of, survey
+from bench.record.status import Launched, Published, Status
 from bench.units import utc_ns, utc_text
 from tests.bench.campaigns import at, campaign_of, done, lay, node_id, roster_of, told
 from tests.bench.fleet import BEGIN_NS

@@ -16,7 +16,7 @@ from bench.errors import InputError
 from bench.record import emulation_libraries, encode
 from bench.record.files import state_dir
 from certify.keys.files import node_key
-from tests.bench.test_devices import tree
+from tests.bench.devices.test_devices import tree
 
 ENABLING = {
     "NVIDIA_TF32_OVERRIDE": "1",

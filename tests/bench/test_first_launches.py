@@ -8,15 +8,18 @@ import pytest
 from msgspec.structs import replace
 
 from bench.clock import SimulatedClock
-from bench.devices.fake import Fake, FakeKernel
-from bench.engine.session import Facts, Session, UtcWindow
+from bench.devices.fake import Fake
+from bench.devices.opened_fake import FakeKernel
+from bench.engine.compute import DeviceRequest
+from bench.engine.schedule import UtcWindow
+from bench.engine.session import Session, WorkloadFacts
 from bench.profile import MOST_SETS, choose_fixed, load_profile, operand_sets
 from bench.record import Choice, Kernels, Precision, Profile, Shape, Workload, config_names
-from bench.reference.companions import Stand, first_launch, run_beside
+from bench.reference.measurements import ReferenceTask, launch_once, measure_reference
 from bench.scenario import Scenario, Script
 from bench.telemetry import Sampler
 from bench.trials import FAR_TOO_LONG, Trials
-from kernels.base import Problem
+from kernels.base import GemmProblem
 from tests.bench.fleet import CACHE_BYTES, NODE, simulate
 
 SLOW_NS = 20 * 10**9
@@ -32,7 +35,7 @@ def opened(
     backend = Fake(Scenario(default=script, **{"cache_bytes": CACHE_BYTES, **fields}))
     (found,) = backend.find("1")
     clock = SimulatedClock()
-    return Session(found, backend.open(found, clock), profile, "ab" * 16, clock, node_id=NODE)
+    return Session(DeviceRequest(found, profile, "ab" * 16, NODE), backend.open(found, clock), clock)
 
 
 def wanted(profile: Profile) -> list[Workload]:
@@ -41,7 +44,7 @@ def wanted(profile: Profile) -> list[Workload]:
     return [workload for workload in every if profile.registered(workload)]
 
 
-def choices(first_launch_ns: int, profile: Profile) -> list[Facts]:
+def choices(first_launch_ns: int, profile: Profile) -> list[WorkloadFacts]:
     session = opened(profile, first_launch_ns)
     return [session.prepare(workload) for workload in wanted(profile)]
 
@@ -82,7 +85,7 @@ def test_the_record_has_it_for_each_device() -> None:
 class Slow:
     """Operands on which every launch but the first takes long."""
 
-    problem = Problem("gemm-slow", "fp16", 64, 64, 64)
+    problem = GemmProblem("gemm-slow", "fp16", 64, 64, 64)
 
     def __init__(self, clock: SimulatedClock, first_ns: int, other_ns: int) -> None:
         self._clock = clock
@@ -120,7 +123,7 @@ def test_an_unknown_cache_asks_for_no_thousands_of_operand_sets(
     tried: list[Any] = []
     original = FakeKernel.prepare_trial
 
-    def prepare_trial(kernel: FakeKernel, problem: Problem, target: str) -> Any:
+    def prepare_trial(kernel: FakeKernel, problem: GemmProblem, target: str) -> Any:
         tried.append(original(kernel, problem, target))
         return tried[-1]
 
@@ -168,13 +171,13 @@ class Loading:
     def close(self) -> None: ...
 
 
-def test_the_first_launch_of_a_companion_has_no_part_in_its_time() -> None:
+def test_the_first_launch_of_a_reference_kernel_has_no_part_in_its_time() -> None:
     clock = SimulatedClock()
-    stand = Stand("issue-mma", "ceiling", "fp16", Loading(clock), None)
-    first_launch(stand)
+    stand = ReferenceTask("issue-mma", "ceiling", "fp16", Loading(clock), None)
+    launch_once(stand)
     source = opened(SMOKE)._source
     ends = clock.utc_ns() + 10 * 10**9
-    figure = run_beside(stand, "fake:0", "ab" * 16, clock, Sampler(source, clock, 10**9, None), ends).figure
+    figure = measure_reference(stand, "fake:0", "ab" * 16, clock, Sampler(source, clock, 10**9, None), ends).figure
     assert figure.trouble is None
     assert figure.elapsed_ns == pytest.approx(10 * 10**9, rel=0.01)
     assert figure.rate_mflop_s == 10**6 * 1000 // 10**6

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from bench.campaign.join import WRITE_NS, Part, only_process, write_patiently
+from bench.campaign.node.join import only_process
+from bench.campaign.node.task import NodeTask
 from bench.clock import SystemClock
 from bench.errors import InputError, Interrupted
-from bench.output import Place, reserved
+from bench.output import WRITE_NS, NodeFiles, reserved, write_patiently
 from tests.bench.campaigns import PROFILE, campaign_of, lay
 from tests.bench.processes import workers
-from tests.bench.test_cli import quick, scenario, smoke, start, until
+from tests.bench.test_run import quick, scenario, smoke, start, until
 from tests.disks import small_disk
 
 RECORD, SAMPLES = b"record", b"samples" * 1000
@@ -86,7 +87,7 @@ def test_a_run_that_was_killed_blocks_nobody(tmp_path: Path) -> None:
     first.kill()
     first.communicate(timeout=30)
     (name,) = (path.name for path in (tmp_path / "out").iterdir())  # its lock, which it does not hold any more
-    with reserved(Place(tmp_path / "out", name.removeprefix(".").partition(".")[0])) as kept:
+    with reserved(NodeFiles(tmp_path / "out", name.removeprefix(".").partition(".")[0])) as kept:
         kept.write(RECORD, SAMPLES)
 
 
@@ -105,7 +106,7 @@ def test_a_disk_that_is_full_or_gone_at_the_end(tmp_path: Path, disk: Path, faul
 
 
 def test_a_folder_that_was_removed_is_not_made_anew(tmp_path: Path) -> None:
-    with reserved(place := Place(tmp_path / "out", "n")) as kept:
+    with reserved(place := NodeFiles(tmp_path / "out", "n")) as kept:
         place.lock.unlink()
         place.folder.rmdir()
         with pytest.raises(InputError) as told:
@@ -116,7 +117,7 @@ def test_a_folder_that_was_removed_is_not_made_anew(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_refused_before_anything_is_measured(disk: Path) -> None:
     fill(disk)
-    with pytest.raises(InputError, match="No space left on device") as refused, reserved(Place(disk, "n")):
+    with pytest.raises(InputError, match="No space left on device") as refused, reserved(NodeFiles(disk, "n")):
         raise AssertionError("it was kept")
     assert refused.value.code == "output-not-writable"
 
@@ -125,7 +126,7 @@ def test_where_the_state_folder_is_full_too_it_goes_to_a_temporary_one(
     tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PETASEAL_STATE", str(disk / "state"))
-    with reserved(Place(disk / "out", "n")) as kept:
+    with reserved(NodeFiles(disk / "out", "n")) as kept:
         fill(disk)
         with pytest.raises(InputError) as told:
             kept.write_or_rescue(RECORD, SAMPLES)
@@ -140,7 +141,7 @@ def test_where_nothing_takes_it_the_sentence_says_so(disk: Path, monkeypatch: py
     for variable in ("PETASEAL_STATE", "TMPDIR"):
         monkeypatch.setenv(variable, str(disk))
     monkeypatch.setattr("tempfile.tempdir", str(disk))
-    with reserved(Place(disk / "out", "n")) as kept:
+    with reserved(NodeFiles(disk / "out", "n")) as kept:
         fill(disk)
         with pytest.raises(InputError, match="neither the state folder nor a temporary one takes the record") as told:
             kept.write_or_rescue(RECORD, SAMPLES)
@@ -149,7 +150,7 @@ def test_where_nothing_takes_it_the_sentence_says_so(disk: Path, monkeypatch: py
 
 def test_the_first_record_stays_where_there_are_no_locks(tmp_path: Path) -> None:
     """As on a network file system without them: whoever ends second is kept beside."""
-    place = Place(tmp_path / "out", "n")
+    place = NodeFiles(tmp_path / "out", "n")
     with reserved(place) as kept:
         unlocked = kept._replace(is_locked=False)
         unlocked.write_or_rescue(b"first", b"first samples")
@@ -161,7 +162,7 @@ def test_the_first_record_stays_where_there_are_no_locks(tmp_path: Path) -> None
 
 
 def test_nothing_is_left_of_a_place_that_was_not_used(tmp_path: Path) -> None:
-    with contextlib.suppress(Interrupted), reserved(Place(tmp_path / "a" / "b", "n")):
+    with contextlib.suppress(Interrupted), reserved(NodeFiles(tmp_path / "a" / "b", "n")):
         assert (tmp_path / "a" / "b").is_dir()
         raise Interrupted
     assert not (tmp_path / "a").exists()
@@ -189,7 +190,7 @@ class Waiting(SystemClock):
 def test_a_node_of_a_campaign_keeps_its_record_elsewhere_until_the_shared_folder_takes_it(
     tmp_path: Path, disk: Path
 ) -> None:
-    place = Place(disk / "records" / "7f", "n")
+    place = NodeFiles(disk / "records" / "7f", "n")
     with reserved(place) as kept:
         write_patiently(kept, RECORD, SAMPLES, Waiting(fill(disk)))
     assert place.record.read_bytes() == RECORD
@@ -203,7 +204,7 @@ def test_a_node_of_a_campaign_takes_part_once_wherever_the_second_process_runs(
     campaign = campaign_of(1)
     folder = lay(tmp_path / "campaign", campaign)
     roster = folder.roster()
-    part = Part(folder, roster, roster.nodes[0], campaign, PROFILE)
+    part = NodeTask(folder, roster, roster.nodes[0], campaign, PROFILE)
     with only_process(part, check_only=False):
         (tmp_path / "elsewhere").mkdir()
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "elsewhere"))
@@ -219,7 +220,7 @@ def test_a_node_of_a_campaign_whose_shared_folder_stays_full(disk: Path, is_ende
     ended = threading.Event()
     ended.set() if is_ended else None
     clock = Waiting(ended)
-    with reserved(Place(disk / "records" / "7f", "n")) as kept:
+    with reserved(NodeFiles(disk / "records" / "7f", "n")) as kept:
         fill(disk)
         with pytest.raises(InputError) as told:
             write_patiently(kept, RECORD, SAMPLES, clock)

@@ -167,17 +167,17 @@ def proc(folder: Path, stat: str, **processes: str) -> Path:
 def test_load_of_the_node_and_our_own(tmp_path: Path) -> None:
     me = {f"p{os.getpid()}": f"{os.getpid()} (python (x) y) S 1 " + "0 " * 9 + "25 10 4 1"}
     root = proc(tmp_path, "cpu  100 5 20 800 10 1 2 62 50 0", p77="77 (w) R 1 " + "0 " * 9 + "40 2 0 0", **me)
-    assert read_load([77], (), root) == LoadReading(total=1000, busy=128, steal=62, own=82)
-    assert read_load([4711], (), root) == LoadReading(total=1000, busy=128, steal=62, own=40)
+    assert read_load([77], (), root) == LoadReading(total=1000, busy=128, steal=62, ours=82)
+    assert read_load([4711], (), root) == LoadReading(total=1000, busy=128, steal=62, ours=40)
 
 
 def test_only_the_cpus_that_may_be_used_are_looked_at(tmp_path: Path) -> None:
     """A neighbour on other CPUs takes nothing; a container may show its own CPUs alone, counted from 0."""
     every = "cpu 90 0 0 30 0 0 0 0\ncpu0 40 0 0 0 0 0 0 0\ncpu1 40 0 0 0 0 0 0 0\ncpu7 10 0 0 30 0 0 0 0"
     root = proc(tmp_path, every)
-    assert read_load([], {7}, root) == LoadReading(total=40, busy=10, steal=0, own=0)
-    assert read_load([], {0, 7}, root) == LoadReading(total=80, busy=50, steal=0, own=0)
-    assert read_load([], {6, 7}, root) == LoadReading(total=120, busy=90, steal=0, own=0)
+    assert read_load([], {7}, root) == LoadReading(total=40, busy=10, steal=0, ours=0)
+    assert read_load([], {0, 7}, root) == LoadReading(total=80, busy=50, steal=0, ours=0)
+    assert read_load([], {6, 7}, root) == LoadReading(total=120, busy=90, steal=0, ours=0)
 
 
 def test_a_procfs_of_another_pid_namespace_says_nothing(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ while time.process_time() < begun + 0.4:
     pass
 last = read_load([worker.pid])
 worker.communicate(b"end")
-print(last.own - first.own)
+print(last.ours - first.ours)
 """
 
 

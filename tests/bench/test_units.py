@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.units import gemm_mflop, percent_text, pflops_text, rate_text, ratio_ppm, some, truncated, utc_ns, utc_text
+from bench.units import (
+    gemm_mflop,
+    percent_text,
+    pflops_text,
+    rate_text,
+    ratio_ppm,
+    shortened_list,
+    truncated,
+    utc_ns,
+    utc_text,
+)
 
 
 def test_1999_96_never_prints_2000() -> None:
@@ -74,5 +84,5 @@ def test_any_other_form_of_time_is_refused(text: str) -> None:
 
 
 def test_some_of_many() -> None:
-    assert some("abc") == "a, b, c"
-    assert some("abcd") == "a, b, c and 1 more"
+    assert shortened_list("abc") == "a, b, c"
+    assert shortened_list("abcd") == "a, b, c and 1 more"

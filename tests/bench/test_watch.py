@@ -26,7 +26,7 @@ from bench.devices import select_devices
 from bench.devices.reader import Taken
 from bench.errors import DeviceError
 from bench.telemetry import Reading
-from bench.watch import HEADINGS, LEGEND, DeviceWatch, Row, Screen
+from bench.watch import HEADINGS, LEGEND, LatestReadings, Screen, WatchRow
 from tests.fake_nvidia import environment, gpu
 
 WHOLE = Reading(
@@ -40,8 +40,8 @@ WHOLE = Reading(
 )
 
 
-def row(reading: Reading, **changes: Any) -> Row:
-    return Row("npu:0", "Huawei Ascend910B3", reading, 0, None)._replace(**changes)
+def row(reading: Reading, **changes: Any) -> WatchRow:
+    return WatchRow("npu:0", "Huawei Ascend910B3", reading, 0, None)._replace(**changes)
 
 
 def test_what_is_not_exposed_is_a_dash_and_never_0() -> None:
@@ -68,7 +68,7 @@ def test_the_newest_reading_of_each_device_with_its_age() -> None:
         for message in messages:
             theirs.send(msgspec.json.encode(message))
 
-    watch = DeviceWatch(found, {"fake:0": ours}, {"fake:1": Lost()})
+    watch = LatestReadings(found, {"fake:0": ours}, {"fake:1": Lost()})
     first, second, third = watch.rows()
     assert (first.reading, first.age_ns, first.fault) == (Reading(), None, None)
     assert second.fault == "is gone [device-lost]"

@@ -18,10 +18,10 @@ from msgspec.structs import replace
 
 from bench.record import Device, NodeRecord
 from certify.documents import dsse
-from certify.documents.kinds import PAYLOAD_TYPE, make_document, parse_payload, spki_text
+from certify.documents.kinds import PAYLOAD_TYPE, make_document, parse_payload
 from certify.documents.merkle import record_root
 from certify.keys.files import load_private
-from certify.keys.signers import PrivateKey, load_scheme
+from certify.keys.signers import PrivateKey, load_scheme, spki_text
 from tests.certify.measured import Measured
 from tests.certify.signed import b64, envelope, new_key, rewritten
 
@@ -498,7 +498,7 @@ INDEX: dict[str, tuple[str, ...]] = {
     "ISO-time variants": ("attacks:TIMES",),
     "duplicate devices in every disguise, MIG and parent": (
         "attacks:DISGUISES",
-        "judge.test_aggregate:PARTS",
+        "judge.test_tally:PARTS",
         "statement.test_conflicts:CASES",
     ),
     "identities that are left out or invented, a clock without an error": ("judge.test_rules:BROKEN",),

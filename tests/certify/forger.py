@@ -19,20 +19,21 @@ from msgspec.structs import replace
 
 from bench.profile import load_profile
 from bench.record import (
-    Companion,
-    CompanionFigure,
     Figure,
     Grade,
     Measurement,
     NodeRecord,
     Precision,
+    ReferenceFigure,
+    ReferenceMeasurement,
     columns,
     digest,
 )
-from certify.judge.aggregate import counted_sums
+from certify.judge.tally import counted_sums
 from certify.policy.policies import Counting
-from certify.policy.ratings import Rating, Ratings, installed_ratings
-from certify.statement.build import Basis
+from certify.policy.rating import Rating
+from certify.policy.ratings import Ratings, installed_ratings
+from certify.statement.build import StatementInputs
 from tests.bench.fleet import simulate
 from tests.certify.judged import basis_of, centre_of, policy_of, tally_of
 from tests.certify.kinds import Kind, at_rates, kind_of, rows_of
@@ -103,7 +104,7 @@ def with_issued(kernel: str, times: float, *, clock: int | None = None, exact: b
             if m.choice != "fixed":
                 continue
             rows = [
-                CompanionFigure(
+                ReferenceFigure(
                     f.device,
                     20 * 10**9,
                     round(f.sustained_mflop_s * times),
@@ -116,7 +117,7 @@ def with_issued(kernel: str, times: float, *, clock: int | None = None, exact: b
                 )
                 for f in m.figures()
             ]
-            beside.append(Companion(kernel=kernel, role="ceiling", precision=m.precision, **columns(rows)))
+            beside.append(ReferenceMeasurement(kernel=kernel, role="ceiling", precision=m.precision, **columns(rows)))
         return replace(record, companions=(*record.companions, *beside))
 
     return Lie(f"{kernel} at {times} of the figure, clock {clock}, exact {exact}", record=change)
@@ -127,9 +128,9 @@ def with_paths(times: float) -> Lie:
 
     def change(record: NodeRecord) -> NodeRecord:
         found = []
-        for companion in record.companions:
-            rows = [f._replace(rate_mflop_s=round((f.rate_mflop_s or 0) * times)) for f in companion.figures()]
-            found.append(replace(companion, **columns(rows)))
+        for reference in record.companions:
+            rows = [f._replace(rate_mflop_s=round((f.rate_mflop_s or 0) * times)) for f in reference.figures()]
+            found.append(replace(reference, **columns(rows)))
         return replace(record, companions=tuple(found))
 
     return Lie(f"paths {times} times as fast", record=change)
@@ -239,7 +240,7 @@ def stories(seed: str, count: int) -> Iterator[Story]:
 
 
 @cache
-def basis(precision: Precision, grade: Grade, ratings: Ratings | None = None) -> Basis:
+def basis(precision: Precision, grade: Grade, ratings: Ratings | None = None) -> StatementInputs:
     """Return what a statement is computed from whose only pool counts a precision, under no accepted hold."""
     words = policy_of().counting["general"].assumption
     counting = Counting(precision=precision, accumulate=_accumulate(precision), choice="fixed", assumption=words)

@@ -11,19 +11,15 @@ from bench.profile import load_profile
 from bench.record import Campaign, NodeRecord, Profile, digest
 from bench.units import utc_text
 from certify.documents.kinds import Baseline
-from certify.judge.aggregate import (
-    Scope,
-    Tally,
-    accepted_holds,
-    accepted_with_witness,
-    counting_of,
-    tally_record,
-)
+from certify.documents.statement import CapacityStatement, Issue
 from certify.judge.identities import identities_of
+from certify.judge.record import tally_record
+from certify.judge.scope import Scope
+from certify.judge.tally import Tally
 from certify.policy.centre import Centre
 from certify.policy.policies import Policy, load_policy
 from certify.policy.ratings import Ratings, installed_ratings
-from certify.statement.build import Basis, CapacityStatement, Issue, build
+from certify.statement.build import StatementInputs, build
 from tests.certify.measured import BEGIN_NS, centre_yaml, test_closing
 
 ROOT = "00" * 32  # of a record set that is not looked at
@@ -53,29 +49,27 @@ def basis_of(
     policies: tuple[Policy, ...] | None = None,
     baseline: Baseline | None = None,
     ratings: Ratings | None = None,
-) -> Basis:
+) -> StatementInputs:
     """Return what a statement is computed from besides its records."""
     plan = profile if isinstance(profile, Profile) else load_profile(profile)
     centre = centre or centre_of()
     policies = policies or (load_policy("guangzhou-2000p"),)
-    scope = Scope(
+    scope = Scope.of(
+        campaign,
+        campaign.starts_from,
         centre=centre,
-        campaign=campaign,
-        campaign_sha256=digest(campaign),
-        starts_at=campaign.starts_from,
         profile=plan,
-        profile_sha256=digest(plan),
         ratings=ratings or installed_ratings(),
-        counting=counting_of(policies, centre),
-        accept=accepted_holds(policies),
-        accept_with_witness=accepted_with_witness(policies),
-        existing=identities_of(baseline) if baseline else frozenset(),
+        policies=policies,
+        in_baseline=identities_of(baseline) if baseline else frozenset(),
         closing=None if campaign.self_issued else test_closing(campaign),
     )
-    return Basis(scope, policies, digest(baseline) if baseline else None, len(baseline.devices) if baseline else 0)
+    return StatementInputs(
+        scope, policies, digest(baseline) if baseline else None, len(baseline.devices) if baseline else 0
+    )
 
 
-def tally_of(records: Iterable[NodeRecord], basis: Basis) -> Tally:
+def tally_of(records: Iterable[NodeRecord], basis: StatementInputs) -> Tally:
     """Return the tally of records."""
     tally = Tally()
     for record in records:
@@ -83,6 +77,6 @@ def tally_of(records: Iterable[NodeRecord], basis: Basis) -> Tally:
     return tally
 
 
-def statement_of(records: Iterable[NodeRecord], basis: Basis) -> CapacityStatement:
+def statement_of(records: Iterable[NodeRecord], basis: StatementInputs) -> CapacityStatement:
     """Return the statement of records, as ``certify`` and ``verify`` compute it."""
     return build(tally_of(records, basis), ROOT, basis, ISSUE)

@@ -15,8 +15,6 @@ from typing import Any, Literal
 from msgspec.structs import replace
 
 from bench.record import (
-    Companion,
-    CompanionFigure,
     Device,
     Figure,
     Measurement,
@@ -24,13 +22,16 @@ from bench.record import (
     NodeRecord,
     Precision,
     Profile,
+    ReferenceFigure,
+    ReferenceMeasurement,
     columns,
     throughput_bounds,
 )
 from bench.record.node import CountUnit
 from bench.units import gemm_mflop
 from certify.judge.case import VENDORS
-from certify.policy.ratings import Rating, Ratings, plain
+from certify.policy.rating import Rating, plain
+from certify.policy.ratings import Ratings
 from tests.certify.signed import SWITCHES
 
 SECOND_NS = 10**9
@@ -140,15 +141,15 @@ class Kind:
 MI300X = Kind("rocm", "AMD", "AMD Instinct MI300X", 304, 2100, 1715, 650_000, 192 * 10**9, "rocm-smi")
 
 
-def _path(m: Measurement) -> Companion:
+def _path(m: Measurement) -> ReferenceMeasurement:
     """Return a second path that agrees with the figure, as profiles want it beside NVIDIA's."""
     rows = [
-        CompanionFigure(
+        ReferenceFigure(
             f.device, 20 * SECOND_NS, f.sustained_mflop_s, None, None, f.row_error_ppm, f.rms_error_ppm, None, None
         )
         for f in m.figures()
     ]
-    return Companion(kernel="gemm-cupy", role="path", precision=m.precision, **columns(rows))
+    return ReferenceMeasurement(kernel="gemm-cupy", role="path", precision=m.precision, **columns(rows))
 
 
 def kind_of(rating: Rating, name: str, load: float = 0.85) -> Kind:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,22 @@ from msgspec.structs import replace
 
 from bench.profile import load_profile
 from bench.record import Campaign, ExpectedNode, ExpectedPool, NodeClock, NodeRecord, Precision, Profile, digest, encode
+from bench.record.campaign import windows
 from bench.record.closing import Closing, Exchange, closing_of
 from bench.record.folder import CLOSING
-from bench.record.windows import windows
 from bench.units import DAY_NS, utc_ns, utc_text
 from certify.documents import dsse
-from certify.documents.kinds import PAYLOAD_TYPE, make_document, spki_text
+from certify.documents.kinds import PAYLOAD_TYPE, make_document
 from certify.keys.files import load_private, new_key, public_path
-from certify.keys.signers import PrivateKey, load_scheme
+from certify.keys.signers import PrivateKey, load_scheme, spki_text
 from certify.policy import released
 from certify.policy.centre import Centre
 from certify.statement import issue
+from certify.trust.dating import Attestations
+from certify.trust.store import Anchor
 from certify.verify import verifier as verify
+from certify.verify.evidence import Evidence, VerifyRequest
+from certify.verify.report import VerificationReport
 from tests.bench.fleet import Simulated, simulate_node, workloads_in
 
 CHALLENGE = "5eed" * 8
@@ -67,9 +71,9 @@ class Measured:
     def public_key(self) -> Path:
         return public_path(self.key)
 
-    def certify(self, out: Path | None = None, **changes: Any) -> issue.Made:
+    def certify(self, out: Path | None = None, **changes: Any) -> issue.IssuedStatement:
         """Make a statement as ``petaseal certify`` does."""
-        request = issue.Request(
+        request = issue.IssueRequest(
             records=self.records,
             centre=str(self.centre),
             policies=("guangzhou-2000p",),
@@ -77,9 +81,9 @@ class Measured:
             campaign=self.campaign,
             out=out or self.folder / "out",
         )
-        return issue.certify(issue.Request(**{**request.__dict__, **changes}))
+        return issue.certify(issue.IssueRequest(**{**request.__dict__, **changes}))
 
-    def verify(self, out: Path | None = None, **changes: Any) -> verify.Report:
+    def verify(self, out: Path | None = None, **changes: Any) -> VerificationReport:
         """Verify the statement as ``petaseal verify`` does, at present."""
         out = out or self.folder / "out"
         request: dict[str, Any] = {
@@ -89,7 +93,7 @@ class Measured:
             "at_ns": time.time_ns(),
             "accept_simulated": True,
         }
-        return verify.verify(verify.Request(**{**request, **changes}))
+        return verify.verify(verify_request(**{**request, **changes}))
 
     def close(self, campaign: Campaign, **changes: Any) -> None:
         """Lay what closes a campaign beside the records; nothing closes one that a node issued for itself."""
@@ -107,6 +111,16 @@ def withdraw(patch: pytest.MonkeyPatch, sha256: str, why: str) -> None:
     index = dict(released.index())
     index[sha256] = replace(index[sha256], withdrawn=why)
     patch.setattr(released, "index", lambda: index)
+
+
+def verify_request(**given: Any) -> VerifyRequest:
+    """Return a request of the fields of what it consists of: its files, their attestations and the anchor."""
+
+    def part(of: type[Any]) -> dict[str, Any]:
+        return {one.name: given.pop(one.name) for one in fields(of) if one.name in given}
+
+    anchor, attestations = Anchor(**part(Anchor)), Attestations(**part(Attestations))
+    return VerifyRequest(Evidence(**part(Evidence), attestations=attestations), anchor, **given)
 
 
 def node_name(index: int) -> str:

@@ -30,8 +30,8 @@ from bench.units import gemm_mflop
 from certify.documents import dsse
 from certify.documents import kinds as documents
 from certify.documents.kinds import Heartbeat, Receipt
-from certify.judge import software
-from certify.keys.signers import PrivateKey, load_scheme
+from certify.judge import products
+from certify.keys.signers import PrivateKey, load_scheme, spki_text
 from certify.trust.trusted_set import Delegation, Revocation, TrustedKey, TrustedSet, TrustRoot
 
 NOW = "2026-03-01T12:00:00.000000Z"
@@ -40,7 +40,7 @@ STARTS = "2026-03-01T08:00:00.000000Z"
 AFTER = "2027-01-01T00:00:00.000000Z"
 CENTRE = "gz-centre"
 SWITCHES = dict.fromkeys(  # all that the kernel records on a GPU (R1)
-    (*software.OF_EVERY_KERNEL, *software.OF_TORCH_ON_CUDA, *software.OUR_KERNELS["gemm-torch"][1]), "off"
+    (*products.OF_EVERY_KERNEL, *products.OF_TORCH_ON_CUDA, *products.OUR_KERNELS["gemm-torch"][1]), "off"
 )
 
 
@@ -136,7 +136,7 @@ def record(key: PrivateKey, **changes: Any) -> NodeRecord:
         campaign=None,
         profile="certification",
         profile_sha256=sha("profile"),
-        signer_spki=documents.spki_text(key.public),
+        signer_spki=spki_text(key.public),
         starts_at=STARTS,
         started_at="2026-03-01T07:50:00.000000Z",
         ready_at="2026-03-01T07:55:00.000000Z",
@@ -230,7 +230,7 @@ def heartbeat(key: PrivateKey, **changes: Any) -> Heartbeat:
         nonce=sha("nonce"),
         sent_at=NOW,
         devices_sha256=sha("devices"),
-        signer_spki=documents.spki_text(key.public),
+        signer_spki=spki_text(key.public),
     )
     return msgspec.structs.replace(value, **changes)
 
@@ -301,7 +301,7 @@ class Cast:
 
     def entry(self, name: str, valid_from: str = BEFORE, valid_until: str = AFTER) -> TrustedKey:
         """Return a person's key as a trust root lists it."""
-        spki = documents.spki_text(self.private[name].public)
+        spki = spki_text(self.private[name].public)
         return TrustedKey(scheme="ed25519", spki=spki, valid_from=valid_from, valid_until=valid_until)
 
     def root(self, **changes: Any) -> TrustRoot:

@@ -19,7 +19,8 @@ from bench.errors import RefusedError
 from bench.record import Grade, NodeRecord, Precision, digest
 from bench.record.identities import Uniqueness, device_keys
 from bench.units import DAY_NS, utc_ns, utc_text
-from certify.policy.ratings import Rating, installed_ratings
+from certify.policy.rating import Rating
+from certify.policy.ratings import installed_ratings
 from certify.statement.age import check_age, ended_ns
 from certify.statement.campaign import check_campaign
 from tests.certify.forger import (

@@ -14,10 +14,11 @@ from msgspec.structs import replace
 
 from bench.profile import load_profile
 from bench.record import NodeRecord, PoolClass, Precision, columns, config_names
+from certify.documents.statement import CapacityStatement
 from certify.keys.signers import load_scheme
 from certify.policy.policies import load_policy
-from certify.policy.ratings import Rating, installed_ratings
-from certify.statement.build import CapacityStatement
+from certify.policy.rating import Rating
+from certify.policy.ratings import installed_ratings
 from tests.certify.judged import basis_of, centre_of, statement_of
 from tests.certify.kinds import at_rates, kind_of
 from tests.certify.measured import of_node, simulated, test_campaign

@@ -14,27 +14,28 @@ import yaml
 from msgspec.structs import replace
 
 from bench.campaign.estimate import CONCLUDE_NS, Load, estimate_of
-from bench.campaign.plan import Plan
+from bench.campaign.launch.plan import LaunchPlan
 from bench.clock import SimulatedClock
 from bench.devices.fake import Fake
-from bench.engine.assemble import NodeFacts, Shares, node_record, samples_gz
+from bench.engine.assemble import RecordParts, Shares, node_record, samples_gz
+from bench.engine.compute import DeviceRequest
 from bench.engine.schedule import preheats_ns, utc_window
 from bench.engine.session import Result, Session
 from bench.profile import load_profile
 from bench.record import Campaign, ExpectedNode, ExpectedPool, NodeRecord, Workload
-from bench.record.windows import BEFORE_THE_NEXT_WINDOW, windows
+from bench.record.campaign import BEFORE_THE_NEXT_WINDOW, windows
 from bench.scenario import Scenario
 from bench.units import utc_ns
 from certify.documents import dsse
-from certify.documents.kinds import PAYLOAD_TYPE, make_document, spki_text
+from certify.documents.kinds import PAYLOAD_TYPE, make_document
+from certify.documents.statement import CapacityStatement
 from certify.fleet.readings import Scopes, judge_figures
+from certify.judge.scope import Scope
 from certify.keys.files import load_private, new_key
-from certify.keys.signers import PrivateKey, load_scheme
+from certify.keys.signers import PrivateKey, load_scheme, spki_text
 from certify.policy.policies import load_policy
 from certify.policy.ratings import installed_ratings
-from certify.statement.build import CapacityStatement
 from certify.statement.describe import judge_record
-from certify.verify.recompute import scope_of
 from tests.bench.fleet import CACHE_BYTES
 from tests.certify import measured as m
 
@@ -68,7 +69,7 @@ def run(campaign: Campaign, place: int, cores: int, key: PrivateKey, starts_ns: 
     found = Fake(SCENARIO).find(str(DEVICES))
     clocks = [SimulatedClock(m.BEGIN_NS) for _ in found]
     sessions = [
-        Session(one, Fake(SCENARIO).open(one, clock), CERTIFICATION, campaign.challenge, clock, node_id=node_id)
+        Session(DeviceRequest(one, CERTIFICATION, campaign.challenge, node_id), Fake(SCENARIO).open(one, clock), clock)
         for one, clock in zip(found, clocks, strict=True)
     ]
     for session, clock in zip(sessions, clocks, strict=True):
@@ -76,7 +77,7 @@ def run(campaign: Campaign, place: int, cores: int, key: PrivateKey, starts_ns: 
         for left, window in enumerate(reversed(own), 1):
             session.prepare(window.workload, left)
     ready_ns = max(clock.utc_ns() for clock in clocks)
-    plan = Plan("local", ())
+    plan = LaunchPlan("local", ())
     starts_ns = max(starts_ns, -(-(ready_ns + plan.refresh_ns + plan.lead_ns) // SECOND_NS) * SECOND_NS)
     results: list[Result] = []
     for slot, (session, clock) in enumerate(zip(sessions, clocks, strict=True)):
@@ -86,15 +87,15 @@ def run(campaign: Campaign, place: int, cores: int, key: PrivateKey, starts_ns: 
             begins_ns = preheats_ns(whole, campaign, CERTIFICATION, slot, clock.utc_ns())
             whole = replace(whole, preheats_ns=begins_ns)
             session.measure(window.workload, whole)
-            session.accompany(window.workload, whole, roles=BEFORE_THE_NEXT_WINDOW)
+            session.measure_references(window.workload, whole, roles=BEFORE_THE_NEXT_WINDOW)
         results += [session.conclude(window.workload) for window in own]
         # a fake has no reference measurements: their time passes all the same
-        clock.sleep_ns(sum(CERTIFICATION.accompanied_ns(window.workload) for window in own) + CONCLUDE_NS)
+        clock.sleep_ns(sum(CERTIFICATION.references_ns(window.workload) for window in own) + CONCLUDE_NS)
     ended_ns = max(clock.utc_ns() for clock in clocks)
     node_clock = Fake(SCENARIO).node_clock()
     assert node_clock is not None
     rows = [row for session in sessions for row in session.rows]
-    facts = NodeFacts(
+    facts = RecordParts(
         node_id=node_id,
         signer_spki=spki_text(key.public),
         profile=CERTIFICATION,
@@ -105,10 +106,10 @@ def run(campaign: Campaign, place: int, cores: int, key: PrivateKey, starts_ns: 
         ended_ns=ended_ns,
         clock=node_clock,
         libraries={},
-        switches=sessions[0].switches(),
-        found=found,
+        switches=sessions[0].compute.switches(),
+        devices=found,
         results=results,
-        beside=[],
+        references=[],
         failures=[],
         shares={window.workload: Shares(0, 1_000) for window in own},
         rows=rows,
@@ -160,7 +161,8 @@ def test_nodes_of_two_classes_measure_what_counts_in_theirs_alone(tmp_path: Path
         ("intelligent", "fp16", DEVICES),
         ("supercomputing", "fp64", DEVICES),
     }
-    scopes = Scopes(scope_of(statement, (load_policy("guangzhou-2000p"),), CERTIFICATION, installed_ratings(), None))
+    policies = (load_policy("guangzhou-2000p"),)
+    scopes = Scopes(Scope.of_statement(statement, policies, CERTIFICATION, installed_ratings()))
     for place, one in enumerate(runs):
         seen = judge_figures(own_record(one, place, campaign, key), scopes, "00" * 32)
         assert (len(seen.passed), list(seen.not_counted)) == (DEVICES, [])

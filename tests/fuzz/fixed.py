@@ -14,7 +14,7 @@ from certify.documents import dsse
 from certify.documents import kinds as documents
 from certify.documents.kinds import PAYLOAD_TYPE
 from certify.keys import files as keys
-from certify.keys.signers import PrivateKey, pem_text
+from certify.keys.signers import PrivateKey, pem_text, spki_text
 from certify.trust.trusted_set import Delegation, TrustedKey, TrustRoot
 from tests.certify.signed import AFTER, BEFORE, CENTRE
 
@@ -57,7 +57,7 @@ def fixed_root() -> TrustRoot:
     """Return the trust root of the seeds."""
     people = {name: fixed_key(name).public for name in ("root", "operator", "witness", "node")}
     entries = {
-        key.keyid: TrustedKey(scheme=key.scheme, spki=documents.spki_text(key), valid_from=BEFORE, valid_until=AFTER)
+        key.keyid: TrustedKey(scheme=key.scheme, spki=spki_text(key), valid_from=BEFORE, valid_until=AFTER)
         for key in people.values()
     }
     roles = tuple(

@@ -25,10 +25,10 @@ from bench.profile import load_profile
 from bench.record import Campaign, Profile, Tool, Window, encode, parse_yaml
 from bench.units import utc_ns, utc_text
 from certify.audit.proof import Proof, check_proof
-from certify.documents import canonical, dsse
+from certify.documents import dsse
 from certify.documents import kinds as documents
 from certify.documents.caps import CAPS
-from certify.documents.kinds import DOCUMENTS, PAYLOAD_TYPE, Baseline, make_document, open_own, parse_payload
+from certify.documents.kinds import DOCUMENTS, PAYLOAD_TYPE, Baseline, make_document, parse_payload
 from certify.documents.merkle import leaf_hash, node_hash, prove, verify_inclusion
 from certify.keys import files as keys
 from certify.keys.signers import keyid, pem_text, public_key
@@ -39,6 +39,7 @@ from certify.samples import table
 from certify.statement import package
 from certify.statement.records import Chunk, chunks_of, envelopes
 from certify.trust import root as trust_root
+from certify.trust.opening import Verifier
 from certify.trust.store import Anchor
 from certify.trust.trusted_set import TrustedSet
 from tests.certify.signed import NOW
@@ -81,12 +82,12 @@ def canonical_value(data: bytes) -> None:
     refusals = []
     for kind in (Tool, Window, documents.Subject, Campaign):
         try:
-            value: Any = canonical.decode(data, kind)
+            value: Any = dsse.decode(data, kind)
         except RefusedError as error:
             refusals.append(error)
             continue
         assert encode(value) == data
-        assert canonical.decode(data, kind) == value
+        assert dsse.decode(data, kind) == value
         _check_json(data)
     if len(refusals) == 4:
         raise refusals[0]
@@ -96,14 +97,14 @@ def sealed_own(name: str, data: bytes) -> None:
     """A payload that a node itself sealed, opened as its record or heartbeat."""
     key = fixed_key("node")
     content = dsse.seal(data, PAYLOAD_TYPE, [key])
-    opened = open_own(name, content, TrustedSet.single(fixed_key("operator").public), NOW)
+    opened = Verifier(TrustedSet.single(fixed_key("operator").public), NOW).node_document(name, content)
     assert (opened.payload, set(opened.signers), opened.self_asserted) == (data, {key.public.keyid}, True)
 
 
 def sealed_root(data: bytes) -> None:
     """A payload that the holder of a root key sealed, read as a trust root."""
     root = trust_root.read_root(dsse.seal(data, PAYLOAD_TYPE, [fixed_key("root")]))
-    trust_root.check_own(root, NOW)
+    trust_root.check_self_signed(root, NOW)
     assert fixed_key("root").public.keyid in root.root.keys
     assert make_document("trust-root", root.root) == data
     assert root.fingerprint == hashlib.sha256(data).hexdigest()

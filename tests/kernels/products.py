@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels import verify
-from kernels.base import Precision, Problem, Residual
+from kernels.base import GemmProblem, Precision, Residual
 from kernels.operands import Operands, decode
 
 from .bounds import verdict
@@ -44,7 +44,7 @@ class Case:
     def __init__(self, precision: Precision, m: int, n: int, k: int) -> None:
         self.precision: Precision = precision
         self.n, self.k = n, k
-        operands = Operands(Problem("gemm-numpy", precision, m, n, k), CHALLENGE, "cpu:0")
+        operands = Operands(GemmProblem("gemm-numpy", precision, m, n, k), CHALLENGE, "cpu:0")
         made = operands.make(0)
         self.a: Matrix = decode(made.a, precision, np.float64)
         self.b: Matrix = decode(made.b, precision, np.float64)

@@ -11,15 +11,15 @@ import pytest
 
 import kernels
 from kernels import base
-from kernels.base import KERNELS, MIN_DIMENSION, Kernel, Problem, Residual, kernel_names, load_kernel
+from kernels.base import KERNELS, MIN_DIMENSION, GemmProblem, Kernel, Residual, kernel_names, load_kernel
 from kernels.gemm_cupy import GemmCupy
 from kernels.gemm_numpy import GemmNumpy
 from kernels.gemm_torch import GemmTorch
 
 
 def test_flop_is_exact_beyond_the_integers_of_a_double() -> None:
-    assert Problem("x", "fp16", 999_983, 999_979, 999_961).flop == 2 * 999_983 * 999_979 * 999_961
-    assert Problem("x", "fp64", 32, 33, 34).flop == 71_808
+    assert GemmProblem("x", "fp16", 999_983, 999_979, 999_961).flop == 2 * 999_983 * 999_979 * 999_961
+    assert GemmProblem("x", "fp64", 32, 33, 34).flop == 71_808
 
 
 @pytest.mark.parametrize(
@@ -27,14 +27,14 @@ def test_flop_is_exact_beyond_the_integers_of_a_double() -> None:
 )
 def test_a_dimension_is_an_integer_in_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"dimension {next(iter(wrong))} = .* 32..1048576"):
-        Problem("x", "fp32", **({"m": 64, "n": 64, "k": 64} | wrong))
+        GemmProblem("x", "fp32", **({"m": 64, "n": 64, "k": 64} | wrong))
 
 
 def test_unknown_precision_and_empty_kernel_are_refused() -> None:
     with pytest.raises(ValueError, match="precision 'fp8' is none of fp16, bf16, fp32, fp64"):
-        Problem("x", "fp8", 64, 64, 64)  # type: ignore[arg-type]
+        GemmProblem("x", "fp8", 64, 64, 64)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="kernel '' is not a name"):
-        Problem("", "fp16", 64, 64, 64)
+        GemmProblem("", "fp16", 64, 64, 64)
 
 
 def test_worst_takes_the_larger_of_each_and_none_dominates() -> None:

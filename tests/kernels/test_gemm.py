@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kernels.base import ITEM_BYTES, PRECISIONS, Kernel, Precision, Prepared, Problem, Residual, load_kernel
+from kernels.base import ITEM_BYTES, PRECISIONS, GemmProblem, Kernel, Precision, Prepared, Residual, load_kernel
 from kernels.gemm_numpy import GemmNumpy, NumpyGemm
 from kernels.gemm_torch import GemmTorch, TorchGemm
 from kernels.operands import Array, Operands, decode
@@ -24,7 +24,7 @@ BOTH: list[tuple[str, Precision]] = [(name, p) for name in NAMES for p in PRECIS
 
 
 def prepare(name: str, precision: Precision, *, sets: int = 2, least: int = 0, n: int = 64) -> Prepared:
-    problem = Problem(name, precision, 48, n, 40)
+    problem = GemmProblem(name, precision, 48, n, 40)
     return load_kernel(name).prepare(problem, CHALLENGE, "cpu:0", "cpu", least, sets)
 
 
@@ -199,7 +199,7 @@ def test_a_trial_multiplies_random_numbers_of_the_devices_own(
         raise AssertionError("a trial makes no operands of R2 on the host")
 
     monkeypatch.setattr(Operands, "make", refuse)
-    trial: Any = load_kernel(name).prepare_trial(Problem(name, precision, 96, 160, 64), "cpu")
+    trial: Any = load_kernel(name).prepare_trial(GemmProblem(name, precision, 96, 160, 64), "cpu")
     assert (trial.operand_sets, trial.operand_sha256) == (2, {})
     trial.launch(0, 2)
     trial.synchronize()
@@ -222,7 +222,7 @@ def test_a_device_without_random_numbers_of_a_type_is_given_the_hosts(monkeypatc
         raise NotImplementedError("normal_ is not implemented for Double")
 
     monkeypatch.setattr(torch, "randn", lacks)
-    trial = GemmTorch().prepare_trial(Problem("gemm-torch", "fp64", 96, 160, 64), "cpu")
+    trial = GemmTorch().prepare_trial(GemmProblem("gemm-torch", "fp64", 96, 160, 64), "cpu")
     assert abs(trial._sets[0][0].std().item() - 1) < 0.1
 
 
@@ -234,7 +234,7 @@ def test_the_check_on_the_host_copies_the_product_only_and_by_pieces(
 
     monkeypatch.setattr("kernels.verify.HOST_ROWS_ELEMENTS", 64 * 64)
     prepared = load_kernel("gemm-torch").prepare(
-        Problem("gemm-torch", precision, 512, 64, 128), CHALLENGE, "cpu:0", "cpu", 0
+        GemmProblem("gemm-torch", precision, 512, 64, 128), CHALLENGE, "cpu:0", "cpu", 0
     )
     prepared.launch(0, 2)
     copied: list[int] = []
@@ -258,7 +258,7 @@ def test_an_ascend_processor_compiles_nothing_at_a_first_launch(monkeypatch: pyt
     npu = SimpleNamespace(set_compile_mode=lambda jit_compile: modes.append(jit_compile))
     monkeypatch.setattr(torch, "npu", npu, raising=False)
     prepare("gemm-torch", "fp32").close()
-    GemmTorch().prepare_trial(Problem("gemm-torch", "fp32", 32, 32, 32), "cpu").close()
+    GemmTorch().prepare_trial(GemmProblem("gemm-torch", "fp32", 32, 32, 32), "cpu").close()
     assert modes == [False, False]
     monkeypatch.delattr(npu, "set_compile_mode")
     prepare("gemm-torch", "fp32").close()  # an old plug-in
@@ -269,7 +269,7 @@ def test_an_ascend_processor_compiles_nothing_at_a_first_launch(monkeypatch: pyt
 def test_the_probes_of_an_accelerator_agree_with_the_host(
     precision: Precision, n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kernels.gemm_torch.PROBED_ELEMENTS", 4096)  # several pieces
+    monkeypatch.setattr("kernels.gemm.PROBED_ELEMENTS", 4096)  # several pieces
     prepared = prepare("gemm-torch", precision, n=n)
     assert isinstance(prepared, TorchGemm)
     prepared._probe_in_numpy = False

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from kernels import cublas, cuda_module
-from kernels.base import ITEM_BYTES, PRECISIONS, Precision, Problem, Residual, load_kernel
+from kernels.base import ITEM_BYTES, PRECISIONS, GemmProblem, Precision, Residual, load_kernel
 from kernels.gemm import trial_value
 from kernels.gemm_cupy import CupyGemm, GemmCupy, arguments
 from kernels.operands import DTYPE, Array, Operands, decode
@@ -34,7 +34,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeCupy:
 
 @pytest.fixture(params=PRECISIONS)
 def prepared(request: pytest.FixtureRequest, fake: FakeCupy) -> Iterator[CupyGemm]:
-    problem = Problem("gemm-cupy", request.param, 48, 64, 40)
+    problem = GemmProblem("gemm-cupy", request.param, 48, 64, 40)
     subject = load_kernel("gemm-cupy").prepare(problem, CHALLENGE, "cuda:0", "cuda:0", 0, 2)
     assert isinstance(subject, CupyGemm)
     yield subject
@@ -99,7 +99,7 @@ def test_a_trial_multiplies_random_numbers_of_the_devices_own(
 
     monkeypatch.setattr(Operands, "make", refuse)
     fake.has_random = has_random
-    trial = GemmCupy().prepare_trial(Problem("gemm-cupy", precision, 96, 160, 64), "cuda:0")
+    trial = GemmCupy().prepare_trial(GemmProblem("gemm-cupy", precision, 96, 160, 64), "cuda:0")
     assert trial.operand_sets == 2
     for matrix in (part for one in trial._sets for part in one[:2]):
         assert matrix.dtype == DTYPE[precision]
@@ -152,7 +152,7 @@ def test_fp64_through_fp32_is_no_fp64(fake: FakeCupy) -> None:
     assert kernel.supports("fp64", "cuda:0") == "cuBLAS's fp64 product on cuda:0 has another value"
     assert kernel.supports("fp32", "cuda:0") is None
     with pytest.raises(ValueError, match="gemm-cupy does not compute fp64 on cuda:0: cuBLAS's fp64 product"):
-        kernel.prepare(Problem("gemm-cupy", "fp64", 32, 32, 32), CHALLENGE, "cuda:0", "cuda:0", 0)
+        kernel.prepare(GemmProblem("gemm-cupy", "fp64", 32, 32, 32), CHALLENGE, "cuda:0", "cuda:0", 0)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

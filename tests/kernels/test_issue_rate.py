@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from kernels import triad
-from kernels.base import COMPANIONS, PRECISIONS, Precision, load_companion
+from kernels.base import PRECISIONS, REFERENCES, Precision, load_reference
 from kernels.issue_rate import (
     INSTRUCTIONS,
     LOOPS,
@@ -160,7 +160,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeCupy:
 CASES: list[tuple[str, Precision, str, Loop]] = [
     (name, loop.precision, "90" if "wgmma" in name or "m16n8k16" in loop.instruction else "80", loop)
     for loop in LOOPS
-    for name in COMPANIONS
+    for name in REFERENCES
     if loop.file == name.replace("-", "_") + ".cu"
 ]
 
@@ -172,9 +172,9 @@ def test_a_launch_is_believed_only_with_every_sum(
     fake: FakeCupy, name: str, precision: Precision, capability: str, loop: Loop
 ) -> None:
     fake.capability = capability
-    companion = load_companion(name)
-    assert (companion.name, companion.role) == (name, "ceiling")
-    prepared = companion.prepare(precision, "cuda:0", 11)
+    reference = load_reference(name)
+    assert (reference.name, reference.role) == (name, "ceiling")
+    prepared = reference.prepare(precision, "cuda:0", 11)
     assert (prepared.launch_flop, prepared.launch_bytes) == (loop.flop(1), 0)
     assert not prepared.verify()  # nothing was launched
     device(fake, loop)
@@ -201,7 +201,7 @@ def test_a_launch_is_believed_only_with_every_sum(
 
 
 @pytest.mark.parametrize(
-    ("companion", "precision", "capability", "said"),
+    ("reference", "precision", "capability", "said"),
     [
         (IssueMma(), "fp16", "80", MMA_FP16),
         (IssueMma(), "fp16", "120", MMA_FP16),
@@ -221,9 +221,9 @@ def test_a_launch_is_believed_only_with_every_sum(
     ],
 )
 def test_each_loop_runs_where_it_is_the_ceiling(
-    companion: IssueMma | IssueWgmma | IssueFma, precision: Precision, capability: str, said: Loop | str
+    reference: IssueMma | IssueWgmma | IssueFma, precision: Precision, capability: str, said: Loop | str
 ) -> None:
-    assert companion.loop(precision, capability) == said
+    assert reference.loop(precision, capability) == said
 
 
 def test_the_full_rate_shape_of_fp64_is_chosen() -> None:
@@ -232,15 +232,15 @@ def test_the_full_rate_shape_of_fp64_is_chosen() -> None:
     assert names == {"80": "fp64_m8n8k4", "90": "fp64_m16n8k16", "100": "fp64_m8n8k4"}
 
 
-@pytest.mark.parametrize("name", COMPANIONS)
+@pytest.mark.parametrize("name", REFERENCES)
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_every_companion_refuses_a_cpu_in_one_clause(name: str, precision: Precision) -> None:
-    companion = load_companion(name)
-    said = companion.supports(precision, "cpu")
+def test_every_reference_kernel_refuses_a_cpu_in_one_clause(name: str, precision: Precision) -> None:
+    reference = load_reference(name)
+    said = reference.supports(precision, "cpu")
     assert said
     assert "\n" not in said
     with pytest.raises(ValueError, match=f"{name} does not measure {precision} on cpu: "):
-        companion.prepare(precision, "cpu", 1)
+        reference.prepare(precision, "cpu", 1)
 
 
 def test_a_kernel_that_does_not_compile_is_a_reason(fake: FakeCupy) -> None:
@@ -264,10 +264,10 @@ def test_the_triad_is_believed_only_with_every_element(fake: FakeCupy, monkeypat
             a[where] = np.nextafter(a[where], np.inf)
 
     fake.launch = launch
-    companion = load_companion("triad")
-    assert (companion.role, companion.supports("fp64", "cuda:0")) == ("bandwidth", None)
-    assert companion.supports("fp16", "cuda:0") == "triad measures fp64, not fp16"
-    prepared = companion.prepare("fp64", "cuda:0", 5)
+    reference = load_reference("triad")
+    assert (reference.role, reference.supports("fp64", "cuda:0")) == ("bandwidth", None)
+    assert reference.supports("fp16", "cuda:0") == "triad measures fp64, not fp16"
+    prepared = reference.prepare("fp64", "cuda:0", 5)
     assert (prepared.launch_flop, prepared.launch_bytes) == (0, 3 * 8 * 6 * 1021)
     assert not prepared.verify()
     prepared.launch(1)

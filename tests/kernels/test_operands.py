@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kernels import operands
-from kernels.base import PRECISIONS, Precision, Problem
+from kernels.base import PRECISIONS, GemmProblem, Precision
 from kernels.operands import CHUNK, Operands, decode, digest, make_quantiles, normals, quantiles, stream
 
 from .products import CHALLENGE
@@ -52,7 +52,7 @@ def test_known_answers_of_philox(case: int) -> None:
 
 
 def operands_of(precision: Precision, m: int = 40, n: int = 36, k: int = 33) -> Operands:
-    return Operands(Problem("gemm-numpy", precision, m, n, k), CHALLENGE, "cpu:0")
+    return Operands(GemmProblem("gemm-numpy", precision, m, n, k), CHALLENGE, "cpu:0")
 
 
 def audited(precision: Precision, operand: str, index: int) -> float:
@@ -126,18 +126,20 @@ def test_any_rows_are_the_same_rows(precision: Precision) -> None:
 
 
 def test_every_part_of_the_key_matters() -> None:
-    p = Problem("gemm-numpy", "fp32", 40, 36, 33)
+    p = GemmProblem("gemm-numpy", "fp32", 40, 36, 33)
     keys = [
         Operands(p, CHALLENGE, "cpu:0").key(0, "a"),
         Operands(p, CHALLENGE, "cpu:0").key(0, "b"),
         Operands(p, CHALLENGE, "cpu:0").key(1, "a"),
         Operands(p, CHALLENGE, "cpu:1").key(0, "a"),
         Operands(p, CHALLENGE[::-1], "cpu:0").key(0, "a"),
-        Operands(Problem("gemm-numpy", "fp64", 40, 36, 33), CHALLENGE, "cpu:0").key(0, "a"),
-        Operands(Problem("gemm-numpy", "fp32", 40, 33, 36), CHALLENGE, "cpu:0").key(0, "a"),
+        Operands(GemmProblem("gemm-numpy", "fp64", 40, 36, 33), CHALLENGE, "cpu:0").key(0, "a"),
+        Operands(GemmProblem("gemm-numpy", "fp32", 40, 33, 36), CHALLENGE, "cpu:0").key(0, "a"),
     ]
     assert len(set(keys)) == len(keys)
-    assert Operands(Problem("gemm-torch", "fp32", 40, 36, 33), CHALLENGE, "cpu:0").key(0, "a") == keys[0]  # same work
+    assert (
+        Operands(GemmProblem("gemm-torch", "fp32", 40, 36, 33), CHALLENGE, "cpu:0").key(0, "a") == keys[0]
+    )  # same work
 
 
 def test_the_table_is_the_pinned_one_and_antisymmetric() -> None:

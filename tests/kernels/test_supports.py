@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from bench.engine.session import failure_of
-from kernels.base import PRECISIONS, Precision, Problem
+from bench.engine.compute import failure_of
+from kernels.base import PRECISIONS, GemmProblem, Precision
 from kernels.gemm import says_missing
 from kernels.gemm_cupy import GemmCupy
 from kernels.gemm_torch import GemmTorch
@@ -43,7 +43,7 @@ BROKEN = (
 
 
 def prepare(precision: Precision) -> None:
-    GemmTorch().prepare(Problem("gemm-torch", precision, 32, 32, 32), CHALLENGE, "cpu:0", "cpu", 0)
+    GemmTorch().prepare(GemmProblem("gemm-torch", precision, 32, 32, 32), CHALLENGE, "cpu:0", "cpu", 0)
 
 
 def refusing(real: Ones, refuses: Callable[[torch.dtype], bool], said: str) -> Ones:

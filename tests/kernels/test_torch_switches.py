@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from bench.environment import normal_switches
-from certify.judge.software import OUR_KERNELS, SWITCHED_OFF
+from certify.judge.products import OUR_KERNELS, SWITCHED_OFF
 from kernels import torch_switches
 from kernels.gemm_torch import GemmTorch
 

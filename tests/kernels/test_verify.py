@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kernels import verify
-from kernels.base import PRECISIONS, Precision, Problem, Residual, load_kernel
+from kernels.base import PRECISIONS, GemmProblem, Precision, Residual, load_kernel
 from kernels.operands import Array, stream_key
 
 from .bounds import verdict
@@ -55,7 +55,7 @@ def test_ten_thousand_honest_products_are_good(kernel: str, cases: int, one_thre
             m, n, k = (int(size) for size in rng.choice(DIMENSIONS, 3))
             if m * n * k <= 2**20:  # torch's fp16 on a CPU does 10^9 FLOP/s
                 break
-        problem = Problem(kernel, precision, m, n, k)
+        problem = GemmProblem(kernel, precision, m, n, k)
         prepared = loaded.prepare(problem, f"{number:032x}", "cpu:0", "cpu", 0, SETS)
         prepared.launch(0, SETS)
         for set_index in range(SETS):

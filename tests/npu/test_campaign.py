@@ -19,7 +19,7 @@ from bench.profile import load_profile
 from bench.record import Shape
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import parse_payload
-from certify.statement.build import CapacityStatement, StepLine
+from certify.documents.statement import CapacityStatement, StepLine
 from tests.bad_input.command import Answer, started
 from tests.certify.measured import centre_yaml
 from tests.fake_ascend import npu

@@ -73,11 +73,11 @@ def test_hf32_is_switched_off_and_read_back(tmp_path: Path) -> None:
 
 PRODUCTS = """
 import json, sys, torch
-from kernels.base import Problem
+from kernels.base import GemmProblem
 from kernels.gemm_torch import GemmTorch
 found = {}
 for precision in ("fp16", "bf16", "fp32"):
-    prepared = GemmTorch().prepare(Problem("gemm-torch", precision, 96, 160, 200), "0" * 64, "npu:0", "npu:0", 1)
+    prepared = GemmTorch().prepare(GemmProblem("gemm-torch", precision, 96, 160, 200), "0" * 64, "npu:0", "npu:0", 1)
     prepared.launch(0, prepared.operand_sets)
     prepared.synchronize()
     found[precision] = [prepared.check(0, 7), prepared.check_on_host(1, 7)]
@@ -91,7 +91,7 @@ def test_products_are_right_by_both_checks_and_fp64_is_refused(tmp_path: Path) -
     assert "error code is 161002" in found.pop("fp64")
     assert set(found) == {"fp16", "bf16", "fp32"}
     for precision, errors in found.items():
-        limits = residual_limits(precision, 96, 160, 200)
+        limits = residual_limits(precision)
         for row, rms in errors:
             assert row <= limits.row_ppm
             assert limits.rms_least_ppm <= rms <= limits.rms_ppm  # FP16 sums in FP32, no coarser

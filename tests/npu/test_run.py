@@ -17,7 +17,7 @@ from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import parse_payload
 from kernels.torch_switches import CUBE_MATH_TYPE
 from tests.bad_input.command import Answer, process
-from tests.bench.test_cli import quick
+from tests.bench.test_run import quick
 from tests.fake_ascend import GIB, environment, npu
 
 pytestmark = pytest.mark.long

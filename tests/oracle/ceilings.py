@@ -11,7 +11,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 from bench.record import Device, DeviceModel, Figure, Measurement, NodeRecord, Precision, Profile, Workload, identifier
-from certify.policy.ratings import Rating, Ratings, installed_ratings
+from certify.policy.rating import Rating
+from certify.policy.ratings import Ratings, installed_ratings
 
 PERCENT = Fraction(1, 100)
 FP64_FLOP_PER_CLOCK = [  # of one core; the most that any family does
@@ -300,9 +301,9 @@ class _Judge:
         wanted = kernels.companions.get(self.precision, ()) if kernels else ()
         issued = [
             Fraction(one.rate_mflop_s, one.clock_mean_mhz)  # FLOP in one clock, in millions of a second's
-            for companion in self.facts.record.companions
-            if companion.kernel in wanted and companion.role == "ceiling" and companion.precision == self.precision
-            for one in companion.figures()
+            for reference in self.facts.record.companions
+            if reference.kernel in wanted and reference.role == "ceiling" and reference.precision == self.precision
+            for one in reference.figures()
             if one.device == f.device and one.exact and one.rate_mflop_s and one.clock_mean_mhz
         ]
         proved = [each for each in issued if each >= 95 * PERCENT * flop_per_clock]

@@ -8,11 +8,11 @@ from functools import cached_property
 from typing import NamedTuple
 
 from bench.record import DeviceModel, Grade, Measurement, NodeRecord, Profile, Workload
+from certify.documents.statement import CapacityStatement, NotCounted
 from certify.policy.centre import Pool
 from certify.policy.policies import Counting, Policy
 from certify.policy.ratings import Ratings
-from certify.samples.issues import Issue
-from certify.statement.build import CapacityStatement, NotCounted
+from certify.samples.summary import SampleIssue
 
 # Of a record, and so of all its figures, and of a figure's shape: what the campaign says rather than the numbers.
 GROUND_CODES = frozenset(
@@ -194,8 +194,8 @@ class Part:
     findings: Counter[tuple[str, str]] = field(default_factory=Counter)  # code, workload
     grades: set[Grade] = field(default_factory=set)
     simulated: bool = False
-    issues: list[Issue] = field(default_factory=list)
+    issues: list[SampleIssue] = field(default_factory=list)
 
     def tell(self, code: str, where: str, what: str) -> None:
         """Take an issue."""
-        self.issues.append(Issue(code, where, what))
+        self.issues.append(SampleIssue(code, where, what))

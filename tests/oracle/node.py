@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from bench.errors import InputError, RefusedError
 from bench.record import RULES_VERSION, Device, Figure, Measurement, NodeRecord, Workload, identifier
-from certify.documents.kinds import Opened
+from certify.documents.kinds import OpenedDocument
 from certify.policy.centre import Pool
 from certify.policy.reasons import effect_of
 from certify.samples.table import SAMPLES_SUFFIX, bound_samples
@@ -47,7 +47,7 @@ class Row(NamedTuple):
     watched: Watched | None = None
 
 
-def audit_record(opened: Opened[NodeRecord], folders: tuple[Path, ...], ground: Ground, part: Part) -> None:
+def audit_record(opened: OpenedDocument[NodeRecord], folders: tuple[Path, ...], ground: Ground, part: Part) -> None:
     """Judge one record, and add it to `part`. What contradicts its samples is the product's to find.
 
     Args:
@@ -128,7 +128,7 @@ def row_model(record: NodeRecord, name: str) -> int:
 class _Node:
     """One record's devices: judged, counted, added up."""
 
-    def __init__(self, opened: Opened[NodeRecord], rows: dict[Key, Row], ground: Ground, part: Part) -> None:
+    def __init__(self, opened: OpenedDocument[NodeRecord], rows: dict[Key, Row], ground: Ground, part: Part) -> None:
         self.record = opened.predicate
         self.rows, self.ground, self.part = rows, ground, part
         self.key_codes = ground.key_codes(self.record.node_id, sha256(b64decode(self.record.signer_spki)).hexdigest())

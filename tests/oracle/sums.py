@@ -8,8 +8,8 @@ from msgspec import structs
 
 from bench.record import GRADES, digest
 from certify.documents.merkle import record_root
+from certify.documents.statement import Totals
 from certify.policy.centre import CLASSES, Pool
-from certify.statement.build import Totals
 from tests.oracle.ground import GROUND_CODES, Added, Ground, Group, Part
 from tests.oracle.judging import CODES
 
@@ -64,10 +64,10 @@ def compare(part: Part, ground: Ground) -> Iterator[tuple[str, str, str]]:
         ):
             if told != mine:
                 yield "sums-differ", where, f"{name}: the statement says {told:,}, its records give {mine:,}"
-        yield from _totals(where, pool.counted, pool.existing, part, ground, {pool.pool})
+        yield from _totals(where, pool.counted, pool.in_baseline, part, ground, {pool.pool})
     for line in s.classes:
         names = {pool.pool for pool in s.centre.pools if pool.pool_class == line.pool_class}
-        yield from _totals(f"class {line.pool_class}", line.counted, line.existing, part, ground, names)
+        yield from _totals(f"class {line.pool_class}", line.counted, line.in_baseline, part, ground, names)
         told_missing = line.nodes_missing, line.missing_at_most_mflop_s
         made_missing = len(nodes_missing(ground, part, names)), missing_most(ground, part, names)
         if told_missing != made_missing:

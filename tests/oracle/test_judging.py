@@ -10,12 +10,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bench.engine.measure import Row
+from bench.engine.measure import SampleRow
 from bench.profile import load_profile
 from bench.record import (
     Campaign,
-    Companion,
-    CompanionFigure,
     DeviceModel,
     Environment,
     Figure,
@@ -23,13 +21,15 @@ from bench.record import (
     Measurement,
     NodeClock,
     NodeRecord,
+    ReferenceFigure,
+    ReferenceMeasurement,
     columns,
     throughput_bounds,
 )
 from bench.record.plan import role_of
 from bench.units import gemm_mflop
-from certify.judge.case import Plan
-from certify.judge.figures import figures_of
+from certify.judge.case import MeasurementPlan
+from certify.judge.rules import figures_of
 from certify.keys.signers import load_scheme
 from certify.policy.ratings import parse_ratings
 from tests.certify.audit.audited import PROFILE, node_of
@@ -174,13 +174,13 @@ CLOCKS = (
     NodeClock(source="self", uncertainty_ns=0),
     NodeClock(source="fake", uncertainty_ns=0),
 )
-COMPANIONS = ("gemm-cupy", "issue-mma", "issue-wgmma", "triad")
+REFERENCES = ("gemm-cupy", "issue-mma", "issue-wgmma", "triad")
 # Every companion on one kind of device, a second path and one rate of issue on others, nothing on the rest.
 FEW = Kernels(figure="gemm-torch", companions={"fp16": ("gemm-cupy", "issue-mma"), "fp64": ("issue-mma", "gemm-cupy")})
-MANY = Kernels(figure="gemm-torch", companions={"fp16": COMPANIONS[:3], "fp64": COMPANIONS})
+MANY = Kernels(figure="gemm-torch", companions={"fp16": REFERENCES[:3], "fp64": REFERENCES})
 BESIDE = replace(load_profile(PROFILE), companion_ns=S, kernels={"cuda": MANY, "rocm": FEW, "corex": FEW, "fake": FEW})
 CAMPAIGN = test_campaign(load_profile(PROFILE), ("fp16", "fp64"), 3)
-ROWS: list[Row] = []
+ROWS: list[SampleRow] = []
 RECORD = node_of(
     1,
     of_node(simulated(1, PROFILE, ("fp16", "fp64")).record, 1, CAMPAIGN, load_scheme("ed25519").generate()),
@@ -281,14 +281,14 @@ def figure_of(random: Random, m: Measurement, model: DeviceModel, device: str) -
     return figure
 
 
-def path_of(random: Random, f: Figure, rate: int) -> CompanionFigure:
+def path_of(random: Random, f: Figure, rate: int) -> ReferenceFigure:
     """Return what a second path gave: near the figure or not, for long enough or not, and with whatever errors."""
     if random.random() < 0.7:
         rate = f.sustained_mflop_s * random.choice((97, 98, 98, 100, 102, 102, 103)) // 100 + random.choice((0, 0, 1))
     row, rms = random.choice(
         ((400_000, 400_000), (3_500_000, 1_000_000), (3_500_001, 200_000), (1, 1), (None, 1), (1, None), (1, 1_100_001))
     )
-    return CompanionFigure(f.device, random.choice((S // 4 - 1, S // 4, S)), rate, None, 1700, row, rms, None, None)
+    return ReferenceFigure(f.device, random.choice((S // 4 - 1, S // 4, S)), rate, None, 1700, row, rms, None, None)
 
 
 def issue_of(model: DeviceModel, m: Measurement) -> int:
@@ -298,11 +298,11 @@ def issue_of(model: DeviceModel, m: Measurement) -> int:
     return 2 if row is None or row.units is None or each is None else each * min(model.units or row.units, row.units)
 
 
-def companion_of(random: Random, kernel: str, m: Measurement, f: Figure, model: DeviceModel) -> CompanionFigure:
+def reference_of(random: Random, kernel: str, m: Measurement, f: Figure, model: DeviceModel) -> ReferenceFigure:
     """Return what a kernel gave beside a figure, or that it gave nothing."""
     role, rate = role_of(kernel), rate_of(random, model, m, f)
     if random.random() < 0.1:
-        return CompanionFigure(f.device, 0, None, None, None, None, None, None, "it was not there")
+        return ReferenceFigure(f.device, 0, None, None, None, None, None, None, "it was not there")
     if role == "path":
         return path_of(random, f, rate)
     clock = random.choice((None, 500, f.clock_mean_mhz, 1700, 2100))
@@ -311,7 +311,7 @@ def companion_of(random: Random, kernel: str, m: Measurement, f: Figure, model: 
     elif clock and random.random() < 0.6:  # at what it must reach to tell anything
         rate = issue_of(model, m) * clock * 95 // 100 - random.choice((0, 1))
     mflop_s, mb_s = (None, 4_000_000) if role == "bandwidth" else (rate, None)
-    return CompanionFigure(f.device, S, mflop_s, mb_s, clock, None, None, random.random() < 0.9, None)
+    return ReferenceFigure(f.device, S, mflop_s, mb_s, clock, None, None, random.random() < 0.9, None)
 
 
 def environment_of(random: Random) -> Environment:
@@ -352,10 +352,10 @@ def mutated(seed: int) -> tuple[NodeRecord, Campaign]:
             by = random.choice(((100,), (100, 101, 102), (100, 103)))  # in percent: each part reads it for itself
             figures = [f._replace(power_mean_mw=told and told * random.choice(by) // 100) for f in figures]
         if m.choice == "fixed":
-            for kernel in random.sample(COMPANIONS, random.randrange(len(COMPANIONS) + 1)):
-                beside = [companion_of(random, kernel, m, f, models_of[f.device]) for f in figures]
+            for kernel in random.sample(REFERENCES, random.randrange(len(REFERENCES) + 1)):
+                beside = [reference_of(random, kernel, m, f, models_of[f.device]) for f in figures]
                 companions.append(
-                    Companion(kernel=kernel, role=role_of(kernel), precision=m.precision, **columns(beside))
+                    ReferenceMeasurement(kernel=kernel, role=role_of(kernel), precision=m.precision, **columns(beside))
                 )
         measurements.append(replace(m, **columns(figures)))
     record = replace(
@@ -374,7 +374,7 @@ def mutated(seed: int) -> tuple[NodeRecord, Campaign]:
 def differences(seed: int, seen: Counter[str]) -> list[str]:
     """Return in what the two judgements of a record's figures differ, and count the codes."""
     record, campaign = mutated(seed)
-    product = figures_of(record, TABLE, Plan(campaign, BESIDE))
+    product = figures_of(record, TABLE, MeasurementPlan(campaign, BESIDE))
     rows = rows_of(record, TABLE)
     figures = {(f.device, m.workload): f for m in record.measurements for f in m.figures()}
     found = []

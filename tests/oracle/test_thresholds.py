@@ -12,11 +12,12 @@ from msgspec.structs import replace
 
 from bench.profile import load_profile
 from certify.documents.kinds import Baseline, BaselineDevice
-from certify.judge.aggregate import Key, Sum, Tally
-from certify.judge.largest import NodeMost
+from certify.documents.statement import CapacityStatement
+from certify.judge.tally import Key, Tally
+from certify.policy.capacity import CapacitySum, NodeMost
 from certify.policy.centre import Bilingual
 from certify.policy.policies import Clause, Domestic, Policy, Share, Threshold, load_policy
-from certify.statement.build import CapacityStatement, build
+from certify.statement.build import build
 from tests.certify.judged import ISSUE, ROOT, basis_of, centre_of
 from tests.certify.measured import node_name, test_campaign
 from tests.oracle.ground import Added, Ground, Group, Part
@@ -140,16 +141,16 @@ def drawn(seed: int) -> tuple[CapacityStatement, Ground, Part]:
             for held in (False, True):
                 if random.random() < 0.5:
                     own = numbers(random)
-                    tally.sums[Key(pool, workload, existing, "on_hold" if held else "clean")] = Sum(**own)
+                    tally.sums[Key(pool, workload, existing, "on_hold" if held else "clean")] = CapacitySum(**own)
                     part.sums[Group(pool, True, held, existing)] = Added(**own)
                     vendor = random.choice(("HUAWEI", "moore  threads", "MooreThreads", "NVIDIA", "AMD"))
-                    tally.vendors.setdefault((pool, vendor), Sum()).add(Sum(**own))
+                    tally.vendors.setdefault((pool, vendor), CapacitySum()).add(CapacitySum(**own))
                     part.vendors.setdefault((pool, vendor), Added()).add(Added(**own))
             if random.random() < 0.3:
                 rest = {
                     k: v for k, v in numbers(random).items() if k in ("devices", "nominal_mflop_s", "without_rating")
                 }
-                tally.untested[pool, existing] = Sum(**rest)
+                tally.untested[pool, existing] = CapacitySum(**rest)
                 part.sums[Group(pool, False, False, existing)] = Added(**rest)
     if tally.sums:
         tally.grades = part.grades = {random.choice(("smoke", "standard", "certification"))}

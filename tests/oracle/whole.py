@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from bench.record import NodeRecord, identifier
 from certify.documents.dsse import parse_envelope
-from certify.documents.kinds import Baseline, Opened, parse_payload
+from certify.documents.kinds import Baseline, OpenedDocument, parse_payload
+from certify.documents.statement import CapacityStatement
 from certify.policy.policies import Policy
 from certify.policy.ratings import installed_ratings
-from certify.statement.build import CapacityStatement
 from certify.statement.campaign import find_profile
 from tests.certify.measured import Measured
 from tests.oracle.ground import Ground, Part
@@ -31,7 +31,7 @@ def judge(
     part = Part()
     for line in (centre.folder / "out" / "records.jsonl").read_bytes().splitlines(keepends=True):
         envelope = parse_envelope(line, len(line), "records")
-        opened: Opened[NodeRecord] = parse_payload("node-record", envelope.payload, "records")
+        opened: OpenedDocument[NodeRecord] = parse_payload("node-record", envelope.payload, "records")
         audit_record(opened, (centre.records,), ground, part)
     for code, where, what in (*binding(ground), *compare(part, ground)):
         part.tell(code, where, what)

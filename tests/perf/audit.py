@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path
 
 from bench.units import utc_ns
-from certify.audit.run import Request, audit
+from certify.audit.run import AuditRequest, audit
 from certify.trust.store import Anchor
 from tests.certify.audit.audited import audited
 from tests.certify.measured import Measured
@@ -37,7 +37,9 @@ def measure(nodes: int, runs: int) -> None:
     """Print seconds and ratios for so many nodes."""
     with tempfile.TemporaryDirectory() as name:
         centre = audited(Path(name), nodes, DEVICES, profile="certification", precisions=("fp16", "fp64"))
-        request = Request(centre.folder / "out", AT_NS, Anchor(public_key=centre.public_key), samples=centre.records)
+        request = AuditRequest(
+            centre.folder / "out", AT_NS, Anchor(public_key=centre.public_key), samples=centre.records
+        )
         print(f"{nodes} node(s) of {DEVICES} devices in four windows of ten minutes")
         for run in range(runs):
             begin, before = time.perf_counter(), os.times()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from bench.profile import load_profile
-from bench.record import CompanionFigure, Kernels
+from bench.record import Kernels, ReferenceFigure
 from bench.units import rate_text
 from certify.policy.ratings import installed_ratings
-from kernels.base import COMPANIONS
+from kernels.base import REFERENCES
 from tests.perf.rig import Part, Rig, Setup, profile_of
 
 
@@ -24,7 +24,7 @@ class Beside(Part, frozen=True, kw_only=True):
     throttled_ppm: int | None
     throttle_reasons: tuple[str, ...]
     codes: dict[str, str]
-    companions: dict[str, dict[str, Any]]  # by kernel: the fields of `CompanionFigure`
+    companions: dict[str, dict[str, Any]]  # by kernel: the fields of `ReferenceFigure`
 
 
 def measure(setup: Setup) -> Beside:
@@ -34,7 +34,7 @@ def measure(setup: Setup) -> Beside:
     profile = profile_of(setup)
     if named is None:
         kernel = Rig(setup, profile).opened.kernel().name
-        named = Kernels(figure=kernel, companions={setup.precision: tuple(COMPANIONS)})
+        named = Kernels(figure=kernel, companions={setup.precision: tuple(REFERENCES)})
     rig = Rig(setup, profile_of(setup, kernels={kind: named}))
     rig.prepare()
     run = rig.run()
@@ -65,7 +65,7 @@ def measure(setup: Setup) -> Beside:
     )
 
 
-def _line(name: str, one: CompanionFigure, rate: int, clock_mhz: int | None) -> str:
+def _line(name: str, one: ReferenceFigure, rate: int, clock_mhz: int | None) -> str:
     """Return what one companion gave, and the figure as a share of it, clock for clock where both are known."""
     if one.trouble is not None:
         return f"{name}: not measured, {one.trouble}"

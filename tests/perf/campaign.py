@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -24,17 +25,19 @@ from typing import Any, NamedTuple
 import yaml
 from msgspec.structs import replace
 
-from bench.launchers.base import EngineNode
 from bench.profile import load_profile
-from bench.record.folder import SHARDS, Folder, Published, Status
+from bench.record.folder import SHARDS, Folder
+from bench.record.roster import EngineNode
+from bench.record.status import Published, Status
 from bench.units import utc_ns, utc_text
-from certify.campaign.collect import SAMPLES_SUFFIX
-from certify.campaign.opening import Opened, Opening, open_folder
+from certify.campaign.candidates import SAMPLES_SUFFIX
+from certify.campaign.opening import CreatedCampaign, open_folder
+from certify.campaign.workloads import CreateOptions
+from certify.documents.kinds import RECORD_SUFFIX
 from certify.keys.files import load_private, new_key, public_path
 from certify.keys.signers import load_scheme
-from certify.statement.records import RECORD_SUFFIX
 from tests.bench.fleet import simulate_node
-from tests.certify.measured import BEGIN_NS, centre_yaml, of_node, seal_record
+from tests.certify.measured import BEGIN_NS, centre_yaml, of_node, seal_record, verify_request
 from tests.perf import plot
 from tests.perf.records import bare_loop
 
@@ -54,7 +57,7 @@ class Cost(NamedTuple):
     worker_kb: int  # of its largest worker
 
 
-def lay_out(root: Path, nodes: int, devices: int = DEVICES) -> Opened:
+def lay_out(root: Path, nodes: int, devices: int = DEVICES) -> CreatedCampaign:
     """Lay out a campaign of so many nodes just after its window: records and samples are there, nothing is collected.
 
     All nodes measured fp16 in the fixed shape; each has devices and a key of its own, and tells that it still measures.
@@ -62,7 +65,7 @@ def lay_out(root: Path, nodes: int, devices: int = DEVICES) -> Opened:
     new_key(root / "operator.pem", None)
     (root / "centre.yaml").write_text(yaml.safe_dump(centre_yaml(), allow_unicode=True))
     profile = replace(load_profile("standard"), profile="fixed-shape")
-    opening = Opening(
+    opening = CreateOptions(
         str(root / "centre.yaml"),
         profile,
         ("guangzhou-2000p",),
@@ -115,10 +118,11 @@ def collect(root: Path) -> None:
 def certify(root: Path) -> None:
     """Do what ``petaseal certify`` does with a campaign's folder."""
     from certify.statement import issue
+    from certify.statement.campaign import of_campaign
 
     folder = Folder(root / "campaign")
-    source = issue.of_campaign(folder.root, None, None, None, ())
-    request = issue.Request(**source._asdict(), keys=(root / "operator.pem",), out=folder.root / "statement")
+    source = of_campaign(folder.root, None, None, None, ())
+    request = issue.IssueRequest(**source._asdict(), keys=(root / "operator.pem",), out=folder.root / "statement")
     assert issue.certify(request).statement.records
 
 
@@ -128,7 +132,7 @@ def verify(root: Path) -> None:
 
     folder = Folder(root / "campaign")
     report = verify.verify(
-        verify.Request(
+        verify_request(
             statement=folder.root / "statement" / "statement.dsse.json",
             public_key=public_path(root / "operator.pem"),
             records=folder.root / "statement" / "records.jsonl",
@@ -146,11 +150,11 @@ STEPS: dict[str, Callable[[Path], None]] = {"bare": bare, "collect": collect, "c
 def refresher(root: Path) -> Callable[[], None]:
     """Return what one refresh of ``petaseal campaign status --json`` does, in a process that has begun."""
     from bench.campaign.follow import follow
-    from bench.campaign.running import Open
+    from bench.campaign.opening import OpenCampaign
     from bench.campaign.show import show_view
-    from certify.commands.signing import Sealing
+    from certify.statement.campaign import parsed_campaign
 
-    opened = Open(root / "campaign", Sealing())
+    opened = OpenCampaign.at(root / "campaign", partial(parsed_campaign, shared=True))
 
     def refresh() -> None:
         with open(os.devnull, "w") as null, redirect_stdout(null):

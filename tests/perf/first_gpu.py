@@ -27,12 +27,12 @@ import yaml
 
 from bench.clock import SystemClock
 from bench.devices import select_devices
-from bench.devices.base import Found
+from bench.devices.base import LocalDevice
 from bench.errors import PetasealError
 from bench.profile import load_profile
 from bench.record import Shape, write_atomic
 from bench.record.fields import Precision
-from kernels.base import load_companion
+from kernels.base import load_reference
 from tests.perf.rig import SECOND_NS, Rig, Setup, only, open_device
 
 LIMIT_S = 570.0
@@ -64,7 +64,7 @@ class Lengths(NamedTuple):
     grade: str = "standard"
     warmup: float = 25.0
     window: float = 66.0
-    companion: float = 5.0
+    reference: float = 5.0
     run_limit: float = 240.0
     kernel: float = 4.0
     kernel_limit: float = 15.0
@@ -97,7 +97,7 @@ class Script:
         limit_s: of all together.
     """
 
-    def __init__(self, found: Found, out: Path, lengths: Lengths, limit_s: float) -> None:
+    def __init__(self, found: LocalDevice, out: Path, lengths: Lengths, limit_s: float) -> None:
         self.found, self.out, self.lengths = found, out, lengths
         self.device = found.device.device
         self.begun_ns = time.monotonic_ns()
@@ -215,7 +215,7 @@ def short_profile(lengths: Lengths) -> dict[str, Any]:
         "warmup_ns": round(lengths.warmup * SECOND_NS),
         "window_ns": window_ns,
         "guard_ns": window_ns // 60,
-        "companion_ns": round(lengths.companion * SECOND_NS),
+        "companion_ns": round(lengths.reference * SECOND_NS),
         "busy": "flag",
     }
 
@@ -269,13 +269,13 @@ def trace(device: str) -> int:
 def issue(device: str, kernel: str, precision: Precision, seconds: float) -> int:
     """Load a device with one silicon kernel, and print its rate and whether its result was exact."""
     (found,) = select_devices(device)
-    opened, companion = open_device(found, SystemClock()), load_companion(kernel)
+    opened, reference = open_device(found, SystemClock()), load_reference(kernel)
     source = opened.source()
-    if (reason := companion.supports(precision, opened.target)) is not None:
+    if (reason := reference.supports(precision, opened.target)) is not None:
         print(json.dumps({"trouble": reason}))
         return 0
     begun = time.perf_counter()
-    prepared = companion.prepare(precision, opened.target, 7)
+    prepared = reference.prepare(precision, opened.target, 7)
     prepared.launch(1)
     prepared.synchronize()
     first_s = time.perf_counter() - begun

@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bench.record import SUBWINDOWS, Shape
-from kernels.base import Problem
+from kernels.base import GemmProblem
 from tests.perf.rig import CHALLENGE, SECOND_NS, Part, Rig, Setup, alone, bare_product, only, profile_of
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ def launch_s(setup: Setup, n: int) -> float:
     """Return about how long one product of order n takes, s."""
     rig = Rig(setup, profile_of(setup))
     kernel = rig.opened.kernel()
-    prepared = kernel.prepare(Problem(kernel.name, setup.precision, n, n, n), CHALLENGE, rig.name, rig.opened.target, 0)
+    prepared = kernel.prepare(
+        GemmProblem(kernel.name, setup.precision, n, n, n), CHALLENGE, rig.name, rig.opened.target, 0
+    )
     return prepared.problem.flop / bare_rate(prepared, 1, SECOND_NS) / SECOND_NS
 
 

@@ -12,12 +12,12 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.engine.measure import Row
+from bench.engine.measure import SampleRow
 from bench.record import SUBWINDOWS, Measurement, NodeRecord, read_bytes, write_atomic
 from bench.units import gemm_mflop
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
-from certify.documents.kinds import Opened, parse_payload
+from certify.documents.kinds import OpenedDocument, parse_payload
 
 WIDTH, PANEL, LEFT, RIGHT, TOP, GAP = 900, 130, 80, 16, 44, 26
 SECOND_NS = 10**9
@@ -32,7 +32,7 @@ class Panel(NamedTuple):
     steps: bool = False  # each value holds until its time, from the time before it
 
 
-def panels(measurement: Measurement, device: str, rows: Sequence[Row]) -> list[Panel]:
+def panels(measurement: Measurement, device: str, rows: Sequence[SampleRow]) -> list[Panel]:
     """Return what there is to draw of one device in one workload."""
     figure = next(f for f in measurement.figures() if f.device == device)
     mine = [row for row in rows if row.device == device and row.workload == str(measurement.workload)]
@@ -96,17 +96,17 @@ def svg(title: str, drawn: Sequence[Panel], length_s: float) -> str:
 def read_record(path: Path) -> NodeRecord:
     """Return a node record; its signature is not checked here."""
     envelope = parse_envelope(read_bytes(path, CAPS.record_bytes), CAPS.record_bytes, path)
-    opened: Opened[NodeRecord] = parse_payload("node-record", envelope.payload, path)
+    opened: OpenedDocument[NodeRecord] = parse_payload("node-record", envelope.payload, path)
     return opened.predicate
 
 
-def read_samples(path: Path) -> list[Row]:
+def read_samples(path: Path) -> list[SampleRow]:
     """Return the lines of a record's samples."""
     text = gzip.decompress(read_bytes(path, CAPS.samples_bytes)).decode()
     lines = csv.reader(io.StringIO(text))
     next(lines)  # the header
     return [
-        Row(device, workload, phase, int(offset_ns), quantity, value)
+        SampleRow(device, workload, phase, int(offset_ns), quantity, value)
         for device, workload, phase, offset_ns, quantity, value in lines
     ]
 

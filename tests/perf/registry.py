@@ -26,8 +26,9 @@ from urllib.parse import urlsplit
 from sqlalchemy import Table, create_engine, select
 
 from bench.units import DAY_NS, utc_text
-from certify.registry.service.registry import open_registry
+from certify.registry.base.registry import open_registry
 from certify.registry.storage import tables
+from certify.registry.storage.columns import metadata
 from tests.certify.golden.test_golden import HERE as GOLDEN
 from tests.certify.registry import rows
 from tests.certify.registry.laid import Laid, lay_centre, lay_keys, lay_registry
@@ -89,7 +90,7 @@ Rows = dict[Table, list[dict[str, Any]]]
 def template() -> Rows:
     """Return the rows of one statement of one pool under management, whose nodes are heard of."""
     pool, scratch = rows.PoolOf(nodes=NODES, devices=DEVICES), create_engine("sqlite://")
-    tables.metadata.create_all(scratch)
+    metadata.create_all(scratch)
     with scratch.connect() as connection:
         rows.add_statement(connection, "one", [pool])
         rows.manage(connection, "one", pool.pool)
@@ -97,7 +98,7 @@ def template() -> Rows:
             rows.beat(connection, "one", node_id, at=utc_text(time.time_ns()))
         found = {
             table: [dict(row) for row in connection.execute(select(table)).mappings()]
-            for table in tables.metadata.sorted_tables
+            for table in metadata.sorted_tables
         }
     scratch.dispose()
     return {table: made for table, made in found.items() if made}
@@ -110,7 +111,7 @@ def history(
     ids: dict[int, str | None] = {number: rows.sha(centre_id, "", number) for number in range(1, last + 1)}
     ids[0] = None
     times = {number: utc_text(begin_ns + number * DAY_NS) for number in ids}
-    once = (tables.chains, tables.acts, tables.presence)
+    once = (tables.chains, tables.pool_transitions, tables.presence)
 
     def of(row: dict[str, Any], number: int) -> dict[str, Any]:
         at = times[number]
@@ -130,7 +131,7 @@ def history(
             new["devices_sha256"] = rows.devices(centre_id, row["node_id"])
         return {name: new.get(name, value) for name, value in row.items() if name != "id"}
 
-    for table in tables.metadata.sorted_tables:
+    for table in metadata.sorted_tables:
         if table in once:
             yield table, [of(row, last) for row in like[table]]
         elif table in like:

@@ -18,14 +18,15 @@ from msgspec.structs import replace
 
 from bench.clock import Clock, SystemClock
 from bench.devices import load_backend, select_devices
-from bench.devices.base import Found, Opened, Watch
-from bench.engine.assemble import NodeFacts, node_record
+from bench.devices.base import DeviceWatch, LocalDevice, OpenDevice
+from bench.engine.assemble import RecordParts, node_record
+from bench.engine.compute import DeviceRequest
 from bench.engine.schedule import self_issued, utc_window
-from bench.engine.session import Facts, Ready, Session
+from bench.engine.session import PreparedWorkload, Session, WorkloadFacts
 from bench.errors import DeviceError
 from bench.profile import load_profile
 from bench.record import Figure, NodeClock, Precision, Profile, Shape
-from bench.reference.companions import Beside
+from bench.reference.measurements import ReferenceResult
 from bench.telemetry import Reading
 from bench.units import rate_text, utc_ns
 from certify.statement.describe import judge_record
@@ -57,10 +58,10 @@ class Setup(NamedTuple):
 class Run(NamedTuple):
     """One window of one workload, judged."""
 
-    facts: Facts
+    facts: WorkloadFacts
     figure: Figure
     codes: dict[str, str]  # reason code -> effect
-    beside: list[Beside]
+    beside: list[ReferenceResult]
     throttle_reasons: tuple[str, ...]
     conclude_s: float
 
@@ -95,9 +96,9 @@ def alone(function: Callable[..., T], *arguments: object) -> T:
 
 
 class WatchSource:
-    """Telemetry of one device that this process reads (`bench.telemetry.Source`)."""
+    """Telemetry of one device that this process reads (`bench.telemetry.ReadingSource`)."""
 
-    def __init__(self, watch: Watch, name: str) -> None:
+    def __init__(self, watch: DeviceWatch, name: str) -> None:
         self._watch = watch
         self._name = name
 
@@ -109,7 +110,7 @@ class WatchSource:
         return reading
 
 
-def open_device(found: Found, clock: Clock) -> Opened:
+def open_device(found: LocalDevice, clock: Clock) -> OpenDevice:
     """Return a device opened by this process, which reads it too: no node is there whose reader could."""
     backend: Any = load_backend(found.device.device.partition(":")[0])
     source = WatchSource(backend.watch([found]), found.device.device) if hasattr(backend, "watch") else None
@@ -120,7 +121,7 @@ def open_device(found: Found, clock: Clock) -> Opened:
 
 
 @cache
-def opened_once(device: str) -> tuple[Found, Opened, Clock]:
+def opened_once(device: str) -> tuple[LocalDevice, OpenDevice, Clock]:
     """Return a device opened by this process: opening it hides the others, and so changes the names of devices."""
     (found,) = select_devices(device)
     clock = SystemClock()
@@ -166,7 +167,7 @@ class Rig:
         setup: Setup,
         profile: Profile,
         kernel: str | None = None,
-        tamper: Callable[[Opened], Opened] = lambda opened: opened,
+        tamper: Callable[[OpenDevice], OpenDevice] = lambda opened: opened,
     ) -> None:
         self.found, opened, self.clock = opened_once(setup.device)
         self.setup = setup
@@ -174,13 +175,13 @@ class Rig:
         (self.workload,) = profile.workloads_of("intelligent")
         self.name = self.found.device.device
         self.opened = tamper(opened)
-        self.session = Session(self.found, self.opened, profile, CHALLENGE, self.clock, kernel)
+        self.session = Session(DeviceRequest(self.found, profile, CHALLENGE, kernel=kernel), self.opened, self.clock)
         self.switches: dict[str, str] = {}  # as they read when the operands were in place (R1)
         self.operands_s = 0.0  # of `prepare`: putting operands on the device
         self.prepare_s = 0.0
 
     @property
-    def ready(self) -> Ready:
+    def ready(self) -> PreparedWorkload:
         """What `prepare` prepared."""
         return self.session._ready[self.workload]
 
@@ -189,9 +190,9 @@ class Rig:
         """The operands on the device."""
         return self.ready.prepared
 
-    def prepare(self) -> Facts:
+    def prepare(self) -> WorkloadFacts:
         """Choose a shape, put the operands on the device and compute the references, as a worker does."""
-        make = self.session._prepare
+        make = self.session.compute.prepare
 
         def timed(*arguments: Any) -> Prepared:
             with stopwatch() as taken:
@@ -199,11 +200,11 @@ class Rig:
             self.operands_s += taken()
             return prepared
 
-        self.session._prepare = timed  # type: ignore[method-assign, assignment]
+        self.session.compute.prepare = timed  # type: ignore[method-assign, assignment]
         with stopwatch() as taken:
             facts = self.session.prepare(self.workload)
         self.prepare_s = taken()
-        self.switches = self.session.switches()
+        self.switches = self.session.compute.switches()
         return facts
 
     def run(self) -> Run:
@@ -212,12 +213,12 @@ class Rig:
         campaign = self_issued(self.profile, (self.workload,), "perf", CHALLENGE, started_ns)
         starts_ns = utc_ns(campaign.starts_from)
         window = utc_window(campaign.windows[0], self.profile, starts_ns)
-        self.session.beside.clear()
+        self.session.references.clear()
         self.session.measure(self.workload, window)
-        self.session.accompany(self.workload, window)
+        self.session.measure_references(self.workload, window)
         with stopwatch() as taken:
             result = self.session.conclude(self.workload)
-        facts = NodeFacts(
+        facts = RecordParts(
             node_id="perf",
             signer_spki="",
             profile=self.profile,
@@ -227,18 +228,18 @@ class Rig:
             ready_ns=started_ns,
             ended_ns=self.clock.utc_ns(),
             clock=NodeClock(source="self", uncertainty_ns=0),
-            libraries=self.session.libraries(),
+            libraries=self.session.compute.libraries(),
             switches=self.switches,
-            found=(self.found,),
+            devices=(self.found,),
             results=(result,),
-            beside=self.session.beside,
+            references=self.session.references,
             failures=(),
             shares={},
             rows=(),
         )
         codes = judge_record(node_record(facts), campaign, self.profile)[self.name, str(self.workload)].effects
         return Run(
-            result.facts, result.figure, dict(codes), list(self.session.beside), result.throttle_reasons, taken()
+            result.facts, result.figure, dict(codes), list(self.session.references), result.throttle_reasons, taken()
         )
 
 

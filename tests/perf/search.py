@@ -17,7 +17,7 @@ import msgspec
 from bench.profile import longest_launch_ns
 from bench.record import Shape, Workload
 from bench.units import rate_text
-from kernels.base import Problem
+from kernels.base import GemmProblem
 from tests.perf.rig import SECOND_NS, Part, Rig, Setup, alone, only, profile_of
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def search(setup: Setup, rate_flop_ns: float, budget_s: float) -> Found:
     step, top = grid(rate_flop_ns, budget_s, longest_launch_ns(profile), largest(setup))
     kernel = rig.opened.kernel()
     kernel.switches()
-    whole = Problem(kernel.name, setup.precision, top, top, top)
+    whole = GemmProblem(kernel.name, setup.precision, top, top, top)
     sizes = range(step, top + 1, step)
     best, best_rate, tried = (top, top, top), 0.0, 0
     begin = time.perf_counter()

@@ -14,8 +14,8 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from bench.devices.base import Found
-from bench.engine.readings import NodeReadings, Received
+from bench.devices.base import LocalDevice
+from bench.engine.readings import NodeReadings, ReceivedReadings
 from bench.record import MINIMUM_WINDOW_NS
 from tests.bench.acme import VARIABLE, Acme8, put_tool
 from tests.bench.processes import READER, children
@@ -104,11 +104,11 @@ def slow_tool() -> str:
     )
 
 
-def _started(found: list[Found], interval_ns: int) -> tuple[NodeReadings, list[Received]]:
+def _started(found: list[LocalDevice], interval_ns: int) -> tuple[NodeReadings, list[ReceivedReadings]]:
     readings = NodeReadings(found, interval_ns)
     readings.start()
     ends = [readings.worker_end(one.device.device) for one in found]
-    return readings, [Received(end) for end in ends if end is not None]
+    return readings, [ReceivedReadings(end) for end in ends if end is not None]
 
 
 def _cpu_s(pid: int) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from bench.devices.base import Opened
+from bench.devices.base import OpenDevice
 from bench.record import Precision, Shape
 from tests.perf.rig import Rig, Run, Setup, alone, bare_product, only, profile_of
 
@@ -57,7 +57,7 @@ def honestly(setup: Setup) -> Run:
 def _run(setup: Setup, change: Callable[[Any], None]) -> Run:
     """Return a run in which `change` gets hold of the operands once they are on the device."""
 
-    def tamper(opened: Any) -> Opened:
+    def tamper(opened: Any) -> OpenDevice:
         kernel: Any = opened.kernel()
         prepare = kernel.prepare
 

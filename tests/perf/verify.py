@@ -32,9 +32,12 @@ print(time.perf_counter() - begin)
 ALONE = """
 import sys, time
 from pathlib import Path
-from certify.verify.verifier import Request, verify
+from certify.trust.store import Anchor
+from certify.verify.evidence import Evidence, VerifyRequest
+from certify.verify.verifier import verify
 folder, at_ns = Path(sys.argv[1]), 1772438400000000000
-request = Request(folder / "statement.dsse.json", at_ns, public_key=folder / "operator.pem.pub", accept_simulated=True)
+evidence = Evidence(folder / "statement.dsse.json")
+request = VerifyRequest(evidence, Anchor(folder / "operator.pem.pub"), at_ns, accept_simulated=True)
 verify(request)  # imports what it needs
 begin = time.perf_counter()
 report = verify(request)

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from tests.bad_input.command import Answer
-from tests.bench.test_cli import quick
+from tests.bench.test_run import quick
 from tests.privateuse1 import ended, environment, start
 
 WORKER = """
 import json
 from bench.devices.torch_device import OpenedTorch, free_bytes
-from kernels.base import Problem
+from kernels.base import GemmProblem
 
 told = {}
 for index in range(2):
@@ -26,8 +26,8 @@ for index in range(2):
     kernel, timer = opened.kernel(), opened.timer()
     told[index] = seen = {"free": free_bytes(opened.target), "read": opened.source().read(), "timer": timer is not None}
     seen["supports"] = {p: kernel.supports(p, opened.target) for p in ("fp16", "bf16", "fp32", "fp64")}
-    prepared = kernel.prepare(Problem("gemm-torch", "bf16", 96, 160, 64), "ab" * 16, "torch:0", opened.target, 0)
-    trial = kernel.prepare_trial(Problem("gemm-torch", "bf16", 64, 64, 32), opened.target)
+    prepared = kernel.prepare(GemmProblem("gemm-torch", "bf16", 96, 160, 64), "ab" * 16, "torch:0", opened.target, 0)
+    trial = kernel.prepare_trial(GemmProblem("gemm-torch", "bf16", 64, 64, 32), opened.target)
     trial.launch(0, 2)
     trial.synchronize()
     trial.close()

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.record import SUBWINDOWS, Grade, throughput_bounds, window_trend
-from certify.judge.rules import MOST_TREND
+from certify.judge.timing import MOST_TREND
 
 RUNS, SEED = 10_000, 20261130  # of the table in docs/run-rules.md
 UNIT_S = 0.55

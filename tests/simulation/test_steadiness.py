@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bench.record import Grade
-from certify.judge.rules import MOST_TREND
+from certify.judge.timing import MOST_TREND
 from tests.simulation.steadiness import RUNS, SEED, SERIES, WINDOWS, simulate, windows
 
 DOCS = (Path(__file__).parents[2] / "docs" / "run-rules.md").read_text()

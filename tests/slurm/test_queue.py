@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.campaign.plan import gang_name
+from bench.campaign.launch.plan import gang_name
 from bench.errors import InputError
 from tests.slurm.cluster import Cluster, until
 from tests.slurm.conftest import Try

@@ -16,11 +16,12 @@ import yaml
 
 from bench.profile import load_profile
 from bench.record import NodeRecord, Shape
-from bench.record.folder import Folder, State
+from bench.record.folder import Folder
+from bench.record.status import State
 from bench.units import utc_ns
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import parse_payload
-from certify.statement.build import CapacityStatement
+from certify.documents.statement import CapacityStatement
 from tests.bad_input.command import Answer, petaseal, process, started
 from tests.bench.processes import workers
 from tests.slurm.cluster import Cluster, until

@@ -13,19 +13,15 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from bench.devices.libraries.amd import kfd
-from bench.devices.libraries.amd.gpu_metrics import (
-    GpuMetrics,
-    gpu_metrics,
-    reasons_between,
-    reasons_of,
-)
+from bench.devices.libraries.amd.gpu_metrics import GpuMetrics, gpu_metrics, reasons_between, reasons_of
 from bench.devices.libraries.amd.kfd import KfdNode
 from bench.devices.libraries.amd.sensors import Sensors, power_mw_of, reading_of, sensors_of
-from bench.devices.source import DeviceSource, Fault, Listed, usable
-from bench.devices.tools.tool import reported_text
+from bench.devices.source import DeviceSource, Fault, ListedDevice, usable
+from bench.devices.tools.texts import reported_text
 from bench.errors import DeviceError, InputError
 from bench.host.device_files import why_forbidden
-from bench.record.node import CountUnit, readable_identifier
+from bench.record.identities import readable_identifier
+from bench.record.node import CountUnit
 from bench.telemetry import Reading
 
 FUNCTIONS = "sys/bus/pci/devices"
@@ -136,7 +132,7 @@ class AmdgpuSource(DeviceSource):
         driver = kfd.text(root / "sys/module/amdgpu/version")
         return cls(root, driver or kfd.text(root / "proc/sys/kernel/osrelease"))
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return the GPU nodes in the runtime's order, then the functions that the driver could not start.
 
         Raises:
@@ -167,7 +163,7 @@ class AmdgpuSource(DeviceSource):
             )
         return usable(rows)
 
-    def _listed(self, place: int, node: KfdNode, shared: bool, named: bool) -> Listed:
+    def _listed(self, place: int, node: KfdNode, shared: bool, named: bool) -> ListedDevice:
         """Return one GPU, or one partition of it.
 
         Args:
@@ -182,16 +178,16 @@ class AmdgpuSource(DeviceSource):
         mode = kfd.text(function / "current_compute_partition")
         is_slice = shared or node.partition is not None or (mode or WHOLE_GPU).upper() != WHOLE_GPU
         is_slice = is_slice or is_virtual(model, node.device_id) or (function / "physfn").exists()
-        own_id = node.unique_id if named else None
-        ids = (own_id,) if is_slice else (own_id, whole_id)
+        unique_id = node.unique_id if named else None
+        ids = (unique_id,) if is_slice else (unique_id, whole_id)
         subsystem = numeric_id(kfd.text(function / "subsystem_device"))
         unit: CountUnit = "slice" if is_slice else count_unit(model, node.device_id, subsystem)
         memory_bytes = None if is_slice else kfd.number(function / "mem_info_vram_total")
-        row = Listed(
+        row = ListedDevice(
             number=place,
             model=model,
             keys=tuple(dict.fromkeys(visible_uuid(one) for one in ids if one)),
-            uuid=_slice_uuid(node, own_id, whole_id) if is_slice else _uuid(whole_id),
+            uuid=_slice_uuid(node, unique_id, whole_id) if is_slice else _uuid(whole_id),
             serial=None if is_slice else readable_identifier(kfd.text(function / "serial_number")),
             pci_address=node.pci_address,
             parent=_uuid(whole_id) if is_slice else None,
@@ -213,9 +209,9 @@ class AmdgpuSource(DeviceSource):
             power_limit_max_mw=most,
         )
 
-    def _failed(self, first: int, listed: frozenset[str]) -> list[Listed]:
+    def _failed(self, first: int, listed: frozenset[str]) -> list[ListedDevice]:
         """Return the accelerators that the driver holds and could not start, numbered behind the others."""
-        rows: list[Listed] = []
+        rows: list[ListedDevice] = []
         for function in sorted((self.root / FUNCTIONS).glob("*")):
             vendor, kind = numeric_id(kfd.text(function / "vendor")), numeric_id(kfd.text(function / "class"))
             driver = function / "driver"
@@ -225,14 +221,16 @@ class AmdgpuSource(DeviceSource):
                 continue
             fault = Fault("device-failed", "the driver amdgpu has no compute node for it: it did not start", "amdgpu")
             model = _model(function, numeric_id(kfd.text(function / "device")) or 0)
-            rows.append(Listed(first + len(rows), model, pci_address=function.name, driver=self.version, fault=fault))
+            rows.append(
+                ListedDevice(first + len(rows), model, pci_address=function.name, driver=self.version, fault=fault)
+            )
         return rows
 
-    def _exposed(self, row: Listed) -> tuple[str, ...]:
+    def _exposed(self, row: ListedDevice) -> tuple[str, ...]:
         """Return what the readings of a device have; the power is not a slice's."""
         sensors, table = self._of(row.place[0]), self._table(row.place[0])
         more = {
-            "throttle": table is not None and table.tells_throttling,
+            "throttle": table is not None and table.has_throttle_reasons,
             "ecc": bool(sensors.errors),
             "processes": (self.root / kfd.PROCESSES).is_dir(),
         }
@@ -249,12 +247,12 @@ class AmdgpuSource(DeviceSource):
             else (power_mw_of(cap), power_mw_of(f"{cap}_default"), power_mw_of(f"{cap}_max"))
         )
 
-    def readings(self, rows: Sequence[Listed]) -> dict[int, Reading | DeviceError]:
+    def readings(self, rows: Sequence[ListedDevice]) -> dict[int, Reading | DeviceError]:
         """Return one look at all devices: some 20 small files each."""
         users = kfd.processes(self.root)
         return {row.number: self._reading(row, users) for row in rows if row.place}
 
-    def _reading(self, row: Listed, users: dict[str, int] | None) -> Reading | DeviceError:
+    def _reading(self, row: ListedDevice, users: dict[str, int] | None) -> Reading | DeviceError:
         pci_address, gpu_id = row.place
         sensors, table = self._of(pci_address), self._table(pci_address)
         reading = reading_of(sensors, table, whole=row.count_unit != "slice")
@@ -302,10 +300,10 @@ def _uuid(unique_id: int | None) -> str | None:
     return None if unique_id is None else f"0x{unique_id:x}"
 
 
-def _slice_uuid(node: KfdNode, own_id: int | None, whole_id: int | None) -> str | None:
+def _slice_uuid(node: KfdNode, unique_id: int | None, whole_id: int | None) -> str | None:
     """Return what a partition is known by; older kernels name all of a GPU alike, but for KFD's own number."""
-    if own_id is not None and own_id != whole_id:
-        return _uuid(own_id)
+    if unique_id is not None and unique_id != whole_id:
+        return _uuid(unique_id)
     return None if whole_id is None else f"{_uuid(whole_id)}-{node.gpu_id}"
 
 

@@ -12,40 +12,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from bench.devices.libraries import answers
+from bench.devices.libraries.amd import smi_api as api
 from bench.devices.libraries.amd.kfd import function_of
-from bench.devices.libraries.amd.smi_api import (
-    AMD_GPUS,
-    CURRENT,
-    EDGE,
-    FUNCTIONS,
-    GFX_CLOCK,
-    HOTSPOT,
-    MAJOR,
-    NEEDED,
-    NO_PERMISSION,
-    NOT_AVAILABLE,
-    REASONS,
-    SUCCESS,
-    VRAM,
-    AmdSmiAsic,
-    AmdSmiBoard,
-    AmdSmiClock,
-    AmdSmiDriver,
-    AmdSmiErrors,
-    AmdSmiKfd,
-    AmdSmiPower,
-    AmdSmiPowerCap,
-    AmdSmiUsage,
-    AmdSmiVbios,
-    AmdSmiVersion,
-    AmdSmiViolations,
-)
 from bench.devices.libraries.amdgpu import WHOLE_GPU, count_unit, is_virtual, numeric_id, visible_uuid
 from bench.devices.libraries.loading import Library, load_library
-from bench.devices.source import DeviceSource, Fault, Listed, usable
-from bench.devices.tools.tool import reported_text
+from bench.devices.source import DeviceSource, Fault, ListedDevice, usable
+from bench.devices.tools.texts import reported_text
 from bench.errors import DeviceError, InputError
-from bench.record.node import readable_identifier
+from bench.record.identities import readable_identifier
 from bench.telemetry import Reading
 from bench.units import MAX_INTEGER
 
@@ -62,7 +36,7 @@ class AmdSmiSource(DeviceSource):
 
     def __init__(self, root: Path, library: Library) -> None:
         super().__init__(root, "amdsmi", library.path, library.sha256)
-        self._functions = {name: library.function(name, *kinds) for name, kinds in FUNCTIONS.items()}
+        self._functions = {name: library.function(name, *kinds) for name, kinds in api.FUNCTIONS.items()}
         self._turn = 0  # whose throttling is asked next: each such question takes a tenth of a second
 
     @classmethod
@@ -72,33 +46,36 @@ class AmdSmiSource(DeviceSource):
         Raises:
             InputError: `device-library-missing`, `device-library-unusable`, `device-permission`.
         """
-        source = cls(root, load_library("AMD", NAMES, [str(root / folder) for folder in FOLDERS], needed=NEEDED))
-        version = AmdSmiVersion()
-        if source._ask("amdsmi_get_lib_version", byref(version)) != SUCCESS or version.major != MAJOR:
+        source = cls(root, load_library("AMD", NAMES, [str(root / folder) for folder in FOLDERS], needed=api.NEEDED))
+        version = api.AmdSmiVersion()
+        # A major version may change the layout of a structure, and the library would write past the end of ours.
+        if source._ask("amdsmi_get_lib_version", byref(version)) != api.SUCCESS or version.major != api.MAJOR:
             raise InputError(
                 "device-library-unusable",
                 f"the management library of AMD is of version {version.major}, whose structures are not known here",
                 where="amdsmi",
-                fix=f"install the library of ROCm 7 (version {MAJOR})",
+                fix=f"install the library of ROCm 7 (version {api.MAJOR})",
             )
         source.version = f"{version.major}.{version.minor}.{version.release}"
-        code = source._ask("amdsmi_init", AMD_GPUS)
-        if code != SUCCESS:
+        # Only after the version is known: init of a library of another layout is a call into the unknown.
+        code = source._ask("amdsmi_init", api.AMD_GPUS)
+        if code != api.SUCCESS:
             raise _refused("amdsmi_init", code).error()
         return source
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return all GPUs in the order of KFD's nodes, which is the runtime's.
 
         Raises:
             InputError: the library fails for every one.
         """
-        found = [self._listed(handle) for handle in self._handles()]
-        if all(node is not None for node, _ in found):
-            found.sort(key=lambda one: one[0] or 0)
-        return usable([row._replace(number=place) for place, (_, row) in enumerate(found)])
+        listed = [self._listed(handle) for handle in self._handles()]
+        # ROCR_VISIBLE_DEVICES counts in the order of KFD; the handles come socket by socket.
+        if all(node is not None for node, _ in listed):
+            listed.sort(key=lambda one: one[0] or 0)
+        return usable([row._replace(number=place) for place, (_, row) in enumerate(listed)])
 
-    def readings(self, rows: Sequence[Listed]) -> dict[int, Reading | DeviceError]:
+    def readings(self, rows: Sequence[ListedDevice]) -> dict[int, Reading | DeviceError]:
         """Return one look at all devices; the throttling of one of them, in turn."""
         asked = [row for row in rows if row.place]
         self._turn += 1
@@ -120,11 +97,11 @@ class AmdSmiSource(DeviceSource):
 
     def _filled(self, name: str, handle: Any, empty: Filled, *before: int) -> Filled | None:
         """Return a structure as a function fills it; None where it does not."""
-        return empty if self._ask(name, handle, *before, byref(empty)) == SUCCESS else None
+        return empty if self._ask(name, handle, *before, byref(empty)) == api.SUCCESS else None
 
     def _number(self, name: str, handle: Any, empty: Any, *before: int) -> int | None:
         """Return the number that a function gives; None where it gives none."""
-        return _set(empty.value) if self._ask(name, handle, *before, byref(empty)) == SUCCESS else None
+        return _set(empty.value) if self._ask(name, handle, *before, byref(empty)) == api.SUCCESS else None
 
     def _handles(self) -> list[int]:
         """Return the handles of all GPUs, socket by socket.
@@ -141,32 +118,33 @@ class AmdSmiSource(DeviceSource):
         """Return the handles that a function writes, asked first how many there are."""
         count = c_uint32(0)
         code = self._ask(name, *of, byref(count), None)
+        # Room for more than was announced: devices may come between the two calls.
         room = (c_void_p * MOST_DEVICES)()
-        if code == SUCCESS and 0 < count.value <= MOST_DEVICES:
+        if code == api.SUCCESS and 0 < count.value <= MOST_DEVICES:
             code = self._ask(name, *of, byref(count), room)
-        if code != SUCCESS:
+        if code != api.SUCCESS:
             raise _refused(name, code).error()
         return [handle for handle in room[: min(count.value, MOST_DEVICES)] if handle]
 
-    def _listed(self, handle: int) -> tuple[int | None, Listed]:
+    def _listed(self, handle: int) -> tuple[int | None, ListedDevice]:
         """Return a GPU, or a partition of one, with the number of its KFD node."""
         place = self._number("amdsmi_get_gpu_device_bdf", handle, c_uint64())
         pci_address = None if not place else function_of(_address(place), self.root)
-        kfd = self._filled("amdsmi_get_gpu_kfd_info", handle, AmdSmiKfd())
+        kfd = self._filled("amdsmi_get_gpu_kfd_info", handle, api.AmdSmiKfd())
         node = None if kfd is None else _set(kfd.node_id)
-        asic = AmdSmiAsic()
+        asic = api.AmdSmiAsic()
         code = self._ask("amdsmi_get_gpu_asic_info", handle, byref(asic))
-        if code != SUCCESS:
+        if code != api.SUCCESS:
             fault = _refused("amdsmi_get_gpu_asic_info", code)
-            return node, Listed(0, "unknown", pci_address=pci_address, fault=fault)
-        board = self._filled("amdsmi_get_gpu_board_info", handle, AmdSmiBoard()) or AmdSmiBoard()
-        driver = self._filled("amdsmi_get_gpu_driver_info", handle, AmdSmiDriver())
-        vbios = self._filled("amdsmi_get_gpu_vbios_info", handle, AmdSmiVbios())
+            return node, ListedDevice(0, "unknown", pci_address=pci_address, fault=fault)
+        board = self._filled("amdsmi_get_gpu_board_info", handle, api.AmdSmiBoard()) or api.AmdSmiBoard()
+        driver = self._filled("amdsmi_get_gpu_driver_info", handle, api.AmdSmiDriver())
+        vbios = self._filled("amdsmi_get_gpu_vbios_info", handle, api.AmdSmiVbios())
         model = _text(board.product_name) or _text(asic.market_name) or f"AMD GPU 0x{asic.device_id:04x}"
         unique = numeric_id(_text(asic.asic_serial))
         is_slice = self._mode(handle) not in (None, WHOLE_GPU) or is_virtual(model, asic.device_id)
-        clock = self._filled("amdsmi_get_clock_info", handle, AmdSmiClock(), GFX_CLOCK)
-        row = Listed(
+        clock = self._filled("amdsmi_get_clock_info", handle, api.AmdSmiClock(), api.GFX_CLOCK)
+        row = ListedDevice(
             number=0,
             model=model,
             keys=() if unique is None or is_slice else (visible_uuid(unique),),
@@ -177,15 +155,15 @@ class AmdSmiSource(DeviceSource):
             count_unit=count_unit(model, asic.device_id, asic.subsystem_id),
             firmware=None if vbios is None else _text(vbios.part_number),
             driver=None if driver is None else _text(driver.driver_version),
-            memory_bytes=self._number("amdsmi_get_gpu_memory_total", handle, c_uint64(), VRAM) or None,
+            memory_bytes=self._number("amdsmi_get_gpu_memory_total", handle, c_uint64(), api.VRAM) or None,
             units=_set(asic.num_of_compute_units) or None,
             max_clock_mhz=None if clock is None else answers.clock_mhz(clock.max_clk),
             place=(str(handle),),
         )
         if is_slice:
-            own = None if kfd is None or unique is None else f"{row.uuid}-{kfd.kfd_id}"
+            slice_id = None if kfd is None or unique is None else f"{row.uuid}-{kfd.kfd_id}"
             exposes = tuple(name for name in self.exposes if name != "power")
-            row = row._replace(uuid=own, serial=None, parent=row.uuid, count_unit="slice", exposes=exposes)
+            row = row._replace(uuid=slice_id, serial=None, parent=row.uuid, count_unit="slice", exposes=exposes)
             return node, row
         return node, self._with_limits(handle, row)
 
@@ -193,10 +171,10 @@ class AmdSmiSource(DeviceSource):
         """Return how a GPU is partitioned; None where it cannot be."""
         mode = ctypes.create_string_buffer(32)
         code = self._ask("amdsmi_get_gpu_compute_partition", handle, mode, len(mode))
-        return (_text(mode.value) or "").upper() or None if code == SUCCESS else None
+        return (_text(mode.value) or "").upper() or None if code == api.SUCCESS else None
 
-    def _with_limits(self, handle: int, row: Listed) -> Listed:
-        cap = self._filled("amdsmi_get_power_cap_info", handle, AmdSmiPowerCap(), 0)
+    def _with_limits(self, handle: int, row: ListedDevice) -> ListedDevice:
+        cap = self._filled("amdsmi_get_power_cap_info", handle, api.AmdSmiPowerCap(), 0)
         if cap is None:
             return row
         return row._replace(
@@ -205,12 +183,12 @@ class AmdSmiSource(DeviceSource):
             power_limit_max_mw=answers.power_mw(cap.max_power_cap // 1000),
         )
 
-    def _reading(self, row: Listed, *, watched: bool) -> Reading:
+    def _reading(self, row: ListedDevice, *, watched: bool) -> Reading:
         handle, whole = int(row.place[0]), row.count_unit != "slice"
-        clock = self._filled("amdsmi_get_clock_info", handle, AmdSmiClock(), GFX_CLOCK)
-        errors = self._filled("amdsmi_get_gpu_total_ecc_count", handle, AmdSmiErrors())
+        clock = self._filled("amdsmi_get_clock_info", handle, api.AmdSmiClock(), api.GFX_CLOCK)
+        errors = self._filled("amdsmi_get_gpu_total_ecc_count", handle, api.AmdSmiErrors())
         processes = c_uint32(0)
-        listed = self._ask("amdsmi_get_gpu_process_list", handle, byref(processes), None) == SUCCESS
+        listed = self._ask("amdsmi_get_gpu_process_list", handle, byref(processes), None) == api.SUCCESS
         reading = Reading(
             temperature_c=self._temperature_c(handle),
             clock_mhz=None if clock is None else answers.clock_mhz(clock.clk),
@@ -220,7 +198,7 @@ class AmdSmiSource(DeviceSource):
         )
         if not whole:
             return reading
-        usage = self._filled("amdsmi_get_gpu_activity", handle, AmdSmiUsage())
+        usage = self._filled("amdsmi_get_gpu_activity", handle, api.AmdSmiUsage())
         return reading._replace(
             power_mw=self._power_mw(handle),
             utilisation_ppm=None if usage is None else answers.utilisation_ppm(usage.gfx_activity),
@@ -229,21 +207,21 @@ class AmdSmiSource(DeviceSource):
 
     def _power_mw(self, handle: int) -> int | None:
         """Return the socket's power: the present one where the chip tells it, else the average; 0 is no power."""
-        power = self._filled("amdsmi_get_power_info", handle, AmdSmiPower()) or AmdSmiPower()
+        power = self._filled("amdsmi_get_power_info", handle, api.AmdSmiPower()) or api.AmdSmiPower()
         watts = (power.current_socket_power, power.average_socket_power)
         return next((known for value in watts if (known := answers.power_mw(value * 1000)) is not None), None)
 
     def _temperature_c(self, handle: int) -> int | None:
         """Return the temperature of the hottest spot, else of the edge; what is below 0 is 0."""
-        for sensor in (HOTSPOT, EDGE):
-            value = self._number("amdsmi_get_temp_metric", handle, c_int64(), sensor, CURRENT)
+        for sensor in (api.HOTSPOT, api.EDGE):
+            value = self._number("amdsmi_get_temp_metric", handle, c_int64(), sensor, api.CURRENT)
             if (known := answers.temperature_c(value)) is not None:
                 return known
         return None
 
     def _energy_mj(self, handle: int) -> int | None:
         count, unit_uj, at = c_uint64(), c_float(), c_uint64()
-        if self._ask("amdsmi_get_energy_count", handle, byref(count), byref(unit_uj), byref(at)) != SUCCESS:
+        if self._ask("amdsmi_get_energy_count", handle, byref(count), byref(unit_uj), byref(at)) != api.SUCCESS:
             return None
         if _set(count.value) is None or not 0 < unit_uj.value < 10**6:  # NaN among them
             return None
@@ -251,15 +229,15 @@ class AmdSmiSource(DeviceSource):
         return energy_mj if 0 < energy_mj <= MAX_INTEGER else None
 
     def _throttled(self, handle: int) -> tuple[str, ...] | None:
-        seen = self._filled("amdsmi_get_violation_status", handle, AmdSmiViolations())
-        states = {} if seen is None else {name: getattr(seen, field) for field, name in REASONS.items()}
+        seen = self._filled("amdsmi_get_violation_status", handle, api.AmdSmiViolations())
+        states = {} if seen is None else {name: getattr(seen, field) for field, name in api.REASONS.items()}
         known = {name: state for name, state in states.items() if state in (0, 1)}
         return tuple(sorted(name for name, state in known.items() if state)) if known else None
 
 
 def _refused(function: str, code: int | None) -> Fault:
     """Return why the library does not answer."""
-    denied = code == NO_PERMISSION
+    denied = code == api.NO_PERMISSION
     return Fault(
         "device-permission" if denied else "device-library-unusable",
         f"{function} of AMD's management library fails with status {code}",
@@ -269,7 +247,7 @@ def _refused(function: str, code: int | None) -> Fault:
 
 
 def _set(value: int) -> int | None:
-    return None if value in NOT_AVAILABLE else value
+    return None if value in api.NOT_AVAILABLE else value
 
 
 def _text(value: bytes) -> str | None:

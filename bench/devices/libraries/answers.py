@@ -16,6 +16,7 @@ CLOCK_MHZ = (1, 20_000)
 COLDEST_C, HOTTEST_C = -100, 250
 ALL_ONES = -1  # 0xFFFF... as a signed number
 ALL_ONES_32 = 2**32 - 1
+SWITCH = {0: "off", 1: "on"}
 
 
 def bounded(value: Number | None, least: int, most: int) -> int | None:
@@ -94,6 +95,17 @@ def exposed(promised: Sequence[str], reading: Reading) -> tuple[str, ...]:
         "processes": reading.processes,
     }
     return tuple(name for name, value in values.items() if name in promised or value is not None)
+
+
+def ecc_modes(now: int, pending: int) -> tuple[tuple[str, str], ...]:
+    """Return whether error correction is on, and where that changes with the next reset what it then is.
+
+    Args:
+        now: 0 for off, 1 for on; any other number is unknown.
+        pending: the same, after the reset.
+    """
+    numbers = {"ecc": now} if pending == now else {"ecc": now, "ecc-pending": pending}
+    return tuple((name, SWITCH[number]) for name, number in numbers.items() if number in SWITCH)
 
 
 def refused(library: str, what: str, *, denied: bool = False) -> InputError:

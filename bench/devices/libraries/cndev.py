@@ -16,10 +16,10 @@ from typing import Any, ClassVar, Self
 from bench.devices.libraries import answers
 from bench.devices.libraries import cndev_api as api
 from bench.devices.libraries.loading import Library, load_library
-from bench.devices.source import DeviceSource, Fault, Listed, usable
-from bench.devices.tools.tool import MIB, address
+from bench.devices.source import DeviceSource, Fault, ListedDevice, usable
+from bench.devices.tools.texts import MIB, address
 from bench.errors import DeviceError, InputError
-from bench.record.node import readable_identifier
+from bench.record.identities import readable_identifier
 from bench.telemetry import Reading
 
 NAME = "libcndev.so"
@@ -40,7 +40,6 @@ ERRORS = {
 UNSOUND = "CNDev says that the card is in problem"
 NEEDED = ("cndevInit", "cndevGetDeviceCount", "cndevGetDeviceHandleByIndex", "cndevGetUUID")
 MOST_DEVICES, MOST_PROCESSES = 256, 64
-SWITCH = {0: "off", 1: "on"}
 TWO_CHIPS = {"MLU370-X8": 48 * 10**9}  # cards on which the driver lists each chip, with the memory of the whole card
 
 
@@ -81,7 +80,7 @@ class CndevSource(DeviceSource):
         folders = [str(home / folder) for folder in ("lib64", "lib")]
         return cls(root, load_library("Cambricon", (NAME,), folders, needed=NEEDED))
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return all cards, or chips of cards, in the library's order.
 
         Raises:
@@ -99,7 +98,7 @@ class CndevSource(DeviceSource):
         self._slices = frozenset(row.number for row in rows if row.count_unit == "slice")
         return usable(rows)
 
-    def complete(self, row: Listed) -> Listed:
+    def complete(self, row: ListedDevice) -> ListedDevice:
         """Return a card with what it exposes beyond what every one does: its clock, reasons of throttling."""
         if row.number not in self._handles:
             return row
@@ -109,7 +108,7 @@ class CndevSource(DeviceSource):
             return row._replace(fault=Fault("device-failed", error.what))
         return row._replace(exposes=answers.exposed(row.exposes or self.exposes, reading))
 
-    def readings(self, rows: Sequence[Listed]) -> dict[int, Reading | DeviceError]:
+    def readings(self, rows: Sequence[ListedDevice]) -> dict[int, Reading | DeviceError]:
         """Return one look at the cards.
 
         Raises:
@@ -141,7 +140,7 @@ class CndevSource(DeviceSource):
 
     def _first(self, functions: Sequence[tuple[str, type[Structure]]], card: int) -> Any:
         """Return what the first of some functions fills that the library has; None without one."""
-        return next((found for name, kind in functions if (found := self._filled(name, kind, card)) is not None), None)
+        return next((info for name, kind in functions if (info := self._filled(name, kind, card)) is not None), None)
 
     def _filled(self, name: str, kind: type[Structure], *device: int) -> Any:
         """Return a structure that a function fills; None where library or card does not.
@@ -168,12 +167,12 @@ class CndevSource(DeviceSource):
         function = self._functions[name]
         return None if function is None else answers.text(function(number))
 
-    def _listed(self, index: int) -> Listed:
+    def _listed(self, index: int) -> ListedDevice:
         handle = c_int32()
         code = self._call("cndevGetDeviceHandleByIndex", index, byref(handle))
         if code != SUCCESS:
             fault = Fault.of(_refused("cndevGetDeviceHandleByIndex", code))
-            return Listed(number=index, model="unknown", driver=self._fake_driver(), fault=fault)
+            return ListedDevice(number=index, model="unknown", driver=self._fake_driver(), fault=fault)
         self._handles[index] = handle.value
         try:
             row = self._described(index, handle.value)
@@ -181,10 +180,10 @@ class CndevSource(DeviceSource):
         except DeviceError as error:
             name = self._text("cndevGetCardNameStringByDevId", handle.value)
             fault = Fault("device-failed", error.what)
-            return Listed(number=index, model=name or "unknown", driver=self._fake_driver(), fault=fault)
+            return ListedDevice(number=index, model=name or "unknown", driver=self._fake_driver(), fault=fault)
         return row
 
-    def _described(self, index: int, card: int) -> Listed:
+    def _described(self, index: int, card: int) -> ListedDevice:
         model, versions = self._model(card), self._filled("cndevGetVersionInfo", api.CndevVersionInfo, card)
         uuid = self._filled("cndevGetUUID", api.CndevUUID, card)
         sn = self._filled("cndevGetCardSN", api.CndevCardSN, card)
@@ -192,7 +191,7 @@ class CndevSource(DeviceSource):
         clock = self._filled("cndevGetFrequencyInfo", api.CndevFrequencyInfo, card)
         power, default, most = self._limits(card)
         unnamed = answers.refused(NAME, "the card has no name")
-        row = Listed(
+        row = ListedDevice(
             number=index,
             model=model or "unknown",
             uuid=None if uuid is None else readable_identifier(answers.text(uuid.uuid)),
@@ -211,7 +210,7 @@ class CndevSource(DeviceSource):
         )
         return self._as_slice(row) if self._is_shared(card) else chip_of_two(row)
 
-    def _as_slice(self, row: Listed) -> Listed:
+    def _as_slice(self, row: ListedDevice) -> ListedDevice:
         """Return a card of which only a share may be here: its identities are the whole's, its limits nobody's."""
         return row._replace(
             uuid=None,
@@ -268,10 +267,7 @@ class CndevSource(DeviceSource):
             now, pending = api.CndevMode(version), api.CndevMode(version)
             code = self._call("cndevGetEccMode", byref(now), byref(pending), card)
             if code == SUCCESS:
-                modes = {"ecc": SWITCH.get(now.mode)}
-                if pending.mode != now.mode:
-                    modes["ecc-pending"] = SWITCH.get(pending.mode)
-                return tuple((name, value) for name, value in modes.items() if value is not None)
+                return answers.ecc_modes(now.mode, pending.mode)
             if code != OTHER_VERSION:
                 break
         return ()
@@ -323,7 +319,7 @@ class CndevSource(DeviceSource):
         return None
 
 
-def chip_of_two(row: Listed) -> Listed:
+def chip_of_two(row: ListedDevice) -> ListedDevice:
     """Return a row as one of two chips of its card, where its memory says so: alone in a container it has no twin.
 
     Args:

@@ -21,6 +21,8 @@ from ctypes import (
 )
 from typing import Any
 
+from bench.devices.libraries.loading import alike
+
 VERSION = ("version", c_int32)
 
 
@@ -68,10 +70,7 @@ class CndevPCIeInfoV2(Structure):
         ("deviceId", c_uint32),
         ("vendor", c_uint16),
         ("subsystemVendor", c_uint16),
-        ("domain", c_uint32),
-        ("bus", c_uint32),
-        ("device", c_uint32),
-        ("function", c_uint32),
+        *alike(c_uint32, "domain bus device function"),
         ("moduleId", c_uint16),
         ("slotId", c_uint16),
         ("reserved", c_uint32 * 8),
@@ -87,10 +86,7 @@ class CndevPCIeInfo(Structure):
         ("deviceId", c_uint32),
         ("vendor", c_uint16),
         ("subsystemVendor", c_uint16),
-        ("domain", c_uint32),
-        ("bus", c_uint32),
-        ("device", c_uint32),
-        ("function", c_uint32),
+        *alike(c_uint32, "domain bus device function"),
         ("physicalSlot", c_char_p),
         ("slotID", c_int32),
     )
@@ -100,11 +96,7 @@ class CndevMemoryInfoV2(Structure):
     """Memory, in units that the header calls MB and cnmon prints as MiB."""
 
     _fields_ = (
-        ("physicalMemoryTotal", c_int64),
-        ("physicalMemoryUsed", c_int64),
-        ("reservedMemory", c_int64),
-        ("virtualMemoryTotal", c_int64),
-        ("virtualMemoryUsed", c_int64),
+        *alike(c_int64, "physicalMemoryTotal physicalMemoryUsed reservedMemory virtualMemoryTotal virtualMemoryUsed"),
         ("globalMemory", c_uint64),
         ("reserved", c_uint64 * 16),
     )
@@ -115,11 +107,7 @@ class CndevMemoryInfo(Structure):
 
     _fields_ = (
         VERSION,
-        ("physicalMemoryTotal", c_int64),
-        ("physicalMemoryUsed", c_int64),
-        ("virtualMemoryTotal", c_int64),
-        ("virtualMemoryUsed", c_int64),
-        ("channelNumber", c_int64),
+        *alike(c_int64, "physicalMemoryTotal physicalMemoryUsed virtualMemoryTotal virtualMemoryUsed channelNumber"),
         ("channelMemoryUsed", c_int64 * 20),
         ("globalMemory", c_uint64),
     )
@@ -128,14 +116,7 @@ class CndevMemoryInfo(Structure):
 class CndevDevicePowerInfo(Structure):
     """Power and its limit, W."""
 
-    _fields_ = (
-        ("usage", c_int32),
-        ("cap", c_int32),
-        ("machine", c_int32),
-        ("tdp", c_int32),
-        ("maxPower", c_int32),
-        ("reserved", c_int32 * 16),
-    )
+    _fields_ = (*alike(c_int32, "usage cap machine tdp maxPower"), ("reserved", c_int32 * 16))
 
 
 class CndevPowerInfo(Structure):
@@ -143,14 +124,8 @@ class CndevPowerInfo(Structure):
 
     _fields_ = (
         VERSION,
-        ("usage", c_int32),
-        ("cap", c_int32),
-        ("usageDecimal", c_int32),
-        ("machine", c_int32),
-        ("capDecimal", c_int32),
-        ("thermalDesignPower", c_uint16),
-        ("instantaneousPowerUsage", c_uint16),
-        ("instantaneousPowerUsageDecimal", c_uint16),
+        *alike(c_int32, "usage cap usageDecimal machine capDecimal"),
+        *alike(c_uint16, "thermalDesignPower instantaneousPowerUsage instantaneousPowerUsageDecimal"),
     )
 
 
@@ -163,13 +138,7 @@ class CndevPowerLimit(Structure):
 class CndevPowerLimitRange(Structure):
     """The least and the highest limit of power that can be set, W."""
 
-    _fields_ = (
-        VERSION,
-        ("minPowerLimit", c_uint16),
-        ("minPowerLimitDecimal", c_uint16),
-        ("maxPowerLimit", c_uint16),
-        ("maxPowerLimitDecimal", c_uint16),
-    )
+    _fields_ = (VERSION, *alike(c_uint16, "minPowerLimit minPowerLimitDecimal maxPowerLimit maxPowerLimitDecimal"))
 
 
 class CndevTemperatureInfo(Structure):
@@ -180,13 +149,7 @@ class CndevTemperatureInfo(Structure):
         ("board", c_int32),
         ("cluster", c_int32 * 20),
         ("memoryDie", c_int32 * 8),
-        ("chip", c_int32),
-        ("airInlet", c_int32),
-        ("airOutlet", c_int32),
-        ("memory", c_int32),
-        ("videoInput", c_int32),
-        ("cpu", c_int32),
-        ("isp", c_int32),
+        *alike(c_int32, "chip airInlet airOutlet memory videoInput cpu isp"),
     )
 
 
@@ -217,14 +180,8 @@ class CndevECCInfo(Structure):
 
     _fields_ = (
         VERSION,
-        ("oneBitError", c_uint64),
-        ("multipleOneError", c_uint64),
-        ("multipleError", c_uint64),
-        ("multipleMultipleError", c_uint64),
-        ("correctedError", c_uint64),
-        ("uncorrectedError", c_uint64),
-        ("totalError", c_uint64),
-        ("addressForbiddenError", c_uint64),
+        *alike(c_uint64, "oneBitError multipleOneError multipleError multipleMultipleError correctedError"),
+        *alike(c_uint64, "uncorrectedError totalError addressForbiddenError"),
     )
 
 
@@ -249,12 +206,7 @@ class CndevVfState(Structure):
 class CndevProcessInfo(Structure):
     """A process with a context on the card."""
 
-    _fields_ = (
-        VERSION,
-        ("pid", c_uint32),
-        ("physicalMemoryUsed", c_uint64),
-        ("virtualMemoryUsed", c_uint64),
-    )
+    _fields_ = (VERSION, ("pid", c_uint32), ("physicalMemoryUsed", c_uint64), ("virtualMemoryUsed", c_uint64))
 
 
 class CndevThrottle(Structure):
@@ -291,10 +243,7 @@ class CndevHealthV2(Structure):
     """Whether the card and its driver are sound, and what is not; the library fills all places for findings."""
 
     _fields_ = (
-        ("health", c_int32),
-        ("deviceState", c_int32),
-        ("driverState", c_int32),
-        ("overallHealth", c_int32),
+        *alike(c_int32, "health deviceState driverState overallHealth"),
         ("incident_count", c_uint32),
         ("incidents", CndevIncident * 64),
         ("reserved", c_uint32 * 8),

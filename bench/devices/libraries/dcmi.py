@@ -11,38 +11,20 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from bench.devices.libraries import answers
-from bench.devices.libraries.dcmi_calls import (
-    AI_CORE,
-    CLOCK_NOW,
-    CLOCK_RATED,
-    DDIE,
-    DDR,
-    DENIED,
-    HBM,
-    MISSING,
-    NOT_THERE,
-    NPU,
-    PROCESSES,
-    UNSUPPORTED,
-    VDIE,
-    Dcmi,
-    DcmiDie,
-    DcmiError,
-    DcmiLabel,
-    DcmiPcieAll,
-)
+from bench.devices.libraries import dcmi_calls as calls
+from bench.devices.libraries.dcmi_calls import Dcmi, DcmiDie, DcmiError, DcmiLabel, DcmiPcieAll
 from bench.devices.libraries.loading import load_library
-from bench.devices.source import DeviceSource, Fault, Listed
+from bench.devices.source import DeviceSource, Fault, ListedDevice
 from bench.devices.vendors.ascend_chips import is_share, name_of, on_its_card
 from bench.errors import DeviceError, InputError
-from bench.record.node import readable_identifier
+from bench.record.identities import readable_identifier
 from bench.telemetry import Reading
 
 LIBRARY = "libdcmi.so"
 UNNUMBERED = -1
 FOLDERS = ("usr/local/Ascend/driver/lib64/driver", "usr/local/dcmi")
 NEEDED = ("dcmi_init", "dcmi_get_card_list", "dcmi_get_device_num_in_card")
-OTHERS = "the device belongs to another container, or this process is not in the group of its device files"
+NO_ACCESS = "the device belongs to another container, or this process is not in the group of its device files"
 MIB = 2**20
 # The highest that is believed: above it are sentinels, such as 0x7ffd to 0x7fff, 0xffff and the limits of the types.
 MOST_POWER_DW, MOST_CORES, MOST_MIB, MOST_ERRORS = 30_000, 4096, 2**24, 2**31 - 2
@@ -73,9 +55,9 @@ class DcmiSource(DeviceSource):
                 refusals.append(error)
                 continue
             return cls(root, dcmi)
-        raise _failed("it cannot be initialised", max(refusals, key=lambda error: error.code not in UNSUPPORTED))
+        raise _failed("it cannot be initialised", max(refusals, key=lambda error: error.code not in calls.UNSUPPORTED))
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return all chips that compute, in the order of their logic ids; one that refuses with its fault."""
         try:
             listed = self._dcmi.devices()
@@ -96,9 +78,9 @@ class DcmiSource(DeviceSource):
         rows = [row if row.number >= 0 else row._replace(number=next(free)) for row in rows]
         return sorted(rows, key=lambda row: row.number)
 
-    def readings(self, rows: Sequence[Listed]) -> dict[int, Reading | DeviceError]:
+    def readings(self, rows: Sequence[ListedDevice]) -> dict[int, Reading | DeviceError]:
         """Return one look at all chips. A card of several has its power once, with the first of them that is read."""
-        found: dict[int, Reading | DeviceError] = {}
+        answers_of: dict[int, Reading | DeviceError] = {}
         cards: set[int] = set()
         for row in rows:
             if row.fault is not None:
@@ -107,18 +89,18 @@ class DcmiSource(DeviceSource):
             together = len(self._units.get(device[0], ())) > 1
             power = row.count_unit != "slice" and not (together and device[0] in cards)
             try:
-                found[row.number] = self._reading(device, with_power=power, together=together)
+                answers_of[row.number] = self._reading(device, with_power=power, together=together)
             except DcmiError as error:
-                if error.code == NOT_THERE:
-                    found[row.number] = DeviceError("device-lost", f"libdcmi says: {error}", where=LIBRARY)
+                if error.code == calls.NOT_THERE:
+                    answers_of[row.number] = DeviceError("device-lost", f"libdcmi says: {error}", where=LIBRARY)
                 continue
             cards.add(device[0])
-        return found
+        return answers_of
 
     def _computes(self, device: tuple[int, ...]) -> bool:
         """Return whether a unit is no chip that manages its card; what an older driver does not tell of each."""
         unit = self._value("unit", device)
-        return unit == NPU if unit is not None else device[-1] != self._managing(device)
+        return unit == calls.NPU if unit is not None else device[-1] != self._managing(device)
 
     def _managing(self, device: tuple[int, ...]) -> int | None:
         """Return the place of the chip that manages a device's card; None where it has none."""
@@ -129,7 +111,7 @@ class DcmiSource(DeviceSource):
             self._management[card] = self._dcmi.management_chip(card)
         return self._management[card]
 
-    def _listed(self, device: tuple[int, ...], order: int, driver: str | None) -> Listed:
+    def _listed(self, device: tuple[int, ...], order: int, driver: str | None) -> ListedDevice:
         """Return a chip with all that is known of it; with its fault, where the library refuses what it must know."""
         place = tuple(map(str, device))
         try:
@@ -137,10 +119,10 @@ class DcmiSource(DeviceSource):
             chip = self._dcmi.ask("chip", device)
         except DcmiError as error:
             fault = Fault.of(_failed("it refuses", error))
-            return Listed(UNNUMBERED - order, "Ascend", place=place, driver=driver, fault=fault)
+            return ListedDevice(UNNUMBERED - order, "Ascend", place=place, driver=driver, fault=fault)
         model = name_of(_text(chip.chip_name), _text(getattr(chip, "npu_name", b"")))
         label = self._label(device)
-        row = Listed(
+        row = ListedDevice(
             number=number,
             model=model,
             pci_address=self._address(device),
@@ -148,7 +130,7 @@ class DcmiSource(DeviceSource):
             driver=driver,
             memory_bytes=self._memory(device),
             units=answers.bounded(chip.aicore_cnt, 1, MOST_CORES),
-            max_clock_mhz=answers.clock_mhz(self._value("clock", device, CLOCK_RATED)),
+            max_clock_mhz=answers.clock_mhz(self._value("clock", device, calls.CLOCK_RATED)),
             place=place,
         )
         split = 0 if is_share(model) else self._dcmi.virtual_devices(device)
@@ -168,11 +150,11 @@ class DcmiSource(DeviceSource):
         try:
             number = self._dcmi.logic_id(device)
         except DcmiError as error:
-            if error.code != MISSING:
+            if error.code != calls.MISSING:
                 raise
             return order
         if number < 0:
-            raise DcmiError(NOT_THERE)
+            raise DcmiError(calls.NOT_THERE)
         return number
 
     def _value(self, question: str, device: Sequence[int], *which: int) -> int | None:
@@ -192,24 +174,24 @@ class DcmiSource(DeviceSource):
         return None
 
     def _label(self, device: tuple[int, ...]) -> DcmiLabel | None:
-        found: DcmiLabel | None = self._first((("label of card", device[:1]), ("label", device)))
-        return found
+        label: DcmiLabel | None = self._first((("label of card", device[:1]), ("label", device)))
+        return label
 
     def _die(self, device: tuple[int, ...]) -> str | None:
         """Return the die id, as npu-smi prints it; None where there is none, or all zero."""
-        for question, *which in (("die", VDIE), ("die", DDIE), ("old die",)):
-            found: DcmiDie | None = self._first(((question, device, *which),))
-            words = [] if found is None else list(found.soc_die)
+        for question, *which in (("die", calls.VDIE), ("die", calls.DDIE), ("old die",)):
+            die: DcmiDie | None = self._first(((question, device, *which),))
+            words = [] if die is None else list(die.soc_die)
             if any(words) and set(words) != {2**32 - 1}:
                 return " ".join(f"{word:X}" for word in words)
         return None
 
     def _address(self, device: tuple[int, ...]) -> str | None:
-        found = self._first((("pcie", device),))
-        if found is None:
+        pcie = self._first((("pcie", device),))
+        if pcie is None:
             return None
-        domain = found.domain if isinstance(found, DcmiPcieAll) else 0
-        bus, place, function = found.bdf_busid, found.bdf_deviceid, found.bdf_funcid
+        domain = pcie.domain if isinstance(pcie, DcmiPcieAll) else 0
+        bus, place, function = pcie.bdf_busid, pcie.bdf_deviceid, pcie.bdf_funcid
         if not (0 <= domain <= 0xFFFF and bus <= 0xFF and place <= 0x1F and function <= 7) or not (
             domain or bus or place or function
         ):
@@ -219,8 +201,8 @@ class DcmiSource(DeviceSource):
     def _memory(self, device: tuple[int, ...]) -> int | None:
         """Return the size of the chip's memory, bytes: of its HBM, else of its DDR."""
         for question in ("hbm", "memory"):
-            found = self._first(((question, device),))
-            size = None if found is None else answers.bounded(found.memory_size, 1, MOST_MIB)
+            memory_info = self._first(((question, device),))
+            size = None if memory_info is None else answers.bounded(memory_info.memory_size, 1, MOST_MIB)
             if size is not None:
                 return size * MIB
         return None
@@ -239,8 +221,8 @@ class DcmiSource(DeviceSource):
         reading = Reading(
             power_mw=self._power_mw(device, together) if with_power else None,
             temperature_c=answers.temperature_c(celsius),
-            clock_mhz=answers.clock_mhz(self._value("clock", device, CLOCK_NOW)),
-            utilisation_ppm=answers.utilisation_ppm(self._value("use", device, AI_CORE)),
+            clock_mhz=answers.clock_mhz(self._value("clock", device, calls.CLOCK_NOW)),
+            utilisation_ppm=answers.utilisation_ppm(self._value("use", device, calls.AI_CORE)),
             ecc_uncorrected=self._errors(device),
             processes=self._processes(device),
         )
@@ -260,7 +242,7 @@ class DcmiSource(DeviceSource):
             try:
                 power = answers.bounded(self._dcmi.ask("power", one).value, 1, MOST_POWER_DW)
             except DcmiError as error:
-                unsupported = unsupported and error.code in UNSUPPORTED
+                unsupported = unsupported and error.code in calls.UNSUPPORTED
                 continue
             if power is not None:
                 return power * 100
@@ -274,16 +256,16 @@ class DcmiSource(DeviceSource):
     def _errors(self, device: tuple[int, ...]) -> int | None:
         """Return how many errors of the chip's memories were not corrected; None where none of them counts."""
         known = []
-        for memory in (HBM, DDR):
-            found = self._first((("ecc", device, memory),))
-            count = None if found is None else answers.bounded(found.double_bit_error_cnt, 0, MOST_ERRORS)
-            if count is not None and found.enable_flag:
+        for memory in (calls.HBM, calls.DDR):
+            counts = self._first((("ecc", device, memory),))
+            count = None if counts is None else answers.bounded(counts.double_bit_error_cnt, 0, MOST_ERRORS)
+            if count is not None and counts.enable_flag:
                 known.append(count)
         return sum(known) if known else None
 
     def _processes(self, device: tuple[int, ...]) -> int | None:
         try:
-            return answers.bounded(self._dcmi.processes(device), 0, PROCESSES)
+            return answers.bounded(self._dcmi.processes(device), 0, calls.PROCESSES)
         except DcmiError:
             return None
 
@@ -294,10 +276,10 @@ def _text(raw: bytes) -> str:
 
 def _failed(what: str, error: DcmiError) -> InputError:
     """Return a refusal as what is said of it."""
-    if error.code in DENIED:
-        text = f"{what}: {error} ({OTHERS})"
+    if error.code in calls.DENIED:
+        text = f"{what}: {error} ({NO_ACCESS})"
         return InputError("device-permission", text, where=LIBRARY, fix="give this user access to the devices")
-    if error.code == MISSING:
+    if error.code == calls.MISSING:
         text, fix = f"{what}: {error}", "install a newer driver"
     else:
         text, fix = f"{what}: {error}", "run npu-smi info by hand; is the driver loaded?"

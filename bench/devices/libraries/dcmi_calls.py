@@ -14,7 +14,7 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from bench.devices.libraries.loading import Library
+from bench.devices.libraries.loading import Library, alike
 
 SUCCESS, MISSING = 0, -99998  # the latter is what bindings say of a function that the library does not have
 DENIED = frozenset({-8002, -8005, -8020})
@@ -53,12 +53,7 @@ VIRTUAL_DEVICES, TOTALS = 52, 1  # main and sub command of dcmi_get_device_info
 class DcmiChip(ctypes.Structure):
     """Struct dcmi_chip_info."""
 
-    _fields_ = (
-        ("chip_type", ctypes.c_char * NAME),
-        ("chip_name", ctypes.c_char * NAME),
-        ("chip_ver", ctypes.c_char * NAME),
-        ("aicore_cnt", ctypes.c_uint),
-    )
+    _fields_ = (*alike(ctypes.c_char * NAME, "chip_type chip_name chip_ver"), ("aicore_cnt", ctypes.c_uint))
 
 
 class DcmiChipV2(ctypes.Structure):
@@ -70,24 +65,16 @@ class DcmiChipV2(ctypes.Structure):
 class DcmiPcie(ctypes.Structure):
     """Struct dcmi_pcie_info: without a domain, and in another order than the later one."""
 
-    _fields_ = tuple(
-        (name, ctypes.c_uint)
-        for name in ("deviceid", "venderid", "subvenderid", "subdeviceid", "bdf_deviceid", "bdf_busid", "bdf_funcid")
-    )
+    _fields_ = alike(ctypes.c_uint, "deviceid venderid subvenderid subdeviceid bdf_deviceid bdf_busid bdf_funcid")
 
 
 class DcmiPcieAll(ctypes.Structure):
     """Struct dcmi_pcie_info_all."""
 
     _fields_ = (
-        ("venderid", ctypes.c_uint),
-        ("subvenderid", ctypes.c_uint),
-        ("deviceid", ctypes.c_uint),
-        ("subdeviceid", ctypes.c_uint),
+        *alike(ctypes.c_uint, "venderid subvenderid deviceid subdeviceid"),
         ("domain", ctypes.c_int),
-        ("bdf_busid", ctypes.c_uint),
-        ("bdf_deviceid", ctypes.c_uint),
-        ("bdf_funcid", ctypes.c_uint),
+        *alike(ctypes.c_uint, "bdf_busid bdf_deviceid bdf_funcid"),
         ("reserve", ctypes.c_char * 32),
     )
 
@@ -103,14 +90,10 @@ class DcmiEcc(ctypes.Structure):
 
     _fields_ = (
         ("enable_flag", ctypes.c_int),
-        ("single_bit_error_cnt", ctypes.c_uint),
-        ("double_bit_error_cnt", ctypes.c_uint),
-        ("total_single_bit_error_cnt", ctypes.c_uint),
-        ("total_double_bit_error_cnt", ctypes.c_uint),
-        ("single_bit_isolated_pages_cnt", ctypes.c_uint),
-        ("double_bit_isolated_pages_cnt", ctypes.c_uint),
-        ("single_bit_next_isolated_pages_cnt", ctypes.c_uint),
-        ("double_bit_next_isolated_pages_cnt", ctypes.c_uint),
+        *alike(ctypes.c_uint, "single_bit_error_cnt double_bit_error_cnt"),
+        *alike(ctypes.c_uint, "total_single_bit_error_cnt total_double_bit_error_cnt"),
+        *alike(ctypes.c_uint, "single_bit_isolated_pages_cnt double_bit_isolated_pages_cnt"),
+        *alike(ctypes.c_uint, "single_bit_next_isolated_pages_cnt double_bit_next_isolated_pages_cnt"),
     )
 
 
@@ -139,9 +122,7 @@ class DcmiMemoryV3(ctypes.Structure):
         ("memory_size", ctypes.c_ulonglong),
         ("memory_available", ctypes.c_ulonglong),
         ("freq", ctypes.c_uint),
-        ("hugepagesize", ctypes.c_ulong),
-        ("hugepages_total", ctypes.c_ulong),
-        ("hugepages_free", ctypes.c_ulong),
+        *alike(ctypes.c_ulong, "hugepagesize hugepages_total hugepages_free"),
         ("utiliza", ctypes.c_uint),
         ("reserve", ctypes.c_char * 60),
     )
@@ -150,10 +131,7 @@ class DcmiMemoryV3(ctypes.Structure):
 class DcmiLabel(ctypes.Structure):
     """Struct dcmi_elabel_info."""
 
-    _fields_ = tuple(
-        (name, ctypes.c_char * LABEL)
-        for name in ("product_name", "model", "manufacturer", "manufacturer_date", "serial_number")
-    )
+    _fields_ = alike(ctypes.c_char * LABEL, "product_name model manufacturer manufacturer_date serial_number")
 
 
 class DcmiProcess(ctypes.Structure):
@@ -186,9 +164,14 @@ class DcmiCall(NamedTuple):
     answer: Any
 
 
+def _both(name: str, answer: Any) -> tuple[DcmiCall, DcmiCall]:
+    """Return a function that both generations have under one name."""
+    return DcmiCall(f"dcmiv2_{name}", answer), DcmiCall(f"dcmi_{name}", answer)
+
+
 # question -> functions, newest first. Their arguments: the device, what `ask` is given besides, the answer.
 QUESTIONS: dict[str, tuple[DcmiCall, ...]] = {
-    "unit": (DcmiCall("dcmiv2_get_device_type", ctypes.c_uint), DcmiCall("dcmi_get_device_type", ctypes.c_uint)),
+    "unit": _both("get_device_type", ctypes.c_uint),
     "chip": (
         DcmiCall("dcmiv2_get_device_chip_info", DcmiChipV2),
         DcmiCall("dcmi_get_device_chip_info_v2", DcmiChipV2),
@@ -201,30 +184,18 @@ QUESTIONS: dict[str, tuple[DcmiCall, ...]] = {
     ),
     "die": (DcmiCall("dcmiv2_get_device_die_id", DcmiDie), DcmiCall("dcmi_get_device_die_v2", DcmiDie)),
     "old die": (DcmiCall("dcmi_get_device_die", DcmiDie),),
-    "label": (DcmiCall("dcmiv2_get_device_elabel_info", DcmiLabel), DcmiCall("dcmi_get_device_elabel_info", DcmiLabel)),
+    "label": _both("get_device_elabel_info", DcmiLabel),
     "label of card": (DcmiCall("dcmi_get_card_elabel_v2", DcmiLabel),),
-    "hbm": (DcmiCall("dcmiv2_get_device_hbm_info", DcmiHbm), DcmiCall("dcmi_get_device_hbm_info", DcmiHbm)),
+    "hbm": _both("get_device_hbm_info", DcmiHbm),
     "memory": (
         DcmiCall("dcmi_get_device_memory_info_v3", DcmiMemoryV3),
         DcmiCall("dcmi_get_device_memory_info_v2", DcmiMemory),
     ),
-    "power": (
-        DcmiCall("dcmiv2_get_device_power_info", ctypes.c_int),
-        DcmiCall("dcmi_get_device_power_info", ctypes.c_int),
-    ),
-    "temperature": (
-        DcmiCall("dcmiv2_get_device_temperature", ctypes.c_int),
-        DcmiCall("dcmi_get_device_temperature", ctypes.c_int),
-    ),
-    "clock": (
-        DcmiCall("dcmiv2_get_device_frequency", ctypes.c_uint),
-        DcmiCall("dcmi_get_device_frequency", ctypes.c_uint),
-    ),
-    "use": (
-        DcmiCall("dcmiv2_get_device_utilization_rate", ctypes.c_uint),
-        DcmiCall("dcmi_get_device_utilization_rate", ctypes.c_uint),
-    ),
-    "ecc": (DcmiCall("dcmiv2_get_device_ecc_info", DcmiEcc), DcmiCall("dcmi_get_device_ecc_info", DcmiEcc)),
+    "power": _both("get_device_power_info", ctypes.c_int),
+    "temperature": _both("get_device_temperature", ctypes.c_int),
+    "clock": _both("get_device_frequency", ctypes.c_uint),
+    "use": _both("get_device_utilization_rate", ctypes.c_uint),
+    "ecc": _both("get_device_ecc_info", DcmiEcc),
 }
 # Functions of both generations with arguments of another form.
 PROCESS_LIST = {"dcmi_": "dcmi_get_device_resource_info", "dcmiv2_": "dcmiv2_get_device_proc_mem_info"}
@@ -251,7 +222,7 @@ class Dcmi:
         self.prefix = prefix
 
     def call(self, name: str, *arguments: Any) -> None:
-        """DcmiCall a function.
+        """Call a function.
 
         Raises:
             DcmiError: it refuses, or this release does not have it.
@@ -276,13 +247,13 @@ class Dcmi:
         for name, answer in QUESTIONS[question]:
             if not name.startswith(self.prefix):
                 continue
-            found = answer()
+            filled = answer()
             try:
-                self.call(name, *device, *which, ctypes.byref(found))
+                self.call(name, *device, *which, ctypes.byref(filled))
             except DcmiError as error:
                 refusal = error if refusal.code == MISSING else refusal
                 continue
-            return found
+            return filled
         raise refusal
 
     def devices(self) -> list[tuple[int, ...]]:
@@ -298,13 +269,13 @@ class Dcmi:
             self.call("dcmiv2_get_device_list", ids, ctypes.byref(count), CARDS)
             return [(number,) for number in ids[: max(0, count.value)]]
         self.call("dcmi_get_card_list", ctypes.byref(count), ids, CARDS)
-        found: list[tuple[int, ...]] = []
+        places: list[tuple[int, ...]] = []
         for card in ids[: max(0, count.value)]:
             on_card = ctypes.c_int(1)
             with contextlib.suppress(DcmiError):
                 self.call("dcmi_get_device_num_in_card", card, ctypes.byref(on_card))
-            found += [(card, place) for place in range(min(on_card.value, CARDS))]
-        return found
+            places += [(card, place) for place in range(min(on_card.value, CARDS))]
+        return places
 
     def logic_id(self, device: Sequence[int]) -> int:
         """Return the number by which frameworks mean a device.

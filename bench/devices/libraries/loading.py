@@ -36,11 +36,11 @@ class Library(NamedTuple):
             result: type of what it returns.
         """
         try:
-            found = getattr(self.handle, name)
+            function = getattr(self.handle, name)
         except AttributeError:
             return None
-        found.argtypes, found.restype = arguments, result
-        return found
+        function.argtypes, function.restype = arguments, result
+        return function
 
 
 def load_library(vendor: str, names: Sequence[str], folders: Sequence[str] = (), *, needed: Sequence[str]) -> Library:
@@ -99,15 +99,17 @@ def file_of(handle: ctypes.CDLL) -> str | None:
     Args:
         handle: the library. Another one of the same name may be loaded too.
     """
-    found = ctypes.POINTER(_LinkMap)()
+    link_map = ctypes.POINTER(_LinkMap)()
     try:
         dlinfo = ctypes.CDLL(None).dlinfo
     except AttributeError:
         return None
     dlinfo.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
-    if dlinfo(handle._handle, LINK_MAP, ctypes.byref(found)) or not found or not found.contents.l_name:
+    # The loader's own word: the name that was asked for may be a link, or be found in another folder of
+    # LD_LIBRARY_PATH.
+    if dlinfo(handle._handle, LINK_MAP, ctypes.byref(link_map)) or not link_map or not link_map.contents.l_name:
         return None
-    return os.path.realpath(os.fsdecode(found.contents.l_name))
+    return os.path.realpath(os.fsdecode(link_map.contents.l_name))
 
 
 def digest_of(path: str) -> str | None:
@@ -116,3 +118,13 @@ def digest_of(path: str) -> str | None:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError:
         return None
+
+
+def alike(kind: Any, names: str) -> tuple[tuple[str, Any], ...]:
+    """Return fields of a structure that follow one another and are of one type.
+
+    Args:
+        kind: their type.
+        names: in order, with blanks between them.
+    """
+    return tuple((name, kind) for name in names.split())

@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 from bench.devices.libraries import answers
-from bench.devices.libraries.loading import Library, load_library
-from bench.devices.source import DeviceSource, Fault, Listed, usable
-from bench.devices.tools.tool import address
+from bench.devices.libraries.loading import Library, alike, load_library
+from bench.devices.source import DeviceSource, Fault, ListedDevice, usable
+from bench.devices.tools.texts import address
 from bench.errors import DeviceError, InputError
-from bench.record.node import readable_identifier
+from bench.record.identities import readable_identifier
 from bench.telemetry import Reading
 
 NAMES = ("libmtml.so.2", "libmtml.so")
@@ -48,7 +48,6 @@ ERRORS = {
 MPC_PARENT, MPC_INSTANCE = 1, 2  # MtmlMpcType
 HOST_VIRTUAL, GUEST_VIRTUAL = 1, 2  # MtmlVirtRole
 UNCORRECTED, VOLATILE, DRAM = 1, 0, 1  # MtmlMemoryErrorType, MtmlEccCounterType, MtmlMemoryLocation
-SWITCH = {0: "off", 1: "on"}
 MOST_DEVICES = 256
 SBDF_SIZE = 32
 
@@ -96,18 +95,10 @@ class MtmlPciInfo(Structure):
 
     _fields_ = (
         ("sbdf", c_char * SBDF_SIZE),
-        ("segment", c_uint),
-        ("bus", c_uint),
-        ("device", c_uint),
-        ("pciDeviceId", c_uint),
-        ("pciSubsystemId", c_uint),
-        ("busWidth", c_uint),
+        *alike(c_uint, "segment bus device pciDeviceId pciSubsystemId busWidth"),
         ("pciMaxSpeed", c_float),
         ("pciCurSpeed", c_float),
-        ("pciMaxWidth", c_uint),
-        ("pciCurWidth", c_uint),
-        ("pciMaxGen", c_uint),
-        ("pciCurGen", c_uint),
+        *alike(c_uint, "pciMaxWidth pciCurWidth pciMaxGen pciCurGen"),
         ("rsvd", c_int * 6),
     )
 
@@ -160,7 +151,7 @@ class MtmlSource(DeviceSource):
         folders = [str(root / folder) for folder in FOLDERS]
         return cls(root, load_library("Moore Threads", NAMES, folders, needed=NEEDED))
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return all GPUs that compute, in the library's order.
 
         Raises:
@@ -171,28 +162,27 @@ class MtmlSource(DeviceSource):
         code = self._call("mtmlLibraryCountDevice", self._library, byref(count))
         if code != SUCCESS or count.value > MOST_DEVICES:
             raise self._refused("mtmlLibraryCountDevice", code)
-        rows: list[Listed] = []
+        rows: list[ListedDevice] = []
         for index in range(count.value):
-            row = self._listed(index, len(rows), driver)
-            if row is not None:
+            if (row := self._listed(index, len(rows), driver)) is not None:
                 rows.append(row)
         return usable(rows)
 
-    def complete(self, row: Listed) -> Listed:
+    def complete(self, row: ListedDevice) -> ListedDevice:
         """Return a GPU with what it exposes beyond what every one does: counts of memory errors, where ECC is on."""
         handles = self._handles.get(row.number)
         if handles is None:
             return row
         return row._replace(exposes=answers.exposed(row.exposes or self.exposes, self._reading(handles)))
 
-    def readings(self, rows: Sequence[Listed]) -> dict[int, Reading | DeviceError]:
+    def readings(self, rows: Sequence[ListedDevice]) -> dict[int, Reading | DeviceError]:
         """Return one look at the GPUs.
 
         Raises:
             InputError: none of them has a reading.
         """
-        found = {row.number: self._reading(self._handles[row.number]) for row in rows if row.number in self._handles}
-        look: dict[int, Reading | DeviceError] = {number: one for number, one in found.items() if one != Reading()}
+        read = {row.number: self._reading(self._handles[row.number]) for row in rows if row.number in self._handles}
+        look: dict[int, Reading | DeviceError] = {number: one for number, one in read.items() if one != Reading()}
         if rows and not look:
             raise answers.refused(NAMES[-1], "no GPU has a reading")
         return look
@@ -249,12 +239,12 @@ class MtmlSource(DeviceSource):
         self._call("mtmlLibraryFreeSystem", system)
         return driver
 
-    def _listed(self, index: int, number: int, driver: str | None) -> Listed | None:
+    def _listed(self, index: int, number: int, driver: str | None) -> ListedDevice | None:
         """Return a device; None for the parent of instances."""
         try:
             device = self._initialised("mtmlLibraryInitDeviceByIndex", self._library, index)
         except InputError as error:
-            return Listed(number=number, model="unknown", driver=driver, fault=Fault.of(error))
+            return ListedDevice(number=number, model="unknown", driver=driver, fault=Fault.of(error))
         kind = MtmlDeviceProperty()
         if self._call("mtmlDeviceGetProperty", device, byref(kind)) != SUCCESS:
             kind = MtmlDeviceProperty()
@@ -262,21 +252,16 @@ class MtmlSource(DeviceSource):
             self._call("mtmlLibraryFreeDevice", device)
             return None
         is_slice = kind.mpcType == MPC_INSTANCE or kind.virtRole in (HOST_VIRTUAL, GUEST_VIRTUAL)
-        handles = MtmlHandles(
-            device,
-            self._sub_device("mtmlDeviceInitGpu", device),
-            self._sub_device("mtmlDeviceInitMemory", device),
-            is_slice,
-        )
-        self._handles[number] = handles
+        gpu, memory = (self._sub_device(f"mtmlDeviceInit{part}", device) for part in ("Gpu", "Memory"))
+        handles = self._handles[number] = MtmlHandles(device, gpu, memory, is_slice)
         row = self._described(number, handles, driver)
         return self._as_slice(row, handles, kind) if is_slice else row
 
-    def _described(self, number: int, handles: MtmlHandles, driver: str | None) -> Listed:
+    def _described(self, number: int, handles: MtmlHandles, driver: str | None) -> ListedDevice:
         device = handles.device
         model = self._text("mtmlDeviceGetName", device, 32)
         unnamed = answers.refused(NAMES[-1], "the GPU has no name")
-        return Listed(
+        return ListedDevice(
             number=number,
             model=model or "unknown",
             uuid=readable_identifier(self._text("mtmlDeviceGetUUID", device, 48)),
@@ -292,7 +277,7 @@ class MtmlSource(DeviceSource):
             fault=Fault.of(unnamed) if model is None else None,
         )
 
-    def _as_slice(self, row: Listed, handles: MtmlHandles, kind: MtmlDeviceProperty) -> Listed:
+    def _as_slice(self, row: ListedDevice, handles: MtmlHandles, kind: MtmlDeviceProperty) -> ListedDevice:
         """Return an instance or a virtual GPU: its serial is the card's, which is its parent."""
         whole: str | None = None
         if kind.mpcType == MPC_INSTANCE:
@@ -317,19 +302,13 @@ class MtmlSource(DeviceSource):
         now, pending = c_uint(), c_uint()
         if memory is None or self._call("mtmlMemoryGetEccMode", memory, byref(now), byref(pending)) != SUCCESS:
             return ()
-        modes = {"ecc": SWITCH.get(now.value)}
-        if pending.value != now.value:
-            modes["ecc-pending"] = SWITCH.get(pending.value)
-        return tuple((name, value) for name, value in modes.items() if value is not None)
+        return answers.ecc_modes(now.value, pending.value)
 
     def _reading(self, handles: MtmlHandles) -> Reading:
         device, gpu, memory, is_slice = handles
-        ecc_on = dict(self._modes(memory)).get("ecc") == "on"
-        errors = (
-            self._number("mtmlMemoryGetEccErrorCounter", memory, UNCORRECTED, VOLATILE, DRAM, kind=c_uint64)
-            if ecc_on
-            else None
-        )
+        errors = None
+        if ("ecc", "on") in self._modes(memory):
+            errors = self._number("mtmlMemoryGetEccErrorCounter", memory, UNCORRECTED, VOLATILE, DRAM, kind=c_uint64)
         return Reading(
             power_mw=None if is_slice else answers.power_mw(self._number("mtmlDeviceGetPowerUsage", device)),
             temperature_c=answers.temperature_c(self._number("mtmlGpuGetTemperature", gpu, kind=c_int)),

@@ -13,18 +13,11 @@ from typing import ClassVar, NamedTuple, Self
 from bench.devices.libraries import answers
 from bench.devices.libraries import mxsml_api as api
 from bench.devices.libraries.loading import Library, load_library
-from bench.devices.libraries.mxsml_api import (
-    SUCCESS,
-    Mxsml,
-    MxsmlDeviceIds,
-    MxsmlDeviceInfo,
-    MxsmlMemoryInfo,
-    text_of,
-)
-from bench.devices.source import DeviceSource, Fault, Listed, usable
-from bench.devices.tools.tool import address, reported_text
+from bench.devices.libraries.mxsml_api import SUCCESS, Mxsml, MxsmlDeviceIds, MxsmlDeviceInfo, MxsmlMemoryInfo, text_of
+from bench.devices.source import DeviceSource, Fault, ListedDevice, usable
+from bench.devices.tools.texts import address, reported_text
 from bench.errors import DeviceError, InputError
-from bench.record.node import readable_identifier
+from bench.record.identities import readable_identifier
 from bench.telemetry import Reading
 
 NAMES = ("libmxsml.so",)
@@ -79,7 +72,7 @@ class MxsmlSource(DeviceSource):
         source.version = None if maca is None else f"MACA {maca}"
         return source
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return all devices that can compute: whole GPUs, and the virtual functions of those that are virtualised.
 
         Raises:
@@ -88,7 +81,7 @@ class MxsmlSource(DeviceSource):
         parents = self._parents()
         return usable([self._listed(number, parents) for number in range(self._count())])
 
-    def readings(self, rows: Sequence[Listed]) -> dict[int, Reading | DeviceError]:
+    def readings(self, rows: Sequence[ListedDevice]) -> dict[int, Reading | DeviceError]:
         """Return one look at all devices at once."""
         looks = {row.number: self._reading(row) for row in rows if row.fault is None}
         return {number: look for number, look in looks.items() if look != Reading()}
@@ -103,23 +96,23 @@ class MxsmlSource(DeviceSource):
 
     def _parents(self) -> dict[int, str]:
         """Return the uuid of the GPU that each virtual function is of, where this node has the GPU too."""
-        found: dict[int, str] = {}
+        parents: dict[int, str] = {}
         for physical in range(FIRST_PF, FIRST_PF + min(self._library.count("mxSmlGetPfDeviceCount"), FIRST_PF)):
             info = self._library.struct("mxSmlGetDeviceInfo", MxsmlDeviceInfo, physical)
             ids = self._library.struct("mxSmlGetVirtualDevicesByPhysicalId", MxsmlDeviceIds, physical)
             uuid = None if info is None else readable_identifier(text_of(info.uuid))
             if ids is not None and uuid is not None:
-                found |= dict.fromkeys(ids.device_id[: max(0, min(ids.number, len(ids.device_id)))], uuid)
-        return found
+                parents |= dict.fromkeys(ids.device_id[: max(0, min(ids.number, len(ids.device_id)))], uuid)
+        return parents
 
-    def _listed(self, number: int, parents: Mapping[int, str]) -> Listed:
+    def _listed(self, number: int, parents: Mapping[int, str]) -> ListedDevice:
         info = MxsmlDeviceInfo()
         code = self._library.status("mxSmlGetDeviceInfo", number, byref(info))
         if code != SUCCESS:
             limited = self._library.struct("mxSmlGetLimitedDeviceInfo", MxsmlDeviceInfo, number)
             place = None if limited is None else address(text_of(limited.bdf))
             fault = Fault.of(self._refused("mxSmlGetDeviceInfo", code))
-            return Listed(number, "unknown", pci_address=place, fault=fault)
+            return ListedDevice(number, "unknown", pci_address=place, fault=fault)
         model, uuid = reported_text(text_of(info.name)), readable_identifier(text_of(info.uuid))
         why = self._library.unavailable(number)
         if model is None:
@@ -127,7 +120,7 @@ class MxsmlSource(DeviceSource):
         memory = self._library.struct("mxSmlGetMemoryInfo", MxsmlMemoryInfo, number)
         domain = N_SERIES if info.brand == BRAND_N else C_SERIES
         limit_mw = self._library.number("mxSmlGetBoardPowerLimit", c_uint, number)
-        row = Listed(
+        row = ListedDevice(
             number,
             model or "unknown",
             keys=() if uuid is None else (uuid,),
@@ -146,7 +139,7 @@ class MxsmlSource(DeviceSource):
         )
         return self._with_exposed(self._share(row, info, parents))
 
-    def _share(self, row: Listed, info: MxsmlDeviceInfo, parents: Mapping[int, str]) -> Listed:
+    def _share(self, row: ListedDevice, info: MxsmlDeviceInfo, parents: Mapping[int, str]) -> ListedDevice:
         """Return a device as the share of a GPU that it is: a virtual function, or one that is cut into slices."""
         if info.mode == MODE_VF:  # its serial is the board's, and no identity of the function
             parent = parents.get(row.number) or row.serial
@@ -165,7 +158,7 @@ class MxsmlSource(DeviceSource):
             power_limit_mw=None,
         )
 
-    def _with_exposed(self, row: Listed) -> Listed:
+    def _with_exposed(self, row: ListedDevice) -> ListedDevice:
         """Return a device with the quantities that it has beyond, or not of, those of every release."""
         slice_less = ("power",) if row.count_unit == "slice" else ()
         more = {"throttle": self._library.throttled(row.number), "ecc": self._library.ecc_uncorrected(row.number)}
@@ -178,7 +171,7 @@ class MxsmlSource(DeviceSource):
         states = {name: SWITCH.get(self._library.number(function, c_uint, number)) for name, function in asked.items()}
         return tuple((name, state) for name, state in states.items() if state is not None)
 
-    def _reading(self, row: Listed) -> Reading | DeviceError:
+    def _reading(self, row: ListedDevice) -> Reading | DeviceError:
         number, library = row.number, self._library
         info = MxsmlDeviceInfo()
         code = library.status("mxSmlGetDeviceInfo", number, byref(info))

@@ -13,8 +13,8 @@ from ctypes import POINTER, byref, c_char, c_char_p, c_int, c_long, c_uint, c_ul
 from typing import Any, ClassVar
 
 from bench.devices.libraries import answers
-from bench.devices.libraries.loading import Library
-from bench.devices.tools.tool import reported_text
+from bench.devices.libraries.loading import Library, alike
+from bench.devices.tools.texts import reported_text
 
 SUCCESS, NO_DEVICE, INVALID_DEVICE_ID, INSUFFICIENT_SIZE, FUNCTION_NOT_FOUND = 0, 2, 6, 10, 999
 PERMISSION_DENIED, OPEN_DEVICE_FILE_FAILURE = 8, 21
@@ -61,9 +61,7 @@ class MxsmlDeviceIds(ctypes.Structure):
 class MxsmlMemoryInfo(ctypes.Structure):
     """Memory, KiB."""
 
-    _fields_: ClassVar = [
-        (name, c_long) for name in ("visible_total", "visible_used", "total", "used", "xtt_total", "xtt_used")
-    ]
+    _fields_ = alike(c_long, "visible_total visible_used total used xtt_total xtt_used")
 
 
 class MxsmlWay(ctypes.Structure):
@@ -92,10 +90,7 @@ class MxsmlProcess(ctypes.Structure):
 class MxsmlEccErrors(ctypes.Structure):
     """Memory errors, counted since they were last reset."""
 
-    _fields_: ClassVar = [
-        (name, c_uint)
-        for name in ("sram_corrected", "sram_uncorrected", "dram_corrected", "dram_uncorrected", "retired_pages")
-    ]
+    _fields_ = alike(c_uint, "sram_corrected sram_uncorrected dram_corrected dram_uncorrected retired_pages")
 
 
 class MxsmlUnavailable(ctypes.Structure):
@@ -108,13 +103,9 @@ class MxsmlSgpu(ctypes.Structure):
     """A slice of a GPU (sGPU); its quotas in MiB and per cent."""
 
     _fields_: ClassVar = [
-        ("parent_id", c_uint),
-        ("sgpu_id", c_uint),
-        ("memory_quota", c_uint),
-        ("software_queue_priority", c_uint),
-        ("compute_quota", c_uint),
-        ("minor", c_uint),
-        ("device_queue_priority", c_uint),
+        *alike(
+            c_uint, "parent_id sgpu_id memory_quota software_queue_priority compute_quota minor device_queue_priority"
+        ),
         ("uuid", c_char * 96),
     ]
 
@@ -256,8 +247,8 @@ class Mxsml:
     def slices(self, number: int) -> list[Any]:
         """Return the slices (sGPU) of a device that are seen from here."""
         count = self.count("mxSmlGetSgpuCount", number)
-        found = (self.struct("mxSmlGetSgpuInfo", MxsmlSgpu, number, sgpu) for sgpu in range(MOST_SGPUS))
-        return [] if count in (0, UNKNOWN) else [one for one in found if one is not None] or [None] * min(count, 2)
+        filled = (self.struct("mxSmlGetSgpuInfo", MxsmlSgpu, number, sgpu) for sgpu in range(MOST_SGPUS))
+        return [] if count in (0, UNKNOWN) else [one for one in filled if one is not None] or [None] * min(count, 2)
 
 
 def text_of(value: bytes | None) -> str | None:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.devices.libraries.nvidia.settings import Settings, settings
+from bench.devices.libraries.nvidia.settings import GpuSettings, settings
 from bench.errors import DeviceError
 from bench.record import readable_identifier
 from bench.record.node import FailureCode
@@ -41,20 +41,20 @@ ANY_INSTANCE = 2**32 - 1
 
 
 class Gpu(NamedTuple):
-    """What NVML tells of a GPU, or of a MIG instance on one (then `parent` is that GPU's uuid)."""
+    """Facts that NVML reports of a GPU, or of a MIG instance on one (then `parent` is that GPU's uuid)."""
 
     uuid: str
-    parent: str | None
-    in_mig_mode: bool
-    pci_address: str
-    model: str | None
-    serial: str | None
-    board_part: str | None
-    firmware: str | None
-    memory_bytes: int | None
-    units: int | None  # told for MIG instances only
-    max_clock_mhz: int | None
-    settings: Settings = Settings()
+    parent: str | None = None
+    in_mig_mode: bool = False
+    pci_address: str = ""
+    model: str | None = None
+    serial: str | None = None
+    board_part: str | None = None
+    firmware: str | None = None
+    memory_bytes: int | None = None
+    units: int | None = None  # told for MIG instances only
+    max_clock_mhz: int | None = None
+    settings: GpuSettings = GpuSettings()
     share: bool = False  # of a GPU that other virtual machines compute on too (vGPU)
     fault: tuple[FailureCode, str] | None = None  # of one that is lost or broken; then its uuid may be ""
 
@@ -65,7 +65,7 @@ class Gpu(NamedTuple):
 
 
 def bare_uuid(uuid: str) -> str:
-    """Return the hex digits of "GPU-..." or "MIG-...", which are what CUDA tells; another form is returned whole."""
+    """Return the hex digits of "GPU-..." or "MIG-...", as CUDA reports them; another form is returned whole."""
     digits = re.sub("^(gpu|mig)-", "", uuid.lower()).replace("-", "")
     return digits if re.fullmatch("[0-9a-f]{32}", digits) else uuid
 
@@ -85,7 +85,7 @@ class Nvml:
 
     Raises:
         ImportError: nvidia-ml-py is not installed.
-        pynvml.NVMLError: the library is missing, or does not come to terms with the driver.
+        pynvml.NVMLError: the library is missing, or does not fit the driver.
     """
 
     def __init__(self, api: Any = None) -> None:
@@ -106,15 +106,15 @@ class Nvml:
 
     def gpus(self) -> list[Gpu]:
         """Return all GPUs in NVML's order, each followed by its MIG instances; one that is lost bears its fault."""
-        found = []
+        gpus = []
         for index in range(self.ask("nvmlDeviceGetCount") or 0):
             handle = None
             try:
                 handle = self.ask(HANDLE, index)
-                found += self._with_instances(handle)
+                gpus += self._with_instances(handle)
             except DeviceError as error:
-                found.append(self._faulty(handle, error))
-        return found
+                gpus.append(self._faulty(handle, error))
+        return gpus
 
     def handle(self, uuid: str) -> Any:
         """Return the handle of a GPU or MIG instance, None where NVML does not find it.
@@ -125,10 +125,12 @@ class Nvml:
         try:
             return self.ask("nvmlDeviceGetHandleByUUID", uuid.encode())
         except DeviceError:  # NVML answers so where any GPU of the node is lost
-            found = next((handle for handle in self._handles() if self.text("nvmlDeviceGetUUID", handle) == uuid), None)
-            if found is None:
+            device = next(
+                (handle for handle in self._handles() if self.text("nvmlDeviceGetUUID", handle) == uuid), None
+            )
+            if device is None:
                 raise
-            return found
+            return device
 
     def _handles(self) -> Iterator[Any]:
         """Yield the handles of all GPUs that answer, and of their MIG instances."""
@@ -156,7 +158,7 @@ class Nvml:
         """Return whether a GPU is a virtual one in a guest: a share of another, of a size that NVML does not report."""
         return bool(self.ask("nvmlDeviceGetVirtualizationMode", handle) == VGPU_GUEST)
 
-    def settings(self, handle: Any) -> Settings:
+    def settings(self, handle: Any) -> GpuSettings:
         """Return how a whole GPU is set."""
         return settings(self.ask, handle)
 
@@ -188,7 +190,7 @@ class Nvml:
         return next((answer for name in functions if (answer := self.ask(name, *args)) is not None), None)
 
     def text(self, function: str, *args: Any) -> str | None:
-        """Return text that tells something: placeholders such as "N/A" and "0" are None."""
+        """Return a text of NVML; None for placeholders such as "N/A" and "0"."""
         answer = self.ask(function, *args)
         text = " ".join((answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer or "").split())
         return readable_identifier(text[:200]) if text.isprintable() else None
@@ -198,7 +200,7 @@ class Nvml:
         if gpu is None:
             return []
         handles = self._slots(handle) if gpu.in_mig_mode else []
-        return [gpu, *(found for instance in handles if (found := self._describe(instance, gpu)))]
+        return [gpu, *(one for instance in handles if (one := self._describe(instance, gpu)))]
 
     def _faulty(self, handle: Any, error: DeviceError) -> Gpu:
         """Return what is still told of a GPU that is lost or must be reset."""
@@ -211,16 +213,8 @@ class Nvml:
 
         return Gpu(
             uuid=text("nvmlDeviceGetUUID") or "",
-            parent=None,
-            in_mig_mode=False,
-            pci_address="",
             model=text("nvmlDeviceGetName"),
             serial=text("nvmlDeviceGetSerial"),
-            board_part=None,
-            firmware=None,
-            memory_bytes=None,
-            units=None,
-            max_clock_mhz=None,
             fault=("device-lost" if error.code == "device-lost" else "device-failed", error.what),
         )
 
@@ -230,23 +224,14 @@ class Nvml:
         uuid, memory = self.text("nvmlDeviceGetUUID", handle), self.ask("nvmlDeviceGetMemoryInfo", handle)
         if uuid is None:
             return None
-        told = Gpu(
+        gpu = Gpu(
             uuid=uuid,
-            parent=None,
-            in_mig_mode=False,
-            pci_address="",
             model=self.text("nvmlDeviceGetName", handle),
-            serial=None,
-            board_part=None,
-            firmware=None,
             memory_bytes=None if memory is None else int(memory.total),
-            units=None,
-            max_clock_mhz=None,
-            settings=Settings(),
         )
         if parent is not None:  # its serial is the board's, and no identity of an instance
             attributes = self.ask("nvmlDeviceGetAttributes_v2", handle)
-            return told._replace(
+            return gpu._replace(
                 parent=parent.uuid,
                 pci_address=parent.pci_address,
                 board_part=parent.board_part,
@@ -257,7 +242,7 @@ class Nvml:
             )
         mode, pci = self.ask("nvmlDeviceGetMigMode", handle), self.ask("nvmlDeviceGetPciInfo", handle)
         address = b"" if pci is None else pci.busId or pci.busIdLegacy
-        return told._replace(
+        return gpu._replace(
             in_mig_mode=mode is not None and mode[0] == MIG_ENABLED,
             pci_address=normal_address(address.decode("ascii", "replace") if isinstance(address, bytes) else address),
             serial=self.text("nvmlDeviceGetSerial", handle),
@@ -293,8 +278,8 @@ class Nvml:
 
 
 def _concerns(event: Any, instance: tuple[int, int] | None) -> bool:
-    told = event.gpuInstanceId, event.computeInstanceId
-    return instance is None or ANY_INSTANCE in told or told == instance
+    concerned = event.gpuInstanceId, event.computeInstanceId
+    return instance is None or ANY_INSTANCE in concerned or concerned == instance
 
 
 def loaded_library(maps: Path = Path("/proc/self/maps")) -> tuple[str | None, str | None]:

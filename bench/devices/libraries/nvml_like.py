@@ -16,7 +16,7 @@ from bench.devices.libraries.loading import Library, load_library
 from bench.devices.libraries.nvidia.api import FUNCTIONS, NEEDED, POINTER, UINT, NvmlApi, NvmlFunction, NvmlLikeError
 from bench.devices.libraries.nvidia.telemetry import NvmlSource
 from bench.devices.libraries.nvml import FAULTS, FAULTS_OF_HANDLE, SM_CLOCK, Nvml, normal_address
-from bench.devices.source import DeviceSource, Fault, Listed, usable
+from bench.devices.source import DeviceSource, Fault, ListedDevice, usable
 from bench.errors import DeviceError, InputError
 from bench.record.node import CountUnit
 from bench.telemetry import Reading
@@ -79,7 +79,7 @@ class NvmlLikeSource(DeviceSource):
         """
         return answers.refused(self.libraries[0], what, denied=code in REFUSALS)
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return the devices in the library's order; one that refuses or is lost bears its fault.
 
         Raises:
@@ -92,7 +92,7 @@ class NvmlLikeSource(DeviceSource):
             raise self.failed(f"does not say how many devices there are (code {error.value})", error.value) from None
         return usable([row for number in range(count) if (row := self._row(number)) is not None])
 
-    def _row(self, number: int) -> Listed | None:
+    def _row(self, number: int) -> ListedDevice | None:
         """Return a device; None where there is none by now, or it is another vendor's."""
         try:
             handle = self._nvml.api.nvmlDeviceGetHandleByIndex(number)
@@ -109,7 +109,7 @@ class NvmlLikeSource(DeviceSource):
         except DeviceError as error:
             return _faulty(number, Fault(error.code, error.what, where=self.name))
 
-    def _described(self, number: int, handle: Any, model: str) -> Listed | None:
+    def _described(self, number: int, handle: Any, model: str) -> ListedDevice | None:
         nvml = self._nvml
         pci, memory = nvml.ask("nvmlDeviceGetPciInfo", handle), nvml.ask("nvmlDeviceGetMemoryInfo", handle)
         if (
@@ -121,7 +121,7 @@ class NvmlLikeSource(DeviceSource):
             return None
         uuid, total = nvml.text("nvmlDeviceGetUUID", handle), 0 if memory is None else int(memory.total)
         place = "" if pci is None else normal_address((pci.busId or pci.busIdLegacy).decode("ascii", "replace"))
-        row = Listed(
+        row = ListedDevice(
             number=number,
             model=model,
             keys=() if uuid is None else (uuid,),
@@ -148,7 +148,7 @@ class NvmlLikeSource(DeviceSource):
         """
         return "card"
 
-    def complete(self, row: Listed) -> Listed:
+    def complete(self, row: ListedDevice) -> ListedDevice:
         """Return a device with the quantities that its readings have: the functions differ from release to release."""
         reading = self.readings([row]).get(row.number)
         if not isinstance(reading, Reading):
@@ -156,14 +156,14 @@ class NvmlLikeSource(DeviceSource):
         promised = [name for name in self.exposes if name != "power" or row.count_unit != "slice"]
         return row._replace(exposes=answers.exposed(promised, reading))
 
-    def readings(self, rows: Sequence[Listed]) -> dict[int, Reading | DeviceError]:
+    def readings(self, rows: Sequence[ListedDevice]) -> dict[int, Reading | DeviceError]:
         """Return one look at all devices, by their numbers."""
-        found: dict[int, Reading | DeviceError] = {}
+        read: dict[int, Reading | DeviceError] = {}
         for number in (row.number for row in rows if row.number in self._watched):
             try:
                 reading = self._watched[number].read()
             except DeviceError as error:
-                found[number] = error
+                read[number] = error
                 continue
             reading = reading._replace(
                 power_mw=answers.power_mw(reading.power_mw),
@@ -173,16 +173,16 @@ class NvmlLikeSource(DeviceSource):
             if not reading.processes and reading.utilisation_ppm:  # who keeps it busy is hidden, as in a container
                 reading = reading._replace(processes=None)
             if reading != Reading():
-                found[number] = reading
-        return found
+                read[number] = reading
+        return read
 
     def close(self) -> None:
         """Shut the library down."""
         self._nvml.ask("nvmlShutdown")
 
 
-def _faulty(number: int, fault: Fault) -> Listed:
-    return Listed(number=number, model="unknown", fault=fault)
+def _faulty(number: int, fault: Fault) -> ListedDevice:
+    return ListedDevice(number=number, model="unknown", fault=fault)
 
 
 class IxmlSource(NvmlLikeSource):

@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Self
 from bench.devices.libraries import answers
 from bench.devices.libraries.amd.kfd import KfdNode, topology
 from bench.devices.libraries.loading import Library, load_library
-from bench.devices.source import DeviceSource, Fault, Listed, usable
+from bench.devices.source import DeviceSource, Fault, ListedDevice, usable
 from bench.devices.tools.rocm_smi import visible_uuid
-from bench.devices.tools.tool import reported_text
+from bench.devices.tools.texts import reported_text
 from bench.errors import DeviceError, InputError
 from bench.record import readable_identifier
 from bench.telemetry import Reading
@@ -108,7 +108,7 @@ class RsmiSource(DeviceSource):
         """
         return answers.refused(self.libraries[0], f"{what} (code {code})", denied=code == PERMISSION)
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return the devices in the library's order, with units and clocks that the kernel driver reports.
 
         Raises:
@@ -121,17 +121,17 @@ class RsmiSource(DeviceSource):
         nodes = {node.pci_address: node for node in topology(self.root).nodes}
         return usable([self._row(number, nodes) for number in range(count.value)])
 
-    def _row(self, number: int, nodes: dict[str, KfdNode]) -> Listed:
+    def _row(self, number: int, nodes: dict[str, KfdNode]) -> ListedDevice:
         place, model = self._address(number), self._text("rsmi_dev_name_get", number)
         if model is None:
             fault = Fault("device-failed", "the library gives it no name", where=self.name)
-            return Listed(number=number, model="unknown", pci_address=place, fault=fault)
+            return ListedDevice(number=number, model="unknown", pci_address=place, fault=fault)
         unique = U64()  # of all 64 bits
         known = self._answered("rsmi_dev_unique_id_get", number, into=unique) and unique.value not in UNKNOWN
         uuid = readable_identifier(f"{unique.value:#x}") if known else None
         node = nodes.get(place or "")
         limits = self._numbers("rsmi_dev_power_cap_range_get", U64, U64, arguments=(number, 0))
-        return Listed(
+        return ListedDevice(
             number=number,
             model=model,
             keys=() if uuid is None else (visible_uuid(uuid),),
@@ -148,7 +148,7 @@ class RsmiSource(DeviceSource):
             power_limit_max_mw=_milli(None if limits is None else limits[0]),
         )
 
-    def readings(self, rows: Sequence[Listed]) -> dict[int, Reading | DeviceError]:
+    def readings(self, rows: Sequence[ListedDevice]) -> dict[int, Reading | DeviceError]:
         """Return one look at all devices, by their numbers."""
         looks = {row.number: answers.believed(self._reading(row.number)) for row in rows}
         return {number: reading for number, reading in looks.items() if reading != Reading()}
@@ -202,10 +202,10 @@ class RsmiSource(DeviceSource):
 
     def _energy_mj(self, number: int) -> int | None:
         """Return the counter's energy, mJ: its steps are as many microjoules as it says."""
-        found = self._numbers("rsmi_dev_energy_count_get", U64, FLOAT, U64, arguments=(number,))
-        if found is None or not found[0] or not math.isfinite(found[1]):
+        counted = self._numbers("rsmi_dev_energy_count_get", U64, FLOAT, U64, arguments=(number,))
+        if counted is None or not counted[0] or not math.isfinite(counted[1]):
             return None  # 0 is what a device without a counter shows
-        return _known(int(found[0] * found[1]) // 1000)
+        return _known(int(counted[0] * counted[1]) // 1000)
 
     def _address(self, number: int) -> str | None:
         """Return the PCI address: domain << 32, bus << 8, device << 3, function."""

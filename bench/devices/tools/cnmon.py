@@ -14,10 +14,11 @@ from typing import ClassVar, NamedTuple
 from bench.devices.libraries import answers
 from bench.devices.libraries.cndev import chip_of_two
 from bench.devices.pci import present
-from bench.devices.source import Fault, Listed, usable
-from bench.devices.tools.tool import MIB, VERSION, Tool, ToolSource, address, fields, quantity, reported_text, whole
+from bench.devices.source import Fault, ListedDevice, usable
+from bench.devices.tools.texts import MIB, VERSION, address, fields, quantity, reported_text, whole
+from bench.devices.tools.tool import ToolSource, VendorTool
 from bench.errors import DeviceError
-from bench.record.node import readable_identifier
+from bench.record.identities import readable_identifier
 from bench.telemetry import Reading
 
 CAMBRICON = frozenset({0xCABC})  # PCI vendor id
@@ -34,13 +35,13 @@ class CnmonCard(NamedTuple):
 
 
 class Cnmon(ToolSource):
-    """``cnmon`` as a source."""
+    """The devices that ``cnmon`` lists, and their readings."""
 
     tools: ClassVar[tuple[str, ...]] = ("cnmon",)
     exposes: ClassVar[tuple[str, ...]] = ("power", "temperature", "processes")
     folder: ClassVar[str] = "/usr/bin"
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return the cards of ``cnmon info``."""
         functions = present(CAMBRICON, self.root)
         printed = cards(self.tool, self.tool.run("info"))
@@ -49,18 +50,20 @@ class Cnmon(ToolSource):
         self.version = self.tool.version(_VERSION)
         return listed
 
-    def readings(self, rows: Sequence[Listed]) -> dict[int, Reading | DeviceError]:
+    def readings(self, rows: Sequence[ListedDevice]) -> dict[int, Reading | DeviceError]:
         """Return one look at the cards: one run of the tool."""
         printed = cards(self.tool, self.tool.run("info"))
-        found = {row.number: reading_of(printed[row.number]) for row in rows if row.number in printed}
-        return {number: reading for number, reading in found.items() if reading != Reading()}
+        read = {row.number: reading_of(printed[row.number]) for row in rows if row.number in printed}
+        return {number: reading for number, reading in read.items() if reading != Reading()}
 
-    def _listed(self, index: int, card: dict[Heading, str], functions: Sequence[str]) -> Listed:
+    def _listed(self, index: int, card: dict[Heading, str], functions: Sequence[str]) -> ListedDevice:
         model = reported_text(card.get(("Product Name",)))
         if model is None:
-            return Listed(number=index, model="unknown", fault=Fault.of(self.tool.unknown("product name of a card")))
+            return ListedDevice(
+                number=index, model="unknown", fault=Fault.of(self.tool.unknown("product name of a card"))
+            )
         place = address("{}:{}:{}.{}".format(*(card.get(("PCI", name), "") for name in PLACE)))
-        row = Listed(
+        row = ListedDevice(
             number=index,
             model=model,
             uuid=readable_identifier(card.get(("UUID",))),
@@ -86,23 +89,23 @@ def reading_of(card: CnmonCard) -> Reading:
     )
 
 
-def cards(tool: Tool, printed: str) -> dict[int, CnmonCard]:
+def cards(tool: VendorTool, printed: str) -> dict[int, CnmonCard]:
     """Return what is printed of each "Card N", by N.
 
     Raises:
         InputError: there is no card.
     """
-    found: dict[int, CnmonCard] = {}
+    by_number: dict[int, CnmonCard] = {}
     index: int | None = None
     for path, value in fields(printed[: printed.rfind("\n") + 1]):  # a line without its end is cut off
         if (match := re.fullmatch(r"Card (\d{1,4})", path[-1])) is not None:
             index = int(match[1])
-            found.setdefault(index, CnmonCard({}, 0))
+            by_number.setdefault(index, CnmonCard({}, 0))
         elif index is not None:
-            card = found[index]
+            card = by_number[index]
             card.fields.setdefault(tuple(name for name in path if not name.startswith("Card ")), value)
             if path[-1] == "PID" and value.isdigit():
-                found[index] = card._replace(processes=card.processes + 1)
-    if not found:
+                by_number[index] = card._replace(processes=card.processes + 1)
+    if not by_number:
         raise tool.unknown("card")
-    return found
+    return by_number

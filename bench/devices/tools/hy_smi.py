@@ -11,16 +11,17 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from bench.devices.source import Listed
+from bench.devices.source import ListedDevice
 from bench.devices.tools.rocm_smi import RocmSmi
-from bench.record.node import CountUnit, identifier
+from bench.record.identities import identifier
+from bench.record.node import CountUnit
 
 _BASE_BOARD = re.compile(r"\bSN:\s*(\S+)")
 _HEX = re.compile("(?:0x)?[0-9a-f]{1,16}", re.IGNORECASE)
 
 
 class HySmi(RocmSmi):
-    """``hy-smi`` as a source."""
+    """The devices that ``hy-smi`` lists, and their readings."""
 
     tools: ClassVar[tuple[str, ...]] = ("hy-smi", "rocm-smi")
     folder: ClassVar[str] = "/opt/hyhal/bin"
@@ -30,7 +31,7 @@ class HySmi(RocmSmi):
         """Return "card": each DCU is one."""
         return "card"
 
-    def _listed(self, index: int, card: Mapping[str, Any], driver: str | None) -> Listed:
+    def _listed(self, index: int, card: Mapping[str, Any], driver: str | None) -> ListedDevice:
         place, _, behind = str(card.get("pci bus")).partition("-->")
         row = super()._listed(index, {**card, "pci bus": place}, driver)
         base = _BASE_BOARD.search(behind)  # all modules of a base board show its serial number, and are no dies of it

@@ -14,10 +14,11 @@ from typing import ClassVar
 
 from bench.devices.libraries.answers import believed
 from bench.devices.libraries.nvml_like import chip_or_card
-from bench.devices.source import Fault, Listed, usable
-from bench.devices.tools.tool import MIB, VERSION, Tool, ToolSource, address, quantity, reported_text, whole
+from bench.devices.source import Fault, ListedDevice, usable
+from bench.devices.tools.texts import MIB, VERSION, address, quantity, reported_text, whole
+from bench.devices.tools.tool import ToolSource, VendorTool
 from bench.errors import DeviceError, InputError, one_line
-from bench.record.node import readable_identifier
+from bench.record.identities import readable_identifier
 from bench.telemetry import Reading
 
 LIST = ("index", "name", "uuid", "serial", "pci.bus_id", "memory.total", "driver_version")
@@ -29,32 +30,32 @@ OVERDUE = "did not end"  # a tool that hangs is not asked again
 
 
 class Ixsmi(ToolSource):
-    """``ixsmi`` as a source."""
+    """The devices that ``ixsmi`` lists, and their readings."""
 
     tools: ClassVar[tuple[str, ...]] = ("ixsmi",)
     exposes: ClassVar[tuple[str, ...]] = ("power", "temperature")
     folder: ClassVar[str] = "/usr/local/corex/bin"
 
-    def __init__(self, tool: Tool, root: Path = Path("/")) -> None:
+    def __init__(self, tool: VendorTool, root: Path = Path("/")) -> None:
         super().__init__(tool, root)
         self._watched: tuple[str, ...] | None = None  # what this release can be asked for
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return the GPUs that a query lists."""
         _, rows = known(self.tool, LIST)
         listed = usable([self._listed(number, values) for number, values in enumerate(rows)])
         self.version = self.tool.version(_VERSION)  # in the head of the table for people, and in no query
         return listed
 
-    def _listed(self, number: int, values: dict[str, str]) -> Listed:
+    def _listed(self, number: int, values: dict[str, str]) -> ListedDevice:
         place, model = address(values["pci.bus_id"]), reported_text(values["name"])
         driver = reported_text(values.get("driver_version"))
         if place is None or model is None:  # the tool writes an error in place of the values of a lost GPU
             fault = Fault.of(self.tool.unknown("name and PCI address in a row", driver))
-            return Listed(number=number, model="unknown", pci_address=place, fault=fault)
+            return ListedDevice(number=number, model="unknown", pci_address=place, fault=fault)
         total = whole(quantity(values["memory.total"], "MiB"), MIB) or 0
         uuid = readable_identifier(values["uuid"])
-        return Listed(
+        return ListedDevice(
             number=index_of(self.tool, values),
             model=model,
             keys=(uuid,) if uuid else (),
@@ -66,12 +67,12 @@ class Ixsmi(ToolSource):
             memory_bytes=total or None,
         )
 
-    def reading(self, row: Listed) -> Reading | None:
+    def reading(self, row: ListedDevice) -> Reading | None:
         """Return the present reading of one GPU, out of a look at all."""
-        found = self.readings([row]).get(row.number)
-        return found if isinstance(found, Reading) else None
+        read = self.readings([row]).get(row.number)
+        return read if isinstance(read, Reading) else None
 
-    def readings(self, rows: Sequence[Listed]) -> dict[int, Reading | DeviceError]:
+    def readings(self, rows: Sequence[ListedDevice]) -> dict[int, Reading | DeviceError]:
         """Return one look at all GPUs, by one run of the tool."""
         if self._watched is None:
             self._watched, answers = known(self.tool, WATCH)
@@ -91,7 +92,7 @@ def _reading(values: dict[str, str]) -> Reading:
     )
 
 
-def known(tool: Tool, names: Sequence[str]) -> tuple[tuple[str, ...], list[dict[str, str]]]:
+def known(tool: VendorTool, names: Sequence[str]) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     """Return the names that this release of the tool knows, and its answer to them.
 
     Those that it complains of are left out; where it does not say which, as few as possible.
@@ -118,7 +119,7 @@ def known(tool: Tool, names: Sequence[str]) -> tuple[tuple[str, ...], list[dict[
                 raise first from None
 
 
-def query(tool: Tool, names: Sequence[str]) -> list[dict[str, str]]:
+def query(tool: VendorTool, names: Sequence[str]) -> list[dict[str, str]]:
     """Return the answer to a query: for each GPU the values by their names.
 
     Raises:
@@ -136,7 +137,7 @@ def query(tool: Tool, names: Sequence[str]) -> list[dict[str, str]]:
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def index_of(tool: Tool, values: dict[str, str]) -> int:
+def index_of(tool: VendorTool, values: dict[str, str]) -> int:
     """Return the index that a row begins with.
 
     Raises:

@@ -12,10 +12,11 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from bench.devices.libraries import answers
-from bench.devices.source import Fault, Listed, usable
-from bench.devices.tools.tool import MIB, VERSION, ToolSource, address, quantity, reported_text, whole
+from bench.devices.source import Fault, ListedDevice, usable
+from bench.devices.tools.texts import MIB, VERSION, address, quantity, reported_text, whole
+from bench.devices.tools.tool import ToolSource
 from bench.errors import DeviceError
-from bench.record.node import readable_identifier
+from bench.record.identities import readable_identifier
 from bench.telemetry import Reading
 
 MOST_OBJECTS = 64  # in what the tool prints: warnings may stand before the report, with braces of their own
@@ -23,13 +24,13 @@ _VERSION = re.compile(rf":\s*{VERSION}\s*$", re.MULTILINE)
 
 
 class MthreadsGmi(ToolSource):
-    """``mthreads-gmi`` as a source."""
+    """The devices that ``mthreads-gmi`` lists, and their readings."""
 
     tools: ClassVar[tuple[str, ...]] = ("mthreads-gmi",)
     exposes: ClassVar[tuple[str, ...]] = ("power", "clock", "temperature")
     folder: ClassVar[str] = "/usr/bin"
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return the GPUs of the report."""
         report = self._report()
         driver = reported_text(report.get("driver version"))
@@ -37,11 +38,11 @@ class MthreadsGmi(ToolSource):
         self.version = self.tool.version(_VERSION, "-v")
         return listed
 
-    def readings(self, rows: Sequence[Listed]) -> dict[int, Reading | DeviceError]:
+    def readings(self, rows: Sequence[ListedDevice]) -> dict[int, Reading | DeviceError]:
         """Return one look at the GPUs: one run of the tool."""
         gpus = self._gpus(self._report())
-        found = {row.number: reading_of(gpus[row.number]) for row in rows if row.number in gpus}
-        return {number: reading for number, reading in found.items() if reading != Reading()}
+        read = {row.number: reading_of(gpus[row.number]) for row in rows if row.number in gpus}
+        return {number: reading for number, reading in read.items() if reading != Reading()}
 
     def _report(self) -> dict[str, Any]:
         """Return what the tool reports.
@@ -49,8 +50,9 @@ class MthreadsGmi(ToolSource):
         Raises:
             InputError: the tool fails, or prints no report.
         """
-        for found in json_objects(self.tool.run("-q", "--json")):
-            report = plain(found)
+        # What is printed before the report may be an object too.
+        for parsed in json_objects(self.tool.run("-q", "--json")):
+            report = plain(parsed)
             if isinstance(report.get("gpu"), list):
                 return report
         raise self.tool.unknown("JSON object with a list of GPUs")
@@ -68,10 +70,10 @@ class MthreadsGmi(ToolSource):
             raise self.tool.unknown("list of GPUs with their indexes", version)
         return {index: gpu for index, gpu in zip(indexes, entries, strict=True) if index is not None}
 
-    def _listed(self, index: int, gpu: Mapping[str, Any], driver: str | None) -> Listed:
+    def _listed(self, index: int, gpu: Mapping[str, Any], driver: str | None) -> ListedDevice:
         model = reported_text(gpu.get("product name"))
         unnamed = Fault.of(self.tool.unknown("product name of a GPU", driver))
-        return Listed(
+        return ListedDevice(
             number=index,
             model=model or "unknown",
             uuid=readable_identifier(gpu.get("gpu uuid")),
@@ -97,6 +99,7 @@ def reading_of(gpu: Mapping[str, Any]) -> Reading:
 
 def milliwatts(text: object) -> int | None:
     """Return a power that is printed in W or mW, mW."""
+    # Releases differ in the unit: it is read, never assumed.
     value = quantity(text, "W")
     return answers.power_mw(quantity(text, "mW") if value is None else value * 1000)
 
@@ -114,23 +117,24 @@ def section(gpu: Mapping[str, Any], name: str) -> dict[str, Any]:
     return plain(gpu.get(name))
 
 
-def plain(found: object) -> dict[str, Any]:
+def plain(parsed: object) -> dict[str, Any]:
     """Return a mapping with plain names: releases write "Power Draw " with a space, and "Gpu" beside "GPU"."""
-    named = found.items() if isinstance(found, Mapping) else ()
+    named = parsed.items() if isinstance(parsed, Mapping) else ()
     return {" ".join(str(name).lower().split()): value for name, value in named}
 
 
 def json_objects(text: str) -> Iterator[dict[str, Any]]:
     """Yield the JSON objects in a text, one after another; text between them does not count."""
     decoder, at = json.JSONDecoder(), 0
+    # Bounded: a text of nothing but braces would else cost a failed parse for each of them.
     for _ in range(MOST_OBJECTS):
         at = text.find("{", at)
         if at < 0:
             return
         try:
-            found, at = decoder.raw_decode(text, at)
+            parsed, at = decoder.raw_decode(text, at)
         except (ValueError, RecursionError):
             at += 1
         else:
-            if isinstance(found, dict):
-                yield found
+            if isinstance(parsed, dict):
+                yield parsed

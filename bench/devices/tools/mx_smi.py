@@ -14,10 +14,11 @@ from itertools import pairwise
 from typing import ClassVar
 
 from bench.devices.libraries import answers
-from bench.devices.source import Fault, Listed, usable
-from bench.devices.tools.tool import MIB, Tool, ToolSource, address, quantity, reported_text, whole
+from bench.devices.source import Fault, ListedDevice, usable
+from bench.devices.tools.texts import MIB, address, quantity, reported_text, whole
+from bench.devices.tools.tool import ToolSource, VendorTool
 from bench.errors import DeviceError, InputError
-from bench.record.node import readable_identifier
+from bench.record.identities import readable_identifier
 from bench.telemetry import Reading
 
 Cells = dict[str, str]  # values by the names of their columns, in small letters
@@ -42,13 +43,13 @@ _LISTED = re.compile(r"GPU#\d+\s+.*\s([0-9a-fA-F:.]+)\s+\S.*\(UUID:\s*(\S+?)\)")
 
 
 class MxSmi(ToolSource):
-    """``mx-smi`` as a source."""
+    """The devices that ``mx-smi`` lists, and their readings."""
 
     tools: ClassVar[tuple[str, ...]] = ("mx-smi",)
     exposes: ClassVar[tuple[str, ...]] = ("power", "temperature", "processes")
     folder: ClassVar[str] = "/opt/mxdriver/bin"
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return the GPUs of the overview, with the uuids of the list."""
         printed = self.tool.run()
         self.version = version(printed, "MX-SMI")
@@ -64,7 +65,7 @@ class MxSmi(ToolSource):
         for number, gpu in gpus.items():
             place = address(gpu.get("bus-id"))
             uuid = readable_identifier(uuids.get(place)) if place else None
-            row = Listed(
+            row = ListedDevice(
                 number,
                 reported_text(gpu.get("name")) or "unknown",
                 keys=() if uuid is None else (uuid,),
@@ -82,17 +83,17 @@ class MxSmi(ToolSource):
             rows.append(self._share(row, shares.get(number, [])))
         return usable(rows)
 
-    def readings(self, rows: Sequence[Listed]) -> dict[int, Reading | DeviceError]:
+    def readings(self, rows: Sequence[ListedDevice]) -> dict[int, Reading | DeviceError]:
         """Return one look at all GPUs, by one run of the tool."""
         printed = self.tool.run()
         gpus, running = overview(self.tool, printed), processes(printed)
-        found: dict[int, Reading | DeviceError] = {}
+        read: dict[int, Reading | DeviceError] = {}
         for row in rows:
             gpu = gpus.get(row.number)
             if gpu is None or address(gpu.get("bus-id")) != row.pci_address:
                 continue
             if (why := unavailable(gpu)) is not None:
-                found[row.number] = DeviceError("device-failed", why)
+                read[row.number] = DeviceError("device-failed", why)
                 continue
             is_slice = row.count_unit == "slice"
             reading = Reading(
@@ -102,8 +103,8 @@ class MxSmi(ToolSource):
                 processes=None if running is None else running.count(row.number),
             )
             if (reading := answers.believed(reading))._replace(processes=None) != Reading():
-                found[row.number] = reading
-        return found
+                read[row.number] = reading
+        return read
 
     def _uuids(self) -> dict[str | None, str]:
         """Return the uuids of the list by PCI address; none of a tool that has no such option."""
@@ -111,8 +112,8 @@ class MxSmi(ToolSource):
             listed = self.tool.run("-L")
         except InputError:
             return {}
-        found = (_LISTED.search(line[:MOST_LETTERS]) for line in listed.splitlines())
-        return {address(match[1]): match[2] for match in found if match is not None}
+        matches = (_LISTED.search(line[:MOST_LETTERS]) for line in listed.splitlines())
+        return {address(match[1]): match[2] for match in matches if match is not None}
 
     def _fault(self, number: int, gpu: Cells) -> Fault | None:
         missing = [name for name in NEEDED if name not in gpu]
@@ -121,7 +122,7 @@ class MxSmi(ToolSource):
         why = unavailable(gpu)
         return None if why is None else Fault("device-tool-failed", why, self.tool.name)
 
-    def _share(self, row: Listed, shares: Sequence[Cells]) -> Listed:
+    def _share(self, row: ListedDevice, shares: Sequence[Cells]) -> ListedDevice:
         """Return a GPU that is cut into slices, or is a virtual function, as the share that it is."""
         function = self.root / "sys/bus/pci/devices" / str(row.pci_address) / "physfn"
         if not shares and not function.exists():
@@ -137,7 +138,7 @@ class MxSmi(ToolSource):
         )
 
 
-def overview(tool: Tool, printed: str) -> dict[int, Cells]:
+def overview(tool: VendorTool, printed: str) -> dict[int, Cells]:
     """Return what the overview reports of each GPU, by its number, from its two lines.
 
     Raises:
@@ -153,19 +154,19 @@ def overview(tool: Tool, printed: str) -> dict[int, Cells]:
         if name not in names:
             raise tool.unknown(f'column "{name}" in the heading of the GPUs\' table', version(printed, "MX-SMI"))
     patterns = [[_pattern(cell) for cell in line] for line in headings]
-    found: dict[int, Cells] = {}
+    by_number: dict[int, Cells] = {}
     body = list(_body(lines[border + 1 :]))
     for line, following in pairwise([*body, ""]):
         gpu, rest = _matched(patterns[0], headings[0], line), _matched(patterns[1], headings[1], following)
         if gpu is not None and "gpu" in gpu:
-            found.setdefault(int(gpu["gpu"]), (rest or {}) | gpu)
-    return found
+            by_number.setdefault(int(gpu["gpu"]), (rest or {}) | gpu)
+    return by_number
 
 
 def slices(printed: str) -> dict[int, list[Cells]]:
     """Return what is reported of the slices of each GPU, by the GPU's number; those that the tool's process may see."""
     lines = [line.strip() for line in printed.splitlines()]
-    found: dict[int, list[Cells]] = {}
+    by_number: dict[int, list[Cells]] = {}
     title = next((i for i, line in enumerate(lines) if line.startswith("| Sliced GPU")), len(lines))
     border = next((i for i in range(title, len(lines)) if lines[i].startswith("|==")), len(lines))
     headings = [columns(cell) for cell in _above(lines, border, 1)]
@@ -173,8 +174,8 @@ def slices(printed: str) -> dict[int, list[Cells]]:
     for line in _body(lines[border + 1 :]):
         share = _matched(patterns, headings, line)
         if share is not None and "gpu" in share:
-            found.setdefault(int(share["gpu"]), []).append(share)
-    return found
+            by_number.setdefault(int(share["gpu"]), []).append(share)
+    return by_number
 
 
 def processes(printed: str) -> list[int] | None:
@@ -189,12 +190,12 @@ def processes(printed: str) -> list[int] | None:
     # words are counted from the side of the process's name, which may have blanks, that they stand on
     name = heading.index("process name") if "process name" in heading else len(heading)
     gpu, pid = (i if i < name else i - len(heading) for i in (heading.index("gpu"), heading.index("pid")))
-    found = []
+    running = []
     for line in lines:
         words = line.strip("|").split() if line.startswith("|") and len(line) <= MOST_LETTERS else []
         if len(words) >= len(heading) and words[gpu].isdecimal() and words[pid].isdecimal():
-            found.append(int(words[gpu][:9]))
-    return found if found or "no process found" in table else None
+            running.append(int(words[gpu][:9]))
+    return running if running or "no process found" in table else None
 
 
 def columns(cell: str) -> list[str]:
@@ -216,8 +217,8 @@ def last_of(gpu: Cells, column: str) -> str | None:
 
 def modes(gpu: Cells) -> tuple[tuple[str, str], ...]:
     """Return the switches that the overview shows."""
-    found = {name: SWITCH.get(gpu.get(column, "").lower()) for name, column in _MODES.items()}
-    return tuple((name, state) for name, state in found.items() if state is not None)
+    switches = {name: SWITCH.get(gpu.get(column, "").lower()) for name, column in _MODES.items()}
+    return tuple((name, state) for name, state in switches.items() if state is not None)
 
 
 _MODES = {"persistence": "persist-m", "sgpu": "sgpu-m"}
@@ -260,11 +261,11 @@ def _matched(patterns: Sequence[re.Pattern[str]], headings: Sequence[Sequence[st
     cells = line.strip("|").split("|")
     if not line.startswith("|") or len(cells) != len(patterns):
         return None
-    found: Cells = {}
+    matched: Cells = {}
     for pattern, names, cell in zip(patterns, headings, cells, strict=True):
         match = pattern.fullmatch(cell) if names else None
         if names and cell.strip() and match is None:
             return None
         for name, value in zip(names, () if match is None else match.groups(), strict=match is not None):
-            found.setdefault(name, value.strip())
-    return found
+            matched.setdefault(name, value.strip())
+    return matched

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from bench.devices.libraries import answers
-from bench.devices.source import Listed
+from bench.devices.source import ListedDevice
 from bench.devices.tools.npu_smi_forms import POWER, REFUSED, NpuSmiOverview, flat, mapping, of_chip, overview
-from bench.devices.tools.tool import MIB, Tool, ToolSource, address, quantity, reported_text, whole
+from bench.devices.tools.texts import MIB, address, quantity, reported_text, whole
+from bench.devices.tools.tool import ToolSource, VendorTool
 from bench.devices.vendors.ascend_chips import is_share, name_of, on_its_card
 from bench.errors import DeviceError, InputError
-from bench.record.node import readable_identifier
+from bench.record.identities import readable_identifier
 from bench.telemetry import Reading
 
 LOOK_S = 5.0
@@ -31,13 +32,13 @@ Arguments = tuple[str, ...]
 
 
 class NpuSmi(ToolSource):
-    """``npu-smi`` as a source."""
+    """The devices that ``npu-smi`` lists, and their readings."""
 
     tools: ClassVar[tuple[str, ...]] = ("npu-smi",)
     exposes: ClassVar[tuple[str, ...]] = ("power", "temperature", "processes")
     folder: ClassVar[str] = "/usr/local/sbin"
 
-    def __init__(self, tool: Tool, root: Path = Path("/")) -> None:
+    def __init__(self, tool: VendorTool, root: Path = Path("/")) -> None:
         super().__init__(tool, root)
         self._chips: dict[str, int] = {}  # that compute, by card
         self._listing = NpuSmiOverview(None, {}, {}, frozenset())  # the overview of the last listing
@@ -46,7 +47,7 @@ class NpuSmi(ToolSource):
         self._answered: set[Arguments] = set()
         self._useless: set[Arguments] = set()  # questions that were never answered
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return the chips of ``npu-smi info -m``, without those that manage."""
         printed = self.tool.run("info", "-m")
         if (said := next((line for line in printed.splitlines() if REFUSED.search(line)), None)) is not None:
@@ -59,7 +60,7 @@ class NpuSmi(ToolSource):
         self._listing = overview(self._text("info"))
         self.version = self._listing.version
         return [
-            Listed(
+            ListedDevice(
                 number=c.logic,
                 model=name_of(c.name),
                 serial=readable_identifier(flat(self._of_card("board", c.card)).get("Serial Number")),
@@ -68,25 +69,31 @@ class NpuSmi(ToolSource):
             for c in chips
         ]
 
-    def complete(self, row: Listed) -> Listed:
-        """Return a chip with what its card and itself tell.
+    def complete(self, row: ListedDevice) -> ListedDevice:
+        """Return a chip with what the tool reports of it and of its card.
 
         Raises:
             InputError: the tool fails for the chip's own board.
         """
         card, at = row.place[0], _at(row)
         board = flat(self._of_card("board", card))
-        own = board if board and len(row.place) == 1 else flat(self.tool.run("info", "-t", "board", *at))
+        of_device = board if board and len(row.place) == 1 else flat(self.tool.run("info", "-t", "board", *at))
         common = of_chip(self._of_card("common", card), _chip(row))
         shown = self._listing.chips.get((card, _chip(row)), {})
-        model = row.model if is_share(row.model) else name_of(own.get("Chip Name") or row.model, own.get("NPU Name"))
-        die = next((own[name] for name in ("VDie ID", "DDie ID", "Die ID") if reported_text(own.get(name))), None)
-        bus = (own.get("PCIe Bus Info"), board.get("PCIe Bus Info"), shown.get("Bus-Id"))
+        model = (
+            row.model
+            if is_share(row.model)
+            else name_of(of_device.get("Chip Name") or row.model, of_device.get("NPU Name"))
+        )
+        die = next(
+            (of_device[name] for name in ("VDie ID", "DDie ID", "Die ID") if reported_text(of_device.get(name))), None
+        )
+        bus = (of_device.get("PCIe Bus Info"), board.get("PCIe Bus Info"), shown.get("Bus-Id"))
         filled = row._replace(
             model=model,
             pci_address=next(filter(None, map(address, bus)), None),
             board_part=reported_text(board.get("Product Name")),
-            firmware=reported_text(own.get("Firmware Version")) or reported_text(board.get("Firmware Version")),
+            firmware=reported_text(of_device.get("Firmware Version")) or reported_text(board.get("Firmware Version")),
             driver=reported_text(board.get("Software Version")),
             memory_bytes=self._memory(row, shown),
             units=answers.bounded(quantity(common.get("Aicore Count"), ""), 1, MOST_CORES),
@@ -96,7 +103,7 @@ class NpuSmi(ToolSource):
         serial = board.get("Serial Number") if is_share(model) else row.serial or row.parent
         return on_its_card(filled, serial, die, together=together, exposes=self.exposes)
 
-    def readings(self, rows: Sequence[Listed]) -> dict[int, Reading | DeviceError]:
+    def readings(self, rows: Sequence[ListedDevice]) -> dict[int, Reading | DeviceError]:
         """Return one look at all chips: one run of the tool, and as many further questions as its time allows."""
         begun = time.monotonic()
         shown = overview(self.tool.run("info"))
@@ -113,16 +120,16 @@ class NpuSmi(ToolSource):
             (self._answered if any(flat(more[question]).values()) else self._useless).add(question)
             took = max(took, time.monotonic() - before)
         self._useless -= self._answered  # a failure of once costs a reading
-        found: dict[int, Reading | DeviceError] = {}
+        read: dict[int, Reading | DeviceError] = {}
         cards: set[str] = set()
         for row in rows:
             reading = self._seen(row, shown, more, with_power=row.place[0] not in cards)
             if reading != Reading():
-                found[row.number] = reading
+                read[row.number] = reading
                 cards.add(row.place[0])
-        return found
+        return read
 
-    def _questions(self, rows: Sequence[Listed]) -> Iterator[Arguments]:
+    def _questions(self, rows: Sequence[ListedDevice]) -> Iterator[Arguments]:
         """Yield the further questions, each once, from the one that is next in turn on."""
         every = list(
             dict.fromkeys(
@@ -136,7 +143,9 @@ class NpuSmi(ToolSource):
         for place in range(len(every)):
             yield every[(begin + place) % len(every)]
 
-    def _seen(self, row: Listed, shown: NpuSmiOverview, more: dict[Arguments, str], *, with_power: bool) -> Reading:
+    def _seen(
+        self, row: ListedDevice, shown: NpuSmiOverview, more: dict[Arguments, str], *, with_power: bool
+    ) -> Reading:
         """Return the reading of one chip from what a look printed.
 
         Args:
@@ -146,7 +155,7 @@ class NpuSmi(ToolSource):
             with_power: whether no other chip of its card has the card's power.
         """
         card, chip = row.place[0], _chip(row)
-        own = shown.chips.get((card, chip), {})
+        cells = shown.chips.get((card, chip), {})
         of_card = more.get(("info", "-t", "common", "-i", card), "")
         common = of_chip(of_card, chip)
         errors = flat(more.get(("info", "-t", "ecc", *_at(row)), ""))
@@ -160,17 +169,17 @@ class NpuSmi(ToolSource):
             fields += [common[POWER]] if POWER in common else [flat(of_card).get(POWER)]
             watts = (whole(quantity(text, ""), 1000) for text in fields)
             power = next((known for mw in watts if (known := answers.power_mw(mw)) is not None), None)
-        use = own.get("AICore(%)") or own.get("NPU Util(%)") or common.get("Aicore Usage Rate(%)")
+        use = cells.get("AICore(%)") or cells.get("NPU Util(%)") or common.get("Aicore Usage Rate(%)")
         return Reading(
             power_mw=power,
-            temperature_c=_celsius(own.get("Temp(C)") or common.get("Temperature(C)")),
+            temperature_c=_celsius(cells.get("Temp(C)") or common.get("Temperature(C)")),
             clock_mhz=answers.clock_mhz(quantity(common.get("Aicore curFreq(MHZ)"), "")),
             utilisation_ppm=answers.utilisation_ppm(quantity(use, "")),
             ecc_uncorrected=sum(counted) if counted else None,
             processes=shown.processes.get((card, chip), 0) if card in shown.listed else None,
         )
 
-    def _memory(self, row: Listed, shown: dict[str, str]) -> int | None:
+    def _memory(self, row: ListedDevice, shown: dict[str, str]) -> int | None:
         """Return the size of a chip's memory, bytes: of its HBM, else of its DDR."""
         totals = [shown.get(name, "").rpartition("/")[2] for name in ("HBM-Usage(MB)", "Memory-Usage(MB)")]
         sizes = [whole(quantity(text, ""), MIB) for text in totals]
@@ -194,12 +203,12 @@ class NpuSmi(ToolSource):
             return ""
 
 
-def _at(row: Listed) -> Arguments:
+def _at(row: ListedDevice) -> Arguments:
     """Return the arguments by which the tool is asked for one chip."""
     return ("-i", row.place[0]) if len(row.place) == 1 else ("-i", row.place[0], "-c", row.place[1])
 
 
-def _chip(row: Listed) -> str:
+def _chip(row: ListedDevice) -> str:
     return row.place[1] if len(row.place) == 2 else "0"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from bench.devices.tools.tool import fields
+from bench.devices.tools.texts import fields
 
 REFUSED = re.compile(r"-80(?:05|20)(?!\d)", re.ASCII)
 POWER = "NPU Real-time Power(W)"
@@ -62,11 +62,11 @@ def mapping(printed: str) -> list[NpuSmiChip] | None:
     of_cards = {"Slot ID", "Chip Phy-ID"} <= set(columns) and "Chip Logic ID" not in columns
     if not {"NPU ID", "Chip ID", "Chip Name", *(() if of_cards else ("Chip Logic ID",))} <= set(columns):
         return None
-    found: list[NpuSmiChip] = []
+    chips: list[NpuSmiChip] = []
     for line in filter(str.strip, lines):
         row = _row(line, columns)
         if row is None or not (_NUMBER.fullmatch(row["NPU ID"]) and _NUMBER.fullmatch(row["Chip ID"])):
-            if found and not line.strip()[0].isdigit():  # a warning behind the table
+            if chips and not line.strip()[0].isdigit():  # a warning behind the table
                 break
             return None
         logic = row["NPU ID" if of_cards else "Chip Logic ID"]
@@ -74,8 +74,8 @@ def mapping(printed: str) -> list[NpuSmiChip] | None:
             continue
         if _NUMBER.fullmatch(logic) is None:
             return None
-        found.append(NpuSmiChip(row["NPU ID"], None if of_cards else row["Chip ID"], int(logic), row["Chip Name"]))
-    return found if len({chip.logic for chip in found}) == len(found) else None
+        chips.append(NpuSmiChip(row["NPU ID"], None if of_cards else row["Chip ID"], int(logic), row["Chip Name"]))
+    return chips if len({chip.logic for chip in chips}) == len(chips) else None
 
 
 def _row(line: str, columns: list[str]) -> dict[str, str] | None:
@@ -107,7 +107,7 @@ def overview(printed: str) -> NpuSmiOverview:
             headings, state = [list(map(_HEADING.findall, line)) for line in block], "chips"
         elif state == "chips" and len(block) == len(headings):
             values = {
-                k: v for line, heads in zip(block, headings, strict=True) for k, v in _values(line, heads).items()
+                k: v for line, names in zip(block, headings, strict=True) for k, v in _values(line, names).items()
             }
             if (card := values.get("NPU ID") or values.get("NPU")) is not None:
                 chips[card, values.get("Chip", "0")] = values
@@ -126,53 +126,53 @@ def overview(printed: str) -> NpuSmiOverview:
 
 def _blocks(printed: str) -> list[list[list[str]]]:
     """Return the cells of the lines between the rules of a table, block by block."""
-    found: list[list[list[str]]] = []
+    blocks: list[list[list[str]]] = []
     block: list[list[str]] = []
     for line in map(str.strip, printed.splitlines()):
         if line.startswith("+"):
-            found += [block] if block else []
+            blocks += [block] if block else []
             block = []
         elif line.startswith("|") and line.endswith("|") and len(line) > 1:
             block.append([cell.strip() for cell in line[1:-1].split("|")])
-    return found
+    return blocks
 
 
 def _values(line: list[str], headings: list[list[str]]) -> dict[str, str]:
     """Return the values of a table's line by their headings; a cell with another number of them tells nothing."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for cell, names in zip(line, headings, strict=False):
         words = re.sub(r"\s*/\s*", "/", cell).split()
         if len(names) == 1 and words:
-            found[names[0]] = " ".join(words)
+            values[names[0]] = " ".join(words)
         elif "Name" in names and len(words) > len(names):
             at, behind = names.index("Name"), len(words) - (len(names) - names.index("Name") - 1)
-            found |= zip(names, [*words[:at], " ".join(words[at:behind]), *words[behind:]], strict=True)
+            values |= zip(names, [*words[:at], " ".join(words[at:behind]), *words[behind:]], strict=True)
         elif len(names) == len(words):
-            found |= zip(names, words, strict=True)
-    return found
+            values |= zip(names, words, strict=True)
+    return values
 
 
 def flat(printed: str) -> dict[str, str]:
     """Return the fields of an output as name -> value; of fields with one name the first."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for path, value in fields(printed):
-        found.setdefault(path[-1], value)
-    return found
+        values.setdefault(path[-1], value)
+    return values
 
 
 def of_chip(printed: str, chip: str | None) -> dict[str, str]:
-    """Return the fields under one "Chip ID" of an output that tells all chips of a card; empty where it is absent.
+    """Return the fields under one "Chip ID" of an output that lists all chips of a card; empty where it is absent.
 
-    Where no chip has a number, as on cards of one chip, what stands there is that chip's.
+    Where no chip has a number, as on cards of one chip, all fields are that chip's.
     """
-    found: dict[str, str] = {}
-    told = list(fields(printed))
-    here = all(path[-1] != "Chip ID" for path, _ in told)
-    for path, value in told:
+    values: dict[str, str] = {}
+    printed_fields = list(fields(printed))
+    here = all(path[-1] != "Chip ID" for path, _ in printed_fields)
+    for path, value in printed_fields:
         if path[-1] == "Chip ID":
             here = value == (chip or "0")
         elif path[-1] == "Chip Name" and value.lower() in ("mcu", "3559"):  # has a name and no id
             here = False
         elif here:
-            found.setdefault(path[-1], value)
-    return found
+            values.setdefault(path[-1], value)
+    return values

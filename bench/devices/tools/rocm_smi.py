@@ -16,10 +16,12 @@ from bench.devices.libraries.amd import kfd
 from bench.devices.libraries.amd.kfd import KfdNode
 from bench.devices.libraries.amdgpu import FUNCTIONS, WHOLE_GPU, count_unit, is_virtual, numeric_id
 from bench.devices.libraries.answers import believed
-from bench.devices.source import Fault, Listed, usable
-from bench.devices.tools.tool import VERSION, Tool, ToolSource, address, quantity, reported_text, whole
+from bench.devices.source import Fault, ListedDevice, usable
+from bench.devices.tools.texts import VERSION, address, quantity, reported_text, whole
+from bench.devices.tools.tool import ToolSource, VendorTool
 from bench.errors import DeviceError
-from bench.record.node import CountUnit, readable_identifier
+from bench.record.identities import readable_identifier
+from bench.record.node import CountUnit
 from bench.telemetry import Reading
 
 LIST = (
@@ -39,7 +41,7 @@ MEMORY_UNITS = {"B": 1, "MiB": 2**20}
 
 
 class RocmSmi(ToolSource):
-    """``rocm-smi`` as a source."""
+    """The devices that ``rocm-smi`` lists, and their readings."""
 
     tools: ClassVar[tuple[str, ...]] = ("rocm-smi",)
     exposes: ClassVar[tuple[str, ...]] = ("power", "clock", "temperature")
@@ -47,13 +49,13 @@ class RocmSmi(ToolSource):
     list_arguments: ClassVar[tuple[str, ...]] = LIST
     watch_arguments: ClassVar[tuple[str, ...]] = WATCH
 
-    def devices(self) -> list[Listed]:
-        """Return the devices that the tool lists, with units and clocks that the kernel driver tells."""
-        found = self.tool.json(*self.list_arguments, "--json")
-        driver = reported_text(lower(found.get("system")).get("driver version"))
+    def devices(self) -> list[ListedDevice]:
+        """Return the devices that the tool lists, with the units and clocks that the kernel driver reports."""
+        printed = self.tool.json(*self.list_arguments, "--json")
+        driver = reported_text(lower(printed.get("system")).get("driver version"))
         nodes = {node.pci_address: node for node in kfd.topology(self.root).nodes}
-        rows = [self._listed(index, card, driver) for index, card in cards(self.tool, found).items()]
-        slots: dict[str, list[Listed]] = {}
+        rows = [self._listed(index, card, driver) for index, card in cards(self.tool, printed).items()]
+        slots: dict[str, list[ListedDevice]] = {}
         for row in rows:
             slots.setdefault((row.pci_address or f"?{row.number}").partition(".")[0], []).append(row)
         known = [row for parts in slots.values() for row in self._as_parts(parts, nodes)]
@@ -61,7 +63,7 @@ class RocmSmi(ToolSource):
         self.version = self.tool.version(_VERSION, "--version")
         return listed
 
-    def _as_parts(self, rows: list[Listed], nodes: Mapping[str, KfdNode]) -> list[Listed]:
+    def _as_parts(self, rows: list[ListedDevice], nodes: Mapping[str, KfdNode]) -> list[ListedDevice]:
         """Return what the tool lists in one slot: a GPU, or the partitions of one, in whose place it shows the whole's.
 
         Args:
@@ -91,15 +93,15 @@ class RocmSmi(ToolSource):
             for part, row in enumerate(rows)
         ]
 
-    def _listed(self, index: int, card: Mapping[str, Any], driver: str | None) -> Listed:
+    def _listed(self, index: int, card: Mapping[str, Any], driver: str | None) -> ListedDevice:
         """Return one card of the list; with its fault, where the tool does not know its name."""
         place = address(card.get("pci bus"))
         series = reported_text(card.get("card series")) or reported_text(card.get("device name"))
         if series is None or series.lower().startswith("0x"):
             fault = Fault.of(self.tool.unknown("card series", driver))
-            return Listed(number=index, model="unknown", pci_address=place, fault=fault)
+            return ListedDevice(number=index, model="unknown", pci_address=place, fault=fault)
         unique = readable_identifier(card.get("unique id"))
-        return Listed(
+        return ListedDevice(
             number=index,
             model=series,
             keys=() if unique is None else (visible_uuid(unique),),
@@ -122,42 +124,42 @@ class RocmSmi(ToolSource):
         """
         return count_unit(series, *(numeric_id(str(one)) for one in ids if str(one).lower().startswith("0x")))
 
-    def reading(self, row: Listed) -> Reading | None:
+    def reading(self, row: ListedDevice) -> Reading | None:
         """Return the present reading of one card, out of a look at all."""
         return self._looks([row]).get(row.number)
 
-    def readings(self, rows: Sequence[Listed]) -> dict[int, Reading | DeviceError]:
+    def readings(self, rows: Sequence[ListedDevice]) -> dict[int, Reading | DeviceError]:
         """Return one look at all cards, by one run of the tool."""
         return dict(self._looks(rows))
 
-    def _looks(self, rows: Sequence[Listed]) -> dict[int, Reading]:
+    def _looks(self, rows: Sequence[ListedDevice]) -> dict[int, Reading]:
         seen = cards(self.tool, self.tool.json(*self.watch_arguments, "--json"))
         looks = {row.number: reading(seen[row.number]) for row in rows if row.number in seen}
         slices = {row.number for row in rows if row.count_unit == "slice"}  # what is shown of these is the whole's
-        own = {"power_mw": None, "utilisation_ppm": None, "energy_mj": None}
-        looks = {number: look._replace(**own) if number in slices else look for number, look in looks.items()}
+        primed = {"power_mw": None, "utilisation_ppm": None, "energy_mj": None}
+        looks = {number: look._replace(**primed) if number in slices else look for number, look in looks.items()}
         return {number: look for number, look in looks.items() if look != Reading()}
 
 
-def lower(found: object) -> dict[str, Any]:
+def lower(parsed: object) -> dict[str, Any]:
     """Return a mapping with its keys in lower case; releases differ in them. Empty for what is no mapping."""
-    return {str(k).lower(): v for k, v in found.items()} if isinstance(found, Mapping) else {}
+    return {str(k).lower(): v for k, v in parsed.items()} if isinstance(parsed, Mapping) else {}
 
 
-def cards(tool: Tool, found: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
-    """Return what a JSON output tells of each card, by index.
+def cards(tool: VendorTool, printed: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """Return the fields of each card in a JSON output, by index.
 
     Raises:
         InputError: there is no card.
     """
-    named = {key: lower(value) for key, value in found.items() if re.fullmatch(r"card[0-9]{1,4}", key)}
+    named = {key: lower(value) for key, value in printed.items() if re.fullmatch(r"card[0-9]{1,4}", key)}
     if not named:
         raise tool.unknown("card")
     return {int(key[4:]): card for key, card in named.items()}
 
 
 def reading(card: Mapping[str, Any]) -> Reading:
-    """Return a reading from what the tool tells of one card, keys in lower case."""
+    """Return a reading from the tool's fields of one card, keys in lower case."""
     power = bare(card, "average graphics package power (w)", "current socket graphics package power (w)")
     hot = bare(
         card, "temperature (sensor junction) (c)", "temperature (sensor edge) (c)", "temperature (sensor core) (c)"

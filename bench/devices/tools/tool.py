@@ -16,26 +16,20 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from decimal import Decimal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
-from bench.devices.source import DeviceSource, Listed
+from bench.devices.source import DeviceSource, ListedDevice
 from bench.devices.tools import turns
+from bench.devices.tools.texts import plain_text
 from bench.errors import DeviceError, InputError, one_line
 from bench.telemetry import Reading
-from bench.units import MAX_INTEGER
 
 TIMEOUT_S = 20.0  # tools written in Python take seconds on a node of eight devices
 END_S = 1.0  # how long a tool that was asked to end is waited for
 SILENT_S = 0.2  # how long nothing more must come of a tool that has ended, where another process holds its output
 MOST_BYTES = 4 * 1024 * 1024
-MIB = 2**20
-VERSION = r"v?(\d{1,6}(?:\.\d{1,6}){1,3}(?:[+-][\w.]{1,40})?)(?!\S)"  # such as 5.10.13, and 4.0.0+4179531dcd
-PLACEHOLDERS = frozenset(
-    {"", "-", "--", "n/a", "na", "none", "null", "unknown", "not supported", "[n/a]", "[not supported]"}
-)
 VISIBILITY = (  # a tool lists all devices of the node, whatever the frameworks may see
     "ROCR_VISIBLE_DEVICES",
     "HIP_VISIBLE_DEVICES",
@@ -47,14 +41,14 @@ VISIBILITY = (  # a tool lists all devices of the node, whatever the frameworks 
 )
 
 
-class Tool(NamedTuple):
+class VendorTool(NamedTuple):
     """A vendor's command-line tool as it was found."""
 
     path: Path
     sha256: str | None  # None where its file may be run and not read
 
     @staticmethod
-    def find(names: Sequence[str], folder: str = "its folder") -> Tool:
+    def find(names: Sequence[str], folder: str = "its folder") -> VendorTool:
         """Return the first of some tools that is on PATH.
 
         Args:
@@ -68,9 +62,9 @@ class Tool(NamedTuple):
             if (path := shutil.which(name)) is not None:
                 absolute = Path(path).absolute()
                 try:
-                    return Tool(absolute, hashlib.sha256(absolute.read_bytes()).hexdigest())
+                    return VendorTool(absolute, hashlib.sha256(absolute.read_bytes()).hexdigest())
                 except OSError:
-                    return Tool(absolute, None)
+                    return VendorTool(absolute, None)
         raise InputError(
             "device-tool-missing",
             f"the hardware is there and {' or '.join(names)} is not on PATH",
@@ -115,6 +109,7 @@ class Tool(NamedTuple):
 
     def _ran(self, arguments: Sequence[str], limit_s: float) -> tuple[str, str, int]:
         """Return what the tool prints to its two outputs, and its exit status."""
+        # LC_ALL=C: no number and no word may depend on the language of whoever runs it.
         environ = {k: v for k, v in os.environ.items() if k not in VISIBILITY} | {"LC_ALL": "C"}
         try:
             turn = turns.take(self.path)
@@ -128,6 +123,8 @@ class Tool(NamedTuple):
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=environ,
+                # A group of its own, so that what a script starts can be ended with it, and Ctrl-C does not reach the
+                # tool.
                 start_new_session=True,
             )
         except OSError as error:
@@ -179,7 +176,7 @@ class Tool(NamedTuple):
 
         Args:
             missed: what was looked for and not found.
-            version: of the tool, where its output tells it.
+            version: of the tool, where its output has one.
         """
         return InputError(
             "device-tool-unknown",
@@ -195,10 +192,10 @@ class Tool(NamedTuple):
             InputError: as `run`, or there is no JSON object, or only a part of one.
         """
         printed = self.run(*arguments)
-        found = _longest_object(printed, _NO_COMMA.sub(r'",\1"', printed))
-        if not found:
+        parsed = _longest_object(printed, _NO_COMMA.sub(r'",\1"', printed))
+        if not parsed:
             raise self.unknown("JSON object")
-        return found
+        return parsed
 
 
 # Between a value and the next name, as hy-smi prints BW's power; an empty text follows its colon.
@@ -215,10 +212,10 @@ def _longest_object(*texts: str) -> dict[str, Any]:
     for text in texts:
         for begin in {text.find("{"), *(match.start() for match in re.finditer(r"^\{", text, re.MULTILINE))} - {-1}:
             try:
-                found, end = json.JSONDecoder().raw_decode(text, begin)
+                parsed, end = json.JSONDecoder().raw_decode(text, begin)
             except (ValueError, RecursionError):
                 continue
-            longest = max(longest, (end - begin, found), key=lambda one: one[0])
+            longest = max(longest, (end - begin, parsed), key=lambda one: one[0])
     return longest[1]
 
 
@@ -262,54 +259,6 @@ def _read_both(process: subprocess.Popen[bytes], until_s: float) -> tuple[str, s
     return printed, complained
 
 
-_NO_TEXT = re.compile("\x1b\\[[0-9;?]*[A-Za-z]|\ufeff|\0")  # colours of a terminal, a mark of the byte order, padding
-
-
-def plain_text(printed: bytes) -> str:
-    """Return what a tool prints as text, without what a terminal or another system would not show."""
-    return _NO_TEXT.sub("", printed.decode("utf-8", "replace"))
-
-
-_QUANTITY = re.compile(r"\s*(\d{1,16}(?:\.\d{1,9})?)\s*(%|[A-Za-z]*)\s*", re.ASCII)
-
-
-def quantity(text: object, unit: str) -> Decimal | None:
-    """Return a number that stands with exactly one unit ("" for a bare number), or None: N/A, another unit, no number.
-
-    Args:
-        text: such as "87.5 W"; letters of the unit in any case.
-        unit: what it must be.
-    """
-    match = _QUANTITY.fullmatch(str(text)) if isinstance(text, (str, int, float)) else None
-    if match is None or match[2].lower() != unit.lower():
-        return None
-    return Decimal(match[1])
-
-
-def whole(value: Decimal | None, factor: int = 1) -> int | None:
-    """Return a quantity times a factor as a whole number, rounded down; None for none and for what no record holds."""
-    number = None if value is None else int(value * factor)
-    return None if number is None or number > MAX_INTEGER else number
-
-
-def reported_text(value: object) -> str | None:
-    """Return a text as a record holds it: one trimmed line, or None for a placeholder."""
-    text = "" if value is None else str(value).strip()
-    return None if text.lower() in PLACEHOLDERS else one_line(text, 200)
-
-
-_ADDRESS = re.compile(r"(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])", re.IGNORECASE)
-
-
-def address(text: object) -> str | None:
-    """Return a PCI address in the one form, "0000:17:00.0", or None for what is none, or all zero: never a device's."""
-    match = _ADDRESS.fullmatch(str(text).strip())
-    if match is None or (domain := int(match[1] or "0", 16)) > 0xFFFF:
-        return None
-    bus, device, function = int(match[2], 16), int(match[3], 16), match[4]
-    return f"{domain:04x}:{bus:02x}:{device:02x}.{function}" if domain or bus or device or int(function) else None
-
-
 class ToolSource(DeviceSource):
     """A source that is a vendor's command-line tool (`bench.devices.source.DeviceSource`).
 
@@ -323,7 +272,7 @@ class ToolSource(DeviceSource):
     tools: ClassVar[tuple[str, ...]]  # its names, newest first
     folder: ClassVar[str] = "its folder"  # where the vendor's packages put it
 
-    def __init__(self, tool: Tool, root: Path = Path("/")) -> None:
+    def __init__(self, tool: VendorTool, root: Path = Path("/")) -> None:
         super().__init__(root, tool.name, str(tool.path), tool.sha256)
         self.tool = tool
 
@@ -339,9 +288,9 @@ class ToolSource(DeviceSource):
         Raises:
             InputError: it is not on PATH.
         """
-        return cls(Tool.find(cls.tools, cls.folder), root)
+        return cls(VendorTool.find(cls.tools, cls.folder), root)
 
-    def reading(self, row: Listed) -> Reading | None:
+    def reading(self, row: ListedDevice) -> Reading | None:
         """Return the present reading of one device; None where the tool says nothing of it.
 
         Raises:
@@ -349,32 +298,10 @@ class ToolSource(DeviceSource):
         """
         raise NotImplementedError
 
-    def readings(self, rows: Sequence[Listed]) -> dict[int, Reading | DeviceError]:
+    def readings(self, rows: Sequence[ListedDevice]) -> dict[int, Reading | DeviceError]:
         """Return one look at all devices, one after another: at most one process of the tool runs at a time."""
-        found: dict[int, Reading | DeviceError] = {}
+        read: dict[int, Reading | DeviceError] = {}
         for row in rows:
             if (reading := self.reading(row)) is not None and reading != Reading():
-                found[row.number] = reading
-        return found
-
-
-_FIELD = re.compile(r"(.*?\S)\s+:(?:\s+(.*?))?\s*", re.ASCII)
-
-
-def fields(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield (headings and name, value) of every "name : value" line, where indentation tells what stands under what.
-
-    A line without " : " is a heading of the lines that are indented further, and is yielded with the value "".
-    """
-    above: list[tuple[int, str]] = []
-    for line in text.expandtabs(8).splitlines():
-        if not line.strip():
-            continue
-        indent = len(line) - len(line.lstrip())
-        while above and above[-1][0] >= indent:
-            above.pop()
-        match = _FIELD.fullmatch(line.strip())
-        name, value = (match[1], match[2] or "") if match else (line.strip(), "")
-        yield (*(heading for _, heading in above), name), value
-        if not value:
-            above.append((indent, name))
+                read[row.number] = reading
+        return read

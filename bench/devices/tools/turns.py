@@ -20,7 +20,7 @@ PAUSE_S = 0.03  # between two runs, in which another command gets its turn
 
 
 class Left(NamedTuple):
-    """A tool that was asked to end and still ran, and the turn that is let go once it has ended."""
+    """A tool that was asked to end and still ran, and the turn that is released once it has ended."""
 
     process: subprocess.Popen[bytes]
     turn: int | None
@@ -33,7 +33,7 @@ ending = threading.Event()  # this process is to end: it starts no tool any more
 
 
 def still_runs(tool: Path) -> bool:
-    """Return whether a tool still runs that this process asked to end; if it has ended, its turn is let go."""
+    """Return whether a tool still runs that this process asked to end; if it has ended, its turn is released."""
     one = left.get(tool)
     if one is None or one.process.poll() is None:
         return one is not None
@@ -75,6 +75,6 @@ def take(tool: Path) -> int | None:
 
 
 def let_go(turn: int | None) -> None:
-    """Let a turn go."""
+    """Release a turn, so that another process may call the tool."""
     if turn is not None:
         os.close(turn)

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from bench.devices.libraries import answers
-from bench.devices.source import Fault, Listed, usable
-from bench.devices.tools.tool import MIB, Tool, ToolSource, address, fields, quantity, reported_text, whole
+from bench.devices.source import Fault, ListedDevice, usable
+from bench.devices.tools.texts import MIB, address, fields, quantity, reported_text, whole
+from bench.devices.tools.tool import ToolSource, VendorTool
 from bench.errors import DeviceError, InputError
-from bench.record.node import readable_identifier
+from bench.record.identities import readable_identifier
 from bench.telemetry import Reading
 
 Fields = dict[tuple[str, ...], str]
@@ -29,13 +30,13 @@ _VIRTUAL = "0x36851d22"  # device and vendor id of a virtual function; others ha
 
 
 class XpuSmi(ToolSource):
-    """``xpu-smi`` as a source."""
+    """The devices that ``xpu-smi`` lists, and their readings."""
 
     tools: ClassVar[tuple[str, ...]] = ("xpu-smi", "xpu_smi")
     exposes: ClassVar[tuple[str, ...]] = ("power", "clock", "temperature", "ecc", "processes")
     folder: ClassVar[str] = "/usr/local/bin"
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return the XPUs of ``xpu-smi -q``, in its order."""
         printed = self._queried()
         driver = reported_text(dict(fields(printed)).get(("Driver Version",)))
@@ -44,10 +45,12 @@ class XpuSmi(ToolSource):
         rows = [self._listed(number, bus, xpu, driver) for number, (bus, xpu) in enumerate(listed)]
         what = f"it counts {attached and attached[1]} XPUs as attached, and reports {len(listed)} of them"
         silent = range(len(rows), 0 if attached is None else int(attached[1]))
-        rows += [Listed(number, "unknown", fault=Fault("device-failed", what, self.tool.name)) for number in silent]
+        rows += [
+            ListedDevice(number, "unknown", fault=Fault("device-failed", what, self.tool.name)) for number in silent
+        ]
         return usable(rows)
 
-    def readings(self, rows: Sequence[Listed]) -> dict[int, Reading | DeviceError]:
+    def readings(self, rows: Sequence[ListedDevice]) -> dict[int, Reading | DeviceError]:
         """Return one look at all XPUs, by one run of the tool."""
         listed = {
             place: xpu for bus, xpu in xpus(self.tool, self.tool.run("-q")) if (place := address(bus)) is not None
@@ -67,14 +70,14 @@ class XpuSmi(ToolSource):
             if "exit status" not in error.what:
                 raise  # it hangs, or cannot be started: no second one is
             try:
-                self._refuse_others(self.tool.run())
+                self._refuse_unknown(self.tool.run())
             except InputError as other:
                 raise (other if other.code == "device-tool-unknown" else error) from None
             raise
-        self._refuse_others(printed)
+        self._refuse_unknown(printed)
         return printed
 
-    def _refuse_others(self, printed: str) -> None:
+    def _refuse_unknown(self, printed: str) -> None:
         """Refuse another tool of this name.
 
         Raises:
@@ -91,13 +94,13 @@ class XpuSmi(ToolSource):
             fix="put the xpu-smi of XRE 5 (driver 5.0 or newer) before it on PATH",
         )
 
-    def _listed(self, number: int, bus: str, xpu: Fields, driver: str | None) -> Listed:
+    def _listed(self, number: int, bus: str, xpu: Fields, driver: str | None) -> ListedDevice:
         place, model = address(bus), reported_text(xpu.get(("Product Name",)))
         if model is None:
             fault = Fault.of(self.tool.unknown("product name of an XPU", driver))
-            return Listed(number, "unknown", pci_address=place, fault=fault)
+            return ListedDevice(number, "unknown", pci_address=place, fault=fault)
         ecc = SWITCH.get(xpu.get(("Ecc Mode", "Current"), "").lower())
-        row = Listed(
+        row = ListedDevice(
             number,
             model,
             uuid=readable_identifier(xpu.get(("XPU UUID",))),
@@ -128,7 +131,7 @@ class XpuSmi(ToolSource):
         )
 
 
-def reading_of(row: Listed, xpu: Fields) -> Reading:
+def reading_of(row: ListedDevice, xpu: Fields) -> Reading:
     """Return the present reading of an XPU: what a slice does not have of its own is unknown."""
     is_slice = row.count_unit == "slice"
     reading = Reading(
@@ -142,29 +145,29 @@ def reading_of(row: Listed, xpu: Fields) -> Reading:
     return answers.believed(reading)
 
 
-def xpus(tool: Tool, printed: str, version: str | None = None) -> list[tuple[str, Fields]]:
+def xpus(tool: VendorTool, printed: str, version: str | None = None) -> list[tuple[str, Fields]]:
     """Return (PCI bus id, fields by their headings) of each XPU; "Process ID" is counted under ("Process ID",).
 
     Raises:
         InputError: there is no XPU.
     """
-    found: list[tuple[str, Fields]] = []
+    listed: list[tuple[str, Fields]] = []
     count = 0
     for path, value in fields(printed):
         heading = next((match for name in path if (match := _XPU.fullmatch(name))), None)
         if heading is None:
             continue
-        if not found or found[-1][0] != heading[1]:
-            found.append((heading[1], {}))
+        if not listed or listed[-1][0] != heading[1]:
+            listed.append((heading[1], {}))
             count = 0
         if path[-1] == "Process ID":
             count += 1
-            found[-1][1]["Process ID",] = str(count)
+            listed[-1][1]["Process ID",] = str(count)
         else:
-            found[-1][1].setdefault(path[path.index(heading[0]) + 1 :], value)
-    if not found:
+            listed[-1][1].setdefault(path[path.index(heading[0]) + 1 :], value)
+    if not listed:
         raise tool.unknown("XPU", version)
-    return found
+    return listed
 
 
 def processes(xpu: Fields) -> int | None:

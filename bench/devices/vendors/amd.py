@@ -6,10 +6,10 @@ import shutil
 from collections.abc import Sequence
 from typing import ClassVar
 
-from bench.devices.base import Found
+from bench.devices.base import LocalDevice
 from bench.devices.libraries.amdgpu import AmdgpuSource, why_not_computing
 from bench.devices.libraries.amdsmi import AmdSmiSource
-from bench.devices.source import DeviceSource, Listed
+from bench.devices.source import DeviceSource, ListedDevice
 from bench.devices.tools.rocm_smi import RocmSmi
 from bench.devices.vendor import VendorBackend
 
@@ -30,17 +30,17 @@ class Amd(VendorBackend):
         ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
     )
 
-    def look(self, argument: str | None) -> list[Found]:
+    def look(self, argument: str | None) -> list[LocalDevice]:
         """Return the devices; none where all are a desktop's graphics and ROCm is not installed.
 
         The kernel offers to compute on any graphics of AMD: that a driver is loaded says nothing of what it is for.
         """
-        found = super().look(argument)
-        graphics = [one for one in found if self._is_vga(one.device.pci_address or "")]
-        meant = argument is not None or self.vga_counts or len(graphics) < len(found)
-        return found if meant or (self.root / ROCM).exists() or shutil.which("rocm-smi") else []
+        devices = super().look(argument)
+        graphics = [one for one in devices if self._is_vga(one.device.pci_address or "")]
+        meant = argument is not None or self.vga_counts or len(graphics) < len(devices)
+        return devices if meant or (self.root / ROCM).exists() or shutil.which("rocm-smi") else []
 
-    def listing(self, functions: Sequence[str]) -> tuple[DeviceSource, list[Listed], tuple[str, ...]]:
+    def listing(self, functions: Sequence[str]) -> tuple[DeviceSource, list[ListedDevice], tuple[str, ...]]:
         """Return what the first source lists; nothing where no process may compute, whatever a tool can list.
 
         Raises:
@@ -50,6 +50,6 @@ class Amd(VendorBackend):
             raise closed
         return super().listing(functions)
 
-    def choice(self, row: Listed) -> str:
+    def choice(self, row: ListedDevice) -> str:
         """Return the device's own name where it has one: the runtime's order may differ from the tool's."""
         return row.keys[0] if row.keys else str(row.number)

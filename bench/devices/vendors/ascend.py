@@ -51,8 +51,8 @@ class Ascend(VendorBackend):
 
     def stack_facts(self) -> StackFacts | None:
         """Return the size of the L2 cache and how many cube cores there are, as torch_npu reports them."""
-        found = _properties()
-        sizes = [getattr(found, name, None) for name in ("L2_cache_size", "cube_core_num")]
+        properties = _properties()
+        sizes = [getattr(properties, name, None) for name in ("L2_cache_size", "cube_core_num")]
         cache, units = (size if isinstance(size, int) and 0 < size <= MAX_INTEGER else None for size in sizes)
         return StackFacts(cache, units)
 

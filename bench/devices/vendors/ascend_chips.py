@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import struct
 
-from bench.devices.source import Listed
-from bench.record.node import readable_identifier
+from bench.devices.source import ListedDevice
+from bench.record.identities import readable_identifier
 
 # Virtual NPUs: vir04, 910B3-vir10_3c_32g, Ascend910-8c.
 _SHARE = re.compile(r"vir\d|-\d+c(?:\.|$)", re.IGNORECASE)
@@ -72,8 +72,8 @@ def names_another(uuid: str, die_id: str) -> bool:
 
 
 def on_its_card(
-    row: Listed, serial: str | None, die_id: str | None, *, together: bool, exposes: tuple[str, ...]
-) -> Listed:
+    row: ListedDevice, serial: str | None, die_id: str | None, *, together: bool, exposes: tuple[str, ...]
+) -> ListedDevice:
     """Return a chip with what it is of its card: the whole, a die whose card the serial number names, or a share.
 
     Args:
@@ -85,9 +85,9 @@ def on_its_card(
     """
     serial, die_id = readable_identifier(serial), readable_identifier(die_id)
     if is_share(row.model):
-        own = tuple(quantity for quantity in exposes if quantity != "power")
+        without_power = tuple(quantity for quantity in exposes if quantity != "power")
         # its cores are not counted here: what is reported may be the whole chip's
-        return row._replace(count_unit="slice", parent=die_id or serial, serial=None, units=None, exposes=own)
+        return row._replace(count_unit="slice", parent=die_id or serial, serial=None, units=None, exposes=without_power)
     if together or _910C.fullmatch(row.model):
         return row._replace(bin=bin_of(row.model), count_unit="die", parent=serial, serial=None, die_id=die_id)
     return row._replace(bin=bin_of(row.model), serial=serial, die_id=die_id)

@@ -43,7 +43,7 @@ NOTHING_VISIBLE = (libcuda.NO_DEVICE, 101)  # the latter where CUDA_VISIBLE_DEVI
 
 
 class Entry(NamedTuple):
-    """A device that can be measured; `visible` is None where CUDA does not show it beside others."""
+    """A device that can be measured; `visible` is None where CUDA shows it only to a process of its own."""
 
     gpu: Gpu
     visible: Visible | None
@@ -58,19 +58,19 @@ def look_outside(environ: Mapping[str, str]) -> list[Visible]:
     command = [sys.executable, "-I", "-S", libcuda.__file__]
     try:
         done = subprocess.run(command, env=dict(environ), capture_output=True, timeout=ANSWERS_WITHIN_S, check=False)
-        told = json.loads(done.stdout)
+        answer = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
         what = f"CUDA did not answer within {ANSWERS_WITHIN_S} s"
         raise InputError("driver-failed", what, where="cuda", fix="see: nvidia-smi") from None
     except ValueError:
         what = f"the process that asks CUDA ended with status {done.returncode}"
         raise InputError("driver-failed", what, where="cuda", fix="see: nvidia-smi") from None
-    if isinstance(told, list):
-        return msgspec.convert(told, list[Visible])
-    if told["code"] in NOTHING_VISIBLE:
+    if isinstance(answer, list):
+        return msgspec.convert(answer, list[Visible])
+    if answer["code"] in NOTHING_VISIBLE:
         return []
     code, what, fix = CUDA_TROUBLES.get(
-        told["code"], ("driver-failed", f"CUDA does not start: {told['name']}", "see: nvidia-smi")
+        answer["code"], ("driver-failed", f"CUDA does not start: {answer['name']}", "see: nvidia-smi")
     )
     raise InputError(code, what, where="cuda", fix=fix)
 
@@ -83,7 +83,7 @@ def arrange(gpus: Sequence[Gpu], seen: Sequence[Visible], chosen: str | None) ->
     instances, else all instances of the GPU that CUDA shows one of, and of every GPU where the variable is not set.
 
     Args:
-        gpus: what NVML tells.
+        gpus: what NVML reports.
         seen: what CUDA shows.
         chosen: CUDA_VISIBLE_DEVICES, None where it is not set.
 
@@ -135,12 +135,12 @@ def is_same(gpu: Gpu, visible: Visible, uuid: str | None) -> bool:
 def arrange_by_nvml(gpus: Sequence[Gpu], chosen: str | None) -> list[Entry]:
     """Return what `arrange` returns, and what is lost or broken in its place, without asking CUDA.
 
-    Beside a lost GPU CUDA does not start, or leaves it out, and then its numbers are those of no other day. NVML's
+    With a lost GPU CUDA does not start, or leaves it out and numbers the rest anew. NVML's
     order stays: that of the bus, which is CUDA's own among equal GPUs. Each worker names its GPU by uuid, whatever its
     number.
 
     Args:
-        gpus: what NVML tells.
+        gpus: what NVML reports.
         chosen: CUDA_VISIBLE_DEVICES, None where it is not set.
 
     Raises:

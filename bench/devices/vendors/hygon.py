@@ -11,9 +11,9 @@ from typing import ClassVar
 
 from bench.devices.libraries.nvml_like import HgmlSource
 from bench.devices.libraries.rsmi import RsmiSource
-from bench.devices.source import DeviceSource, Listed
+from bench.devices.source import DeviceSource, ListedDevice
 from bench.devices.tools.hy_smi import HySmi
-from bench.devices.tools.tool import address
+from bench.devices.tools.texts import address
 from bench.devices.vendors.amd import Amd
 
 SHARES = "etc/vdev/docker"  # in a container that is given virtual DCUs, a file for each
@@ -31,7 +31,7 @@ class Hygon(Amd):
     files: ClassVar[tuple[str, ...]] = ("dev/kfd", "dev/mkfd", "dev/dri/renderD*")
     sources: ClassVar[tuple[type[DeviceSource], ...]] = (HgmlSource, RsmiSource, HySmi)
 
-    def listing(self, functions: Sequence[str]) -> tuple[DeviceSource, list[Listed], tuple[str, ...]]:
+    def listing(self, functions: Sequence[str]) -> tuple[DeviceSource, list[ListedDevice], tuple[str, ...]]:
         """Return the source and what it lists; a card of which this container has a share alone is a slice."""
         source, rows, skipped = super().listing(functions)
         places = shared_places(self.root)
@@ -55,7 +55,7 @@ def shared_places(root: Path) -> set[str | None]:
     return {address(place) for text in texts for place in _PLACE.findall(text)} - {None}
 
 
-def shared(row: Listed) -> Listed:
+def shared(row: ListedDevice) -> ListedDevice:
     """Return a share of a card: the card's identity is its parent's, and its units and its power are not its own."""
     exposes = None if row.exposes is None else tuple(name for name in row.exposes if name != "power")
     whole = row.serial or row.parent or row.uuid

@@ -96,12 +96,12 @@ def main() -> None:
     with contextlib.suppress(OSError, AttributeError):  # a driver that hangs must not outlive whoever asked
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
-        told: list[Any] | dict[str, Any] = list(look())
+        answer: list[Any] | dict[str, Any] = list(look())
     except CudaError as error:
-        told = {"code": error.code, "name": error.name}
+        answer = {"code": error.code, "name": error.name}
     except AttributeError as error:  # what is called libcuda.so.1 lacks a function of CUDA 4
-        told = {"code": LIBRARY_NOT_FOUND, "name": str(error)}
-    print(json.dumps(told))  # noqa: T201
+        answer = {"code": LIBRARY_NOT_FOUND, "name": str(error)}
+    print(json.dumps(answer))  # noqa: T201
 
 
 if __name__ == "__main__":

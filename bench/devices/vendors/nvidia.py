@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from bench.clock import Clock
 from bench.devices import pci
-from bench.devices.base import Faulty, Found, UnusableError, check_same, index_of, parse_index
+from bench.devices.base import Faulty, LocalDevice, UnusableError, check_same, index_of, parse_index
 from bench.devices.libraries.nvidia.telemetry import NvmlSource
 from bench.devices.libraries.nvml import EXPOSES, Gpu, Nvml, loaded_library, normal_address
 from bench.devices.torch_device import OpenedTorch
@@ -75,8 +75,8 @@ class Nvidia:
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
 
-    def find(self, argument: str | None) -> list[Found]:
-        """Return the GPUs and MIG instances that CUDA shows, and those that are lost; no GPU beside its instances.
+    def find(self, argument: str | None) -> list[LocalDevice]:
+        """Return the GPUs and MIG instances that CUDA shows, lost ones among them; a GPU in MIG mode is its instances.
 
         Raises:
             InputError: there is no such device, or it cannot be used, and why.
@@ -99,26 +99,26 @@ class Nvidia:
             for index, entry, visible in zip(indexes, chosen, views, strict=True)
         ]
 
-    def watch(self, found: Sequence[Found]) -> NvmlWatch:
+    def watch(self, devices: Sequence[LocalDevice]) -> NvmlWatch:
         """Begin to read GPUs and instances through NVML."""
         nvml = self._nvml("0")
         assert nvml is not None
-        return NvmlWatch(nvml, found)
+        return NvmlWatch(nvml, devices)
 
-    def open(self, found: Found, clock: Clock) -> OpenedNvidia:
+    def open(self, local: LocalDevice, clock: Clock) -> OpenedNvidia:
         """Make a device the only one that CUDA shows to this process, and return it.
 
         Raises:
             InputError: there is no such device, or it cannot be used.
-            DeviceError: at its place there is another one by now.
+            DeviceError: another device has taken its place.
         """
-        index = index_of(found)
+        index = index_of(local)
         nvml = self._nvml(str(index))
         assert nvml is not None
         entries = self._entries(nvml, str(index))
         entry = entries[parse_index("cuda", str(index), len(entries))[0]]
         visible = view(entry)
-        check_same(found, describe(index, entry.gpu, visible, None, (None, None, None)).device)
+        check_same(local, describe(index, entry.gpu, visible, None, (None, None, None)).device)
         os.environ[VISIBLE] = cuda_name(entry)
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
         return OpenedNvidia(nvml, entry.gpu, visible, is_fake(nvml.driver()))
@@ -180,13 +180,13 @@ def describe(
     visible: Visible | None,
     driver: str | None,
     library: tuple[str | None, str | None, str | None],
-) -> Found:
+) -> LocalDevice:
     """Return a device as a record holds it.
 
     Args:
         index: in the kind's order.
-        gpu: what NVML tells.
-        visible: what CUDA tells.
+        gpu: what NVML reports.
+        visible: what CUDA reports.
         driver: its version.
         library: path, SHA-256 and version of the management library.
     """
@@ -200,7 +200,7 @@ def describe(
         parent=gpu.parent,
         numa_node=None,
     )
-    told = {
+    fields = {
         "vendor": "NVIDIA",
         "model": gpu.model,
         "board_part": gpu.board_part,
@@ -217,7 +217,7 @@ def describe(
         simulated=is_fake(driver),
         plays=None,
         count_unit="card" if whole else "slice",
-        obtained={name: "host_attested" for name, value in told.items() if value is not None},
+        obtained={name: "host_attested" for name, value in fields.items() if value is not None},
         firmware=gpu.firmware,
         driver=driver,
         library=library[0],
@@ -233,30 +233,30 @@ def describe(
         source_version=library[2],
         exposes=EXPOSES if whole else EXPOSES[1:],
     )
-    return Found(model, device) if gpu.fault is None else Faulty(model, device, *gpu.fault)
+    return LocalDevice(model, device) if gpu.fault is None else Faulty(model, device, *gpu.fault)
 
 
 class NvmlWatch:
-    """GPUs and instances that one process reads through NVML (`bench.devices.base.Watch`)."""
+    """GPUs and instances that one process reads through NVML (`bench.devices.base.DeviceWatch`)."""
 
-    def __init__(self, nvml: Nvml, found: Sequence[Found]) -> None:
+    def __init__(self, nvml: Nvml, devices: Sequence[LocalDevice]) -> None:
         self._sources: dict[str, NvmlSource] = {}
         self._faults: dict[str, DeviceError] = {}
-        for one in found:
+        for one in devices:
             try:
                 self._sources[one.device.device] = NvmlSource(nvml, one.device.uuid or "")
             except DeviceError as error:
                 self._faults[one.device.device] = error
 
     def read(self) -> dict[str, Reading | DeviceError]:
-        """Return one look at all of them, by device."""
-        found: dict[str, Reading | DeviceError] = dict(self._faults)
+        """Return the present reading, or the fault, of each device by its name."""
+        readings: dict[str, Reading | DeviceError] = dict(self._faults)
         for name, source in self._sources.items():
             try:
-                found[name] = source.read()
+                readings[name] = source.read()
             except DeviceError as error:
-                found[name] = error
-        return found
+                readings[name] = error
+        return readings
 
     def close(self) -> None:
         """Leave NVML as it is: the process ends."""
@@ -267,7 +267,7 @@ class OpenedNvidia(OpenedTorch):
 
     Args:
         nvml: the management library.
-        gpu: what it tells.
+        gpu: what the library reports.
         visible: how CUDA shows it, None where that is unknown.
         simulated: whether the driver is a fake; then products are computed on the CPU.
     """

@@ -2,48 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from bench.errors import InputError, RefusedError
+from certify.commands.options import Json
+from certify.commands.output import report
 
 if TYPE_CHECKING:
     from bench.record import NodeRecord
-    from certify.documents.kinds import Opened
+    from certify.documents.kinds import OpenedDocument
     from certify.fleet.retest import Counted, NodeState, Retest
 
-Emit = Callable[[bool, Any, list[str]], None]
+app = typer.Typer()
 
 
-def mount_retest(app: typer.Typer, emit: Emit) -> None:
-    """Add ``retest`` to a group of commands.
-
-    Args:
-        app: the group.
-        emit: prints a result for machines or for people.
-    """
-
-    @app.command(epilog="Example: petaseal audit retest statement --devices today")
-    def retest(
-        folder: Annotated[
-            Path, typer.Argument(metavar="DIR", help="Folder of a statement and its records, or of node records.")
-        ],
-        devices: Annotated[
-            list[Path],
-            typer.Option(
-                help="NODE.json from petaseal devices --json, a folder of them, or newer records; repeatable."
-            ),
-        ],
-        as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")] = False,
-    ) -> None:
-        """Say whether the nodes are still as they were measured; exit 1 where a statement must be tested anew."""
-        found = run(folder, devices)
-        emit(as_json, found.as_json(), found.lines())
-        if found.needed:
-            raise typer.Exit(1)
+@app.command(epilog="Example: petaseal audit retest statement --devices today")
+def retest(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of a statement and its records, or of node records.")
+    ],
+    devices: Annotated[
+        list[Path],
+        typer.Option(help="NODE.json from petaseal devices --json, a folder of them, or newer records; repeatable."),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Say whether the nodes are still as they were measured; exit 1 where a statement must be tested anew."""
+    result = run(folder, devices)
+    report(as_json, result.as_json(), result.lines())
+    if result.needed:
+        raise typer.Exit(1)
 
 
 def run(folder: Path, devices: Sequence[Path]) -> Retest:
@@ -57,8 +49,8 @@ def run(folder: Path, devices: Sequence[Path]) -> Retest:
     from certify.fleet.retest import retest
 
     before = _read_before(folder)
-    found = retest(before.states, _read_today(devices), before.counted)
-    return replace(found, not_checked=(*found.not_checked, *before.not_checked))
+    result = retest(before.states, _read_today(devices), before.counted)
+    return replace(result, not_checked=(*result.not_checked, *before.not_checked))
 
 
 class _Before(NamedTuple):
@@ -80,11 +72,13 @@ def _read_before(folder: Path) -> _Before:
     lines, file = folder / "records.jsonl", folder / "statement.dsse.json"
     read = list(_read_records(lines if lines.exists() else folder))
     states = [state for state, _ in read]
+    # Records alone: each of their devices is compared, since no statement says which are claimed.
     if not file.exists():
         return _Before(states, lambda node_id, device: True, ("which devices are claimed: there is no statement",))
     envelope = parse_envelope(read_bytes(file, CAPS.statement_bytes), CAPS.statement_bytes, file)
     statement = parse_payload("capacity-statement", envelope.payload, file).predicate
     payloads = [payload for _, payload in read]
+    # records.jsonl is itself in the order of the root, by digest; a folder has no order of its own.
     check_root(payloads if lines.exists() else sorted(payloads), statement, folder)
     places = statement.places
     return _Before(
@@ -99,6 +93,7 @@ def _read_today(paths: Sequence[Path]) -> dict[str, NodeState]:
     today: dict[str, NodeState] = {}
     for path in paths:
         for state in _read_path(path):
+            # Which of two states is today's could only be guessed.
             if state.node_id in today:
                 raise RefusedError("node-twice", f"holds node {state.node_id}, which was given before", where=path)
             today[state.node_id] = state
@@ -109,10 +104,11 @@ def _read_path(path: Path) -> Iterator[NodeState]:
     """Yield the node states of a folder or of a file."""
     from bench.record import read_bytes
     from certify.documents.caps import CAPS
+    from certify.documents.kinds import RECORD_SUFFIX
     from certify.fleet.retest import parse_listing
-    from certify.statement.records import RECORD_SUFFIX
 
     if path.is_dir():
+        # A statement's folder: its single records may lie beside, and would be read twice.
         if (path / "records.jsonl").exists():
             yield from _read_path(path / "records.jsonl")
             return
@@ -133,14 +129,15 @@ def _read_path(path: Path) -> Iterator[NodeState]:
 
 def _read_records(source: Path) -> Iterator[tuple[NodeState, str]]:
     """Yield the state and the payload digest of every record, each opened by its own seal."""
-    from certify.statement.claim import Reader, read_all
+    from certify.statement.claim import ClaimReader, read_all
+    from certify.trust.opening import Verifier
     from certify.trust.trusted_set import TrustedSet
 
-    nobody = TrustedSet("signature", {}, {}, (), {})  # the records' own seals are checked, and nobody's identity
-    yield from read_all(Reader(source, nobody, "9999-12-31T23:59:59.999999Z", _keep))
+    untrusting = TrustedSet("signature", {}, {}, (), {})  # the records' own seals are checked, and nobody's identity
+    yield from read_all(ClaimReader(source, Verifier(untrusting, "9999-12-31T23:59:59.999999Z"), _keep))
 
 
-def _keep(opened: Opened[NodeRecord]) -> tuple[NodeState, str]:
+def _keep(opened: OpenedDocument[NodeRecord]) -> tuple[NodeState, str]:
     from certify.fleet.retest import state_of
 
     return state_of(opened.predicate), opened.payload_sha256

@@ -1,18 +1,94 @@
-"""What a registry tells, for people at a terminal: tables of plain text; every word in them is somebody else's."""
+"""How commands reach a registry, and what it tells people at a terminal: tables of plain text.
+
+Every word in the tables is somebody else's. The libraries are those of ``petaseal[registry]``.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.errors import one_line
+from bench.errors import InputError, MissingLibraryError, PetasealError, one_line
+from bench.show import say
 from bench.units import rate_text
-from certify.registry.api import Alarm, AttemptLine, CentreDetail, Lifecycle, PoolCapacity, Service, StatementSummary
+from certify.registry.api.common import Service
+from certify.registry.api.views import Alarm, AttemptLine, CentreDetail, Lifecycle, PoolCapacity, StatementSummary
+
+if TYPE_CHECKING:
+    from certify.registry.client.client import RegistryClient
+
+
+TOKEN_VARIABLE = "PETASEAL_TOKEN"  # noqa: S105 (names the variable)
+# More is no token, and may be the wrong file: it is not read into memory.
+TOKEN_BYTES = 4096
+
+Url = Annotated[str, typer.Option(help="The registry, such as https://registry.example.")]
+TokenFile = Annotated[
+    Path | None, typer.Option(help=f"File whose first line is a token (default: the variable {TOKEN_VARIABLE}).")
+]
+Ca = Annotated[Path | None, typer.Option(help="PEM file of the only authorities that may vouch for the registry.")]
+Timeout = Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds to wait for a connection or an answer.")]
+
+
+@contextlib.contextmanager
+def libraries(purpose: str) -> Iterator[None]:
+    """Say in one sentence which library is missing, and how to install it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        # A module of our own that is missing is a broken installation, and no missing extra.
+        if error.name is None or error.name.split(".")[0] in ("certify", "bench", "kernels"):
+            raise
+        raise MissingLibraryError(error.name.split(".")[0], purpose, "registry") from None
+
+
+@contextlib.contextmanager
+def connected(url: str, token_file: Path | None, ca: Path | None, timeout_s: float) -> Iterator[RegistryClient]:
+    """Yield a client of the registry at a URL, with the token of a file or of the environment."""
+    # Before the libraries: a wrong file is said at once.
+    token = read_token(token_file)
+    with libraries("to talk to a registry"):
+        from certify.registry.client.client import RegistryClient
+
+        with RegistryClient(url, token, timeout_s, ca) as registry:
+            yield registry
+
+
+def read_token(file: Path | None) -> str | None:
+    """Return the token of a file, else of the environment, else none.
+
+    Raises:
+        InputError: `token-file-invalid`, there is none in it; the text is not told.
+    """
+    if file is None:
+        where, text = TOKEN_VARIABLE, os.environ.get(TOKEN_VARIABLE)
+        if not text:
+            return None
+    else:
+        from bench.record import read_given
+
+        where, text = str(file), read_given(file, TOKEN_BYTES).decode("utf-8", "replace")
+    # Editors end a file with a line break, which in a header would begin another one.
+    token = text.splitlines()[0].strip() if text.strip() else ""
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise InputError("token-file-invalid", "does not begin with a line that is a token", where=where)
+    return token
+
+
+def say_outlived(error: PetasealError) -> None:
+    """Say on the side what goes wrong and is outlived."""
+    say(f"petaseal: {error}", aside=True)
+
 
 WIDE = 200  # columns, where nobody looks at a terminal
 CELL = 80  # characters
@@ -46,8 +122,11 @@ def service_lines(url: str, service: Service, lifecycle: Lifecycle) -> list[str]
         )
         for line in shown
     ]
-    heads = ("state", "class", "precision", "pools", "certified here", "certified, reached", "sustained", "nominal")
-    return [*(one_line(line) for line in lines), *table(f"capacity at {lifecycle.at}", heads, rows, right=range(3, 8))]
+    headings = ("state", "class", "precision", "pools", "certified here", "certified, reached", "sustained", "nominal")
+    return [
+        *(one_line(line) for line in lines),
+        *table(f"capacity at {lifecycle.at}", headings, rows, right=range(3, 8)),
+    ]
 
 
 def centre_lines(detail: CentreDetail, attempts: Sequence[AttemptLine], alarms: Sequence[Alarm]) -> list[str]:
@@ -64,12 +143,12 @@ def centre_lines(detail: CentreDetail, attempts: Sequence[AttemptLine], alarms: 
     ]
 
 
-def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
+def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
     """Return a table as lines of text, as wide as the terminal where there is one."""
     shown = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="", title_style="")
     flush = set(right)
-    for index, head in enumerate(heads):
-        shown.add_column(head, justify="right" if index in flush else "left", overflow="fold")
+    for index, heading in enumerate(headings):
+        shown.add_column(heading, justify="right" if index in flush else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(Text(one_line(cell, CELL)) for cell in row))
     console = Console(file=io.StringIO(), width=None if sys.stdout.isatty() else WIDE, color_system=None)
@@ -95,8 +174,8 @@ def _pools(pools: Sequence[PoolCapacity]) -> list[str]:
         )
         for pool in pools
     ]
-    heads = ("pool", "class", "workload", "state", "devices", "certified", "sustained", "nominal", "schedulable")
-    return table("pools", (*heads, "on-line", "valid until"), rows, right=range(4, 10)) if rows else []
+    headings = ("pool", "class", "workload", "state", "devices", "certified", "sustained", "nominal", "schedulable")
+    return table("pools", (*headings, "on-line", "valid until"), rows, right=range(4, 10)) if rows else []
 
 
 def _statements(statements: Sequence[StatementSummary]) -> list[str]:
@@ -113,8 +192,8 @@ def _statements(statements: Sequence[StatementSummary]) -> list[str]:
         )
         for one in statements
     ]
-    heads = ("no.", "statement", "project", "state", "level", "grade", "received at", "ended by")
-    return table("statements", heads, rows, right=(0,)) if rows else []
+    headings = ("no.", "statement", "project", "state", "level", "grade", "received at", "ended by")
+    return table("statements", headings, rows, right=(0,)) if rows else []
 
 
 def _attempts(attempts: Sequence[AttemptLine]) -> list[str]:

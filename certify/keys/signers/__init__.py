@@ -7,6 +7,7 @@ it is decided elsewhere (``certify.documents.kinds``, ``certify.trust.trusted_se
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 from collections.abc import Iterator
 from functools import cache
@@ -94,13 +95,14 @@ def load_scheme(name: str) -> Scheme:
         return cast("Scheme", getattr(import_module(module), symbol)())
     from importlib.metadata import entry_points
 
+    # After our own table: a plug-in that took the name of ed25519 would decide what verifies.
     for entry in entry_points(group=ENTRY_POINTS, name=name):
         return cast("Scheme", entry.load()())
     raise RefusedError("key-unsupported", f"there is no signature algorithm named {name!r}", fix=_fix())
 
 
 def schemes() -> Iterator[Scheme]:
-    """Return every algorithm, our own first; a plug-in can add a name and not replace one."""
+    """Return every signature algorithm, the project's first; a plug-in can add a name and not replace one."""
     yield from map(load_scheme, SIGNERS)
     yield from map(load_scheme, sorted(_plugins() - SIGNERS.keys()))
 
@@ -118,7 +120,7 @@ def public_key(spki: bytes, where: object = None, *, thorough: bool = True) -> P
     Args:
         spki: DER SubjectPublicKeyInfo.
         where: what the key was read from, for the error text.
-        thorough: also check what costs as much as a signature and protects nobody but the key's owner, such as that
+        thorough: also check what costs as much as a signature and protects only the key's owner, such as that
             the point lies on the curve: with one that does not, no signature verifies. False for the key that a
             record names as its own, of which a statement has thousands.
 
@@ -137,3 +139,23 @@ def public_key(spki: bytes, where: object = None, *, thorough: bool = True) -> P
 
 def _fix() -> str:
     return f"use a key of {' or '.join(name.partition('-')[0] for name in SIGNERS)} (petaseal keys new)"
+
+
+def spki_text(key: PublicKey) -> str:
+    """Return a key as documents hold it: its DER SubjectPublicKeyInfo in base64."""
+    return base64.b64encode(key.spki).decode()
+
+
+def spki_bytes(text: str, where: object = None) -> bytes:
+    """Return the DER of a key in a document.
+
+    Raises:
+        RefusedError: `base64-not-canonical`.
+    """
+    try:
+        spki = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        spki = b""
+    if not spki or base64.b64encode(spki).decode() != text:
+        raise RefusedError("base64-not-canonical", "holds a key that is not standard base64", where=where)
+    return spki

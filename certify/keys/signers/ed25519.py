@@ -1,7 +1,8 @@
 """Ed25519 (RFC 8032) through ``cryptography``, with the key checks that a library leaves to its caller.
 
 A public key of small order verifies one signature over every message, and a point with two encodings gives one key two
-ids; both are refused when the key is loaded.
+ids; both are refused when the key is loaded. What only private keys need is imported with them: it brings the formats
+of SSH, which take longer to import than a statement takes to verify.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from bench.errors import RefusedError
@@ -59,6 +59,8 @@ class Ed25519Private:
 
     def pem(self, passphrase: bytes | None) -> bytes:
         """Return the key as PKCS#8 PEM, encrypted where a passphrase is given."""
+        from cryptography.hazmat.primitives import serialization
+
         encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if passphrase is not None:
             encryption = serialization.BestAvailableEncryption(passphrase)
@@ -82,6 +84,7 @@ class Ed25519:
         y = int.from_bytes(point, "little") & (2**255 - 1)
         if y >= _P or y in _SMALL_ORDER_Y:
             raise RefusedError("key-weak", "is an Ed25519 key with a small-order or non-canonical point")
+        # A power modulo p, as costly as a verification: no signature verifies under such a point in any case.
         if thorough and not _on_curve(y):
             raise RefusedError("key-weak", "is an Ed25519 key whose point is not on the curve")
         return Ed25519Public(spki, keyid(spki), Ed25519PublicKey.from_public_bytes(point))
@@ -92,6 +95,8 @@ class Ed25519:
         Raises:
             ValueError: it is damaged, or the passphrase does not open it.
         """
+        from cryptography.hazmat.primitives import serialization
+
         try:
             loaded = serialization.load_der_private_key(der, passphrase)
         except UnsupportedAlgorithm:
@@ -107,6 +112,8 @@ class Ed25519:
 
 
 def _private(key: Ed25519PrivateKey) -> Ed25519Private:
+    from cryptography.hazmat.primitives import serialization
+
     public = key.public_key()
     spki = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return Ed25519Private(Ed25519Public(spki, keyid(spki), public), key)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from bench.errors import PetasealError
-from certify.registry.api import Capacity, PoolCapacity
+from certify.registry.api.views import CapacityFeed, PoolCapacity
 
 LONGEST_WAIT_S = 60.0
 OUTLIVED = frozenset(["registry-unreachable", "unavailable", "rate-limited", "internal"])
@@ -15,10 +15,10 @@ OUTLIVED = frozenset(["registry-unreachable", "unavailable", "rate-limited", "in
 Pool = tuple[str, str | None, str]  # centre, project, pool
 
 
-class Ask(Protocol):
-    """Asks for the feed."""
+class FeedTransport(Protocol):
+    """Fetches the capacity feed of a registry, over HTTP or by a test's fake."""
 
-    def __call__(self, *, since: str | None) -> Capacity:
+    def __call__(self, *, since: str | None) -> CapacityFeed:
         """Return it, or what changed since."""
         ...
 
@@ -36,7 +36,7 @@ class Changes(NamedTuple):
 class Feed:
     """The feed as one follower knows it."""
 
-    def __init__(self, ask: Ask, since: str | None = None) -> None:
+    def __init__(self, ask: FeedTransport, since: str | None = None) -> None:
         self._ask = ask
         self.cursor = since
         self.pools: dict[Pool, PoolCapacity] = {}  # since it began
@@ -57,18 +57,20 @@ class Feed:
         centres = capacity.changed
         replaced = {pool: item for pool, item in self.pools.items() if centres is None or pool[0] in centres}
         items = {_pool(item): item for item in capacity.items}
+        # whole centres are replaced, because a pool that is gone is named by nothing
         for pool in replaced:
             del self.pools[pool]
         self.pools |= items
+        # the registry names centres rather too often: what did not change is not passed on
         if centres is not None and (not centres or (replaced and replaced == items)):
             return None
         gone = tuple(pool for pool in replaced if pool not in items)
         return Changes(capacity.at, capacity.next, centres, capacity.items, gone)
 
     def follow(
-        self, every_s: float, tell: Callable[[PetasealError], None], sleep: Callable[[float], None]
+        self, every_s: float, report: Callable[[PetasealError], None], sleep: Callable[[float], None]
     ) -> Iterator[Changes]:
-        """Yield what changes, for ever; what passes by itself is told and waited for."""
+        """Yield changes for ever; an error that passes by itself is reported, and asked again after a growing wait."""
         failures = 0
         while True:
             try:
@@ -76,7 +78,7 @@ class Feed:
             except PetasealError as error:
                 if error.code not in OUTLIVED:
                     raise
-                tell(error)
+                report(error)
                 failures += 1
                 wait_s = min(LONGEST_WAIT_S, 2.0 ** min(failures, 10) / 2)
                 sleep(wait_s * random.uniform(0.75, 1.25))  # noqa: S311 (spreads followers)

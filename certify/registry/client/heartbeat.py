@@ -13,11 +13,11 @@ from bench.record import Device
 from bench.record.identities import device_keys
 from bench.units import utc_text
 from certify.documents.dsse import seal
-from certify.documents.kinds import PAYLOAD_TYPE, Heartbeat, make_document, spki_text
+from certify.documents.kinds import PAYLOAD_TYPE, Heartbeat, make_document
 from certify.judge.identities import devices_digest
-from certify.keys.signers import PrivateKey
-from certify.registry.api import Beat, Nonce
-from certify.registry.client.client import Registry
+from certify.keys.signers import PrivateKey, spki_text
+from certify.registry.api.common import Beat, Nonce
+from certify.registry.client.client import RegistryClient
 
 
 def make_heartbeat(nonce: Nonce, devices: Iterable[Device], key: PrivateKey, now: str) -> bytes:
@@ -54,7 +54,7 @@ class Heart:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: RegistryClient,
         centre_id: str,
         node_id: str,
         key: PrivateKey,
@@ -73,11 +73,12 @@ class Heart:
             InputError: it cannot be reached.
         """
         devices = self._devices()
-        kept, self._next = self._next, None  # spent, whatever becomes of it
+        nonce, self._next = self._next, None  # spent, whatever becomes of it
         try:
-            answer = self._send(kept, devices)
+            # saves a request: each answer holds the nonce of the next heartbeat
+            answer = self._send(nonce, devices)
         except RefusedError as error:
-            if kept is None or error.code != "nonce-differs":
+            if nonce is None or error.code != "nonce-differs":
                 raise
             answer = self._send(None, devices)  # somebody else asked for one since, or the registry was restored
         self._next = Nonce(centre_id=answer.centre_id, node_id=answer.node_id, nonce=answer.nonce)
@@ -87,9 +88,9 @@ class Heart:
         self,
         every_s: float,
         sleep: Callable[[float], None] = time.sleep,
-        tell: Callable[[PetasealError], None] = lambda error: None,
+        report: Callable[[PetasealError], None] = lambda error: None,
     ) -> Iterable[Beat]:
-        """Yield the answer to each heartbeat, for ever; what fails is told, and tried again at the next one.
+        """Yield the answer to each heartbeat, for ever; a failure is reported, and the next heartbeat is a new attempt.
 
         Raises:
             RefusedError: the registry says no: sending it again would change nothing.
@@ -98,9 +99,10 @@ class Heart:
             try:
                 yield self.beat()
             except PetasealError as error:
+                # an unknown node or a wrong key stays so: a loop would hide it from its operator
                 if isinstance(error, RefusedError) and error.code not in ("rate-limited", "nonce-differs"):
                     raise
-                tell(error)
+                report(error)
             sleep(every_s)
 
     def _send(self, nonce: Nonce | None, devices: Sequence[Device]) -> Beat:

@@ -1,10 +1,14 @@
-"""Sending what lies on a disk to a registry: each document goes where its predicate type says, receipts are kept."""
+"""Submitting files to a registry, and fetching what it hands out: statements with their records, campaigns, the feed.
+
+The predicate type of a document chooses its route; receipts are written.
+"""
 
 from __future__ import annotations
 
 import base64
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,23 +16,23 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bench.errors import InputError, OutputExistsError, RefusedError
-from bench.record import followed, read_bytes, write_atomic
+from bench.record import followed, read_bytes, refuse_existing, replacing, write_atomic
+from bench.record.files import flush_folder
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
-from certify.documents.kinds import DOCUMENTS, PAYLOAD_TYPE, parse_payload
-from certify.registry.api import Decided
-from certify.registry.client.client import Registry
+from certify.documents.kinds import DOCUMENTS, PAYLOAD_TYPE, RECORD_SUFFIX, parse_payload
+from certify.registry.api.common import Decided
+from certify.registry.client.client import RegistryClient
 from certify.statement import package
 from certify.statement.package import RECORDS, STATEMENT
-from certify.statement.records import RECORD_SUFFIX
-from certify.trust.witness import documents_in
+from certify.trust.dating import witness_documents_in
 
 CAMPAIGN = "campaign.dsse.json"
-RECEIPT = "receipt.dsse.json"  # `certify.trust.receipt.receipts_in` finds both beside a statement
+RECEIPT = "receipt.dsse.json"  # `certify.trust.dating.receipts_in` finds both beside a statement
 RECORDS_RECEIPT = "receipt-records.dsse.json"
-BESIDE = ("baseline", "witness")  # what a statement may be verified with
-TAKEN = ("capacity-statement", *BESIDE, "campaign", "node-record", "revocations")
-MOST_BYTES = max(getattr(CAPS, DOCUMENTS[name].cap) for name in TAKEN)
+SUPPORTING = ("baseline", "witness")  # what a statement may be verified with
+SUBMITTABLE = ("capacity-statement", *SUPPORTING, "campaign", "node-record", "revocations")
+MOST_BYTES = max(getattr(CAPS, DOCUMENTS[name].cap) for name in SUBMITTABLE)
 
 
 class Sent(NamedTuple):
@@ -40,12 +44,12 @@ class Sent(NamedTuple):
     receipt: Path | None  # where it was written
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for machines."""
+        """Return the submission's result as the JSON value of ``--json``."""
         written = None if self.receipt is None else str(self.receipt)
         return {"path": str(self.path), "kind": self.kind, **msgspec.to_builtins(self.decided), "receipt_file": written}
 
     def lines(self) -> list[str]:
-        """Return it for people."""
+        """Return the submission's result as printed lines."""
         decided = self.decided
         again = ", as it was before: nothing new was stored" if decided.repeated else ""
         level = f", level {decided.level}" if decided.level else ""
@@ -60,18 +64,20 @@ class Sent(NamedTuple):
         return lines
 
 
-class _Header(msgspec.Struct, rename={"predicate_type": "predicateType"}):
+class _SubmissionHeader(msgspec.Struct, rename={"predicate_type": "predicateType"}):
     predicate_type: str
 
 
-def push(registry: Registry, path: Path, statement: str | None = None, only: tuple[str, ...] = TAKEN) -> Iterator[Sent]:
-    """Send a file, a package, or what is in a folder; a refusal ends what depends on it.
+def push(
+    registry: RegistryClient, path: Path, statement: str | None = None, only: tuple[str, ...] = SUBMITTABLE
+) -> Iterator[Sent]:
+    """Submit a file, a package, or the documents of a folder; after a refusal nothing that depends on it is sent.
 
     Args:
         registry: where to.
         path: folder or package of a statement; folder of a campaign or of its records; or one document, or
             ``records.jsonl``.
-        statement: payload digest of the statement that ``records.jsonl`` belongs to; None: the one beside it.
+        statement: payload digest of the statement that ``records.jsonl`` belongs to; None: the one in the same folder.
         only: kinds of documents that may be sent.
 
     Raises:
@@ -85,7 +91,7 @@ def push(registry: Registry, path: Path, statement: str | None = None, only: tup
         with package.opened(path) as folder:
             for sent in _statement(registry, folder):
                 name = f"{stem}.{RECEIPT if sent.kind == 'capacity-statement' else RECORDS_RECEIPT}"
-                yield _kept(sent._replace(path=path), path.with_name(name))
+                yield _write_receipt(sent._replace(path=path), path.with_name(name))
     elif path.suffix == ".jsonl":
         sha256 = statement or _payload_sha256(path.with_name(STATEMENT))
         yield _records(registry, path, sha256)
@@ -93,11 +99,11 @@ def push(registry: Registry, path: Path, statement: str | None = None, only: tup
         yield _document(registry, followed(path), only)
 
 
-def _folder(registry: Registry, folder: Path) -> Iterator[Sent]:
+def _folder(registry: RegistryClient, folder: Path) -> Iterator[Sent]:
     if (folder / STATEMENT).exists():
         for sent in _statement(registry, folder):
-            kept = RECEIPT if sent.kind == "capacity-statement" else RECORDS_RECEIPT
-            yield _kept(sent, folder / kept)
+            receipt = RECEIPT if sent.kind == "capacity-statement" else RECORDS_RECEIPT
+            yield _write_receipt(sent, folder / receipt)
         return
     records = sorted(p for p in folder.rglob(f"*{RECORD_SUFFIX}") if not p.name.startswith("."))
     campaign = folder / CAMPAIGN
@@ -105,7 +111,8 @@ def _folder(registry: Registry, folder: Path) -> Iterator[Sent]:
         what = f"holds no {STATEMENT}, no {CAMPAIGN} and no file named *{RECORD_SUFFIX}"
         raise InputError("document-not-submitted", what, where=folder)
     if campaign.exists():
-        yield (sent := _document(registry, campaign, TAKEN))
+        # before its records: the registry takes none of a campaign that it does not know
+        yield (sent := _document(registry, campaign, SUBMITTABLE))
         if sent.decided.decision == "refused":
             return
     done: set[bytes] = set()  # a campaign's folder holds the collected ones twice
@@ -113,17 +120,18 @@ def _folder(registry: Registry, folder: Path) -> Iterator[Sent]:
         content = hashlib.sha256(read_bytes(path, CAPS.record_bytes)).digest()
         if content not in done:
             done.add(content)
-            yield _document(registry, path, TAKEN)
+            yield _document(registry, path, SUBMITTABLE)
 
 
-def _statement(registry: Registry, folder: Path) -> Iterator[Sent]:
+def _statement(registry: RegistryClient, folder: Path) -> Iterator[Sent]:
     """Send a statement after what it is verified with, and its records once it is accepted.
 
     Receipts are not written yet.
     """
     file, records, baseline = folder / STATEMENT, folder / RECORDS, folder / "baseline.dsse.json"
-    for path in (*([baseline] if baseline.exists() else []), *documents_in(folder)):
-        yield _document(registry, path, BESIDE)
+    # before the statement, whose verification needs them
+    for path in (*([baseline] if baseline.exists() else []), *witness_documents_in(folder)):
+        yield _document(registry, path, SUPPORTING)
     decided = registry.submit_statement(file)
     sha256 = _payload_sha256(file)
     yield Sent(file, "capacity-statement", _checked(decided, sha256, file), None)
@@ -131,15 +139,16 @@ def _statement(registry: Registry, folder: Path) -> Iterator[Sent]:
         yield Sent(records, "records", _checked(registry.submit_records(sha256, records), sha256, records), None)
 
 
-def _records(registry: Registry, path: Path, sha256: str) -> Sent:
+def _records(registry: RegistryClient, path: Path, sha256: str) -> Sent:
     decided = _checked(registry.submit_records(sha256, path), sha256, path)
-    return _kept(Sent(path, "records", decided, None), path.with_name(RECORDS_RECEIPT))
+    return _write_receipt(Sent(path, "records", decided, None), path.with_name(RECORDS_RECEIPT))
 
 
-def _document(registry: Registry, path: Path, only: tuple[str, ...]) -> Sent:
+def _document(registry: RegistryClient, path: Path, only: tuple[str, ...]) -> Sent:
     """Send one document where its type says."""
     content = read_bytes(path, MOST_BYTES)
     kind, payload = _kind_of(content, path)
+    # what lies in a folder decides nothing: `revoke` sends revocations, and nothing that somebody put beside them
     if kind not in only:
         wanted = ", ".join(only)
         raise InputError("document-not-submitted", f"is a {kind}; this command sends: {wanted}", where=path)
@@ -150,23 +159,23 @@ def _document(registry: Registry, path: Path, only: tuple[str, ...]) -> Sent:
         decided = registry.submit_campaign(content)
     elif kind == "revocations":
         decided = registry.revoke(content)
-    elif kind in BESIDE:
+    elif kind in SUPPORTING:
         decided = registry.submit_baseline(content) if kind == "baseline" else registry.submit_witness(content)
         return Sent(path, kind, decided, None)  # its receipt dates nothing that a verifier asks for
     else:
         decided = registry.submit_statement(content)
     decided = _checked(decided, hashlib.sha256(payload).hexdigest(), path)
     name = RECEIPT if path.name == STATEMENT else f"{path.name.removesuffix('.dsse.json')}.{RECEIPT}"
-    return _kept(Sent(path, kind, decided, None), path.with_name(name))
+    return _write_receipt(Sent(path, kind, decided, None), path.with_name(name))
 
 
 def _kind_of(content: bytes, path: Path) -> tuple[str, bytes]:
     """Return which document a file holds, and its payload."""
     envelope = parse_envelope(content, MOST_BYTES, path)
     try:
-        header = msgspec.json.decode(envelope.payload, type=_Header)
+        header = msgspec.json.decode(envelope.payload, type=_SubmissionHeader)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        header = _Header("")
+        header = _SubmissionHeader("")
     for name, kind in DOCUMENTS.items():
         if kind.predicate_type == header.predicate_type and envelope.payload_type == PAYLOAD_TYPE:
             return name, envelope.payload
@@ -186,14 +195,15 @@ def _checked(decided: Decided, payload_sha256: str, path: Path) -> Decided:
     if decided.receipt is not None:
         envelope = parse_envelope(base64.b64decode(decided.receipt), CAPS.witness_bytes, "the receipt")
         opened = parse_payload("receipt", envelope.payload, "the receipt")
+        # a receipt of another statement would date the wrong one once it is filed
         if (opened.subject_digest, opened.predicate.decision) != (payload_sha256, decided.decision):
             raise RefusedError("receipt-differs", "the receipt is of something else than was sent", where=path)
     return decided
 
 
-def _kept(sent: Sent, file: Path) -> Sent:
-    """Write the receipt beside what was sent, and never in the place of another: an earlier one dates it better."""
-    if sent.decided.receipt is None or sent.kind in BESIDE:
+def _write_receipt(sent: Sent, file: Path) -> Sent:
+    """Write the receipt next to the file that was sent. An earlier one is not replaced: it dates the file better."""
+    if sent.decided.receipt is None or sent.kind in SUPPORTING:
         return sent
     if sent.decided.decision == "refused":
         file = file.with_name(f"refused.{file.name}")
@@ -212,3 +222,75 @@ def _holds(file: Path, content: bytes) -> bool:
     with contextlib.suppress(InputError):
         return read_bytes(file, len(content)) == content
     return False
+
+
+NOT_OURS = ("token-missing", "token-scope", "token-centre-differs", "not-found", "records-unknown")
+
+
+class Pulled(NamedTuple):
+    """What was fetched."""
+
+    files: tuple[Path, ...]
+    not_there: tuple[str, ...] = ()  # what was not handed out, and why
+    unchanged: int = 0  # files that were there before
+
+
+def pull_statement(registry: RegistryClient, payload_sha256: str, out: Path) -> Pulled:
+    """Write a statement, its receipt and, where the token has the right to them, its records.
+
+    Raises:
+        InputError: `output-exists`.
+        RefusedError: the registry has no such statement, or hands out another.
+    """
+    # before anything is fetched: half a statement beside an older half would verify as neither
+    for name in (STATEMENT, RECEIPT, RECORDS):
+        refuse_existing(out / name)
+    envelope, receipt = registry.envelope(payload_sha256), registry.receipt(payload_sha256)
+    parsed = parse_envelope(receipt, CAPS.witness_bytes, "the receipt")
+    if parse_payload("receipt", parsed.payload, "the receipt").subject_digest != payload_sha256:
+        raise RefusedError("receipt-differs", "the receipt is of another statement", where=payload_sha256)
+    write_atomic(out / STATEMENT, envelope, new=True)
+    write_atomic(out / RECEIPT, receipt, new=True)
+    try:
+        registry.records(payload_sha256, out / RECORDS)
+    except RefusedError as error:
+        if error.code not in NOT_OURS:
+            raise
+        return Pulled((out / STATEMENT, out / RECEIPT), (f"{RECORDS}: {error.what} [{error.code}]",))
+    return Pulled((out / STATEMENT, out / RECEIPT, out / RECORDS))
+
+
+def pull_campaign(registry: RegistryClient, campaign_sha256: str, out: Path) -> Pulled:
+    """Write the records that were posted of a campaign, as ``petaseal certify`` reads them; more may come later.
+
+    Raises:
+        RefusedError: `campaign-differs`, the registry hands out a record of another campaign.
+        InputError: `output-exists`, another record of a node is there; or `output-not-writable`.
+    """
+    files, unchanged = [], 0
+    for content in registry.campaign_records(campaign_sha256):
+        payload = parse_envelope(content, CAPS.record_bytes, "a record").payload
+        record = parse_payload("node-record", payload, "a record").predicate
+        # the name of the file comes from the record, and so must not be believed before this
+        if record.campaign_sha256 != campaign_sha256:
+            raise RefusedError("campaign-differs", "is of another campaign", where=record.node_id)
+        file = out / f"{record.node_id}{RECORD_SUFFIX}"
+        if not os.path.lexists(file):
+            with replacing(file, new=True, flush="content") as written:
+                written.write(content)
+            files.append(file)
+        elif file.read_bytes() == content:
+            unchanged += 1
+        else:
+            raise OutputExistsError(file, "is there with another content", "choose another --out")
+    if files:
+        flush_folder(out, needed=False)  # once for all of their names
+    return Pulled(tuple(files), () if files or unchanged else ("no record was posted yet",), unchanged)
+
+
+def pull_feed(registry: RegistryClient, out: Path) -> Pulled:
+    """Write the feed as it is now, for programs and for spreadsheets; what was there is replaced."""
+    capacity = msgspec.json.format(msgspec.json.encode(registry.capacity()), indent=1)
+    write_atomic(out / "capacity.json", capacity + b"\n")
+    write_atomic(out / "capacity.csv", registry.capacity_csv().encode())
+    return Pulled((out / "capacity.json", out / "capacity.csv"))

@@ -22,11 +22,12 @@ from bench.record import Device, Figure, NodeRecord, read_bytes, write_atomic
 from bench.units import utc_ns
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
-from certify.documents.kinds import Opened, check_payload_type, parse_payload
+from certify.documents.kinds import OpenedDocument, parse_payload
+from certify.documents.statement import CapacityStatement
 from certify.policy.released import ratings_of
-from certify.statement.build import CapacityStatement
-from certify.statement.claim import Reader, check_root, read_all
+from certify.statement.claim import ClaimReader, check_root, read_all
 from certify.statement.package import RECORDS, STATEMENT
+from certify.trust.opening import Verifier, check_payload_type
 from certify.trust.trusted_set import TrustedSet
 
 SUFFIX = ".prom"  # the node exporter reads no other file
@@ -41,7 +42,7 @@ Seen = tuple[str, NodeRecord | None]
 
 
 class Written(NamedTuple):
-    """A file that was written."""
+    """A textfile for the node exporter that was written, with what it holds."""
 
     path: Path
     statement: str
@@ -50,16 +51,16 @@ class Written(NamedTuple):
 
 
 class Certified(Collector):
-    """What a statement says of one node."""
+    """The Prometheus metrics of one node's figures in a statement."""
 
-    def __init__(self, opened: Opened[CapacityStatement], record: NodeRecord, identities: bool) -> None:
+    def __init__(self, opened: OpenedDocument[CapacityStatement], record: NodeRecord, identities: bool) -> None:
         self._statement, self._digest = opened.predicate, opened.payload_sha256
         self._record, self._identities = record, identities
         self._ratings = ratings_of(self._statement.ratings_sha256)
         self.nominal_known = self._ratings is not None
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all families."""
+        """Yield every metric family."""
         yield from self._about()
         families = {
             name: GaugeMetricFamily(f"petaseal_{name}_flops", text, None, LABELS) for name, (text, _) in RATES.items()
@@ -69,8 +70,8 @@ class Certified(Collector):
             for name, (_, rate) in RATES.items():
                 families[name].add_metric(labels, rate(figure) * 10**6)
             model = self._record.models[device.model]
-            found = (model.vendor, model.model, model.memory_bytes, model.count_unit)
-            rating = None if self._ratings is None else self._ratings.match(*found)
+            entries = (model.vendor, model.model, model.memory_bytes, model.count_unit)
+            rating = None if self._ratings is None else self._ratings.match(*entries)
             rated = rating.rates.get(labels[LABELS.index("precision")]) if rating else None  # type: ignore[call-overload]
             if rated is not None:
                 nominal.add_metric(labels, rated.nominal_mflop_s * 10**6)
@@ -134,19 +135,20 @@ def write_textfile(folder: Path, node_id: str, out: Path, identities: bool = Fal
         folder: with ``statement.dsse.json`` and its ``records.jsonl``.
         node_id: the node.
         out: file of the node exporter's folder, ``*.prom``; it is replaced as a whole.
-        identities: whether to tell what identifies devices too.
+        identities: whether labels may hold what identifies devices.
 
     Raises:
         RefusedError: `records-root`, the records are not those of the statement; or a code of the documents.
         InputError: `node-unknown`, the statement has no record of the node; or a file cannot be read or written.
     """
+    # the exporter passes over other names in silence
     if not out.name.endswith(SUFFIX):
         what = f"is not named *{SUFFIX}: the node exporter would not read it"
         raise InputError("usage", what, where=out, fix=f"call it {out.name}{SUFFIX}")
     file, lines = folder / STATEMENT, folder / RECORDS
     envelope = parse_envelope(read_bytes(file, CAPS.statement_bytes), CAPS.statement_bytes, file)
     check_payload_type(envelope, file)
-    opened: Opened[CapacityStatement] = parse_payload("capacity-statement", envelope.payload, file)
+    opened: OpenedDocument[CapacityStatement] = parse_payload("capacity-statement", envelope.payload, file)
     certified = Certified(opened, _record_of(node_id, lines, opened.predicate), identities)
     metrics = CollectorRegistry()
     metrics.register(certified)
@@ -159,17 +161,17 @@ def write_textfile(folder: Path, node_id: str, out: Path, identities: bool = Fal
 
 def _record_of(node_id: str, lines: Path, statement: CapacityStatement) -> NodeRecord:
     """Return a node's record, having seen that all records are those that the statement binds."""
-    nobody = TrustedSet("signature", {}, {}, (), {})  # the records' own seals are checked, and nobody's identity
-    seen = list(read_all(Reader(lines, nobody, "9999-12-31T23:59:59.999999Z", partial(_keep, node_id))))
+    unnamed = TrustedSet("signature", {}, {}, (), {})  # the records' own seals are checked, and nobody's identity
+    seen = list(read_all(ClaimReader(lines, Verifier(unnamed, "9999-12-31T23:59:59.999999Z"), partial(_keep, node_id))))
     check_root([payload for payload, _ in seen], statement, lines)
-    found = [record for _, record in seen if record is not None]
-    if not found:
+    records = [record for _, record in seen if record is not None]
+    if not records:
         what = f"has no record of the node {node_id}"
         raise InputError("node-unknown", what, where=lines, fix="give its name in the records with --node")
-    if len(found) > 1:
-        raise RefusedError("node-twice", f"has {len(found)} records of the node {node_id}", where=lines)
-    return found[0]
+    if len(records) > 1:
+        raise RefusedError("node-twice", f"has {len(records)} records of the node {node_id}", where=lines)
+    return records[0]
 
 
-def _keep(node_id: str, opened: Opened[NodeRecord]) -> Seen:
+def _keep(node_id: str, opened: OpenedDocument[NodeRecord]) -> Seen:
     return opened.payload_sha256, opened.predicate if opened.predicate.node_id == node_id else None

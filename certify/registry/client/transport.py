@@ -1,27 +1,88 @@
 """HTTP as a client of the registry needs it: TLS, the token, retries, and what an answer that is an error means.
 
 A request is repeated where that cannot do a thing twice: it never arrived, the server said that it did nothing, or it
-is one that may be repeated. A token goes to the registry it is for and into no error text.
+is one that may be repeated. A token goes to the registry it is for and into no error text. Bodies, parameters
+and refused decisions have their form here, too.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import email.utils
 import random
 import socket
 import ssl
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, NamedTuple
+from urllib.parse import quote
 
 import httpx
 import msgspec
 
 from bench.errors import InputError, PetasealError, RefusedError
-from certify.registry.api import Problem
+from bench.record import read_bytes
+from certify.documents.caps import CAPS
+from certify.documents.dsse import parse_envelope
+from certify.documents.kinds import parse_payload
+from certify.registry.api.common import Decided, Problem
+
+CHUNK = 2**18  # bytes: records of a large centre are gigabytes, and are never held as a whole
+
+
+def decided_of_refusal(problem: Problem, receipt: str) -> Decided:
+    """Return the decision behind an answer of 422, which its problem document and its receipt hold together."""
+    envelope = parse_envelope(base64.b64decode(receipt), CAPS.witness_bytes, "the receipt")
+    opened = parse_payload("receipt", envelope.payload, "the receipt")
+    return Decided(
+        decision="refused",
+        at=opened.predicate.received_at,
+        code=problem.code,
+        detail=problem.detail,
+        level=opened.predicate.level,
+        payload_sha256=opened.subject_digest,
+        receipt=receipt,
+    )
+
+
+def content_of(document: bytes | Path, most_bytes: int) -> bytes:
+    """Return a document's bytes, which are read from a file where a path is given."""
+    return document if isinstance(document, bytes) else read_bytes(document, most_bytes)
+
+
+def gzip_of(path: Path) -> Iterator[bytes]:
+    """Yield a file as gzip, a piece at a time."""
+    packer = zlib.compressobj(6, zlib.DEFLATED, 31)
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(CHUNK):
+                if packed := packer.compress(piece):
+                    yield packed
+    except OSError as error:
+        raise InputError("file-unreadable", f"cannot be read ({error.strerror})", where=path) from None
+    yield packer.flush()
+
+
+def feed_filters(filters: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Return the filters of the feed under the names of the API: `class` is a keyword of Python."""
+    known = {"centre": "centre", "district": "district", "pool_class": "class", "precision": "precision"}
+    known["state"] = "state"
+    return {known[name]: value for name, value in filters.items()}
+
+
+def given_params(params: Mapping[str, str | None] | None) -> dict[str, str]:
+    """Return the parameters of a query that have a value."""
+    return {name: value for name, value in (params or {}).items() if value is not None}
+
+
+def path_part(text: str) -> str:
+    """Return text percent-encoded, as one segment of a path."""
+    return quote(text, safe="")
+
 
 PROBLEM = "application/problem+json"
 ANSWER_BYTES = 256 * 2**20  # of one that is kept in memory
@@ -34,7 +95,20 @@ TOKEN_FIX = "give --token-file, or set PETASEAL_TOKEN"  # noqa: S105 (names the 
 Body = Callable[[], Iterable[bytes]]  # made anew for each attempt
 
 
-class Answer(NamedTuple):
+class TransportRequest(NamedTuple):
+    """A request to the API."""
+
+    method: str  # GET, POST or PUT
+    path: str  # after ``/v1``
+    params: Mapping[str, str] | None = None  # of the query
+    headers: Mapping[str, str] | None = None  # besides the token
+    body: Body | bytes | None = None
+    repeatable: bool = True  # whether it may be made again though it may have arrived
+    read_s: float | None = None  # how long an answer may take; None: as a connection
+    into: Callable[[], IO[bytes]] | None = None  # opens the file, emptied, for a good answer; None: it stays in memory
+
+
+class TransportResponse(NamedTuple):
     """A whole answer."""
 
     status: int
@@ -52,7 +126,7 @@ class Answer(NamedTuple):
             return None
 
 
-class Wire:
+class Transport:
     """One registry's API.
 
     Args:
@@ -76,6 +150,7 @@ class Wire:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.url, parsed = _base(url)
+        # RFC 6750, section 5.2: bearer tokens travel under TLS only; to a loopback address they do not travel
         if token is not None and parsed.scheme == "http" and transport is None and parsed.host not in LOOPBACK:
             what = "a token is not sent over plain http to another machine"
             raise InputError("token-in-clear", what, where=self.url, fix="use https")
@@ -103,28 +178,8 @@ class Wire:
         """Close all connections."""
         self._client.close()
 
-    def ask(
-        self,
-        method: str,
-        path: str,
-        params: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        body: Body | bytes | None = None,
-        repeatable: bool = True,
-        read_s: float | None = None,
-        into: Callable[[], IO[bytes]] | None = None,
-    ) -> Answer:
+    def ask(self, request: TransportRequest) -> TransportResponse:
         """Return the answer to a request, good or not; see `check`.
-
-        Args:
-            method: GET, POST or PUT.
-            path: after ``/v1``.
-            params: of the query.
-            headers: besides the token.
-            body: content, or what makes it.
-            repeatable: whether it may be made again though it may have arrived.
-            read_s: how long an answer may take; None: `timeout_s`.
-            into: opens the file, emptied, that a good answer goes to; None: it is kept in memory.
 
         Raises:
             InputError: `registry-unreachable`, `registry-not-trusted` or `registry-answer-invalid`.
@@ -132,25 +187,28 @@ class Wire:
         wait_s = FIRST_WAIT_S
         for left in reversed(range(self._attempts)):
             try:
-                answer = self._once(method, path, params, headers, body, read_s, into)
+                answer = self._once(request)
             except httpx.HTTPError as error:
                 reason = self._unreachable(error)
+                # where no connection was made the server cannot have done anything
                 arrived = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
-                if not left or reason.code != "registry-unreachable" or (arrived and not repeatable):
+                if not left or reason.code != "registry-unreachable" or (arrived and not request.repeatable):
                     raise reason from None
                 asked_s = None
             else:
                 untouched = answer.status in (429, 503) and answer.problem is not None  # the registry did nothing
-                if not left or not (untouched or (answer.status in AWAY and repeatable)):
+                if not left or not (untouched or (answer.status in AWAY and request.repeatable)):
                     return answer
                 asked_s = retry_after_s(answer.headers.get("retry-after"), time.time())
+                # a caller decides whether to wait for minutes
                 if asked_s is not None and asked_s > LONGEST_WAIT_S:
                     return answer
             self._sleep(max(wait_s * random.uniform(0.75, 1.25), asked_s or 0))  # noqa: S311 (spreads clients)
+            # clients that were cut off together must not come back together
             wait_s *= 2
         raise AssertionError("unreachable")
 
-    def check(self, answer: Answer) -> Answer:
+    def check(self, answer: TransportResponse) -> TransportResponse:
         """Return a good answer.
 
         Raises:
@@ -161,7 +219,7 @@ class Wire:
             return answer
         raise self.error_of(answer)
 
-    def error_of(self, answer: Answer) -> PetasealError:
+    def error_of(self, answer: TransportResponse) -> PetasealError:
         """Return what an answer that is not good means."""
         problem = answer.problem
         if problem is None:
@@ -173,6 +231,7 @@ class Wire:
                 what = f"is elsewhere: it sends to {target}"
             return self.invalid(what)
         fix = TOKEN_FIX if problem.code == "token-missing" else None
+        # a refusal has another exit status than a registry that cannot answer
         kind = RefusedError if answer.status < 500 else InputError
         return kind(problem.code, problem.detail.rstrip("."), where=self.url, fix=fix)
 
@@ -181,25 +240,20 @@ class Wire:
         fix = "see whether this is the URL of a petaseal registry"
         return InputError("registry-answer-invalid", what, where=self.url, fix=fix)
 
-    def _once(
-        self,
-        method: str,
-        path: str,
-        params: Mapping[str, str] | None,
-        headers: Mapping[str, str] | None,
-        body: Body | bytes | None,
-        read_s: float | None,
-        into: Callable[[], IO[bytes]] | None,
-    ) -> Answer:
-        timeout = httpx.Timeout(self._timeout_s, read=read_s or self._timeout_s)
-        content = body() if callable(body) else body
-        url = f"{self.url}/v1{path}"
+    def _once(self, request: TransportRequest) -> TransportResponse:
+        timeout = httpx.Timeout(self._timeout_s, read=request.read_s or self._timeout_s)
+        content = request.body() if callable(request.body) else request.body
         with self._client.stream(
-            method, url, params=params, headers=headers, content=content, timeout=timeout
+            request.method,
+            f"{self.url}/v1{request.path}",
+            params=request.params,
+            headers=request.headers,
+            content=content,
+            timeout=timeout,
         ) as response:
             whole = bytearray()
-            if into is not None and response.status_code == 200:
-                file = into()
+            if request.into is not None and response.status_code == 200:
+                file = request.into()
                 for piece in response.iter_bytes():
                     file.write(piece)
             else:
@@ -207,7 +261,7 @@ class Wire:
                     whole += piece
                     if len(whole) > ANSWER_BYTES:
                         raise self.invalid(f"answers with more than {ANSWER_BYTES} bytes")
-            return Answer(response.status_code, response.headers, bytes(whole))
+            return TransportResponse(response.status_code, response.headers, bytes(whole))
 
     def _unreachable(self, error: httpx.HTTPError) -> InputError:
         """Return in one sentence why there is no answer."""
@@ -236,6 +290,7 @@ def retry_after_s(text: str | None, now_s: float) -> float | None:
     """Return the seconds that a server asks to wait; None where it asks for none."""
     if text is None:
         return None
+    # RFC 9110, section 10.2.3: seconds, or a date
     if text.strip().isdigit():
         return float(text)
     with contextlib.suppress(ValueError):
@@ -252,6 +307,7 @@ def _base(url: str) -> tuple[str, httpx.URL]:
     fix = "write it as https://registry.example or http://127.0.0.1:8600"
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise InputError("url-invalid", "is not the URL of a registry", where="--url", fix=fix)
+    # a password in a URL ends up in logs and in the list of processes
     if parsed.userinfo or parsed.query or parsed.fragment:
         raise InputError("url-invalid", "has more than a host and a path", where="--url", fix=fix)
     return str(parsed).rstrip("/").removesuffix("/v1"), parsed

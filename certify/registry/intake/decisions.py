@@ -1,4 +1,4 @@
-"""The list of decisions: every submission leaves one, and of a statement and its records a signed receipt."""
+"""The list of decisions: each submission leaves one; for statements and records there is a signed receipt too."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import base64
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy import Connection, Row, select
 
-from bench.errors import RefusedError, one_line
+from bench.errors import one_line
+from bench.record.fields import filled
 from certify.documents.caps import CAPS
 from certify.documents.kinds import Level
-from certify.registry.api import Decided
-from certify.registry.service.registry import Registry
-from certify.registry.service.tokens import Token
+from certify.registry.api.common import Decided
+from certify.registry.base.registry import Registry
+from certify.registry.base.tokens import Token
 from certify.registry.storage.tables import decisions
 
 RECEIPTED = ("statement", "records")  # a receipt speaks of a statement, and of nothing else
@@ -54,12 +56,14 @@ def decide(
         notes: for the answer.
     """
     detail = None if detail is None else one_line(detail)
+    # a client that repeats a refused submission in a loop must not fill the disk
     if code is not None and (before := _same(connection, submission, code)) is not None:
-        return answer(before, repeated=True)
+        return decided_of(before, repeated=True)
     receipt, payload, centre = None, submission.payload_sha256, submission.centre_id
+    # no receipt without a document and a centre: it would speak of nothing that a verifier can find
     if payload is not None and centre is not None and submission.kind in RECEIPTED:
-        told: Level = level or "trusted"
-        receipt = registry.receipt(payload, centre, submission.at, code, told)
+        reached: Level = level or "trusted"
+        receipt = registry.receipt(payload, centre, submission.at, code, reached)
     row = {
         "at": submission.at,
         "kind": submission.kind,
@@ -73,17 +77,8 @@ def decide(
         "token_id": submission.token.id,
         "receipt": receipt,
     }
-    connection.execute(decisions.insert(), row)
-    return Decided(
-        decision="accepted" if code is None else "refused",
-        at=submission.at,
-        code=code,
-        detail=detail,
-        level=level if code is None else None,
-        payload_sha256=payload,
-        receipt=None if receipt is None else base64.b64encode(receipt).decode(),
-        notes=notes,
-    )
+    stored = connection.execute(decisions.insert().returning(*decisions.c), row).one()
+    return replace(decided_of(stored), notes=notes)
 
 
 def accepted(connection: Connection, kind: str, payload_sha256: str) -> Row[Any] | None:
@@ -101,39 +96,24 @@ def accepted(connection: Connection, kind: str, payload_sha256: str) -> Row[Any]
     return connection.execute(query).one_or_none()
 
 
-def beside(connection: Connection, name: str, payload_sha256: str) -> list[Row[Any]]:
+def supporting_decisions(connection: Connection, name: str, payload_sha256: str) -> list[Row[Any]]:
     """Return the accepted decisions on documents of a kind that are about a statement or baseline."""
     query = select(decisions).where(
         decisions.c.kind == name, decisions.c.decision == "accepted", decisions.c.payload_sha256 == payload_sha256
     )
+    # no more than a package may hold: else a flood of documents makes each verification slower
     return list(connection.execute(query.order_by(decisions.c.id).limit(CAPS.package_witnesses)))
 
 
-def answer(row: Row[Any], repeated: bool = False) -> Decided:
+def decided_of(row: Row[Any], repeated: bool = False) -> Decided:
     """Return a stored decision as an answer."""
-    return Decided(
-        decision=row.decision,
-        at=row.at,
-        code=row.code,
-        detail=row.detail,
-        level=row.level,
-        payload_sha256=row.payload_sha256,
+    return filled(
+        Decided,
+        row,
         receipt=None if row.receipt is None else base64.b64encode(row.receipt).decode(),
         repeated=repeated,
+        notes=(),
     )
-
-
-def check_token(token: Token, centre_id: str | None) -> None:
-    """Refuse what a token may not speak for; nothing is then stored.
-
-    Raises:
-        RefusedError: `token-scope` or `token-centre-differs`.
-    """
-    if token.scope not in ("operator", "platform"):
-        raise RefusedError("token-scope", f"a token of the scope {token.scope} submits nothing")
-    if token.scope == "operator" and centre_id is not None and centre_id != token.centre_id:
-        what = f"the token is of the centre {token.centre_id}, and what it submits of {centre_id}"
-        raise RefusedError("token-centre-differs", what)
 
 
 def _same(connection: Connection, submission: Submission, code: str) -> Row[Any] | None:

@@ -1,20 +1,23 @@
-"""What the platform does with a pool: it enters it in the register, and takes it under management (纳管)."""
+"""Pool transitions: the platform enters a pool in the register, and takes it under management (纳管)."""
 
 from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
 from bench.errors import RefusedError
-from certify.registry.api import ActAsk, ActDone
-from certify.registry.service.registry import Registry, project_key, record_change
-from certify.registry.service.tokens import Token
+from bench.record.fields import filled
+from certify.registry.api.common import ActAsk, ActDone
+from certify.registry.base.registry import Registry
+from certify.registry.base.tokens import Token
 from certify.registry.storage import tables
+from certify.registry.storage.columns import project_key
+from certify.registry.storage.store import record_change
 
 REGISTER, MANAGE = ("register", "deregister"), ("manage", "release")  # of each pair the latest act holds
 
 
-def act(registry: Registry, ask: ActAsk, token: Token) -> ActDone:
-    """Do something with a pool of a centre's newest statement.
+def apply_transition(registry: Registry, ask: ActAsk, token: Token) -> ActDone:
+    """Apply a transition to a pool of a centre's latest statement.
 
     Raises:
         RefusedError: `token-scope`; `pool-unknown`; `act-out-of-order`: what is managed was registered before.
@@ -23,9 +26,10 @@ def act(registry: Registry, ask: ActAsk, token: Token) -> ActDone:
         raise RefusedError("token-scope", "the register is the platform's")
     at, project = registry.now, project_key(ask.project_id)
     with registry.store.writing() as connection:
+        # what ends something needs no pool in the newest statement: it may be gone from it
         if ask.act in ("register", "manage"):
             _check_pool(connection, ask.centre_id, project, ask.pool)
-        standing = standing_of(connection, ask.centre_id, project, ask.pool)
+        standing = register_state(connection, ask.centre_id, project, ask.pool)
         if ask.act == "manage" and "registered" not in standing:
             fix = "register the pool first"
             raise RefusedError("act-out-of-order", "is not in the register", where=ask.pool, fix=fix)
@@ -39,10 +43,12 @@ def act(registry: Registry, ask: ActAsk, token: Token) -> ActDone:
             "token_id": token.id,
         }
         if ask.act == "deregister" and "managed" in standing:  # who registers it again takes it under management anew
-            connection.execute(tables.acts.insert(), {**row, "act": "release"})
-        done = connection.execute(tables.acts.insert().returning(tables.acts.c.id), row).scalar_one()
+            connection.execute(tables.pool_transitions.insert(), {**row, "act": "release"})
+        done = connection.execute(
+            tables.pool_transitions.insert().returning(tables.pool_transitions.c.id), row
+        ).scalar_one()
         for one in ask.external_ids:
-            told = {
+            identifier = {
                 "at": at,
                 "scheme": one.scheme,
                 "value": one.value,
@@ -52,24 +58,19 @@ def act(registry: Registry, ask: ActAsk, token: Token) -> ActDone:
                 "pool": ask.pool,
                 "statement": None,
             }
-            connection.execute(tables.external_ids.insert(), told)
+            connection.execute(tables.external_ids.insert(), identifier)
+        # in the same transaction, so that no follower hears of what is undone again
         record_change(connection, at, "act", ask.centre_id, project)
-    return ActDone(
-        id=done,
-        at=at,
-        act=ask.act,
-        centre_id=ask.centre_id,
-        project_id=ask.project_id,
-        pool=ask.pool,
-        reason=ask.reason,
+    return filled(ActDone, ask, id=done, at=at)
+
+
+def register_state(connection: Connection, centre_id: str, project: str, pool: str) -> frozenset[str]:
+    """Return which of ``registered`` and ``managed`` are true of a pool."""
+    transitions = tables.pool_transitions
+    query = select(transitions.c.act).where(
+        transitions.c.centre_id == centre_id, transitions.c.project_id == project, transitions.c.pool == pool
     )
-
-
-def standing_of(connection: Connection, centre_id: str, project: str, pool: str) -> frozenset[str]:
-    """Return of ``registered`` and ``managed`` what holds of a pool."""
-    acts = tables.acts
-    query = select(acts.c.act).where(acts.c.centre_id == centre_id, acts.c.project_id == project, acts.c.pool == pool)
-    done = list(connection.execute(query.order_by(acts.c.id)).scalars())
+    done = list(connection.execute(query.order_by(transitions.c.id)).scalars())
     latest = {pair: next((act for act in reversed(done) if act in pair), None) for pair in (REGISTER, MANAGE)}
     return frozenset(name for name, pair in (("registered", REGISTER), ("managed", MANAGE)) if latest[pair] == pair[0])
 

@@ -1,4 +1,4 @@
-"""The application: every route behind one rim. It starts nothing and opens nothing; a registry is given to it."""
+"""The ASGI application: all routes behind one middleware. It opens nothing; an open registry is given to it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ from certify.documents import kinds as documents
 from certify.policy.reasons import reasons
 from certify.policy.released import index, policy_of, profile_of, ratings_of
 from certify.registry import web
-from certify.registry.api import Health
+from certify.registry.api.common import Health
+from certify.registry.base.registry import Registry
 from certify.registry.service import openapi, routes_read, routes_submit
-from certify.registry.service.limits import Gate
-from certify.registry.service.middleware import Rim
-from certify.registry.service.problems import Json, handle
-from certify.registry.service.registry import Registry
-from certify.registry.state import cursors, feed, queries, sums
-from certify.registry.state.cache import Answers, Keeping
+from certify.registry.service.middleware import Gate, RequestMiddleware
+from certify.registry.service.openapi import Json, handle
+from certify.registry.state import cache, feed, listing, queries
+from certify.registry.state.cache import CacheMiddleware, ResponseCache
 
 MAX_REQUESTS = 512  # at once
 READY_S = 5.0  # a check that takes longer has failed
@@ -42,9 +41,10 @@ def create_app(
 
     Args:
         registry: an open one; closing it is the caller's.
-        max_requests: that are answered at once; more are told to come again.
+        max_requests: number of requests served at once; further ones are answered with status 503.
         clock_s: for rate limits.
     """
+    # before any thread runs
     _prepare(registry)
     settings = registry.settings
     app = FastAPI(
@@ -60,9 +60,9 @@ def create_app(
     app.state.registry = registry
     app.state.gate = gate = Gate(settings.limits, clock_s)
     app.state.checks = CapacityLimiter(2)
-    app.state.answers = kept = Answers(registry)
-    app.add_middleware(Keeping, answers=kept)
-    app.add_middleware(Rim, registry=registry, gate=gate, max_requests=max_requests)
+    app.state.answers = answers = ResponseCache(registry)
+    app.add_middleware(CacheMiddleware, answers=answers)
+    app.add_middleware(RequestMiddleware, registry=registry, gate=gate, max_requests=max_requests)
     app.add_api_route("/healthz", healthz, responses=HEALTH, response_class=Response, tags=["service"])
     app.add_api_route("/readyz", readyz, responses=HEALTH, response_class=Response, tags=["service"])
     app.include_router(routes_submit.router)
@@ -82,10 +82,11 @@ def create_app(
 def _prepare(registry: Registry) -> None:
     """Make all decoders while there is one thread: two that make one at once crash it (`canonical.prepare`)."""
     documents.prepare()
-    for kind in (*openapi.KINDS, *cursors.KINDS, *queries.KINDS, feed.Place):
+    for kind in (*openapi.KINDS, *listing.KINDS, *queries.KINDS, feed.FeedPosition):
         msgspec.json.Decoder(kind)
     reasons()
-    sums.city_policies(registry.place)
+    cache.city_policies(registry.place)
+    # released tables are read once here, and not by the first reader that asks for one
     for sha256 in index():
         policy_of(sha256), profile_of(sha256), ratings_of(sha256)
 
@@ -98,14 +99,15 @@ async def healthz() -> Response:
 async def readyz(request: Request) -> Response:
     """Tell whether the database, the disk and the trust root are such that a statement can be taken in."""
     registry = request.app.state.registry
-    found = {"database": "slow", "objects": "slow", "trust": "slow"}
+    outcomes = {"database": "slow", "objects": "slow", "trust": "slow"}
     with anyio.move_on_after(READY_S):
         for name, check in (("database", _database), ("objects", _objects), ("trust", Registry.trust)):
-            found[name] = await to_thread.run_sync(
+            # each check in a thread that may be abandoned: a disk that hangs must not hang the probe
+            outcomes[name] = await to_thread.run_sync(
                 _outcome, check, registry, limiter=request.app.state.checks, abandon_on_cancel=True
             )
-    well = set(found.values()) == {"ok"}
-    return Json(Health(status="ok" if well else "unavailable", checks=found), 200 if well else 503)
+    well = set(outcomes.values()) == {"ok"}
+    return Json(Health(status="ok" if well else "unavailable", checks=outcomes), 200 if well else 503)
 
 
 def _outcome(check: Callable[[Registry], Any], registry: Registry) -> str:

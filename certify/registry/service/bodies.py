@@ -29,8 +29,8 @@ ENVELOPE = ("application/json", "application/vnd.petaseal.dsse+json")
 LINES = ("application/jsonl", "application/x-ndjson", "application/octet-stream")
 
 
-class Reading(NamedTuple):
-    """How a body may come."""
+class BodyRule(NamedTuple):
+    """The limits of a request's body: media types, size and time."""
 
     kinds: tuple[str, ...]
     cap_bytes: int  # of what comes, and of what it unpacks to
@@ -38,8 +38,8 @@ class Reading(NamedTuple):
     whole_s: float | None = None  # for all of it; None where its size says nothing about its time
 
 
-async def read(request: Request, how: Reading, threads: CapacityLimiter) -> bytes:
-    """Return a body that is small enough to be held.
+async def read(request: Request, how: BodyRule, threads: CapacityLimiter) -> bytes:
+    """Return a request's body, of at most `how.cap_bytes` bytes.
 
     Raises:
         RefusedError, InputError: as in `read_into`.
@@ -56,11 +56,11 @@ async def read_ask(request: Request, kind: type[T], idle_s: float, threads: Capa
         msgspec.ValidationError: it does not fit.
         RefusedError, InputError: as in `read_into`.
     """
-    content = await read(request, Reading(JSON, ASK_BYTES, idle_s, idle_s), threads)
+    content = await read(request, BodyRule(JSON, ASK_BYTES, idle_s, idle_s), threads)
     return msgspec.json.decode(content, type=kind)
 
 
-async def read_into(request: Request, how: Reading, write: Callable[[bytes], Any], threads: CapacityLimiter) -> None:
+async def read_into(request: Request, how: BodyRule, write: Callable[[bytes], Any], threads: CapacityLimiter) -> None:
     """Read a body, unpack it and write it piece by piece; `write` runs in a thread where a piece is large.
 
     Raises:
@@ -74,6 +74,7 @@ async def read_into(request: Request, how: Reading, write: Callable[[bytes], Any
     while more:
         piece, more = await _next(request, how.idle_s, deadline_s)
         came += len(piece)
+        # of what comes, and `_Plain` of what it unpacks to: a bomb is small outside, and big inside
         if came > how.cap_bytes:
             raise _too_large(how.cap_bytes)
         waiting += piece
@@ -87,15 +88,17 @@ async def read_into(request: Request, how: Reading, write: Callable[[bytes], Any
     sink.finish()
 
 
-def _check_headers(request: Request, how: Reading) -> bool:
-    """Refuse what the headers already tell, and return whether the body is packed by gzip."""
+def _check_headers(request: Request, how: BodyRule) -> bool:
+    """Refuse a body by its headers where they suffice, and return whether it is packed by gzip."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in how.kinds:
         named = " or ".join(how.kinds)
         raise RefusedError("media-type-wrong", f"the body is {kind or 'of no type'}, not {named}")
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    # RFC 9110, section 8.4.1.3: x-gzip is the same as gzip
     if encoding not in ("", "identity", "gzip", "x-gzip"):
         raise RefusedError("media-type-wrong", f"Content-Encoding {encoding} is not known", fix="use gzip, or none")
+    # refused before a byte is read, where the client is honest; the count below holds for all others
     length = request.headers.get("content-length", "0")
     if not length.isdecimal() or int(length) > how.cap_bytes:
         raise _too_large(how.cap_bytes)
@@ -159,6 +162,7 @@ class _Unpacker(_Plain):
                 self._member = zlib.decompressobj(GZIP)
             full = True
             while full:
+                # bounded output: a bomb is stopped after a megabyte, wherever it would end
                 out = self._member.decompress(piece, UNPACKED)
                 super().feed(out)
                 piece = self._member.unconsumed_tail

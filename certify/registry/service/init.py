@@ -14,7 +14,7 @@ from bench.record.files import state_dir
 from certify.documents.caps import CAPS
 from certify.keys.loading import load_signing_key
 from certify.policy.centre import Bilingual
-from certify.registry.service.settings import FILE, Place, Settings, load_place
+from certify.registry.base.registry import FILE, RegistryFolder, Settings, load_place
 from certify.registry.storage.migrations import migrate
 from certify.registry.storage.store import Store
 from certify.trust.root import read_root
@@ -56,8 +56,8 @@ limits:
 """
 
 
-class Founding(NamedTuple):
-    """What a registry begins with."""
+class InitOptions(NamedTuple):
+    """The options that a new registry is made with."""
 
     root: Path
     key: Path
@@ -69,8 +69,8 @@ class Founding(NamedTuple):
     simulated: bool = False
 
 
-class Founded(NamedTuple):
-    """A new registry."""
+class InitResult(NamedTuple):
+    """A registry that was made, with the key and trust root that it begins with."""
 
     settings: Path
     keyid: str
@@ -79,50 +79,53 @@ class Founded(NamedTuple):
     not_checked: tuple[str, ...]
 
 
-def found(founding: Founding, now: str) -> Founded:
+def init_registry(options: InitOptions, now: str) -> InitResult:
     """Make a registry's folder: settings last, so that what went wrong before can be done again.
 
     Raises:
         InputError: `output-exists`, `settings-invalid`, `database-unavailable`, or a file cannot be read or written.
         RefusedError: the trust root is not accepted, or the key is no registry's in it (`key-not-trusted`).
     """
-    root = founding.root
+    root = options.root
     file = root / FILE
     refuse_existing(file, "edit it, or choose another folder")
-    if founding.database != "sqlite" and not founding.database.startswith("postgresql"):
+    # `load_place` asks the same, but would speak of a file that does not exist yet
+    if options.database != "sqlite" and not options.database.startswith("postgresql"):
         fix = "give sqlite, or postgresql+psycopg://user@host/name"
         raise InputError("settings-invalid", "is neither sqlite nor a PostgreSQL server", where="--database", fix=fix)
-    keyid = load_signing_key(founding.key, founding.passphrase_file).public.keyid
-    content = written(founding)
+    keyid = load_signing_key(options.key, options.passphrase_file).public.keyid
+    content = settings_text(options)
     settings = parse_yaml(content, Settings, file)
-    fingerprint = founding.fingerprint or known_fingerprint(founding.trust)
-    checked = accept_files((founding.trust,), now, None, fingerprint)
+    fingerprint = options.fingerprint or known_fingerprint(options.trust)
+    # without a memory: a root that is refused must leave nothing in the folder
+    checked = accept_files((options.trust,), now, None, fingerprint)
     if checked.trusted.role_of(keyid) != "registry":
         what = f"the key {keyid} has not the role of a registry in the trust root"
         fix = "petaseal trust add --role registry"
-        raise RefusedError("key-not-trusted", what, where=founding.key, fix=fix)
+        raise RefusedError("key-not-trusted", what, where=options.key, fix=fix)
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise InputError("output-not-writable", f"cannot be made ({error.strerror})", where=root) from None
-    place = Place(root.resolve(), settings)
-    accepted = accept_files((founding.trust,), now, place.state, fingerprint)
+    place = RegistryFolder(root.resolve(), settings)
+    # and now remembered: from here on only its successors are accepted
+    accepted = accept_files((options.trust,), now, place.state, fingerprint)
     assert accepted.root is not None
-    opened_store(place).close()
+    store_in(place).close()
     write_atomic(file, content, 0o600, new=True)  # the URL of a database may hold a password
-    return Founded(file, keyid, accepted.root.root.trust_id, accepted.root.fingerprint, accepted.not_checked)
+    return InitResult(file, keyid, accepted.root.root.trust_id, accepted.root.fingerprint, accepted.not_checked)
 
 
-def stored(root: Path) -> Store:
+def open_store(root: Path) -> Store:
     """Return the database of a registry's folder, at this version's tables; its key is not needed.
 
     Raises:
         InputError: `file-missing`, `database-unavailable`, or a code of its settings.
     """
-    return opened_store(load_place(root))
+    return store_in(load_place(root))
 
 
-def opened_store(place: Place) -> Store:
+def store_in(place: RegistryFolder) -> Store:
     """Return a registry's database, at this version's tables.
 
     Raises:
@@ -139,20 +142,20 @@ def opened_store(place: Place) -> Store:
     return store
 
 
-def written(founding: Founding) -> bytes:
-    """Return the settings file."""
+def settings_text(options: InitOptions) -> bytes:
+    """Return the text of the settings file."""
     passphrase = ""
-    if founding.passphrase_file is not None:
-        passphrase = f"passphrase_file: {_path(founding.passphrase_file, founding.root)}\n"
+    if options.passphrase_file is not None:
+        passphrase = f"passphrase_file: {_path(options.passphrase_file, options.root)}\n"
     return TEMPLATE.format(
-        root=founding.root,
-        zh=_text(founding.name.zh),
-        en=_text(founding.name.en),
-        trust=_path(founding.trust, founding.root),
-        key=_path(founding.key, founding.root),
+        root=options.root,
+        zh=_text(options.name.zh),
+        en=_text(options.name.en),
+        trust=_path(options.trust, options.root),
+        key=_path(options.key, options.root),
         passphrase=passphrase,
-        database=_text(founding.database),
-        simulated=str(founding.simulated).lower(),
+        database=_text(options.database),
+        simulated=str(options.simulated).lower(),
     ).encode()
 
 
@@ -170,4 +173,5 @@ def _path(path: Path, root: Path) -> str:
 
 
 def _text(text: str) -> str:
+    # a JSON string is a YAML string, whatever stands in it
     return json.dumps(text, ensure_ascii=False)

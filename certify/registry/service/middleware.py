@@ -1,31 +1,116 @@
-"""The outermost layer of the service: what is true of every request, whichever route it takes.
+"""The outermost layer of the service: what is true of every request, its rate limit included, whichever route it takes.
 
 It gives each request an id, looks its token up, counts it, answers what failed, sets the headers that protect readers,
-and writes one line to the log: never a token, never a body.
+and writes one line to the log: never a token, never a body. What is counted
+here is lost when the service ends, which costs nothing: a limit is for load, not for rights.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import json
 import logging
+import math
 import re
 import time
 import uuid
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bench.errors import RefusedError
-from certify.registry.service import tokens
-from certify.registry.service.limits import Gate
-from certify.registry.service.problems import failure_of, problem
-from certify.registry.service.registry import Registry
-from certify.registry.service.tokens import Token
+from certify.registry.base import tokens
+from certify.registry.base.failures import LimitedError, failure_of
+from certify.registry.base.registry import Limits, Registry
+from certify.registry.base.tokens import Token
+from certify.registry.service.openapi import problem
+
+MOST_CLIENTS = 65_536  # that are remembered; the one not heard of for longest is forgotten, which fills its bucket
+TURNS = 4  # submissions of one token at once: a statement is held as a whole, and others want their turn
+BEATS = 4  # heartbeats at once
+THREADS = 16  # that submissions may block; reads have threads of their own
+
+
+class Buckets:
+    """A bucket for each client: `burst` requests at once, and `per_s` in the long run."""
+
+    def __init__(self, per_s: float, burst: int, most: int = MOST_CLIENTS) -> None:
+        self.per_s, self.burst, self.most = per_s, burst, most
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # client -> (requests left, at second)
+
+    def take(self, client: str, now_s: float) -> None:
+        """Take one request out of a client's bucket.
+
+        Raises:
+            LimitedError: it is empty.
+        """
+        left, at_s = self._left.get(client, (float(self.burst), now_s))
+        left = min(float(self.burst), left + max(0.0, now_s - at_s) * self.per_s)
+        enough = left >= 1.0
+        self._left[client] = (left - 1.0 if enough else left, now_s)
+        # most recently seen last: an attacker with many addresses pushes out others' only after 65,536 of them
+        self._left.move_to_end(client)
+        if len(self._left) > self.most:
+            self._left.popitem(last=False)
+        if not enough:
+            raise LimitedError("too many requests", math.ceil((1.0 - left) / self.per_s))
+
+
+def client_of(address: str | None) -> str:
+    """Return whose requests are counted together: an IPv4 address, or the network of an IPv6 address."""
+    try:
+        parsed = ipaddress.ip_address(address or "")
+    except ValueError:
+        return f"address {address}"
+    if parsed.version == 6:  # a host has 2^64 addresses of its own
+        return f"network {ipaddress.ip_network((parsed, 64), strict=False).network_address}"
+    return f"address {parsed}"
+
+
+@dataclass
+class Gate:
+    """All limits of one running service."""
+
+    limits: Limits
+    clock_s: Callable[[], float]
+    threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(THREADS))
+    beats: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(BEATS))  # no verification delays them
+    writers: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(THREADS))  # of bodies onto the disk
+    _turns: dict[int, CapacityLimiter] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.requests = Buckets(self.limits.requests_per_minute / 60, self.limits.burst)
+        self.submissions = Buckets(self.limits.submissions_per_hour / 3600, self.limits.submissions_per_hour)
+
+    def request(self, token: Token | None, address: str | None) -> None:
+        """Count a request on its token, or without one on its address.
+
+        Raises:
+            LimitedError: there were too many.
+        """
+        self.requests.take(client_of(address) if token is None else f"token {token.id}", self.clock_s())
+
+    @asynccontextmanager
+    async def turn(self, token: Token, *, counted: bool = True) -> AsyncIterator[None]:
+        """Wait for a turn of this token; `counted` submissions cost a verification and have their own budget.
+
+        Raises:
+            LimitedError: there were too many.
+        """
+        if counted:
+            self.submissions.take(f"token {token.id}", self.clock_s())
+        async with self._turns.setdefault(token.id, CapacityLimiter(TURNS)):
+            yield
+
 
 log = logging.getLogger("petaseal.registry")
 PROTECTING = {
@@ -47,14 +132,14 @@ MAX_PATH = 300  # characters of a path in the log
 _SECRET = re.compile(rf"{tokens.PREFIX}[\w-]+")
 
 
-class Rim:
+class RequestMiddleware:
     """ASGI middleware around the whole application.
 
     Args:
         app: what is inside.
         registry: whose tokens are known.
         gate: the limits.
-        max_requests: at once; more are told to come again.
+        max_requests: number of requests served at once; further ones are answered with status 503.
     """
 
     def __init__(self, app: ASGIApp, registry: Registry, gate: Gate, max_requests: int) -> None:
@@ -71,6 +156,7 @@ class Rim:
         begun = time.perf_counter()
         scope.setdefault("state", {}).update(request_id=str(uuid.uuid4()), token=None, code=None)
         answer = _Answer(scope, send, self.registry.settings.public_read)
+        # RFC 9110, section 9.3.2: the same headers as GET, and no body
         inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         logged: dict[str, Any] = {}
         self.running += 1
@@ -81,6 +167,7 @@ class Rim:
         except Exception as error:  # the one place that sees them all
             failure = failure_of(error)
             logged = dict(failure.logged)
+            # once headers are sent the status cannot change any more: the connection is cut off instead
             if answer.status is None:
                 await problem(failure, Request(inner))(inner, receive, answer)
         finally:
@@ -96,6 +183,7 @@ class Rim:
         path = scope["path"]
         if path == UNCOUNTED:
             return
+        # refused at once: a queue would make every answer late instead of some missing
         if self.running > self.max_requests:
             raise RefusedError("unavailable", "too many requests are being answered")
         address = scope["client"][0] if scope.get("client") else None
@@ -103,15 +191,15 @@ class Rim:
         if secret is None:
             self.gate.request(None, address)
             return
-        found = await to_thread.run_sync(self._look_up, secret)
-        scope["state"]["token"] = found
-        self.gate.request(found if isinstance(found, Token) else None, address)
+        token = await to_thread.run_sync(self._look_up, secret)
+        scope["state"]["token"] = token
+        self.gate.request(token if isinstance(token, Token) else None, address)
 
     def _look_up(self, secret: str) -> Token | Exception:
-        """Return a token, or why there is none: it is told by the route that wants one."""
+        """Return the token of a secret, or the error that a route which needs a token will raise."""
         try:
             with self.registry.store.reading() as connection:
-                token = tokens.find(connection, secret, self.registry.now)
+                token = tokens.find_token(connection, secret, self.registry.now)
         except Exception as error:  # the database is gone; what needs no token may still be answered
             return error
         return token or RefusedError("token-invalid", "the token is not known, has expired or was revoked")
@@ -154,13 +242,16 @@ class _Answer:
 
     def _headers(self, headers: MutableHeaders) -> None:
         headers["X-Request-Id"] = self.scope["state"]["request_id"]
+        # on every answer, errors too: a page of an error is a page
         headers.update(PROTECTING)
         if self.scope["scheme"] == "https":
             headers["Strict-Transport-Security"] = HSTS
+        # a shared cache must not hand one holder's answer to another, nor an error of yesterday to anybody
         if self.private or (self.status or 0) >= 400:
             headers["Cache-Control"] = "no-store"
         else:
             headers.setdefault("Cache-Control", "no-cache")
+        # RFC 9110, section 12.5.5: with a token the same address answers more
         headers.add_vary_header("Authorization")
 
 
@@ -169,6 +260,7 @@ def _log(scope: Scope, status: int | None, took_s: float, logged: dict[str, Any]
     token = state["token"]
     fields = {
         "method": scope["method"][:16],
+        # a secret that somebody pasted into an address must not stand in a log
         "path": _SECRET.sub(f"{tokens.PREFIX}…", scope["path"])[:MAX_PATH],
         "status": status,  # null: the client went away before there was one
         "code": state["code"],

@@ -5,32 +5,22 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator
-from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
 from bench.errors import InputError
-from certify.registry.intake import campaigns
-from certify.registry.service.auth import Holder, operator_of
+from certify.registry.base.access import operator_of
+from certify.registry.base.registry import Registry
 from certify.registry.service.openapi import files
-from certify.registry.service.registry import Registry
-from certify.registry.state import queries
-from certify.registry.state.cache import had
+from certify.registry.service.parameters import Digest, Holder, registry_of
+from certify.registry.state import attempts, queries
+from certify.registry.state.cache import not_modified
 
 DSSE = "application/vnd.petaseal.dsse+json"
 LINES = "application/jsonl"
 
 router = APIRouter()
-
-Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256, lower-case hex")]
-
-
-def registry_of(request: Request) -> Registry:
-    """Return whose application it is."""
-    registry = request.app.state.registry
-    assert isinstance(registry, Registry)
-    return registry
 
 
 @router.get("/statements/{sha256}/envelope", responses=files(DSSE, "As it was signed"), response_class=Response)
@@ -43,15 +33,13 @@ def envelope(request: Request, sha256: Digest) -> Response:
     return _stored(request, registry, row.envelope_sha256, DSSE, name)
 
 
-@router.get(
-    "/statements/{sha256}/receipt", responses=files(DSSE, "The newest that accepts it"), response_class=Response
-)
+@router.get("/statements/{sha256}/receipt", responses=files(DSSE, "The first that accepts it"), response_class=Response)
 def receipt(request: Request, sha256: Digest) -> Response:
-    """Hand out the registry's newest signed receipt that it accepted a statement."""
+    """Hand out the registry's first signed receipt that it accepted a statement: the one that dates it."""
     with registry_of(request).store.reading() as connection:
         content = queries.receipt_of(connection, sha256)
     headers = _of_bytes(hashlib.sha256(content).hexdigest(), f"{sha256[:16]}.receipt.dsse.json")
-    return had(request, headers) or Response(content, 200, headers, DSSE)
+    return not_modified(request, headers) or Response(content, 200, headers, DSSE)
 
 
 @router.get("/statements/{sha256}/records", responses=files(LINES, "records.jsonl"), response_class=Response)
@@ -60,9 +48,10 @@ def records(request: Request, sha256: Digest, token: Holder) -> Response:
     registry = registry_of(request)
     with registry.store.reading() as connection:
         row = queries.statement_row(connection, sha256)
+        # records name every device: they are their operator's, and no reader's
         operator_of(token, row.centre_id)
-        found = queries.records_of(connection, sha256)
-    return _stored(request, registry, found, LINES, f"{row.centre_id}-{row.sequence}.records.jsonl")
+        object_sha256 = queries.records_of(connection, sha256)
+    return _stored(request, registry, object_sha256, LINES, f"{row.centre_id}-{row.sequence}.records.jsonl")
 
 
 @router.get("/campaigns/{sha256}/records", responses=files(LINES, "A record a line"), response_class=Response)
@@ -70,11 +59,11 @@ def campaign_records(request: Request, sha256: Digest, token: Holder) -> Respons
     """Hand out the records that were posted of a campaign: to its operator and to the platform."""
     registry = registry_of(request)
     with registry.store.reading() as connection:
-        operator_of(token, campaigns.centre_of(connection, sha256))
-        found = campaigns.records(connection, sha256)
+        operator_of(token, attempts.centre_of_campaign(connection, sha256))
+        posted = attempts.posted_records(connection, sha256)
 
     def lines() -> Iterator[bytes]:
-        for _, envelope_sha256 in found:
+        for _, envelope_sha256 in posted:
             yield registry.store.objects.read(envelope_sha256).rstrip(b"\n") + b"\n"
 
     headers = {"Content-Disposition": f'attachment; filename="{sha256[:16]}.records.jsonl"'}
@@ -84,14 +73,16 @@ def campaign_records(request: Request, sha256: Digest, token: Holder) -> Respons
 def _stored(request: Request, registry: Registry, sha256: str, media_type: str, name: str) -> Response:
     """Hand out an object, whole or a range of it."""
     path = registry.store.objects.path(sha256)
+    # a row names it: that is the registry's fault (503), and not the asker's (404)
     if not path.exists():
         raise InputError("file-missing", "an object that a row names is not there", where=path)
     headers = _of_bytes(sha256, name)
-    return had(request, headers) or FileResponse(path, 200, headers, media_type)
+    return not_modified(request, headers) or FileResponse(path, 200, headers, media_type)
 
 
 def _of_bytes(sha256: str, name: str) -> dict[str, str]:
     """Return the headers of stored bytes: their digest (RFC 9530, and as it was before), and what to save them as."""
+    # RFC 9530 for today's clients, RFC 3230 for those that know the old header only
     digest = base64.b64encode(bytes.fromhex(sha256)).decode()
     return {
         "ETag": f'"{sha256}"',

@@ -1,4 +1,4 @@
-"""Every route that changes something. What is decided, and what it does, is the services'; here bodies are read.
+"""Every route that changes something: rights, turns and bodies. The modules of `intake` decide and store.
 
 Services block (a verification takes seconds) and so run in threads of their own, which readers never wait for. Each
 call leaves a line in the audit log, whatever became of it.
@@ -8,38 +8,42 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 from anyio import to_thread
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Request
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
 from bench.errors import PetasealError, RefusedError
 from certify.documents.caps import CAPS
-from certify.registry.api import ActAsk, ActDone, Beat, ChallengeAsk, Decided, Drawn
-from certify.registry.intake import campaigns, ingest, presence
-from certify.registry.intake import transitions as acts
-from certify.registry.service.auth import Holder, Platform, operator_of
-from certify.registry.service.bodies import ENVELOPE, JSON, LINES, Reading, read, read_ask, read_into
-from certify.registry.service.limits import Gate
-from certify.registry.service.openapi import answers, takes
-from certify.registry.service.problems import Json, decided
-from certify.registry.service.registry import Registry, audit
-from certify.registry.service.tokens import Token
+from certify.registry.api.common import ActAsk, ActDone, Beat, ChallengeAsk, Decided, Drawn
+from certify.registry.base.access import operator_of
+from certify.registry.base.registry import Registry
+from certify.registry.base.tokens import Token
+from certify.registry.intake import campaigns, ingest, presence, transitions
+from certify.registry.service.bodies import ENVELOPE, JSON, LINES, BodyRule, read, read_ask, read_into
+from certify.registry.service.middleware import Gate
+from certify.registry.service.openapi import Json, answers, decided, takes
+from certify.registry.service.parameters import Digest, Holder, Platform, registry_of
 from certify.registry.storage import tables
-from certify.registry.storage.store import Staged
+from certify.registry.storage.store import Staged, audit
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 HEARTBEAT_BYTES = 2**16
-router = APIRouter(prefix="/v1", tags=["submit"])
+router = APIRouter(prefix="/v1", tags=["submit"], default_response_class=Response)
 
-Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256, lower-case hex")]
 DECIDED = answers(Decided, 201, "Accepted", s200="The same was accepted before; nothing new was stored")
 
 
-@router.post("/statements", status_code=201, responses=DECIDED, openapi_extra=takes(ENVELOPE), response_class=Response)
+def decides(path: str) -> Callable[[F], F]:
+    """Register a route that takes a signed document and answers what was decided of it."""
+    return router.post(path, status_code=201, responses=DECIDED, openapi_extra=takes(ENVELOPE))
+
+
+@decides("/statements")
 async def submit_statement(request: Request, token: Holder) -> Response:
     """Submit a statement: its envelope, as it was signed."""
     async with _gate(request).turn(token):
@@ -48,40 +52,35 @@ async def submit_statement(request: Request, token: Holder) -> Response:
     return decided(decision, request, f"/v1/statements/{decision.payload_sha256}")
 
 
-@router.put(
-    "/statements/{sha256}/records",
-    status_code=201,
-    responses=DECIDED,
-    openapi_extra=takes(LINES),
-    response_class=Response,
-)
+@router.put("/statements/{sha256}/records", status_code=201, responses=DECIDED, openapi_extra=takes(LINES))
 async def submit_records(request: Request, sha256: Digest, token: Holder) -> Response:
     """Submit the records of a statement (``records.jsonl``): the registry recomputes the statement from them."""
-    registry, gate = _registry(request), _gate(request)
+    registry, gate = registry_of(request), _gate(request)
     async with gate.turn(token):
+        # the statement says how many records come, which bounds the body
         centre_id, records = await to_thread.run_sync(_about, registry, sha256)
         operator_of(token, centre_id)  # before gigabytes are read
         limits = registry.settings.limits
-        how = Reading(LINES, min(limits.upload_bytes, records * CAPS.record_bytes), limits.body_idle_s)
+        how = BodyRule(LINES, min(limits.upload_bytes, records * CAPS.record_bytes), limits.body_idle_s)
         with registry.store.objects.staging() as staged:
             await read_into(request, how, staged.write, gate.writers)
             decision = await _call(request, token, "records", _submit_records, sha256, staged, token)
     return decided(decision, request, f"/v1/statements/{sha256}")
 
 
-@router.post("/baselines", status_code=201, responses=DECIDED, openapi_extra=takes(ENVELOPE), response_class=Response)
+@decides("/baselines")
 async def submit_baseline(request: Request, token: Holder) -> Response:
     """Submit a signed baseline inventory, before the statement that binds it."""
-    return await _beside(request, token, "baseline", CAPS.baseline_bytes)
+    return await _submit_supporting(request, token, "baseline", CAPS.baseline_bytes)
 
 
-@router.post("/witnesses", status_code=201, responses=DECIDED, openapi_extra=takes(ENVELOPE), response_class=Response)
+@decides("/witnesses")
 async def submit_witness(request: Request, token: Holder) -> Response:
     """Submit a witness's document about a statement, before the statement where a policy asks for one."""
-    return await _beside(request, token, "witness", CAPS.witness_bytes)
+    return await _submit_supporting(request, token, "witness", CAPS.witness_bytes)
 
 
-@router.post("/revocations", status_code=201, responses=DECIDED, openapi_extra=takes(ENVELOPE), response_class=Response)
+@decides("/revocations")
 async def submit_revocations(request: Request, token: Platform) -> Response:
     """Submit a signed revocation list."""
     async with _gate(request).turn(token):
@@ -91,11 +90,7 @@ async def submit_revocations(request: Request, token: Platform) -> Response:
 
 
 @router.post(
-    "/challenges",
-    status_code=201,
-    responses=answers(Drawn, 201, "Drawn"),
-    openapi_extra=takes(JSON, ChallengeAsk),
-    response_class=Response,
+    "/challenges", status_code=201, responses=answers(Drawn, 201, "Drawn"), openapi_extra=takes(JSON, ChallengeAsk)
 )
 async def draw_challenge(request: Request, token: Holder) -> Response:
     """Draw a challenge, which opens one campaign of a centre."""
@@ -106,7 +101,7 @@ async def draw_challenge(request: Request, token: Holder) -> Response:
     return Json(drawn, 201)
 
 
-@router.post("/campaigns", status_code=201, responses=DECIDED, openapi_extra=takes(ENVELOPE), response_class=Response)
+@decides("/campaigns")
 async def submit_campaign(request: Request, token: Holder) -> Response:
     """Show a signed campaign, so that its records can be posted."""
     async with _gate(request).turn(token):
@@ -115,13 +110,7 @@ async def submit_campaign(request: Request, token: Holder) -> Response:
     return decided(decision, request)
 
 
-@router.post(
-    "/campaigns/{sha256}/records",
-    status_code=201,
-    responses=DECIDED,
-    openapi_extra=takes(ENVELOPE),
-    response_class=Response,
-)
+@decides("/campaigns/{sha256}/records")
 async def submit_record(request: Request, sha256: Digest, token: Holder) -> Response:
     """Post one node's record of a campaign: one of maybe ten thousand, so that it is not counted as a submission."""
     async with _gate(request).turn(token, counted=False):
@@ -130,39 +119,22 @@ async def submit_record(request: Request, sha256: Digest, token: Holder) -> Resp
     return decided(decision, request)
 
 
-@router.post(
-    "/acts",
-    status_code=201,
-    responses=answers(ActDone, 201, "Done"),
-    openapi_extra=takes(JSON, ActAsk),
-    response_class=Response,
-)
+@router.post("/acts", status_code=201, responses=answers(ActDone, 201, "Done"), openapi_extra=takes(JSON, ActAsk))
 async def act(request: Request, token: Platform) -> Response:
     """Enter a pool in the register, take it under management, or end that."""
     async with _gate(request).turn(token, counted=False):
         ask = await _ask(request, ActAsk)
-        done = await _call(request, token, ask.act, acts.act, ask, token)
+        done = await _call(request, token, ask.act, transitions.apply_transition, ask, token)
     return Json(done, 201)
 
 
-@router.post(
-    "/heartbeats",
-    responses=answers(Beat, 200, "Heard"),
-    openapi_extra=takes(ENVELOPE),
-    response_class=Response,
-)
+@router.post("/heartbeats", responses=answers(Beat, 200, "Heard"), openapi_extra=takes(ENVELOPE))
 async def beat(request: Request) -> Response:
     """Send a node's heartbeat, signed by the node's own key; it needs no token, and is no line of the audit log."""
-    registry, gate = _registry(request), _gate(request)
+    registry, gate = registry_of(request), _gate(request)
     idle_s = registry.settings.limits.body_idle_s
-    content = await read(request, Reading(ENVELOPE, HEARTBEAT_BYTES, idle_s, idle_s), gate.writers)
+    content = await read(request, BodyRule(ENVELOPE, HEARTBEAT_BYTES, idle_s, idle_s), gate.writers)
     return Json(await to_thread.run_sync(presence.beat, registry, content, limiter=gate.beats))
-
-
-def _registry(request: Request) -> Registry:
-    registry = request.app.state.registry
-    assert isinstance(registry, Registry)
-    return registry
 
 
 def _gate(request: Request) -> Gate:
@@ -171,27 +143,28 @@ def _gate(request: Request) -> Gate:
     return gate
 
 
-async def _beside(request: Request, token: Token, name: str, cap_bytes: int) -> Response:
+async def _submit_supporting(request: Request, token: Token, name: str, cap_bytes: int) -> Response:
     async with _gate(request).turn(token):
         content = await _document(request, cap_bytes)
-        return decided(await _call(request, token, name, ingest.submit_beside, name, content, token), request)
+        return decided(await _call(request, token, name, ingest.submit_supporting, name, content, token), request)
 
 
 async def _document(request: Request, cap_bytes: int) -> bytes:
-    limits = _registry(request).settings.limits
-    how = Reading(ENVELOPE, min(cap_bytes, limits.upload_bytes), limits.body_idle_s)
+    limits = registry_of(request).settings.limits
+    how = BodyRule(ENVELOPE, min(cap_bytes, limits.upload_bytes), limits.body_idle_s)
     return await read(request, how, _gate(request).writers)
 
 
 async def _ask(request: Request, kind: type[T]) -> T:
-    return await read_ask(request, kind, _registry(request).settings.limits.body_idle_s, _gate(request).writers)
+    return await read_ask(request, kind, registry_of(request).settings.limits.body_idle_s, _gate(request).writers)
 
 
 async def _call(request: Request, token: Token, action: str, service: Callable[..., T], *arguments: Any) -> T:
     """Return what a service answers, called in a thread, and write what became of it."""
-    registry = _registry(request)
+    registry = registry_of(request)
     path = request.url.path
 
+    # in a transaction of its own, after the service's: a refusal must leave its line too
     def write(outcome: str, target: str) -> None:
         try:
             with registry.store.writing() as connection:
@@ -216,6 +189,7 @@ async def _call(request: Request, token: Token, action: str, service: Callable[.
 
 
 def _submit_records(registry: Registry, sha256: str, staged: Staged, token: Token) -> Decided:
+    # in the service's thread: closing flushes gigabytes to the disk
     staged.close()
     return ingest.submit_records(registry, sha256, staged, token)
 
@@ -229,7 +203,7 @@ def _about(registry: Registry, sha256: str) -> tuple[str, int]:
     wanted = tables.statements.c.payload_sha256 == sha256
     with registry.store.reading() as connection:
         columns = tables.statements.c.centre_id, tables.statements.c.records
-        found = connection.execute(select(*columns).where(wanted)).one_or_none()
-    if found is None:
+        row = connection.execute(select(*columns).where(wanted)).one_or_none()
+    if row is None:
         raise RefusedError("statement-unknown", "there is no such statement here", fix="submit the statement first")
-    return found.centre_id, found.records
+    return row.centre_id, row.records

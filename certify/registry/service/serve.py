@@ -21,13 +21,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bench.errors import InputError, PetasealError
 from certify.policy.reasons import reasons
-from certify.registry.api import Problem
+from certify.registry.api.common import Problem
+from certify.registry.base.registry import Registry
 from certify.registry.intake.revoking import refresh_trust
 from certify.registry.service.app import MAX_REQUESTS, create_app
 from certify.registry.service.middleware import PROTECTING, JsonLines
-from certify.registry.service.problems import PROBLEM
-from certify.registry.service.registry import Registry
-from certify.registry.state.snapshot import current
+from certify.registry.service.openapi import PROBLEM
+from certify.registry.state.cache import current_snapshot
 
 LINGER_S = 5  # for which the rest of a body is thrown away after an early answer: closing at once could lose the answer
 TRUST_S = 60  # between two looks at the trust root
@@ -45,19 +45,20 @@ class Protocol(H11Protocol):
         self._unread: asyncio.TimerHandle | None = None  # until a client takes something of its answer
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request."""
+        """Start the timeout of the first request."""
         super().connection_made(transport)
         self._wait(self.header_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer."""
+        """Cancel the timeouts of a closed connection."""
         self._stop()
         if self._unread is not None:
             self._unread.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; the headers of a request must be complete a while after its first byte."""
+        """Receive bytes; the headers of a request must be complete within `header_s` of its first byte."""
+        # a header that comes byte by byte (slowloris) is cut off; a quick one is not delayed
         if self._timer is None and self.conn.their_state is h11.IDLE:
             self._wait(self.header_s)
         was_idle = self.conn.their_state is h11.IDLE
@@ -66,26 +67,28 @@ class Protocol(H11Protocol):
             self._stop()
 
     def on_response_complete(self) -> None:
-        """Go on with the next request; if there is still a body to come, not for long."""
+        """Go on with the next request; what is left of this one's body must arrive within `LINGER_S`."""
+        # RFC 9112, section 9.6: a close with unread bytes resets the connection, and the answer may be lost
         if self.conn.their_state is h11.SEND_BODY:
             self._wait(LINGER_S)
         super().on_response_complete()
 
     def pause_writing(self) -> None:
-        """Wait for a client that takes nothing of its answer, but not for ever."""
+        """Start the timeout of a client that does not read its response."""
         super().pause_writing()
+        # else readers that never read hold memory for ever (a slow-read attack)
         self._unread = self.loop.call_later(self.header_s, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Go on: it took something."""
+        """Cancel that timeout: the client has read."""
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP, as everything else that is wrong is answered."""
-        told = Problem(
+        """Answer bytes that are not HTTP with a problem document (RFC 9457), status 400."""
+        problem = Problem(
             type="urn:petaseal:reason:request-invalid",
             title=reasons()["request-invalid"].en,
             status=400,
@@ -93,7 +96,7 @@ class Protocol(H11Protocol):
             code="request-invalid",
             instance=str(uuid.uuid4()),
         )
-        content = msgspec.json.encode(told)
+        content = msgspec.json.encode(problem)
         headers = [
             ("Content-Type", PROBLEM),
             ("Content-Length", str(len(content))),
@@ -120,10 +123,10 @@ class Protocol(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Says where it is reached once it is."""
+    """Prints the service's address once it listens."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen."""
+        """Open the listening socket, and print its address."""
         await super().startup(sockets)
         if self.started:
             address = self.servers[0].sockets[0].getsockname()
@@ -135,7 +138,7 @@ class Server(uvicorn.Server):
 def run(
     registry: Registry,
     host: str = "127.0.0.1",
-    port: int = 8321,
+    port: int = 8600,
     ssl_certfile: Path | None = None,
     ssl_keyfile: Path | None = None,
     ssl_keyfile_password: str | None = None,
@@ -159,6 +162,7 @@ def run(
     """
     _log_as_json()
     app = create_app(registry, limit_concurrency)
+    # uvicorn takes a class, and not an instance with settings
     kind = type("Protocol", (Protocol,), {"header_s": float(registry.settings.limits.header_s)})
     config = uvicorn.Config(
         app,
@@ -171,6 +175,7 @@ def run(
         log_config=None,
         access_log=False,
         server_header=False,
+        # believed from nobody else: with a forged X-Forwarded-For the limit of an address would be another's
         proxy_headers=bool(trusted_proxies),
         forwarded_allow_ips=list(trusted_proxies),
         timeout_graceful_shutdown=SHUTDOWN_S,
@@ -182,8 +187,9 @@ def run(
         config.load()
     except OSError as error:  # ssl.SSLError is one
         raise InputError("tls-invalid", f"the certificate or its key cannot be used ({error.strerror})") from None
+    # once at a start: what a killed service left half-written
     registry.store.objects.sweep()
-    current(registry.store, registry.now, registry.settings)  # the first reader does not wait for it
+    current_snapshot(registry.store, registry.now, registry.settings)  # the first reader does not wait for it
     ended = threading.Event()
     threading.Thread(target=_watch_trust, args=(registry, ended), name="trust", daemon=True).start()
     try:

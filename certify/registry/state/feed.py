@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,20 +18,21 @@ from sqlalchemy import Column, ColumnElement, Connection, and_, select
 from bench.errors import InputError
 from bench.record import Count, PoolClass, Precision, UtcTime
 from bench.units import utc_ns, utc_text
-from certify.registry.api import PoolCapacity, State
-from certify.registry.state.cursors import unwrap, wrap
-from certify.registry.state.model import Mark, View
-from certify.registry.state.read import trace_of, written_of
-from certify.registry.state.snapshot import viewer
+from certify.registry.api.common import State
+from certify.registry.api.views import PoolCapacity
+from certify.registry.state.cache import reader_of
+from certify.registry.state.listing import unwrap, wrap
+from certify.registry.state.model import Revision, Snapshot
+from certify.registry.state.read import change_digest, changed_centres
 from certify.registry.storage.store import Store
-from certify.registry.storage.tables import chains, endings, presence, statements
+from certify.registry.storage.tables import chains, presence, revocations, statements
 
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
-_KEPT = 64  # answers of one view
+_MAX_CONTENTS = 64  # of one snapshot: an asker chooses the filter, and each answer may have megabytes
 _NUMBERS = ("certified_pflops", "sustained_pflops", "nominal_pflops", "schedulable_pflops")
 
 
-class Wanted(NamedTuple):
+class PoolFilter(NamedTuple):
     """Which pools are asked for. None: all."""
 
     centre: str | None = None
@@ -42,8 +43,8 @@ class Wanted(NamedTuple):
 
     def fits(self, pool: PoolCapacity) -> bool:
         """Return whether a pool is among them."""
-        told = (pool.centre_id, pool.district, pool.pool_class, pool.precision, pool.state)
-        return all(asked is None or asked == found for asked, found in zip(self, told, strict=True))
+        values = (pool.centre_id, pool.district, pool.pool_class, pool.precision, pool.state)
+        return all(asked is None or asked == has for asked, has in zip(self, values, strict=True))
 
 
 class Fed(NamedTuple):
@@ -56,22 +57,22 @@ class Fed(NamedTuple):
     tag: str | None  # of the content, where it is the whole state
 
     def json(self) -> bytes:
-        """Return the whole answer (`types.Capacity`)."""
+        """Return the whole answer (`CapacityFeed`)."""
         items = msgspec.Raw(self.content)
         return msgspec.json.encode({"at": self.at, "next": self.next, "changed": self.changed, "items": items})
 
 
-class Place(NamedTuple):
-    """What a cursor holds."""
+class FeedPosition(NamedTuple):
+    """The position that a cursor of the feed encodes."""
 
     change: Count
     alarm: Count
     at: UtcTime
-    trace: str  # what the change was
+    change_digest: str  # what the change was
 
 
 def feed(
-    store: Store, at: str, stale_after_s: int, wanted: Wanted, since: str | None = None, as_csv: bool = False
+    store: Store, at: str, stale_after_s: int, wanted: PoolFilter, since: str | None = None, as_csv: bool = False
 ) -> Fed:
     """Return the state of pools.
 
@@ -87,80 +88,77 @@ def feed(
         InputError: `cursor-invalid`, it was not given by this registry, or before it was restored from a backup.
     """
     if since is None:
-        view = viewer(store).now(at, stale_after_s)
-        content, tag = _whole(view, wanted, as_csv)
-        return Fed(at, _cursor(view, at), None, content, tag)
-    place = _place(since, stale_after_s * 10**9)
+        snapshot = reader_of(store).now(at, stale_after_s)
+        content, tag = _whole(snapshot, wanted, as_csv)
+        return Fed(at, _cursor(snapshot, at), None, content, tag)
+    # before the snapshot: a cursor that is nonsense costs no query
+    position = _position(since, stale_after_s * 10**9)
     with store.reading() as connection:
-        view = viewer(store).present(connection, at, stale_after_s)
-        changed = _changed(connection, view, place, at, stale_after_s)
+        snapshot = reader_of(store).present(connection, at, stale_after_s)
+        changed = _changed(connection, snapshot, position, at, stale_after_s)
     pools = [
-        pool.shown
-        for centre_id in sorted(changed)
-        for head in (view.parts[centre_id].heads if centre_id in view.parts else ())
-        for pool in head.pools
-        if wanted.fits(pool.shown)
+        pool.shown for centre_id in sorted(changed) for pool in snapshot.pools_of(centre_id) if wanted.fits(pool.shown)
     ]
     named = sorted(changed if wanted.centre is None else changed & {wanted.centre})
-    return Fed(at, _cursor(view, at), tuple(named), _content(pools, as_csv), None)
+    return Fed(at, _cursor(snapshot, at), tuple(named), _content(pools, as_csv), None)
 
 
-def _place(since: str, stale_ns: int) -> Place:
-    place = unwrap(since, Place)
+def _position(since: str, stale_ns: int) -> FeedPosition:
+    position = unwrap(since, FeedPosition)
     try:
-        utc_text(utc_ns(place.at) - stale_ns)
+        utc_text(utc_ns(position.at) - stale_ns)
     except (ValueError, OverflowError):
         raise _not_ours() from None
-    return place
+    return position
 
 
-def _cursor(view: View, at: str) -> str:
-    return wrap(Place(*view.mark, at, view.trace))
+def _cursor(snapshot: Snapshot, at: str) -> str:
+    return wrap(FeedPosition(*snapshot.revision, at, snapshot.change_digest))
 
 
-def _whole(view: View, wanted: Wanted, as_csv: bool) -> tuple[bytes, str]:
-    """Return all pools that are asked for, and the tag of that; made once for each view."""
-    key = (wanted, as_csv)
-    found = view.answers.get(key)
-    if found is None:
-        content = _content([pool for pool in _pools(view, wanted.centre) if wanted.fits(pool)], as_csv)
-        found = content, hashlib.sha256(content).hexdigest()[:32]
-        if wanted.centre is None and len(view.answers) < _KEPT:  # of one centre it is soon made again
-            view.answers[key] = found
-    return found
+def _whole(snapshot: Snapshot, wanted: PoolFilter, as_csv: bool) -> tuple[bytes, str]:
+    """Return all pools that are asked for, and the tag of that."""
 
+    def make() -> tuple[bytes, str]:
+        if wanted.centre is None:
+            pools: Iterable[PoolCapacity] = snapshot.pools
+        else:
+            pools = (pool.shown for pool in snapshot.pools_of(wanted.centre))
+        content = _content([pool for pool in pools if wanted.fits(pool)], as_csv)
+        return content, hashlib.sha256(content).hexdigest()[:32]
 
-def _pools(view: View, centre_id: str | None) -> Sequence[PoolCapacity]:
-    """Return the pools of a centre; None: of all."""
-    if centre_id is None:
-        return view.pools
-    part = view.parts.get(centre_id)
-    return [] if part is None else [pool.shown for head in part.heads for pool in head.pools]
+    # of one centre it is soon made again, and there are thousands of them
+    return snapshot.derive((wanted, as_csv), make, limit=_MAX_CONTENTS if wanted.centre is None else 0)
 
 
 def _content(pools: list[PoolCapacity], as_csv: bool) -> bytes:
     return csv_of(pools) if as_csv else msgspec.json.encode(pools)
 
 
-def _changed(connection: Connection, view: View, place: Place, at: str, stale_after_s: int) -> set[str]:
-    """Return the centres where anything may have changed since."""
-    change, alarm, then, trace = place
-    if change > view.mark.change or alarm > view.mark.alarm or trace_of(connection, change) != trace:
+def _changed(
+    connection: Connection, snapshot: Snapshot, position: FeedPosition, at: str, stale_after_s: int
+) -> set[str]:
+    """Return the centres where anything may have changed since a position."""
+    written, then = Revision(position.change, position.alarm), position.at
+    # of a later history: the registry was restored from a backup since
+    ahead = written.change > snapshot.revision.change or written.alarm > snapshot.revision.alarm
+    if ahead or change_digest(connection, written.change) != position.change_digest:
         raise _not_ours()
-    if (change, alarm) == view.mark and view.since <= then and (view.until is None or then < view.until):
+    if written == snapshot.revision and snapshot.since <= then and (snapshot.until is None or then < snapshot.until):
         return set()
     first, last = sorted((then, at))  # a clock may have been set back
     silence_ns = stale_after_s * 10**9
+    # a node falls silent `stale_after_s` after its last heartbeat: the same window, moved back
     heard_after, heard_until = (utc_text(utc_ns(moment) - silence_ns) for moment in (first, last))
-    of_heads = chains.join(statements, statements.c.payload_sha256 == chains.c.statement)
-    of_ended = chains.join(endings, endings.c.statement == chains.c.statement)
+    of_latest = chains.join(statements, statements.c.payload_sha256 == chains.c.statement)
+    of_ended = chains.join(revocations, revocations.c.statement == chains.c.statement)
     queries = (
-        select(chains.c.centre_id).select_from(of_heads).where(_within(statements.c.valid_until, first, last)),
-        select(chains.c.centre_id).select_from(of_ended).where(_within(endings.c.effective_at, first, last)),
+        select(chains.c.centre_id).select_from(of_latest).where(_within(statements.c.valid_until, first, last)),
+        select(chains.c.centre_id).select_from(of_ended).where(_within(revocations.c.effective_at, first, last)),
         select(presence.c.centre_id).where(_within(presence.c.seen_at, heard_after, heard_until)).distinct(),
     )
     by_time = {centre_id for query in queries for centre_id in connection.scalars(query)}
-    return by_time | written_of(connection, Mark(change, alarm), view.mark)
+    return by_time | changed_centres(connection, written, snapshot.revision)
 
 
 def _not_ours() -> InputError:
@@ -173,7 +171,7 @@ def _within(column: Column[Any], first: str, last: str) -> ColumnElement[bool]:
 
 
 def csv_of(pools: list[PoolCapacity]) -> bytes:
-    """Return pools as CSV (RFC 4180): rates as integers, and beside them in PFLOPS."""
+    """Return pools as CSV (RFC 4180): rates as integers in MFLOP/s, and again in PFLOPS."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(PoolCapacity.__struct_fields__)
@@ -189,4 +187,5 @@ def _cell(name: str, value: object) -> object:
     if value is None or isinstance(value, int):
         return value
     text = " ".join(str(one) for one in value) if isinstance(value, tuple) else str(value)
+    # CSV injection (OWASP): a pool named =HYPERLINK(...) runs in whoever opens the file
     return f"'{text}" if text.startswith(FORMULAS) and name not in _NUMBERS else text

@@ -1,33 +1,38 @@
-"""Lists of what stands in the registry, in pages: statements, nodes, centres, attempts, identifiers of others.
+"""Paged lists of the registry: statements, nodes, centres, attempts and foreign identifiers.
 
-Lists are paged by the keys of their rows, never by counting them: a cursor costs the same wherever it stands. What is
-not everybody's to see is left out by who calls.
+Lists are paged by the keys of their rows, never by counting them: a cursor costs the same wherever it stands. It is an
+opaque text, no secret and no right: one that was made up shows what its maker could have asked for anyway. What is not
+everybody's to see is left out by who calls.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, NamedTuple, TypeVar
 
-from sqlalchemy import BindParameter, Connection, Row, Select, and_, bindparam, exists, func, select, tuple_
+import msgspec
+from sqlalchemy import BindParameter, Connection, Row, Select, Table, and_, bindparam, exists, func, select, tuple_
 
-from bench.record import PoolClass
+from bench.errors import InputError
+from bench.record import Count, PoolClass
+from bench.record.fields import filled
 from certify.documents.kinds import Level
-from certify.registry.api import (
+from certify.registry.api.common import Page, State
+from certify.registry.api.views import (
     AttemptLine,
     CentreSummary,
     ClassCapacity,
     ExternalIdentifier,
     NodeCapacity,
-    Page,
-    State,
     StatementSummary,
 )
-from certify.registry.intake import campaigns
-from certify.registry.state.cursors import ByOne, ByTwo, by_id_page, page_of, unwrap
-from certify.registry.state.model import End, Facts, View, statement_summary
-from certify.registry.state.read import CLASS_COLUMNS, FACTS, class_capacity
+from certify.registry.state import attempts
+from certify.registry.state.assembly import class_capacity
+from certify.registry.state.model import Snapshot, StatementEnd, StatementFacts, statement_summary
+from certify.registry.state.read import CLASS_COLUMNS, FACTS
 from certify.registry.storage.tables import (
     alarms,
     chains,
@@ -38,6 +43,73 @@ from certify.registry.storage.tables import (
     statements,
     verifications,
 )
+
+T = TypeVar("T")
+Plain = Annotated[str, msgspec.Meta(max_length=256, pattern=r"^[^\x00]*$(?!\n)")]  # PostgreSQL knows no NUL in a text
+
+
+def wrap(place: object) -> str:
+    """Return a place, a tuple of texts and numbers, as a cursor."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
+
+
+def unwrap(cursor: str, kind: type[T]) -> T:
+    """Return the place that a cursor names.
+
+    Raises:
+        InputError: `cursor-invalid`, it is none that was given for this list.
+    """
+    try:
+        # strict: by default b64decode skips characters that it does not know
+        content = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        return msgspec.json.decode(content, type=kind)
+    except (binascii.Error, ValueError, msgspec.DecodeError):
+        raise InputError("cursor-invalid", "is no cursor of this list", where="cursor", fix="ask without it") from None
+
+
+class ByTwo(NamedTuple):
+    """Where a list that is ordered by two texts goes on."""
+
+    first: Plain
+    second: Plain
+
+
+class ByOne(NamedTuple):
+    """Where a list that is ordered by a text goes on."""
+
+    key: Plain
+
+
+class ById(NamedTuple):
+    """Where a list that is ordered by a number goes on."""
+
+    id: Count
+
+
+KINDS = (ByTwo, ByOne, ById)
+
+
+def by_id_page(
+    connection: Connection,
+    query: Select[Any],
+    table: Table,
+    shown: Callable[[Row[Any]], T],
+    limit: int,
+    cursor: str | None,
+) -> Page[T]:
+    """Return a page of a list that is ordered by the number of its rows, the newest first."""
+    if cursor is not None:
+        query = query.where(table.c.id < unwrap(cursor, ById).id)
+    # one more than asked for says whether there is a next page
+    rows = connection.execute(query.order_by(table.c.id.desc()).limit(limit + 1)).all()
+    items = tuple(map(shown, rows[:limit]))
+    return Page(items=items, next=wrap(ById(rows[limit - 1].id)) if len(rows) > limit else None)
+
+
+def page_of(items: tuple[T, ...], more: bool, place: Callable[[T], NamedTuple]) -> Page[T]:
+    """Return a page whose cursor names the place of its last item."""
+    return Page(items=items, next=wrap(place(items[-1])) if more else None)
+
 
 _NEXT = statements.alias("next")
 
@@ -73,25 +145,29 @@ class WantedCentres(NamedTuple):
 
 
 def statements_page(
-    connection: Connection, view: View, wanted: WantedStatements, limit: int, cursor: str | None = None
+    connection: Connection, snapshot: Snapshot, wanted: WantedStatements, limit: int, cursor: str | None = None
 ) -> Page[StatementSummary]:
     """Return statements, the newest received first."""
+    # by far the most frequent question: its query is built once
     if cursor is None and wanted == WantedStatements(centre=wanted.centre) and wanted.centre is not None:
-        found = connection.execute(_OF_CENTRE, {"centre": wanted.centre, "most": limit + 1}).all()
+        rows = connection.execute(_OF_CENTRE, {"centre": wanted.centre, "most": limit + 1}).all()
     else:
-        found = connection.execute(_query(view, wanted, cursor).limit(limit + 1)).all()
-    items = summaries(connection, view, found[:limit])
-    return page_of(items, len(found) > limit, lambda last: ByTwo(last.received_at, last.payload_sha256))
+        rows = connection.execute(_query(snapshot, wanted, cursor).limit(limit + 1)).all()
+    items = summaries(connection, snapshot, rows[:limit])
+    return page_of(items, len(rows) > limit, lambda last: ByTwo(last.received_at, last.payload_sha256))
 
 
-def _query(view: View, wanted: WantedStatements, cursor: str | None) -> Select[Any]:
+def _query(snapshot: Snapshot, wanted: WantedStatements, cursor: str | None) -> Select[Any]:
     where: list[Any] = []
     if cursor is not None:
+        # row values: one comparison that the index answers
         where.append(tuple_(statements.c.received_at, statements.c.payload_sha256) < unwrap(cursor, ByTwo))
     if wanted.state == "superseded":
         where.append(~exists().where(chains.c.statement == statements.c.payload_sha256))
     elif wanted.state is not None:
-        of_state = [head.facts.payload_sha256 for head in view.heads if head.state == wanted.state]
+        of_state = [
+            latest.facts.payload_sha256 for latest in snapshot.latest_statements if latest.state == wanted.state
+        ]
         where.append(statements.c.payload_sha256.in_(of_state))
     for column, value in (
         (statements.c.centre_id, wanted.centre),
@@ -119,6 +195,7 @@ _FOLLOWS = and_(
 
 
 def next_of(column: str) -> Any:
+    """Return a subquery for a column of the statement that follows another in its chain."""
     return select(_NEXT.c[column]).where(_FOLLOWS).order_by(_NEXT.c.sequence).limit(1).scalar_subquery()
 
 
@@ -134,30 +211,31 @@ _ALARMS = tuple(
 )
 
 
-def summaries(connection: Connection, view: View, rows: Sequence[Row[Any]]) -> tuple[StatementSummary, ...]:
-    """Return statements as the API tells them: heads as they stand now, all others superseded."""
-    heads = view.by_statement
-    older = [row[0] for row in rows if row[0] not in heads]
+def summaries(connection: Connection, snapshot: Snapshot, rows: Sequence[Row[Any]]) -> tuple[StatementSummary, ...]:
+    """Return summaries of statements: the latest of each chain in its present state, all others superseded."""
+    by_statement = snapshot.by_statement
+    older = [row[0] for row in rows if row[0] not in by_statement]
     classes: dict[str, list[ClassCapacity]] = {}
-    told: Counter[str] = Counter()
+    alarm_counts: Counter[str] = Counter()
     if older:
         for statement, *values in connection.execute(_CLASSES, {"older": older}).all():
             classes.setdefault(statement, []).append(class_capacity(values))
-    if older and any(view.parts[centre_id].alarms for centre_id in {row.centre_id for row in rows}):
+    # most centres have no alarm: the query is saved
+    if older and any(snapshot.centre_states[centre_id].alarms for centre_id in {row.centre_id for row in rows}):
         for query in _ALARMS:
-            told.update({row[0]: row[1] for row in connection.execute(query, {"older": older})})
+            alarm_counts.update({row[0]: row[1] for row in connection.execute(query, {"older": older})})
     return tuple(
-        head.summary()
-        if (head := heads.get(row[0])) is not None
-        else _superseded(tuple(row), tuple(classes.get(row[0], ())), told[row[0]])
+        latest.summary()
+        if (latest := by_statement.get(row[0])) is not None
+        else _superseded(tuple(row), tuple(classes.get(row[0], ())), alarm_counts[row[0]])
         for row in rows
     )
 
 
 def _superseded(row: tuple[Any, ...], classes: tuple[ClassCapacity, ...], alarms: int) -> StatementSummary:
-    facts = Facts(*row[: len(FACTS)])
+    facts = StatementFacts(*row[: len(FACTS)])
     recomputed, until = row[len(FACTS) : len(FACTS) + 2]
-    end = End("superseded", until or facts.received_at, "superseded")
+    end = StatementEnd("superseded", until or facts.received_at, "superseded")
     level: Level = "recomputed" if recomputed else "trusted"
     return statement_summary(facts, "superseded", end, level, classes, alarms)
 
@@ -181,59 +259,52 @@ def nodes_page(
     query = query.where(node_lines.c.statement == row.payload_sha256)
     if cursor is not None:
         query = query.where(tuple_(node_lines.c.pool, node_lines.c.node_id) > unwrap(cursor, ByTwo))
-    found = connection.execute(query.order_by(node_lines.c.pool, node_lines.c.node_id).limit(limit + 1)).all()
+    lines = connection.execute(query.order_by(node_lines.c.pool, node_lines.c.node_id).limit(limit + 1)).all()
     items = tuple(
-        NodeCapacity(
+        filled(
+            NodeCapacity,
+            line,
             centre_id=row.centre_id,
-            pool=line.pool,
-            node_id=line.node_id,
-            devices=line.devices,
-            certified_mflop_s=line.certified_mflop_s,
-            sustained_mflop_s=line.sustained_mflop_s,
-            nominal_mflop_s=line.nominal_mflop_s,
-            never_scheduled_mflop_s=line.never_scheduled_mflop_s,
-            with_witness_mflop_s=line.with_witness_mflop_s,
             online=bool(line.same) and line.seen_at is not None and line.seen_at > heard_after,
-            seen_at=line.seen_at,
         )
-        for line in found[:limit]
+        for line in lines[:limit]
     )
-    return page_of(items, len(found) > limit, lambda last: ByTwo(last.pool, last.node_id))
+    return page_of(items, len(lines) > limit, lambda last: ByTwo(last.pool, last.node_id))
 
 
-def centres_page(view: View, wanted: WantedCentres, limit: int, cursor: str | None = None) -> Page[CentreSummary]:
+def centres_page(
+    snapshot: Snapshot, wanted: WantedCentres, limit: int, cursor: str | None = None
+) -> Page[CentreSummary]:
     """Return centres, by their ids."""
     after = "" if cursor is None else unwrap(cursor, ByOne).key
-    found = [one for one in view.centres.values() if one.centre_id > after and wanted.fits(one)]
-    return page_of(tuple(found[:limit]), len(found) > limit, lambda last: ByOne(last.centre_id))
+    centres = [one for one in snapshot.centres.values() if one.centre_id > after and wanted.fits(one)]
+    return page_of(tuple(centres[:limit]), len(centres) > limit, lambda last: ByOne(last.centre_id))
 
 
 def attempts_page(
     connection: Connection, at: str, limit: int, cursor: str | None = None, centre: str | None = None
 ) -> Page[AttemptLine]:
     """Return measurements that were opened, newest first."""
-    found = campaigns.attempts(connection, at, centre)
+    lines = attempts.list_attempts(connection, at, centre)
     if cursor is not None:
         last = unwrap(cursor, ByTwo)
-        found = [one for one in found if (one.opened_at, one.challenge) < last]
-    return page_of(tuple(found[:limit]), len(found) > limit, lambda last: ByTwo(last.opened_at, last.challenge))
+        lines = [one for one in lines if (one.opened_at, one.challenge) < last]
+    return page_of(tuple(lines[:limit]), len(lines) > limit, lambda last: ByTwo(last.opened_at, last.challenge))
 
 
 def identifiers_page(
     connection: Connection, scheme: str, value: str, limit: int, cursor: str | None = None
 ) -> Page[ExternalIdentifier]:
-    """Return what bears an identifier that somebody else issued, the newest first."""
+    """Return the centres and pools that bear an identifier, the newest first."""
     query = select(external_ids).where(external_ids.c.scheme == scheme, external_ids.c.value == value)
     return by_id_page(connection, query, external_ids, identifier_of, limit, cursor)
 
 
 def identifier_of(row: Row[Any]) -> ExternalIdentifier:
-    return ExternalIdentifier(
-        scheme=row.scheme,
-        value=row.value,
-        issued_by=row.issued_by,
-        centre_id=row.centre_id,
+    """Return a row of `external_ids` as a type of the API."""
+    return filled(
+        ExternalIdentifier,
+        row,
         project_id=row.project_id or None,
-        pool=row.pool,
         source="platform" if row.statement is None else "statement",
     )

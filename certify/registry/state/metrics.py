@@ -1,4 +1,4 @@
-"""What Prometheus reads of a registry: how much stands where, and how long ago somebody last submitted something."""
+"""Metrics of a registry for Prometheus: capacity by state, decisions, alarms, and the age of the last submission."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection, func, select
 
 from bench.units import utc_ns
-from certify.registry.api import ENDED, REACHED, Lifecycle, Rates
-from certify.registry.service.registry import Registry
-from certify.registry.state.model import View
-from certify.registry.state.snapshot import viewer
-from certify.registry.state.sums import lifecycle_of
+from certify.registry.api.common import ENDED, REACHED, Rates
+from certify.registry.api.views import Lifecycle
+from certify.registry.base.registry import Registry
+from certify.registry.state.cache import lifecycle_of, reader_of
+from certify.registry.state.model import Snapshot
 from certify.registry.storage.tables import alarms, decisions
 
 FLOP_PER_MFLOP = 10**6
@@ -47,20 +47,20 @@ class Metrics(Collector):
         at, stale_after_s = self._registry.now, self._registry.settings.stale_after_s
         store = self._registry.store
         with store.reading() as connection:
-            view = viewer(store).present(connection, at, stale_after_s)
-            sums = lifecycle_of(store, connection, view, at)
+            snapshot = reader_of(store).present(connection, at, stale_after_s)
+            sums = lifecycle_of(store, connection, snapshot, at)
             decided = self._decisions(connection)
-            told = connection.execute(select(alarms.c.code, func.count()).group_by(alarms.c.code)).all()
+            alarms_by_code = connection.execute(select(alarms.c.code, func.count()).group_by(alarms.c.code)).all()
             last = connection.scalar(select(decisions.c.at).order_by(decisions.c.id.desc()).limit(1))
-        yield _statements(view)
+        yield _statements(snapshot)
         yield from _capacity(sums)
-        nodes = sum(pool.nodes_online for pool in view.pools)
+        nodes = sum(pool.nodes_online for pool in snapshot.pools)
         yield GaugeMetricFamily(
             "petaseal_registry_nodes_online", "Certified nodes that were heard of a moment ago.", nodes
         )
         yield _decided(decided)
         family = GaugeMetricFamily("petaseal_registry_alarms", "Alarms.", labels=["code"])
-        for code, count in told:
+        for code, count in alarms_by_code:
             family.add_metric([code], count)
         yield family
         if last is not None:
@@ -71,20 +71,22 @@ class Metrics(Collector):
     def _decisions(self, connection: Connection) -> Counter[tuple[str, str, str]]:
         """Return how many decisions there are of each kind, outcome and code."""
         with self._lock:
-            last, found = self._decided
+            last, counts = self._decided
             key = (decisions.c.kind, decisions.c.decision, func.coalesce(decisions.c.code, ""))
             query = select(*key, func.count(), func.max(decisions.c.id)).where(decisions.c.id > last).group_by(*key)
-            found = found.copy()
+            counts = counts.copy()
             for kind, decision, code, count, newest in connection.execute(query):
-                found[(kind, decision, code)] += count
+                counts[(kind, decision, code)] += count
                 last = max(last, newest)
-            self._decided = (last, found)
-        return found
+            self._decided = (last, counts)
+        return counts
 
 
-def _statements(view: View) -> Metric:
-    states = Counter(head.state for head in view.heads)
-    states["superseded"] = sum(part.statements for part in view.parts.values()) - len(view.heads)
+def _statements(snapshot: Snapshot) -> Metric:
+    states = Counter(latest.state for latest in snapshot.latest_statements)
+    accepted = sum(centre.statements for centre in snapshot.centre_states.values())
+    # those that are not the latest of their chain: none of them is in the snapshot
+    states["superseded"] = accepted - len(snapshot.latest_statements)
     family = GaugeMetricFamily("petaseal_registry_statements", "Accepted statements by state.", labels=["state"])
     for state in (*REACHED, *ENDED):
         family.add_metric([state], states[state])

@@ -5,52 +5,47 @@ Pure: rows and the time come in. What is in force, and since when not, is decide
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from bench.record import Choice, Grade, PoolClass, Precision
+from bench.record.fields import filled
 from bench.units import MFLOP_PER_PFLOP
 from certify.documents.kinds import Level
+from certify.policy.capacity import Capacity
 from certify.policy.centre import CLASSES, Bilingual
-from certify.policy.evidence import Sums
-from certify.registry.api import (
-    REACHED,
-    CentreSummary,
-    ClassCapacity,
-    PoolCapacity,
-    Rates,
-    State,
-    StatementSummary,
-)
+from certify.registry.api.common import REACHED, State
+from certify.registry.api.views import CentreSummary, ClassCapacity, PoolCapacity, StatementSummary
 
+T = TypeVar("T")
 Kind = tuple[PoolClass, Precision]
-Totals = Mapping[Kind, tuple[int, Rates]]  # pools and their sum
+KindTotals = Mapping[Kind, tuple[int, Capacity]]  # how many pools, and their sum
 
 
-class Mark(NamedTuple):
+class Revision(NamedTuple):
     """Up to where something is written: the numbers of the last change and of the last alarm."""
 
     change: int
     alarm: int
 
 
-class Pool(NamedTuple):
-    """One pool of a head. What of it is online counts 0 unless it is schedulable."""
+class PoolState(NamedTuple):
+    """One pool of a latest statement."""
 
     shown: PoolCapacity
-    counted: Sums
-    witnessed: Sums  # what counts beside that because a witness vouches for the statement; 0 where none does
+    counted: Capacity
+    witnessed: Capacity  # what counts beside that because a witness vouches for the statement; 0 where none does
     on_hold_mflop_s: int
-    untested: Sums
-    vendors: tuple[tuple[str, Sums], ...]  # `counted` of each vendor
-    online: Rates  # what stands on nodes that can be scheduled now; 0 unless the pool is schedulable
+    untested: Capacity
+    vendors: tuple[tuple[str, Capacity], ...]  # `counted` of each vendor
+    online: Capacity  # what stands on nodes that can be scheduled now; 0 unless the pool is schedulable
 
 
-class Facts(msgspec.Struct, frozen=True):
+class StatementFacts(msgspec.Struct, frozen=True):
     """What a statement says of itself, as its row holds it."""
 
     payload_sha256: str
@@ -78,7 +73,7 @@ class Facts(msgspec.Struct, frozen=True):
         return self.centre_id, self.project_id
 
 
-class End(NamedTuple):
+class StatementEnd(NamedTuple):
     """Since when a statement is not in force, and why."""
 
     state: State
@@ -87,20 +82,20 @@ class End(NamedTuple):
 
 
 class Contested(NamedTuple):
-    """An alarm that names a head."""
+    """An alarm that names a latest statement."""
 
     code: str
     other_centre_id: str
     devices: int
 
 
-class Head(NamedTuple):
+class LatestStatement(NamedTuple):
     """The newest statement of a centre and project."""
 
-    facts: Facts
+    facts: StatementFacts
     level: Level
-    end: End | None
-    pools: tuple[Pool, ...]
+    end: StatementEnd | None
+    pools: tuple[PoolState, ...]
     classes: tuple[ClassCapacity, ...]
     alarms: tuple[Contested, ...]
 
@@ -115,12 +110,13 @@ class Head(NamedTuple):
         return self.end is None and not self.facts.simulated and self.level == "recomputed"
 
     def summary(self) -> StatementSummary:
-        """Return it as the API tells it."""
+        """Return its summary."""
         return statement_summary(self.facts, self.state, self.end, self.level, self.classes, len(self.alarms))
 
 
 def furthest(states: Iterable[State]) -> State:
     """Return the furthest of states in force."""
+    # states are ordered by how much the platform can do with a pool
     return max(states, key=REACHED.index, default="declared")
 
 
@@ -130,148 +126,159 @@ def pflops(rate_mflop_s: int) -> str:
     return f"{whole}.{rest // 1000:06d}"
 
 
-def end_of(valid_until: str, revoked: End | None, at: str) -> End | None:
-    """Return what ended a head by now: a revocation before everything else."""
+def end_of(valid_until: str, revoked: StatementEnd | None, at: str) -> StatementEnd | None:
+    """Return what ended a statement before `at`; a revocation takes precedence over expiry."""
+    # first: who asks must learn that a statement was withdrawn, and not merely that it grew old
     if revoked is not None and revoked.at <= at:
         return revoked
-    return End("expired", valid_until, "expired") if at >= valid_until else None
+    return StatementEnd("expired", valid_until, "expired") if at >= valid_until else None
 
 
-def pool_state(end: End | None, level: Level, acts: Collection[str], *, schedulable: bool) -> State:
-    """Return how far a pool of a head came.
+def pool_state(end: StatementEnd | None, level: Level, transitions: Collection[str], *, schedulable: bool) -> State:
+    """Return the state of a pool of a latest statement.
 
     Args:
-        acts: the latest of register and deregister, and the latest of manage and release, where there are any.
+        transitions: the latest of register and deregister, and the latest of manage and release, where there are any.
         schedulable: whether any of its capacity that may be scheduled stands on nodes that were heard of a moment ago.
     """
     if end is not None:
         return end.state
+    # before the register is looked at: what nobody recomputed is not certified by being registered
     if level != "recomputed":
         return "declared"
-    if "register" not in acts:
+    if "register" not in transitions:
         return "certified"
-    if "manage" not in acts:
+    if "manage" not in transitions:
         return "registered"
     return "schedulable" if schedulable else "managed"
 
 
 def statement_summary(
-    facts: Facts, state: State, end: End | None, level: Level, classes: tuple[ClassCapacity, ...], alarms: int
+    facts: StatementFacts,
+    state: State,
+    end: StatementEnd | None,
+    level: Level,
+    classes: tuple[ClassCapacity, ...],
+    alarms: int,
 ) -> StatementSummary:
-    """Return a statement as the API tells it."""
-    return StatementSummary(
-        payload_sha256=facts.payload_sha256,
-        centre_id=facts.centre_id,
+    """Return the summary of a statement."""
+    return filled(
+        StatementSummary,
+        facts,
         name=Bilingual(zh=facts.name_zh, en=facts.name_en),
         project_id=facts.project_id or None,
-        sequence=facts.sequence,
-        previous_sha256=facts.previous_sha256,
-        issued_at=facts.issued_at,
-        valid_until=facts.valid_until,
-        received_at=facts.received_at,
         state=state,
         ended_at=end.at if end else None,
         ended_code=end.code if end else None,
         level=level,
-        grade=facts.grade,
-        simulated=facts.simulated,
-        district=facts.district,
         classes=classes,
         alarms=alarms,
     )
 
 
 @dataclass(frozen=True)
-class Part:
-    """How a centre stands. It holds from `since` until just before `until`, as long as nothing is written of it."""
+class CentreState:
+    """The state of a centre. It holds from `since` until just before `until`, unless something is written about it."""
 
-    heads: tuple[Head, ...]  # in the order of projects
+    latest_statements: tuple[LatestStatement, ...]  # in the order of projects
     since: str  # the last moment up to now at which time alone changed something
     until: str | None  # the next one; null: there is none
     alarms: int  # that name the centre
     statements: int  # that were accepted
 
     def holds(self, at: str) -> bool:
-        """Return whether it is still so."""
+        """Return whether it is the state at a time."""
         return self.since <= at and (self.until is None or at < self.until)
 
     @cached_property
     def summary(self) -> CentreSummary:
-        """The centre as the API tells it."""
-        newest = max(self.heads, key=lambda head: head.facts.issued_at)
-        in_force = [head for head in self.heads if head.end is None]
+        """The summary of the centre."""
+        newest = max(self.latest_statements, key=lambda latest: latest.facts.issued_at)
+        in_force = [latest for latest in self.latest_statements if latest.end is None]
         facts = newest.facts
-        return CentreSummary(
-            centre_id=facts.centre_id,
+        return filled(
+            CentreSummary,
+            facts,
             name=Bilingual(zh=facts.name_zh, en=facts.name_en),
-            operator=facts.operator,
-            district=facts.district,
-            jurisdiction=facts.jurisdiction,
-            tier=facts.tier,
-            domestic=facts.domestic,
-            state=furthest(head.state for head in in_force) if in_force else newest.state,
+            state=furthest(latest.state for latest in in_force) if in_force else newest.state,
             statements=self.statements,
             in_force=len(in_force),
-            simulated=any(head.facts.simulated for head in in_force),
-            valid_until=min((head.facts.valid_until for head in in_force), default=None),
-            classes=added([line for head in in_force if head.in_sums for line in head.classes]),
-            schedulable_mflop_s=sum(pool.shown.schedulable_mflop_s for head in self.heads for pool in head.pools),
+            simulated=any(latest.facts.simulated for latest in in_force),
+            valid_until=min((latest.facts.valid_until for latest in in_force), default=None),
+            # simulated and merely declared ones are in no sum of a centre
+            classes=added([line for latest in in_force if latest.in_sums for line in latest.classes]),
+            schedulable_mflop_s=sum(
+                pool.shown.schedulable_mflop_s for latest in self.latest_statements for pool in latest.pools
+            ),
             alarms=self.alarms,
         )
 
 
 @dataclass(frozen=True)
-class View:
+class Snapshot:
     """The present state of all centres, in the order of their ids."""
 
-    mark: Mark  # up to where it was written
-    trace: str  # of the last change: what tells one history from another
-    parts: Mapping[str, Part]
-    answers: dict[Any, Any] = field(default_factory=dict)  # what was made of it already
+    revision: Revision  # up to where it was written
+    change_digest: str  # of the last change: what tells one history from another
+    centre_states: Mapping[str, CentreState]
+    _derived: dict[Any, Any] = field(default_factory=dict)
 
-    def holds(self, mark: Mark, at: str) -> bool:
+    def derive(self, key: Hashable, make: Callable[[], T], limit: int | None = None) -> T:
+        """Return a value that is computed from this snapshot, once: it is dropped together with the snapshot.
+
+        Two threads that ask for it first may both compute it; they compute the same.
+
+        Args:
+            key: that names the value.
+            make: computes it.
+            limit: number of values from which on no more are stored, where askers choose the keys.
+        """
+        if key in self._derived:
+            stored: T = self._derived[key]
+            return stored
+        value = make()
+        if limit is None or len(self._derived) < limit:
+            self._derived[key] = value
+        return value
+
+    def pools_of(self, centre_id: str) -> list[PoolState]:
+        """Return the pools of a centre; none where the centre is not known."""
+        centre = self.centre_states.get(centre_id)
+        return [] if centre is None else [pool for latest in centre.latest_statements for pool in latest.pools]
+
+    def holds(self, revision: Revision, at: str) -> bool:
         """Return whether it is still the present."""
-        return mark == self.mark and self.since <= at and (self.until is None or at < self.until)
+        return revision == self.revision and self.since <= at and (self.until is None or at < self.until)
 
     @cached_property
     def since(self) -> str:
         """The last moment at which time alone changed something."""
-        return max((part.since for part in self.parts.values()), default="")
+        return max((centre.since for centre in self.centre_states.values()), default="")
 
     @cached_property
     def until(self) -> str | None:
-        """The next one."""
-        return min((part.until for part in self.parts.values() if part.until is not None), default=None)
+        """The earliest time at which the state of any centre changes by itself; None where there is none."""
+        return min((centre.until for centre in self.centre_states.values() if centre.until is not None), default=None)
 
     @cached_property
-    def heads(self) -> tuple[Head, ...]:
+    def latest_statements(self) -> tuple[LatestStatement, ...]:
         """The newest statements, in the order of centres and projects."""
-        return tuple(head for part in self.parts.values() for head in part.heads)
+        return tuple(latest for centre in self.centre_states.values() for latest in centre.latest_statements)
 
     @cached_property
     def pools(self) -> tuple[PoolCapacity, ...]:
-        """All lines of the feed."""
-        return tuple(pool.shown for head in self.heads for pool in head.pools)
+        """Every pool, as the capacity feed shows it."""
+        return tuple(pool.shown for latest in self.latest_statements for pool in latest.pools)
 
     @cached_property
-    def by_statement(self) -> dict[str, Head]:
-        """The heads by their payload digest."""
-        return {head.facts.payload_sha256: head for head in self.heads}
+    def by_statement(self) -> dict[str, LatestStatement]:
+        """The latest statements by their payload digest."""
+        return {latest.facts.payload_sha256: latest for latest in self.latest_statements}
 
     @cached_property
     def centres(self) -> dict[str, CentreSummary]:
-        """All centres."""
-        return {centre_id: part.summary for centre_id, part in self.parts.items()}
-
-
-def add_rates(a: Rates, b: Rates) -> Rates:
-    """Return the sum of two sums."""
-    return Rates(
-        devices=a.devices + b.devices,
-        certified_mflop_s=a.certified_mflop_s + b.certified_mflop_s,
-        sustained_mflop_s=a.sustained_mflop_s + b.sustained_mflop_s,
-        nominal_mflop_s=a.nominal_mflop_s + b.nominal_mflop_s,
-    )
+        """A summary of every centre."""
+        return {centre_id: centre.summary for centre_id, centre in self.centre_states.items()}
 
 
 def added(lines: list[ClassCapacity]) -> tuple[ClassCapacity, ...]:
@@ -286,18 +293,21 @@ def added(lines: list[ClassCapacity]) -> tuple[ClassCapacity, ...]:
 def _sum(lines: list[ClassCapacity]) -> ClassCapacity:
     if len(lines) == 1:
         return lines[0]
-    uppers = [line.upper_mflop_s for line in lines]
-    return ClassCapacity(
+    whole = sum((_capacity(line) for line in lines), Capacity())
+    return filled(
+        ClassCapacity,
+        whole,
         pool_class=lines[0].pool_class,
         precision=lines[0].precision,
         choice=lines[0].choice,
-        devices=sum(line.devices for line in lines),
-        certified_mflop_s=sum(line.certified_mflop_s for line in lines),
-        sustained_mflop_s=sum(line.sustained_mflop_s for line in lines),
-        upper_mflop_s=None if None in uppers else sum(upper or 0 for upper in uppers),
-        nominal_mflop_s=sum(line.nominal_mflop_s for line in lines),
         never_scheduled_mflop_s=sum(line.never_scheduled_mflop_s for line in lines),
         with_witness_mflop_s=sum(line.with_witness_mflop_s for line in lines),
         untested_devices=sum(line.untested_devices for line in lines),
         nodes_missing=sum(line.nodes_missing for line in lines),
+    )
+
+
+def _capacity(line: ClassCapacity) -> Capacity:
+    return Capacity(
+        line.devices, line.certified_mflop_s, line.sustained_mflop_s, line.upper_mflop_s, line.nominal_mflop_s
     )

@@ -1,4 +1,4 @@
-"""What the registry tells of one thing, a statement, a centre, a device, and of what was decided and looks wrong."""
+"""Details of one statement, centre or device, and the lists of decisions and alarms."""
 
 from __future__ import annotations
 
@@ -10,26 +10,34 @@ from sqlalchemy import BindParameter, Connection, Row, and_, bindparam, or_, sel
 
 from bench.errors import RefusedError
 from bench.record import identifier
+from bench.record.fields import filled
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
+from certify.documents.statement import CeilingLine
 from certify.policy.centre import Bilingual
 from certify.policy.reasons import reasons
 from certify.policy.verdicts import Verdict
-from certify.registry.api import (
-    REACHED,
+from certify.registry.api.common import REACHED, Page
+from certify.registry.api.views import (
     Alarm,
     AttemptLine,
     CentreDetail,
     Decision,
     DeviceHistory,
     DeviceSighting,
-    Page,
     StatementDetail,
 )
-from certify.registry.intake import campaigns
-from certify.registry.state.cursors import by_id_page
-from certify.registry.state.listing import ROWS, WantedStatements, identifier_of, next_of, statements_page, summaries
-from certify.registry.state.model import View
+from certify.registry.state import attempts
+from certify.registry.state.listing import (
+    ROWS,
+    WantedStatements,
+    by_id_page,
+    identifier_of,
+    next_of,
+    statements_page,
+    summaries,
+)
+from certify.registry.state.model import Snapshot
 from certify.registry.state.read import FACTS
 from certify.registry.storage.store import Objects
 from certify.registry.storage.tables import (
@@ -41,7 +49,6 @@ from certify.registry.storage.tables import (
     statements,
     verifications,
 )
-from certify.statement.build import CeilingLine
 
 MOST = 100  # decisions of a statement, statements of a centre
 # Queries that many ask are built once: that takes longer than what the database does with them.
@@ -61,7 +68,7 @@ _IDS = select(external_ids).where(
 
 
 def statement_detail(
-    connection: Connection, view: View, objects: Objects, payload_sha256: str, sees: Callable[[str], bool]
+    connection: Connection, snapshot: Snapshot, objects: Objects, payload_sha256: str, sees: Callable[[str], bool]
 ) -> StatementDetail:
     """Return one statement, with what was decided of it.
 
@@ -74,27 +81,23 @@ def statement_detail(
     row = connection.execute(_DETAIL, {"it": payload_sha256}).one_or_none()
     if row is None:
         raise unknown_statement()
+    # sentences of decisions may name devices and nodes
     all_of_it = sees(row.centre_id)
-    (summary,) = summaries(connection, view, [row])
+    (summary,) = summaries(connection, snapshot, [row])
     place = f"/v1/statements/{payload_sha256}"
     links = {"envelope": f"{place}/envelope", "receipt": f"{place}/receipt", "page": f"/en/statements/{payload_sha256}"}
     if all_of_it and summary.level == "recomputed":
         links |= {"records": f"{place}/records", "nodes": f"{place}/nodes"}
     said = said_of(objects, row.envelope_sha256)
     decided = connection.execute(_DECIDED, {"it": payload_sha256}).all()
-    return StatementDetail(
+    return filled(
+        StatementDetail,
+        row,
         summary=summary,
-        operator=row.operator,
-        measured_from=row.measured_from,
-        measured_until=row.measured_until,
-        campaign_id=row.campaign_id,
-        challenge_source=row.challenge_source,
-        records=row.records,
         signers=tuple(connection.scalars(_SIGNERS, {"it": payload_sha256})),
         verdicts=said.verdicts,
         ceilings=said.ceilings,
         decisions=tuple(_decision(one, all_of_it) for one in decided),
-        superseded_by=row.superseded_by,
         links=links,
     )
 
@@ -142,8 +145,9 @@ def receipt_of(connection: Connection, payload_sha256: str) -> bytes:
     Raises:
         RefusedError: `statement-unknown`.
     """
-    mine = and_(decisions.c.payload_sha256 == payload_sha256, decisions.c.decision == "accepted")
-    query = select(decisions.c.receipt).where(mine, decisions.c.receipt.is_not(None)).order_by(decisions.c.id)
+    accepted = and_(decisions.c.payload_sha256 == payload_sha256, decisions.c.decision == "accepted")
+    # the first one: a later receipt would make the statement younger than it is
+    query = select(decisions.c.receipt).where(accepted, decisions.c.receipt.is_not(None)).order_by(decisions.c.id)
     receipt = connection.scalar(query.limit(1))
     if receipt is None:
         raise unknown_statement()
@@ -159,30 +163,30 @@ def records_of(connection: Connection, payload_sha256: str) -> str:
     query = select(verifications.c.records_sha256).where(
         verifications.c.statement == payload_sha256, verifications.c.level == "recomputed"
     )
-    found = connection.scalar(query)
-    if found is None:
+    object_sha256 = connection.scalar(query)
+    if object_sha256 is None:
         raise RefusedError("not-found", "the records of this statement were not submitted")
-    return str(found)
+    return str(object_sha256)
 
 
 # --- centres ----------------------------------------------------------------------------------------------------------
 
 
-def centre_detail(connection: Connection, view: View, centre_id: str, at: str) -> CentreDetail:
+def centre_detail(connection: Connection, snapshot: Snapshot, centre_id: str, at: str) -> CentreDetail:
     """Return one centre.
 
     Raises:
         RefusedError: `centre-unknown`.
     """
-    if centre_id not in view.parts:
+    if centre_id not in snapshot.centre_states:
         raise RefusedError("centre-unknown", "no statement of this centre was accepted here")
-    part = view.parts[centre_id]
-    in_force = [head.facts.payload_sha256 for head in part.heads]
+    part = snapshot.centre_states[centre_id]
+    in_force = [latest.facts.payload_sha256 for latest in part.latest_statements]
     ids = connection.execute(_IDS, {"it": centre_id, "in_force": in_force}).all()
     return CentreDetail(
         summary=part.summary,
-        pools=tuple(pool.shown for head in part.heads for pool in head.pools),
-        statements=statements_page(connection, view, WantedStatements(centre=centre_id), MOST).items,
+        pools=tuple(pool.shown for latest in part.latest_statements for pool in latest.pools),
+        statements=statements_page(connection, snapshot, WantedStatements(centre=centre_id), MOST).items,
         attempts=attempts_of(connection, centre_id, at),
         external_ids=tuple(map(identifier_of, ids)),
     )
@@ -197,7 +201,7 @@ _OPENED = text(
 def attempts_of(connection: Connection, centre_id: str, at: str) -> tuple[AttemptLine, ...]:
     """Return the newest measurements that a centre opened."""
     opened = connection.execute(_OPENED, {"it": centre_id}).scalar_one()
-    return tuple(campaigns.attempts(connection, at, centre_id, MOST)) if opened else ()
+    return tuple(attempts.list_attempts(connection, at, centre_id, MOST)) if opened else ()
 
 
 # --- further lists ----------------------------------------------------------------------------------------------------
@@ -224,10 +228,11 @@ def alarms_page(
 
     def alarm(row: Row[Any]) -> Alarm:
         reason = reasons()[row.code]
-        told = {name: getattr(row, name) for name in Alarm.__struct_fields__ if name != "title"}
+        values = {name: getattr(row, name) for name in Alarm.__struct_fields__ if name != "title"}
+        # both sides of a dispute may read what it is about
         if not sees(row.centre_id) and not sees(row.other_centre_id or row.centre_id):
-            told["what"] = None
-        return Alarm(title=Bilingual(zh=reason.zh, en=reason.en), **told)
+            values["what"] = None
+        return Alarm(title=Bilingual(zh=reason.zh, en=reason.en), **values)
 
     return by_id_page(connection, query, alarms, alarm, limit, cursor)
 
@@ -259,20 +264,10 @@ def decisions_page(
 
 
 def _decision(row: Row[Any], all_of_it: bool) -> Decision:
-    return Decision(
-        id=row.id,
-        at=row.at,
-        kind=row.kind,
-        decision=row.decision,
-        code=row.code,
-        detail=row.detail if all_of_it else None,
-        level=row.level,
-        payload_sha256=row.payload_sha256,
-        centre_id=row.centre_id,
-    )
+    return filled(Decision, row, detail=row.detail if all_of_it else None)
 
 
-def device_history(connection: Connection, view: View, device: str) -> DeviceHistory:
+def device_history(connection: Connection, snapshot: Snapshot, device: str) -> DeviceHistory:
     """Return where a device was counted.
 
     Args:
@@ -282,15 +277,18 @@ def device_history(connection: Connection, view: View, device: str) -> DeviceHis
         RefusedError: `device-unknown`.
     """
     field, _, rest = device.partition(":")
+    # spelled as the records' identities were when they were stored
     known = identifier(rest if field in _FIELDS else device)
-    own = and_(identities.c.kind.in_(("device", "parent")), identities.c.value == known)
+    shows_device = and_(identities.c.kind.in_(("device", "parent")), identities.c.value == known)
     columns = (identities.c.value, identities.c.place, identities.c.kind, identities.c.claimed)
     rows = connection.execute(
-        select(*columns, *FACTS).join(statements, statements.c.payload_sha256 == identities.c.statement).where(own)
+        select(*columns, *FACTS)
+        .join(statements, statements.c.payload_sha256 == identities.c.statement)
+        .where(shows_device)
     ).all()
     if known is None or not rows:
         raise RefusedError("device-unknown", "no record that was read here shows this device")
-    sightings = [_sighting(view, row) for row in rows]
+    sightings = [_sighting(snapshot, row) for row in rows]
     now = [one.statement for one in sightings if one.claimed and one.state in REACHED]
     return DeviceHistory(
         id=rows[0].value,
@@ -302,16 +300,12 @@ def device_history(connection: Connection, view: View, device: str) -> DeviceHis
 _FIELDS = ("uuid", "serial", "die_id")
 
 
-def _sighting(view: View, row: Row[Any]) -> DeviceSighting:
-    head = view.by_statement.get(row.payload_sha256)
-    return DeviceSighting(
+def _sighting(snapshot: Snapshot, row: Row[Any]) -> DeviceSighting:
+    latest = snapshot.by_statement.get(row.payload_sha256)
+    return filled(
+        DeviceSighting,
+        row,
         statement=row.payload_sha256,
-        centre_id=row.centre_id,
         project_id=row.project_id or None,
-        place=row.place,
-        kind=row.kind,
-        claimed=row.claimed,
-        state="superseded" if head is None else head.state,
-        issued_at=row.issued_at,
-        valid_until=row.valid_until,
+        state="superseded" if latest is None else latest.state,
     )

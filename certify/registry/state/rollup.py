@@ -13,97 +13,65 @@ from functools import reduce
 from typing import NamedTuple
 
 from bench.record import GRADES, PoolClass, Precision
+from bench.record.fields import filled
+from certify.policy.capacity import Capacity
 from certify.policy.centre import CLASSES
-from certify.policy.evidence import ClassEvidence, Evidence, Sums, Unrecorded
 from certify.policy.policies import Condition, Counting, Policy, Share, Threshold
+from certify.policy.thresholds import ClassEvidence, PolicyEvidence, Unrecorded
 from certify.policy.verdicts import BasisVerdict, evaluate, lies_within
-from certify.registry.api import (
-    ENDED,
-    REACHED,
-    City,
-    CityCondition,
-    Component,
-    Gap,
-    Lifecycle,
-    LifecycleLine,
-    Missing,
-    Rates,
-    State,
-)
-from certify.registry.state.model import Head, Pool, Totals, add_rates
+from certify.registry.api.common import ENDED, REACHED, Rates, State
+from certify.registry.api.views import City, CityCondition, Component, Gap, Lifecycle, LifecycleLine, Missing
+from certify.registry.state.model import KindTotals, LatestStatement, PoolState
 
 EXAMPLES = 20  # centres that are named for a reason
 COULD_ADD = ("declared-only", "grade-too-low", "precision-differs")  # in force, and not known to be worth nothing
 _TAKEN_TWICE = "device-claimed-twice"
 
 
-def lifecycle(heads: Iterable[Head], accepted: Totals, at: str) -> Lifecycle:
-    """Return the sum of each state, class and precision; where two of them come to nothing they are left out.
+def lifecycle(latest_statements: Iterable[LatestStatement], accepted: KindTotals, at: str) -> Lifecycle:
+    """Return the sum of each state, class and precision; empty ones are left out.
 
     A pool that is partly on-line is schedulable with the nodes that are, and managed with the others and with what
     is never scheduled.
 
     Args:
-        heads: the newest statements.
-        accepted: the sums over all statements that were ever accepted; what is no head of them is superseded.
+        latest_statements: the newest statement of each chain.
+        accepted: the sums over all statements that were ever accepted; the others of them are superseded.
         at: the present.
     """
-    own: dict[tuple[State, PoolClass, Precision], tuple[int, Rates]] = {}
+    by_state: dict[tuple[State, PoolClass, Precision], tuple[int, Capacity]] = {}
 
-    def add(state: State, kind: tuple[PoolClass, Precision], pools: int, rates: Rates) -> None:
-        before = own.get((state, *kind), (0, Rates()))
-        own[(state, *kind)] = before[0] + pools, add_rates(before[1], rates)
+    def add(state: State, kind: tuple[PoolClass, Precision], pools: int, capacity: Capacity) -> None:
+        before = by_state.get((state, *kind), (0, Capacity()))
+        by_state[(state, *kind)] = before[0] + pools, before[1] + capacity
 
-    for kind, (pools, rates) in accepted.items():
-        add("superseded", kind, pools, rates)
-    for head in heads:
-        for pool in () if head.facts.simulated else head.pools:
-            kind, whole = (pool.shown.pool_class, pool.shown.precision), rates_of(pool)
-            add("superseded", kind, -1, _less(Rates(), _rates(pool.counted)))
+    for kind, (pools, capacity) in accepted.items():
+        add("superseded", kind, pools, capacity)
+    for latest in latest_statements:
+        for pool in () if latest.facts.simulated else latest.pools:
+            kind, whole = (pool.shown.pool_class, pool.shown.precision), pool.counted + pool.witnessed
+            add("superseded", kind, -1, Capacity() - pool.counted)
             add(pool.shown.state, kind, 1, pool.online if pool.shown.state == "schedulable" else whole)
             if pool.shown.state == "schedulable":
-                add("managed", kind, 0, _less(whole, pool.online))
-    kinds = sorted({key[1:] for key in own}, key=lambda kind: (CLASSES.index(kind[0]), kind[1]))
-    lines = [line for kind in kinds for line in _lifecycle_lines(own, kind)]
+                add("managed", kind, 0, whole - pool.online)
+    kinds = sorted({key[1:] for key in by_state}, key=lambda kind: (CLASSES.index(kind[0]), kind[1]))
+    lines = [line for kind in kinds for line in _lifecycle_lines(by_state, kind)]
     return Lifecycle(at=at, lines=tuple(lines))
 
 
 def _lifecycle_lines(
-    own: Mapping[tuple[State, PoolClass, Precision], tuple[int, Rates]], kind: tuple[PoolClass, Precision]
+    by_state: Mapping[tuple[State, PoolClass, Precision], tuple[int, Capacity]], kind: tuple[PoolClass, Precision]
 ) -> Iterator[LifecycleLine]:
     for state in (*REACHED, *ENDED):
-        pools, rates = own.get((state, *kind), (0, Rates()))
+        pools, capacity = by_state.get((state, *kind), (0, Capacity()))
         further = REACHED[REACHED.index(state) + 1 :] if state in REACHED else ()
-        reached = rates
-        for other in further:
-            reached = add_rates(reached, own.get((other, *kind), (0, Rates()))[1])
+        sums_further = (by_state[(other, *kind)][1] for other in further if (other, *kind) in by_state)
+        reached = filled(Rates, sum(sums_further, capacity))
+        rates = filled(Rates, capacity)
         if pools or rates != Rates() or reached != Rates():
             yield LifecycleLine(
                 state=state, pool_class=kind[0], precision=kind[1], pools=pools, own=rates, reached=reached
             )
-
-
-def rates_of(pool: Pool) -> Rates:
-    """Return the sum over a pool's counted devices, those among them that count because of a witness."""
-    return add_rates(_rates(pool.counted), _rates(pool.witnessed))
-
-
-def _rates(sums: Sums) -> Rates:
-    return Rates(
-        devices=sums.devices,
-        certified_mflop_s=sums.certified_mflop_s,
-        sustained_mflop_s=sums.sustained_mflop_s,
-        nominal_mflop_s=sums.nominal_mflop_s,
-    )
-
-
-def _less(a: Rates, b: Rates) -> Rates:
-    return Rates(
-        devices=a.devices - b.devices,
-        certified_mflop_s=a.certified_mflop_s - b.certified_mflop_s,
-        sustained_mflop_s=a.sustained_mflop_s - b.sustained_mflop_s,
-        nominal_mflop_s=a.nominal_mflop_s - b.nominal_mflop_s,
-    )
 
 
 # --- a city -----------------------------------------------------------------------------------------------------------
@@ -112,8 +80,8 @@ def _less(a: Rates, b: Rates) -> Rates:
 class _Line(NamedTuple):
     """A pool of a statement in the city, and why it does not count, if so."""
 
-    head: Head
-    pool: Pool
+    latest: LatestStatement
+    pool: PoolState
     code: str | None
 
     @property
@@ -122,21 +90,24 @@ class _Line(NamedTuple):
         return self.code is None and self.pool.shown.state in ("managed", "schedulable")
 
 
-def roll_up(policy: Policy, heads: Iterable[Head], at: str) -> City:
+def roll_up(policy: Policy, latest_statements: Iterable[LatestStatement], at: str) -> City:
     """Return what the statements in force say about each condition of a city's policy.
 
     Args:
         policy: of the city: all thresholds come from it.
-        heads: the newest statements of all chains, as they stand at `at`.
+        latest_statements: the newest statements of all chains, as they stand at `at`.
         at: the present.
     """
-    inside = [head for head in heads if lies_within(policy.jurisdiction, head.facts.jurisdiction)]
+    # a city counts what stands in it, and its districts
+    inside = [latest for latest in latest_statements if lies_within(policy.jurisdiction, latest.facts.jurisdiction)]
     lines = [
-        _Line(head, pool, not_counted(policy, head, pool)) for head in inside for pool in sorted(head.pools, key=_name)
+        _Line(latest, pool, not_counted(policy, latest, pool))
+        for latest in inside
+        for pool in sorted(latest.pools, key=_name)
     ]
     counted = [line for line in lines if line.code is None]
     conditions = _conditions(policy, lines)
-    active = [head for head in inside if head.in_sums]
+    active = [latest for latest in inside if latest.in_sums]
     return City(
         policy=policy.policy,
         title=policy.title,
@@ -149,23 +120,23 @@ def roll_up(policy: Policy, heads: Iterable[Head], at: str) -> City:
         tiers=dict(
             sorted(Counter(tier for _, tier in {(one.facts.centre_id, one.facts.tier) for one in active}).items())
         ),
-        operators=len({head.facts.uscc or head.facts.operator for head in active}),
+        operators=len({latest.facts.uscc or latest.facts.operator for latest in active}),
         domestic_ppm=_domestic_ppm(conditions),
-        devices_contested=sum(_contested(head) for head in active),
+        devices_contested=sum(_contested(latest) for latest in active),
     )
 
 
-def not_counted(policy: Policy, head: Head, pool: Pool) -> str | None:
+def not_counted(policy: Policy, latest: LatestStatement, pool: PoolState) -> str | None:
     """Return why a pool counts nothing in a policy's sums, or None."""
-    if head.facts.simulated:
+    if latest.facts.simulated:
         return "simulated"
-    if head.end is not None:
-        return head.end.state
-    if head.level != "recomputed":
+    if latest.end is not None:
+        return latest.end.state
+    if latest.level != "recomputed":
         return "declared-only"
-    if head.facts.grade is None:
+    if latest.facts.grade is None:
         return "nothing-counted"
-    if GRADES.index(head.facts.grade) < GRADES.index(policy.minimum_grade):
+    if GRADES.index(latest.facts.grade) < GRADES.index(policy.minimum_grade):
         return "grade-too-low"
     counting = policy.counting.get(pool.shown.pool_class)
     shown = pool.shown
@@ -179,7 +150,7 @@ def not_counted(policy: Policy, head: Head, pool: Pool) -> str | None:
     return None if same else "precision-differs"
 
 
-def _name(pool: Pool) -> str:
+def _name(pool: PoolState) -> str:
     return pool.shown.pool
 
 
@@ -189,8 +160,8 @@ def _counting(policy: Policy) -> list[tuple[PoolClass, Counting]]:
 
 def _conditions(policy: Policy, lines: list[_Line]) -> tuple[CityCondition, ...]:
     """Judge every condition; one that asks what is under management, over managed pools only."""
-    grades = [line.head.facts.grade for line in lines if line.code is None]
-    whole = Evidence(
+    grades = [line.latest.facts.grade for line in lines if line.code is None]
+    whole = PolicyEvidence(
         classes=_evidence(policy, lines),
         grade=min((grade for grade in grades if grade is not None), key=GRADES.index, default=None),
         simulated=False,
@@ -232,37 +203,40 @@ def _evidence(policy: Policy, lines: list[_Line]) -> dict[PoolClass, ClassEviden
 
 
 def _class_evidence(name: PoolClass, counting: Counting, lines: list[_Line]) -> ClassEvidence:
-    clean, on_hold, untested = Sums(), Sums(), Sums()
+    clean, on_hold, untested = Capacity(), Capacity(), Capacity()
     missing: dict[str, Unrecorded] = {}
     for line in lines:
         pool = line.pool
         if pool.shown.pool_class != name or not (line.code is None or line.code in COULD_ADD):
             continue
-        untested = untested.plus(pool.untested)
-        missing[pool.shown.statement] = _unrecorded(name, line.head)
+        untested += pool.untested
+        missing[pool.shown.statement] = _unrecorded(name, line.latest)
         if line.code is not None:
-            untested = untested.plus(_could_add(pool, counting))
+            untested += _could_add(pool, counting)
             continue
-        on_hold = on_hold.plus(pool.witnessed)  # a hold keeps them from counting alone
+        on_hold += pool.witnessed  # a hold keeps them from counting alone
         if pool.on_hold_mflop_s:
-            on_hold = on_hold.plus(pool.counted)  # all of it: which devices are on hold is not in the sums
+            on_hold += pool.counted  # all of it: which devices are on hold is not in the sums
         else:
-            clean = clean.plus(pool.counted)
+            clean += pool.counted
     return ClassEvidence(clean, on_hold, untested, reduce(Unrecorded.plus, missing.values(), Unrecorded()))
 
 
-def _unrecorded(name: PoolClass, head: Head) -> Unrecorded:
+def _unrecorded(name: PoolClass, latest: LatestStatement) -> Unrecorded:
     """Return how many nodes of one class a statement lacks records of; what they could add stands in no table."""
-    nodes = sum(one.nodes_missing for one in head.classes if one.pool_class == name)
+    nodes = sum(one.nodes_missing for one in latest.classes if one.pool_class == name)
     return Unrecorded(unnamed=nodes, at_most_mflop_s=None if nodes else 0)
 
 
-def _could_add(pool: Pool, counting: Counting) -> Sums:
+def _could_add(pool: PoolState, counting: Counting) -> Capacity:
     """Return the devices of a pool that does not count: rated, or not known where the rating is of something else."""
-    counted = pool.counted.plus(pool.witnessed)
+    counted = pool.counted + pool.witnessed
     if pool.shown.precision != counting.precision:
-        return Sums(devices=counted.devices, without_rating=counted.devices)
-    return Sums(devices=counted.devices, nominal_mflop_s=counted.nominal_mflop_s, without_rating=counted.without_rating)
+        # measured in another precision: what they reach in this one nobody knows
+        return Capacity(devices=counted.devices, without_rating=counted.devices)
+    return Capacity(
+        devices=counted.devices, nominal_mflop_s=counted.nominal_mflop_s, without_rating=counted.without_rating
+    )
 
 
 def _gap(condition: Condition, line: BasisVerdict) -> Gap:
@@ -280,22 +254,19 @@ def _gap(condition: Condition, line: BasisVerdict) -> Gap:
 
 
 def _component(name: PoolClass, counting: Counting, counted: list[_Line]) -> Component:
-    mine = [line for line in counted if line.pool.shown.pool_class == name]
+    of_class = [line for line in counted if line.pool.shown.pool_class == name]
     return Component(
         pool_class=name,
         precision=counting.precision,
-        centres=len({line.head.facts.centre_id for line in mine}),
-        counted=_added(mine),
-        managed=_added([line for line in mine if line.managed]),
-        schedulable_mflop_s=sum(line.pool.shown.schedulable_mflop_s for line in mine),
+        centres=len({line.latest.facts.centre_id for line in of_class}),
+        counted=_added(of_class),
+        managed=_added([line for line in of_class if line.managed]),
+        schedulable_mflop_s=sum(line.pool.shown.schedulable_mflop_s for line in of_class),
     )
 
 
 def _added(lines: list[_Line]) -> Rates:
-    whole = Rates()
-    for line in lines:
-        whole = add_rates(whole, rates_of(line.pool))
-    return whole
+    return filled(Rates, sum((line.pool.counted + line.pool.witnessed for line in lines), Capacity()))
 
 
 def _missing(lines: list[_Line]) -> tuple[Missing, ...]:
@@ -306,11 +277,11 @@ def _missing(lines: list[_Line]) -> tuple[Missing, ...]:
     return tuple(
         Missing(
             code=code,
-            statements=len({line.pool.shown.statement for line in found}),
-            certified_mflop_s=sum(line.pool.shown.certified_mflop_s for line in found),
-            examples=tuple(sorted({line.head.facts.centre_id for line in found})[:EXAMPLES]),
+            statements=len({line.pool.shown.statement for line in of_code}),
+            certified_mflop_s=sum(line.pool.shown.certified_mflop_s for line in of_code),
+            examples=tuple(sorted({line.latest.facts.centre_id for line in of_code})[:EXAMPLES]),
         )
-        for code, found in sorted(codes.items())
+        for code, of_code in sorted(codes.items())
     )
 
 
@@ -321,20 +292,21 @@ def _domestic_ppm(conditions: Iterable[CityCondition]) -> int | None:
     return next((line.observed_ppm for line in shares if line.basis == "certified"), None)
 
 
-def _by_vendor(lines: Iterable[_Line]) -> dict[PoolClass, dict[str, Sums]]:
+def _by_vendor(lines: Iterable[_Line]) -> dict[PoolClass, dict[str, Capacity]]:
     """Return what counts of each vendor in each class."""
-    found: dict[PoolClass, dict[str, Sums]] = {}
+    by_class: dict[PoolClass, dict[str, Capacity]] = {}
     for line in lines:
-        of_class = found.setdefault(line.pool.shown.pool_class, {}) if line.code is None else {}
+        of_class = by_class.setdefault(line.pool.shown.pool_class, {}) if line.code is None else {}
         for vendor, sums in line.pool.vendors:
-            of_class[vendor] = of_class.get(vendor, Sums()).plus(sums)
-    return found
+            of_class[vendor] = of_class.get(vendor, Capacity()) + sums
+    return by_class
 
 
-def _contested(head: Head) -> int:
+def _contested(latest: LatestStatement) -> int:
     """Return how many devices of a statement others claimed too, at least: who tries again claims the same."""
     most: dict[str, int] = {}
-    for alarm in head.alarms:
+    for alarm in latest.alarms:
         if alarm.code == _TAKEN_TWICE:
+            # the same devices in a second attempt are not more devices
             most[alarm.other_centre_id] = max(alarm.devices, most.get(alarm.other_centre_id, 0))
-    return min(sum(most.values()), sum(pool.shown.devices for pool in head.pools))
+    return min(sum(most.values()), sum(pool.shown.devices for pool in latest.pools))

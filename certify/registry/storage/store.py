@@ -1,8 +1,10 @@
-"""Where everything is kept: a database (SQLite or PostgreSQL) and a folder of objects named by their SHA-256.
+"""The storage of a registry: a database (SQLite or PostgreSQL), and a folder of objects named by their SHA-256.
 
 One writer at a time, so that what depends on what is stored (one device in one statement, numbers of a chain, a
 challenge used once) is decided on what is really there, and change numbers appear in order. Readers see one snapshot.
 An object is on the disk before a row names it: after a crash there may be an object too many, never one too few.
+Writers append to two logs: changes, which the feed follows, and the audit log. What
+is larger than memory is never read at once.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import contextlib
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ POOL = 20  # connections of PostgreSQL; SQLite takes as many as there are thread
 
 
 class Staged:
-    """An object that is being written. It is there under its name once it is kept, and nowhere if it never is."""
+    """An object that is being written. `keep` gives it its name; without that nothing of it remains."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
@@ -37,7 +39,7 @@ class Staged:
         self._draft = Draft(objects.temporary, "staged", 0o400)
         self.path = self._draft.path
         self.size = 0
-        self._kept: str | None = None
+        self._sha256: str | None = None
 
     def write(self, content: bytes) -> None:
         """Append bytes."""
@@ -51,20 +53,22 @@ class Staged:
 
     def keep(self) -> str:
         """Give it its name for good, and return its SHA-256."""
-        if self._kept is None:
+        # a second call must not move what lies there already
+        if self._sha256 is None:
             self.close()
-            self._kept = self._hash.hexdigest()
-            target = self._objects.path(self._kept)
+            self._sha256 = self._hash.hexdigest()
+            target = self._objects.path(self._sha256)
             if not target.parent.exists():
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 flush_folder(self._objects.folder)
             self._draft.take_place(target)  # the same name means the same bytes
+            # the name must be on the disk as well as the bytes, before a row names it
             flush_folder(target.parent)
             self.path = target
-        return self._kept
+        return self._sha256
 
     def discard(self) -> None:
-        """Remove it unless it was kept."""
+        """Remove the object unless `keep` was called."""
         self._draft.discard()
 
 
@@ -83,6 +87,7 @@ class Objects:
     def put(self, content: bytes) -> str:
         """Keep bytes and return their SHA-256."""
         sha256 = hashlib.sha256(content).hexdigest()
+        # the name is a digest of the content: what is there is the same
         if not self.path(sha256).exists():
             with self.staging() as staged:
                 staged.write(content)
@@ -102,7 +107,7 @@ class Objects:
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Staged]:
-        """Yield an object to write; it is removed unless it is kept."""
+        """Yield an object to write; it is removed unless `Staged.keep` is called."""
         staged = Staged(self)
         try:
             yield staged
@@ -138,6 +143,7 @@ class Store:
         """Yield a connection that sees one snapshot and writes nothing."""
         with self.engine.connect() as connection:
             if not self.is_sqlite:
+                # one snapshot for all queries of an answer: SQLite's WAL gives the same
                 connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             yield connection
             connection.rollback()
@@ -150,6 +156,7 @@ class Store:
                 connection.exec_driver_sql("ROLLBACK")  # the reader's BEGIN of `make_engine`
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
+                # between processes too (a `registry` command beside the service); freed with the transaction
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
             yield connection
             connection.commit()
@@ -196,3 +203,59 @@ def make_engine(url: str) -> Engine:
     event.listen(engine, "connect", opened)
     event.listen(engine, "begin", begun)
     return engine
+
+
+def record_change(
+    connection: Connection, now: str, kind: str, centre_id: str, project_id: str, statement: str | None = None
+) -> None:
+    """Record that something of a chain changed, for the followers of the feed."""
+    # written under the one lock: numbers appear in order, and a follower misses none
+    row = {"at": now, "kind": kind, "centre_id": centre_id, "project_id": project_id, "statement": statement}
+    connection.execute(tables.changes.insert(), row)
+
+
+def audit(
+    connection: Connection, now: str, token_id: int | None, action: str, target: str, outcome: str, request_id: str
+) -> None:
+    """Append a line to the audit log: who did what with the registry itself."""
+    row = {
+        "at": now,
+        "token_id": token_id,
+        "action": action,
+        "target": target,
+        "outcome": outcome,
+        "request_id": request_id,
+    }
+    connection.execute(tables.audit.insert(), row)
+
+
+BATCH = 1000  # rows that are in memory at once
+STREAMED = {"yield_per": BATCH}
+BLOCK = 2**20  # bytes
+NAMED = (  # columns that name objects
+    tables.statements.c.envelope_sha256,
+    tables.verifications.c.records_sha256,
+    tables.decisions.c.object_sha256,
+    tables.campaigns.c.envelope_sha256,
+    tables.campaign_records.c.envelope_sha256,
+)
+
+Progress = Callable[[str, int], None]  # what is done ("rows", "objects"), and how many so far
+
+
+def named(connection: Connection) -> Iterator[str]:
+    """Yield the SHA-256 of every object that the tables name, ascending."""
+    # UNION, not UNION ALL: an object that several rows name is checked once
+    first, *further = [select(column.label("sha256")).where(column.is_not(None)) for column in NAMED]
+    whole = first.union(*further).order_by("sha256")
+    for part in connection.execute(whole, execution_options=STREAMED).partitions():
+        yield from (row.sha256 for row in part)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, block by block."""
+    with path.open("rb") as file:
+        whole = hashlib.sha256()
+        while block := file.read(BLOCK):
+            whole.update(block)
+        return whole.hexdigest()

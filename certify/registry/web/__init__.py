@@ -1,4 +1,4 @@
-"""The pages that people read, in Chinese and English, rendered on the server from what the API tells.
+"""The pages for people, in Chinese and English, rendered on the server from the types of the API.
 
 ``/`` leads to the reader's language; the language stands in the path, so that no cookie is needed. Nothing on a page
 comes from anywhere else, and without scripts everything but the verification in the browser works.
@@ -19,9 +19,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from bench.errors import RefusedError
-from certify.registry.service import auth
-from certify.registry.service.problems import failure_of
-from certify.registry.service.registry import Registry
+from certify.registry.base.access import reading
+from certify.registry.base.failures import failure_of
+from certify.registry.base.registry import Registry
 from certify.registry.web import pages
 from certify.registry.web.files import assets
 from certify.registry.web.lookup import Lookup
@@ -46,6 +46,7 @@ def mount(app: FastAPI, registry: Registry) -> None:
     otherwise = app.router.default
 
     async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+        # a client of the API that mistyped a path must get JSON, not a page
         if scope["type"] != "http" or scope["path"].startswith(API):
             await otherwise(scope, receive, send)
             return
@@ -88,13 +89,13 @@ def _receipt(lookup: Lookup, frame: Frame, request: Request) -> Response:
 
 
 def _alarms(lookup: Lookup, frame: Frame, request: Request) -> str:
-    found = lookup.alarms(request.query_params.get("cursor"))
-    return pages.alarms(frame, found.items, found.next)
+    page = lookup.alarms(request.query_params.get("cursor"))
+    return pages.alarms(frame, page.items, page.next)
 
 
 def _refused(lookup: Lookup, frame: Frame, request: Request) -> str:
-    found = lookup.refused(request.query_params.get("cursor"))
-    return pages.refused(frame, found.items, found.next)
+    page = lookup.refused(request.query_params.get("cursor"))
+    return pages.refused(frame, page.items, page.next)
 
 
 def _attempts(lookup: Lookup, frame: Frame, request: Request) -> str:
@@ -128,7 +129,7 @@ def _answer(registry: Registry, site: Site, build: Build, request: Request) -> R
     """Return a page, or the page of what failed."""
     frame = _frame(request, site, registry.now)
     try:
-        token = auth.reading(request)
+        token = reading(request)
         with Lookup.of(registry, frame.at, token) as lookup:
             made = build(lookup, frame, request)
     except Exception as error:  # told to its reader as a page, and to the log as everywhere
@@ -144,12 +145,13 @@ def _failed(request: Request, frame: Frame, error: Exception) -> Response:
         _log.error("page", extra={"fields": fields})
     headers = dict(failure.headers)
     if failure.status == 401:
+        # Basic, so that a browser asks for the token by itself: pages have no form and no cookie
         headers["WWW-Authenticate"] = 'Basic realm="petaseal", charset="UTF-8"'
     return HTMLResponse(pages.error(frame, failure.status, failure.code), failure.status, headers)
 
 
 def _frame(request: Request, site: Site, at: str) -> Frame:
-    """Return where a request's page stands; a path without a language stands nowhere."""
+    """Return the frame of a request's page: its language and path, both taken from the address."""
     _, first, *rest = request.url.path.split("/", 2)
     query = f"?{request.url.query}" if request.url.query else ""
     if first in LANGS:
@@ -187,10 +189,10 @@ async def _to(target: str, request: Request) -> Response:
 
 
 async def _asset(request: Request) -> Response:
-    found = assets().get(request.path_params["name"])
-    if found is None:
+    asset = assets().get(request.path_params["name"])
+    if asset is None:
         raise RefusedError("not-found", "there is no such file")
-    headers = {"ETag": found.etag}
-    if request.headers.get("if-none-match") == found.etag:
+    headers = {"ETag": asset.etag}
+    if request.headers.get("if-none-match") == asset.etag:
         return Response(status_code=304, headers=headers)
-    return Response(found.content, media_type=found.media_type, headers=headers)
+    return Response(asset.content, media_type=asset.media_type, headers=headers)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bench.record import PoolClass, Precision
 from bench.units import utc_ns
-from certify.registry.api import StatementSummary
+from certify.registry.api.views import StatementSummary
 from certify.registry.web.wording import proves_nothing
 
 WIDTH, HEIGHT, EDGE = 360, 120, 6  # EDGE: room for half a dot
@@ -47,8 +47,8 @@ class Chart:
     @property
     def curve(self) -> str:
         """The path: steps from statement to statement, the last one up to the right edge."""
-        first, *others = self.points
-        return f"M{first.x} {first.y}{''.join(f'H{point.x}V{point.y}' for point in others)}H{WIDTH - EDGE}"
+        first, *further = self.points
+        return f"M{first.x} {first.y}{''.join(f'H{point.x}V{point.y}' for point in further)}H{WIDTH - EDGE}"
 
     @property
     def area(self) -> str:
@@ -57,19 +57,19 @@ class Chart:
 
 
 def charts(statements: Iterable[StatementSummary], at: str) -> tuple[Chart, ...]:
-    """Return a chart for each class and precision; what proves nothing stands apart.
+    """Return a chart for each class and precision; statements that prove nothing get charts of their own.
 
     Args:
         statements: of one centre, in any order.
         at: the present: the right edge, where the statements still hold.
     """
-    found: dict[tuple[str | None, PoolClass, Precision], dict[str, int]] = {}
+    curves: dict[tuple[str | None, PoolClass, Precision], dict[str, int]] = {}
     for one in statements:
         for line in one.classes:
             key = (proves_nothing(one.simulated, one.grade), line.pool_class, line.precision)
-            rates = found.setdefault(key, {})  # projects that were stated at one moment are added
+            rates = curves.setdefault(key, {})  # projects that were stated at one moment are added
             rates[one.issued_at] = rates.get(one.issued_at, 0) + line.certified_mflop_s
-    ordered = sorted(found.items(), key=lambda item: (item[0][0] is not None, item[0][1:]))
+    ordered = sorted(curves.items(), key=lambda item: (item[0][0] is not None, item[0][1:]))
     return tuple(_chart(*key, sorted(rates.items()), at) for key, rates in ordered)
 
 

@@ -38,13 +38,13 @@ def schemas_path() -> Path:
 @cache
 def assets() -> dict[str, Asset]:
     """Return every file by its name below ``/assets/``."""
-    found = {path.name: path.read_bytes() for path in Path(__file__).with_name("assets").iterdir()}
-    found["verifier.mjs"] = (PACKAGE / "verifier.mjs").read_bytes()
-    found |= {f"schemas/{path.name}": path.read_bytes() for path in schemas_path().glob("*.schema.json")}
+    files = {path.name: path.read_bytes() for path in Path(__file__).with_name("assets").iterdir()}
+    files["verifier.mjs"] = (PACKAGE / "verifier.mjs").read_bytes()
+    files |= {f"schemas/{path.name}": path.read_bytes() for path in schemas_path().glob("*.schema.json")}
     for lang in LANGS:
-        told = {code: entry.zh if lang == "zh" else entry.en for code, entry in reasons().items()}
-        found[f"reasons.{lang}.json"] = json.dumps(told, ensure_ascii=False).encode()
-    return {name: _asset(name, content) for name, content in found.items()}
+        wording = {code: entry.zh if lang == "zh" else entry.en for code, entry in reasons().items()}
+        files[f"reasons.{lang}.json"] = json.dumps(wording, ensure_ascii=False).encode()
+    return {name: _asset(name, content) for name, content in files.items()}
 
 
 def _asset(name: str, content: bytes) -> Asset:

@@ -1,4 +1,4 @@
-"""What pages are made of, through the same functions as the API's routes: one snapshot for one page.
+"""Data for pages, by the same functions as the API's routes, all in one snapshot.
 
 A page shows what anybody may see; sentences of decisions, which may name devices, to those alone whose they are.
 """
@@ -14,9 +14,11 @@ from sqlalchemy import Connection
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import parse_payload
+from certify.documents.statement import CapacityStatement
 from certify.policy.policies import Policy
 from certify.policy.released import given_policy
-from certify.registry.api import (
+from certify.registry.api.common import Page
+from certify.registry.api.views import (
     Alarm,
     AttemptLine,
     CentreDetail,
@@ -24,18 +26,15 @@ from certify.registry.api import (
     City,
     Decision,
     Lifecycle,
-    Page,
     PoolCapacity,
     StatementDetail,
 )
-from certify.registry.intake import campaigns
-from certify.registry.service.auth import may_see
-from certify.registry.service.registry import Registry
-from certify.registry.service.tokens import Token
-from certify.registry.state import queries, sums
-from certify.registry.state.model import View
-from certify.registry.state.snapshot import viewer
-from certify.statement.build import CapacityStatement
+from certify.registry.base.access import may_see
+from certify.registry.base.registry import Registry
+from certify.registry.base.tokens import Token
+from certify.registry.state import attempts, cache, queries
+from certify.registry.state.cache import reader_of
+from certify.registry.state.model import Snapshot
 from certify.statement.claim import known_policies
 
 LINES = 100  # of a list on a page
@@ -44,7 +43,7 @@ ATTEMPTS = 1000
 
 @dataclass(frozen=True, eq=False)
 class Lookup:
-    """One snapshot of a registry."""
+    """Everything that the pages read of a registry, in one snapshot of its database."""
 
     registry: Registry
     connection: Connection
@@ -54,23 +53,23 @@ class Lookup:
     @classmethod
     @contextlib.contextmanager
     def of(cls, registry: Registry, at: str, token: Token | None) -> Iterator[Lookup]:
-        """Yield the registry as it stands at this moment."""
+        """Yield a lookup in one snapshot of the registry."""
         with registry.store.reading() as connection:
             yield cls(registry, connection, at, token)
 
     @property
-    def view(self) -> View:
-        """The present state."""
-        return viewer(self.registry.store).present(self.connection, self.at, self.registry.settings.stale_after_s)
+    def snapshot(self) -> Snapshot:
+        """The state of all centres at the time `at`."""
+        return reader_of(self.registry.store).present(self.connection, self.at, self.registry.settings.stale_after_s)
 
     def cities(self) -> tuple[City, ...]:
         """Return the roll-up of each city."""
-        named = sums.city_policies(self.registry.place).values()
-        return tuple(sums.city_of(policy, self.view, self.at) for policy in named)
+        named = cache.city_policies(self.registry.place).values()
+        return tuple(cache.city_of(policy, self.snapshot, self.at) for policy in named)
 
     def lifecycle(self) -> Lifecycle:
-        """Return the sums of all states."""
-        return sums.lifecycle_of(self.registry.store, self.connection, self.view, self.at)
+        """Return the sums of capacity by life-cycle state."""
+        return cache.lifecycle_of(self.registry.store, self.connection, self.snapshot, self.at)
 
     def policies(self, stated: CapacityStatement) -> dict[str, Policy]:
         """Return the policies that a statement binds, as far as the registry holds them, by name."""
@@ -79,12 +78,12 @@ class Lookup:
         return {policy.policy: policy for policy in known_policies(stated, given)}
 
     def centres(self) -> tuple[CentreSummary, ...]:
-        """Return all centres."""
-        return tuple(self.view.centres.values())
+        """Return a summary of every centre."""
+        return tuple(self.snapshot.centres.values())
 
     def pools(self) -> tuple[PoolCapacity, ...]:
-        """Return all pools now."""
-        return self.view.pools
+        """Return the present capacity of every pool."""
+        return self.snapshot.pools
 
     def centre(self, centre_id: str) -> CentreDetail:
         """Return one centre.
@@ -92,7 +91,7 @@ class Lookup:
         Raises:
             RefusedError: `centre-unknown`.
         """
-        return queries.centre_detail(self.connection, self.view, centre_id, self.at)
+        return queries.centre_detail(self.connection, self.snapshot, centre_id, self.at)
 
     def alarms_of(self, centre_id: str) -> tuple[Alarm, ...]:
         """Return the newest alarms that name a centre."""
@@ -105,7 +104,8 @@ class Lookup:
             RefusedError: `statement-unknown`.
         """
         objects = self.registry.store.objects
-        return queries.statement_detail(self.connection, self.view, objects, payload_sha256, lambda _: False)
+        # pages are everybody's: sentences that may name devices are left out even for who may see them
+        return queries.statement_detail(self.connection, self.snapshot, objects, payload_sha256, lambda _: False)
 
     def envelope(self, payload_sha256: str) -> bytes:
         """Return a statement as it was signed.
@@ -117,7 +117,7 @@ class Lookup:
         return self.registry.store.objects.read(row.envelope_sha256)
 
     def receipt(self, payload_sha256: str) -> bytes:
-        """Return the newest receipt that a statement was accepted.
+        """Return the first receipt that a statement was accepted: the one that dates it.
 
         Raises:
             RefusedError: `statement-unknown`.
@@ -125,7 +125,7 @@ class Lookup:
         return queries.receipt_of(self.connection, payload_sha256)
 
     def stated(self, payload_sha256: str) -> CapacityStatement:
-        """Return what was signed; it was verified before it was stored.
+        """Return the signed statement, which was verified before it was stored.
 
         Raises:
             RefusedError: `statement-unknown`.
@@ -148,5 +148,5 @@ class Lookup:
         return queries.decisions_page(self.connection, sees, LINES, cursor, decision="refused")
 
     def attempts(self) -> list[AttemptLine]:
-        """Return the newest attempts."""
-        return campaigns.attempts(self.connection, self.at, limit=ATTEMPTS)
+        """Return the newest attempts at campaigns."""
+        return attempts.list_attempts(self.connection, self.at, limit=ATTEMPTS)

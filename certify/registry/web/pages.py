@@ -17,12 +17,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bench.record import PoolClass
 from bench.units import full_name, truncated
+from certify.documents.statement import CapacityStatement
 from certify.policy.centre import CLASSES, Bilingual
 from certify.policy.policies import Policy
 from certify.policy.verdicts import Verdict
-from certify.registry.api import (
-    ENDED,
-    REACHED,
+from certify.registry.api.common import ENDED, REACHED
+from certify.registry.api.views import (
     Alarm,
     AttemptLine,
     CentreDetail,
@@ -41,7 +41,6 @@ from certify.registry.web import wording
 from certify.registry.web.chart import charts
 from certify.registry.web.wording import Frame, Lang
 from certify.statement.bounds import LIMITS, STEPS_MEAN
-from certify.statement.build import CapacityStatement
 from certify.statement.describe import absent_nodes
 
 ROWS = 200  # centres on a page
@@ -117,12 +116,12 @@ def _groups(lines: Iterable[LifecycleLine]) -> list[Group]:
     def kind(line: LifecycleLine) -> tuple[int, PoolClass, str]:
         return CLASSES.index(line.pool_class), line.pool_class, line.precision
 
-    found = []
+    groups = []
     for (_, pool_class, precision), group in groupby(sorted(lines, key=kind), kind):
         by_state = {line.state: line for line in group}
         reached, ended = (tuple(by_state[s] for s in states if s in by_state) for states in (REACHED, ENDED))
-        found.append(Group(pool_class, precision, reached, ended))
-    return found
+        groups.append(Group(pool_class, precision, reached, ended))
+    return groups
 
 
 # --- centres ----------------------------------------------------------------------------------------------------------
@@ -141,7 +140,7 @@ class CentresAsk:
     page: int = 1
 
 
-class Row(NamedTuple):
+class CentreRow(NamedTuple):
     """A centre, with what it is found by and what each column is sorted by."""
 
     centre: CentreSummary
@@ -176,20 +175,21 @@ def ask_query(ask: CentresAsk) -> str:
     return f"?{urlencode(values)}" if values else ""
 
 
-def centres(frame: Frame, found: Iterable[CentreSummary], pools: Iterable[PoolCapacity], ask: CentresAsk) -> str:
+def centres(frame: Frame, listed: Iterable[CentreSummary], pools: Iterable[PoolCapacity], ask: CentresAsk) -> str:
     """Return the table of centres.
 
     Args:
-        found: all of them.
-        pools: all pools now, which tell what proves nothing.
+        listed: all of them.
+        pools: the present pools, by which what proves nothing is marked.
         ask: what is looked for.
     """
     doubts: dict[str, set[str]] = {}
     for pool in pools:
         if pool.state not in ENDED and (doubt := _doubt(pool)) is not None:
             doubts.setdefault(pool.centre_id, set()).add(doubt)
-    rows = [_row(centre, doubts.get(centre.centre_id, set()), ask, frame.lang) for centre in found]
+    rows = [_row(centre, doubts.get(centre.centre_id, set()), ask, frame.lang) for centre in listed]
     fitting = sorted((row for row in rows if _fits(row, ask)), key=lambda row: row.centre.centre_id)
+    # stable, and sorted by id before: equal rows stand in one order on every page
     fitting.sort(key=lambda row: row.order[ask.sort], reverse=ask.descending)
     shown = fitting[(ask.page - 1) * ROWS : ask.page * ROWS]
     more = ask_query(_but(ask, page=ask.page + 1)) if len(fitting) > ask.page * ROWS else None
@@ -216,7 +216,7 @@ def _but(ask: CentresAsk, **changes: Any) -> CentresAsk:
     return CentresAsk(**{**asdict(ask), **changes})
 
 
-def _row(centre: CentreSummary, doubts: set[str], ask: CentresAsk, lang: Lang) -> Row:
+def _row(centre: CentreSummary, doubts: set[str], ask: CentresAsk, lang: Lang) -> CentreRow:
     rates = {line.pool_class: line.certified_mflop_s for line in centre.classes}
     order: dict[str, str | int] = {
         "name": wording.said(centre.name, lang),
@@ -230,10 +230,10 @@ def _row(centre: CentreSummary, doubts: set[str], ask: CentresAsk, lang: Lang) -
         "alarms": centre.alarms,
     }
     words = (centre.centre_id, centre.name.zh, centre.name.en, centre.operator)
-    return Row(centre, " ".join(words).casefold(), order, max(doubts, default=None))
+    return CentreRow(centre, " ".join(words).casefold(), order, max(doubts, default=None))
 
 
-def _fits(row: Row, ask: CentresAsk) -> bool:
+def _fits(row: CentreRow, ask: CentresAsk) -> bool:
     return (
         all(word in row.text for word in ask.q.casefold().split())
         and ask.district in ("", row.centre.district)
@@ -261,7 +261,7 @@ def centre(frame: Frame, detail: CentreDetail, alarms: Sequence[Alarm]) -> str:
 # --- one statement ----------------------------------------------------------------------------------------------------
 
 
-class Judged(NamedTuple):
+class PolicyVerdicts(NamedTuple):
     """The verdicts on one policy; without a title where the registry does not hold it."""
 
     policy: str
@@ -277,7 +277,7 @@ def statement(
 
     Args:
         detail: what the registry knows of it.
-        stated: what was signed, which tells what was not shown.
+        stated: the signed statement, which lists what was not shown.
         policies: that it binds and the registry holds, by name.
     """
     findings = () if stated is None else stated.findings
@@ -302,9 +302,9 @@ def _by_policy(verdicts: Iterable[Verdict]) -> Iterable[tuple[str, Iterable[Verd
     return groupby(verdicts, lambda verdict: verdict.policy)
 
 
-def _judged(name: str, verdicts: list[Verdict], policy: Policy | None) -> Judged:
+def _judged(name: str, verdicts: list[Verdict], policy: Policy | None) -> PolicyVerdicts:
     known = {} if policy is None else {condition.condition: condition for condition in policy.judged}
-    return Judged(
+    return PolicyVerdicts(
         policy=name,
         title=None if policy is None else policy.title,
         draft=any(verdict.document_status == "draft" for verdict in verdicts),

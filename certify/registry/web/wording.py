@@ -30,7 +30,7 @@ def texts() -> dict[str, Bilingual]:
 
 
 def said(text: Bilingual, lang: Lang) -> str:
-    """Return a text in a language."""
+    """Return the Chinese or the English form of a text."""
     return text.zh if lang == "zh" else text.en
 
 
@@ -58,12 +58,12 @@ def known(prefix: str, value: str, lang: Lang) -> str:
 
 def missing_text(code: str, lang: Lang) -> str:
     """Return why statements count nothing in a city's sum."""
-    found = known("missing", code, lang)
-    return found if found != code else reason_text(code, lang) or code
+    worded = known("missing", code, lang)
+    return worded if worded != code else reason_text(code, lang) or code
 
 
 def rate(mflop_s: int | None) -> str:
-    """Return a rate for people, truncated, with as many digits as make sense."""
+    """Return a rate as a text, truncated, with as many digits as make sense."""
     if mflop_s == 0:
         return f"0{NBSP}PFLOPS"
     if mflop_s is not None and mflop_s >= SENSIBLE:
@@ -105,7 +105,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a page stands. `path` is the part after the language; `query` has its question mark or is empty."""
+    """The address of a page. `path` is the part after the language; `query` has its question mark or is empty."""
 
     site: Site
     lang: Lang
@@ -120,7 +120,7 @@ class Frame:
 
     @property
     def other(self) -> Lang:
-        """The other language."""
+        """The language that the page is not in."""
         return "en" if self.lang == "zh" else "zh"
 
     def url(self, path: str, lang: Lang | None = None) -> str:

@@ -5,8 +5,8 @@ import pytest
 from msgspec.structs import replace
 
 from bench.engine.assemble import samples_gz, with_made_up_identities
-from bench.engine.measure import Row
-from bench.engine.session import failure_of
+from bench.engine.compute import failure_of
+from bench.engine.measure import SampleRow
 from bench.errors import DeviceError
 from bench.profile import load_profile
 from bench.record import NodeRecord, encode
@@ -39,7 +39,7 @@ def test_devices_with_other_shapes_are_measurements_of_their_own() -> None:
 
 
 def test_samples_do_not_depend_on_the_order_of_the_readings() -> None:
-    rows = [Row("fake:0", "fp16", phase, at, "clock_mhz", at) for phase in ("window", "warmup") for at in (5, -3)]
+    rows = [SampleRow("fake:0", "fp16", phase, at, "clock_mhz", at) for phase in ("window", "warmup") for at in (5, -3)]
     assert samples_gz(rows) == samples_gz(rows[::-1])
     assert samples_gz(rows) != samples_gz(rows[:-1])
 

@@ -10,19 +10,20 @@ import pytest
 from msgspec.structs import replace
 
 from bench.devices import select_devices
-from bench.devices.base import Found
+from bench.devices.base import LocalDevice
 from bench.engine import node
 from bench.engine.fit import host_bytes, refuse_unfit
-from bench.engine.node import Event, measure_node
+from bench.engine.node import measure_node
+from bench.engine.workers import Event
 from bench.errors import InputError
 from bench.host.cpus import usable_cores, usable_cpus
 from bench.host.share import Host
 from bench.profile import load_profile
 from bench.record import Shape, Workload
+from tests.bench.devices.test_devices import tree
 from tests.bench.engine.test_node import SHORT, request
 from tests.bench.host.groups import inside, limited
 from tests.bench.processes import children
-from tests.bench.test_devices import tree
 
 WORKLOADS = (Workload("fp16", "fixed"), Workload("fp64", "fixed"))
 
@@ -46,7 +47,7 @@ def test_a_worker_is_bound_to_the_numa_node_of_its_device(monkeypatch: pytest.Mo
     cores = {cpu: str(cpu) for cpu in usable_cpus()}
     monkeypatch.setattr(node, "read_host", lambda places: Host(cores, None, {1: frozenset({last}), 7: frozenset()}))
     found = [
-        Found(one.model, replace(one.device, numa_node=place))
+        LocalDevice(one.model, replace(one.device, numa_node=place))
         for one, place in zip(select_devices("fake:3"), (1, 7, None), strict=True)
     ]
     seen: list[Event] = []
@@ -59,17 +60,17 @@ def test_a_worker_is_bound_to_the_numa_node_of_its_device(monkeypatch: pytest.Mo
             raise Enough
 
     with pytest.raises(Enough):
-        measure_node(request("fake:3")._replace(found=found), tell)
+        measure_node(request("fake:3")._replace(devices=found), tell)
     assert masks == [{last}, set(cores), set(cores)]
     assert os.sched_getaffinity(0) == set(cores)
     remarks = [event for event in seen if event.what == "remark" and "NUMA" in str(event.text)]
     assert [event.device for event in remarks] == ["fake:1"]
 
 
-def card(**more: Any) -> Found:
+def card(**more: Any) -> LocalDevice:
     """Return an accelerator that is not simulated."""
     (fake,) = select_devices("fake:1")
-    return Found(
+    return LocalDevice(
         replace(fake.model, simulated=False, memory_bytes=80 * 10**9, cache_bytes=50 * 2**20, **more), fake.device
     )
 

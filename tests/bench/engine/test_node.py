@@ -22,13 +22,14 @@ from bench import telemetry
 from bench.clock import SystemClock
 from bench.devices import select_devices
 from bench.devices.base import Faulty
-from bench.engine.node import Event, Limits, Request, measure_node
+from bench.engine.node import NodeRequest, measure_node
 from bench.engine.schedule import self_issued
+from bench.engine.workers import Event, WorkerTimeouts
 from bench.errors import InputError, RefusedError
 from bench.profile import load_profile
 from bench.record import Campaign, ExpectedPool, Kernels, NodeRecord, Profile, Shape, Workload
+from bench.record.campaign import LEAD_NS, windows
 from bench.record.shapes import ChosenShape, SettledShape
-from bench.record.windows import LEAD_NS, windows
 from bench.scenario import SCENARIO_VARIABLE
 from bench.units import utc_ns, utc_text
 from certify.statement.describe import describe_record, judge_record
@@ -44,7 +45,7 @@ SHORT = replace(
     telemetry_interval_ns=50_000_000,
     shapes={p: (Shape(m=1024, n=1024, k=1024),) for p in ("fp16", "fp64")},
 )
-LIMITS = Limits(prepare_ns=60 * 10**9, grace_ns=2_500_000_000, conclude_ns=60 * 10**9)
+LIMITS = WorkerTimeouts(prepare_ns=60 * 10**9, grace_ns=2_500_000_000, conclude_ns=60 * 10**9)
 SCRIPT = {"rate_gflop_s": {"fp16": 700, "fp64": 700}}
 
 
@@ -60,9 +61,9 @@ def scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return write
 
 
-def request(devices: str, *precisions: Any, profile: Profile = SHORT, campaign: Campaign | None = None) -> Request:
+def request(devices: str, *precisions: Any, profile: Profile = SHORT, campaign: Campaign | None = None) -> NodeRequest:
     wanted = workloads_in(profile, precisions or ("fp16",))
-    return Request(select_devices(devices), profile, wanted, "node-1", "SPKI", campaign, limits=LIMITS)
+    return NodeRequest(select_devices(devices), profile, wanted, "node-1", "SPKI", campaign, timeouts=LIMITS)
 
 
 def measured(record: NodeRecord) -> dict[str, tuple[str, ...]]:
@@ -140,7 +141,7 @@ def test_fixed_and_tuned_and_a_second_path_on_the_cpu_of_this_machine() -> None:
 
 
 class Deadly:
-    """A companion of our own that ends its process, or hangs, once it is launched."""
+    """A reference kernel that ends its process, or hangs, once it is launched."""
 
     def __init__(self, manner: str) -> None:
         self.name, self.role, self.launch_flop, self.launch_bytes = "issue-mma", "ceiling", 1, 0
@@ -168,11 +169,11 @@ class Hangs(Deadly):
 
 
 @pytest.mark.parametrize("manner", ["Dies", pytest.param("Hangs", marks=pytest.mark.long)])
-def test_a_companion_that_ends_its_process_takes_no_figure_with_it(
+def test_a_reference_measurement_that_ends_its_process_takes_no_figure_with_it(
     manner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # what every worker imports first puts the companion into its table
-    line = f"import kernels.base; kernels.base.COMPANIONS['issue-mma'] = '{__name__}:{manner}'"
+    # what every worker imports first puts the reference kernel into its table
+    line = f"import kernels.base; kernels.base.REFERENCES['issue-mma'] = '{__name__}:{manner}'"
     (tmp_path / "sitecustomize.py").write_text(line)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
     both = replace(
@@ -183,24 +184,24 @@ def test_a_companion_that_ends_its_process_takes_no_figure_with_it(
         tuned_shapes={"fp64": (Shape(m=64, n=64, k=64),)},
     )
     told: list[Event] = []
-    limits = LIMITS._replace(accompany_ns=2 * 10**9)
-    record, _ = measure_node(request("cpu", "fp64", profile=both)._replace(limits=limits), told.append)
+    limits = LIMITS._replace(reference_ns=2 * 10**9)
+    record, _ = measure_node(request("cpu", "fp64", profile=both)._replace(timeouts=limits), told.append)
     assert failed(record) == []
     assert [str(m.workload) for m in record.measurements] == ["fp64", "fp64-tuned"]
-    (companion,) = record.companions
-    assert (companion.kernel, companion.role, companion.rate_mflop_s) == ("issue-mma", "ceiling", (None,))
-    assert companion.trouble == ("the process that measured it was lost or ended",)
+    (reference,) = record.companions
+    assert (reference.kernel, reference.role, reference.rate_mflop_s) == ("issue-mma", "ceiling", (None,))
+    assert reference.trouble == ("the process that measured it was lost or ended",)
     assert any(event.what == "remark" and "device-" in str(event.text) for event in told)
     assert children() == []
 
 
 BROKEN = """
-import bench.engine.session
+import bench.engine.compute
 
 def libraries(self):
     raise OSError(28, "No space left on device", "/scratch/cache/kernel.so")
 
-bench.engine.session.Session.libraries = libraries
+bench.engine.compute.Compute.libraries = libraries
 """
 
 
@@ -259,9 +260,9 @@ def test_a_shape_that_does_not_fit_makes_room_for_a_smaller_one_and_that_is_said
     told: list[str | None] = []
     profile = replace(SHORT, shapes=shapes)
     request_ = request("fake:2", "fp16", profile=profile)
-    found = [f._replace(model=replace(f.model, cache_bytes=2**16)) for f in request_.found]
+    found = [f._replace(model=replace(f.model, cache_bytes=2**16)) for f in request_.devices]
     record, samples = measure_node(
-        request_._replace(found=found), lambda event: told.append(event.text) if event.what == "remark" else None
+        request_._replace(devices=found), lambda event: told.append(event.text) if event.what == "remark" else None
     )
     assert failed(record) == []
     assert {m.n: m.device for m in record.measurements} == {512: ("fake:0",), 1024: ("fake:1",)}
@@ -316,8 +317,8 @@ def test_a_lost_device_keeps_its_place_in_the_ramp(scenario: Any) -> None:
     """R10 is judged by the order of the record, in which the lost one stands."""
     profile = replace(SHORT, warmup_ns=1_200_000_000, stagger_ns=400_000_000)
     asked = request("fake:3", profile=profile)
-    lost = [Faulty(*one[:2], "device-lost", "is gone") for one in asked.found[:2]]
-    record, _ = measure_node(asked._replace(found=[*lost, asked.found[2]]))
+    lost = [Faulty(*one[:2], "device-lost", "is gone") for one in asked.devices[:2]]
+    record, _ = measure_node(asked._replace(devices=[*lost, asked.devices[2]]))
     assert failed(record) == [(f"fake:{i}", "fp16", "device-lost") for i in range(2)]
     (figure,) = [figure for m in record.measurements for figure in m.figures()]
     assert figure.warmup_ns < (1200 - 2 * 400 + 200) * 10**6

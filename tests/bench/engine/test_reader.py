@@ -15,10 +15,11 @@ import pytest
 from msgspec.structs import replace
 
 from bench.devices import load_backend, reader
-from bench.devices.base import Backend, Faulty, Found, UnusableError
-from bench.devices.reader import Listing, ReaderProcess, Refused, find_apart
-from bench.devices.tools.tool import Tool
-from bench.engine.node import Event, Request, measure_node
+from bench.devices.base import Backend, Faulty, LocalDevice, UnusableError
+from bench.devices.reader import ListingRefused, ReaderListing, ReaderProcess, find_apart
+from bench.devices.tools.tool import VendorTool
+from bench.engine.node import NodeRequest, measure_node
+from bench.engine.workers import Event
 from bench.errors import InputError
 from bench.record import NodeRecord
 from tests.bench.acme import LIBRARY_MW, TOOL_MW, VARIABLE, Acme8, AcmeOfOneSource, put_tool
@@ -54,13 +55,13 @@ def held(folder: Path) -> str:
     return f"for i in $(seq 600); do [ -e {folder}/released ] && break; sleep 0.1; done"
 
 
-def listed(backend: Backend, within_s: float = 20.0) -> list[Found]:
+def listed(backend: Backend, within_s: float = 20.0) -> list[LocalDevice]:
     return find_apart(backend, None, within_s)
 
 
-def measured(found: list[Found], events: list[Event], **changes: int) -> NodeRecord:
+def measured(found: list[LocalDevice], events: list[Event], **changes: int) -> NodeRecord:
     profile = replace(SHORT, **changes)
-    asked = Request(found, profile, workloads_in(profile, ("fp16",)), "node-1", "SPKI", limits=LIMITS)
+    asked = NodeRequest(found, profile, workloads_in(profile, ("fp16",)), "node-1", "SPKI", timeouts=LIMITS)
     return measure_node(asked, events.append)[0]
 
 
@@ -150,15 +151,15 @@ def test_interrupting_the_listing_leaves_no_process(
 def test_errors_and_lost_devices_come_over_whole(acme: Node, tmp_path: Path) -> None:
     found = listed(acme_on_bus(acme(), tmp_path))
     lost = Faulty(*found[0][:2], "device-lost", "is gone", ("why",))
-    (there, again) = Listing.of([found[1], lost]).devices()
+    (there, again) = ReaderListing.of([found[1], lost]).devices()
     assert (there, isinstance(there, Faulty)) == (found[1], False)
     assert isinstance(again, Faulty)
     assert (again, again.code, again.what, again.skipped) == (lost, "device-lost", "is gone", ("why",))
-    error = Refused.of(InputError("device-permission", "no", where="x", fix="y")).error()
+    error = ListingRefused.of(InputError("device-permission", "no", where="x", fix="y")).error()
     assert (error.code, error.what, error.where, error.fix) == ("device-permission", "no", "x", "y")
-    unusable = Refused.of(UnusableError(error, [lost])).error()
+    unusable = ListingRefused.of(UnusableError(error, [lost])).error()
     assert isinstance(unusable, UnusableError)
-    assert isinstance(unusable.found[0], Faulty)
+    assert isinstance(unusable.devices[0], Faulty)
 
 
 # Reading
@@ -217,7 +218,7 @@ def test_devices_are_read_through_the_library_first(acme: Node, tmp_path: Path) 
 
 def test_another_device_in_its_place_is_not_measured(acme: Node, tmp_path: Path) -> None:
     found = listed(acme_on_bus(acme(), tmp_path))
-    other = Found(found[0].model, replace(found[0].device, serial="A1-OTHER"))
+    other = LocalDevice(found[0].model, replace(found[0].device, serial="A1-OTHER"))
     record = measured([other, found[1]], [], warmup_ns=2 * S)
     assert failed(record) == [("acme:0", "fp16", "device-differs")]
     assert record.measurements[0].device == ("acme:1",)
@@ -251,7 +252,7 @@ class Printed(list[Event]):
 # The tool itself
 def test_a_tool_that_ends_when_it_is_asked_may_be_started_again(tmp_path: Path) -> None:
     path = put_tool(tmp_path, "sleep 20")
-    tool = Tool(path, None)
+    tool = VendorTool(path, None)
     for _ in range(2):
         with pytest.raises(InputError, match=r"did not end within 0\.3 s"):
             tool.run("watch", timeout_s=0.3)
@@ -260,7 +261,7 @@ def test_a_tool_that_ends_when_it_is_asked_may_be_started_again(tmp_path: Path) 
 
 def test_a_tool_that_does_not_end_is_not_started_twice(tmp_path: Path) -> None:
     path = put_tool(tmp_path, held(tmp_path), "trap '' TERM")
-    tool = Tool(path, None)
+    tool = VendorTool(path, None)
     with pytest.raises(InputError, match=r"did not end within 0\.3 s"):
         tool.run("watch", timeout_s=0.3)
     with pytest.raises(InputError, match="is not started twice") as error:

@@ -20,12 +20,13 @@ import pytest
 from bench.devices import DEVICES, load_backend, reader
 from bench.devices.libraries.loading import load_library
 from bench.devices.reader import END_S, ReaderProcess, Taken, find_apart
-from bench.devices.source import DeviceSource, Listed
+from bench.devices.source import DeviceSource, ListedDevice
 from bench.devices.tools import turns
-from bench.devices.tools.tool import Tool
+from bench.devices.tools.tool import VendorTool
 from bench.engine import node
-from bench.engine.node import Event, measure_node
-from bench.engine.readings import Received
+from bench.engine.node import measure_node
+from bench.engine.readings import ReceivedReadings
+from bench.engine.workers import Event
 from bench.errors import DeviceError, InputError
 from bench.telemetry import Reading, read_load
 from tests.bench.acme import TOOL_MW, Acme8, AcmeLibrary, AcmeSmi, put_tool
@@ -58,7 +59,7 @@ def compiled(path: Path, source: str, *options: str) -> Path:
 class OtherForms(AcmeSmi):
     """A tool that writes serial numbers in another form than the library."""
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return the devices."""
         return [row._replace(pci_address=f"0000:{row.number:02x}:00.0", serial=None) for row in super().devices()]
 
@@ -66,7 +67,7 @@ class OtherForms(AcmeSmi):
 class LibraryWithPlaces(AcmeLibrary):
     """A library that names places on the bus; of its devices the first is gone once the file `gone` is there."""
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return the devices."""
         rows = [row._replace(pci_address=f"0000:{row.number:02x}:00.0") for row in super().devices()]
         gone = (Path(os.environ["PETASEAL_ACME"]).parent / "gone").exists()
@@ -78,7 +79,7 @@ class WithPlaces(Acme8):
 
     sources: ClassVar[tuple[type[DeviceSource], ...]] = (LibraryWithPlaces, OtherForms)
 
-    def listing(self, functions: Sequence[str]) -> tuple[DeviceSource, list[Listed], tuple[str, ...]]:
+    def listing(self, functions: Sequence[str]) -> tuple[DeviceSource, list[ListedDevice], tuple[str, ...]]:
         """Return the devices, wherever they are on the bus."""
         return super().listing(())
 
@@ -86,7 +87,7 @@ class WithPlaces(Acme8):
 class Wordy(AcmeLibrary):
     """A library whose devices have a name that no record holds."""
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return the devices."""
         return [row._replace(model="A" * 5000) for row in super().devices()]
 
@@ -100,7 +101,7 @@ class OfWordyLibrary(Acme8):
 class Raising(AcmeLibrary):
     """A library whose binding fails as none should."""
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Fail."""
         raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
 
@@ -114,7 +115,7 @@ class OfRaisingLibrary(Acme8):
 class Slow(AcmeSmi):
     """A tool that is asked for each device by itself."""
 
-    def complete(self, row: Listed) -> Listed:
+    def complete(self, row: ListedDevice) -> ListedDevice:
         """Ask again."""
         self.tool.run("list")
         return row
@@ -134,11 +135,11 @@ class BorealLibrary(AcmeLibrary):
         """Open it."""
         return cls(root, "boreal", "/usr/lib/libboreal.so", None)
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return one device."""
-        return [Listed(number=0, model="Boreal B1", serial="B1-0")]
+        return [ListedDevice(number=0, model="Boreal B1", serial="B1-0")]
 
-    def readings(self, rows: Sequence[Listed]) -> dict[int, Reading | DeviceError]:
+    def readings(self, rows: Sequence[ListedDevice]) -> dict[int, Reading | DeviceError]:
         """Return one look."""
         return {row.number: Reading(power_mw=BOREAL_MW, processes=0) for row in rows}
 
@@ -259,7 +260,7 @@ def test_a_question_that_fails_for_one_device_costs_no_device(
     backend: Any = acme_on_bus(acme(), tmp_path)
     found = listed(backend)
 
-    def complete(source: DeviceSource, row: Listed) -> Listed:
+    def complete(source: DeviceSource, row: ListedDevice) -> ListedDevice:
         raise InputError("device-tool-failed", "did not end within 20 s")
 
     monkeypatch.setattr(AcmeLibrary, "complete", complete)
@@ -334,7 +335,7 @@ def test_no_terminal_ends_a_reader_in_a_call(acme: Node, tmp_path: Path) -> None
     tool.write_text(tool.read_text().replace("list) seq", f"list) {held(tmp_path)}; seq"))
     backend: Any = acme_on_bus(acme("missing"), tmp_path)
     process = ReaderProcess()
-    process.send(reader.Find(reader.Place.of(backend), None, {}))
+    process.send(reader.Find(reader.SourceClass.of(backend), None, {}))
     assert until(lambda: len(workers(str(tool))) >= 1, 10)
     pid = process.process.pid
     assert os.getsid(pid) == pid  # a terminal that is closed, Ctrl-C and Ctrl-Z do not reach it
@@ -361,7 +362,7 @@ def test_a_reader_that_is_to_end_starts_no_tool_and_outlives_the_one_it_left(
         listed(backend)
     assert len(readers(tmp_path)) == 1  # it holds the node's turn
     with pytest.raises(InputError, match="another command of petaseal on this node"):
-        Tool(tmp_path / "bin/acme-smi", None).run("list")
+        VendorTool(tmp_path / "bin/acme-smi", None).run("list")
     (tmp_path / "released").touch()
     assert until(lambda: readers(tmp_path) == [], 10)
 
@@ -413,7 +414,7 @@ def test_a_reading_that_no_message_holds_costs_itself(tmp_path: Path, monkeypatc
 def test_what_cannot_be_read_on_a_workers_socket_is_passed_over() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        received = Received(theirs)
+        received = ReceivedReadings(theirs)
         ours.send(b'{"no": "reading"}')
         ours.send(msgspec.json.encode(Taken(5, Reading(power_mw=7))))
         assert until(lambda: [one.at_ns for one in received.after(0)] == [5], 5)
@@ -424,7 +425,7 @@ def test_what_cannot_be_read_on_a_workers_socket_is_passed_over() -> None:
 def test_a_tool_that_leaves_a_process_with_its_output_open_has_answered(tmp_path: Path) -> None:
     path = put_tool(tmp_path, f"({held(tmp_path)}) & seq 0 7")
     begun = time.monotonic()
-    assert Tool(path, None).run("watch").split() == [str(index) for index in range(8)]
+    assert VendorTool(path, None).run("watch").split() == [str(index) for index in range(8)]
     assert time.monotonic() - begun < 5
     (tmp_path / "released").touch()
 
@@ -434,9 +435,9 @@ def test_two_commands_take_turns_at_a_tool(tmp_path: Path) -> None:
     script = f"""
 import sys; sys.path[:] = {sys.path!r}
 from pathlib import Path
-from bench.devices.tools.tool import Tool
+from bench.devices.tools.tool import VendorTool
 for _ in range(6):
-    Tool(Path({str(path)!r}), None).run("watch", sys.argv[1])
+    VendorTool(Path({str(path)!r}), None).run("watch", sys.argv[1])
 """
     both = [subprocess.Popen([sys.executable, "-c", script, name]) for name in ("one", "two")]
     assert [process.wait(60) for process in both] == [0, 0]

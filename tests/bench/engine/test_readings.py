@@ -18,8 +18,9 @@ import pytest
 from msgspec.structs import replace
 
 from bench.devices.reader import Taken
-from bench.engine.node import Event, measure_node
-from bench.engine.readings import Received
+from bench.engine.node import measure_node
+from bench.engine.readings import ReceivedReadings
+from bench.engine.workers import Event
 from bench.errors import DeviceError
 from bench.record import Figure, NodeRecord
 from bench.telemetry import Reading
@@ -173,7 +174,7 @@ def test_the_reader_of_a_parent_that_is_killed_ends_after_its_call(
 class Ends(NamedTuple):
     """A device's readings, and the socket into which the reader writes them."""
 
-    received: Received
+    received: ReceivedReadings
     reader: socket.socket
 
     def send(self, *taken: Taken) -> None:
@@ -191,7 +192,7 @@ def ends() -> Iterator[Callable[..., Ends]]:
         open_sockets.extend((ours, theirs))
         for one in taken:
             ours.send(msgspec.json.encode(one))
-        return Ends(Received(theirs), ours)
+        return Ends(ReceivedReadings(theirs), ours)
 
     yield receive
     for end in open_sockets:

@@ -13,11 +13,14 @@ from msgspec.structs import replace
 
 from bench.clock import SimulatedClock, SystemClock
 from bench.devices.fake import Fake
-from bench.engine.node import Event, FixedStart, measure_node
+from bench.engine.compute import DeviceRequest
+from bench.engine.node import measure_node
+from bench.engine.schedule import FixedStart
 from bench.engine.session import Session
+from bench.engine.workers import Event
 from bench.errors import DeviceError
 from bench.record import ExpectedPool, Kernels, NodeRecord, Shape, Workload
-from bench.record.windows import windows
+from bench.record.campaign import windows
 from bench.scenario import SCENARIO_VARIABLE, Scenario
 from bench.units import utc_text
 from tests.bench.campaigns import chose
@@ -101,13 +104,13 @@ def test_what_is_measured_beside_the_figure_is_prepared_anew_too() -> None:
     (found,) = fake.find("1")
     clock = SimulatedClock(BEGIN_NS)
     challenge = hashlib.sha256(b"settle").hexdigest()
-    session = Session(found, fake.open(found, clock), profile, challenge, clock)
+    session = Session(DeviceRequest(found, profile, challenge), fake.open(found, clock), clock)
     assert session.prepare(FP16).m == 1024
     facts = session.settle(FP16, SMALL)
     assert (facts.m, facts.n, facts.k) == (256, 256, 256)
     after = [row for row in session.rows if row.phase == "prepare"]
     assert len(after) == len({row.quantity for row in after}) == 2 * facts.operand_sets
-    (path,) = session._stands[FP16]
+    (path,) = session._reference_tasks[FP16]
     assert path.prepared is not None
     assert path.prepared.problem.m == 256  # type: ignore[union-attr]
     with pytest.raises(DeviceError) as refused:

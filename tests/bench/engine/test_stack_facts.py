@@ -6,9 +6,10 @@ import pytest
 from msgspec.structs import replace
 
 from bench.clock import SimulatedClock
-from bench.devices.base import Found, StackFacts, with_stack_facts
+from bench.devices.base import LocalDevice, StackFacts, with_stack_facts
 from bench.devices.fake import Fake
 from bench.engine import messages
+from bench.engine.compute import DeviceRequest
 from bench.engine.session import Session
 from bench.engine.worker import ready
 from bench.profile import load_profile
@@ -19,7 +20,7 @@ FP16 = Workload("fp16", "fixed")
 BARE = {"cache_bytes": None, "units": None}
 
 
-def devices(count: int, **changes: object) -> list[Found]:
+def devices(count: int, **changes: object) -> list[LocalDevice]:
     """Return fakes of one model."""
     found = Fake(Scenario()).find(str(count))
     return [one._replace(model=replace(one.model, **{**BARE, **changes})) for one in found]
@@ -50,7 +51,7 @@ def test_devices_of_one_model_stay_one_model() -> None:
     merged = with_stack_facts(found, {names[0]: facts, names[2]: facts})  # one failed before it said anything
     assert [one.model for one in merged] == [facts.of(found[0].model)] * 3
     assert [one.device for one in merged] == [one.device for one in found]
-    assert with_stack_facts(found, {}) == [Found(one.model, one.device) for one in found]
+    assert with_stack_facts(found, {}) == [LocalDevice(one.model, one.device) for one in found]
     differing = with_stack_facts(found, {names[0]: facts, names[2]: StackFacts(2**21, 24)})
     assert [one.model.cache_bytes for one in differing] == [2**20, None, 2**21]
 
@@ -64,10 +65,10 @@ def test_operands_are_as_large_as_the_reported_cache_wants(
     backend = Fake(Scenario())
     opened = backend.open(found, clock)
     monkeypatch.setattr(type(opened), "stack_facts", lambda self: facts)
-    session = Session(found, opened, load_profile("smoke"), "ab" * 16, clock)
+    session = Session(DeviceRequest(found, load_profile("smoke"), "ab" * 16), opened, clock)
     prepared = session.prepare(FP16)
     assert least <= prepared.operand_bytes
     assert facts is None or prepared.operand_bytes < 2**30
     answer = messages.answer(messages.encode(ready(session, [prepared], [])))
-    assert isinstance(answer, messages.Ready)
+    assert isinstance(answer, messages.WorkerReady)
     assert answer.stack == facts

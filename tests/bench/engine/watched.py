@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.devices import DEVICES
-from bench.devices.base import Found
+from bench.devices.base import LocalDevice
 from bench.devices.fake import Fake
 from bench.errors import DeviceError
 from bench.telemetry import Reading
@@ -38,7 +38,7 @@ def hang(folder: Path) -> None:
 class Watched(Fake):
     """A fake whose worker reads nothing."""
 
-    def watch(self, found: Sequence[Found]) -> WatchedDevices:
+    def watch(self, found: Sequence[LocalDevice]) -> WatchedDevices:
         """Begin to read fakes."""
         return WatchedDevices([one.device.device for one in found])
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.host.cgroup import cgroup_mounts, own_paths, read_limits
+from bench.host.cgroup import cgroup_mounts, group_paths, read_limits
+from tests.bench.devices.test_devices import tree
 from tests.bench.host.groups import inside, limited
-from tests.bench.test_devices import tree
 
 V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = (
@@ -150,7 +150,7 @@ def test_a_machine_without_control_groups(tmp_path: Path) -> None:
 
 
 def test_the_forms_of_the_two_files() -> None:
-    paths = own_paths("12:cpu,cpuacct:/a:b/c\n1:name=systemd:/d\n0::/e\n")
+    paths = group_paths("12:cpu,cpuacct:/a:b/c\n1:name=systemd:/d\n0::/e\n")
     assert paths == {"cpu": "/a:b/c", "cpuacct": "/a:b/c", "name=systemd": "/d", "": "/e"}
     assert next((m.root, m.point, sorted(m.controllers)) for m in cgroup_mounts(HYBRID)) == (
         "/",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.host.container import in_container
-from tests.bench.test_devices import tree
+from tests.bench.devices.test_devices import tree
 
 HOST = {"proc/self/cgroup": "0::/user.slice/user-0.slice/session-3.scope\n"}
 

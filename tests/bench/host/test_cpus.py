@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from bench.host.cpus import numa_cpus, numa_node, parse_cpus, usable_cores, usable_cpus
-from bench.host.share import Host, Place, Share, divide, read_host
-from tests.bench.test_devices import cores, tree
+from bench.host.share import DevicePlace, Host, WorkerShare, divide, read_host
+from tests.bench.devices.test_devices import cores, tree
 
-CPU, UNKNOWN = Place(True, None), Place(False, None)
+CPU, UNKNOWN = DevicePlace(True, None), DevicePlace(False, None)
 
 
-def near(node: int) -> Place:
-    return Place(False, node)
+def near(node: int) -> DevicePlace:
+    return DevicePlace(False, node)
 
 
 def host(count: int, quota: int | None = None, nodes: int = 2, threads: int = 1) -> Host:
@@ -78,9 +78,9 @@ def test_eight_workers_on_96_cores_get_12_each() -> None:
 
 
 def test_processors_use_every_core_and_are_never_bound() -> None:
-    assert divide([CPU], host(96, threads=2)) == [Share(96, None)]
-    assert divide([CPU], host(96, quota=3)) == [Share(3, None)]
-    assert divide([CPU, near(1), near(1)], host(8))[0] == Share(8, None)
+    assert divide([CPU], host(96, threads=2)) == [WorkerShare(96, None)]
+    assert divide([CPU], host(96, quota=3)) == [WorkerShare(3, None)]
+    assert divide([CPU, near(1), near(1)], host(8))[0] == WorkerShare(8, None)
     assert [share.threads for share in divide([CPU, near(1), near(1)], host(8))] == [8, 2, 2]
 
 
@@ -92,4 +92,4 @@ def test_a_node_whose_cpus_may_not_be_used_binds_nobody() -> None:
     assert (other.threads, other.cpus) == (4, None)
     assert other.remark == "not bound to NUMA node 1: this process may run on none of its CPUs"
     half = two._replace(cores={cpu: str(cpu) for cpu in (2, 3, 4, 5)})
-    assert divide([near(0), near(1)], half) == [Share(2, (2, 3)), Share(2, (4, 5))]
+    assert divide([near(0), near(1)], half) == [WorkerShare(2, (2, 3)), WorkerShare(2, (4, 5))]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.host.mounts import is_fleeting, lxcfs_files
-from tests.bench.test_devices import tree
+from tests.bench.devices.test_devices import tree
 
 STATE = Path("/var/lib/petaseal")
 POD = "/var/lib/kubelet/pods/0a1b/volumes"

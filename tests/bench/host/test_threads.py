@@ -48,14 +48,16 @@ MANY = """
 import sys
 from bench.clock import SystemClock
 from bench.devices import load_backend
+from bench.engine.compute import DeviceRequest
 from bench.engine.session import Session
 from bench.profile import load_profile
 backend = load_backend("cpu")
 (found,) = backend.find(None)
 threads, given = int(sys.argv[1]), sys.argv[2] or None
 opened = backend.open(found, SystemClock())
-session = Session(found, opened, load_profile("smoke"), "ab" * 16, SystemClock(), given, "node", threads)
-print(session._kernel.name, session._computing())
+request = DeviceRequest(found, load_profile("smoke"), "ab" * 16, "node", given, threads)
+session = Session(request, opened, SystemClock())
+print(session.compute.kernel.name, session.compute.threads())
 """
 
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from bench.profile import load_profile
 from bench.record import Campaign, ExpectedNode, ExpectedPool, Workload
-from bench.record.windows import windows
+from bench.record.campaign import windows
 from tests.bench.campaigns import campaign_of, node_id
 
 SMOKE = load_profile("smoke")

@@ -18,7 +18,7 @@ from bench.devices.libraries.amd import kfd
 from bench.devices.libraries.amd.gpu_metrics import LAYOUTS, RESIDENCIES, GpuMetrics, gpu_metrics, reasons_of
 from bench.devices.libraries.amdgpu import MODELS, AmdgpuSource, count_unit
 from bench.devices.reader import find_apart
-from bench.devices.source import Listed
+from bench.devices.source import ListedDevice
 from bench.devices.vendors.amd import Amd
 from bench.engine import readings
 from bench.errors import DeviceError, InputError
@@ -42,7 +42,7 @@ def source_at(root: Path) -> AmdgpuSource:
     return AmdgpuSource.open(root)
 
 
-def look(source: AmdgpuSource, rows: list[Listed]) -> list[Reading]:
+def look(source: AmdgpuSource, rows: list[ListedDevice]) -> list[Reading]:
     """Return the readings of all devices of a look in which none is lost."""
     found = source.readings(rows)
     readings = [found[row.number] for row in rows]
@@ -67,7 +67,7 @@ def visible(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_a_node_of_mi300x(tmp_path: Path) -> None:
     rows = source_at(build(tmp_path, mi300x())).devices()
     assert [row.number for row in rows] == list(range(8))
-    assert rows[0] == Listed(
+    assert rows[0] == ListedDevice(
         number=0,
         model="AMD Instinct MI300X",
         keys=(f"GPU-{UNIQUE_ID:016x}",),
@@ -544,7 +544,7 @@ def test_the_nodes_reader_reads_the_tree(tmp_path: Path, visible: None, monkeypa
     node.start()
     try:
         ends = [node.worker_end(one.device.device) for one in found]
-        first, second = (readings.Received(end) for end in ends if end is not None)
+        first, second = (readings.ReceivedReadings(end) for end in ends if end is not None)
         (tmp_path / FUNCTIONS / gpus[0].pci_address / "gpu_metrics").write_bytes(table("1.8", **cycles(2000, ppt=9)))
         seen = wait_for(lambda: [one.reading for one in first.after(0) if one.reading.throttled])
         assert seen[0] == FULL._replace(throttled=("ppt",))

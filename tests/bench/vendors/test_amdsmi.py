@@ -14,7 +14,7 @@ import pytest
 
 from bench.devices.libraries.amd import smi_api as api
 from bench.devices.libraries.amdsmi import AmdSmiSource
-from bench.devices.source import Listed
+from bench.devices.source import ListedDevice
 from bench.devices.vendors.amd import Amd
 from bench.errors import InputError
 from bench.telemetry import Reading
@@ -77,7 +77,7 @@ def look(source: AmdSmiSource) -> dict[int, Any]:
 def test_what_is_listed_and_read(node: Node) -> None:
     source = node(GPU, SECOND)
     first, second = source.devices()
-    assert first == Listed(
+    assert first == ListedDevice(
         number=0,
         model="AMD Instinct MI300X OAM",
         keys=("GPU-6b1f2e3d4c5a6978",),

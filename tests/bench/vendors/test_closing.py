@@ -21,7 +21,7 @@ from bench.devices.libraries.mtml import MtmlSource
 from bench.devices.libraries.mxsml import MxsmlSource
 from bench.devices.libraries.nvml_like import HgmlSource, IxmlSource
 from bench.devices.libraries.rsmi import RsmiSource
-from bench.devices.source import DeviceSource, Fault, Listed
+from bench.devices.source import DeviceSource, Fault, ListedDevice
 from bench.devices.vendor import VendorBackend
 from bench.errors import InputError
 from tests.bench.vendors import (
@@ -143,7 +143,7 @@ class Open(DeviceSource):
     """A source that says whether it is open."""
 
     exposes: ClassVar[tuple[str, ...]] = ()
-    listed: ClassVar[list[Listed]] = []
+    listed: ClassVar[list[ListedDevice]] = []
     open_: ClassVar[int] = 0
 
     @classmethod
@@ -152,7 +152,7 @@ class Open(DeviceSource):
         Open.open_ += 1
         return cls(root, "acme", None, None)
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return what the test says."""
         return self.listed
 
@@ -164,13 +164,13 @@ class Open(DeviceSource):
 FAULT = Fault("device-failed", "is broken")
 
 
-@pytest.mark.parametrize("rows", [[], [Listed(0, "A1", fault=FAULT)]], ids=["none is listed", "all are broken"])
-def test_a_source_that_is_passed_over_is_closed(tmp_path: Path, rows: list[Listed]) -> None:
+@pytest.mark.parametrize("rows", [[], [ListedDevice(0, "A1", fault=FAULT)]], ids=["none is listed", "all are broken"])
+def test_a_source_that_is_passed_over_is_closed(tmp_path: Path, rows: list[ListedDevice]) -> None:
     class First(Open):
         listed = rows
 
     class Last(Open):
-        listed: ClassVar[list[Listed]] = [Listed(0, "A1")]
+        listed: ClassVar[list[ListedDevice]] = [ListedDevice(0, "A1")]
 
     Open.open_ = 0
     vendor = backend(Case(First, None), tmp_path, Last)
@@ -183,7 +183,7 @@ def test_a_source_that_is_passed_over_is_closed(tmp_path: Path, rows: list[Liste
 
 def test_a_source_is_closed_where_no_device_is_visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class One(Open):
-        listed: ClassVar[list[Listed]] = [Listed(0, "A1")]
+        listed: ClassVar[list[ListedDevice]] = [ListedDevice(0, "A1")]
 
     Open.open_ = 0
     vendor = backend(Case(One, None), tmp_path)

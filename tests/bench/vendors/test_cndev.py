@@ -15,7 +15,7 @@ from bench.devices.libraries import cndev
 from bench.devices.libraries import cndev_api as api
 from bench.devices.libraries.cndev import CndevSource
 from bench.devices.libraries.loading import digest_of
-from bench.devices.source import Listed
+from bench.devices.source import ListedDevice
 from bench.devices.vendors.cambricon import Cambricon
 from bench.errors import DeviceError, InputError
 from bench.telemetry import Reading
@@ -86,7 +86,7 @@ def opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opening
 def test_a_card_and_its_reading(opening: Opening) -> None:
     source = opening(mlu(0), mlu(1, domain=1, slot=3, function=1, ecc=1, ecc_pending=0, throttle=0b100001))
     first, second = source.devices()
-    assert first == Listed(
+    assert first == ListedDevice(
         number=0,
         model="MLU590-M9",
         uuid=UUID.format(0),

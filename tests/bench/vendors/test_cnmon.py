@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bench.devices.tools.tool as tool_module
-from bench.devices.source import Listed
+from bench.devices.source import ListedDevice
 from bench.devices.tools.cnmon import Cnmon
 from bench.devices.vendors.cambricon import Cambricon
 from bench.errors import InputError
-from bench.record.node import readable_identifier
+from bench.record.identities import readable_identifier
 from bench.telemetry import Reading
 from tests.bench.vendors.tools import bus, canned, script
 
@@ -64,7 +64,7 @@ def test_a_node_of_two_cards() -> None:
     text = "Mon Nov 30 09:01:02 2026\n" + "".join(printed(card_sections(i), i) for i in range(2))
     source = cnmon(text)
     first, second = source.devices()
-    assert first == Listed(
+    assert first == ListedDevice(
         number=0,
         model="MLU590-M9",
         uuid="b7a04c51-2e6d-4f38-9c1a-000000000000",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.devices.source import Listed
+from bench.devices.source import ListedDevice
 from bench.errors import DeviceError, InputError
 from tests.bench.vendors.tools import ROCM_LIST, VENDORS, backend_of, source_of, texts
 
@@ -26,9 +26,9 @@ def everything(kind: str, answers: dict[str, str]) -> None:
             filled = source.complete(row)
         except InputError:
             continue
-        found = backend._found(source, 0, filled, ())
+        found = backend._local_device(source, 0, filled, ())
         assert all(value is None or 0 < len(value) <= 256 for value in (found.model.model, found.device.serial))
-    for row in [*rows, *([] if rows else [Listed(number=0, model="x", place=("0", "0"))])]:
+    for row in [*rows, *([] if rows else [ListedDevice(number=0, model="x", place=("0", "0"))])]:
         try:
             reading = source.readings([row]).get(row.number)
         except InputError:

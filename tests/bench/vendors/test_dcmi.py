@@ -13,7 +13,7 @@ from bench.devices import reader
 from bench.devices.libraries import dcmi_calls
 from bench.devices.libraries.dcmi import DcmiSource
 from bench.devices.libraries.loading import Library
-from bench.devices.source import Listed
+from bench.devices.source import ListedDevice
 from bench.devices.vendors.ascend import Ascend
 from bench.errors import DeviceError, InputError
 from bench.telemetry import Reading
@@ -91,7 +91,7 @@ def test_a_node_of_two_cards(opening: Opening) -> None:
     assert source.path.endswith("/libdcmi.so")
     assert len(source.sha256 or "") == 64
     first, second = source.devices()
-    assert first == Listed(
+    assert first == ListedDevice(
         number=0,
         model="Ascend910B3",
         serial="1024B7123440",

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.devices.parts import with_parts
-from bench.devices.tools.tool import Tool
+from bench.devices.source import with_parts
+from bench.devices.tools.tool import VendorTool
 from bench.devices.vendor import VendorBackend
 from bench.errors import InputError
-from bench.record.node import identifier
+from bench.record.identities import identifier
 from bench.telemetry import Reading
 from tests.bench.vendors.tools import HY_WATCH, ROCM_LIST, VENDORS, Vendor, script, source_of
 
@@ -173,7 +173,7 @@ def test_one_run_of_the_real_tool_reads_all_cards(
 def test_a_tool_that_gives_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, code: str) -> None:
     script(tmp_path / "hy-smi", body)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    source = type(source_of("dcu", {}))(Tool.find(("hy-smi",)), tmp_path)
+    source = type(source_of("dcu", {}))(VendorTool.find(("hy-smi",)), tmp_path)
     with pytest.raises(InputError) as caught:
         source.devices()
     assert caught.value.code == code

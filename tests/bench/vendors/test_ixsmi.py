@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.devices.parts import with_parts
+from bench.devices.source import with_parts
 from bench.devices.tools.ixsmi import LIST, WATCH, Ixsmi
-from bench.devices.tools.tool import Tool
+from bench.devices.tools.tool import VendorTool
 from bench.errors import InputError
 from bench.telemetry import Reading
 from tests.bench.vendors.tools import Canned, canned, script
@@ -192,7 +192,7 @@ def test_a_tool_that_gives_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyP
     script(tmp_path / "ixsmi", body)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(InputError) as caught:
-        Ixsmi(Tool.find(("ixsmi",))).devices()
+        Ixsmi(VendorTool.find(("ixsmi",))).devices()
     assert caught.value.code == code
 
 

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.clock import SimulatedClock, SystemClock
-from bench.devices import Survey, faulty_neighbours, on_its_node, opened_vendor, select_devices, survey_devices
+from bench.devices import DeviceSurvey, faulty_neighbours, on_its_node, opened_vendor, select_devices, survey_devices
 from bench.devices.base import Faulty
 from bench.devices.vendor import VendorBackend
 from bench.errors import DeviceError, InputError
@@ -97,7 +97,7 @@ def test_a_command_lists_each_kind_once(
     log = tmp_path / "log"
     tool.write_text(tool.read_text().replace("#!/bin/sh\n", f'#!/bin/sh\necho "$*" >> {log}\n'))
     monkeypatch.setattr("bench.devices.load_backend", lambda kind: backend)
-    survey = Survey()
+    survey = DeviceSurvey()
     found = select_devices("musa:1,musa:0", survey)
     assert [one.device.device for one in found] == ["musa:1", "musa:0"]
     assert faulty_neighbours("musa:1,musa:0", found, survey) == []

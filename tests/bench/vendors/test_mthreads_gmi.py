@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bench.devices.tools.tool as tool_module
-from bench.devices.source import Listed
+from bench.devices.source import ListedDevice
 from bench.devices.tools.mthreads_gmi import MthreadsGmi, json_objects
 from bench.devices.vendors.mthreads import MooreThreads
 from bench.errors import InputError
-from bench.record.node import readable_identifier
+from bench.record.identities import readable_identifier
 from bench.telemetry import Reading
 from tests.bench.vendors.tools import bus, canned, script
 
@@ -61,7 +61,7 @@ def gmi(text: str, **more: str) -> MthreadsGmi:
 def test_a_node_of_two_gpus() -> None:
     source = gmi(json.dumps(report(gpu(0), gpu(1, serial="N/A"))), **{"-v": "mthreads-gmi version: 1.14.0\n"})
     first, second = source.devices()
-    assert first == Listed(
+    assert first == ListedDevice(
         number=0,
         model="MTT S5000",
         uuid="e4d90b72-5c18-4a6f-93be-000000000000",

@@ -13,7 +13,7 @@ import pytest
 
 from bench.devices.libraries import mtml
 from bench.devices.libraries.mtml import FOLDERS, MtmlDeviceProperty, MtmlPciInfo, MtmlSource
-from bench.devices.source import Listed
+from bench.devices.source import ListedDevice
 from bench.devices.vendors.mthreads import MooreThreads
 from bench.errors import InputError
 from bench.telemetry import Reading
@@ -68,7 +68,7 @@ def opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opening
 def test_a_gpu_and_its_reading(opening: Opening) -> None:
     source = opening(gpu(0), gpu(1, ecc=1, ecc_pending=0, uncorrected=3, sbdf=None, segment=1, bus=0x36, slot=2))
     first, second = source.devices()
-    assert first == Listed(
+    assert first == ListedDevice(
         number=0,
         model="MTT S4000",
         uuid=UUID.format(0),
@@ -105,7 +105,7 @@ def test_all_that_is_initialised_is_freed(opening: Opening, tmp_path: Path) -> N
 
 def test_a_library_with_nothing_but_what_is_needed_lists_names(opening: Opening) -> None:
     source = opening(gpu(0), without=tuple({*mtml.FUNCTIONS} - {*mtml.NEEDED}))
-    assert source.devices() == [Listed(number=0, model="MTT S4000")]
+    assert source.devices() == [ListedDevice(number=0, model="MTT S4000")]
     with pytest.raises(InputError, match="no GPU has a reading"):
         source.readings(source.devices())
 

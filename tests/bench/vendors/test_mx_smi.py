@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.devices.source import Listed
+from bench.devices.source import ListedDevice
 from bench.devices.tools.mx_smi import MxSmi
 from bench.errors import DeviceError, InputError
 from bench.telemetry import Reading
@@ -167,7 +167,7 @@ def test_every_form(release: str) -> None:
     source = source_of(printed(release, EIGHT), EIGHT)
     rows = source.devices()
     assert source.version == release
-    assert rows[3] == Listed(
+    assert rows[3] == ListedDevice(
         number=3,
         model="MetaX C550",
         keys=(uuid(EIGHT[3]),),

@@ -21,7 +21,7 @@ from bench.devices.libraries.mxsml import (
     VERSION_DRIVER,
     MxsmlSource,
 )
-from bench.devices.source import Listed
+from bench.devices.source import ListedDevice
 from bench.devices.vendor import VendorBackend
 from bench.devices.vendors.metax import MetaX
 from bench.errors import DeviceError, InputError
@@ -94,7 +94,7 @@ def look(source: MxsmlSource) -> dict[int, Reading | DeviceError]:
 def test_a_gpu_is_listed_with_all_that_identifies_it(opened: Open) -> None:
     source = opened(device(GPU), device(SECOND))
     first, second = source.devices()
-    assert first == Listed(
+    assert first == ListedDevice(
         number=0,
         model="MXC500",
         keys=(str(GPU["uuid"]),),
@@ -346,7 +346,7 @@ def test_a_device_without_any_reading_is_left_out(opened: Open) -> None:
 SHARE = {"exposes": ("clock", "temperature", "processes", "throttle", "ecc"), "count_unit": "slice", "serial": None}
 
 
-def reported_of(row: Listed, *fields: str) -> dict[str, object]:
+def reported_of(row: ListedDevice, *fields: str) -> dict[str, object]:
     return {name: getattr(row, name) for name in fields}
 
 

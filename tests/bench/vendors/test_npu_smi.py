@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.devices.parts import with_parts
-from bench.devices.source import Listed
+from bench.devices.source import ListedDevice, with_parts
 from bench.devices.tools import npu_smi
 from bench.devices.tools.npu_smi import NpuSmi
 from bench.devices.tools.npu_smi_forms import NpuSmiChip, mapping, overview
@@ -40,7 +39,7 @@ def source_of(answers: Mapping[str, str]) -> NpuSmi:
     return NpuSmi(canned(answers))
 
 
-def whole_rows(source: NpuSmi) -> list[Listed]:
+def whole_rows(source: NpuSmi) -> list[ListedDevice]:
     return [source.complete(row) for row in source.devices()]
 
 
@@ -49,7 +48,7 @@ def test_910b() -> None:
     source = source_of(texts(ASCEND_910B))
     first, second = whole_rows(source)
     assert source.version == "24.1.rc3"
-    assert first == Listed(
+    assert first == ListedDevice(
         number=0,
         model="Ascend910B3",
         serial="1024B7123440",
@@ -105,7 +104,7 @@ def test_a_950_is_asked_without_a_chip() -> None:
     """Its table has no logic ids, its die id another name, and its PCI address may be missing."""
     source = source_of(texts(ASCEND_950))
     first, second = whole_rows(source)
-    assert first == Listed(
+    assert first == ListedDevice(
         number=0,
         model="Ascend950PR_9579",
         serial="1026D550900012",

@@ -19,8 +19,7 @@ from bench.devices.libraries.nvidia.api import (
     Utilization,
 )
 from bench.devices.libraries.nvml_like import HgmlSource, IxmlSource
-from bench.devices.parts import with_parts
-from bench.devices.source import Listed
+from bench.devices.source import ListedDevice, with_parts
 from bench.devices.vendors.hygon import Hygon
 from bench.devices.vendors.iluvatar import Iluvatar
 from bench.errors import DeviceError, InputError
@@ -43,7 +42,7 @@ def test_iluvatar_is_read_through_its_library(tmp_path: Path, monkeypatch: pytes
     assert source.version == "12.550.54.14"
     (row,) = source.devices()
     uuid = "GPU-00000000-1111-2222-3333-444455556666"
-    assert row == Listed(
+    assert row == ListedDevice(
         number=0,
         model="Fake BI",
         keys=(uuid,),

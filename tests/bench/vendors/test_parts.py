@@ -6,13 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.devices.parts import with_parts
-from bench.devices.source import Fault, Listed
-from bench.record.node import CountUnit, identifier
+from bench.devices.source import Fault, ListedDevice, with_parts
+from bench.record.identities import identifier
+from bench.record.node import CountUnit
 
 
-def row(number: int, serial: str | None, unit: CountUnit = "card", model: str = "any name") -> Listed:
-    return Listed(number, model, serial=serial, uuid=f"GPU-{number:08d}-1111-2222-3333-444455556666", count_unit=unit)
+def row(number: int, serial: str | None, unit: CountUnit = "card", model: str = "any name") -> ListedDevice:
+    return ListedDevice(
+        number, model, serial=serial, uuid=f"GPU-{number:08d}-1111-2222-3333-444455556666", count_unit=unit
+    )
 
 
 @pytest.mark.parametrize(

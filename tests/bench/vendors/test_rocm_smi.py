@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bench.devices.tools.rocm_smi import LIST, WATCH, RocmSmi
 from bench.devices.vendors.amd import Amd
 from bench.errors import InputError
-from bench.record.node import identifier
+from bench.record.identities import identifier
 from bench.telemetry import Reading
 from tests.bench.vendors.tools import bus, canned, script
 from tests.fake_amdgpu import build, mi250x, mi300x

@@ -13,7 +13,7 @@ import pytest
 from bench.devices.libraries import rsmi as rsmi_module
 from bench.devices.libraries.loading import Library
 from bench.devices.libraries.rsmi import ErrorCount, Frequencies, OlderFrequencies, RsmiSource, RsmiVersion
-from bench.devices.source import Listed
+from bench.devices.source import ListedDevice
 from bench.devices.vendors.hygon import INSTANCE, SHARES, Hygon
 from bench.errors import InputError
 from bench.telemetry import Reading
@@ -77,7 +77,7 @@ def test_hygon_is_read_through_rocms_older_library(
     assert (source.name, source.path, source.version) == ("rsmi", str(path), "7.4.1")
     assert source.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     rows = source.devices()
-    assert rows[0] == Listed(
+    assert rows[0] == ListedDevice(
         number=0,
         model="FAKE_AI",
         keys=("GPU-3a5a1c0f2e4d6b80",),

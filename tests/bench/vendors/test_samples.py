@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.devices.parts import with_parts
-from bench.devices.source import Listed
-from bench.devices.tools.tool import address, fields, quantity, reported_text
+from bench.devices.source import ListedDevice, with_parts
+from bench.devices.tools.texts import address, fields, quantity, reported_text
 from bench.devices.vendors.cambricon import Cambricon
 from bench.errors import InputError
 from bench.telemetry import Reading
@@ -24,7 +23,7 @@ from tests.bench.vendors.tools import (
 )
 
 
-def rows_of(kind: str, answers: dict[str, str] | None = None, root: Path = Path("/nowhere")) -> list[Listed]:
+def rows_of(kind: str, answers: dict[str, str] | None = None, root: Path = Path("/nowhere")) -> list[ListedDevice]:
     source = source_of(kind, texts(VENDORS[kind].answers if answers is None else answers), root)
     return [source.complete(row) for row in source.devices()]
 
@@ -101,7 +100,7 @@ def test_amd_mi300x(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "properties").write_text(sample("kfd-mi300x.txt"))
     first, second = rows_of("rocm", root=tmp_path)
-    assert first == Listed(
+    assert first == ListedDevice(
         number=0,
         model="AMD Instinct MI300X",
         keys=("GPU-5f0e1d2c3b4a5968",),
@@ -129,7 +128,7 @@ def test_amd_dies_name_their_package() -> None:
 
 def test_hygon() -> None:
     first, second = rows_of("dcu")
-    assert first == Listed(
+    assert first == ListedDevice(
         number=0,
         model="K100_AI",
         keys=("GPU-3a5a1c0f2e4d6b8a",),
@@ -146,7 +145,7 @@ def test_hygon() -> None:
 def test_cambricon(tmp_path: Path) -> None:
     bus(tmp_path, Cambricon, "0x120000", ("0000:4f:00.0",))
     first, second = rows_of("mlu", root=tmp_path)
-    assert first == Listed(
+    assert first == ListedDevice(
         number=0,
         model="MLU370-X8",
         uuid="8d4f0b1e-6a2c-4d7e-9f31-0c5b7a9e1d20",
@@ -163,7 +162,7 @@ def test_cambricon(tmp_path: Path) -> None:
 
 def test_mthreads() -> None:
     first, second = rows_of("musa")
-    assert first == Listed(
+    assert first == ListedDevice(
         number=0,
         model="MTT S4000",
         uuid="6f1a2b3c-4d5e-6f70-8192-a3b4c5d6e7f8",
@@ -178,7 +177,7 @@ def test_mthreads() -> None:
 
 def test_metax() -> None:
     first, second = rows_of("maca")
-    assert first == Listed(
+    assert first == ListedDevice(
         number=0,
         model="MetaX C500",
         keys=("GPU-3d1f9a10-5c77-4b2e-a7d4-00c500000001",),
@@ -197,7 +196,7 @@ def test_metax() -> None:
 
 def test_iluvatar_chips_name_their_card() -> None:
     first, second = with_parts(rows_of("corex"))
-    assert first == Listed(
+    assert first == ListedDevice(
         number=0,
         model="Iluvatar BI-V150",
         keys=("GPU-7a6b5c4d-3e2f-5101-9182-73a4b5c6d7e8",),
@@ -213,7 +212,7 @@ def test_iluvatar_chips_name_their_card() -> None:
 
 def test_kunlunxin() -> None:
     first, second = rows_of("kunlun")
-    assert first == Listed(
+    assert first == ListedDevice(
         number=0,
         model="P800 OAM",
         uuid="GPU-1c9b3e44-0bc6-5744-bd7c-a0b87dadaa01",

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import bench.devices
-from bench.devices.source import DeviceSource, Listed
+from bench.devices.source import DeviceSource, ListedDevice
 from bench.devices.tools.mthreads_gmi import MthreadsGmi
 from bench.devices.vendor import VendorBackend
 from bench.devices.vendors.mthreads import MooreThreads
@@ -33,7 +33,7 @@ class TooOld(DeviceSource):
 class NewGmi(MthreadsGmi):
     """The tool, which reports its version."""
 
-    def devices(self) -> list[Listed]:
+    def devices(self) -> list[ListedDevice]:
         """Return the GPUs of the report."""
         rows = super().devices()
         self.version = "2.1.0"

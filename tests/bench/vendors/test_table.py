@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 
 from bench.devices import DEVICES
-from bench.devices.base import Found
-from bench.devices.parts import with_parts
-from bench.devices.tools.tool import Tool
+from bench.devices.base import LocalDevice
+from bench.devices.source import with_parts
+from bench.devices.tools.tool import VendorTool
 from bench.devices.vendor import VendorBackend
 from bench.devices.vendors.ascend import Ascend
-from bench.record.identities import own_identities
-from bench.record.node import identifier
-from certify.judge.rules import identity
+from bench.record.identities import identifier, unshared_identities
+from certify.judge.identities import identity_codes
 from certify.policy.ratings import installed_ratings
 from tests.bench.vendors.tools import (
     ASCEND_310P,
@@ -57,11 +56,11 @@ STEMS = ("rocm-smi-", "kfd-", "hy-smi-", "npu-smi-", "cnmon-", "mthreads-gmi-", 
 def test_a_tool_without_a_readable_file_has_no_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script(tmp_path / "tool", "echo hello")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    tool = Tool.find(("absent", "tool"))
+    tool = VendorTool.find(("absent", "tool"))
     assert tool.run() == "hello\n"
     assert len(tool.sha256 or "") == 64
     monkeypatch.setattr(Path, "read_bytes", lambda path: (_ for _ in ()).throw(PermissionError("no")))
-    assert Tool.find(("tool",)).sha256 is None
+    assert VendorTool.find(("tool",)).sha256 is None
 
 
 @pytest.mark.parametrize(
@@ -73,20 +72,21 @@ def test_what_a_terminal_would_not_show_is_no_text(
     """A mark before the first row would hide the first device of the node."""
     script(tmp_path / "tool", f"/usr/bin/printf '{printed}'")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    assert Tool.find(("tool",)).run() == "0, a GPU"
+    assert VendorTool.find(("tool",)).run() == "0, a GPU"
 
 
 def test_identities_are_comparable() -> None:
-    found: list[Found] = []
+    found: list[LocalDevice] = []
     for kind in VENDORS:
         backend, source = backend_of(kind), source_of(kind, texts(VENDORS[kind].answers))
         found += [
-            backend._found(source, i, source.complete(row), ()) for i, row in enumerate(with_parts(source.devices()))
+            backend._local_device(source, i, source.complete(row), ())
+            for i, row in enumerate(with_parts(source.devices()))
         ]
-    keys = [key for f in found for key in own_identities(f.device).values()]
+    keys = [key for f in found for key in unshared_identities(f.device).values()]
     assert len(keys) == len(set(keys))
     assert all(identifier(f.device.parent) for f in found if f.model.count_unit == "die")
-    assert not [f for f in found if identity(f.device, f.model)]  # nothing that a vendor's tool reports is void
+    assert not [f for f in found if identity_codes(f.device, f.model)]  # nothing that a vendor's tool reports is void
     assert Ascend.no_fp64
 
 

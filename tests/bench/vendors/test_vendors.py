@@ -18,7 +18,7 @@ from bench.devices.tools.tool import ToolSource
 from bench.devices.vendor import VendorBackend
 from bench.devices.vendors.amd import Amd
 from bench.errors import DeviceError, InputError
-from bench.record.identities import own_identities
+from bench.record.identities import unshared_identities
 from tests.bench.vendors.tools import READINGS, VENDORS, Vendor, backend_of, bus, install, opened_at, script
 
 
@@ -30,7 +30,7 @@ def test_find(kind: str, node: Callable[[Vendor], VendorBackend]) -> None:
     found = backend.find(None)
     assert [f.device.device for f in found] == [f"{kind}:0", f"{kind}:1"]
     assert [f.device.pci_address for f in found] == list(vendor.functions)
-    keys = [key for f in found for key in own_identities(f.device).values()]
+    keys = [key for f in found for key in unshared_identities(f.device).values()]
     assert len(keys) == len(set(keys)) >= 2
     for f in found:
         assert f.model.vendor == backend.vendor

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.devices.source import Listed
+from bench.devices.source import ListedDevice
 from bench.devices.tools.xpu_smi import XpuSmi
 from bench.devices.vendors.kunlunxin import Kunlunxin
 from bench.errors import InputError
@@ -86,7 +86,7 @@ def source_of(text: str, root: Path = Path("/nowhere")) -> XpuSmi:
 def test_an_xpu_is_listed_with_all_that_identifies_it() -> None:
     source = source_of(printed(Xpu(), SECOND))
     first, second = source.devices()
-    assert first == Listed(
+    assert first == ListedDevice(
         number=0,
         model="P800 OAM",
         uuid="GPU-90b2d5aa-3c1e-5f77-8e04-1d2c3b4a5f01",

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from bench.devices import load_backend
 from bench.devices.opened_vendor import OpenedVendor
-from bench.devices.source import Listed
-from bench.devices.tools.tool import Tool, ToolSource
+from bench.devices.source import ListedDevice
+from bench.devices.tools.tool import ToolSource, VendorTool
 from bench.devices.vendor import VendorBackend
 from bench.errors import InputError
 from bench.telemetry import Reading
@@ -191,7 +191,7 @@ def texts(answers: Mapping[str, str]) -> dict[str, str]:
     return {arguments: sample(name) for arguments, name in answers.items()}
 
 
-class Canned(Tool):
+class Canned(VendorTool):
     """A tool that answers from a table; other arguments fail as with a real one."""
 
     answers: Mapping[str, str]
@@ -224,7 +224,7 @@ def bus(root: Path, backend: type[VendorBackend], pci_class: str, functions: tup
 def install(folder: Path, name: str, answers: Mapping[str, str]) -> Path:
     """Put an executable on a folder that prints the samples for their arguments.
 
-    It fails where its environment is not the plain one that `Tool.run` promises.
+    It fails where its environment is not the plain one that `VendorTool.run` promises.
     """
     folder.mkdir(parents=True, exist_ok=True)
     cases = "\n".join(f"'{arguments}') cat '{SAMPLES / file}' ;;" for arguments, file in answers.items())
@@ -259,7 +259,7 @@ def opened_at(kind: str, pci_address: str | None) -> OpenedVendor:
     """Return a vendor's device at an address, opened, that nothing reads."""
     backend = backend_of(kind)
     source = source_of(kind, {})
-    found = backend._found(source, 0, Listed(number=0, model="x", pci_address=pci_address), ())
+    found = backend._local_device(source, 0, ListedDevice(number=0, model="x", pci_address=pci_address), ())
     return OpenedVendor(backend, found)
 
 

@@ -16,7 +16,7 @@ import yaml
 from msgspec.structs import replace
 
 from bench.engine.assemble import samples_gz
-from bench.engine.measure import READINGS, Row
+from bench.engine.measure import READINGS, SampleRow
 from bench.profile import load_profile
 from bench.record import (
     Campaign,
@@ -90,7 +90,7 @@ def honest_raw(
 
 
 def node_of(
-    index: int, base: NodeRecord, bend: Bend, rows: list[Row], profile: str = PROFILE, kind: Kind = MI300X
+    index: int, base: NodeRecord, bend: Bend, rows: list[SampleRow], profile: str = PROFILE, kind: Kind = MI300X
 ) -> NodeRecord:
     """Return a node's record with readings of its own, and put its samples into `rows`."""
     dressed = kind.dress(base)
@@ -102,7 +102,7 @@ def node_of(
 
 
 def _measured(
-    index: int, order: int, m: Measurement, bend: Bend, rows: list[Row], profile: Profile, kind: Kind
+    index: int, order: int, m: Measurement, bend: Bend, rows: list[SampleRow], profile: Profile, kind: Kind
 ) -> Measurement:
     figures = []
     for place, figure in enumerate(m.figures()):
@@ -112,18 +112,18 @@ def _measured(
         raw = honest_raw(seed, figure.opened_ns, sub_ns, rate, order == 0, profile, kind)
         bend(index, place, raw)
         figures.append(_figure(figure, device, raw, m, profile))
-        rows += [Row(device, workload, "prepare", 0, f"operand_{i}/a_sha256", "ab" * 32) for i in range(2)]
+        rows += [SampleRow(device, workload, "prepare", 0, f"operand_{i}/a_sha256", "ab" * 32) for i in range(2)]
         at = raw.opened_ns
         for number, elapsed in enumerate(raw.times):
             at += elapsed
-            rows.append(Row(device, workload, "window", at, f"subwindow_{number + 1:02d}_ns", elapsed))
-        rows += [Row(device, workload, "warmup", at, "rate_mflop_s", rate) for at, rate in raw.rates]
+            rows.append(SampleRow(device, workload, "window", at, f"subwindow_{number + 1:02d}_ns", elapsed))
+        rows += [SampleRow(device, workload, "warmup", at, "rate_mflop_s", rate) for at, rate in raw.rates]
         for sample in raw.samples:
             phase = "warmup" if sample.at_ns < 0 else "window" if sample.at_ns < profile.window_ns else "guard"
             values = {name: getattr(sample.reading, name) for name in READINGS}
             if sample.reading.throttled is not None:
                 values["throttled"] = "+".join(sample.reading.throttled) or "none"
-            found = [Row(device, workload, phase, sample.at_ns, n, v) for n, v in values.items() if v is not None]
+            found = [SampleRow(device, workload, phase, sample.at_ns, n, v) for n, v in values.items() if v is not None]
             rows += found
     return replace(m, **columns(figures))
 
@@ -178,7 +178,7 @@ def audited(
     found = Measured.at(folder)
     found.records.mkdir()
     for index in range(nodes):
-        rows: list[Row] = []
+        rows: list[SampleRow] = []
         frame = at_rates(of_node(base, index, campaign, key), rates or {}, load_profile(profile))
         record = change(index, node_of(index, frame, bend, rows, profile, kind))
         content = samples_gz(rows)

@@ -20,16 +20,16 @@ from bench.record import Figure, NodeRecord, columns, config_path, throughput_bo
 from bench.telemetry import Reading, Sample
 from bench.units import gemm_mflop, rate_text, utc_ns
 from certify.audit import describe
-from certify.audit.run import Report, Request, audit, compare
+from certify.audit.run import AuditReport, AuditRequest, audit, compare
 from certify.documents import dsse
 from certify.documents.caps import CAPS
 from certify.documents.kinds import PAYLOAD_TYPE
+from certify.documents.statement import CapacityStatement
 from certify.keys.files import load_private
 from certify.policy.ratings import installed_ratings, load_ratings
 from certify.policy.reasons import effect_of
 from certify.statement import records
 from certify.statement.bounds import bound_text
-from certify.statement.build import CapacityStatement
 from certify.trust.store import Anchor
 from certify.verify.recompute import plain
 from tests.bad_input.command import petaseal
@@ -47,7 +47,7 @@ def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PETASEAL_STATE", str(tmp_path / "state"))
 
 
-def audit_of(centre: Measured, **changes: Any) -> Report:
+def audit_of(centre: Measured, **changes: Any) -> AuditReport:
     """Audit a centre's statement as the command does."""
     wanted: dict[str, Any] = {
         "folder": centre.folder / "out",
@@ -55,10 +55,10 @@ def audit_of(centre: Measured, **changes: Any) -> Report:
         "anchor": Anchor(public_key=centre.public_key),
         "at_ns": 1_900_000_000_000_000_000,
     }
-    return audit(Request(**{**wanted, **changes}))
+    return audit(AuditRequest(**{**wanted, **changes}))
 
 
-def found(report: Report) -> set[str]:
+def found(report: AuditReport) -> set[str]:
     """Return the codes of everything that was found."""
     return {issue.code for issue in report.issues}
 
@@ -137,7 +137,7 @@ def test_every_profile(tmp_path: Path, profile: str) -> None:
 
 def test_the_golden_statement() -> None:
     report = audit(
-        Request(
+        AuditRequest(
             folder=GOLDEN,
             anchor=Anchor(public_key=GOLDEN / "operator.pem.pub"),
             at_ns=utc_ns("2026-03-02T08:00:00.000000Z"),
@@ -523,7 +523,7 @@ def test_many_nodes_are_audited_on_all_cores(tmp_path: Path, monkeypatch: pytest
     alone = audit_of(centre)
     monkeypatch.setattr(records, "PARALLEL_FROM_BYTES_WITH_SAMPLES", 0)
     monkeypatch.setattr(records, "FILES_AT_ONCE", 3)
-    request = Request(centre.records, 1_900_000_000_000_000_000, Anchor(public_key=centre.public_key))
+    request = AuditRequest(centre.records, 1_900_000_000_000_000_000, Anchor(public_key=centre.public_key))
     request = dataclasses.replace(
         request, records=centre.records, statement=centre.folder / "out" / "statement.dsse.json"
     )

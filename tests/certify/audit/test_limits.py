@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import yaml
 
-from bench.record import Companion, CompanionFigure, Grade, NodeRecord, Precision, columns, config_path
+from bench.record import Grade, NodeRecord, Precision, ReferenceFigure, ReferenceMeasurement, columns, config_path
 from certify.policy.ratings import installed_ratings
 from tests.certify.audit.audited import audited
 from tests.certify.audit.test_audit import audit_of
@@ -37,12 +37,12 @@ def with_issue(tflops: float) -> Callable[[int, NodeRecord], NodeRecord]:
     def change(index: int, record: NodeRecord) -> NodeRecord:
         (m,) = (m for m in record.measurements if m.choice == "fixed")
         rows = [
-            CompanionFigure(
+            ReferenceFigure(
                 f.device, 20 * 10**9, round(tflops * TFLOPS), None, f.clock_mean_mhz, None, None, True, None
             )
             for f in m.figures()
         ]
-        issue = Companion(kernel="issue-mma", role="ceiling", precision=m.precision, **columns(rows))
+        issue = ReferenceMeasurement(kernel="issue-mma", role="ceiling", precision=m.precision, **columns(rows))
         return msgspec.structs.replace(record, companions=(*record.companions, issue))
 
     return change

@@ -17,18 +17,18 @@ from bench.profile import load_profile
 from bench.record import Campaign, Tool, digest
 from bench.units import utc_ns, utc_text
 from certify.audit import proof
-from certify.audit.run import Report, Request, audit
+from certify.audit.run import AuditReport, AuditRequest, audit
 from certify.documents import dsse
 from certify.documents.caps import CAPS
-from certify.documents.kinds import PAYLOAD_TYPE, make_document, parse_payload, spki_text
-from certify.judge.aggregate import Scope
+from certify.documents.kinds import PAYLOAD_TYPE, make_document, parse_payload
+from certify.documents.statement import CapacityStatement
+from certify.judge.scope import Scope
 from certify.keys.files import load_private
-from certify.keys.signers import PrivateKey
+from certify.keys.signers import PrivateKey, spki_text
 from certify.policy.policies import load_policy
-from certify.statement.build import CapacityStatement
+from certify.trust.dating import make_witness
 from certify.trust.store import Anchor
 from certify.trust.trusted_set import Delegation, Revocation, TrustedKey, TrustRoot
-from certify.trust.witness import make_witness
 from tests.bad_input.command import petaseal
 from tests.certify.measured import (
     CENTRE_ID,
@@ -82,12 +82,12 @@ def write(centre: Measured, campaign: Campaign, sealed_by: Sequence[PrivateKey])
     centre.campaign.write_bytes(dsse.seal(payload, PAYLOAD_TYPE, [load_private(centre.key)]))
 
 
-def audited(centre: Measured, *policies: str, **changes: Any) -> Report:
+def audited(centre: Measured, *policies: str, **changes: Any) -> AuditReport:
     wanted: dict[str, Any] = {"anchor": Anchor(public_key=centre.public_key), "policies": policies}
-    return audit(Request(centre.folder / "out", AT_NS, **{**wanted, **changes}, samples=centre.records))
+    return audit(AuditRequest(centre.folder / "out", AT_NS, **{**wanted, **changes}, samples=centre.records))
 
 
-def codes(report: Report) -> set[str]:
+def codes(report: AuditReport) -> set[str]:
     return {issue.code for issue in report.issues}
 
 

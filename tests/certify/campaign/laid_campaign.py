@@ -12,13 +12,14 @@ from msgspec.structs import replace
 
 from bench.profile import load_profile
 from bench.record import Campaign, NodeRecord, Precision, digest, encode
-from bench.record.folder import Folder, Launched, Published, Roster, RosterNode, RosterPool, Status
+from bench.record.folder import Folder
+from bench.record.roster import Roster, RosterNode, RosterPool
+from bench.record.status import Launched, Published, Status
 from certify.documents import dsse
-from certify.documents.kinds import PAYLOAD_TYPE, make_document, parse_payload
+from certify.documents.kinds import PAYLOAD_TYPE, RECORD_SUFFIX, make_document, parse_payload
 from certify.keys.files import load_private, new_key
 from certify.keys.signers import PrivateKey, load_scheme
 from certify.policy.policies import load_policy
-from certify.statement.records import RECORD_SUFFIX
 from tests.bench.fleet import Simulated, simulate_node
 from tests.certify.measured import Measured, centre_yaml, node_name, of_node, seal_record, test_campaign, test_closing
 

@@ -27,13 +27,13 @@ from msgspec.structs import replace
 from bench.errors import InputError, PetasealError, RefusedError
 from bench.record import NodeRecord, digest, encode
 from bench.record.folder import CLOSING, SHARDS, Folder, shard_of
-from certify.campaign.collect import SAMPLES_SUFFIX, Collected, collect
+from certify.campaign.candidates import SAMPLES_SUFFIX
+from certify.campaign.collect import Collected, collect
 from certify.documents import dsse
-from certify.documents.kinds import PAYLOAD_TYPE, make_document, spki_text
+from certify.documents.kinds import PAYLOAD_TYPE, RECORD_SUFFIX, make_document
 from certify.keys.files import load_private
-from certify.keys.signers import PrivateKey, load_scheme
+from certify.keys.signers import PrivateKey, load_scheme, spki_text
 from certify.statement.attendance import FILE, Attendance, read_absences
-from certify.statement.records import RECORD_SUFFIX
 from tests.bad_input.command import contents
 from tests.bad_input.crash import NOT_REACHED, crashing
 from tests.certify.campaign.laid_campaign import (

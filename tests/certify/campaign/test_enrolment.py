@@ -15,14 +15,14 @@ from msgspec.structs import replace
 from bench.errors import InputError, RefusedError
 from bench.profile import load_profile
 from bench.record import Campaign, ExpectedNode, NodeRecord
-from bench.record.folder import RosterNode
+from bench.record.roster import RosterNode
 from certify.campaign.enrolment import enrolled_keys, read_node_keys
 from certify.documents import dsse
 from certify.documents.kinds import PAYLOAD_TYPE, make_document
-from certify.judge.aggregate import Scope
+from certify.documents.statement import CapacityStatement
+from certify.judge.scope import Scope
 from certify.keys.files import load_private, new_key
 from certify.policy.policies import load_policy
-from certify.statement.build import CapacityStatement
 from tests.bad_input.command import petaseal
 from tests.certify import measured as m
 from tests.certify.measured import Measured, centre_yaml, measured

@@ -20,11 +20,11 @@ from bench.record.folder import Folder
 from bench.units import rate_text
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import parse_payload
+from certify.documents.statement import CapacityStatement
 from certify.keys.signers import load_scheme
 from certify.policy.policies import Policy, Threshold, load_policy
 from certify.policy.reasons import effect_of
 from certify.policy.verdicts import Verdict
-from certify.statement.build import CapacityStatement
 from certify.statement.describe import describe_verdict
 from tests.bad_input.command import petaseal, process, started
 from tests.certify.judged import basis_of, statement_of
@@ -69,7 +69,7 @@ def test_a_centre_far_below_2000p_is_not_met_although_nodes_are_missing() -> Non
     scale = scale_of(found)
     assert (scale.verdict, scale.reason) == ("not_met", None)
     assert [one.verdict for one in scale.bases] == ["not_met"] * 3
-    assert "  2 nodes without a record could add at most 15.830 PFLOPS" in describe_verdict(scale)
+    assert "  2 nodes without a record could add at most 15.830 PFLOPS [verdict-missing]" in describe_verdict(scale)
 
 
 @pytest.mark.parametrize(("missing", "expected"), [(3, ("not_met", None)), (4, (INSUFFICIENT, "nodes-missing"))])
@@ -122,7 +122,7 @@ def test_a_node_that_is_killed_in_the_window_bounds_what_it_could_add(tmp_path: 
     (line,) = statement.classes
     assert [one.node_id for one in statement.not_counted if one.device is None] == ["a3"]
     assert (line.nodes_missing, line.missing_at_most_mflop_s) == (1, largest)
-    assert f"  1 node without a record could add at most {rate_text(largest)}\n" in made.out
+    assert f"  1 node without a record could add at most {rate_text(largest)} [verdict-missing]\n" in made.out
     given = ("--public-key", f"{key}.pub", "--records", out / "records.jsonl", "--profile", profile)
     verified = process("verify", out / "statement.dsse.json", *given, "--accept-simulated", "--require", "recomputed")
     assert verified.status == 0, verified.err

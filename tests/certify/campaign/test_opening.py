@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bench.errors import InputError, PetasealError
-from bench.launchers.base import EngineNode
 from bench.profile import load_profile
 from bench.record import Campaign, digest
 from bench.record.folder import Folder
+from bench.record.roster import EngineNode
 from bench.units import utc_ns, utc_text
-from certify.campaign.opening import Opened, Opening, open_folder, reopen
-from certify.campaign.roster import Enlisted, Wishes, discovered, enlist, node_id_of
+from certify.campaign.opening import CreatedCampaign, open_folder, reopen
+from certify.campaign.roster import RosterEntries, RosterOptions, compile_roster, discovered, node_id_of
+from certify.campaign.workloads import CreateOptions
 from certify.keys.files import load_private, new_key
 from certify.policy.centre import Pool, load_centre
 from certify.statement.baseline import empty_baseline, sign_baseline
@@ -47,11 +48,11 @@ def node(name: str, **changes: Any) -> EngineNode:
 NODES = [node(f"gpu{i}") for i in (10, 2, 1)]
 
 
-def enlisted(*pools: Pool, found: list[EngineNode] | None = NODES, salt: str = SALT, **wishes: Any) -> Enlisted:
-    return enlist(pools or (pool(),), found, Wishes(**wishes), salt, COUNTED)  # type: ignore[arg-type]
+def compiled(*pools: Pool, found: list[EngineNode] | None = NODES, salt: str = SALT, **options: Any) -> RosterEntries:
+    return compile_roster(pools or (pool(),), found, RosterOptions(**options), salt, COUNTED)  # type: ignore[arg-type]
 
 
-def names(found: Enlisted) -> dict[str, list[str]]:
+def names(found: RosterEntries) -> dict[str, list[str]]:
     """Return pool -> the engine's names, in order."""
     result: dict[str, list[str]] = {one.pool: [] for one in found.pools}
     for one in found.nodes:
@@ -63,7 +64,7 @@ def names(found: Enlisted) -> dict[str, list[str]]:
 
 
 def test_a_pool_of_all_takes_the_engine_s_nodes_in_their_natural_order() -> None:
-    found = enlisted()
+    found = compiled()
     assert names(found) == {"ai": ["gpu1", "gpu2", "gpu10"]}
     assert {one.group for one in found.nodes} == {"switch-1"}
     assert all(one.node_id == node_id_of(one.name, SALT) and one.name not in one.node_id for one in found.nodes)
@@ -73,14 +74,14 @@ def test_a_pool_of_all_takes_the_engine_s_nodes_in_their_natural_order() -> None
 
 def test_a_pool_that_lists_its_nodes_shows_their_names() -> None:
     for known in (None, NODES):
-        found = enlisted(pool(nodes=("gpu2", "gpu1")), found=known)
+        found = compiled(pool(nodes=("gpu2", "gpu1")), found=known)
         assert [(one.node_id, one.name) for one in found.nodes] == [("gpu2", "gpu2"), ("gpu1", "gpu1")]
 
 
 def test_pools_by_partition() -> None:
     both = [*NODES, node("cpu1", partition="cpu", gres=None), node("cpu2", partition="cpu", gres=None)]
     pools = pool("ai", devices=("cuda:0", "cuda:1")), pool("hpc", kind="supercomputing", devices=("cpu:0",))
-    found = enlisted(*pools, found=both, partitions={"ai": "gpu", "hpc": "cpu"})
+    found = compiled(*pools, found=both, partitions={"ai": "gpu", "hpc": "cpu"})
     assert names(found) == {"ai": ["gpu1", "gpu2", "gpu10"], "hpc": ["cpu1", "cpu2"]}
     assert [(p.workload, p.device, p.partition, p.devices_per_node) for p in found.pools] == [
         ("fp16", "cuda:0,cuda:1", "gpu", 2),
@@ -90,29 +91,29 @@ def test_pools_by_partition() -> None:
 
 def test_a_listed_pool_and_the_rest() -> None:
     pools = pool("a", nodes=("gpu2",), devices=("cuda:1",)), pool("b", devices=("cuda:0",))
-    assert names(enlisted(*pools)) == {"a": ["gpu2"], "b": ["gpu1", "gpu10"]}
+    assert names(compiled(*pools)) == {"a": ["gpu2"], "b": ["gpu1", "gpu10"]}
     for order in (pools, pools[::-1]):  # the listed name is the id, whichever pool comes first
-        both = next(one for one in enlisted(*order).nodes if one.name == "gpu2")
+        both = next(one for one in compiled(*order).nodes if one.name == "gpu2")
         assert (both.node_id, {both.pool, *both.also}) == ("gpu2", {"a", "b"})
 
 
 @pytest.mark.parametrize("key", ["gpu2", node_id_of("gpu2", SALT)])
 def test_who_is_excluded_by_either_name(key: str) -> None:
-    found = enlisted(exclude={key: "bad DIMM"})
+    found = compiled(exclude={key: "bad DIMM"})
     assert names(found) == {"ai": ["gpu1", "gpu10"]}
     assert [(one.name, one.reason) for one in found.left_out] == [("gpu2", "bad DIMM")]
 
 
 def test_one_node_with_accelerators_leaves_out_no_pool_of_cpus() -> None:
     cpus = [node(f"cpu{index}", gres=None) for index in range(3)]
-    found = enlisted(found=[*cpus, node("odd", gres="gpu:1")])
+    found = compiled(found=[*cpus, node("odd", gres="gpu:1")])
     assert names(found) == {"ai": ["cpu0", "cpu1", "cpu2", "odd"]}
     assert [pool.gres for pool in found.pools] == [None]
 
 
 def test_who_is_drained_or_has_other_devices_is_left_out_and_why() -> None:
     odd = [*NODES, node("gpu3", problem="drained: bad DIMM"), node("gpu4", gres="gpu:4"), node("gpu5", gres=None)]
-    found = enlisted(found=odd)
+    found = compiled(found=odd)
     assert names(found) == {"ai": ["gpu1", "gpu2", "gpu10"]}
     assert {one.name: one.reason for one in found.left_out} == {
         "gpu3": "drained: bad DIMM",
@@ -122,7 +123,7 @@ def test_who_is_drained_or_has_other_devices_is_left_out_and_why() -> None:
 
 
 def test_what_the_operator_says_of_accelerators_is_taken() -> None:
-    found = enlisted(found=[*NODES, node("gpu4", gres="gpu:4")], gres={"ai": "gpu:4"}, watts={"ai": 700})
+    found = compiled(found=[*NODES, node("gpu4", gres="gpu:4")], gres={"ai": "gpu:4"}, watts={"ai": 700})
     assert len(found.nodes) == 4
     assert (found.pools[0].gres, found.pools[0].devices_per_node, found.pools[0].power_mw) == ("gpu:4", 4, 700_000)
 
@@ -132,16 +133,16 @@ def test_what_the_operator_says_of_accelerators_is_taken() -> None:
     [("all", None, None), ("all", "gpu:a100:4", 4), ("fake:3", None, 3), ("fake", None, 1), ("cuda:0,cuda:1", None, 2)],
 )
 def test_how_many_devices_a_node_has(devices: str, gres: str | None, count: int | None) -> None:
-    found = enlisted(found=[node("a", gres=gres)], devices={"ai": devices})
+    found = compiled(found=[node("a", gres=gres)], devices={"ai": devices})
     assert found.pools[0].devices_per_node == count
 
 
 def test_a_machine_that_is_split_by_device_is_one_node_that_measures_all_of_it() -> None:
     ai, hpc = pool("ai", devices=("cuda:0", "cuda:1")), pool("hpc", kind="supercomputing", devices=("cuda:2",))
-    found = enlisted(ai, hpc)
+    found = compiled(ai, hpc)
     assert names(found) == {"ai": ["gpu1", "gpu2", "gpu10"], "hpc": []}
     assert {(node.pool, node.also) for node in found.nodes} == {("ai", ("hpc",))}
-    listed = enlisted(pool("ai", ("gpu1",), devices=("cuda:0",)), pool("hpc", ("gpu1", "gpu2"), devices=("cuda:1",)))
+    listed = compiled(pool("ai", ("gpu1",), devices=("cuda:0",)), pool("hpc", ("gpu1", "gpu2"), devices=("cuda:1",)))
     assert [(node.name, node.pool, node.also) for node in listed.nodes] == [
         ("gpu1", "ai", ("hpc",)),
         ("gpu2", "hpc", ()),
@@ -155,7 +156,7 @@ APART = pool("ai", partition="gpu"), pool("hpc", kind="supercomputing", partitio
 
 
 def test_two_pools_of_all_nodes_take_those_of_their_partitions() -> None:
-    found = enlisted(*APART, found=BOTH)
+    found = compiled(*APART, found=BOTH)
     assert names(found) == {"ai": ["gpu1", "gpu2", "gpu10"], "hpc": ["cpu1", "cpu2"]}
     assert [(one.pool, one.partition) for one in found.pools] == [("ai", "gpu"), ("hpc", "cpu")]
     assert not any(one.also for one in found.nodes)
@@ -164,23 +165,23 @@ def test_two_pools_of_all_nodes_take_those_of_their_partitions() -> None:
 def test_a_node_in_both_partitions_is_refused_by_its_name_or_left_out() -> None:
     twice = [*BOTH, node("gpu2", partition="cpu")]
     with pytest.raises(InputError, match="gpu2 in the partitions gpu and cpu would count in both pools") as caught:
-        enlisted(*APART, found=twice)
+        compiled(*APART, found=twice)
     assert caught.value.code == "node-in-two-pools"
-    found = enlisted(*APART, found=twice, exclude={"gpu2": "shared"})
+    found = compiled(*APART, found=twice, exclude={"gpu2": "shared"})
     assert names(found) == {"ai": ["gpu1", "gpu10"], "hpc": ["cpu1", "cpu2"]}
     assert [(one.name, one.pool) for one in found.left_out] == [("gpu2", "ai")]
 
 
 def test_a_node_in_both_partitions_whose_pools_share_no_device_is_a_mixed_one() -> None:
     pools = pool("ai", partition="gpu", devices=("cuda:0",)), pool("hpc", partition="cpu", devices=("cpu:0",))
-    found = enlisted(*pools, found=[*BOTH, node("gpu2", partition="cpu")])
+    found = compiled(*pools, found=[*BOTH, node("gpu2", partition="cpu")])
     assert {one.name: (one.pool, one.also) for one in found.nodes if one.also} == {"gpu2": ("ai", ("hpc",))}
 
 
 def test_an_option_does_not_contradict_the_centre_file() -> None:
-    assert enlisted(*APART, found=BOTH, partitions={"ai": "gpu"}) == enlisted(*APART, found=BOTH)
+    assert compiled(*APART, found=BOTH, partitions={"ai": "gpu"}) == compiled(*APART, found=BOTH)
     with pytest.raises(InputError, match="says all for the pool ai, and the centre file gpu") as caught:
-        enlisted(*APART, found=BOTH, partitions={"ai": "all"})
+        compiled(*APART, found=BOTH, partitions={"ai": "all"})
     assert caught.value.code == "partition-differs"
 
 
@@ -192,13 +193,13 @@ def test_the_engine_is_asked_for_one_partition_after_the_other_and_for_all_where
         return [node(f"n{len(asked)}")]
 
     pools = *APART, pool("c", nodes=("n3",)), pool("d", nodes=("n4",), partition="gpu")
-    assert [one.name for one in discovered(discover, "slurm", pools, Wishes())] == ["n1", "n2", "n3"]
+    assert [one.name for one in discovered(discover, "slurm", pools, RosterOptions())] == ["n1", "n2", "n3"]
     assert asked == [("slurm", ["gpu"]), ("slurm", ["cpu"]), ("slurm", [])]
 
 
 def test_a_listed_node_that_is_not_in_the_partition_of_its_pool() -> None:
     with pytest.raises(InputError) as caught:
-        enlisted(pool("ai", nodes=("cpu1",), partition="gpu"), found=BOTH)
+        compiled(pool("ai", nodes=("cpu1",), partition="gpu"), found=BOTH)
     assert caught.value.code == "node-unknown"
 
 
@@ -209,10 +210,10 @@ def test_names_are_the_engine_s_in_whatever_case_the_centre_file_has_them() -> N
     engine = [node("GPU-Node01"), node("GPU-Node02")]
     listed = pool(nodes=("gpu-node01", "gpu-node02"))
     spelled = {"gpu-node01": "Gpu-node01", "gpu-node02": "GPU-Node02"}
-    found = enlist((listed,), engine, Wishes(exclude={"gpu-NODE02": "bad DIMM"}), SALT, COUNTED, spelled)  # type: ignore[arg-type]
+    found = compile_roster((listed,), engine, RosterOptions(exclude={"gpu-NODE02": "bad DIMM"}), SALT, COUNTED, spelled)  # type: ignore[arg-type]
     assert [(one.node_id, one.name) for one in found.nodes] == [("gpu-node01", "GPU-Node01")]
     assert [(one.node_id, one.name) for one in found.left_out] == [("gpu-node02", "GPU-Node02")]
-    alone = enlist((listed,), None, Wishes(), SALT, COUNTED, spelled)  # type: ignore[arg-type]
+    alone = compile_roster((listed,), None, RosterOptions(), SALT, COUNTED, spelled)  # type: ignore[arg-type]
     assert [(one.node_id, one.name) for one in alone.nodes] == [
         ("gpu-node01", "Gpu-node01"),
         ("gpu-node02", "GPU-Node02"),
@@ -234,9 +235,9 @@ def test_a_roster_knows_a_node_by_a_name_in_another_case(tmp_path: Path) -> None
 
 def test_two_nodes_of_the_engine_that_differ_in_case_only() -> None:
     with pytest.raises(InputError, match="the nodes gpu1 and GPU1, which differ in case only") as caught:
-        enlisted(pool(nodes=("gpu1",)), found=[node("gpu1"), node("GPU1")])
+        compiled(pool(nodes=("gpu1",)), found=[node("gpu1"), node("GPU1")])
     assert caught.value.code == "node-twice"
-    assert len(enlisted(found=[node("gpu1"), node("GPU1")]).nodes) == 2  # where nobody lists them they are two
+    assert len(compiled(found=[node("gpu1"), node("GPU1")]).nodes) == 2  # where nobody lists them they are two
 
 
 @pytest.mark.parametrize(
@@ -244,7 +245,7 @@ def test_two_nodes_of_the_engine_that_differ_in_case_only() -> None:
 )
 def test_whatever_was_typed_as_a_reason_can_be_signed(tmp_path: Path, reason: str) -> None:
     found = [*NODES, node("gpu3", problem=reason)]
-    campaign = opened(tmp_path, found, wishes=Wishes(exclude={"gpu2": reason})).campaign
+    campaign = opened(tmp_path, found, roster=RosterOptions(exclude={"gpu2": reason})).campaign
     assert {one.reason for one in campaign.left_out} == {campaign.left_out[0].reason}
     assert 0 < len(campaign.left_out[0].reason) <= 256
     assert read_campaign(Folder(tmp_path / "campaign")) == campaign
@@ -267,21 +268,21 @@ REFUSED: dict[str, tuple[tuple[Pool, ...], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_who_cannot_be_enlisted(case: str) -> None:
-    pools, wishes, code = REFUSED[case]
+def test_who_cannot_be_in_a_roster(case: str) -> None:
+    pools, options, code = REFUSED[case]
     with pytest.raises(InputError) as caught:
-        enlisted(*pools, **wishes)
+        compiled(*pools, **options)
     assert caught.value.code == code
 
 
 @given(st.lists(st.text("abcdefghij0123456789-.", min_size=1, max_size=20), min_size=1, max_size=30, unique=True))
 def test_every_node_is_there_exactly_once_under_an_id_of_its_own(given_names: list[str]) -> None:
-    found = enlisted(found=[node(name) for name in given_names])
+    found = compiled(found=[node(name) for name in given_names])
     assert sorted(one.name for one in found.nodes) == sorted(given_names)
     assert len({one.node_id for one in found.nodes}) == len(given_names)
-    again = enlisted(found=[node(name) for name in reversed(given_names)])
+    again = compiled(found=[node(name) for name in reversed(given_names)])
     assert again == found  # whatever the engine's order
-    other = enlisted(found=[node(name) for name in given_names], salt="a5" * 16)
+    other = compiled(found=[node(name) for name in given_names], salt="a5" * 16)
     assert {one.node_id for one in other.nodes}.isdisjoint(one.node_id for one in found.nodes)
 
 
@@ -339,8 +340,8 @@ def test_what_a_policy_counts_is_measured_though_the_profile_does_not_name_it(tm
 
 
 def test_a_pool_whose_nodes_are_all_left_out_opens_no_window(tmp_path: Path) -> None:
-    wishes = Wishes(exclude={"n2": "bad DIMM"})
-    told = measured(tmp_path, {**AI, "nodes": ["n1"]}, {**HPC, "nodes": ["n2"]}, wishes=wishes)
+    options = RosterOptions(exclude={"n2": "bad DIMM"})
+    told = measured(tmp_path, {**AI, "nodes": ["n1"]}, {**HPC, "nodes": ["n2"]}, roster=options)
     assert told == ({"ai": "fp16"}, "fp16")
 
 
@@ -364,18 +365,22 @@ def test_more_that_there_is_not(tmp_path: Path, also: tuple[str, str], code: str
 # --- the folder ---
 
 
-def opened(place: Path, found: list[EngineNode] | None = NODES, now_ns: int = BEGIN_NS, **changes: Any) -> Opened:
+def opened(
+    place: Path, found: list[EngineNode] | None = NODES, now_ns: int = BEGIN_NS, **changes: Any
+) -> CreatedCampaign:
     key, centre = place / "operator.pem", place / "centre.yaml"
     if not key.exists():
         new_key(key, None)
         centre.write_text(yaml.safe_dump(centre_yaml(), allow_unicode=True))
-    opening = Opening(
+    opening = CreateOptions(
         centre=str(centre), profile=load_profile("smoke"), policies=("guangzhou-2000p",), out=place / "campaign"
     )
     return open_folder(opening._replace(**changes), load_private(key), found, now_ns)
 
 
-def again(place: Path, before: Opened, name: str = "again", now_ns: int = BEGIN_NS, **changes: Any) -> Opened:
+def again(
+    place: Path, before: CreatedCampaign, name: str = "again", now_ns: int = BEGIN_NS, **changes: Any
+) -> CreatedCampaign:
     key = load_private(place / "operator.pem")
     profile = changes.pop("profile", before.profile)
     challenge = changes.pop("challenge", None)

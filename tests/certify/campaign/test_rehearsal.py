@@ -13,12 +13,13 @@ from certify.campaign.rehearsal import WATERMARK, as_if, rehearse, scaled
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import DOCUMENTS
+from certify.policy.capacity import Capacity
 from certify.policy.centre import Declaration, load_centre
-from certify.policy.evidence import BaselineMatch, ClassEvidence, Evidence, Sums, Unrecorded
 from certify.policy.policies import load_policy
+from certify.policy.thresholds import BaselineMatch, ClassEvidence, PolicyEvidence, Unrecorded
 from certify.policy.verdicts import evaluate
 from certify.statement.baseline import empty_baseline, sign_baseline
-from certify.statement.issue import Request
+from certify.statement.issue import IssueRequest
 from tests.bad_input.command import petaseal
 from tests.certify.measured import Measured, measured
 from tests.certify.statement.test_page import Reader
@@ -28,10 +29,10 @@ P = 10**9  # MFLOP/s in a PFLOPS
 DECLARED: frozenset[Declaration] = frozenset({"project", "park", "facility"})
 
 
-def evidence(**changes: Any) -> Evidence:
+def evidence(**changes: Any) -> PolicyEvidence:
     """Return what a smoke run of simulated devices gives: 2 PFLOPS, 3 nominal."""
-    sums = Sums(8, 2 * P, 2 * P, 2 * P, 3 * P)
-    found = Evidence(
+    sums = Capacity(8, 2 * P, 2 * P, 2 * P, 3 * P)
+    found = PolicyEvidence(
         classes={"intelligent": ClassEvidence(clean=sums)},
         grade="smoke",
         simulated=True,
@@ -43,7 +44,7 @@ def evidence(**changes: Any) -> Evidence:
     return found._replace(**changes)
 
 
-def scale(found: Evidence) -> tuple[str, str | None]:
+def scale(found: PolicyEvidence) -> tuple[str, str | None]:
     (verdict,) = (one for one in evaluate(POLICY, found) if one.condition == "scale-2000p")
     return verdict.verdict, verdict.reason
 
@@ -97,12 +98,12 @@ def test_nothing_else_is_set_aside(changes: dict[str, Any], reason: str) -> None
 
 def test_more_nodes_have_more_of_everything_and_what_is_unknown_stays_so() -> None:
     one = ClassEvidence(
-        clean=Sums(2, 5, 6, None, 8, 1),
-        untested=Sums(devices=1, nominal_mflop_s=7, without_rating=1),
+        clean=Capacity(2, 5, 6, None, 8, 1),
+        untested=Capacity(devices=1, nominal_mflop_s=7, without_rating=1),
         unrecorded=Unrecorded(frozenset({"a", "b"}), 1, 9, without_rating=True),
     )
     more = scaled(one, 10)
-    assert more.clean == Sums(20, 50, 60, None, 80, 10)
+    assert more.clean == Capacity(20, 50, 60, None, 80, 10)
     assert (more.untested.devices, more.untested.nominal_mflop_s) == (10, 70)
     assert (more.unrecorded.nodes, more.unrecorded.at_most_mflop_s, more.unrecorded.without_rating) == (30, 90, True)
     unknown = one._replace(unrecorded=Unrecorded(frozenset({"a"}), 0, None))
@@ -174,7 +175,7 @@ def test_a_rehearsal_overwrites_nothing_and_stands_beside_no_statement(tmp_path:
 def test_the_figures_are_those_of_the_statement(tmp_path: Path) -> None:
     one = laid(tmp_path)
     made = one.certify()
-    request = Request(
+    request = IssueRequest(
         records=one.records,
         centre=str(one.centre),
         policies=("guangzhou-2000p",),

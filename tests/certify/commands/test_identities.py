@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from bench.environment import machine_id
-from bench.record.folder import Folder, Published
+from bench.record.folder import Folder
+from bench.record.status import Published
 from bench.units import utc_text
 from tests.bad_input.command import petaseal, process
 from tests.certify.commands.test_prospects import AI, created, place, plays, told

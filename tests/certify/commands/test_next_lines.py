@@ -7,9 +7,9 @@ from pathlib import Path
 
 import yaml
 
-from bench.campaign.running import Looked
+from bench.campaign.launch.preflight import PreflightResult
 from bench.campaign.show import unchecked_lines
-from bench.record.folder import Status
+from bench.record.status import Status
 from tests.bad_input.command import petaseal
 from tests.bench.campaigns import campaign_of, node_id, roster_of
 from tests.certify.commands.test_prospects import AI, HPC, created, place
@@ -82,6 +82,6 @@ def test_a_node_that_had_not_ended_its_look_is_said_with_what_to_do() -> None:
         node_id(0): Status(node_id(0), "prepared", AT, AT),
         node_id(1): Status(node_id(1), "failed", AT, AT, message="no torch"),
     }
-    late, failed = unchecked_lines(Looked(reported, {}, (), []), roster_of(campaign_of(2)), 2.0)
+    late, failed = unchecked_lines(PreflightResult(reported, {}, (), []), roster_of(campaign_of(2)), 2.0)
     assert late == "n0 had not ended its look after 2 s; give a longer --timeout"
     assert failed == "n1 failed: no torch"

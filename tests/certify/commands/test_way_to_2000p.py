@@ -107,7 +107,10 @@ def test_the_way(tmp_path: Path) -> None:
         for condition, verdict in {**conditions, "scale-2000p": scale}.items():
             assert f"rehearsal: guangzhou-2000p/{condition}: {verdict} (if issued as drafted)" in lines
         for basis, verdict in zip(("certified", "sustained", "nominal"), bases, strict=True):
-            assert any(re.search(rf"  {basis}: .*: {verdict}$", line) for line in lines), (basis, verdict)
+            assert any(re.search(rf"  {basis}: .*: {verdict} \[verdict-bases\]$", line) for line in lines), (
+                basis,
+                verdict,
+            )
         assert "rehearsal:   baseline: nothing, as is declared; " in text
         assert "rehearsal:   net growth: +" in text
     assert not list(tmp_path.rglob("statement*"))

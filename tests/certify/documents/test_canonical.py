@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bench.errors import RefusedError
 from bench.record import Count, Document, Name, Signed, Text, UtcTime, encode
-from certify.documents import canonical
+from certify.documents import dsse
 
 
 class Sample(Document, frozen=True, kw_only=True):
@@ -153,7 +153,7 @@ REFUSED = {
 def test_ambiguous_bytes_are_refused_for_their_own_reason(name: str) -> None:
     payload, code = REFUSED[name]
     with pytest.raises(RefusedError) as refused:
-        canonical.decode(payload, Sample, "a file")
+        dsse.decode(payload, Sample, "a file")
     assert refused.value.code == code
     assert str(refused.value).startswith("a file: ")
     assert "\n" not in str(refused.value)
@@ -162,7 +162,7 @@ def test_ambiguous_bytes_are_refused_for_their_own_reason(name: str) -> None:
 @pytest.mark.parametrize("payload", [swapped('"names":{}', '"names":{"a\\n":"1"}'), swapped("000Z", "000Z\\n")])
 def test_a_newline_behind_a_pattern_never_passes(payload: bytes) -> None:
     with pytest.raises(RefusedError):
-        canonical.decode(payload, Sample)
+        dsse.decode(payload, Sample)
 
 
 ACCEPTED = [
@@ -181,7 +181,7 @@ ACCEPTED = [
 @pytest.mark.parametrize("value", ACCEPTED)
 def test_honest_text_is_accepted(value: str) -> None:
     sample = Sample(count=2**53 - 1, delta=-(2**53 - 1), text=value, names={"a": value, "b.c": "Z"}, many=(0, 1))
-    assert canonical.decode(encode(sample), Sample) == sample
+    assert dsse.decode(encode(sample), Sample) == sample
 
 
 @given(st.text(min_size=1, max_size=40))
@@ -190,9 +190,9 @@ def test_text_is_accepted_if_and_only_if_it_is_clean(value: str) -> None:
         payload = encode(Sample(count=1, text=value))
     except UnicodeEncodeError:
         return  # lone surrogates cannot even be written
-    clean = unicodedata.is_normalized("NFC", value) and not any(map(canonical._is_forbidden, value))
+    clean = unicodedata.is_normalized("NFC", value) and not any(map(dsse._is_forbidden, value))
     try:
-        accepted = canonical.decode(payload, Sample).text == value
+        accepted = dsse.decode(payload, Sample).text == value
     except RefusedError as error:
         accepted = error.code not in {"text-not-nfc", "text-forbidden-character"}
     assert accepted == clean
@@ -202,7 +202,7 @@ def test_text_is_accepted_if_and_only_if_it_is_clean(value: str) -> None:
 def test_no_bytes_raise_anything_but_a_refusal(junk: bytes, at: int, cut: int) -> None:
     payload = GOOD[:at] + junk + GOOD[at + cut :]
     try:
-        value = canonical.decode(payload, Sample)
+        value = dsse.decode(payload, Sample)
     except RefusedError:
         return
     assert encode(value) == payload
@@ -210,16 +210,16 @@ def test_no_bytes_raise_anything_but_a_refusal(junk: bytes, at: int, cut: int) -
 
 def test_a_type_refuses_with_its_own_code_and_place() -> None:
     with pytest.raises(RefusedError) as refused:
-        canonical.decode(b'{"count":0}', Picky, "a file")
+        dsse.decode(b'{"count":0}', Picky, "a file")
     assert (refused.value.code, refused.value.where) == ("nothing-there", "a file")
 
 
 def test_a_type_refuses_json_only() -> None:
     with pytest.raises(RefusedError) as refused:
-        canonical.decode(b'{"count":0}}', Picky)
+        dsse.decode(b'{"count":0}}', Picky)
     assert refused.value.code == "json-invalid"
 
 
 def test_the_first_difference_is_named() -> None:
     with pytest.raises(RefusedError, match=r"byte 10 is b' "):
-        canonical.decode(GOOD.replace(b"1,", b"1 ,", 1), Sample)
+        dsse.decode(GOOD.replace(b"1,", b"1 ,", 1), Sample)

@@ -19,6 +19,7 @@ from bench.errors import PetasealError, RefusedError
 from certify.documents import dsse
 from certify.documents import kinds as documents
 from certify.documents.caps import CAPS
+from certify.trust.opening import Verifier
 from certify.trust.trusted_set import TrustedSet
 from tests.certify.signed import NOW, b64, campaign, envelope, new_key, record_payload, rewritten, sealed
 
@@ -242,8 +243,8 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
 def opened(name: str, content: bytes, where: object = None) -> bytes:
     """Return the payload of a document after it was verified as a verifier does."""
     if name == "node-record":
-        return documents.open_record(content, TRUST, NOW, where).payload
-    return documents.open_document(name, content, TRUST, NOW, where).payload
+        return Verifier(TRUST, NOW).record(content, where).payload
+    return Verifier(TRUST, NOW).open(name, content, where).payload
 
 
 def refusal(name: str, content: bytes) -> str:
@@ -259,8 +260,8 @@ def refusal(name: str, content: bytes) -> str:
 
 def test_the_victims_are_accepted() -> None:
     for content in (SIGNED, SIGNED[:-1]):
-        assert documents.open_document("campaign", content, TRUST, NOW).payload == CAMPAIGN
-    assert documents.open_record(SIGNED_RECORD, TRUST, NOW).payload == RECORD
+        assert Verifier(TRUST, NOW).open("campaign", content).payload == CAMPAIGN
+    assert Verifier(TRUST, NOW).record(SIGNED_RECORD).payload == RECORD
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

@@ -11,8 +11,9 @@ import pytest
 from bench.errors import RefusedError
 from certify.documents import kinds as documents
 from certify.documents.caps import CAPS
-from certify.documents.kinds import PAYLOAD_TYPE, make_document, open_document, open_own, open_record
+from certify.documents.kinds import PAYLOAD_TYPE, make_document
 from certify.keys.signers import PrivateKey
+from certify.trust.opening import Verifier
 from certify.trust.trusted_set import TrustedSet
 from tests.certify import signed
 from tests.certify.attacks import canonical
@@ -101,8 +102,8 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
 }
 
 
-def opened(content: bytes, trust: TrustedSet = TRUST, at: str = NOW) -> documents.Opened[Any]:
-    return open_own("heartbeat", content, trust, at, "a file")
+def opened(content: bytes, trust: TrustedSet = TRUST, at: str = NOW) -> documents.OpenedDocument[Any]:
+    return Verifier(trust, at).node_document("heartbeat", content, "a file")
 
 
 def refusal(act: Callable[[], object]) -> str:
@@ -125,8 +126,8 @@ def test_a_node_that_is_enrolled_and_one_that_nobody_knows() -> None:
     assert enrolled.signers == {CAST.ids["node"]}
     assert stranger.signers == {STRANGER.public.keyid}
     assert enrolled.predicate == signed.heartbeat(NODE)
-    assert open_document("heartbeat", beat(), TRUST, NOW).predicate == enrolled.predicate
-    assert refusal(lambda: open_document("heartbeat", beat(STRANGER), TRUST, NOW)) == "key-not-trusted"
+    assert Verifier(TRUST, NOW).open("heartbeat", beat()).predicate == enrolled.predicate
+    assert refusal(lambda: Verifier(TRUST, NOW).open("heartbeat", beat(STRANGER))) == "key-not-trusted"
 
 
 def test_a_stranger_may_say_that_he_is_of_any_centre() -> None:
@@ -135,7 +136,7 @@ def test_a_stranger_may_say_that_he_is_of_any_centre() -> None:
 
 
 def test_a_heartbeat_is_no_record() -> None:
-    assert refusal(lambda: open_record(beat(), TRUST, NOW)) == "predicate-type-wrong"
+    assert refusal(lambda: Verifier(TRUST, NOW).record(beat())) == "predicate-type-wrong"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from bench.record import Tool, digest
 from certify.documents import kinds as documents
 from certify.documents.caps import CAPS, Caps
 from certify.documents.kinds import DOCUMENTS, Baseline, BaselineDevice, Witness
+from certify.trust.opening import Verifier
 from certify.trust.trusted_set import Revocations, TrustedSet
 from tests.certify.signed import (
     AFTER,
@@ -74,10 +75,10 @@ def refusal(act: Callable[[], object]) -> str:
     return refused.value.code
 
 
-def open_made(name: str, as_name: str | None = None) -> documents.Opened[Any]:
+def open_made(name: str, as_name: str | None = None) -> documents.OpenedDocument[Any]:
     predicate, subject, signed_by = MADE[name]
     content = sealed(documents.make_document(name, predicate, subject), *(CAST[who] for who in signed_by))
-    return documents.open_document(as_name or name, content, CAST.trusted(), NOW, "a file")
+    return Verifier(CAST.trusted(), NOW).open(as_name or name, content, "a file")
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -271,7 +272,7 @@ def test_a_statement_that_the_table_does_not_know(case: str) -> None:
     name, changes, code = WRONG[case]
     _, _, signed_by = MADE[name]
     content = sealed(payload_with(name, **changes), *(CAST[who] for who in signed_by))
-    assert refusal(lambda: documents.open_document(name, content, CAST.trusted(), NOW, "a file")) == code
+    assert refusal(lambda: Verifier(CAST.trusted(), NOW).open(name, content, "a file")) == code
 
 
 def test_what_a_verifier_would_refuse_is_not_made() -> None:
@@ -288,12 +289,12 @@ def test_what_a_verifier_would_refuse_is_not_made() -> None:
 def test_a_record_is_opened_under_the_key_that_it_names() -> None:
     stranger = new_key()
     payload = documents.make_document("node-record", record(stranger), sha("samples"))
-    opened = documents.open_record(sealed(payload, stranger), CAST.trusted(), NOW)
+    opened = Verifier(CAST.trusted(), NOW).record(sealed(payload, stranger))
     assert opened.self_asserted
     assert opened.signers == {stranger.public.keyid}
     assert (opened.payload, opened.subject_digest) == (payload, sha("samples"))
     enrolled = documents.make_document("node-record", record(CAST["node"]), sha("samples"))
-    assert not documents.open_record(sealed(enrolled, CAST["node"]), CAST.trusted(), NOW).self_asserted
+    assert not Verifier(CAST.trusted(), NOW).record(sealed(enrolled, CAST["node"])).self_asserted
 
 
 def test_records_by_the_wrong_key() -> None:
@@ -302,7 +303,7 @@ def test_records_by_the_wrong_key() -> None:
 
     def opened(named: Any, *signed_by: Any, trust: TrustedSet | None = None, **changes: Any) -> str:
         payload = documents.make_document("node-record", record(named, **changes), sha("samples"))
-        return refusal(lambda: documents.open_record(sealed(payload, *signed_by), trust or CAST.trusted(), NOW))
+        return refusal(lambda: Verifier(trust or CAST.trusted(), NOW).record(sealed(payload, *signed_by)))
 
     assert opened(stranger, other) == "signer-mismatch"
     assert opened(stranger, stranger, other) == "signer-mismatch"
@@ -330,7 +331,7 @@ def test_records_by_the_wrong_key() -> None:
 def test_a_record_that_names_no_key(spki: str, code: str) -> None:
     key = new_key()
     payload = documents.make_document("node-record", record(key, signer_spki=spki), sha("samples"))
-    assert refusal(lambda: documents.open_record(sealed(payload, key), CAST.trusted(), NOW)) == code
+    assert refusal(lambda: Verifier(CAST.trusted(), NOW).record(sealed(payload, key))) == code
 
 
 def test_centres() -> None:
@@ -340,4 +341,4 @@ def test_centres() -> None:
 
 def test_a_document_of_full_size_but_one_byte_is_too_large() -> None:
     content = b" " * (CAPS.witness_bytes + 1)
-    assert refusal(lambda: documents.open_document("witness", content, CAST.trusted(), NOW)) == "document-too-large"
+    assert refusal(lambda: Verifier(CAST.trusted(), NOW).open("witness", content)) == "document-too-large"

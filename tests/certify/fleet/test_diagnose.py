@@ -16,11 +16,14 @@ from msgspec.structs import replace
 from bench.errors import PetasealError
 from bench.profile import load_profile
 from bench.record import Campaign, NodeRecord, columns, digest, encode, throughput_bounds
-from bench.record.folder import Folder, Published, Roster, RosterNode, RosterPool
+from bench.record.folder import Folder
+from bench.record.roster import Roster, RosterNode, RosterPool
+from bench.record.status import Published
 from bench.units import gemm_mflop, utc_text
 from certify.documents import dsse
 from certify.documents.kinds import PAYLOAD_TYPE, make_document
-from certify.fleet.diagnose import Diagnosed, FleetReport, diagnose_campaign, file_names
+from certify.fleet.diagnose import Diagnosed, diagnose_campaign, file_names
+from certify.fleet.report import FleetReport
 from certify.keys.files import load_private, new_key
 from certify.policy.policies import load_policy
 from certify.statement.attendance import Absence, Attendance, write_attendance

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bench.errors import RefusedError
-from certify.fleet.findings import Diagnosis, lines
-from certify.fleet.fleet import Reading, diagnose, sums_without
+from certify.fleet.findings import Diagnosis, FleetReading, lines
+from certify.fleet.fleet import diagnose, sums_without
 from certify.fleet.plots import DOTS, plots
 from certify.fleet.statistics import LEAST_VALUES, limits, median, two_populations
 
@@ -32,19 +32,21 @@ def fleet(
     sd: float = 0.004,
     seed: int = 1,
     model: str = "X1",
-) -> list[Reading]:
+) -> list[FleetReading]:
     """Return readings of a fleet: normal, each rate multiplied by `tweak(node, device)`."""
     rng, found = Random(seed), []
     for n in range(nodes):
         for d in range(devices):
             rate = int(BASE * rng.gauss(1, sd) * tweak(n, d))
             found.append(
-                Reading(f"n{n:05d}", f"cuda:{d}", model, "fp16", rate, rate - rate // 200, int(1400 * tweak(n, d)), 65)
+                FleetReading(
+                    f"n{n:05d}", f"cuda:{d}", model, "fp16", rate, rate - rate // 200, int(1400 * tweak(n, d)), 65
+                )
             )
     return found
 
 
-def racks(readings: list[Reading], size: int) -> dict[str, str]:
+def racks(readings: list[FleetReading], size: int) -> dict[str, str]:
     return {one.node_id: f"rack-{int(one.node_id[1:]) // size:03d}" for one in readings}
 
 
@@ -307,7 +309,9 @@ def test_the_chance_of_a_rack_is_that_of_all_placings() -> None:
     found = 0
     for chosen in permutations(range(9), 3):
         order = [*chosen, *(n for n in range(9) if n not in chosen)]
-        readings = [Reading(f"n{at:05d}", "cuda:0", "X1", "fp16", rates[n], rates[n]) for at, n in enumerate(order)]
+        readings = [
+            FleetReading(f"n{at:05d}", "cuda:0", "X1", "fp16", rates[n], rates[n]) for at, n in enumerate(order)
+        ]
         slow = diagnose(readings, racks(readings, 3)).slow_groups
         found += "rack-000" in [one.group for one in slow]
     assert found == 6  # one set of three, in its six orders
@@ -403,7 +407,7 @@ PLAIN = re.compile(
 )
 
 
-def drawn(readings: list[Reading], names: dict[str, str] | None = None, warning: str | None = None) -> ET.Element:
+def drawn(readings: list[FleetReading], names: dict[str, str] | None = None, warning: str | None = None) -> ET.Element:
     (picture,) = plots(diagnose(readings), readings, names or {}, warning).values()
     return ET.fromstring(picture)
 
@@ -448,7 +452,7 @@ def test_hostile_names_stay_text_and_nothing_is_fetched_or_run() -> None:
 
 @pytest.mark.parametrize("rates", [[5, 5], [0, 0, 0], [1], [0] * 300, [10**15] * 6, list(range(1, 40))])
 def test_every_set_of_rates_can_be_drawn(rates: list[int]) -> None:
-    readings = [Reading(f"n{n}", "cuda:0", "X1", "fp16", rate, rate) for n, rate in enumerate(rates)]
+    readings = [FleetReading(f"n{n}", "cuda:0", "X1", "fp16", rate, rate) for n, rate in enumerate(rates)]
     assert drawn(readings).get("viewBox")
 
 

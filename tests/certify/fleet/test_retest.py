@@ -11,20 +11,19 @@ from typing import Any
 
 import msgspec
 import pytest
-import typer
 from msgspec.structs import replace
 
-from bench.devices.base import Found, UnusableError
+from bench.devices.base import LocalDevice, UnusableError
 from bench.errors import InputError, RefusedError
 from bench.record import Device, DeviceModel, NodeRecord
-from bench.show import print_json, print_lines, show_devices
-from certify.commands.offline.retest import mount_retest, run
-from certify.commands.signing import foresee
+from bench.show import show_devices
+from certify.commands.offline.retest import app, run
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import parse_payload
-from certify.fleet.retest import NodeState, Part, changes, parse_listing, retest, state_of
+from certify.fleet.retest import NodeState, RetestDevice, changes, parse_listing, retest, state_of
 from certify.keys.files import load_private
 from certify.policy.reasons import effect_of
+from certify.statement.outlook import foresee
 from tests.certify import signed
 from tests.certify.measured import Measured, measured, node_name, seal_record
 
@@ -45,7 +44,7 @@ def model(**changes: Any) -> DeviceModel:
     return replace(known, **changes)
 
 
-def part(index: int, trouble: str | None = None, *, of: DeviceModel | None = None, **changes: Any) -> Part:
+def part(index: int, trouble: str | None = None, *, of: DeviceModel | None = None, **changes: Any) -> RetestDevice:
     """Return a card of a node."""
     device = Device(
         device=f"cuda:{index}",
@@ -57,10 +56,10 @@ def part(index: int, trouble: str | None = None, *, of: DeviceModel | None = Non
         parent=None,
         numa_node=None,
     )
-    return Part(replace(device, **changes), of or model(), trouble)
+    return RetestDevice(replace(device, **changes), of or model(), trouble)
 
 
-def cut(index: int, of: int) -> Part:
+def cut(index: int, of: int) -> RetestDevice:
     """Return a slice of a card."""
     return part(index, of=model(count_unit="slice"), uuid=f"MIG-bbbb-{index}", serial=None, parent=f"GPU-aaaa-{of}")
 
@@ -69,7 +68,7 @@ CPU = part(0, of=model(kind="cpu", count_unit="package"), device="cpu:0", uuid="
 STRANGER = part(0, uuid="GPU-cccc-9", serial="99999")
 TWO = (part(0), part(1))
 
-Before = tuple[Part, ...]
+Before = tuple[RetestDevice, ...]
 CASES: dict[str, tuple[Before, Before, list[tuple[str, str]]]] = {
     "the same": (TWO, TWO, []),
     "the same in another order and under other names": (
@@ -231,16 +230,18 @@ def test_what_is_printed_is_one_line_each() -> None:
 
 # Files
 def printed(
-    record: NodeRecord, capsys: pytest.CaptureFixture[str], change: Callable[[list[Found]], list[Found]] = list
+    record: NodeRecord,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[list[LocalDevice]], list[LocalDevice]] = list,
 ) -> bytes:
     """Return what ``petaseal devices --json`` prints on the node of a record, after a change of the node."""
-    found = [Found(record.models[device.model], device) for device in record.devices]
+    found = [LocalDevice(record.models[device.model], device) for device in record.devices]
     show_devices(change(found), [], foresee((), None), True)
     return capsys.readouterr().out.encode()
 
 
-def upgraded(found: list[Found]) -> list[Found]:
-    return [Found(replace(one.model, driver="999.99"), one.device) for one in found]
+def upgraded(found: list[LocalDevice]) -> list[LocalDevice]:
+    return [LocalDevice(replace(one.model, driver="999.99"), one.device) for one in found]
 
 
 @dataclass(frozen=True)
@@ -327,7 +328,7 @@ def test_an_upgrade_on_one_node(today: Today, capsys: pytest.CaptureFixture[str]
 
 def test_unusable_devices_are_read_from_what_is_printed(today: Today, capsys: pytest.CaptureFixture[str]) -> None:
     record = today.record(0)
-    found = [Found(record.models[device.model], device) for device in record.devices]
+    found = [LocalDevice(record.models[device.model], device) for device in record.devices]
     show_devices(found[:1], [UnusableError(InputError("driver-mismatch", "is"), found[1:])], foresee((), None), True)
     today.put(0, capsys.readouterr().out.encode())
     result = run(today.statement, [today.folder])
@@ -389,7 +390,7 @@ def test_files_that_are_none(today: Today, content: bytes) -> None:
 
 def test_a_device_that_is_listed_twice(today: Today, capsys: pytest.CaptureFixture[str]) -> None:
     record = today.record(0)
-    found = [Found(record.models[device.model], device) for device in record.devices]
+    found = [LocalDevice(record.models[device.model], device) for device in record.devices]
     for usable, broken in (([*found, found[0]], []), (found, [UnusableError(InputError("x", "is"), found[1:])])):
         show_devices(usable, broken, foresee((), None), True)
         today.put(0, capsys.readouterr().out.encode())
@@ -428,18 +429,11 @@ def test_records_that_are_not_the_statements(today: Today, tmp_path: Path) -> No
 
 
 def test_the_command_exits_by_the_answer(today: Today, capsys: pytest.CaptureFixture[str]) -> None:
-    app = typer.Typer()
-
-    @app.callback()
-    def root() -> None:
-        """Stand for the group."""
-
-    mount_retest(app, lambda as_json, value, lines: print_json(value) if as_json else print_lines(lines))
     for change, status in ((list, 0), (upgraded, 1)):
         today.put(0, printed(today.record(0), capsys, change))
         for form in ((), ("--json",)):
             with pytest.raises(SystemExit) as ended:
-                app(["retest", str(today.statement), "--devices", str(today.folder), *form])
+                app([str(today.statement), "--devices", str(today.folder), *form])
             assert (ended.value.code or 0) == status
             out = capsys.readouterr().out
             if form:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from bench.errors import InputError
 from certify.fleet.spot_check import (
     TOLERANCE_PPM,
-    Claim,
+    NodeClaim,
     SpotCheck,
     draw,
     exceeds,
@@ -35,11 +35,11 @@ NODES = tuple(f"node-{n:03d}" for n in range(100))
 RATE = 8_000_000
 
 
-def claims(nodes: int = 10, rate: int = RATE) -> dict[str, Claim]:
-    return {node_id: Claim(rate, rate - 1000) for node_id in NODES[:nodes]}
+def claims(nodes: int = 10, rate: int = RATE) -> dict[str, NodeClaim]:
+    return {node_id: NodeClaim(rate, rate - 1000) for node_id in NODES[:nodes]}
 
 
-def honest(claim: Mapping[str, Claim], drawn: tuple[str, ...]) -> dict[str, int]:
+def honest(claim: Mapping[str, NodeClaim], drawn: tuple[str, ...]) -> dict[str, int]:
     return {node_id: claim[node_id].sustained_mflop_s for node_id in drawn}
 
 
@@ -225,7 +225,7 @@ def test_a_sum_that_is_much_higher_differs_too(measured: int, differs: bool) -> 
 
 
 def test_what_stands_is_the_claim_without_the_largest_that_may_be_bad() -> None:
-    claim = {node_id: Claim(1000 + n, 900 + n) for n, node_id in enumerate(NODES[:20])}
+    claim = {node_id: NodeClaim(1000 + n, 900 + n) for n, node_id in enumerate(NODES[:20])}
     drawn = draw(list(claim), SEED, ROOT, 500_000)
     measured = honest(claim, drawn)
     measured[drawn[0]] = 1
@@ -241,7 +241,7 @@ def test_what_stands_is_the_claim_without_the_largest_that_may_be_bad() -> None:
 @given(st.integers(1, 9), st.data())
 def test_no_choice_of_bad_nodes_leaves_less_than_what_stands(nodes: int, data: st.DataObject) -> None:
     rates = data.draw(st.lists(st.integers(1, 50), min_size=nodes, max_size=nodes))
-    claim = {node_id: Claim(rate, rate) for node_id, rate in zip(NODES, rates, strict=False)}
+    claim = {node_id: NodeClaim(rate, rate) for node_id, rate in zip(NODES, rates, strict=False)}
     drawn = draw(list(claim), SEED, ROOT, data.draw(st.integers(1, 10**6)))
     lying = data.draw(st.sets(st.sampled_from(drawn)))
     measured = {node_id: 0 if node_id in lying else claim[node_id].sustained_mflop_s for node_id in drawn}
@@ -262,7 +262,7 @@ def test_drawing_everything_leaves_no_doubt() -> None:
     assert (check.bad_at_most, check.stands_mflop_s) == (0, check.certified_mflop_s)
 
 
-def wrong_input() -> list[tuple[dict[str, Claim], tuple[str, ...], dict[str, int]]]:
+def wrong_input() -> list[tuple[dict[str, NodeClaim], tuple[str, ...], dict[str, int]]]:
     claim, one = claims(3), NODES[0]
     return [
         (claim, (), {}),
@@ -270,7 +270,7 @@ def wrong_input() -> list[tuple[dict[str, Claim], tuple[str, ...], dict[str, int
         (claim, (NODES[9],), {NODES[9]: RATE}),
         (claim, (one,), {one: RATE, NODES[1]: RATE}),
         (claim, (one,), {one: -1}),
-        ({**claim, NODES[1]: Claim(RATE, 0)}, (one,), {one: RATE}),
+        ({**claim, NODES[1]: NodeClaim(RATE, 0)}, (one,), {one: RATE}),
         ({}, (), {}),
     ]
 

@@ -28,13 +28,14 @@ from bench.record import (
 from bench.units import utc_ns, utc_text
 from certify.documents import dsse
 from certify.documents.kinds import PAYLOAD_TYPE, make_document
-from certify.fleet.findings import Reading
+from certify.documents.statement import CapacityStatement
+from certify.fleet.findings import FleetReading
 from certify.fleet.readings import Passed
-from certify.fleet.spot_check_report import Checked, Draw, SpotCheckReport
-from certify.fleet.spot_check_run import Request, drawn, judged, matched, same_device
+from certify.fleet.spot_check_claims import SpotCheckRequest
+from certify.fleet.spot_check_report import Draw, SpotCheckReport, SpotCheckResult
+from certify.fleet.spot_check_run import draw_spot_check, judge_spot_check, matched, same_device
 from certify.keys.files import load_private, new_key
 from certify.statement.attendance import Absence, Attendance, write_attendance
-from certify.statement.build import CapacityStatement
 from tests.certify.fleet.test_diagnose import scaled, void
 from tests.certify.measured import Measured, measured, node_name, of_node, seal_record, simulated, withdraw
 from tests.certify.signed import new_key as fresh_key
@@ -51,7 +52,7 @@ class Audit:
     """A statement that is audited, and where the re-measurement lies."""
 
     centre: Measured
-    request: Request
+    request: SpotCheckRequest
     draw: Draw
     folder: Path
 
@@ -111,8 +112,8 @@ class Audit:
     def file(self, node_id: str) -> Path:
         return self.collected / f"{node_id}.record.dsse.json"
 
-    def judge(self, **changes: Any) -> Checked:
-        return judged(changed(self.request, **changes), self.collected, self.campaign_file)
+    def judge(self, **changes: Any) -> SpotCheckResult:
+        return judge_spot_check(changed(self.request, **changes), self.collected, self.campaign_file)
 
 
 def statement_of(audit: Audit) -> CapacityStatement:
@@ -129,8 +130,8 @@ def centre(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     return made
 
 
-def request_of(centre: Measured, fraction_ppm: int) -> Request:
-    return Request(
+def request_of(centre: Measured, fraction_ppm: int) -> SpotCheckRequest:
+    return SpotCheckRequest(
         statement=centre.folder / "out" / "statement.dsse.json",
         records=centre.folder / "out" / "records.jsonl",
         seed=SEED,
@@ -144,7 +145,7 @@ def request_of(centre: Measured, fraction_ppm: int) -> Request:
 @pytest.fixture
 def audit(centre: Measured, tmp_path: Path) -> Audit:
     request = request_of(centre, FRACTION_PPM)
-    return Audit(centre, request, drawn(request), tmp_path / "check")
+    return Audit(centre, request, draw_spot_check(request), tmp_path / "check")
 
 
 def code(action: Callable[..., Any], *args: Any, **given: Any) -> str:
@@ -153,20 +154,20 @@ def code(action: Callable[..., Any], *args: Any, **given: Any) -> str:
     return caught.value.code
 
 
-def outcomes(checked: Checked) -> dict[str, str]:
+def outcomes(checked: SpotCheckResult) -> dict[str, str]:
     (one,) = checked.report.classes
     return {node.node_id: node.outcome for node in one.check.drawn}
 
 
 # The draw
 def test_the_draw_can_be_repeated_and_changes_with_the_seed(audit: Audit) -> None:
-    assert drawn(audit.request) == audit.draw
+    assert draw_spot_check(audit.request) == audit.draw
     assert len(audit.draw.nodes) == 3
     (one,) = audit.draw.classes
     assert (one.pool_class, one.precision, one.nodes) == ("intelligent", "fp16", NODES)
-    others = {drawn(changed(audit.request, seed=f"{seed:032x}")).nodes for seed in range(6)}
+    others = {draw_spot_check(changed(audit.request, seed=f"{seed:032x}")).nodes for seed in range(6)}
     assert len(others) > 1
-    more = drawn(changed(audit.request, fraction_ppm=500_000)).nodes
+    more = draw_spot_check(changed(audit.request, fraction_ppm=500_000)).nodes
     assert more[:3] == audit.draw.nodes
     assert audit.draw.as_json()["nodes"] == list(audit.draw.nodes)
     said = audit.draw.lines({audit.draw.nodes[0]: "cn-a"})
@@ -175,43 +176,43 @@ def test_the_draw_can_be_repeated_and_changes_with_the_seed(audit: Audit) -> Non
 
 
 def test_a_folder_of_records_serves_as_well(audit: Audit) -> None:
-    assert drawn(changed(audit.request, records=audit.centre.records)) == audit.draw
+    assert draw_spot_check(changed(audit.request, records=audit.centre.records)) == audit.draw
 
 
 @pytest.mark.parametrize("seed", ["", "5eed", "G" * 32, "A" * 32, "a" * 65, "a" * 31 + "\n"])
 def test_a_seed_is_a_challenge(audit: Audit, seed: str) -> None:
-    assert code(drawn, changed(audit.request, seed=seed)) == "spot-check-invalid"
+    assert code(draw_spot_check, changed(audit.request, seed=seed)) == "spot-check-invalid"
 
 
 def test_a_seed_that_was_known_before_the_signature_is_refused(audit: Audit) -> None:
     known = changed(audit.request, seed=statement_of(audit).campaign.challenge)
-    assert code(drawn, known) == "seed-known"
+    assert code(draw_spot_check, known) == "seed-known"
 
 
 @pytest.mark.parametrize("ppm", [0, -1, 1_000_001])
 def test_a_fraction_is_above_nothing_and_at_most_all(audit: Audit, ppm: int) -> None:
-    assert code(drawn, changed(audit.request, fraction_ppm=ppm)) == "spot-check-invalid"
+    assert code(draw_spot_check, changed(audit.request, fraction_ppm=ppm)) == "spot-check-invalid"
 
 
 def test_ratings_are_read_like_a_verifier_s(audit: Audit) -> None:
-    assert code(drawn, changed(audit.request, ratings=("nowhere.yaml",))) == "file-missing"
+    assert code(draw_spot_check, changed(audit.request, ratings=("nowhere.yaml",))) == "file-missing"
     given = changed(audit.request, ratings=(str(config_path("accelerators.yaml")),))
-    assert drawn(given) == drawn(audit.request)
+    assert draw_spot_check(given) == draw_spot_check(audit.request)
 
 
 def test_nothing_is_drawn_by_a_withdrawn_table(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
     withdraw(monkeypatch, statement_of(audit).profile_sha256, "its window was too short")
-    assert code(drawn, audit.request) == "table-withdrawn"
+    assert code(draw_spot_check, audit.request) == "table-withdrawn"
 
 
 def test_nothing_is_drawn_from_what_does_not_hold(audit: Audit, tmp_path: Path) -> None:
     lines = audit.request.records.read_bytes().splitlines(keepends=True)
     (tmp_path / "fewer.jsonl").write_bytes(b"".join(lines[1:]))
-    assert code(drawn, changed(audit.request, records=tmp_path / "fewer.jsonl")) == "records-count"
+    assert code(draw_spot_check, changed(audit.request, records=tmp_path / "fewer.jsonl")) == "records-count"
     new_key(tmp_path / "thief.pem", None)
-    assert code(drawn, changed(audit.request, public_key=tmp_path / "thief.pem.pub")) == "key-not-trusted"
-    assert code(drawn, changed(audit.request, accept_simulated=False)) == "simulated"
-    assert code(drawn, changed(audit.request, public_key=None)) == "trust-missing"
+    assert code(draw_spot_check, changed(audit.request, public_key=tmp_path / "thief.pem.pub")) == "key-not-trusted"
+    assert code(draw_spot_check, changed(audit.request, accept_simulated=False)) == "simulated"
+    assert code(draw_spot_check, changed(audit.request, public_key=None)) == "trust-missing"
 
 
 def test_what_counts_nothing_is_in_no_draw(tmp_path: Path) -> None:
@@ -227,7 +228,7 @@ def test_what_counts_nothing_is_in_no_draw(tmp_path: Path) -> None:
     made = measured(tmp_path, 4, 2, "smoke", ("fp16",), change)
     made.certify()
     request = request_of(made, 10**6)
-    draw = drawn(request)
+    draw = draw_spot_check(request)
     assert set(draw.nodes) == {node_name(1), node_name(2), node_name(3)}
     audit = Audit(made, request, draw, tmp_path / "check")
     audit.measure()
@@ -246,7 +247,7 @@ def test_each_class_is_drawn_and_judged_by_itself(tmp_path: Path) -> None:
     made = measured(tmp_path, 4, 2, "smoke", ("fp16", "fp64"), pools=pools)
     made.certify()
     request = request_of(made, 500_000)
-    draw = drawn(request)
+    draw = draw_spot_check(request)
     assert [(one.pool_class, one.precision, len(one.drawn)) for one in draw.classes] == [
         ("intelligent", "fp16", 2),
         ("supercomputing", "fp64", 2),
@@ -483,7 +484,7 @@ def test_a_campaign_that_is_not_over(audit: Audit) -> None:
 
 # Devices
 def passed(device: str, rate: int, **identities: str) -> Passed:
-    reading = Reading("n", device, "m", "fp16", rate, rate)
+    reading = FleetReading("n", device, "m", "fp16", rate, rate)
     return Passed(reading, ("fp16", "fixed"), "intelligent", identities)  # type: ignore[arg-type]
 
 

@@ -20,6 +20,7 @@ from certify.documents import dsse
 from certify.documents import kinds as documents
 from certify.documents.kinds import DOCUMENTS
 from certify.keys.signers import SIGNERS, PrivateKey, load_scheme
+from certify.trust.opening import Verifier
 from certify.trust.root import accept, open_revocations, read_root
 from certify.trust.trusted_set import TrustedSet
 from tests.certify.documents.test_kinds import MADE
@@ -57,12 +58,12 @@ def trusted(scheme: str) -> TrustedSet:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_document_is_still_accepted(scheme: str, name: str) -> None:
     content, trust = (folder(scheme) / f"{name}.dsse.json").read_bytes(), trusted(scheme)
-    opened: documents.Opened[Any]
+    opened: documents.OpenedDocument[Any]
     if name in ("node-record", "heartbeat"):
-        opened = documents.open_own(name, content, trust, NOW)
+        opened = Verifier(trust, NOW).node_document(name, content)
         assert not opened.self_asserted
     else:
-        opened = documents.open_document(name, content, trust, AT_ITS_TIME.get(name, NOW))
+        opened = Verifier(trust, AT_ITS_TIME.get(name, NOW)).open(name, content)
     predicate_type = json.loads(opened.payload)["predicateType"]
     assert predicate_type == f"urn:petaseal:{name}/{VERSION}"
     assert {trust.keys[keyid].scheme for keyid in opened.signers} == {SCHEMES[scheme]}

@@ -19,8 +19,9 @@ from msgspec.structs import replace
 from bench.record import Environment, NodeRecord
 from bench.units import utc_ns, utc_text
 from certify.verify import verifier as verify
+from certify.verify.report import VerificationReport
 from tests.bench.fleet import BEGIN_NS
-from tests.certify.measured import measured
+from tests.certify.measured import measured, verify_request
 
 HERE = Path(__file__).resolve().parent
 AT = "2026-03-02T08:00:00.000000Z"
@@ -42,7 +43,7 @@ NOWHERE = Environment(
 )
 
 
-def report(**changes: object) -> verify.Report:
+def report(**changes: object) -> VerificationReport:
     request = {
         "statement": HERE / "statement.dsse.json",
         "public_key": HERE / "operator.pem.pub",
@@ -52,7 +53,7 @@ def report(**changes: object) -> verify.Report:
         "accept_simulated": True,
         "require": ("audited",),
     }
-    return verify.verify(verify.Request(**{**request, **changes}))  # type: ignore[arg-type]
+    return verify.verify(verify_request(**{**request, **changes}))
 
 
 def test_the_golden_statement_is_accepted_up_to_audited() -> None:

@@ -13,17 +13,17 @@ from bench.record import Precision
 from certify.judge.ceilings import (
     STEPS,
     WHOLE,
+    CeilingFacts,
     Ceilings,
-    Facts,
     Issued,
-    Share,
+    UnitShare,
     ceilings,
     cpu_ceilings,
     notes,
     power_too_low,
     ratio_impossible,
 )
-from certify.policy.ratings import Rate, Rating
+from certify.policy.rating import Rate, Rating
 from certify.policy.reasons import effect_of
 
 # 100 units x 1000 FLOP/clock: 10^5 MFLOP/s a MHz; nominal at 1000 MHz, boards up to 1200 MHz.
@@ -54,7 +54,7 @@ def rating_of(fp16: Rate | None = FP16, **changes: Any) -> Rating:
 
 RATING = rating_of()
 RATED_ONLY = rating_of(Rate(nominal_mflop_s=NOMINAL, flop_per_clock_per_unit=None, rating_clock_mhz=None))
-FACTS = Facts(
+FACTS = CeilingFacts(
     precision="fp16",
     rate_mflop_s=80_000_000,
     units=100,
@@ -66,7 +66,9 @@ FACTS = Facts(
 HIGHEST = 300_000_000
 
 
-def limits(facts: Facts = FACTS, rating: Rating | None = RATING, share: Share = WHOLE, **more: Any) -> dict[str, int]:
+def limits(
+    facts: CeilingFacts = FACTS, rating: Rating | None = RATING, share: UnitShare = WHOLE, **more: Any
+) -> dict[str, int]:
     return {one.name: one.mflop_s for one in ceilings(facts, rating, HIGHEST, share, **more).limits}
 
 
@@ -208,7 +210,7 @@ def test_without_a_row_nothing_but_the_highest_rating_bounds() -> None:
 
 
 def test_a_part_has_its_share_of_each_limit() -> None:
-    half = Share(1, 2)
+    half = UnitShare(1, 2)
     facts = FACTS._replace(units=None)
     assert limits(facts, share=half)["silicon"] == 60_000_000
     assert limits(facts, RATED_ONLY, half)["rating"] == 52_500_000

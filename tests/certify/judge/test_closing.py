@@ -17,10 +17,11 @@ from bench.record.folder import CLOSING
 from bench.record.shapes import product_of
 from certify.documents import dsse
 from certify.documents.kinds import parse_payload
-from certify.judge.closing import r4_shape_settled, r10_clocks_compared
+from certify.documents.statement import CapacityStatement
+from certify.judge.products import r4_shape_settled
+from certify.judge.timing import r10_clocks_compared
 from certify.policy.policies import load_policy
 from certify.policy.reasons import effect_of
-from certify.statement.build import CapacityStatement
 from tests.certify.measured import Measured, measured, test_campaign, test_closing
 from tests.oracle.whole import judge
 

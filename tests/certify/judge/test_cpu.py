@@ -6,12 +6,12 @@ import pytest
 from msgspec.structs import replace
 
 from bench.devices import select_devices
-from bench.engine.node import Request, measure_node
+from bench.engine.node import NodeRequest, measure_node
 from bench.profile import load_profile
 from bench.record import Precision, Shape
 from bench.record.node import Method
 from bench.units import gemm_mflop
-from certify.judge.cpu import FP64_FLOP_PER_CLOCK, MOST_CORES, most_mflop_s
+from certify.judge.ceilings import FP64_FLOP_PER_CLOCK, MOST_CORES, most_mflop_s
 
 MHZ = 2_000
 TINY = replace(
@@ -63,7 +63,7 @@ def test_the_bound_is_rounded_down() -> None:
 
 
 def test_the_processors_of_this_machine_are_below_and_a_million_times_as_many_launches_above() -> None:
-    record, _ = measure_node(Request(select_devices("cpu"), TINY, TINY.workloads_of("general"), "node-1", "SPKI"))
+    record, _ = measure_node(NodeRequest(select_devices("cpu"), TINY, TINY.workloads_of("general"), "node-1", "SPKI"))
     assert record.measurements  # a busy machine may finish too few launches of one precision
     model = record.models[0]
     for m in record.measurements:

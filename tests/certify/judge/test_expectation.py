@@ -14,9 +14,10 @@ from bench.devices.fake import Fake
 from bench.profile import load_profile
 from bench.record import Campaign, Device, DeviceModel, NodeRecord, Profile
 from bench.scenario import Scenario
-from certify.judge import aggregate, ceilings, parts, plausibility, rules, telemetry
-from certify.judge.aggregate import JudgedFigure, partition_codes
+from certify.judge import ceilings, identities, parts, plausibility, telemetry
 from certify.judge.expectation import Demand, Expectation, demands_of, expectations
+from certify.judge.record import JudgedFigure, add_record, partition_codes, place_codes
+from certify.judge.tally import Tally
 from certify.policy.policies import load_policy
 from certify.policy.ratings import installed_ratings
 from certify.policy.reasons import effect_of, mending, reasons
@@ -218,7 +219,7 @@ def judged_of(record: NodeRecord, campaign: Campaign, profile: Profile) -> Judge
     """Return what a statement makes of a record's one figure that counts."""
     scope = basis_of(campaign, profile).scope
     found: list[JudgedFigure] = []
-    aggregate.add_record(record, scope, aggregate.Tally(), lambda one: found.append(one) if one.counted else None)
+    add_record(record, scope, Tally(), lambda one: found.append(one) if one.counted else None)
     (one,) = found
     return one
 
@@ -227,11 +228,11 @@ def judged_of(record: NodeRecord, campaign: Campaign, profile: Profile) -> Judge
 
 BEFOREHAND = (
     plausibility.row_of,
-    rules.identity,
-    rules.kind,
+    identities.identity_codes,
+    identities.r12_kind,
     telemetry.r13_beforehand,
     telemetry._unread,
-    aggregate.place_codes,
+    place_codes,
     parts.parenthood,
     ceilings.notes,
     expectations.__globals__["_expectation"],

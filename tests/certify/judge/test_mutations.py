@@ -19,17 +19,17 @@ import pytest
 from msgspec.structs import replace
 
 from bench.record import NodeRecord, digest
-from certify.judge import aggregate, ceilings, figures, parts, plausibility, rules, software, telemetry
-from certify.judge.aggregate import counted_sums
+from certify.judge import ceilings, identities, parts, plausibility, products, record, rules, scope, telemetry, timing
+from certify.judge.tally import counted_sums
 from certify.policy import reasons
-from certify.statement.build import Basis
+from certify.statement.build import StatementInputs
 from tests.certify.forger import basis, invented
 from tests.certify.judge.test_rules import BROKEN, judged
 from tests.certify.judged import basis_of, tally_of
 from tests.certify.test_forger import CARD, PARTS, alone
 
-RULES = ("R6", "R12", "R13")
-MODULES = (ceilings, rules, software, plausibility, telemetry, parts, aggregate)
+RULES = tuple(f"run-rules.md#{rule}" for rule in ("r6-step-by-step", "r12", "r12-step-by-step", "r13"))
+MODULES = (ceilings, identities, products, timing, plausibility, telemetry, parts, record, scope)
 GONE = "taken-out"  # what a check yields that was taken out
 CODES = {code for code, entry in reasons.reasons().items() if entry.rule in RULES}
 WRITTEN_BY_THE_ENGINE = {"device-busy"}  # a failure, not a judgement of a figure
@@ -90,7 +90,7 @@ class Held:
 
     name: str
     record: NodeRecord
-    basis: Basis
+    basis: StatementInputs
     codes: frozenset[str] | None  # that it breaks; None: whatever they are
 
     def said(self) -> Said:
@@ -176,14 +176,14 @@ def test_a_rule_that_is_taken_out_is_missed(rule: Callable[..., Any], monkeypatc
 @pytest.mark.parametrize(
     ("module", "name", "result"),
     [
-        (figures, "wholes_of", {}),  # the sum over the parts of a unit
-        (figures, "too_many_parts", frozenset()),
-        (figures, "references_of", {}),  # what was measured beside
-        (aggregate, "whole_record", ()),
-        (aggregate, "kind", ()),
-        (aggregate, "identity", ()),
-        (rules, "is_incomplete", False),
-        (rules, "has_other_form", False),
+        (rules, "wholes_of", {}),  # the sum over the parts of a unit
+        (rules, "too_many_parts", frozenset()),
+        (rules, "references_of", {}),  # what was measured beside
+        (record, "record_codes", ()),
+        (record, "r12_kind", ()),
+        (record, "identity_codes", ()),
+        (identities, "is_incomplete", False),
+        (identities, "has_other_form", False),
         (telemetry, "exposed_by", frozenset()),  # what a source tells, whatever a record says of it
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -10,9 +10,10 @@ from msgspec.structs import replace
 
 from bench.profile import load_profile
 from bench.record import NodeRecord, Workload, columns
-from certify.judge.case import Plan
-from certify.judge.figures import Figures, figures_of
-from certify.policy.ratings import Match, Rate, Rating, Ratings
+from certify.judge.case import MeasurementPlan
+from certify.judge.rules import RecordFigures, figures_of
+from certify.policy.rating import Match, Rate, Rating
+from certify.policy.ratings import Ratings
 from tests.bench.fleet import simulate
 from tests.certify.measured import node_name, test_campaign
 
@@ -64,8 +65,8 @@ def parts(rate_tflops: int, parents: tuple[str | None, ...], power_mw: int = 300
     )
 
 
-def judged(record: NodeRecord, ratings: Ratings = DIES) -> tuple[Figures, list[set[str]]]:
-    found = figures_of(record, ratings, Plan(CAMPAIGN, PROFILE))
+def judged(record: NodeRecord, ratings: Ratings = DIES) -> tuple[RecordFigures, list[set[str]]]:
+    found = figures_of(record, ratings, MeasurementPlan(CAMPAIGN, PROFILE))
     return found, [set(found.judged[d.device][FP16].judgement.codes) for d in record.devices]
 
 
@@ -108,7 +109,7 @@ def test_a_part_without_a_figure_adds_nothing() -> None:
     record = parts(174, ("P", "P"))
     (m,) = record.measurements
     alone = replace(record, measurements=(replace(m, **columns(list(m.figures())[:1])),))
-    found = figures_of(alone, DIES, Plan(CAMPAIGN, PROFILE))
+    found = figures_of(alone, DIES, MeasurementPlan(CAMPAIGN, PROFILE))
     assert "above-best-known" not in found.judged[record.devices[0].device][FP16].judgement.codes
 
 
@@ -163,10 +164,14 @@ def test_power_of_a_unit_is_compared_with_all_its_parts(told: tuple[int | None, 
 def test_a_forger_gains_nothing_by_splitting() -> None:
     """The same silicon told as a whole, as dies and as slices has one limit."""
     whole = parts(300, (None,), count_unit="package", units=128)
-    limit = figures_of(whole, WHOLES, Plan(CAMPAIGN, PROFILE)).judged[whole.devices[0].device][FP16].judgement.limit
+    limit = (
+        figures_of(whole, WHOLES, MeasurementPlan(CAMPAIGN, PROFILE))
+        .judged[whole.devices[0].device][FP16]
+        .judgement.limit
+    )
     assert limit is not None
     assert (limit.name, limit.mflop_s) == ("best-known", 345_000_000)
     for record, ratings in ((parts(160, ("P", "P")), DIES), (parts(60, ("P",) * 4, **SLICE), WHOLES)):
-        figures = figures_of(record, ratings, Plan(CAMPAIGN, PROFILE))
+        figures = figures_of(record, ratings, MeasurementPlan(CAMPAIGN, PROFILE))
         limits = [figures.judged[d.device][FP16].judgement.limit for d in record.devices]
         assert sum(one.mflop_s for one in limits if one is not None) <= limit.mflop_s

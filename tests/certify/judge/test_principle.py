@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
-from certify.policy.reasons import reasons
+from certify.policy.reasons import effect_of, reasons
 
 PAGE = Path(__file__).parents[3] / "docs/run-rules.md"
-# Rules and pages whose notes and holds are those of figures; the others speak of documents, fleets and registries.
-OF_FIGURES = {*(f"R{number}" for number in range(1, 15)), "run-rules.md", "audit.md", "formats.md", "policies.md"}
+# Pages whose notes and holds are those of figures; the others speak of documents, fleets and registries.
+OF_FIGURES = {"run-rules.md", "audit.md", "formats.md", "policies.md"}
 
 
 def table() -> dict[str, tuple[str, str]]:
@@ -20,9 +21,8 @@ def table() -> dict[str, tuple[str, str]]:
 
 
 def test_each_hold_and_note_of_a_figure_has_its_sentence() -> None:
-    wanted = {
-        code for code, entry in reasons().items() if entry.effect in ("note", "hold") and entry.rule in OF_FIGURES
-    }
+    pages = {code: entry.rule.partition("#")[0] for code, entry in reasons().items()}
+    wanted = {code for code, page in pages.items() if page in OF_FIGURES and effect_of(code) in ("note", "hold")}
     assert wanted - table().keys() == set()
 
 
@@ -33,3 +33,14 @@ def test_the_effects_are_those_of_the_table_of_reasons() -> None:
             assert re.match(r"not\b|says nothing|it is above", why), code
         else:
             assert not re.match(r"not\b", why), code
+
+
+def test_each_rule_is_judged_where_the_page_says() -> None:
+    judged: dict[int, set[str]] = {}
+    for path in sorted((PAGE.parents[1] / "certify/judge").glob("*.py")):
+        for top in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(top, ast.FunctionDef) and (number := re.match(r"r(\d+)_", top.name)):
+                judged.setdefault(int(number[1]), set()).update({path.name, top.name})
+    rows = re.findall(r"^\| R(\d+) \|.*\| ([^|]+) \|$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert {int(number): set(re.findall(r"`([^`]+)`", cell)) for number, cell in rows} == judged
+    assert judged.keys() == set(range(1, 15))

@@ -19,11 +19,11 @@ import yaml
 from bench.errors import InputError
 from bench.record.folder import Folder
 from certify.documents import dsse
-from certify.documents.kinds import PAYLOAD_TYPE, open_document
+from certify.documents.kinds import PAYLOAD_TYPE
 from certify.keys import files as keys
-from certify.keys.loading import load_signing_key
-from certify.keys.signer_command import CommandKey, command_key
+from certify.keys.loading import CommandKey, command_key, load_signing_key
 from certify.keys.signers import PrivateKey, load_scheme, sm2
+from certify.trust.opening import Verifier
 from certify.trust.trusted_set import TrustedSet
 from tests.bad_input.command import petaseal
 from tests.certify.keys.test_files import refusal, write
@@ -178,7 +178,7 @@ def test_two_algorithms_from_the_keys_to_openssl(tmp_path: Path, centre: Measure
     tools("openssl", "sed", "base64")
     centre.key.unlink()
     centre.public_key.unlink()
-    make, certify = blocks("signing.md", "Signing keys")
+    make, certify = blocks("signing.md", "Key files")
     assert shell(tmp_path, make).count(sm2.NAME) == 2
     signed_again(centre, load_signing_key(centre.key, tmp_path / "passphrase"))
     shell(tmp_path, certify)
@@ -241,7 +241,7 @@ def test_a_command_signs_with_sm2(tmp_path: Path, centre: Measured, monkeypatch:
     public = keys.load_public(tmp_path / "own-sm2.pem.pub")
     assert keys.load_private(tmp_path / "own-sm2.pem", b"correct horse").public == public
     baseline = (tmp_path / "baseline-sm2.dsse.json").read_bytes()
-    assert open_document("baseline", baseline, TrustedSet.single(public), "2026-03-01T00:00:00.000000Z").signers
+    assert Verifier(TrustedSet.single(public), "2026-03-01T00:00:00.000000Z").open("baseline", baseline).signers
 
     monkeypatch.chdir(tmp_path)  # the command names its files without a folder
     command = re.search(r'"(openssl [^"]*)"', sign)

@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 
 from bench.errors import InputError, RefusedError
 from certify.documents import dsse
-from certify.documents.kinds import PAYLOAD_TYPE, open_record
+from certify.documents.kinds import PAYLOAD_TYPE
 from certify.keys import files as keys
 from certify.keys import libcrypto
 from certify.keys.signers import NewKey, load_scheme, pem_text, public_key, sm2
+from certify.trust.opening import Verifier
 from certify.trust.trusted_set import TrustedSet
 from tests.certify.keys.test_files import mode, refusal, write
 from tests.certify.signed import NOW, record_payload, sealed
@@ -347,10 +348,10 @@ def test_an_envelope_carries_both_algorithms() -> None:
 def test_a_record_of_a_node_with_an_sm2_key() -> None:
     key = generate()
     content = sealed(record_payload(key), key)
-    opened = open_record(content, TrustedSet.single(public_key(spki())), NOW)
+    opened = Verifier(TrustedSet.single(public_key(spki())), NOW).record(content)
     assert (opened.signers, opened.self_asserted) == (frozenset({key.public.keyid}), True)
     stolen = sealed(record_payload(key), generate())
-    assert refusal(lambda: open_record(stolen, TrustedSet.single(public_key(spki())), NOW)) == "signer-mismatch"
+    assert refusal(lambda: Verifier(TrustedSet.single(public_key(spki())), NOW).record(stolen)) == "signer-mismatch"
 
 
 # The openssl command

@@ -13,13 +13,15 @@ from bench.errors import InputError
 from bench.profile import load_profile
 from bench.units import utc_text
 from certify.documents.kinds import Baseline, NothingBefore
-from certify.judge.aggregate import Key, Sum, Tally
+from certify.documents.statement import CapacityStatement
+from certify.judge.tally import Key, Tally
+from certify.policy.capacity import CapacitySum
 from certify.policy.centre import Centre
 from certify.policy.missing import Lack, missing
 from certify.policy.policies import Policy, load_policy, policy_problem
 from certify.policy.reasons import Reason, reasons
 from certify.policy.verdicts import Verdict
-from certify.statement.build import CapacityStatement, build
+from certify.statement.build import build
 from certify.statement.describe import describe_verdict
 from tests.certify.judged import ISSUE, ROOT, basis_of, centre_of
 from tests.certify.measured import BEGIN_NS, node_name, test_campaign
@@ -77,16 +79,16 @@ def stated(
     """Return the statement of the cards: all counted at certification, none in the baseline."""
     campaign = test_campaign(load_profile("certification"), ("fp16",), 1)
     basis = basis_of(campaign, "certification", centre, policies, baseline)
-    sums = Sum(
+    sums = CapacitySum(
         devices=CARDS,
         certified_mflop_s=CARDS * SUSTAINED_MFLOP_S * 99 // 100,
         sustained_mflop_s=CARDS * SUSTAINED_MFLOP_S,
         upper_mflop_s=CARDS * SUSTAINED_MFLOP_S * 101 // 100,
         nominal_mflop_s=CARDS * NOMINAL_MFLOP_S,
     )
-    key = Key("main", basis.scope.counting["intelligent"].workload, existing=False, standing="clean")
+    key = Key("main", basis.scope.counting["intelligent"].workload, in_baseline=False, standing="clean")
     tally = Tally(node_ids={node_name(0)}, sums={key: sums}, vendors={("main", vendor): sums})
-    tally.found["main"], tally.grades = CARDS, {"certification"}
+    tally.devices["main"], tally.grades = CARDS, {"certification"}
     tally.measured_from = tally.measured_until = utc_text(BEGIN_NS)
     return build(tally, ROOT, basis, ISSUE)
 

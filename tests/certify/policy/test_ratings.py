@@ -15,15 +15,8 @@ import yaml
 from bench.errors import InputError
 from bench.record import Precision, config_path
 from certify.policy import released
-from certify.policy.ratings import (
-    Rating,
-    Ratings,
-    decode_ratings,
-    installed_ratings,
-    load_ratings,
-    parse_ratings,
-    plain,
-)
+from certify.policy.rating import Rating, plain
+from certify.policy.ratings import Ratings, decode_ratings, installed_ratings, load_ratings, parse_ratings
 
 GIB = 2**30
 MIB = 2**20

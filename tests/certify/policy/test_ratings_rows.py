@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import pytest
 
-from certify.policy.ratings import Confidence, Rating, installed_ratings
+from certify.policy.rating import Confidence, Rating
+from certify.policy.ratings import installed_ratings
 
 GIB = 2**30
 TFLOPS = 10**6  # MFLOP/s

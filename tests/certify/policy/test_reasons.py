@@ -19,10 +19,11 @@ ERRORS = {"InputError", "RefusedError", "DeviceError", "PetasealError"}
 JUDGES = {
     "rules.py",
     "plausibility.py",
-    "software.py",
+    "products.py",
     "telemetry.py",
     "parts.py",
-    "aggregate.py",
+    "tally.py",
+    "scope.py",
     "closing.py",
     "ceilings.py",
 }  # where an appended or returned text is a code
@@ -88,9 +89,34 @@ def test_an_unknown_code_never_counts() -> None:
     assert caught.value.code == "unknown-name"
 
 
+def test_a_code_that_was_just_added_is_explained_before_its_home_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reasons, "homes", dict)
+    rule, how, functions, test = reasons.home_lines("not-steady")
+    assert (rule, how) == ("rule: docs/run-rules.md#r6-step-by-step", "  not known yet: run make docs")
+    assert (functions, test) == ("enforced by: no function that is known", "attacked by: no test that is known")
+    assert reasons.home_lines("no-such-code") == []
+
+
 def test_texts_are_whole_sentences_in_both_languages() -> None:
     for code, entry in reasons.reasons().items():
         assert entry.en.endswith("."), code
         assert entry.zh.endswith("。"), code
         assert "认证" not in entry.zh, code
         assert "证书" not in entry.zh, code
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("R5", "the codes of R5 are wrong-product,"),
+        ("r2", "see docs/run-rules.md#r2"),
+        ("threshold", "is it threshold-not-met or condition-threshold?"),
+        ("not-stedy", "is it not-steady?"),
+        ("R99", "see docs/reasons.md"),
+        ("", "see docs/reasons.md"),
+    ],
+)
+def test_what_is_no_code_leads_to_those_that_may_be_meant(text: str, near: str) -> None:
+    with pytest.raises(InputError, match="there is no reason code") as caught:
+        reasons.explain(text)
+    assert near in str(caught.value)

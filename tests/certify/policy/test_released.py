@@ -15,7 +15,8 @@ from bench.errors import InputError
 from bench.record import Profile, config_path, digest, encode, read_profile
 from certify.policy import released
 from certify.policy.policies import Policy, load_policy, read_policy
-from certify.policy.ratings import Rating, Ratings, installed_ratings, load_ratings
+from certify.policy.rating import Rating
+from certify.policy.ratings import Ratings, installed_ratings, load_ratings
 
 UNKNOWN = "ab" * 32
 TABLES = tuple(released.index().values())

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.record import PoolClass, encode
-from certify.policy import verdicts
+from certify.policy import thresholds, verdicts
+from certify.policy.capacity import Capacity
 from certify.policy.centre import Bilingual
-from certify.policy.evidence import BaselineMatch, ClassEvidence, Evidence, Sums, Unrecorded
 from certify.policy.policies import (
     BASES,
     Clause,
@@ -27,6 +27,7 @@ from certify.policy.policies import (
     Threshold,
     load_policy,
 )
+from certify.policy.thresholds import BaselineMatch, ClassEvidence, PolicyEvidence, Unrecorded
 from certify.policy.verdicts import Verdict, evaluate
 from certify.statement.describe import describe_verdict, missing_lines
 
@@ -73,19 +74,19 @@ def policy(*conditions: Condition, scope: str = "centre") -> Policy:
     return msgspec.structs.replace(base, policy="mine", jurisdiction=None, scope=scope, conditions=conditions)
 
 
-def same(rate: int, devices: int = 1) -> Sums:
+def same(rate: int, devices: int = 1) -> Capacity:
     """Return devices whose every rate is the same."""
-    return Sums(devices, rate, rate, rate, rate)
+    return Capacity(devices, rate, rate, rate, rate)
 
 
 def evidence(
-    clean: Sums = Sums(),  # noqa: B008 (immutable)
-    on_hold: Sums = Sums(),  # noqa: B008
-    untested: Sums = Sums(),  # noqa: B008
+    clean: Capacity = Capacity(),  # noqa: B008 (immutable)
+    on_hold: Capacity = Capacity(),  # noqa: B008
+    untested: Capacity = Capacity(),  # noqa: B008
     unrecorded: Unrecorded = Unrecorded(),  # noqa: B008
-) -> Evidence:
+) -> PolicyEvidence:
     classes = {"intelligent": ClassEvidence(clean, on_hold, untested, unrecorded)}
-    return Evidence(
+    return PolicyEvidence(
         classes=classes,  # type: ignore[arg-type]
         grade="certification",
         simulated=False,
@@ -104,7 +105,7 @@ def missing(at_most_mflop_s: int | None, nodes: int = 1) -> Unrecorded:
 NONE = Unrecorded()
 
 
-def judged(condition: Condition, found: Evidence, scope: str = "centre") -> Verdict:
+def judged(condition: Condition, found: PolicyEvidence, scope: str = "centre") -> Verdict:
     (verdict,) = evaluate(policy(condition, scope=scope), found)
     return verdict
 
@@ -132,7 +133,7 @@ INSUFFICIENT = "insufficient_evidence"
     ],
 )
 def test_certified_basis(sign: Operator, lower: int, upper: int | None, expected: tuple[str, str | None]) -> None:
-    verdict = judged(threshold(sign), evidence(Sums(1, lower, lower, upper, lower)))
+    verdict = judged(threshold(sign), evidence(Capacity(1, lower, lower, upper, lower)))
     assert brief(verdict) == expected
     assert verdict.bases[0].observed_mflop_s == lower
     assert (verdict.operator, verdict.threshold_mflop_s, verdict.upper_mflop_s) == (sign, T, upper)
@@ -141,24 +142,24 @@ def test_certified_basis(sign: Operator, lower: int, upper: int | None, expected
 @pytest.mark.parametrize(
     ("untested", "missing", "expected"),
     [
-        (Sums(devices=1, nominal_mflop_s=P - 1), NONE, ("not_met", None)),
-        (Sums(devices=1, nominal_mflop_s=P), NONE, (INSUFFICIENT, "untested-devices")),
-        (Sums(devices=1, without_rating=1), NONE, (INSUFFICIENT, "rating-missing")),
-        (Sums(), missing(None), (INSUFFICIENT, "nodes-missing")),
-        (Sums(), missing(P - 1), ("not_met", None)),
-        (Sums(), missing(P), (INSUFFICIENT, "nodes-missing")),
-        (Sums(devices=1, nominal_mflop_s=P), missing(P), (INSUFFICIENT, "untested-devices")),
-        (Sums(devices=1, nominal_mflop_s=P // 2), missing(P // 2 - 1), ("not_met", None)),
-        (Sums(devices=1, nominal_mflop_s=P // 2), missing(P // 2), (INSUFFICIENT, "nodes-missing")),
-        (Sums(devices=1, without_rating=1), missing(1), (INSUFFICIENT, "rating-missing")),
-        (Sums(devices=1, without_rating=1), missing(None), (INSUFFICIENT, "nodes-missing")),
+        (Capacity(devices=1, nominal_mflop_s=P - 1), NONE, ("not_met", None)),
+        (Capacity(devices=1, nominal_mflop_s=P), NONE, (INSUFFICIENT, "untested-devices")),
+        (Capacity(devices=1, without_rating=1), NONE, (INSUFFICIENT, "rating-missing")),
+        (Capacity(), missing(None), (INSUFFICIENT, "nodes-missing")),
+        (Capacity(), missing(P - 1), ("not_met", None)),
+        (Capacity(), missing(P), (INSUFFICIENT, "nodes-missing")),
+        (Capacity(devices=1, nominal_mflop_s=P), missing(P), (INSUFFICIENT, "untested-devices")),
+        (Capacity(devices=1, nominal_mflop_s=P // 2), missing(P // 2 - 1), ("not_met", None)),
+        (Capacity(devices=1, nominal_mflop_s=P // 2), missing(P // 2), (INSUFFICIENT, "nodes-missing")),
+        (Capacity(devices=1, without_rating=1), missing(1), (INSUFFICIENT, "rating-missing")),
+        (Capacity(devices=1, without_rating=1), missing(None), (INSUFFICIENT, "nodes-missing")),
     ],
 )
 @pytest.mark.parametrize("basis", BASES)
 def test_untested_devices_and_missing_nodes_may_hold_what_is_missing(
-    basis: StatedBasis, untested: Sums, missing: Unrecorded, expected: tuple[str, str | None]
+    basis: StatedBasis, untested: Capacity, missing: Unrecorded, expected: tuple[str, str | None]
 ) -> None:
-    assert brief(judged(threshold(basis=basis), evidence(same(T - P), Sums(), untested, missing))) == expected
+    assert brief(judged(threshold(basis=basis), evidence(same(T - P), Capacity(), untested, missing))) == expected
 
 
 @pytest.mark.parametrize("at_most", [None, 0, 5 * T])
@@ -173,7 +174,10 @@ def test_a_verdict_says_what_missing_nodes_could_add() -> None:
     for condition in (threshold(), share(), NEW):
         verdict = judged(condition, found)
         assert (verdict.nodes_missing, verdict.missing_at_most_mflop_s) == (2, 3 * P)
-        assert describe_verdict(verdict)[-1] == "  2 nodes without a record could add at most 3.000 PFLOPS"
+        assert (
+            describe_verdict(verdict)[-1]
+            == "  2 nodes without a record could add at most 3.000 PFLOPS [verdict-missing]"
+        )
     (line,) = missing_lines(judged(threshold(), evidence(same(P), unrecorded=missing(None))))
     assert line == "nobody knows what 1 node without a record could add"
     whole = judged(threshold(), evidence(same(P)))
@@ -206,21 +210,21 @@ def test_what_no_document_can_hold_is_unknown() -> None:
 
 
 def test_untested_devices_never_help_to_meet() -> None:
-    found = evidence(same(T - 1), untested=Sums(devices=100, nominal_mflop_s=100 * T))
+    found = evidence(same(T - 1), untested=Capacity(devices=100, nominal_mflop_s=100 * T))
     for basis in BASES:
         assert judged(threshold(basis=basis), found).verdict == INSUFFICIENT
 
 
 def test_within_bounds_is_not_blamed_on_untested_devices() -> None:
-    found = evidence(Sums(1, T - 1, T - 1, T, T - 1), untested=Sums(devices=1, nominal_mflop_s=1))
+    found = evidence(Capacity(1, T - 1, T - 1, T, T - 1), untested=Capacity(devices=1, nominal_mflop_s=1))
     assert judged(threshold(), found).reason == "within-bounds"
 
 
 def test_a_missing_rating_is_never_zero() -> None:
-    found = evidence(Sums(2, T, T, T, T - 1, without_rating=1))
+    found = evidence(Capacity(2, T, T, T, T - 1, without_rating=1))
     assert brief(judged(threshold(basis="nominal"), found)) == (INSUFFICIENT, "rating-missing")
     assert judged(threshold(basis="nominal"), found).without_rating == 1
-    assert judged(threshold(basis="nominal"), evidence(Sums(2, T, T, T, T, 1))).verdict == "met"
+    assert judged(threshold(basis="nominal"), evidence(Capacity(2, T, T, T, T, 1))).verdict == "met"
     assert judged(threshold(), found).verdict == "met"  # on certified no rating is needed
 
 
@@ -236,7 +240,7 @@ def test_a_missing_rating_is_never_zero() -> None:
 def test_a_verdict_that_needs_accepted_holds(
     clean: int, held: int, held_nominal: int, expected: tuple[str, str | None]
 ) -> None:
-    found = evidence(same(clean), Sums(1, held, held, held, held_nominal))
+    found = evidence(same(clean), Capacity(1, held, held, held, held_nominal))
     verdict = judged(threshold(), found)
     assert brief(verdict) == expected
     assert verdict.bases[0].observed_mflop_s == clean + held  # counted, and its subtotal stands beside it
@@ -244,21 +248,21 @@ def test_a_verdict_that_needs_accepted_holds(
 
 
 def test_held_devices_without_a_rating_prove_nothing_small() -> None:
-    found = evidence(same(P), Sums(1, P, P, P, 0, without_rating=1))
+    found = evidence(same(P), Capacity(1, P, P, P, 0, without_rating=1))
     assert brief(judged(threshold(), found)) == (INSUFFICIENT, "depends-on-flagged")
 
 
 @pytest.mark.parametrize(
     ("sums", "expected", "outcomes"),
     [
-        (Sums(1, T, T, T, T), ("met", None), ("met", "met", "met")),
-        (Sums(1, P, P, P, P), ("not_met", None), ("not_met", "not_met", "not_met")),
-        (Sums(1, P, P, P, T), (INSUFFICIENT, "basis-unstated"), ("not_met", "not_met", "met")),
-        (Sums(1, P, T, T, T), (INSUFFICIENT, "basis-unstated"), (INSUFFICIENT, "met", "met")),
+        (Capacity(1, T, T, T, T), ("met", None), ("met", "met", "met")),
+        (Capacity(1, P, P, P, P), ("not_met", None), ("not_met", "not_met", "not_met")),
+        (Capacity(1, P, P, P, T), (INSUFFICIENT, "basis-unstated"), ("not_met", "not_met", "met")),
+        (Capacity(1, P, T, T, T), (INSUFFICIENT, "basis-unstated"), (INSUFFICIENT, "met", "met")),
     ],
 )
 def test_where_the_text_is_silent_all_bases_must_agree(
-    sums: Sums, expected: tuple[str, str | None], outcomes: tuple[str, ...]
+    sums: Capacity, expected: tuple[str, str | None], outcomes: tuple[str, ...]
 ) -> None:
     verdict = judged(threshold(basis="unstated"), evidence(sums))
     assert brief(verdict) == expected
@@ -268,7 +272,7 @@ def test_where_the_text_is_silent_all_bases_must_agree(
 
 def test_the_mock_up_of_a_statement() -> None:
     """Nominal 2310.1 P, sustained 1924.3 P (1909 to 1940): met, not met, not met, and so nothing overall."""
-    sums = Sums(6144, 1_909_000_000_000, 1_924_300_000_000, 1_940_000_000_000, 2_310_144_000_000)
+    sums = Capacity(6144, 1_909_000_000_000, 1_924_300_000_000, 1_940_000_000_000, 2_310_144_000_000)
     verdict = judged(threshold(basis="unstated"), evidence(sums))
     assert brief(verdict) == (INSUFFICIENT, "basis-unstated")
     assert [line.verdict for line in verdict.bases] == ["not_met", "not_met", "met"]
@@ -414,12 +418,12 @@ def test_city_policies_over_one_centre() -> None:
     [
         (same(65), same(35), ("met", None)),
         (same(64), same(35), ("not_met", None)),
-        (Sums(1, 64, 64, 66, 64), same(35), (INSUFFICIENT, "within-bounds")),
-        (same(65), Sums(1, 35, 35, None, 35), (INSUFFICIENT, "upper-unbounded")),
-        (Sums(), Sums(), (INSUFFICIENT, "nothing-counted")),
+        (Capacity(1, 64, 64, 66, 64), same(35), (INSUFFICIENT, "within-bounds")),
+        (same(65), Capacity(1, 35, 35, None, 35), (INSUFFICIENT, "upper-unbounded")),
+        (Capacity(), Capacity(), (INSUFFICIENT, "nothing-counted")),
     ],
 )
-def test_share(intelligent: Sums, other: Sums, expected: tuple[str, str | None]) -> None:
+def test_share(intelligent: Capacity, other: Capacity, expected: tuple[str, str | None]) -> None:
     classes = {"intelligent": ClassEvidence(intelligent), "general": ClassEvidence(other)}
     verdict = judged(share(), evidence()._replace(classes=classes))  # type: ignore[arg-type]
     assert brief(verdict) == expected
@@ -433,12 +437,12 @@ def test_share_with_untested_and_held_devices() -> None:
         return brief(judged(share(), evidence()._replace(classes=classes)))  # type: ignore[arg-type]
 
     tested = ClassEvidence(same(65))
-    assert shown(tested, ClassEvidence(same(34), untested=Sums(1, nominal_mflop_s=1))) == ("met", None)
-    assert shown(tested, ClassEvidence(same(34), untested=Sums(1, nominal_mflop_s=2))) == (
+    assert shown(tested, ClassEvidence(same(34), untested=Capacity(1, nominal_mflop_s=1))) == ("met", None)
+    assert shown(tested, ClassEvidence(same(34), untested=Capacity(1, nominal_mflop_s=2))) == (
         INSUFFICIENT,
         "untested-devices",
     )
-    assert shown(tested, ClassEvidence(same(34), untested=Sums(1, without_rating=1))) == (
+    assert shown(tested, ClassEvidence(same(34), untested=Capacity(1, without_rating=1))) == (
         INSUFFICIENT,
         "rating-missing",
     )
@@ -479,8 +483,8 @@ def test_sums_of_classes_are_sums() -> None:
     assert brief(verdict) == ("met", None)
     assert verdict.classes == ALL
     assert (verdict.nodes_missing, verdict.missing_at_most_mflop_s) == (4, 2 * P)  # a, b and c, and one without a name
-    both = Sums(1, 2, 3, None, 4, 5).plus(Sums(1, 2, 3, 4, 5, 6))
-    assert both == Sums(2, 4, 6, None, 9, 11)
+    both = Capacity(1, 2, 3, None, 4, 5) + Capacity(1, 2, 3, 4, 5, 6)
+    assert both == Capacity(2, 4, 6, None, 9, 11)
     assert ClassEvidence(same(1), same(2)).counted == same(3, devices=2)
 
 
@@ -491,7 +495,9 @@ rates = st.integers(0, 2 * T)
 def test_met_and_not_met_are_proofs(lower: int, extra: int, held: int, nominal: int, rest: int, sign: Operator) -> None:
     """Whatever the truth within the bounds is, a verdict that was given holds for it."""
     found = evidence(
-        Sums(1, lower, lower, lower + extra, 0), Sums(1, held, held, held, nominal), Sums(1, nominal_mflop_s=rest)
+        Capacity(1, lower, lower, lower + extra, 0),
+        Capacity(1, held, held, held, nominal),
+        Capacity(1, nominal_mflop_s=rest),
     )
     verdict = judged(threshold(sign), found).verdict
     least, most = lower, lower + extra + max(held, nominal) + rest
@@ -503,10 +509,10 @@ def test_met_and_not_met_are_proofs(lower: int, extra: int, held: int, nominal: 
 groups = st.builds(
     ClassEvidence,
     clean=st.builds(
-        lambda low, extra, nominal: Sums(1, low, low + extra // 2, low + extra, nominal), rates, rates, rates
+        lambda low, extra, nominal: Capacity(1, low, low + extra // 2, low + extra, nominal), rates, rates, rates
     ),
-    on_hold=st.builds(lambda low, extra: Sums(1, low, low, low + extra, low), st.just(0) | rates, rates),
-    untested=st.builds(lambda nominal: Sums(1, nominal_mflop_s=nominal), rates),
+    on_hold=st.builds(lambda low, extra: Capacity(1, low, low, low + extra, low), st.just(0) | rates, rates),
+    untested=st.builds(lambda nominal: Capacity(1, nominal_mflop_s=nominal), rates),
     unrecorded=st.builds(missing, st.none() | rates),
 )
 
@@ -525,7 +531,7 @@ def test_no_figure_of_missing_nodes_contradicts_a_verdict(
     def recorded(group: ClassEvidence) -> ClassEvidence:
         most = group.unrecorded.at_most_mflop_s
         rate = data.draw(st.integers(0, 4 * T if most is None else most))
-        return group._replace(clean=group.clean.plus(same(rate)), unrecorded=NONE)
+        return group._replace(clean=group.clean + same(rate), unrecorded=NONE)
 
     before, after = said(part, rest), said(recorded(part), recorded(rest))
     for first, then in zip(before, after, strict=True):
@@ -544,7 +550,7 @@ def test_a_class_of_a_policy_has_its_counting() -> None:
 
 def test_the_page_explains_every_reason() -> None:
     page = (Path(__file__).parents[3] / "docs" / "policies.md").read_text(encoding="utf-8")
-    source = Path(verdicts.__file__).read_text(encoding="utf-8")
+    source = "".join(Path(str(module.__file__)).read_text(encoding="utf-8") for module in (verdicts, thresholds))
     reasons = set(re.findall(r'"([a-z]+(?:-[a-z]+)+)"', source)) | {"simulated", "not-measured", "out-of-scope"}
     assert len(reasons) > 15
     for reason in reasons:

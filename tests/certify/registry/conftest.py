@@ -20,7 +20,7 @@ from tests.certify.registry.laid import OTHER, Laid, certified, lay_keys, lay_re
 from tests.certify.registry.postgres import Postgres, binaries
 
 if TYPE_CHECKING:
-    from certify.registry.service.registry import Registry
+    from certify.registry.base.registry import Registry
 
 
 @pytest.fixture(scope="session")
@@ -95,11 +95,11 @@ def place(tmp_path: Path, keys: Path, database: str, empty_file: Path) -> Laid:
 @pytest.fixture
 def registry(place: Laid) -> Iterator[Registry]:
     """An open registry."""
-    from certify.registry.intake.verifying import Verifier
-    from certify.registry.service.registry import open_registry
+    from certify.registry.base.registry import open_registry
+    from certify.registry.base.verifying import VerificationPool
 
     # without a process of its own for verifying, which takes longer to start than a test; test_app.py has the real one
-    opened = replace(open_registry(place.root), verifier=Verifier(0))
+    opened = replace(open_registry(place.root), verifier=VerificationPool(0))
     yield opened
     opened.close()
 

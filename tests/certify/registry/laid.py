@@ -24,8 +24,8 @@ from certify.documents import dsse
 from certify.documents.kinds import PAYLOAD_TYPE, Role, make_document
 from certify.keys.files import load_private, load_public, new_key, public_path
 from certify.keys.signers import PrivateKey, load_scheme
-from certify.registry.service.settings import FILE
-from certify.statement.issue import Made
+from certify.registry.base.registry import FILE
+from certify.statement.issue import IssuedStatement
 from certify.trust import editing as trust_edit
 from certify.trust.root import read_root
 from certify.trust.store import Anchor, accept_files
@@ -89,7 +89,7 @@ class Laid:
         """Return a signed revocation list, its first version."""
         root: TrustRoot = read_root(self.trust.read_bytes()).root
         now = utc_text(time.time_ns())
-        valid = trust_edit.Span(now, 30)
+        valid = trust_edit.Validity(now, 30)
         listed: Revocations = trust_edit.listed(root, None, keyids, statements, at or now, "stolen", valid)
         return trust_edit.sealed("revocations", listed, [self.key("root")])
 
@@ -120,7 +120,7 @@ def lay_registry(root: Path, keys: Path, database: str = "sqlite", **settings: A
     own = root / "registry.pem"
     own.write_bytes(laid.file("registry").read_bytes())
     own.chmod(0o600)
-    valid = trust_edit.Span(SINCE, (time.time_ns() - utc_ns(SINCE)) // DAY_NS + 366)
+    valid = trust_edit.Validity(SINCE, (time.time_ns() - utc_ns(SINCE)) // DAY_NS + 366)
     publics = {name: load_public(public_path(laid.file(name))) for name in PEOPLE}
     made = trust_edit.first("cn-test", [publics["root"]], 1, valid, valid)
     for name, (role, centres) in PEOPLE.items():
@@ -202,7 +202,7 @@ def lay_centre(
     return found
 
 
-def certified(folder: Path, keys: Path, centre_id: str = CENTRE, **changes: Any) -> tuple[Measured, Made]:
+def certified(folder: Path, keys: Path, centre_id: str = CENTRE, **changes: Any) -> tuple[Measured, IssuedStatement]:
     """Lay out a centre and make its first statement, in ``out`` of its folder."""
     centre = lay_centre(folder, keys, centre_id, **changes)
     return centre, centre.certify()

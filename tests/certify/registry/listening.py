@@ -14,16 +14,16 @@ from typing import Any
 
 import httpx
 
-from certify.registry.api import Scope
-from certify.registry.service import tokens
-from certify.registry.service.registry import Registry, open_registry
+from certify.registry.api.common import Scope
+from certify.registry.base import tokens
+from certify.registry.base.registry import Registry, open_registry
 from tests.certify.registry.laid import CENTRE
 
 PROGRAM = """
 import json, sys
 from pathlib import Path
 from certify.registry.service.serve import run
-from certify.registry.service.registry import open_registry
+from certify.registry.base.registry import open_registry
 registry = open_registry(Path(sys.argv[1]))
 named = json.loads(sys.argv[2])
 run(registry, port=0, **{**named, "trusted_proxies": tuple(named.get("trusted_proxies", ()))})
@@ -106,5 +106,5 @@ def new_token(root: Path, scope: Scope = "operator", centre_id: str | None = Non
     """Make a token as an administrator does, and return its id and its secret."""
     of = centre_id or (CENTRE if scope == "operator" else None)
     with opened(root) as registry, registry.store.writing() as connection:
-        token, secret = tokens.new(connection, f"test {scope}", scope, of, registry.now, days)
+        token, secret = tokens.create_token(connection, f"test {scope}", scope, of, registry.now, days)
     return token.id, secret

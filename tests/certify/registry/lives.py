@@ -81,16 +81,18 @@ def main() -> None:
 
 
 def _live(root: Path, death: Any) -> None:
-    from certify.registry.intake import verifying
-    from certify.registry.service import registry as service
+    from certify.registry.base import registry as service
+    from certify.registry.base import verifying
     from certify.registry.service import serve
-    from certify.registry.state import snapshot as view
+    from certify.registry.state import cache
 
     registry = service.open_registry(root)
     # The process that verifies is forked as well, while there is one thread: to start it afresh takes a second.
     vars(verifying)["get_context"] = lambda method: get_context("fork")
     registry.verifier._started().submit(os.getpid).result()
-    view.current(registry.store, registry.now, registry.settings)  # `serve` does it: not all lives should end there
+    cache.current_snapshot(
+        registry.store, registry.now, registry.settings
+    )  # `serve` does it: not all lives should end there
     if death is not None:
         Death(*death).lie_in_wait(registry.store)
     print(os.getpid(), flush=True)

@@ -291,7 +291,7 @@ def add_act(
 ) -> None:
     """Store what the platform did with a pool."""
     row = {"at": at, "act": act, "centre_id": centre_id, "project_id": project_id, "pool": pool}
-    connection.execute(tables.acts.insert(), row | {"reason": "as agreed", "token_id": 1})
+    connection.execute(tables.pool_transitions.insert(), row | {"reason": "as agreed", "token_id": 1})
     add_change(connection, "act", centre_id, project_id, at=at)
 
 
@@ -316,7 +316,7 @@ def add_end(connection: Connection, statement: str, *, at: str, effective_at: st
     chain = select(known.centre_id, known.project_id).where(known.payload_sha256 == statement)
     centre_id, project_id = connection.execute(chain).one()
     row = {"statement": statement, "at": at, "effective_at": effective_at, "code": "statement-revoked"}
-    connection.execute(tables.endings.insert(), row | {"reason": "withdrawn"})
+    connection.execute(tables.revocations.insert(), row | {"reason": "withdrawn"})
     add_change(connection, "ending", centre_id, project_id, statement, at=at)
 
 

@@ -84,8 +84,8 @@ def serve(folder: Path, keys: Path, database: Path, **settings: Any) -> Generato
     """Serve a filled registry until the generator is closed."""
     import uvicorn
 
+    from certify.registry.base.registry import open_registry
     from certify.registry.service.app import create_app
-    from certify.registry.service.registry import open_registry
 
     laid = lay_registry(folder, keys, **settings)
     shutil.copyfile(database, laid.root / database.name)

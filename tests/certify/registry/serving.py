@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.units import utc_text
-from certify.registry.api import Scope
-from certify.registry.service import tokens
-from certify.registry.service.init import stored
+from certify.registry.api.common import Scope
+from certify.registry.base import tokens
+from certify.registry.service.init import open_store
 from tests.certify.registry.laid import CENTRE
 
 READY = re.compile(r"the registry answers at (\S+)")
@@ -40,10 +40,10 @@ def serving(root: Path, *options: str, port: int = 0) -> Iterator[str]:
 
 def new_token(root: Path, scope: Scope = "operator", centre_id: str | None = CENTRE) -> str:
     """Make a token as an administrator does, and return its secret."""
-    store = stored(root)
+    store = open_store(root)
     try:
         with store.writing() as connection:
             of = centre_id if scope == "operator" else None
-            return tokens.new(connection, f"test {scope}", scope, of, utc_text(time.time_ns()), 30)[1]
+            return tokens.create_token(connection, f"test {scope}", scope, of, utc_text(time.time_ns()), 30)[1]
     finally:
         store.close()

@@ -9,14 +9,35 @@ import msgspec
 from msgspec.structs import replace
 
 from bench.units import MFLOP_PER_PFLOP as PFLOPS
+from certify.documents.statement import CapacityStatement, CeilingLine
+from certify.policy.capacity import Capacity
 from certify.policy.centre import Bilingual
-from certify.policy.evidence import ClassEvidence, Evidence, Sums
 from certify.policy.policies import Policy, load_policy
+from certify.policy.thresholds import ClassEvidence, PolicyEvidence
 from certify.policy.verdicts import evaluate
-from certify.registry import api as types
+from certify.registry.api.common import ENDED, REACHED, Rates
+from certify.registry.api.views import (
+    Alarm,
+    AttemptLine,
+    CentreDetail,
+    CentreSummary,
+    City,
+    CityCondition,
+    ClassCapacity,
+    Component,
+    Decision,
+    ExternalIdentifier,
+    Gap,
+    Lifecycle,
+    LifecycleLine,
+    Missing,
+    PoolCapacity,
+    StatementDetail,
+    StatementSummary,
+    StepSum,
+)
 from certify.registry.web import pages
 from certify.registry.web.wording import Frame, Lang, Site
-from certify.statement.build import CapacityStatement, CeilingLine
 from tests.certify.golden.test_golden import HERE as GOLDEN
 
 NOW = "2026-06-01T08:00:00.000000Z"
@@ -35,7 +56,7 @@ def sha(number: int) -> str:
 
 
 def line(pool_class: Any = "intelligent", precision: Any = "fp16", pflops: int = 2310, **changes: Any) -> Any:
-    made = types.ClassCapacity(
+    made = ClassCapacity(
         pool_class=pool_class,
         precision=precision,
         choice="fixed",
@@ -67,8 +88,8 @@ CEILING = CeilingLine(
 )
 
 
-def summary(number: int = 1, **changes: Any) -> types.StatementSummary:
-    made = types.StatementSummary(
+def summary(number: int = 1, **changes: Any) -> StatementSummary:
+    made = StatementSummary(
         payload_sha256=sha(number),
         centre_id="gz-nansha",
         name=NAME,
@@ -91,7 +112,7 @@ def summary(number: int = 1, **changes: Any) -> types.StatementSummary:
     return replace(made, **changes)
 
 
-def history() -> tuple[types.StatementSummary, ...]:
+def history() -> tuple[StatementSummary, ...]:
     old = [
         summary(
             n,
@@ -104,8 +125,8 @@ def history() -> tuple[types.StatementSummary, ...]:
     return (summary(4, previous_sha256=sha(3)), *reversed(old))
 
 
-def pool(**changes: Any) -> types.PoolCapacity:
-    made = types.PoolCapacity(
+def pool(**changes: Any) -> PoolCapacity:
+    made = PoolCapacity(
         centre_id="gz-nansha",
         project_id="P-1",
         pool="main",
@@ -131,7 +152,7 @@ def pool(**changes: Any) -> types.PoolCapacity:
         sustained_pflops="2040.000000",
         nominal_mflop_s=2_310_100_000_000,
         nominal_pflops="2310.100000",
-        steps=(types.StepSum(step="silicon", devices=6144, certified_mflop_s=1_999_960_000_000),),
+        steps=(StepSum(step="silicon", devices=6144, certified_mflop_s=1_999_960_000_000),),
         never_scheduled_mflop_s=0,
         with_witness_mflop_s=0,
         witnessed=False,
@@ -145,8 +166,8 @@ def pool(**changes: Any) -> types.PoolCapacity:
     return replace(made, **changes)
 
 
-def centre(centre_id: str = "gz-nansha", **changes: Any) -> types.CentreSummary:
-    made = types.CentreSummary(
+def centre(centre_id: str = "gz-nansha", **changes: Any) -> CentreSummary:
+    made = CentreSummary(
         centre_id=centre_id,
         name=NAME,
         operator="南沙算力运营有限公司",
@@ -166,8 +187,8 @@ def centre(centre_id: str = "gz-nansha", **changes: Any) -> types.CentreSummary:
     return replace(made, **changes)
 
 
-def attempt(state: Any = "not-submitted", **changes: Any) -> types.AttemptLine:
-    made = types.AttemptLine(
+def attempt(state: Any = "not-submitted", **changes: Any) -> AttemptLine:
+    made = AttemptLine(
         centre_id="gz-nansha",
         challenge="ab" * 16,
         opened_at=ISSUED,
@@ -181,8 +202,8 @@ def attempt(state: Any = "not-submitted", **changes: Any) -> types.AttemptLine:
     return replace(made, **changes)
 
 
-def alarm(**changes: Any) -> types.Alarm:
-    made = types.Alarm(
+def alarm(**changes: Any) -> Alarm:
+    made = Alarm(
         id=1,
         at=NOW,
         code="device-claimed-twice",
@@ -197,8 +218,8 @@ def alarm(**changes: Any) -> types.Alarm:
     return replace(made, **changes)
 
 
-def decision(**changes: Any) -> types.Decision:
-    made = types.Decision(
+def decision(**changes: Any) -> Decision:
+    made = Decision(
         id=1,
         at=NOW,
         kind="statement",
@@ -212,8 +233,8 @@ def decision(**changes: Any) -> types.Decision:
     return replace(made, **changes)
 
 
-def detail(**changes: Any) -> types.StatementDetail:
-    made = types.StatementDetail(
+def detail(**changes: Any) -> StatementDetail:
+    made = StatementDetail(
         summary=summary(4),
         operator="南沙算力运营有限公司",
         measured_from=ISSUED,
@@ -232,11 +253,11 @@ def detail(**changes: Any) -> types.StatementDetail:
 
 
 def verdicts(policy: str, scope: Any) -> Any:
-    clean = Sums(6144, 1_999_960_000_000, 2_040_000_000_000, 2_080_000_000_000, 2_310_100_000_000, 16)
-    evidence = Evidence(
+    clean = Capacity(6144, 1_999_960_000_000, 2_040_000_000_000, 2_080_000_000_000, 2_310_100_000_000, 16)
+    evidence = PolicyEvidence(
         classes={
             "intelligent": ClassEvidence(clean=clean),
-            "supercomputing": ClassEvidence(clean=Sums(16, 41 * PFLOPS)),
+            "supercomputing": ClassEvidence(clean=Capacity(16, 41 * PFLOPS)),
         },
         grade="certification",
         simulated=False,
@@ -249,13 +270,13 @@ def verdicts(policy: str, scope: Any) -> Any:
     return evaluate(load_policy(policy), evidence)
 
 
-def city(policy: str = "guangzhou-2027") -> types.City:
+def city(policy: str = "guangzhou-2027") -> City:
     document = load_policy(policy)
 
-    def gaps(verdict: Any) -> tuple[types.Gap, ...]:
+    def gaps(verdict: Any) -> tuple[Gap, ...]:
         share = verdict.threshold_ppm is not None
         return tuple(
-            types.Gap(
+            Gap(
                 basis=one.basis,
                 gap_mflop_s=None if share else max(0, verdict.threshold_mflop_s - one.observed_mflop_s),
                 gap_ppm=max(0, verdict.threshold_ppm - (one.observed_ppm or 0)) if share else None,
@@ -263,20 +284,20 @@ def city(policy: str = "guangzhou-2027") -> types.City:
             for one in verdict.bases
         )
 
-    rates = types.Rates(
+    rates = Rates(
         devices=6144,
         certified_mflop_s=1_999_960_000_000,
         sustained_mflop_s=2_040_000_000_000,
         nominal_mflop_s=2_310_100_000_000,
     )
-    return types.City(
+    return City(
         policy=policy,
         title=document.title,
         document_status=document.document.status,
         jurisdiction=document.jurisdiction,
         at=NOW,
         conditions=tuple(
-            types.CityCondition(
+            CityCondition(
                 title=condition.title,
                 clause_text=condition.clause.text,
                 verdict=verdict,
@@ -285,7 +306,7 @@ def city(policy: str = "guangzhou-2027") -> types.City:
             for condition, verdict in zip(document.judged, verdicts(policy, "city"), strict=True)
         ),
         components=(
-            types.Component(
+            Component(
                 pool_class="intelligent",
                 precision="fp16",
                 centres=3,
@@ -295,8 +316,8 @@ def city(policy: str = "guangzhou-2027") -> types.City:
             ),
         ),
         missing=(
-            types.Missing(code="declared-only", statements=2, certified_mflop_s=PFLOPS, examples=("gz-huangpu",)),
-            types.Missing(code="grade-too-low", statements=1, certified_mflop_s=0, examples=()),
+            Missing(code="declared-only", statements=2, certified_mflop_s=PFLOPS, examples=("gz-huangpu",)),
+            Missing(code="grade-too-low", statements=1, certified_mflop_s=0, examples=()),
         ),
         tiers={"node": 1, "cluster_zone": 5},
         operators=3,
@@ -305,20 +326,20 @@ def city(policy: str = "guangzhou-2027") -> types.City:
     )
 
 
-def lifecycle() -> types.Lifecycle:
+def lifecycle() -> Lifecycle:
     lines = [
-        types.LifecycleLine(
+        LifecycleLine(
             state=state,
             pool_class=pool_class,
             precision="fp64" if pool_class == "supercomputing" else "fp16",
             pools=i + 1,
-            own=types.Rates(devices=8, certified_mflop_s=(i + 1) * PFLOPS * 100),
-            reached=types.Rates(devices=8, certified_mflop_s=(9 - i) * PFLOPS * 100),
+            own=Rates(devices=8, certified_mflop_s=(i + 1) * PFLOPS * 100),
+            reached=Rates(devices=8, certified_mflop_s=(9 - i) * PFLOPS * 100),
         )
         for pool_class in ("supercomputing", "intelligent")
-        for i, state in enumerate((*types.REACHED, *types.ENDED))
+        for i, state in enumerate((*REACHED, *ENDED))
     ]
-    return types.Lifecycle(at=NOW, lines=tuple(lines))
+    return Lifecycle(at=NOW, lines=tuple(lines))
 
 
 def golden() -> CapacityStatement:
@@ -341,14 +362,12 @@ def every_page(lang: Lang) -> dict[str, str]:
         ),
     ]
     pools_ = (pool(), pool(centre_id="demo", simulated=True), pool(pool="small", grade="smoke"))
-    whole = types.CentreDetail(
+    whole = CentreDetail(
         summary=centre(),
         pools=pools_,
         statements=(*history(), summary(5, simulated=True, grade="smoke")),
         attempts=tuple(attempt(state) for state in ("open", "submitted", "not-submitted")),
-        external_ids=(
-            types.ExternalIdentifier(scheme="cn-suanli", value="0001", centre_id="gz-nansha", source="platform"),
-        ),
+        external_ids=(ExternalIdentifier(scheme="cn-suanli", value="0001", centre_id="gz-nansha", source="platform"),),
     )
     attempts_ = [attempt(state) for state in ("submitted", "open", "not-submitted")]
     refusals = [decision(), decision(code="device-claimed-twice", detail="uuid:GPU-1234abcd-00 of gpu-00000/cuda:0")]

@@ -7,16 +7,19 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from bench.record import digest
+from certify.commands.registry.registry_admin import serve
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import parse_payload
-from certify.registry.service.init import stored
-from certify.registry.service.settings import load_place
+from certify.registry.base.registry import load_place
+from certify.registry.service import serve as server
+from certify.registry.service.init import open_store
 from certify.statement.package import pack
 from tests.bad_input.command import Answer, petaseal, started
 from tests.certify.measured import Measured, node_name
@@ -88,7 +91,7 @@ def receipt(file: Path) -> tuple[str, str | None]:
 # --- who runs one -----------------------------------------------------------------------------------------------------
 
 
-def founding(place: Laid, root: Path, *more: object, key: str = "registry") -> tuple[object, ...]:
+def init_words(place: Laid, root: Path, *more: object, key: str = "registry") -> tuple[object, ...]:
     return "init", root, "--key", place.file(key), "--trust", place.trust, *more
 
 
@@ -100,24 +103,24 @@ def laid(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Laid:
 
 def test_a_registry_is_made(laid: Laid, tmp_path: Path) -> None:
     root, fingerprint = tmp_path / "new", ("--fingerprint", laid.anchor.fingerprint)
-    made = good(*founding(laid, root, *fingerprint, "--name-zh", '"甲": #', "--simulated"))
+    made = good(*init_words(laid, root, *fingerprint, "--name-zh", '"甲": #', "--simulated"))
     assert made["keyid"] == laid.keyid("registry")
     place = load_place(root)
     assert (place.settings.name.zh, place.settings.accept_simulated) == ('"甲": #', True)
     assert place.path(place.settings.trust).samefile(laid.trust)
     assert stat.S_IMODE((root / "registry.yaml").stat().st_mode) == 0o600
     assert "0.2.0" not in (root / "registry.yaml").read_text()
-    from certify.registry.service.registry import open_registry
+    from certify.registry.base.registry import open_registry
 
     registry = open_registry(root)  # it remembers its trust root, which may be followed by the next version
     assert registry.trust().root is not None
     registry.close()
-    assert petaseal("registry", *founding(laid, root, *fingerprint)).code == "output-exists"
+    assert petaseal("registry", *init_words(laid, root, *fingerprint)).code == "output-exists"
 
 
 def test_settings_say_what_every_setting_is(laid: Laid, tmp_path: Path) -> None:
-    good(*founding(laid, tmp_path / "new", "--fingerprint", laid.anchor.fingerprint))
-    from certify.registry.service.settings import Limits, Settings
+    good(*init_words(laid, tmp_path / "new", "--fingerprint", laid.anchor.fingerprint))
+    from certify.registry.base.registry import Limits, Settings
 
     text = (tmp_path / "new" / "registry.yaml").read_text()
     told = {line.split(":")[0].strip() for line in text.splitlines() if not line.startswith("#") and ":" in line}
@@ -144,7 +147,7 @@ def test_settings_say_what_every_setting_is(laid: Laid, tmp_path: Path) -> None:
 )
 def test_a_registry_is_not_made(laid: Laid, tmp_path: Path, key: str, more: tuple[str, ...], code: str) -> None:
     given = [laid.anchor.fingerprint if text == "right" else text for text in more]
-    answer = petaseal("registry", *founding(laid, tmp_path / "new", *given, key=key))
+    answer = petaseal("registry", *init_words(laid, tmp_path / "new", *given, key=key))
     assert answer.code == code
     assert not (tmp_path / "new" / "registry.yaml").exists()
 
@@ -179,7 +182,7 @@ def test_a_backup_is_restored_and_checked(place: Laid, tmp_path: Path) -> None:
     kept = good("backup", place.root, "--out", tmp_path / "backup")
     assert kept["manifest"]["rows"]["tokens"] == 1
     good("restore", tmp_path / "backup", tmp_path / "again")
-    store = stored(tmp_path / "again")
+    store = open_store(tmp_path / "again")
     store.close()
     shutil.copyfile(place.root / "registry.pem", tmp_path / "again" / "registry.pem")
     (tmp_path / "again" / "registry.pem").chmod(0o600)
@@ -424,3 +427,8 @@ def test_a_missing_library_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_
     answer = petaseal("registry", "status", "--url", "http://127.0.0.1:1")
     assert answer.code == "missing-library"
     assert "petaseal[registry]" in answer.err
+
+
+def test_the_command_and_the_server_have_one_default_port() -> None:
+    ports = {signature(run).parameters["port"].default for run in (serve, server.run)}
+    assert len(ports) == 1

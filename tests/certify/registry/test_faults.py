@@ -23,9 +23,9 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from certify.registry.service.registry import open_registry
+from certify.registry.base.registry import open_registry
+from certify.registry.maintenance.integrity import check
 from certify.registry.storage import tables
-from certify.registry.storage.backup import check
 from tests.certify.measured import Measured
 from tests.certify.registry.laid import Laid, certified
 from tests.certify.registry.listening import Served, new_token, served

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from certify.samples.issues import MOST_OF_A_CODE, Issue, Issues
+from certify.samples.summary import MOST_OF_A_CODE, Issues, SampleIssue
 
 
 def test_thousands_of_notes_hide_no_fault() -> None:
@@ -13,7 +13,7 @@ def test_thousands_of_notes_hide_no_fault() -> None:
     whole = Issues()
     whole.add(issues)
     assert whole.listed[-1].code == "samples-differ"
-    assert whole.first == Issue("samples-differ", "n", "other times")
+    assert whole.first == SampleIssue("samples-differ", "n", "other times")
     assert whole.weighing == 1
 
 

@@ -13,13 +13,13 @@ import pytest
 from msgspec.structs import replace
 
 from bench.errors import PetasealError, RefusedError
-from bench.record.campaign import over_ns
+from bench.record.campaign import ends_ns
 from bench.units import DAY_NS, utc_ns, utc_text
+from certify.documents.statement import CapacityStatement
 from certify.policy.policies import Policy, load_policy
 from certify.statement.age import check_age, check_validity
-from certify.statement.build import CapacityStatement
 from certify.statement.campaign import check_campaign
-from certify.statement.issue import Made
+from certify.statement.issue import IssuedStatement
 from tests.certify.judged import policy_of
 from tests.certify.measured import Measured, measured
 
@@ -50,7 +50,7 @@ def on_day(made: CapacityStatement, days: int, ns: int = 0) -> Iterator[None]:
 
 
 def ended_ns(made: CapacityStatement) -> int:
-    return over_ns(made.campaign, made.starts_at)
+    return ends_ns(made.campaign, made.starts_at)
 
 
 def issued(made: CapacityStatement, after_ns: int, until_ns: int = 366 * DAY_NS, **changes: Any) -> CapacityStatement:
@@ -164,7 +164,9 @@ def test_a_validity_that_is_over_is_not_signed(centre: Measured, made: CapacityS
         assert centre.certify(tmp_path / "out", valid_days=6)
 
 
-def reissued(centre: Measured, made: CapacityStatement, out: Path, before: Path, days: int, sequence: int = 2) -> Made:
+def reissued(
+    centre: Measured, made: CapacityStatement, out: Path, before: Path, days: int, sequence: int = 2
+) -> IssuedStatement:
     with on_day(made, days):
         return centre.certify(out, sequence=sequence, previous=before / "statement.dsse.json", policies=("wuhan-2025",))
 

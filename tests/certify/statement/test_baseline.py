@@ -64,11 +64,11 @@ def test_from_the_inventory_to_the_statement(tmp_path: Path) -> None:
     assert len(sign_baseline(written, one.key, None, signed).devices) == 3
     made = one.certify()
     (line,) = made.statement.classes
-    assert (line.counted.devices, line.existing.devices) == (4, 2)
+    assert (line.counted.devices, line.in_baseline.devices) == (4, 2)
     growth = next(v for v in made.statement.verdicts if v.condition == "newly-added").growth
     assert growth is not None
     assert (growth.baseline_devices, growth.still_present_devices, growth.new_devices) == (3, 2, 2)
-    assert growth.newly_added_mflop_s == line.counted.certified_mflop_s - line.existing.certified_mflop_s
+    assert growth.newly_added_mflop_s == line.counted.certified_mflop_s - line.in_baseline.certified_mflop_s
     assert (made.out / "baseline.dsse.json").read_bytes() == signed.read_bytes()  # goes with the statement
     assert one.verify(baseline=signed).refusal is None
     refusal = one.verify().refusal
@@ -132,7 +132,7 @@ def test_an_empty_baseline(tmp_path: Path, with_paper: bool) -> None:
     sign_baseline(empty, one.key, None, signed)
     made = one.certify()
     (line,) = made.statement.classes
-    assert (line.counted.devices, line.existing.devices) == (4, 0)
+    assert (line.counted.devices, line.in_baseline.devices) == (4, 0)
     verdict = next(v for v in made.statement.verdicts if v.condition == "newly-added")
     assert verdict.growth is not None
     assert (verdict.growth.baseline_devices, verdict.growth.new_devices) == (0, 4)

@@ -13,13 +13,14 @@ from bench.errors import RefusedError
 from bench.profile import load_profile
 from bench.record import ExpectedNode, Grade, Workload
 from certify.documents.kinds import Baseline, BaselineDevice, make_document, parse_payload
-from certify.judge.aggregate import CeilingKey, CeilingSum, Key, Sum, Tally
+from certify.documents.statement import CapacityStatement
 from certify.judge.ceilings import STEPS, LimitName
-from certify.judge.largest import NodeMost
+from certify.judge.tally import CeilingKey, CeilingSum, Key, Tally
+from certify.policy.capacity import CapacitySum, NodeMost
 from certify.policy.verdicts import Verdict
 from certify.statement.attendance import unrecorded_in
 from certify.statement.bounds import LIMITS, STEP_NAMES, STEPS_MEAN
-from certify.statement.build import CapacityStatement, build
+from certify.statement.build import build
 from certify.statement.describe import describe_statement, describe_verdict
 from certify.statement.page import render
 from certify.verify.statement_checks import check_sums
@@ -38,9 +39,9 @@ OLD = Baseline(
 DECLARED: dict[str, Any] = {"baseline": "baseline.dsse.json", "baseline_date": "2026-01-01"}
 
 
-def amount(lower: int, upper: int | None = None, nominal: int | None = None, devices: int = 1) -> Sum:
+def amount(lower: int, upper: int | None = None, nominal: int | None = None, devices: int = 1) -> CapacitySum:
     """Return the sum over some devices: certified, sustained and nominal alike where they are not given."""
-    return Sum(
+    return CapacitySum(
         devices=devices,
         certified_mflop_s=lower,
         sustained_mflop_s=lower,
@@ -50,7 +51,11 @@ def amount(lower: int, upper: int | None = None, nominal: int | None = None, dev
 
 
 def tally(
-    new: Sum | None = None, old: Sum | None = None, held: Sum | None = None, untested: Sum | None = None, **more: Any
+    new: CapacitySum | None = None,
+    old: CapacitySum | None = None,
+    held: CapacitySum | None = None,
+    untested: CapacitySum | None = None,
+    **more: Any,
 ) -> Tally:
     """Return what a set of records might add up to."""
     parts = {(False, False): new, (True, False): old, (False, True): held}
@@ -64,8 +69,8 @@ def tally(
         "node_ids": {node_name(0)},
         "sums": sums,
         "untested": {("main", False): untested} if untested else {},
-        "found": Counter({"main": devices}),
-        "existing": old.devices if old else 0,
+        "devices": Counter({"main": devices}),
+        "in_baseline": old.devices if old else 0,
         "grades": {"certification"} if sums else set(),
         "measured_from": "2026-03-01T08:00:00.000000Z",
         "measured_until": "2026-03-01T09:00:00.000000Z",
@@ -89,7 +94,7 @@ def bounded() -> Tally:
     }
     found = Counter({"main": 1030})
     rest = amount(0, nominal=9, devices=10)
-    return tally(sums=sums, ceilings=ceilings, found=found, untested=rest, grades={"certification"})
+    return tally(sums=sums, ceilings=ceilings, devices=found, untested=rest, grades={"certification"})
 
 
 def statement(
@@ -127,7 +132,7 @@ INSUFFICIENT = "insufficient_evidence"
         (amount(1, 2), ("not_met", None)),
     ],
 )
-def test_the_limit_is_2000_pflops_exactly(new: Sum, expected: tuple[str, str | None]) -> None:
+def test_the_limit_is_2000_pflops_exactly(new: CapacitySum, expected: tuple[str, str | None]) -> None:
     assert outcome(statement(tally(new))) == expected
 
 
@@ -140,13 +145,13 @@ def test_the_limit_is_2000_pflops_exactly(new: Sum, expected: tuple[str, str | N
     ],
 )
 def test_untested_devices_may_make_the_difference(nominal: int, expected: tuple[str, str | None]) -> None:
-    rest = Sum(devices=1, nominal_mflop_s=nominal)
+    rest = CapacitySum(devices=1, nominal_mflop_s=nominal)
     assert outcome(statement(tally(amount(T - 1, T - 1), untested=rest))) == expected
     assert outcome(statement(tally(amount(T), untested=rest))) == ("met", None)
 
 
 def test_what_has_no_rating_has_no_bound() -> None:
-    rest = Sum(devices=1, without_rating=1)
+    rest = CapacitySum(devices=1, without_rating=1)
     assert outcome(statement(tally(amount(P), untested=rest))) == (INSUFFICIENT, "rating-missing")
 
 
@@ -254,8 +259,8 @@ def test_what_missing_nodes_could_add_stands_by_the_verdict() -> None:
     found = statement(tally(amount(P), largest={"main": NodeMost(48 * P // 10)}), nodes=3)
     assert outcome(found) == ("not_met", None)
     said = "2 nodes without a record could add at most 9.600 PFLOPS"
-    assert f"  {said}" in describe_verdict(scale(found))
-    assert f"  {said}" in describe_verdict(scale(found, "newly-added"))
+    assert f"  {said} [verdict-missing]" in describe_verdict(scale(found))
+    assert f"  {said} [verdict-missing]" in describe_verdict(scale(found, "newly-added"))
     page = render(found, (policy_of(),), "ab" * 32, "cd" * 32)
     assert page.count(f"缺失节点至多 {said}") == 2
     unknown = render(statement(tally(amount(P)), nodes=2), (policy_of(),), "ab" * 32, "cd" * 32)
@@ -273,7 +278,7 @@ def test_what_stood_there_before_is_not_newly_added() -> None:
     found = statement(tally(amount(T - 1, T - 1), old=amount(5 * T)))
     assert outcome(found) == ("not_met", None)
     assert scale(found).counted == "newly_added"
-    assert (found.classes[0].counted.certified_mflop_s, found.classes[0].existing.certified_mflop_s) == (
+    assert (found.classes[0].counted.certified_mflop_s, found.classes[0].in_baseline.certified_mflop_s) == (
         6 * T - 1,
         5 * T,
     )
@@ -328,13 +333,13 @@ def test_simulated_devices_prove_nothing() -> None:
 
 
 def test_nothing_counted_is_no_verdict() -> None:
-    found = statement(tally(untested=Sum(devices=1, nominal_mflop_s=5)))
+    found = statement(tally(untested=CapacitySum(devices=1, nominal_mflop_s=5)))
     assert outcome(found) == (INSUFFICIENT, "nothing-counted")
     assert any("NOTHING COUNTS" in line for line in describe_statement(found))
 
 
 def test_an_unstated_basis_needs_all_three_to_agree() -> None:
-    def verdict(new: Sum) -> Verdict:
+    def verdict(new: CapacitySum) -> Verdict:
         place = centre_of(**DECLARED)
         return scale(build(tally(new), ROOT, basis_of(CAMPAIGN, CERTIFICATION, place, baseline=OLD), ISSUE))
 
@@ -367,7 +372,9 @@ def test_there_are_five_conditions_and_no_overall_one() -> None:
 
 
 def test_a_statement_is_a_document_that_parses_to_itself() -> None:
-    found = statement(tally(amount(T), old=amount(1), held=amount(2), untested=Sum(devices=3, without_rating=1)))
+    found = statement(
+        tally(amount(T), old=amount(1), held=amount(2), untested=CapacitySum(devices=3, without_rating=1))
+    )
     payload = make_document("capacity-statement", found, ROOT)
     assert parse_payload("capacity-statement", payload).predicate == found
 

@@ -22,13 +22,14 @@ from bench.record.identities import DeviceKeys
 from bench.units import utc_ns, utc_text
 from certify.documents import dsse
 from certify.documents.kinds import PAYLOAD_TYPE, make_document
+from certify.documents.statement import CapacityStatement
 from certify.keys.files import load_private, load_public
 from certify.policy.reasons import effect_of
-from certify.statement.build import CapacityStatement
-from certify.statement.claim import Claim, Holdings, Reader, Shown, _read_holdings, _show, read_claim
+from certify.statement.claim import Claim, ClaimReader, DeviceIndex, Shown, _read_device_index, _show, read_claim
 from certify.statement.conflicts import compare, conflicts
+from certify.trust.dating import make_witness
+from certify.trust.opening import Verifier
 from certify.trust.trusted_set import Revocation, TrustedSet, Withdrawal
-from certify.trust.witness import make_witness
 from tests.certify.judged import basis_of, statement_of
 from tests.certify.measured import CENTRE_ID, Measured, measured, of_node, simulated, test_campaign
 from tests.certify.signed import new_key, sha
@@ -102,12 +103,12 @@ class Made:
         changed = replace(
             base, centre=centre, campaign=campaign, campaign_sha256=digest(campaign), starts_at=self.starts, issue=issue
         )
-        holdings = Holdings(changed.places)
+        device_index = DeviceIndex(changed.places)
         for place, (node_id, signer) in enumerate(zip(self.nodes, self.signers, strict=True)):
             record = sha(self.record or f"record {name} {place}")
             devices = list(self.devices) if place == 0 else []
-            holdings.see(Shown(record, sha(self.samples or f"samples {record}"), node_id, signer, devices))
-        return Claim(name, changed, sha(self.payload or name), holdings if self.read else None)
+            device_index.see(Shown(record, sha(self.samples or f"samples {record}"), node_id, signer, devices))
+        return Claim(name, changed, sha(self.payload or name), device_index if self.read else None)
 
 
 # The second measurement of the same machines, in its own time; alone it is no conflict but for its number.
@@ -371,22 +372,22 @@ def trust_of(centre: Measured) -> TrustedSet:
 
 
 def claim_of(centre: Measured, name: str, at: str | None = None) -> Claim:
-    return read_claim(centre.folder / name, trust_of(centre), at or utc_text(time.time_ns()))
+    return read_claim(centre.folder / name, Verifier(trust_of(centre), at or utc_text(time.time_ns())))
 
 
 def test_a_claim_is_read_from_a_folder_or_a_file(centre: Measured) -> None:
     claim = claim_of(centre, "one")
-    assert claim.holdings is not None
-    assert len(claim.holdings.claimed) == 6
-    assert len(claim.holdings.devices) == 12  # a uuid and a serial number each
-    assert claim.holdings.shared_keys == 1
+    assert claim.device_index is not None
+    assert len(claim.device_index.claimed) == 6
+    assert len(claim.device_index.devices) == 12  # a uuid and a serial number each
+    assert claim.device_index.shared_keys == 1
     assert claim.chain == (CENTRE_ID, "P-2026-01")
     again = claim_of(centre, "one/statement.dsse.json")
-    assert (again.payload_sha256, again.holdings is None) == (claim.payload_sha256, False)
+    assert (again.payload_sha256, again.device_index is None) == (claim.payload_sha256, False)
 
 
 def test_a_reader_travels_to_workers(centre: Measured) -> None:
-    reader = Reader(centre.folder / "one" / "records.jsonl", trust_of(centre), NOON, _show_any)
+    reader = ClaimReader(centre.folder / "one" / "records.jsonl", Verifier(trust_of(centre), NOON), _show_any)
     assert pickle.loads(pickle.dumps(reader)) == reader
 
 
@@ -397,19 +398,19 @@ def _show_any(opened: Any) -> Shown:
 def test_compare_on_disk(centre: Measured) -> None:
     now, trust = utc_text(time.time_ns()), trust_of(centre)
     one, two = centre.folder / "one", centre.folder / "two"
-    found = compare(claim_of(centre, "one"), [two, one], trust, now, accept_simulated=True)
+    found = compare(claim_of(centre, "one"), [two, one], Verifier(trust, now), accept_simulated=True)
     assert found.refusal is not None
     assert (found.refusal.code, found.refusal.where) == ("superseded", str(one))
     assert "number 2" in found.refusal.what
     assert any("statement(s) that were given" in what and "1 statement" in what for what in found.not_checked)
-    found = compare(claim_of(centre, "two"), [one], trust, now, accept_simulated=True)
+    found = compare(claim_of(centre, "two"), [one], Verifier(trust, now), accept_simulated=True)
     assert (found.refusal, found.notes, found.conflicts) == (None, (), ())
     assert [what for what in found.not_checked if "later statement" in what]
     assert not [what for what in found.not_checked if "not given" in what]
-    found = compare(claim_of(centre, "two"), [centre.folder / "fork"], trust, now, accept_simulated=True)
+    found = compare(claim_of(centre, "two"), [centre.folder / "fork"], Verifier(trust, now), accept_simulated=True)
     assert found.refusal is not None
     assert found.refusal.code == "predecessor-differs"
-    found = compare(claim_of(centre, "one"), [centre.folder / "fork"], trust, now, accept_simulated=True)
+    found = compare(claim_of(centre, "one"), [centre.folder / "fork"], Verifier(trust, now), accept_simulated=True)
     assert found.refusal is not None
     assert found.refusal.code == "sequence-forked"
 
@@ -417,14 +418,14 @@ def test_compare_on_disk(centre: Measured) -> None:
 def test_what_is_refused_itself_says_nothing(centre: Measured, tmp_path: Path) -> None:
     now, mine = utc_text(time.time_ns()), claim_of(centre, "one")
     outsider = TrustedSet.single(new_key().public)
-    found = compare(mine, [centre.folder / "fork"], outsider, now, accept_simulated=True)
+    found = compare(mine, [centre.folder / "fork"], Verifier(outsider, now), accept_simulated=True)
     assert (found.refusal, found.conflicts) == (None, ())
     assert any("key-not-trusted" in what for what in found.not_checked)
-    found = compare(mine, [centre.folder / "fork"], trust_of(centre), now)
+    found = compare(mine, [centre.folder / "fork"], Verifier(trust_of(centre), now))
     assert found.refusal is None
     assert any("simulated" in what for what in found.not_checked)
     with pytest.raises(InputError) as refused:
-        compare(mine, [tmp_path / "none"], trust_of(centre), now)
+        compare(mine, [tmp_path / "none"], Verifier(trust_of(centre), now))
     assert refused.value.code == "file-missing"
 
 
@@ -444,7 +445,7 @@ def test_bad_records_hide_no_fork(centre: Measured, tmp_path: Path, damage: str,
     elif damage == "link":
         records.symlink_to(centre.folder / "one" / "records.jsonl")
     now, trust = utc_text(time.time_ns()), trust_of(centre)
-    found = compare(claim_of(centre, "one"), [tmp_path / "fork"], trust, now, accept_simulated=True)
+    found = compare(claim_of(centre, "one"), [tmp_path / "fork"], Verifier(trust, now), accept_simulated=True)
     assert found.refusal is not None
     assert found.refusal.code == "sequence-forked"
     assert any("devices, machines and samples" in what and why in what for what in found.not_checked)
@@ -458,7 +459,7 @@ def test_records_of_another_measurement_claim_nothing(centre: Measured, tmp_path
     line = (centre.folder / "one" / "records.jsonl").read_bytes()
     (tmp_path / "records.jsonl").write_bytes(line)
     with pytest.raises(RefusedError) as refused:
-        _read_holdings(tmp_path / "records.jsonl", copied, trust_of(centre), NOON)
+        _read_device_index(tmp_path / "records.jsonl", copied, Verifier(trust_of(centre), NOON))
     assert refused.value.code == "campaign-differs"
 
 
@@ -467,7 +468,7 @@ def test_records_are_read_wherever_they_lie(centre: Measured, tmp_path: Path) ->
     bare = tmp_path / "statement.dsse.json"
     shutil.copyfile(centre.folder / "fork" / bare.name, bare)
     for given in ([bare, centre.folder / "fork"], [centre.folder / "fork", bare]):
-        found = compare(claim_of(centre, "one"), given, trust, now, accept_simulated=True)
+        found = compare(claim_of(centre, "one"), given, Verifier(trust, now), accept_simulated=True)
         assert [conflict.code for conflict in found.conflicts][:2] == ["sequence-forked", "device-claimed-twice"]
         assert not any("its records" in what for what in found.not_checked)
 
@@ -477,7 +478,7 @@ def test_a_statement_that_binds_another_campaign_than_it_holds(centre: Measured,
     payload = make_document("capacity-statement", stated, stated.records_root)
     (tmp_path / "lie.json").write_bytes(dsse.seal(payload, PAYLOAD_TYPE, [load_private(centre.key)]))
     with pytest.raises(RefusedError) as refused:
-        read_claim(tmp_path / "lie.json", trust_of(centre), utc_text(time.time_ns()))
+        read_claim(tmp_path / "lie.json", Verifier(trust_of(centre), utc_text(time.time_ns())))
     assert refused.value.code == "campaign-differs"
 
 
@@ -527,7 +528,7 @@ def test_a_statement_that_contradicts_itself_voids_no_honest_one(centre: Measure
     evil = tmp_path / "evil.json"
     evil.write_bytes(dsse.seal(payload, PAYLOAD_TYPE, [load_private(centre.key)]))
     now, trust = utc_text(time.time_ns()), trust_of(centre)
-    found = compare(claim_of(centre, "one"), [evil], trust, now, accept_simulated=True)
+    found = compare(claim_of(centre, "one"), [evil], Verifier(trust, now), accept_simulated=True)
     assert (found.refusal, found.conflicts) == (None, ())
     assert any("refused itself" in what and code in what for what in found.not_checked), found.not_checked
 
@@ -540,7 +541,7 @@ def test_a_statement_of_other_rules_still_claims(centre: Measured, tmp_path: Pat
     sealed = dsse.seal(payload, PAYLOAD_TYPE, [load_private(centre.key)])
     (tmp_path / "fork" / "statement.dsse.json").write_bytes(sealed)
     now, trust = utc_text(time.time_ns()), trust_of(centre)
-    found = compare(claim_of(centre, "one"), [tmp_path / "fork"], trust, now, accept_simulated=True)
+    found = compare(claim_of(centre, "one"), [tmp_path / "fork"], Verifier(trust, now), accept_simulated=True)
     assert [conflict.code for conflict in found.conflicts][:2] == ["sequence-forked", "device-claimed-twice"]
 
 
@@ -552,32 +553,32 @@ def test_a_statement_under_a_revoked_key_that_a_witness_dated_still_claims(centr
     gone = Revocation(keyid=stolen.keyid, revoked_at=utc_text(utc_ns(fork.issue.issued_at) + 10**9), reason="stolen")
     trust = dataclasses.replace(TrustedSet.single(stolen, [witness.public]), revoked={stolen.keyid: gone})
     with pytest.raises(RefusedError) as refused:
-        read_claim(tmp_path / "fork", trust, now)
+        read_claim(tmp_path / "fork", Verifier(trust, now))
     assert refused.value.code == "key-revoked"
     (tmp_path / "fork" / "witness-a.dsse.json").write_bytes(b"{}")  # passed over
     with pytest.raises(RefusedError):
-        read_claim(tmp_path / "fork", trust, now)
+        read_claim(tmp_path / "fork", Verifier(trust, now))
     for key, holds in ((new_key(), False), (witness, True)):  # a stranger's word is passed over as well
         tool = Tool(version="0.1.0", sha256=sha("tool"))
         dated_at = fork.issue.issued_at
         sealed = make_witness(fork.statement, fork.payload_sha256, "recomputed", ("records",), tool, key, dated_at)
         (tmp_path / "fork" / "witness-b.dsse.json").write_bytes(sealed)
         if holds:
-            assert read_claim(tmp_path / "fork", trust, now).payload_sha256 == fork.payload_sha256
+            assert read_claim(tmp_path / "fork", Verifier(trust, now)).payload_sha256 == fork.payload_sha256
         else:
             with pytest.raises(RefusedError):
-                read_claim(tmp_path / "fork", trust, now)
-    found = compare(claim_of(centre, "one"), [tmp_path / "fork"], trust, now, accept_simulated=True)
+                read_claim(tmp_path / "fork", Verifier(trust, now))
+    found = compare(claim_of(centre, "one"), [tmp_path / "fork"], Verifier(trust, now), accept_simulated=True)
     assert found.refusal is not None
     assert found.refusal.code == "sequence-forked"
 
 
 def test_holes_in_the_numbers_are_said(centre: Measured) -> None:
     mine = claim_of(centre, "two")
-    found = compare(mine, [], trust_of(centre), NOON)
+    found = compare(mine, [], Verifier(trust_of(centre), NOON))
     assert any(what.startswith("number 1 of") for what in found.not_checked)
     far = replace(mine.statement, issue=replace(mine.statement.issue, sequence=2**53 - 1))
-    found = compare(Claim("far", far, "0" * 64), [], trust_of(centre), NOON)
+    found = compare(Claim("far", far, "0" * 64), [], Verifier(trust_of(centre), NOON))
     assert any(what.startswith(f"number 1 to {2**53 - 2} of") for what in found.not_checked)
     assert any("its records were not given" in what for what in found.not_checked)
 
@@ -587,6 +588,6 @@ def test_a_revoked_statement_claims_nothing(centre: Measured) -> None:
     now = utc_text(time.time_ns())
     gone = Withdrawal(payload_sha256=fork.payload_sha256, revoked_at=fork.issue.issued_at, reason="issued twice")
     trust = dataclasses.replace(trust_of(centre), withdrawn={fork.payload_sha256: gone})
-    found = compare(claim_of(centre, "one"), [centre.folder / "fork"], trust, now, accept_simulated=True)
+    found = compare(claim_of(centre, "one"), [centre.folder / "fork"], Verifier(trust, now), accept_simulated=True)
     assert found.refusal is None
     assert any("statement-revoked" in what for what in found.not_checked)

@@ -18,12 +18,13 @@ from msgspec.structs import replace
 
 from bench.errors import InputError, PetasealError
 from bench.record import NodeRecord, digest
-from bench.record.campaign import over_ns
+from bench.record.campaign import ends_ns
 from bench.units import utc_ns
 from certify.documents import dsse
 from certify.documents.caps import CAPS
-from certify.documents.kinds import PAYLOAD_TYPE, make_document, parse_payload, spki_text
+from certify.documents.kinds import PAYLOAD_TYPE, make_document, parse_payload
 from certify.keys.files import load_private, new_key
+from certify.keys.signers import spki_text
 from certify.statement.issue import OUTPUTS
 from tests.bench.fleet import simulate_node
 from tests.certify import signed
@@ -68,7 +69,7 @@ def test_three_files_that_verify(centre: Measured, tmp_path: Path) -> None:
 def test_the_issue_follows_from_the_present(centre: Measured, tmp_path: Path) -> None:
     statement = centre.certify(tmp_path / "out", valid_days=30).statement
     issue = statement.issue
-    assert utc_ns(issue.valid_until) == over_ns(statement.campaign, statement.starts_at) + 30 * DAY_NS
+    assert utc_ns(issue.valid_until) == ends_ns(statement.campaign, statement.starts_at) + 30 * DAY_NS
     assert (issue.sequence, issue.previous_sha256, issue.supersedes) == (1, None, ())
 
 

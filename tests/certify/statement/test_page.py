@@ -13,10 +13,10 @@ from msgspec.structs import replace
 
 from bench.profile import load_profile
 from bench.record import Campaign, NodeRecord
+from certify.documents.statement import CapacityStatement, Totals
 from certify.policy.policies import Policy, load_policy
 from certify.policy.verdicts import Verdict
 from certify.statement.bounds import STEPS_MEAN
-from certify.statement.build import CapacityStatement, Totals
 from certify.statement.page import render
 from tests.bench.fleet import simulate
 from tests.certify.judged import basis_of, centre_of, policy_of, statement_of

@@ -20,6 +20,7 @@ from certify.documents.caps import CAPS
 from certify.policy.policies import load_policy
 from certify.statement import records
 from certify.statement.records import chunks_of, envelopes
+from certify.trust.opening import Verifier
 from tests.certify.measured import Measured, measured
 
 NODES = 5
@@ -102,7 +103,7 @@ def examiner(centre: Measured, source: Path) -> records.Examiner:
     profile = records_profile()
     campaign = campaign_of(profile, ("fp16",), NODES)
     trust = TrustedSet.single(keys.load_public(centre.public_key))
-    return records.Examiner(source, basis_of(campaign, profile).scope, trust, utc_text(BEGIN_NS + 10**15))
+    return records.Examiner(source, basis_of(campaign, profile).scope, Verifier(trust, utc_text(BEGIN_NS + 10**15)))
 
 
 def records_profile() -> Any:
@@ -146,7 +147,7 @@ def test_what_is_collected_by_node_adds_up_to_the_statement(
         monkeypatch.setattr(records, "PARALLEL_FROM_BYTES", 0)
         monkeypatch.setattr(records, "CHUNK_BYTES", 10_000)
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
-    seen: list[records.Seen] = []
+    seen: list[records.RecordSummary] = []
     report = place.verify(collect=seen.append, **given)
     assert report.refusal is None
     assert report.level == "recomputed"

@@ -21,21 +21,23 @@ from certify.audit import proof
 from certify.audit import run as auditing
 from certify.documents import dsse
 from certify.documents.caps import CAPS
-from certify.documents.kinds import PAYLOAD_TYPE, Opened, Receipt, Witness, make_document, parse_payload
+from certify.documents.kinds import PAYLOAD_TYPE, OpenedDocument, Receipt, Witness, make_document, parse_payload
 from certify.keys.files import load_private, new_key, public_path
 from certify.keys.signers import PrivateKey, pem_text
 from certify.policy.policies import load_policy
-from certify.statement.claim import open_dated
+from certify.statement.claim import open_attested
 from certify.statement.package import opened, pack
-from certify.trust.receipt import earliest_receipt, open_receipt
+from certify.trust.dating import first_receipt, open_receipt
+from certify.trust.opening import Verifier
 from certify.trust.root import read_root
 from certify.trust.store import Anchor
 from certify.trust.trusted_set import Delegation, Revocation, TrustedSet
 from certify.verify import verifier as verify
-from certify.verify.verifier import Report
+from certify.verify.describe import describe_report
+from certify.verify.report import VerificationReport, steps_of
 from tests.bad_input.command import petaseal
 from tests.certify import signed
-from tests.certify.measured import CENTRE_ID, Measured, measured, node_name
+from tests.certify.measured import CENTRE_ID, Measured, measured, node_name, verify_request
 from tests.certify.verify.test_verifier import People, code
 
 SECOND_NS = 10**9
@@ -57,7 +59,7 @@ class Platform:
     people: People
     registry: PrivateKey
     witness: PrivateKey
-    statement: Opened[Any]
+    statement: OpenedDocument[Any]
     folder: Path
 
     @property
@@ -104,7 +106,7 @@ class Platform:
         path.write_bytes(dsse.seal(payload, PAYLOAD_TYPE, keys or [self.registry]))
         return path
 
-    def check(self, root: Path, *receipts: Path, at_s: float = 3600, **changes: Any) -> Report:
+    def check(self, root: Path, *receipts: Path, at_s: float = 3600, **changes: Any) -> VerificationReport:
         """Verify the statement so many seconds after its issue."""
         given = {
             "public_key": None,
@@ -156,19 +158,21 @@ def test_a_stolen_key_and_the_day_that_a_registry_received_it(
     assert (report.receipt is None) == (not received_s)
     if received_s:
         assert report.receipt is not None
-        assert report.dated == report.receipt.received_at == platform.after(min(received_s))
+        assert report.attested_before == report.receipt.received_at == platform.after(min(received_s))
 
 
 def test_what_is_told_of_it(platform: Platform) -> None:
     first = platform.receipt(1)
     report = platform.check(platform.root(), first, platform.receipt(2, level="signature"))
     keyid, at = platform.registry.public.keyid, platform.after(1)
-    assert f"received by registry {keyid} at {at}, level recomputed" in report.lines()
+    assert f"received by registry {keyid} at {at}, level recomputed" in describe_report(report)
     assert report.as_json()["receipt"] == {"keyid": keyid, "received_at": at, "level": "recomputed"}
     assert "receipt of a registry" in report.checked
-    assert "receipt-of-a-registry" in verify.steps_of(report)
+    assert "receipt-of-a-registry" in steps_of(report)
     (note,) = report.notes
-    assert note.endswith(f"accepted only because somebody who is trusted saw the statement before, at {at}")
+    assert note.endswith(
+        f"accepted only because somebody who is trusted saw the statement before, at {at} [signed-before-revocation]"
+    )
     unsaved = platform.check(platform.root(None), first)
     assert code(unsaved) is None
     assert unsaved.notes == ()
@@ -216,7 +220,7 @@ def test_the_earlier_of_a_witness_and_a_registry_counts(
     witness = witnessed(platform, tmp_path / "w.json", witness_s)
     report = platform.check(platform.root(), platform.receipt(receipt_s), witnesses=(witness,))
     assert code(report) is None
-    assert report.dated == platform.after(1)
+    assert report.attested_before == platform.after(1)
 
 
 @pytest.mark.parametrize(("seen_s", "expected"), [(59, None), (60, "key-revoked")])
@@ -225,7 +229,7 @@ def test_a_verifier_that_is_a_registry_knows_itself_when_it_saw_it(
 ) -> None:
     report = platform.check(platform.root(), seen_at=platform.after(seen_s))
     assert code(report) == expected
-    assert report.dated == platform.after(seen_s)
+    assert report.attested_before == platform.after(seen_s)
     assert report.receipt is None
 
 
@@ -304,7 +308,7 @@ def filled(platform: Platform, content: bytes) -> Path:
     return path
 
 
-def answer(platform: Platform, root: Path, **changes: Any) -> tuple[str | None, Report | None]:
+def answer(platform: Platform, root: Path, **changes: Any) -> tuple[str | None, VerificationReport | None]:
     """Return the code of an answer; wrong input, such as a file that is too large, gives no report."""
     out = platform.folder / "out"
     statement = out if out.exists() else platform.centre.folder / "out"
@@ -323,14 +327,14 @@ def test_a_receipt_that_is_refused(platform: Platform, name: str) -> None:
     assert answer(platform, stolen, receipts=(path,))[0] == expected
     both = name == "by a registry that signed the statement too"
     alone = "role-not-allowed" if both else None  # of the statement, which a registry may not sign
-    assert answer(platform, stolen, receipts_beside=(path,))[0] == (alone or "key-revoked")
+    assert answer(platform, stolen, receipts_in_folder=(path,))[0] == (alone or "key-revoked")
     sound = platform.root(None)
-    found, report = answer(platform, sound, receipts_beside=(path,))
+    found, report = answer(platform, sound, receipts_in_folder=(path,))
     assert found == alone
     assert report is not None
     assert report.receipt is None
-    assert report.dated is None
-    assert f"the receipt {path.name}, which lies there: {expected}" in report.not_checked
+    assert report.attested_before is None
+    assert f"the receipt {path.name}, which lies there: {expected} [receipt-skipped]" in report.not_checked
 
 
 @pytest.mark.parametrize(
@@ -350,7 +354,7 @@ def test_the_registry_s_key_at_other_times(
     root = platform.root(60, *([platform.registry] if gone else []), **times)
     path = platform.receipt()
     assert code(platform.check(root, path)) == expected
-    beside = platform.check(root, receipts_beside=(path,))
+    beside = platform.check(root, receipts_in_folder=(path,))
     assert code(beside) == (expected and "key-revoked")
     assert (beside.receipt is None) == (expected is not None)
 
@@ -359,10 +363,10 @@ def test_with_a_public_key_no_registry_is_known(platform: Platform) -> None:
     path = platform.receipt()
     given: dict[str, Any] = {"public_key": platform.centre.public_key}
     assert code(platform.centre.verify(receipts=(path,), **given)) == "key-not-trusted"
-    beside = platform.centre.verify(receipts_beside=(path,), **given)
+    beside = platform.centre.verify(receipts_in_folder=(path,), **given)
     assert code(beside) is None
     assert beside.receipt is None
-    assert f"the receipt {path.name}, which lies there: key-not-trusted" in beside.not_checked
+    assert f"the receipt {path.name}, which lies there: key-not-trusted [receipt-skipped]" in beside.not_checked
     witness = platform.folder / "registry.pem.pub"
     witness.write_bytes(pem_text(b"PUBLIC KEY", platform.registry.public.spki))
     named = platform.centre.verify(receipts=(path,), witness_keys=(witness,), **given)
@@ -372,18 +376,18 @@ def test_with_a_public_key_no_registry_is_known(platform: Platform) -> None:
 def test_a_bad_one_hides_no_good_one(platform: Platform) -> None:
     bad, good = platform.receipt(2, signed.new_key()), platform.receipt(1)
     root = platform.root()
-    assert code(platform.check(root, receipts_beside=(bad, good))) is None
+    assert code(platform.check(root, receipts_in_folder=(bad, good))) is None
     assert code(platform.check(root, good, bad)) == "key-not-trusted"
-    assert code(platform.check(root, good, receipts_beside=(bad,))) is None
+    assert code(platform.check(root, good, receipts_in_folder=(bad,))) is None
 
 
 def test_the_first_fault_has_its_own_code(platform: Platform) -> None:
     trust = platform.trusted(platform.root(None))
     with pytest.raises(RefusedError) as caught:
-        open_receipt(platform.receipt(centre_id="wh-centre"), platform.statement, trust, platform.after(3600))
+        open_receipt(platform.receipt(centre_id="wh-centre"), platform.statement, Verifier(trust, platform.after(3600)))
     assert caught.value.code == "receipt-differs"
     assert "wh-centre" in str(caught.value)
-    assert earliest_receipt((), (), platform.statement, trust, platform.after(3600)) == (None, ())
+    assert first_receipt((), (), platform.statement, Verifier(trust, platform.after(3600))) == (None, ())
 
 
 # Beside the statement, in a package, and on the command line
@@ -400,15 +404,15 @@ def laid(platform: Platform) -> Path:
     return out
 
 
-def in_folder(platform: Platform, root: Path, place: Path) -> Report:
-    request = verify.Request(
+def in_folder(platform: Platform, root: Path, place: Path) -> VerificationReport:
+    request = verify_request(
         statement=place,
         at_ns=platform.issued_ns + 3600 * SECOND_NS,
         trust=root,
         fingerprint=signed.fingerprint(root),
         accept_simulated=True,
     )
-    return verify.verify(verify.in_folder(request, place))
+    return verify.verify(replace(request, evidence=request.evidence.in_folder(place)))
 
 
 def test_in_a_folder_and_in_a_package(platform: Platform) -> None:
@@ -417,8 +421,8 @@ def test_in_a_folder_and_in_a_package(platform: Platform) -> None:
     assert code(report) is None
     assert report.level == "recomputed"
     assert sorted(line for line in report.not_checked if line.startswith("the receipt")) == [
-        "the receipt receipt-fifo.dsse.json, which lies there: not-regular-file",
-        "the receipt receipt-of-a-stranger.dsse.json, which lies there: key-not-trusted",
+        "the receipt receipt-fifo.dsse.json, which lies there: not-regular-file [receipt-skipped]",
+        "the receipt receipt-of-a-stranger.dsse.json, which lies there: key-not-trusted [receipt-skipped]",
     ]
     (out / "receipt-fifo.dsse.json").unlink()
     packed = pack(out, platform.folder / "package.tar.gz")
@@ -446,15 +450,15 @@ def test_so_many_that_lie_there_are_looked_at(platform: Platform) -> None:
 def test_beside_another_s_statement_and_in_an_audit(platform: Platform) -> None:
     out, root = laid(platform), platform.root()
     trust, at = platform.trusted(root), platform.after(3600)
-    dated = open_dated(out / STATEMENT, trust, at)[1]
+    dated = open_attested(out / STATEMENT, Verifier(trust, at))[1].attested_before
     assert dated == platform.after(1)
     path = shutil.move(out / "receipt.dsse.json", platform.folder / "moved.json")
     anchor = Anchor(None, root, signed.fingerprint(root), None, (), None)
     shown = proof.make_proof(out / STATEMENT, out / "records.jsonl", node_name(0))
     proof.write_proof(shown, platform.folder / "proof.json")
-    request = auditing.Request(folder=out, at_ns=utc_ns(at), anchor=anchor, samples=platform.centre.records)
+    request = auditing.AuditRequest(folder=out, at_ns=utc_ns(at), anchor=anchor, samples=platform.centre.records)
     for act in (
-        lambda given: open_dated(out / STATEMENT, trust, at, receipts=given),
+        lambda given: open_attested(out / STATEMENT, Verifier(trust, at), receipts=given),
         lambda given: proof.check_proof(platform.folder / "proof.json", out / STATEMENT, anchor, at, at, (), given),
         lambda given: auditing.audit(replace(request, receipts=given)),
     ):

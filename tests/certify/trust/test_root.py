@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from bench.errors import InputError, RefusedError
 from certify.documents import dsse
 from certify.documents import kinds as documents
-from certify.trust.editing import Span, first, following, lacking, listed, rotated, with_key, without_keys
+from certify.trust.editing import Validity, first, following, lacking, listed, rotated, with_key, without_keys
 from certify.trust.root import Root, accept, accept_revocations, open_revocations, read_root
 from certify.trust.store import Anchor, Memory, accept_files, open_anchor
 from certify.trust.trusted_set import Revocations, Withdrawal
@@ -176,7 +176,7 @@ def test_what_was_accepted_is_remembered(tmp_path: Path) -> None:
         accept_files([one], NOW, state)
     assert not (state / "trust" / "roots").exists()
     assert accept_files([one], NOW, state, V1.fingerprint).not_checked == (
-        f"what was revoked since {BEFORE}: give --revocations",
+        f"what was revoked since {BEFORE}: give --revocations [revocations-not-given]",
     )
     accept_files([two, three], NOW, state)
     for old in ([one], [two], [one, two]):
@@ -351,10 +351,10 @@ def test_what_somebody_else_dates_before_the_revocation_stays_signed(dated: str 
     trusted = V1.trusted.with_revocations(loaded(revoking("root1", "root3")))
     both = frozenset(CAST.ids[name] for name in ("operator1", "operator2"))
     if holds:
-        assert trusted.check("campaign", both, CENTRE, "2026-06-01T00:00:00.000000Z", dated=dated) == both
+        assert trusted.check("campaign", both, CENTRE, "2026-06-01T00:00:00.000000Z", attested_before=dated) == both
         return
     with pytest.raises(RefusedError, match="key-revoked"):
-        trusted.check("campaign", both, CENTRE, "2026-06-01T00:00:00.000000Z", dated=dated)
+        trusted.check("campaign", both, CENTRE, "2026-06-01T00:00:00.000000Z", attested_before=dated)
 
 
 def test_a_remembered_list_goes_on_revoking(tmp_path: Path) -> None:
@@ -372,12 +372,12 @@ def test_a_remembered_list_goes_on_revoking(tmp_path: Path) -> None:
 
 # --- making roots ---
 
-VALID, OWN = Span(NOW, 366), Span(BEFORE, 3660)
+VALID, OWN = Validity(NOW, 366), Validity(BEFORE, 3660)
 
 
 def test_versions_that_are_made_follow_each_other() -> None:
     public = {name: CAST[name].public for name in ("root1", "root2", "root3", "operator1", "node")}
-    one = first("cn-made", [public["root1"], public["root2"]], 2, Span(BEFORE, 366), OWN)
+    one = first("cn-made", [public["root1"], public["root2"]], 2, Validity(BEFORE, 366), OWN)
     two = with_key(following(one, VALID), public["operator1"], "operator", [CENTRE], None, OWN)
     three = rotated(following(two, VALID), [public["root3"]], [CAST.ids["root1"]], None, OWN)
     four = without_keys(following(three, VALID), [CAST.ids["operator1"]], NOW, "stolen")

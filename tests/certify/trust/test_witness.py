@@ -21,10 +21,13 @@ from certify.documents.kinds import PAYLOAD_TYPE, Witness, make_document
 from certify.keys.files import load_private, new_key, public_path
 from certify.keys.signers import PrivateKey
 from certify.policy.policies import load_policy
+from certify.trust.dating import RECOMPUTED, Witnessed, make_witness, witnessed_before
+from certify.trust.store import Anchor
 from certify.trust.trusted_set import Delegation, Revocation, TrustedSet
-from certify.trust.witness import RECOMPUTED, Witnessed, dated_by, make_witness
 from certify.verify import verifier as verify
-from certify.verify.verifier import Report
+from certify.verify.describe import describe_report
+from certify.verify.evidence import Evidence, VerifyRequest
+from certify.verify.report import VerificationReport, steps_of
 from tests.bad_input.command import petaseal
 from tests.certify import signed
 from tests.certify.exceptional import above_best_known, exceptional_policy
@@ -46,7 +49,7 @@ def centre(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     return place
 
 
-def checked(centre: Measured, **changes: Any) -> Report:
+def checked(centre: Measured, **changes: Any) -> VerificationReport:
     """Verify under the policy that demands a witness."""
     return centre.verify(**{"policies": (str(centre.folder / "witnessed.yaml"),), **changes})
 
@@ -81,7 +84,7 @@ def test_a_policy_demands_a_witness(centre: Measured, tmp_path: Path) -> None:
     assert code(report) is None
     (one,) = report.witnesses
     assert one.keyid == load_private(centre.folder / "witness.pem").public.keyid
-    assert any(line.startswith("witnessed by ") for line in report.lines())
+    assert any(line.startswith("witnessed by ") for line in describe_report(report))
     assert report.as_json()["witnesses"][0]["keyid"] == one.keyid
 
 
@@ -96,7 +99,7 @@ def test_what_needs_a_witness_counts_with_one(tmp_path: Path) -> None:
     assert any("counts nothing " + said in text for text in made.lines())
     alone = place.verify(policies=policies)
     assert code(alone) is None
-    assert any("counts nothing " + said in text for text in alone.lines())
+    assert any("counts nothing " + said in text for text in describe_report(alone))
     (told,) = alone.as_json()["with_witness"]
     assert (told["devices"], told["counts"]) == (2, False)
     assert told["certified_mflop_s"] == line.with_witness.certified_mflop_s
@@ -114,7 +117,7 @@ def test_what_needs_a_witness_counts_with_one(tmp_path: Path) -> None:
     keys = (public_path(tmp_path / "witness.pem"),)
     report = place.verify(policies=policies, witnesses=(tmp_path / "witness.dsse.json",), witness_keys=keys)
     assert code(report) is None
-    assert any("counts with the witness: +599.9" in text for text in report.lines())
+    assert any("counts with the witness: +599.9" in text for text in describe_report(report))
     assert report.as_json()["with_witness"] == [{**told, "counts": True}]
 
 
@@ -256,10 +259,10 @@ def test_a_revoked_witness_dates_nothing(centre: Measured, people: People, tmp_p
 
 def test_one_witness_alone_dates_nothing_where_two_are_demanded() -> None:
     early, late = Witnessed("a", "2026-03-01T08:00:00.000000Z", "audited"), Witnessed("b", signed.NOW, "audited")
-    assert dated_by((), 0) is None
-    assert dated_by((late, early), 0) == dated_by((late, early), 1) == early.witnessed_at
-    assert dated_by((early,), 2) is None  # a thief of one witness's key says what he likes
-    assert dated_by((early, late), 2) == late.witnessed_at
+    assert witnessed_before((), 0) is None
+    assert witnessed_before((late, early), 0) == witnessed_before((late, early), 1) == early.witnessed_at
+    assert witnessed_before((early,), 2) is None  # a thief of one witness's key says what he likes
+    assert witnessed_before((early, late), 2) == late.witnessed_at
 
 
 def test_a_witness_dates_nothing_before_its_key_was_valid(centre: Measured, people: People, tmp_path: Path) -> None:
@@ -289,23 +292,19 @@ def test_that_only_a_witness_saves_a_statement_is_said(centre: Measured, people:
     (note,) = report.as_json()["notes"]
     assert "was revoked at" in note
     assert "accepted only because somebody who is trusted saw" in note
-    assert any(line.startswith("NOTE: key ") for line in report.lines())
+    assert any(line.startswith("NOTE: key ") for line in describe_report(report))
 
 
 def test_a_document_that_merely_lies_there_refuses_nothing(centre: Measured, tmp_path: Path) -> None:
     shutil.copytree(centre.folder / "out", tmp_path / "out")
     witnessed(centre, tmp_path / "out" / "witness.dsse.json", key=signed.new_key())
     report = verify.verify(
-        verify.in_folder(
-            verify.Request(
-                statement=tmp_path / "out",
-                at_ns=time.time_ns(),
-                public_key=centre.public_key,
-                accept_simulated=True,
-                policies=(str(centre.folder / "witnessed.yaml"),),
-                demand_witnesses=False,
-            ),
-            tmp_path / "out",
+        VerifyRequest(
+            Evidence(tmp_path / "out", policies=(str(centre.folder / "witnessed.yaml"),)).in_folder(tmp_path / "out"),
+            Anchor(centre.public_key),
+            at_ns=time.time_ns(),
+            accept_simulated=True,
+            demand_witnesses=False,
         )
     )
     assert code(report) is None
@@ -317,8 +316,8 @@ def test_names_of_files_write_nothing_on_a_terminal(centre: Measured, tmp_path: 
     evil = tmp_path / "\x1b]0;pwned\x07\nACCEPTED: level audited.json"
     evil.write_bytes(b"{}")
     report = checked(centre, demand_witnesses=False, others=(evil,))
-    assert all(line.isprintable() for line in report.lines())
-    assert not any(line.startswith("ACCEPTED: level audited") for line in report.lines())
+    assert all(line.isprintable() for line in describe_report(report))
+    assert not any(line.startswith("ACCEPTED: level audited") for line in describe_report(report))
 
 
 def test_a_moment_at_the_end_of_time(centre: Measured, tmp_path: Path) -> None:
@@ -362,7 +361,7 @@ def test_the_command_recomputes_and_signs(centre: Measured, tmp_path: Path, monk
 
 def test_every_step_has_a_name_that_a_document_can_hold(centre: Measured) -> None:
     report = checked(centre, demand_witnesses=False, samples=centre.records)
-    names = verify.steps_of(report)
+    names = steps_of(report)
     assert len(set(names)) == len(report.checked)
     witness = Witness(centre_id=CENTRE_ID, witnessed_at=signed.NOW, level="audited", checks=names, tool=TOOL)
     assert make_document("witness", witness, "ab" * 32)

@@ -50,7 +50,7 @@ from tests.certify.documents.test_envelope_attacks import (
 from tests.certify.documents.test_envelope_attacks import NODE as NODE_KEY
 from tests.certify.golden.test_documents import files, folder
 from tests.certify.golden.test_golden import AT, HERE
-from tests.certify.measured import Measured, measured
+from tests.certify.measured import Measured, measured, verify_request
 from tests.certify.verify.test_verifier import RECORDS as CHANGED_SETS
 from tests.certify.verify.test_verifier import STATED, payload_of
 
@@ -115,7 +115,7 @@ class Case:
         for name, content in (("s.json", self.statement), ("r.jsonl", self.records), ("k.pub", self.public_key)):
             if content is not None:
                 (place / name).write_bytes(content)
-        request = verify.Request(
+        request = verify_request(
             statement=place / "s.json",
             public_key=place / "k.pub",
             records=None if self.records is None else place / "r.jsonl",

@@ -19,13 +19,13 @@ from bench.profile import load_profile
 from bench.record import Campaign, ExpectedNode, ExpectedPool, NodeRecord, columns
 from bench.record.folder import Folder
 from certify.documents.kinds import parse_payload
+from certify.documents.statement import CapacityStatement
 from certify.policy.centre import Centre
 from certify.policy.policies import load_policy
 from certify.policy.pools import Places, split_problem
 from certify.statement import campaign as campaigns
 from certify.statement.attendance import unrecorded_in
-from certify.statement.build import CapacityStatement
-from certify.verify.verifier import Report
+from certify.verify.report import VerificationReport
 from tests.certify import attacks
 from tests.certify.measured import Measured, centre_yaml, measured, node_name, of_node, seal_record, simulated
 from tests.certify.measured import test_campaign as campaign_of
@@ -64,7 +64,7 @@ def found_in(statement: CapacityStatement) -> dict[str, tuple[int, int]]:
     return {line.pool: (line.nodes_recorded, line.devices_found) for line in statement.pools}
 
 
-def judged_by_oracle(place: Measured, report: Report) -> Part:
+def judged_by_oracle(place: Measured, report: VerificationReport) -> Part:
     """Return what the second rule book makes of a statement and its records."""
     statement = report.statement or parse_payload("capacity-statement", attacks.canonical(payload(place))).predicate
     return oracle.judge(place, statement, (load_policy("guangzhou-2000p"),))

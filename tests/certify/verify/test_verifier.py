@@ -20,14 +20,16 @@ from bench.record import NodeRecord, config_path
 from bench.units import utc_ns, utc_text
 from certify.documents import dsse
 from certify.documents.caps import CAPS
-from certify.documents.kinds import PAYLOAD_TYPE, make_document, parse_payload, spki_text
+from certify.documents.kinds import PAYLOAD_TYPE, make_document, parse_payload
 from certify.documents.merkle import record_root
 from certify.keys.files import load_private, new_key, public_path
-from certify.keys.signers import PrivateKey
+from certify.keys.signers import PrivateKey, spki_text
 from certify.policy.ratings import load_ratings
 from certify.trust.trusted_set import Delegation, Revocation, TrustedKey, TrustRoot
 from certify.verify import verifier as verify
-from certify.verify.verifier import Report
+from certify.verify.describe import describe_report
+from certify.verify.report import LEVELS, VerificationReport
+from tests.bad_input.command import petaseal
 from tests.certify import signed
 from tests.certify.attacks import canonical
 from tests.certify.attacks import field as put
@@ -67,7 +69,7 @@ def edit(centre: Measured, out: Path, change: Edit, key: PrivateKey | None = Non
     (out / "statement.dsse.json").write_bytes(sealed)
 
 
-def code(report: Report) -> str | None:
+def code(report: VerificationReport) -> str | None:
     """Return the code of a refusal after checking that it is one printable line, and that nothing is granted."""
     if report.refusal is None:
         return None
@@ -77,7 +79,7 @@ def code(report: Report) -> str | None:
     assert report.level is None
     value = report.as_json()
     assert (value["accepted"], value["code"], value["predicate"]) == (False, report.refusal.code, None)
-    text = "\n".join(report.lines())
+    text = "\n".join(describe_report(report))
     assert text.startswith("REFUSED")
     assert report.refusal.code in text
     assert "ACCEPTED" not in text
@@ -145,7 +147,7 @@ def test_levels_rise_with_what_is_given(centre: Measured) -> None:
         assert any(what.startswith("trust") for what in report.not_checked)
         assert any(what.startswith("records") for what in report.not_checked) == (level == "signature")
         assert any(what.startswith("samples") for what in report.not_checked) == (level != "audited")
-        text = "\n".join(report.lines())
+        text = "\n".join(describe_report(report))
         assert text.startswith(f"ACCEPTED: level {level}")
         assert all(f"NOT CHECKED: {what}" in text for what in report.not_checked)
 
@@ -153,17 +155,17 @@ def test_levels_rise_with_what_is_given(centre: Measured) -> None:
 @pytest.mark.parametrize(
     "given", [{"records": None}, {}, {"samples": True}], ids=["signature", "recomputed", "audited"]
 )
-@pytest.mark.parametrize("wanted", verify.LEVELS)
+@pytest.mark.parametrize("wanted", LEVELS)
 def test_require_a_level_that_is_not_reached(centre: Measured, given: dict[str, Any], wanted: str) -> None:
     more = {"samples": centre.records} if given.get("samples") else given
     report = centre.verify(**more, require=(wanted,))
     assert report.level is not None
-    reached = verify.LEVELS.index(report.level) >= verify.LEVELS.index(wanted) and wanted != "trusted"
+    reached = LEVELS.index(report.level) >= LEVELS.index(wanted) and wanted != "trusted"
     assert report.refused == (not reached)
     assert report.as_json()["accepted"] == reached
     assert report.as_json()["code"] == (None if reached else "requirement-unmet")
     if not reached:
-        assert report.lines()[0].startswith("REQUIREMENT NOT MET")
+        assert describe_report(report)[0].startswith("REQUIREMENT NOT MET")
 
 
 def test_require_a_condition(centre: Measured) -> None:
@@ -186,6 +188,13 @@ def test_exactly_one_of_trust_and_public_key(centre: Measured, given: dict[str, 
     with pytest.raises(InputError) as refused:
         centre.verify(**given)
     assert refused.value.code == "trust-missing"
+
+
+def test_a_refusal_of_samples_reports_what_was_checked_before(centre: Measured, tmp_path: Path) -> None:
+    report = centre.verify(samples=tmp_path)
+    assert (code(report), report.refused) == ("samples-missing", True)
+    assert report.checked[3:] == ["records", "run rules", "devices", "sums and verdicts"]
+    assert (report.self_asserted, report.signers_of_records) == (3, 1)
 
 
 def test_samples_need_records(centre: Measured) -> None:
@@ -464,7 +473,7 @@ def test_without_records_a_lie_about_them_is_not_seen_and_that_is_said(centre: M
     assert own or code(report) in (None, "policy-unknown", "pool-differs", "baseline-differs")
     if report.refusal is None:
         assert report.level == "signature"
-        assert "records, rules, sums and verdicts: give --records" in report.not_checked
+        assert "records, rules, sums and verdicts: give --records [records-not-given]" in report.not_checked
 
 
 def test_a_shortened_list_of_what_does_not_count(tmp_path: Path) -> None:
@@ -498,8 +507,8 @@ def test_step_10_a_statement_is_valid_from_its_issue_until_its_end(centre: Measu
 def test_a_simulated_statement_is_refused_unless_it_is_asked_for(centre: Measured) -> None:
     assert code(centre.verify(accept_simulated=False)) == "simulated"
     report = centre.verify()
-    assert any("SIMULATED" in line for line in report.lines())
-    assert any("SMOKE" in line for line in report.lines())
+    assert any("SIMULATED" in line for line in describe_report(report))
+    assert any("SMOKE" in line for line in describe_report(report))
 
 
 def test_an_altered_policy_under_an_official_name_is_no_input(centre: Measured, tmp_path: Path) -> None:
@@ -686,7 +695,7 @@ def people(centre: Measured, tmp_path: Path) -> People:
     return People(tmp_path, [load_private(centre.key), signed.new_key()], [signed.new_key(), signed.new_key()])
 
 
-def trusted(centre: Measured, root: Path, **more: Any) -> Report:
+def trusted(centre: Measured, root: Path, **more: Any) -> VerificationReport:
     return centre.verify(**{"public_key": None, "trust": root, "fingerprint": signed.fingerprint(root), **more})
 
 
@@ -699,7 +708,7 @@ def test_a_trust_root_that_names_the_operator(centre: Measured, people: People) 
         assert "trust root" in report.checked
         assert not any(what.startswith("trust") for what in report.not_checked)
     assert report.self_asserted == 3  # records under keys that nobody enrolled
-    assert any("self-asserted" in line for line in report.lines())
+    assert any("self-asserted" in line for line in describe_report(report))
 
 
 @pytest.mark.parametrize(
@@ -768,7 +777,7 @@ def test_by_other_rules_a_statement_is_at_most_trusted(
     assert (code(report), report.level, report.refused) == (None, "trusted", False)
     what = "follows the rules petaseal-rules/9.9, and this verifier petaseal-rules/0.2"
     assert report.as_json()["trusted_at_most"] == [{"code": "rules-differ", "what": what}]
-    text = "\n".join(report.lines())
+    text = "\n".join(describe_report(report))
     assert f"NOT CHECKED: records, rules, sums and verdicts: {what} [rules-differ]" in text
     assert "NOT RECOMPUTED" in text
     assert not {"records", "run rules", "sums and verdicts"} & set(report.checked)
@@ -810,7 +819,7 @@ def test_with_a_withdrawn_table_a_statement_is_at_most_trusted(
     (limit,) = report.as_json()["trusted_at_most"]
     assert limit["code"] == "table-withdrawn"
     assert limit["what"].endswith("of petaseal 0.2.0, which is withdrawn: its rating was a typing error")
-    assert f"{limit['what']} [table-withdrawn]" in "\n".join(report.lines())
+    assert f"{limit['what']} [table-withdrawn]" in "\n".join(describe_report(report))
     with pytest.raises(RefusedError) as refused:
         centre.certify(people.folder / "again")
     assert refused.value.code == "table-withdrawn"
@@ -832,7 +841,7 @@ def test_ratings_that_are_given(centre: Measured, work: Path, tmp_path: Path) ->
     report = centre.verify(work, ratings=(str(table),))
     assert code(report) is None
     assert (
-        "the table of ratings is none of petaseal's: you gave it, and what it says is yours to judge"
+        "the table of ratings is none of petaseal's: you gave it, and what it says is yours to judge [table-given]"
         in report.not_checked
     )
 
@@ -840,7 +849,7 @@ def test_ratings_that_are_given(centre: Measured, work: Path, tmp_path: Path) ->
 def test_what_the_installed_tables_are_is_not_said(centre: Measured) -> None:
     report = centre.verify()
     assert (report.as_json()["tables"], report.as_json()["trusted_at_most"]) == ([], [])
-    assert not any("earlier release" in line for line in report.lines())
+    assert not any("earlier release" in line for line in describe_report(report))
 
 
 # Profiles
@@ -863,3 +872,10 @@ def test_a_required_condition_needs_its_records(centre: Measured, work: Path) ->
     report = centre.verify(work, records=None, require=("guangzhou-2000p/scale-2000p",))
     assert report.refused
     assert "not recomputed" in report.unmet[0]
+
+
+def test_the_steps_are_printed_in_the_order_in_which_they_are_done() -> None:
+    answer = petaseal("verify", "--explain")
+    assert answer.status == 0
+    assert answer.out.splitlines() == verify.explain_steps()
+    assert [int(line.split()[0]) for line in verify.explain_steps()] == [1, 4, 2, 3, *range(5, 19)]

@@ -116,8 +116,8 @@ class GpuMetrics(NamedTuple):
     residencies: tuple[int, ...] | None = None
 
     @property
-    def tells_throttling(self) -> bool:
-        """Whether throttle reasons can be had from tables of this form."""
+    def has_throttle_reasons(self) -> bool:
+        """Whether tables of this form hold throttle reasons."""
         return self.status is not None or self.residencies is not None
 
 
@@ -190,10 +190,10 @@ def _laid_out(content: bytes, layout: Layout) -> GpuMetrics:
 
 def _self_described(content: bytes) -> GpuMetrics | None:
     try:
-        found = dict(_attributes(content))
+        attributes = dict(_attributes(content))
     except (struct.error, KeyError):
         return None
-    first = {number: next(iter(values), None) for number, values in found.items()}
+    first = {number: next(iter(values), None) for number, values in attributes.items()}
     cycles = [first.get(COUNTER_ID + place) for place in range(1 + len(RESIDENCIES))]
     known = [value for value in cycles if value is not None]
     whole = len(known) == len(cycles)
@@ -201,7 +201,7 @@ def _self_described(content: bytes) -> GpuMetrics | None:
         temperature_c=first.get(TEMPERATURE_ID),
         power_w=first.get(POWER_ID),
         activity_percent=first.get(ACTIVITY_ID),
-        clock_mhz=max(found.get(CLOCK_ID, ()), default=None),
+        clock_mhz=max(attributes.get(CLOCK_ID, ()), default=None),
         energy=first.get(ENERGY_ID),
         counter=known[0] if whole else None,
         residencies=tuple(known[1:]) if whole else None,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from ctypes import POINTER, Structure, c_char, c_float, c_int64, c_ubyte, c_uint32, c_uint64, c_void_p
 from typing import Any, ClassVar
 
+from bench.devices.libraries.loading import alike
+
 MAJOR = 26
 SUCCESS, NO_PERMISSION = 0, 10
 AMD_GPUS = 2  # amdsmi_init_flags_t
@@ -48,11 +50,7 @@ class AmdSmiBoard(Structure):
     """``amdsmi_board_info_t``."""
 
     _fields_: ClassVar = [
-        ("model_number", TEXT),
-        ("product_serial", TEXT),
-        ("fru_id", TEXT),
-        ("product_name", TEXT),
-        ("manufacturer_name", TEXT),
+        *alike(TEXT, "model_number product_serial fru_id product_name manufacturer_name"),
         ("reserved", c_uint64 * 64),
     ]
 
@@ -71,13 +69,7 @@ class AmdSmiKfd(Structure):
 class AmdSmiVbios(Structure):
     """``amdsmi_vbios_info_t``."""
 
-    _fields_: ClassVar = [
-        ("name", TEXT),
-        ("build_date", TEXT),
-        ("part_number", TEXT),
-        ("version", TEXT),
-        ("reserved", c_uint64 * 68),
-    ]
+    _fields_: ClassVar = [*alike(TEXT, "name build_date part_number version"), ("reserved", c_uint64 * 68)]
 
 
 class AmdSmiDriver(Structure):
@@ -93,9 +85,7 @@ class AmdSmiPower(Structure):
         ("socket_power", c_uint64),
         ("current_socket_power", c_uint32),
         ("average_socket_power", c_uint32),
-        ("gfx_voltage", c_uint64),
-        ("soc_voltage", c_uint64),
-        ("mem_voltage", c_uint64),
+        *alike(c_uint64, "gfx_voltage soc_voltage mem_voltage"),
         ("power_limit", c_uint32),
         ("reserved", c_uint64 * 18),
     ]
@@ -105,11 +95,7 @@ class AmdSmiPowerCap(Structure):
     """``amdsmi_power_cap_info_t``, in microwatts."""
 
     _fields_: ClassVar = [
-        ("power_cap", c_uint64),
-        ("default_power_cap", c_uint64),
-        ("dpm_cap", c_uint64),
-        ("min_power_cap", c_uint64),
-        ("max_power_cap", c_uint64),
+        *alike(c_uint64, "power_cap default_power_cap dpm_cap min_power_cap max_power_cap"),
         ("reserved", c_uint64 * 3),
     ]
 
@@ -118,9 +104,7 @@ class AmdSmiClock(Structure):
     """``amdsmi_clk_info_t``, in MHz."""
 
     _fields_: ClassVar = [
-        ("clk", c_uint32),
-        ("min_clk", c_uint32),
-        ("max_clk", c_uint32),
+        *alike(c_uint32, "clk min_clk max_clk"),
         ("clk_locked", c_ubyte),
         ("clk_deep_sleep", c_ubyte),
         ("reserved", c_uint32 * 4),
@@ -130,21 +114,14 @@ class AmdSmiClock(Structure):
 class AmdSmiUsage(Structure):
     """``amdsmi_engine_usage_t``, in percent."""
 
-    _fields_: ClassVar = [
-        ("gfx_activity", c_uint32),
-        ("umc_activity", c_uint32),
-        ("mm_activity", c_uint32),
-        ("reserved", c_uint32 * 13),
-    ]
+    _fields_: ClassVar = [*alike(c_uint32, "gfx_activity umc_activity mm_activity"), ("reserved", c_uint32 * 13)]
 
 
 class AmdSmiErrors(Structure):
     """``amdsmi_error_count_t``."""
 
     _fields_: ClassVar = [
-        ("correctable_count", c_uint64),
-        ("uncorrectable_count", c_uint64),
-        ("deferred_count", c_uint64),
+        *alike(c_uint64, "correctable_count uncorrectable_count deferred_count"),
         ("reserved", c_uint64 * 5),
     ]
 
@@ -157,11 +134,7 @@ class AmdSmiViolations(Structure):
         ("violation_timestamp", c_uint64),
         ("acc", c_uint64 * 7),
         ("per", c_uint64 * 6),
-        ("active_prochot_thrm", c_ubyte),
-        ("active_ppt_pwr", c_ubyte),
-        ("active_socket_thrm", c_ubyte),
-        ("active_vr_thrm", c_ubyte),
-        ("active_hbm_thrm", c_ubyte),
+        *alike(c_ubyte, "active_prochot_thrm active_ppt_pwr active_socket_thrm active_vr_thrm active_hbm_thrm"),
         ("active_gfx_clk_below_host_limit", c_ubyte),
         ("acc_per_xcc", PER_XCC * 4),
         ("per_per_xcc", PER_XCC * 4),

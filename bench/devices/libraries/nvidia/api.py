@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from bench.devices.libraries.loading import Library
+from bench.devices.libraries.loading import Library, alike
 
 UINT, ULONG, POINTER = ctypes.c_uint, ctypes.c_ulonglong, ctypes.c_void_p
 TEXT = ctypes.c_char * 96  # the longest of NVML's texts
@@ -25,11 +25,7 @@ class PciInfo(ctypes.Structure):
 
     _fields_ = (
         ("busIdLegacy", ctypes.c_char * 16),
-        ("domain", UINT),
-        ("bus", UINT),
-        ("device", UINT),
-        ("pciDeviceId", UINT),
-        ("pciSubSystemId", UINT),
+        *alike(UINT, "domain bus device pciDeviceId pciSubSystemId"),
         ("busId", ctypes.c_char * 32),
     )
 
@@ -148,7 +144,7 @@ class NvmlApi:
         function = self._functions[name]
         types = [*function.arguments, *(kind for answer in function.answers for kind in _sent_for(answer))]
         wholes = (f"{self._prefix}{each}" if each[0].isupper() else each for each in function.names)
-        pointer = next((found for whole in wholes if (found := self._library.function(whole, *types))), None)
+        pointer = next((exported for whole in wholes if (exported := self._library.function(whole, *types))), None)
         if pointer is None:
             raise AttributeError(name)
         call = partial(_call, pointer, function)

@@ -16,8 +16,8 @@ SWITCH: dict[object, str] = {0: "off", 1: "on"}
 COMPUTE_MODES: dict[object, str] = {0: "default", 1: "exclusive-thread", 2: "prohibited", 3: "exclusive-process"}
 
 
-class Settings(NamedTuple):
-    """What somebody may have set on a GPU, and bears on its figure; None is what NVML does not report."""
+class GpuSettings(NamedTuple):
+    """Settings of a GPU that bear on its figure; None where NVML does not report one."""
 
     power_limit_mw: int | None = None  # that is enforced: the least of all that limit it
     power_limit_default_mw: int | None = None
@@ -25,19 +25,19 @@ class Settings(NamedTuple):
     locked_clock_mhz: int | None = None  # of applications
     modes: tuple[tuple[str, str], ...] = ()
 
-    def of_instance(self) -> Settings:
-        """Return the same for a MIG instance: it shares the GPU's modes and clock, and no limit of power is its own."""
+    def of_instance(self) -> GpuSettings:
+        """Return the settings of a MIG instance: the GPU's modes and locked clock, without its power limits."""
         return self._replace(power_limit_mw=None, power_limit_default_mw=None, power_limit_max_mw=None)
 
 
-def settings(ask: Ask, handle: Any) -> Settings:
+def settings(ask: Ask, handle: Any) -> GpuSettings:
     """Return how a whole GPU is set.
 
     Raises:
         DeviceError: the GPU is lost or must be reset.
     """
     limits = ask("nvmlDeviceGetPowerManagementLimitConstraints", handle)
-    return Settings(
+    return GpuSettings(
         power_limit_mw=answers.power_mw(ask("nvmlDeviceGetEnforcedPowerLimit", handle)),
         power_limit_default_mw=answers.power_mw(ask("nvmlDeviceGetPowerManagementDefaultLimit", handle)),
         power_limit_max_mw=None if limits is None else answers.power_mw(limits[1]),
@@ -48,16 +48,16 @@ def settings(ask: Ask, handle: Any) -> Settings:
 
 def _modes(ask: Ask, handle: Any) -> dict[str, str]:
     """Return the modes by name; one that changes at the next reset has its pending value beside it."""
-    found: dict[str, str | None] = {
+    modes: dict[str, str | None] = {
         "persistence": SWITCH.get(ask("nvmlDeviceGetPersistenceMode", handle)),
         "compute": COMPUTE_MODES.get(ask("nvmlDeviceGetComputeMode", handle)),
     }
     for name, function in (("ecc", "nvmlDeviceGetEccMode"), ("mig", "nvmlDeviceGetMigMode")):
         now, pending = ask(function, handle) or (None, None)
-        found[name] = SWITCH.get(now)
+        modes[name] = SWITCH.get(now)
         if pending != now:
-            found[f"{name}-pending"] = SWITCH.get(pending)
+            modes[f"{name}-pending"] = SWITCH.get(pending)
     confidential = ask("nvmlSystemGetConfComputeState")
     if confidential is not None:
-        found["confidential"] = SWITCH.get(confidential.ccFeature)
-    return {name: value for name, value in found.items() if value is not None}
+        modes["confidential"] = SWITCH.get(confidential.ccFeature)
+    return {name: value for name, value in modes.items() if value is not None}

@@ -38,10 +38,10 @@ REASONS = {
 
 
 class NvmlSource:
-    """Telemetry of one GPU or MIG instance (`bench.telemetry.Source`).
+    """Telemetry of one GPU or MIG instance (`bench.telemetry.ReadingSource`).
 
-    A MIG instance shares its GPU's clock, temperature and memory errors, which are told; the GPU's power, energy and
-    utilisation are not the instance's, and are not. So with a virtual GPU in a guest.
+    A MIG instance shares its GPU's clock, temperature and memory errors, which are read; the GPU's power, energy and
+    utilisation are not the instance's, and are left out. So with a virtual GPU in a guest.
 
     Args:
         nvml: the library.
@@ -51,11 +51,13 @@ class NvmlSource:
 
     def __init__(self, nvml: Nvml, uuid: str, handle: Any = None) -> None:
         self._nvml = nvml
-        self._own = nvml.handle(uuid) if handle is None else handle
-        parent = nvml.parent_handle(self._own) if self._own is not None and uuid.upper().startswith("MIG-") else None
-        self._gpu = self._own if parent is None else parent
+        self._handle = nvml.handle(uuid) if handle is None else handle
+        parent = (
+            nvml.parent_handle(self._handle) if self._handle is not None and uuid.upper().startswith("MIG-") else None
+        )
+        self._gpu = self._handle if parent is None else parent
         self._whole = parent is None and not nvml.is_share(self._gpu)
-        self._xids = nvml.xids(self._gpu, None if parent is None else nvml.instance(self._own))
+        self._xids = nvml.xids(self._gpu, None if parent is None else nvml.instance(self._handle))
         next(self._xids, 0)
         self._fault: DeviceError | None = None
 
@@ -107,7 +109,7 @@ class NvmlSource:
         return None
 
     def _processes(self) -> int | None:
-        processes = self._nvml.ask_first(PROCESSES, self._own)
+        processes = self._nvml.ask_first(PROCESSES, self._handle)
         return None if processes is None else len(processes)
 
 

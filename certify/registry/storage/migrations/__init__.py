@@ -43,6 +43,7 @@ def migrate(store: Store) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         revision = current(connection)
         known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        # an older program would write rows that the newer tables do not expect
         if revision is not None and revision not in known:
             fix = "use the petaseal that made it, or a later one"
             what = f"is of revision {revision}, which this version does not know"
@@ -55,6 +56,7 @@ def migrate(store: Store) -> None:
 
 def _config() -> Config:
     config = Config()
+    # configparser would take a % in a path for a variable
     config.set_main_option("script_location", str(HERE).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from certify.registry.storage.tables import metadata
+from certify.registry.storage.columns import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

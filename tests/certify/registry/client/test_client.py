@@ -19,8 +19,8 @@ from bench.errors import InputError, PetasealError, RefusedError
 from bench.record import Device, digest
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import parse_payload
-from certify.registry.api import ActAsk, IdentifierAsk
-from certify.registry.client.client import Registry
+from certify.registry.api.common import ActAsk, IdentifierAsk
+from certify.registry.client.client import RegistryClient
 from certify.registry.client.heartbeat import Heart
 from tests.certify.measured import Measured, node_name
 from tests.certify.registry.laid import CENTRE, OTHER, Laid, lay_registry
@@ -32,18 +32,18 @@ class Running(NamedTuple):
 
     laid: Laid
     url: str
-    operator: Registry
-    platform: Registry
-    everybody: Registry
+    operator: RegistryClient
+    platform: RegistryClient
+    everybody: RegistryClient
     sha256: str
 
 
-opened: list[Registry] = []
+opened: list[RegistryClient] = []
 
 
-def client(url: str, secret: str | None = None, **options: Any) -> Registry:
+def client(url: str, secret: str | None = None, **options: Any) -> RegistryClient:
     """Return a client that does not wait long, and is closed after its test."""
-    opened.append(Registry(url, secret, sleep=lambda wait_s: time.sleep(min(wait_s, 0.05)), **options))
+    opened.append(RegistryClient(url, secret, sleep=lambda wait_s: time.sleep(min(wait_s, 0.05)), **options))
     return opened[-1]
 
 
@@ -75,7 +75,7 @@ def out_of(centre: Measured) -> Path:
     return centre.folder / "out"
 
 
-def submitted(registry: Registry, centre: Measured) -> str:
+def submitted(registry: RegistryClient, centre: Measured) -> str:
     """Submit a statement and its records, and return its payload digest."""
     decided = registry.submit_statement(out_of(centre) / "statement.dsse.json")
     assert (decided.decision, decided.code) == ("accepted", None), decided
@@ -221,7 +221,7 @@ def test_nodes_and_platforms_go_on_when_the_registry_is_back(
                 later.enter_context(serving(place.root, port=port))
 
         with serving(place.root) as url:
-            following = client(url, attempts=1).follow(every_s=0.01, tell=missed.append)
+            following = client(url, attempts=1).follow(every_s=0.01, report=missed.append)
             first = next(following)
             assert (first.centres, first.items) == (None, ())
             sha256 = submitted(client(url, platform), centre)

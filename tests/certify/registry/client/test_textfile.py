@@ -14,8 +14,8 @@ from bench.record import NodeRecord
 from bench.units import utc_ns
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import parse_payload
+from certify.documents.statement import CapacityStatement
 from certify.registry.client.textfile import write_textfile
-from certify.statement.build import CapacityStatement
 from tests.certify.measured import Measured
 
 NODE = "gpu-00101"
@@ -107,14 +107,14 @@ def test_a_device_that_does_not_count_is_told_as_such(
 ) -> None:
     from msgspec.structs import replace
 
-    from certify.documents.kinds import Opened
+    from certify.documents.kinds import OpenedDocument
+    from certify.documents.statement import NotCounted
     from certify.registry.client.textfile import Certified
-    from certify.statement.build import NotCounted
 
     first = record.devices[0].device
     held = NotCounted(node_id=NODE, device=first, workload="fp16", codes=("not-steady",))
     changed = replace(statement, not_counted=(held,), ratings_sha256="0" * 64)
-    certified = Certified(Opened(changed, "", b"", "ab" * 32, frozenset()), record, False)
+    certified = Certified(OpenedDocument(changed, "", b"", "ab" * 32, frozenset()), record, False)
     assert [labels[-1] for labels, device, _ in certified.rows() if device.device == first] == ["false"]
     assert not certified.nominal_known
     assert {family.name: len(family.samples) for family in certified.collect()}["petaseal_nominal_flops"] == 0

@@ -16,8 +16,9 @@ import msgspec
 import pytest
 
 from bench.errors import InputError, PetasealError, RefusedError
-from certify.registry.api import ActAsk, Capacity, PoolCapacity
-from certify.registry.client.client import Registry
+from certify.registry.api.common import ActAsk
+from certify.registry.api.views import CapacityFeed, PoolCapacity
+from certify.registry.client.client import RegistryClient
 from certify.registry.client.feed import Changes, Feed
 from certify.registry.client.transport import retry_after_s
 
@@ -55,8 +56,8 @@ class Script:
             raise answer
         return answer
 
-    def registry(self, **options: Any) -> Registry:
-        return Registry(URL, transport=httpx.MockTransport(self), sleep=self.slept.append, **options)
+    def registry(self, **options: Any) -> RegistryClient:
+        return RegistryClient(URL, transport=httpx.MockTransport(self), sleep=self.slept.append, **options)
 
 
 def accepted() -> httpx.Response:
@@ -161,17 +162,17 @@ def test_the_token_is_sent_and_never_told() -> None:
 )
 def test_a_url_that_is_none(url: str) -> None:
     with pytest.raises(InputError) as refused:
-        Registry(url)
+        RegistryClient(url)
     assert refused.value.code == "url-invalid"
     assert "u:p" not in str(refused.value)
 
 
 def test_a_token_is_not_sent_in_clear() -> None:
     with pytest.raises(InputError) as refused:
-        Registry("http://registry.test", SECRET)
+        RegistryClient("http://registry.test", SECRET)
     assert refused.value.code == "token-in-clear"
     for url in ("http://127.0.0.1:8600/v1", "http://[::1]:8600", "https://registry.test/"):
-        Registry(url, SECRET).close()
+        RegistryClient(url, SECRET).close()
 
 
 @pytest.mark.parametrize(("text", "expected"), [(None, None), ("12", 12.0), ("soon", None)])
@@ -210,13 +211,13 @@ def test_nothing_listens() -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
         with pytest.raises(InputError) as refused:
-            Registry(url, attempts=1).service()
+            RegistryClient(url, attempts=1).service()
     assert "connection refused" in str(refused.value)
 
 
 def test_a_name_that_is_not_known() -> None:
     with pytest.raises(InputError) as refused:
-        Registry("http://registry.invalid", attempts=1).service()
+        RegistryClient("http://registry.invalid", attempts=1).service()
     assert refused.value.code == "registry-unreachable"
 
 
@@ -229,7 +230,7 @@ def silent() -> Iterator[int]:
 
 def test_no_answer_in_time(silent: int) -> None:
     with pytest.raises(InputError) as refused:
-        Registry(f"http://127.0.0.1:{silent}", timeout_s=0.2, attempts=1).service()
+        RegistryClient(f"http://127.0.0.1:{silent}", timeout_s=0.2, attempts=1).service()
     assert "in time" in str(refused.value)
 
 
@@ -261,7 +262,7 @@ def test_a_certificate_that_nobody_vouches_for(certificate: tuple[Path, Path]) -
         thread = threading.Thread(target=shake_hands, args=(server,))
         thread.start()
         with pytest.raises(InputError) as refused:
-            Registry(f"https://127.0.0.1:{server.getsockname()[1]}").service()  # once: it would not change
+            RegistryClient(f"https://127.0.0.1:{server.getsockname()[1]}").service()  # once: it would not change
         thread.join()
     assert refused.value.code == "registry-not-trusted"
 
@@ -270,7 +271,7 @@ def test_authorities_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("nothing")
     for file in ("ca.pem", "missing.pem"):
         with pytest.raises(InputError) as refused:
-            Registry("https://registry.test", ca=tmp_path / file)
+            RegistryClient("https://registry.test", ca=tmp_path / file)
         assert refused.value.code == "ca-invalid"
 
 
@@ -321,10 +322,10 @@ def pool(name: str, sequence: int = 1, **changes: Any) -> PoolCapacity:
 class Server:
     """A feed by cursor."""
 
-    def __init__(self, *answers: Capacity | PetasealError) -> None:
+    def __init__(self, *answers: CapacityFeed | PetasealError) -> None:
         self.answers, self.asked = list(answers), list[str | None]()
 
-    def __call__(self, *, since: str | None) -> Capacity:
+    def __call__(self, *, since: str | None) -> CapacityFeed:
         self.asked.append(since)
         answer = self.answers.pop(0)
         if isinstance(answer, PetasealError):
@@ -332,8 +333,8 @@ class Server:
         return answer
 
 
-def feed(cursor: str, *items: PoolCapacity, changed: tuple[str, ...] | None = ("gz",)) -> Capacity:
-    return Capacity(at=AT, next=cursor, changed=changed, items=items)
+def feed(cursor: str, *items: PoolCapacity, changed: tuple[str, ...] | None = ("gz",)) -> CapacityFeed:
+    return CapacityFeed(at=AT, next=cursor, changed=changed, items=items)
 
 
 def steps(

@@ -10,11 +10,11 @@ from msgspec.structs import replace
 from bench.record import digest
 from bench.record.identities import DeviceKeys
 from certify.documents.kinds import make_document
+from certify.registry.base.verifying import VerificationOutcome
 from certify.registry.intake import alarms as conflicts
-from certify.registry.intake.alarms import Alarm
+from certify.registry.intake.alarms import RaisedAlarm
 from certify.registry.intake.decisions import Submission
-from certify.registry.intake.verifying import Outcome
-from certify.registry.storage.rows import store_records, store_statement
+from certify.registry.intake.rows import store_records, store_statement
 from certify.statement.claim import Claim
 from tests.certify.registry.intake.test_ingest import PLATFORM
 from tests.certify.signed import new_key, sealed
@@ -23,7 +23,7 @@ from tests.certify.statement.test_conflicts import CASES, LATER, NOON, Made
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from certify.registry.service.registry import Registry
+    from certify.registry.base.registry import Registry
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 RELATED = {"claims-related", "projects-merged", "project-split", "facility-shared"}
@@ -38,22 +38,24 @@ def put(registry: Registry, connection: Connection, claim: Claim) -> None:
     payload = make_document("capacity-statement", claim.statement, claim.statement.records_root)
     sha256 = registry.store.objects.put(sealed(payload, KEY))
     submission = Submission("statement", NOON, sha256, PLATFORM, claim.payload_sha256, claim.chain[0])
-    signed = Outcome(None, None, "recomputed", claim.payload_sha256, claim.statement, (KEY.public.keyid,))
+    signed = VerificationOutcome(None, None, "recomputed", claim.payload_sha256, claim.statement, (KEY.public.keyid,))
     store_statement(connection, submission, claim, signed)
-    if claim.holdings is not None:
-        read = Outcome(**{**signed.__dict__, "holdings": claim.holdings})
+    if claim.device_index is not None:
+        read = VerificationOutcome(**{**signed.__dict__, "device_index": claim.device_index})
         store_records(connection, submission, read, 1)
 
 
-def raised(registry: Registry, mine: Claim, *others: Claim, at: str = NOON) -> list[Alarm]:
+def raised(registry: Registry, mine: Claim, *others: Claim, at: str = NOON) -> list[RaisedAlarm]:
     """Return what a claim raises that comes after others; nothing of it stays."""
     with registry.store.writing() as connection:
         trial = connection.begin_nested()
         for other in others:
             put(registry, connection, other)
-        if mine.holdings is not None and all(mine.issue.sequence != one.issue.sequence for one in _chain(mine, others)):
+        if mine.device_index is not None and all(
+            mine.issue.sequence != one.issue.sequence for one in _chain(mine, others)
+        ):
             put(registry, connection, mine)
-        found = conflicts.raised(registry.store, connection, mine, at)
+        found = conflicts.find_alarms(registry.store, connection, mine, at)
         trial.rollback()
     return found
 
@@ -119,7 +121,7 @@ def project(name: str, cards: range, month: int, project_id: str, facility: str 
     assert declared is not None
     centre = replace(claim.statement.centre, facility=replace(declared, id=facility))
     changed = replace(claim.statement, centre=centre, centre_sha256=digest(centre))
-    return Claim(claim.where, changed, claim.payload_sha256, claim.holdings)
+    return Claim(claim.where, changed, claim.payload_sha256, claim.device_index)
 
 
 def related(registry: Registry, mine: Claim, *others: Claim) -> list[str]:
@@ -149,7 +151,7 @@ def test_an_alarm_is_raised_once(registry: Registry) -> None:
         put(registry, connection, one)
         put(registry, connection, two)
         for _ in range(2):
-            found = conflicts.raised(registry.store, connection, two, NOON)
-            conflicts.keep(connection, two, found, NOON)
+            found = conflicts.find_alarms(registry.store, connection, two, NOON)
+            conflicts.store_alarms(connection, two, found, NOON)
         stored = connection.exec_driver_sql("SELECT count(*) FROM alarms").scalar_one()
     assert stored == len(found) == 1

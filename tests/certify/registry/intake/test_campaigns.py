@@ -13,9 +13,11 @@ from msgspec import structs
 from bench.record import Campaign, digest
 from certify.documents import dsse
 from certify.documents.kinds import PAYLOAD_TYPE, make_document, parse_payload
-from certify.registry.api import ActAsk, AttemptLine, IdentifierAsk
+from certify.registry.api.common import ActAsk, IdentifierAsk
+from certify.registry.api.views import AttemptLine
 from certify.registry.intake import campaigns, ingest
 from certify.registry.intake import transitions as acts
+from certify.registry.state.attempts import list_attempts, posted_records
 from certify.registry.storage import tables
 from tests.certify.measured import Measured
 from tests.certify.registry.intake.test_ingest import (
@@ -31,7 +33,7 @@ from tests.certify.registry.intake.test_ingest import (
 from tests.certify.registry.laid import CENTRE, OTHER, Laid, certified
 
 if TYPE_CHECKING:
-    from certify.registry.service.registry import Registry
+    from certify.registry.base.registry import Registry
 
 SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 LONG_AFTER_NS = 400 * 86_400 * 10**9
@@ -49,7 +51,7 @@ def sealed(place: Laid, campaign: Campaign, who: str = "operator") -> bytes:
 
 def attempts(registry: Registry, **of: Any) -> list[AttemptLine]:
     with registry.store.reading() as connection:
-        return campaigns.attempts(connection, registry.now, **of)
+        return list_attempts(connection, registry.now, **of)
 
 
 def test_a_challenge_opens_one_campaign(registry: Registry, centre: Measured, place: Laid) -> None:
@@ -130,7 +132,7 @@ def test_records_come_one_by_one(registry: Registry, place: Laid, tmp_path: Path
         assert (decided.decision, decided.level) == ("accepted", "signature"), decided
     assert campaigns.submit_record(registry, sha256, records[0], OPERATOR).repeated
     with registry.store.reading() as connection:
-        found = campaigns.records(connection, sha256)
+        found = posted_records(connection, sha256)
     assert [registry.store.objects.read(of) for _, of in found] == records
     (shown,) = attempts(registry)
     assert shown.records == 2
@@ -160,20 +162,20 @@ def ask(**changes: Any) -> ActAsk:
 
 
 def test_the_register_and_management(registry: Registry, centre: Measured) -> None:
-    assert refused(lambda: acts.act(registry, ask(), PLATFORM)) == "pool-unknown"
+    assert refused(lambda: acts.apply_transition(registry, ask(), PLATFORM)) == "pool-unknown"
     submit_whole(registry, centre)
-    assert refused(lambda: acts.act(registry, ask(), OPERATOR)) == "token-scope"
-    assert refused(lambda: acts.act(registry, ask(act="manage"), PLATFORM)) == "act-out-of-order"
-    assert refused(lambda: acts.act(registry, ask(pool="none"), PLATFORM)) == "pool-unknown"
+    assert refused(lambda: acts.apply_transition(registry, ask(), OPERATOR)) == "token-scope"
+    assert refused(lambda: acts.apply_transition(registry, ask(act="manage"), PLATFORM)) == "act-out-of-order"
+    assert refused(lambda: acts.apply_transition(registry, ask(pool="none"), PLATFORM)) == "pool-unknown"
     issued = IdentifierAsk(scheme="算力标识", value="86.1234", issued_by="某机构")
-    done = acts.act(registry, ask(external_ids=(issued,)), PLATFORM)
+    done = acts.apply_transition(registry, ask(external_ids=(issued,)), PLATFORM)
     assert (done.act, done.pool) == ("register", "main")
-    acts.act(registry, ask(act="manage"), PLATFORM)
+    acts.apply_transition(registry, ask(act="manage"), PLATFORM)
     standing = ("registered", "managed")
     for act, left in (("release", standing[:1]), ("manage", standing), ("deregister", ()), ("register", standing[:1])):
-        acts.act(registry, ask(act=act), PLATFORM)
+        acts.apply_transition(registry, ask(act=act), PLATFORM)
         with registry.store.reading() as connection:
-            assert acts.standing_of(connection, CENTRE, f"P-{CENTRE}", "main") == frozenset(left)
+            assert acts.register_state(connection, CENTRE, f"P-{CENTRE}", "main") == frozenset(left)
     (identifier,) = rows(registry, tables.external_ids)
     assert (identifier.value, identifier.statement, identifier.pool) == ("86.1234", None, "main")
     assert [row.kind for row in rows(registry, tables.changes)][2:] == ["act"] * 6

@@ -21,24 +21,17 @@ from bench.errors import RefusedError
 from bench.record import Tool, digest
 from bench.units import DAY_NS, utc_ns, utc_text
 from certify.documents import dsse
-from certify.documents.kinds import (
-    PAYLOAD_TYPE,
-    Level,
-    Opened,
-    Witness,
-    make_document,
-    open_document,
-    parse_payload,
-)
-from certify.registry.api import Decided
+from certify.documents.kinds import PAYLOAD_TYPE, Level, OpenedDocument, Witness, make_document, parse_payload
+from certify.documents.statement import CapacityStatement
+from certify.registry.api.common import Decided
+from certify.registry.base.tokens import Token
 from certify.registry.intake import ingest
 from certify.registry.intake.revoking import refresh_trust
-from certify.registry.service.tokens import Token
-from certify.registry.state.model import Pool
-from certify.registry.state.read import read_parts
+from certify.registry.maintenance.integrity import check
+from certify.registry.state.model import PoolState
+from certify.registry.state.read import read_centre_states
 from certify.registry.storage import tables
-from certify.registry.storage.integrity import check
-from certify.statement.build import CapacityStatement
+from certify.trust.opening import Verifier
 from certify.trust.root import read_root
 from certify.trust.trusted_set import Revocation
 from tests.certify.attacks import canonical, payload_of
@@ -47,7 +40,7 @@ from tests.certify.measured import Measured, withdraw
 from tests.certify.registry.laid import CENTRE, OTHER, SINCE, Laid, certified, lay_centre
 
 if TYPE_CHECKING:
-    from certify.registry.service.registry import Registry
+    from certify.registry.base.registry import Registry
 
 UNTIL = "2099-01-01T00:00:00.000000Z"
 OPERATOR = Token(1, "operator", "operator", CENTRE, UNTIL)
@@ -131,7 +124,7 @@ def test_a_late_reissue_is_taken_where_its_first_is_known(registry: Registry, pl
     assert ingest.submit_statement(later, late, OPERATOR).decision == "accepted"
 
 
-def opened(centre: Measured) -> Opened[CapacityStatement]:
+def opened(centre: Measured) -> OpenedDocument[CapacityStatement]:
     return parse_payload("capacity-statement", dsse.parse_envelope(statement_of(centre), 2**24).payload)
 
 
@@ -163,14 +156,14 @@ def exceptional(registry: Registry, place: Laid, tmp_path: Path) -> Measured:
 def test_a_witness_makes_count_what_needs_one(
     registry: Registry, exceptional: Measured, place: Laid, after: str
 ) -> None:
-    def pool() -> Pool:
+    def pool() -> PoolState:
         with registry.store.reading() as connection:
-            (found,) = read_parts(connection, registry.now, 300)[CENTRE].heads[0].pools
+            (found,) = read_centre_states(connection, registry.now, 300)[CENTRE].latest_statements[0].pools
         return found
 
     def vouch(**changes: Any) -> None:
         content = witness_of(exceptional, place, changes.pop("of", sha256), **changes)
-        assert ingest.submit_beside(registry, "witness", content, OPERATOR).decision == "accepted"
+        assert ingest.submit_supporting(registry, "witness", content, OPERATOR).decision == "accepted"
 
     sha256 = opened(exceptional).payload_sha256
     vouch(level="trusted")  # less than a recomputation says nothing
@@ -193,7 +186,7 @@ def test_a_witness_makes_count_what_needs_one(
     assert found.shown.with_witness_mflop_s == found.witnessed.certified_mflop_s > 0
     assert (found.shown.certified_mflop_s, found.witnessed.devices, found.untested.devices) == (0, 1, 0)
     with registry.store.reading() as connection:
-        (head,) = read_parts(connection, registry.now, 300)[CENTRE].heads
+        (head,) = read_centre_states(connection, registry.now, 300)[CENTRE].latest_statements
     assert head.facts.grade == "smoke"  # a city counts nothing of a statement without a grade
     (node,) = rows(registry, tables.node_lines)
     assert (node.certified_mflop_s, node.with_witness_mflop_s) == (0, found.witnessed.certified_mflop_s)
@@ -209,7 +202,7 @@ def test_by_a_witness_whose_key_is_revoked_nothing_counts(
 ) -> None:
     assert submit_whole(registry, exceptional).level == "recomputed"
     content = witness_of(exceptional, place, opened(exceptional).payload_sha256)
-    assert ingest.submit_beside(registry, "witness", content, OPERATOR).decision == "accepted"
+    assert ingest.submit_supporting(registry, "witness", content, OPERATOR).decision == "accepted"
     assert count(registry, tables.witnesses) == 1
     listed = place.revocations(keyids=(place.keyid("witness"),))
     assert ingest.submit_revocations(registry, listed, PLATFORM).decision == "accepted"
@@ -222,7 +215,7 @@ def test_every_decision_has_a_receipt_that_the_root_trusts(registry: Registry, c
     decided = submit_whole(registry, centre)
     assert decided.receipt is not None
     trust = registry.trust().trusted
-    opened = open_document("receipt", base64.b64decode(decided.receipt), trust, registry.now)
+    opened = Verifier(trust, registry.now).open("receipt", base64.b64decode(decided.receipt))
     told = opened.predicate
     assert opened.subject_digest == decided.payload_sha256
     assert (told.decision, told.level, told.received_at) == ("accepted", "recomputed", decided.at)
@@ -424,7 +417,7 @@ def test_a_withdrawn_claim_makes_room_for_another(registry: Registry, place: Lai
     assert submit_whole(registry, here).decision == "accepted"
     listed = place.revocations(statements=(first.payload_sha256,), at=utc_text(begin))
     assert ingest.submit_revocations(registry, listed, PLATFORM).decision == "accepted"
-    (ending,) = rows(registry, tables.endings)
+    (ending,) = rows(registry, tables.revocations)
     assert (ending.statement, ending.code) == (first.payload_sha256, "statement-revoked")
     again = here.certify(tmp_path / "again", sequence=2, previous=here.folder / "out" / "statement.dsse.json")
     decided = ingest.submit_statement(registry, (again.out / "statement.dsse.json").read_bytes(), OPERATOR)
@@ -441,7 +434,7 @@ def test_what_came_before_its_key_was_revoked_stays(registry: Registry, place: L
     assert late.decision == "accepted"
     listed = place.revocations(keyids=(place.keyid("operator"),), at=stolen_at)
     assert ingest.submit_revocations(registry, listed, PLATFORM).decision == "accepted"
-    (ending,) = rows(registry, tables.endings)
+    (ending,) = rows(registry, tables.revocations)
     assert (ending.statement, ending.code) == (second.payload_sha256, "key-revoked")
     # the receipt dates it: its records are still taken in, and nothing new is that the key signs
     whole = submit_records(registry, first.payload_sha256, one.folder / "out" / "records.jsonl")
@@ -459,13 +452,13 @@ def test_a_bad_revocation_list_changes_nothing(registry: Registry, centre: Measu
     broken = listed.replace(b'"sig":"', b'"sig":"AAAA', 1)
     decided = ingest.submit_revocations(registry, broken, PLATFORM)
     assert (decided.decision, decided.code) == ("refused", "signature-invalid")
-    assert not rows(registry, tables.endings)
+    assert not rows(registry, tables.revocations)
     assert rows(registry, tables.decisions)[-1].kind == "revocations"
 
 
 @SQLITE
 def test_a_simulated_statement_needs_a_registry_that_tries_things_out(place: Laid, centre: Measured) -> None:
-    from certify.registry.service.registry import open_registry
+    from certify.registry.base.registry import open_registry
 
     settings = place.root / "registry.yaml"
     settings.write_text(settings.read_text().replace("accept_simulated: true", "accept_simulated: false"))
@@ -525,7 +518,7 @@ def test_the_next_root_revokes_too(registry: Registry, place: Laid, tmp_path: Pa
     roles = tuple(role for role in root.roles if keyid not in role.keys)
     new_root(place, keys=keys, roles=roles, revocations=(revoked,))
     assert refresh_trust(registry) == 1
-    (ending,) = rows(registry, tables.endings)
+    (ending,) = rows(registry, tables.revocations)
     assert (ending.statement, ending.code) == (made.payload_sha256, "key-revoked")
 
 
@@ -538,7 +531,7 @@ def test_a_machine_that_signed_for_several_nodes_can_be_revoked(
     assert submit_whole(registry, one).decision == "accepted"
     listed = place.revocations(keyids=(place.keyid("node"),), at=begin)
     assert ingest.submit_revocations(registry, listed, PLATFORM).decision == "accepted"
-    assert [ending.code for ending in rows(registry, tables.endings)] == ["key-revoked"]
+    assert [ending.code for ending in rows(registry, tables.revocations)] == ["key-revoked"]
 
 
 @SQLITE
@@ -547,11 +540,11 @@ def test_what_ends_later_can_end_earlier(registry: Registry, place: Laid, tmp_pa
     assert submit_whole(registry, one).decision == "accepted"
     later = place.revocations(statements=(made.payload_sha256,), at=UNTIL)
     assert ingest.submit_revocations(registry, later, PLATFORM).decision == "accepted"
-    (ending,) = rows(registry, tables.endings)
+    (ending,) = rows(registry, tables.revocations)
     assert ending.effective_at == UNTIL
     new_root(place, revocations=(Revocation(keyid=place.keyid("operator"), revoked_at=SINCE, reason="stolen"),))
     assert refresh_trust(registry) == 1
-    assert min(row.effective_at for row in rows(registry, tables.endings)) < UNTIL
+    assert min(row.effective_at for row in rows(registry, tables.revocations)) < UNTIL
     assert not refresh_trust(registry)
 
 
@@ -561,7 +554,7 @@ def test_a_statement_that_is_revoked_before_it_comes(registry: Registry, place: 
     later = place.revocations(statements=(made.payload_sha256,), at=UNTIL)
     assert ingest.submit_revocations(registry, later, PLATFORM).decision == "accepted"
     assert submit(registry, one).decision == "accepted"
-    (ending,) = rows(registry, tables.endings)
+    (ending,) = rows(registry, tables.revocations)
     assert (ending.statement, ending.effective_at) == (made.payload_sha256, UNTIL)
 
 

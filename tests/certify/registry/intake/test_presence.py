@@ -14,17 +14,17 @@ from sqlalchemy import select
 from bench.errors import RefusedError
 from bench.units import utc_text
 from certify.documents import dsse
-from certify.documents.kinds import PAYLOAD_TYPE, Heartbeat, make_document, spki_text
-from certify.keys.signers import PrivateKey
+from certify.documents.kinds import PAYLOAD_TYPE, Heartbeat, make_document
+from certify.keys.signers import PrivateKey, spki_text
+from certify.registry.base.registry import Registry as Opened
 from certify.registry.intake import presence
-from certify.registry.service.registry import Registry as Opened
 from certify.registry.storage import tables
 from tests.certify.measured import Measured
 from tests.certify.registry.intake.test_ingest import refused, rows, submit, submit_whole
 from tests.certify.registry.laid import CENTRE, Laid
 
 if TYPE_CHECKING:
-    from certify.registry.service.registry import Registry
+    from certify.registry.base.registry import Registry
 
 SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 NODE = "gpu-00000"

@@ -29,13 +29,14 @@ from sqlalchemy import select
 
 from bench.errors import InputError
 from certify.campaign.rehearsal import rehearse
-from certify.registry.api import Decided, Problem, Scope
-from certify.registry.service import app, serve, tokens
+from certify.registry.api.common import Decided, Problem, Scope
+from certify.registry.base import tokens
+from certify.registry.base.registry import Registry
+from certify.registry.service import app, serve
 from certify.registry.service.app import create_app
-from certify.registry.service.openapi import KINDS
-from certify.registry.service.registry import Registry
+from certify.registry.service.openapi import KINDS, PUBLISHED_AS
 from certify.registry.storage import tables
-from certify.statement.issue import Request
+from certify.statement.issue import IssueRequest
 from tests.certify.measured import Measured
 from tests.certify.registry.laid import CENTRE, OTHER, Laid, lay_registry
 from tests.certify.registry.listening import Served, new_token, opened, served
@@ -139,7 +140,7 @@ def head_of(method: str, path: str, secret: str, **headers: str) -> bytes:
 
 # --- what it takes in -------------------------------------------------------------------------------------------------
 def test_a_rehearsal_is_no_statement(calm: Running, centre: Measured, tmp_path: Path) -> None:
-    asked = Request(
+    asked = IssueRequest(
         records=centre.records,
         centre=str(centre.centre),
         policies=("guangzhou-2000p",),
@@ -370,11 +371,11 @@ def test_tokens_are_rotated_and_revoked_under_a_running_service(calm: Running) -
     assert code(first) == "schema-invalid"
     with opened(calm.root) as registry:
         with registry.store.writing() as connection:
-            second_token, second = tokens.rotate(connection, number, registry.now, 1)
+            second_token, second = tokens.rotate_token(connection, number, registry.now, 1)
         assert (code(first), code(second)) == ("token-invalid", "schema-invalid")
         with registry.store.writing() as connection:
-            tokens.revoke(connection, second_token.id, registry.now)
-            _, expired = tokens.new(connection, "old", "operator", CENTRE, "2026-01-01T00:00:00.000000Z", 1)
+            tokens.revoke_token(connection, second_token.id, registry.now)
+            _, expired = tokens.create_token(connection, "old", "operator", CENTRE, "2026-01-01T00:00:00.000000Z", 1)
         assert (code(second), code(expired)) == ("token-invalid", "token-invalid")
 
 
@@ -521,6 +522,9 @@ def test_the_openapi_document_names_only_what_it_holds(registry: Registry) -> No
     named = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
     assert named <= set(document["components"]["schemas"])
     assert "HTTPValidationError" not in document["components"]["schemas"]
+    for name, published in PUBLISHED_AS.items():
+        assert name not in json.dumps(document)
+        assert document["components"]["schemas"][published]["title"] == published
     assert len(KINDS) == len(set(KINDS))
     for path, operations in document["paths"].items():
         for method, operation in operations.items():

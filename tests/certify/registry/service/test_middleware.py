@@ -25,15 +25,16 @@ from starlette.types import Message
 
 from bench.errors import InputError, PetasealError, RefusedError
 from certify.policy.reasons import reasons
-from certify.registry.api import Decided, Problem, Scope
-from certify.registry.service import auth, tokens
-from certify.registry.service.bodies import ENVELOPE, GZIP_MEMBERS, LINES, Reading, read, read_into
-from certify.registry.service.limits import Buckets, Gate, client_of
-from certify.registry.service.middleware import JsonLines, Rim
-from certify.registry.service.problems import STATUS, Json, LimitedError, decided, failure_of, handle
-from certify.registry.service.registry import Registry
-from certify.registry.service.settings import Limits
-from certify.registry.service.tokens import Token
+from certify.registry.api.common import Decided, Problem, Scope
+from certify.registry.base import tokens
+from certify.registry.base.access import operator_of
+from certify.registry.base.failures import STATUS, LimitedError, failure_of
+from certify.registry.base.registry import Limits, Registry
+from certify.registry.base.tokens import Token
+from certify.registry.service import parameters
+from certify.registry.service.bodies import ENVELOPE, GZIP_MEMBERS, LINES, BodyRule, read, read_into
+from certify.registry.service.middleware import Buckets, Gate, JsonLines, RequestMiddleware, client_of
+from certify.registry.service.openapi import Json, decided, handle
 from tests.certify.registry.within import Within
 
 AT = "2026-03-01T00:00:00.000000Z"
@@ -187,7 +188,7 @@ def body(
 
 def take(request: Request, cap_bytes: int = 2**20, idle_s: float = 30.0, whole_s: float | None = None) -> bytes:
     async def run() -> bytes:
-        return await read(request, Reading((*ENVELOPE, *LINES), cap_bytes, idle_s, whole_s), CapacityLimiter(1))
+        return await read(request, BodyRule((*ENVELOPE, *LINES), cap_bytes, idle_s, whole_s), CapacityLimiter(1))
 
     return anyio.run(run)
 
@@ -230,7 +231,7 @@ def test_a_gzip_bomb_stops_at_the_cap() -> None:
     bomb = gzip.compress(bytes(2**26), 1)  # 64 MiB in 300 kB
 
     async def run() -> None:
-        how = Reading(LINES, 2**20, 30.0)
+        how = BodyRule(LINES, 2**20, 30.0)
         request = body([bomb], kind=LINES[0], content_encoding="gzip")
         await read_into(request, how, lambda piece: written.append(len(piece)), CapacityLimiter(1))
 
@@ -302,23 +303,23 @@ def small(registry: Registry, max_requests: int = 10, **limits: int) -> FastAPI:
     app = FastAPI(openapi_url=None, exception_handlers={HTTPException: handle})
     app.state.registry = registry
     gate = Gate(Limits(**limits), itertools.repeat(0.0).__next__)
-    app.add_middleware(Rim, registry=registry, gate=gate, max_requests=max_requests)
+    app.add_middleware(RequestMiddleware, registry=registry, gate=gate, max_requests=max_requests)
 
     @app.get("/v1/open")
-    def opened(token: auth.Reader) -> Response:
+    def opened(token: parameters.Reader) -> Response:
         return Json({"token": None if token is None else token.name})
 
     @app.get("/v1/figures")
-    def figures(token: auth.Scraper) -> Response:
+    def figures(token: parameters.Scraper) -> Response:
         return Response("1")
 
     @app.get("/v1/mine")
-    def mine(token: auth.Holder) -> Response:
-        auth.operator_of(token, "gz-test")
+    def mine(token: parameters.Holder) -> Response:
+        operator_of(token, "gz-test")
         return Response("mine")
 
     @app.post("/v1/all")
-    def everything(token: auth.Platform) -> Response:
+    def everything(token: parameters.Platform) -> Response:
         return Response("all")
 
     @app.get("/fail")
@@ -352,8 +353,8 @@ def secrets(registry: Registry) -> dict[str, str]:
         "revoked": ("platform", None),
     }
     with registry.store.writing() as connection:
-        made = {name: tokens.new(connection, name, *of, registry.now, 30) for name, of in wanted.items()}
-        tokens.revoke(connection, made["revoked"][0].id, registry.now)
+        made = {name: tokens.create_token(connection, name, *of, registry.now, 30) for name, of in wanted.items()}
+        tokens.revoke_token(connection, made["revoked"][0].id, registry.now)
     return {name: secret for name, (_, secret) in made.items()}
 
 

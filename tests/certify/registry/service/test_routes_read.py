@@ -15,12 +15,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import select
 
 from bench.units import DAY_NS, utc_ns, utc_text
-from certify.registry.api import PoolCapacity, Scope
-from certify.registry.service import tokens
+from certify.registry.api.common import Scope
+from certify.registry.api.views import PoolCapacity
+from certify.registry.base import tokens
+from certify.registry.base.registry import Registry, open_registry
 from certify.registry.service.app import create_app
-from certify.registry.service.registry import Registry, open_registry
+from certify.registry.state.cache import reader_of
 from certify.registry.state.feed import csv_of
-from certify.registry.state.snapshot import viewer
 from certify.registry.storage import tables
 from tests.certify.registry import rows
 from tests.certify.registry.laid import lay_registry
@@ -42,7 +43,7 @@ def now(registry: Registry) -> str:
 
 def bearer(registry: Registry, scope: Scope, centre_id: str | None = None) -> dict[str, str]:
     with registry.store.writing() as connection:
-        _, secret = tokens.new(connection, scope, scope, centre_id, registry.now, 1)
+        _, secret = tokens.create_token(connection, scope, scope, centre_id, registry.now, 1)
     return {"Authorization": f"Bearer {secret}"}
 
 
@@ -107,7 +108,7 @@ def test_the_feed_as_csv(client: Within, registry: Registry, now: str) -> None:
 def test_only_text_is_defused(registry: Registry, now: str) -> None:
     with registry.store.writing() as connection:
         add_statement(connection, "gz-1", at=now)
-    pools = list(viewer(registry.store).now(now, 300).pools)
+    pools = list(reader_of(registry.store).now(now, 300).pools)
     assert b"'" not in csv_of(pools)
 
 

@@ -21,11 +21,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from certify.registry.base import tokens
+from certify.registry.base.registry import open_registry
+from certify.registry.base.tokens import Token
 from certify.registry.intake import campaigns, ingest
-from certify.registry.service import tokens
 from certify.registry.service.app import create_app
-from certify.registry.service.registry import open_registry
-from certify.registry.service.tokens import Token
 from tests.certify.measured import Measured
 from tests.certify.registry.laid import CENTRE, lay_registry
 
@@ -43,8 +43,8 @@ def api(tmp_path_factory: pytest.TempPathFactory, keys: Any, centre: Measured) -
     registry = open_registry(place.root)
     with registry.store.writing() as connection:
         made: list[tuple[Token, str]] = [
-            tokens.new(connection, "operator", "operator", CENTRE, registry.now, 1),
-            tokens.new(connection, "platform", "platform", None, registry.now, 1),
+            tokens.create_token(connection, "operator", "operator", CENTRE, registry.now, 1),
+            tokens.create_token(connection, "platform", "platform", None, registry.now, 1),
         ]
     SECRETS[1:] = [secret for _, secret in made]
     operator = made[0][0]

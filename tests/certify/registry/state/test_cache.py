@@ -10,12 +10,11 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 
 from bench.units import utc_ns
-from certify.registry.service import tokens
+from certify.registry.base import tokens
+from certify.registry.base.registry import Registry
 from certify.registry.service.app import create_app
-from certify.registry.service.registry import Registry
-from certify.registry.state.cache import LARGEST_BYTES, Answers, stands_on
+from certify.registry.state.cache import MAX_RESPONSE_BYTES, ResponseCache, basis_of, reader_of
 from certify.registry.state.queries import Said
-from certify.registry.state.snapshot import viewer
 from certify.registry.storage import tables
 from tests.certify.registry import rows
 from tests.certify.registry.rows import after
@@ -51,15 +50,15 @@ def set_clock(registry: Registry, at: str) -> None:
 def made(client: Within, path: str, monkeypatch: pytest.MonkeyPatch) -> tuple[bool, Any]:
     """Ask, and tell whether the answer was made anew."""
     kept: list[object] = []
-    keep = Answers.keep
+    keep = ResponseCache.keep
 
     def noted(*given: Any) -> None:
         kept.append(given)
         keep(*given)
 
-    monkeypatch.setattr(Answers, "keep", noted)
+    monkeypatch.setattr(ResponseCache, "keep", noted)
     answer = client.get(path)
-    monkeypatch.setattr(Answers, "keep", keep)
+    monkeypatch.setattr(ResponseCache, "keep", keep)
     assert answer.status_code == 200, answer.text
     return bool(kept), answer
 
@@ -141,7 +140,7 @@ def test_what_depends_on_the_asker_is_not_kept(
 ) -> None:
     with registry.store.writing() as connection:
         decide(connection, statement, now)
-        _, secret = tokens.new(connection, "all", "platform", None, now, 1)
+        _, secret = tokens.create_token(connection, "all", "platform", None, now, 1)
     path, bearer = f"/v1/statements/{statement}", {"Authorization": f"Bearer {secret}"}
     told = []
     for headers in (bearer, {}, bearer, {}):
@@ -153,7 +152,7 @@ def test_what_depends_on_the_asker_is_not_kept(
 
 
 def test_only_what_anybody_may_have_is_looked_for(registry: Registry) -> None:
-    answers = Answers(registry)
+    answers = ResponseCache(registry)
     scope = {"method": "GET", "path": "/v1", "query_string": b"a=1", "state": {"token": None}}
     assert answers.may_have(scope) == ("/v1", b"a=1")
     assert answers.may_have({**scope, "method": "POST"}) is None
@@ -162,8 +161,8 @@ def test_only_what_anybody_may_have_is_looked_for(registry: Registry) -> None:
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_few_answers_are_kept(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = Answers(registry)
-    basis = stands_on(viewer(registry.store).now(registry.now, 300))
+    answers = ResponseCache(registry)
+    basis = basis_of(reader_of(registry.store).now(registry.now, 300))
     scopes = [{"type": "http", "method": "GET", "path": f"/{i}", "query_string": b"", "headers": []} for i in range(4)]
 
     def keep(number: int, content: bytes) -> None:
@@ -172,15 +171,15 @@ def test_few_answers_are_kept(registry: Registry, monkeypatch: pytest.MonkeyPatc
     def kept() -> list[int]:
         return [number for number in range(4) if answers.has((f"/{number}", b""))]
 
-    monkeypatch.setattr("certify.registry.state.cache.MOST", 2)
+    monkeypatch.setattr("certify.registry.state.cache.MAX_RESPONSES", 2)
     for number in range(3):
         keep(number, b"x")
     assert kept() == [1, 2]
     assert answers.find(("/1", b"")) == (b"x", {})
     keep(3, b"x")
     assert kept() == [1, 3]  # the one not asked for longest was forgotten
-    monkeypatch.setattr("certify.registry.state.cache.MOST_BYTES", 10)
+    monkeypatch.setattr("certify.registry.state.cache.MAX_TOTAL_BYTES", 10)
     keep(0, b"x" * 10)
     assert kept() == [0]
-    keep(1, b"x" * (LARGEST_BYTES + 1))
+    keep(1, b"x" * (MAX_RESPONSE_BYTES + 1))
     assert kept() == [0]

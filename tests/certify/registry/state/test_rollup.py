@@ -11,11 +11,11 @@ from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from certify.policy.policies import Policy, Share, Threshold, load_policy
-from certify.registry.api import City, CityCondition, Rates
-from certify.registry.service.settings import Place, Settings
+from certify.registry.api.common import Rates
+from certify.registry.api.views import City, CityCondition
+from certify.registry.base.registry import RegistryFolder, Settings
+from certify.registry.state.cache import city_policies, lifecycle_of, reader_of
 from certify.registry.state.rollup import roll_up
-from certify.registry.state.snapshot import viewer
-from certify.registry.state.sums import city_policies, lifecycle_of
 from certify.registry.storage.store import Store
 from tests.certify.registry import rows
 from tests.certify.registry.rows import PFLOPS, T0, PoolOf, add_statement, after, open_store
@@ -41,7 +41,7 @@ def connection(store: Store) -> Iterator[Connection]:
 
 
 def city(connection: Connection, store: Store, policy: Policy = GUANGZHOU, at: str = T0) -> City:
-    return roll_up(policy, viewer(store).present(connection, at, STALE_S).heads, at)
+    return roll_up(policy, reader_of(store).present(connection, at, STALE_S).latest_statements, at)
 
 
 def condition(told: City, name: str) -> CityCondition:
@@ -193,9 +193,9 @@ def test_nothing_known_bounds_what_is_never_scheduled(connection: Connection, st
         rows.beat(connection, "gz-1", node_id, at=T0)
 
     def shown() -> tuple[Any, dict[str, int]]:
-        view = viewer(store).present(connection, T0, STALE_S)
-        sums = lifecycle_of(store, connection, view, T0)
-        return view.pools[0], {line.state: line.own.certified_mflop_s for line in sums.lines}
+        snapshot = reader_of(store).present(connection, T0, STALE_S)
+        sums = lifecycle_of(store, connection, snapshot, T0)
+        return snapshot.pools[0], {line.state: line.own.certified_mflop_s for line in sums.lines}
 
     line, states = shown()
     assert (line.certified_mflop_s, line.never_scheduled_mflop_s, line.with_witness_mflop_s) == (300, 30, 12)
@@ -213,7 +213,7 @@ def test_a_pool_that_nothing_known_bounds_is_never_schedulable(connection: Conne
     add_statement(connection, "gz-1", [pool])
     rows.manage(connection, "gz-1")
     rows.beat(connection, "gz-1", rows.node_ids(pool)[0], at=T0)
-    (line,) = viewer(store).present(connection, T0, STALE_S).pools
+    (line,) = reader_of(store).present(connection, T0, STALE_S).pools
     assert (line.state, line.nodes_online, line.schedulable_mflop_s) == ("managed", 1, 0)
 
 
@@ -319,7 +319,7 @@ def test_the_policies_of_a_registry(tmp_path: Path) -> None:
         policies=("mine.yaml",),
         cities=("mine", "guangzhou-2027"),
     )
-    found = city_policies(Place(tmp_path, settings))
+    found = city_policies(RegistryFolder(tmp_path, settings))
     assert [(name, policy.policy) for name, policy in found.items()] == [("mine", "mine"), ("guangzhou-2027",) * 2]
 
 
@@ -332,8 +332,8 @@ def test_each_state_has_its_own_sum(database: str, tmp_path: Path, again: bool) 
 
     def sums(at: str) -> dict[tuple[str, str], tuple[int, int, int]]:
         with opened.reading() as connection:
-            view = viewer(opened).present(connection, at, STALE_S)
-            told = lifecycle_of(opened, connection, view, at)
+            snapshot = reader_of(opened).present(connection, at, STALE_S)
+            told = lifecycle_of(opened, connection, snapshot, at)
         assert all(line.precision == {"intelligent": "fp16", "general": "fp32"}[line.pool_class] for line in told.lines)
         return {
             (line.state, line.pool_class): (line.pools, line.own.certified_mflop_s, line.reached.certified_mflop_s)

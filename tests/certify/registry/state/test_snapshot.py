@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import Connection
 
 from bench.errors import InputError
-from certify.registry.api import Capacity, PoolCapacity
-from certify.registry.state.feed import Wanted, feed
-from certify.registry.state.model import View, pflops
-from certify.registry.state.snapshot import Viewer, viewer
+from certify.registry.api.views import CapacityFeed, PoolCapacity
+from certify.registry.state.cache import SnapshotReader, reader_of
+from certify.registry.state.feed import PoolFilter, feed
+from certify.registry.state.model import Snapshot, pflops
 from certify.registry.storage.store import Store
 from tests.certify.registry import rows
 from tests.certify.registry.rows import PFLOPS, T0, PoolOf, add_statement, after, open_store
@@ -31,12 +31,12 @@ def store(database: str, tmp_path: Path) -> Iterator[Store]:
     opened.close()
 
 
-def seen(store: Store, at: str = T0) -> View:
-    return viewer(store).now(at, STALE_S)
+def seen(store: Store, at: str = T0) -> Snapshot:
+    return reader_of(store).now(at, STALE_S)
 
 
-def fed(store: Store, at: str, since: str | None = None, wanted: Wanted | None = None) -> Capacity:
-    return msgspec.json.decode(feed(store, at, STALE_S, wanted or Wanted(), since).json(), type=Capacity)
+def fed(store: Store, at: str, since: str | None = None, wanted: PoolFilter | None = None) -> CapacityFeed:
+    return msgspec.json.decode(feed(store, at, STALE_S, wanted or PoolFilter(), since).json(), type=CapacityFeed)
 
 
 def one(store: Store, at: str = T0) -> PoolCapacity:
@@ -168,13 +168,13 @@ def test_a_view_is_kept_while_nothing_changes(store: Store) -> None:
 def test_many_readers_see_one_view(store: Store) -> None:
     with store.writing() as connection:
         add_statement(connection, "gz-1")
-    found: list[View] = []
+    found: list[Snapshot] = []
     readers = [threading.Thread(target=lambda: found.append(seen(store))) for _ in range(8)]
     for reader in readers:
         reader.start()
     for reader in readers:
         reader.join()
-    assert len({id(view) for view in found}) == 1
+    assert len({id(snapshot) for snapshot in found}) == 1
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "WzFd", "é", "W10", "WzEsMiwiMjAyNi0xMy0wMVQwMDowMDowMC4wMDAwMDBaIiwiIl0"])
@@ -202,7 +202,7 @@ def test_a_filter_tells_what_left_it(store: Store) -> None:
         add_statement(connection, "gz-1")
         rows.manage(connection, "gz-1")
         rows.beat(connection, "gz-1", "main-0000", at=T0)
-    wanted = Wanted(state="schedulable")
+    wanted = PoolFilter(state="schedulable")
     first = fed(store, T0, wanted=wanted)
     assert len(first.items) == 1
     then = fed(store, after(T0, STALE_S), first.next, wanted)
@@ -216,7 +216,7 @@ class Follower:
         self.cursor: str | None = None
         self.items: list[PoolCapacity] = []
 
-    def apply(self, answer: Capacity) -> None:
+    def apply(self, answer: CapacityFeed) -> None:
         kept = [] if answer.changed is None else [one for one in self.items if one.centre_id not in answer.changed]
         self.items = [*kept, *answer.items]
         self.cursor = answer.next
@@ -291,4 +291,6 @@ def test_a_follower_holds_what_everybody_gets(store: Store, seed: int) -> None:
             if follower is followers[0] or world.random.random() < 0.3:  # the others ask now and then
                 follower.apply(fed(store, world.at, follower.cursor))
                 assert follower.sorted() == list(fed(store, world.at).items)
-                assert follower.sorted() == list(Viewer(store).now(world.at, STALE_S).pools)  # by who knows nothing yet
+                assert follower.sorted() == list(
+                    SnapshotReader(store).now(world.at, STALE_S).pools
+                )  # by who knows nothing yet

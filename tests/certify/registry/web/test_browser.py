@@ -359,15 +359,15 @@ def test_what_is_not_there_is_said_on_a_page(tab: Open, site: Site, lang: str, t
 
 
 def test_a_registry_that_is_read_by_token_asks_for_it(tab: Open, tmp_path: Path, keys: Path, empty_file: Path) -> None:
-    from certify.registry.service import tokens
-    from certify.registry.service.registry import open_registry
+    from certify.registry.base import tokens
+    from certify.registry.base.registry import open_registry
 
     served = serve(tmp_path / "registry", keys, empty_file, public_read=False)
     site = next(served)
     try:
         registry = open_registry(tmp_path / "registry", lambda: NOW_NS)
         with registry.store.writing() as connection:
-            _, secret = tokens.new(connection, "official", "reader", None, registry.now, 1)
+            _, secret = tokens.create_token(connection, "official", "reader", None, registry.now, 1)
         registry.close()
         seen = tab(http_credentials={"username": "x", "password": secret})
         seen.page.clock.set_fixed_time(AT)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from certify.policy.centre import CLASSES, Bilingual
-from certify.registry import api as types
+from certify.registry.api.common import ENDED, REACHED
+from certify.registry.api.views import CentreDetail
 from certify.registry.web import chart, files, language, pages, wording
 from certify.registry.web.wording import Lang
 from certify.statement.page import CLASS_NAMES, GRADES, VERDICTS, WARNINGS_ZH
@@ -140,7 +141,7 @@ def test_words_that_the_printed_statement_has_too_are_the_same() -> None:
 
 
 def test_every_state_class_and_level_has_its_word() -> None:
-    named = {"state": (*types.REACHED, *types.ENDED), "class": CLASSES, "level": ("signature", "trusted", "recomputed")}
+    named = {"state": (*REACHED, *ENDED), "class": CLASSES, "level": ("signature", "trusted", "recomputed")}
     assert all(f"{prefix}.{name}" in wording.texts() for prefix, names in named.items() for name in names)
 
 
@@ -211,7 +212,7 @@ def test_many_centres_are_shown_in_pages() -> None:
 def test_what_proves_nothing_says_so_in_every_view(lang: Lang, changes: dict[str, Any], kind: str) -> None:
     mark, warning = (wording.texts()[f"{one}.{kind}"] for one in ("mark", "warn"))
     doubtful = summary(**changes)
-    whole = types.CentreDetail(
+    whole = CentreDetail(
         summary=centre(), pools=(pool(**changes),), statements=(doubtful,), attempts=(), external_ids=()
     )
     for page in (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -39,371 +41,327 @@ END $$
 """
 
 
+TIME = sa.String(length=27)
+NAME = sa.String(length=64)
+WORD = sa.String(length=16)
+SHORT = sa.String(length=8)
+TEXT = sa.Text()
+COUNT = sa.Integer()
+BIG = sa.BigInteger()
+
+
+def required(kind: Any, *names: str) -> list[sa.Column[Any]]:
+    """Return columns of one type that always have a value."""
+    return [sa.Column(name, kind, nullable=False) for name in names]
+
+
+def optional(kind: Any, *names: str) -> list[sa.Column[Any]]:
+    """Return columns of one type that may have no value."""
+    return [sa.Column(name, kind, nullable=True) for name in names]
+
+
+def statement(table: str) -> sa.Column[str]:
+    """Return the column of a table by which a row belongs to a statement."""
+    of = sa.ForeignKey("statements.payload_sha256", name=f"fk_{table}_statement")
+    return sa.Column("statement", NAME, of, nullable=False)
+
+
+def line_sums() -> list[sa.Column[Any]]:
+    """Return the sums that a statement's line of a class has, and its line of a pool."""
+    return [
+        *required(COUNT, "devices"),
+        *required(BIG, "certified_mflop_s", "sustained_mflop_s"),
+        *optional(BIG, "upper_mflop_s"),
+        *required(BIG, "nominal_mflop_s"),
+        *required(COUNT, "devices_without_rating"),
+        *required(BIG, "on_accepted_hold_mflop_s", "never_scheduled_mflop_s"),
+        *required(COUNT, "with_witness_devices"),
+        *required(BIG, "with_witness_mflop_s", "with_witness_sustained_mflop_s", "with_witness_nominal_mflop_s"),
+        *optional(BIG, "with_witness_upper_mflop_s"),
+        *required(COUNT, "with_witness_without_rating", "untested_devices"),
+        *required(BIG, "untested_nominal_mflop_s"),
+        *required(COUNT, "untested_without_rating"),
+    ]
+
+
+def make_table(name: str, key: tuple[str, ...], *items: Any) -> None:
+    """Make a table of columns and constraints, with the name of its primary key."""
+    op.create_table(name, *items, sa.PrimaryKeyConstraint(*key, name=f"pk_{name}"))
+
+
+def make_numbered(name: str, *items: Any) -> None:
+    """Make a table whose rows are numbered as they come."""
+    # SQLite numbers rows by itself only where the key is of its own integer type
+    number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+    make_table(name, ("id",), sa.Column("id", number, autoincrement=True, nullable=False), *items)
+
+
 def upgrade() -> None:
     """Make everything."""
-    serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-    op.create_table(
+    make_numbered(
         "acts",
-        sa.Column("id", serial, autoincrement=True, nullable=False),
-        sa.Column("at", sa.String(length=27), nullable=False),
-        sa.Column("act", sa.String(length=16), nullable=False),
-        sa.Column("centre_id", sa.String(length=64), nullable=False),
-        sa.Column("project_id", sa.Text(), nullable=False),
-        sa.Column("pool", sa.String(length=64), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("token_id", sa.Integer(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_acts"),
+        *required(TIME, "at"),
+        *required(WORD, "act"),
+        *required(NAME, "centre_id"),
+        *required(TEXT, "project_id"),
+        *required(NAME, "pool"),
+        *required(TEXT, "reason"),
+        *required(COUNT, "token_id"),
     )
     op.create_index("ix_acts_centre_id_project_id_pool", "acts", ["centre_id", "project_id", "pool"])
-    op.create_table(
+    make_numbered(
         "alarms",
-        sa.Column("id", serial, autoincrement=True, nullable=False),
-        sa.Column("at", sa.String(length=27), nullable=False),
-        sa.Column("code", sa.String(length=64), nullable=False),
-        sa.Column("payload_sha256", sa.String(length=64), nullable=False),
-        sa.Column("other_sha256", sa.String(length=64), nullable=True),
-        sa.Column("centre_id", sa.String(length=64), nullable=False),
-        sa.Column("other_centre_id", sa.String(length=64), nullable=True),
-        sa.Column("devices", sa.Integer(), nullable=False),
-        sa.Column("what", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_alarms"),
+        *required(TIME, "at"),
+        *required(NAME, "code", "payload_sha256"),
+        *optional(NAME, "other_sha256"),
+        *required(NAME, "centre_id"),
+        *optional(NAME, "other_centre_id"),
+        *required(COUNT, "devices"),
+        *required(TEXT, "what"),
         sa.UniqueConstraint("code", "payload_sha256", "other_sha256", name="uq_alarms"),
     )
     op.create_index("ix_alarms_other_sha256", "alarms", ["other_sha256"])
     op.create_index("ix_alarms_payload_sha256", "alarms", ["payload_sha256"])
-    op.create_table(
+    make_numbered(
         "audit",
-        sa.Column("id", serial, autoincrement=True, nullable=False),
-        sa.Column("at", sa.String(length=27), nullable=False),
-        sa.Column("token_id", sa.Integer(), nullable=True),
-        sa.Column("action", sa.String(length=64), nullable=False),
-        sa.Column("target", sa.Text(), nullable=False),
-        sa.Column("outcome", sa.String(length=64), nullable=False),
-        sa.Column("request_id", sa.String(length=36), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_audit"),
+        *required(TIME, "at"),
+        *optional(COUNT, "token_id"),
+        *required(NAME, "action"),
+        *required(TEXT, "target"),
+        *required(NAME, "outcome"),
+        *required(sa.String(length=36), "request_id"),
     )
-    op.create_table(
+    make_table(
         "campaigns",
-        sa.Column("campaign_sha256", sa.String(length=64), nullable=False),
-        sa.Column("campaign_id", sa.String(length=64), nullable=False),
-        sa.Column("centre_id", sa.String(length=64), nullable=False),
-        sa.Column("series", sa.String(length=64), nullable=False),
-        sa.Column("challenge", sa.String(length=128), nullable=False),
-        sa.Column("challenge_source", sa.String(length=16), nullable=False),
-        sa.Column("issued_at", sa.String(length=27), nullable=False),
-        sa.Column("received_at", sa.String(length=27), nullable=False),
-        sa.Column("expires_at", sa.String(length=27), nullable=False),
-        sa.Column("nodes", sa.Integer(), nullable=False),
-        sa.Column("envelope_sha256", sa.String(length=64), nullable=False),
-        sa.PrimaryKeyConstraint("campaign_sha256", name="pk_campaigns"),
+        ("campaign_sha256",),
+        *required(NAME, "campaign_sha256", "campaign_id", "centre_id", "series"),
+        *required(sa.String(length=128), "challenge"),
+        *required(WORD, "challenge_source"),
+        *required(TIME, "issued_at", "received_at", "expires_at"),
+        *required(COUNT, "nodes"),
+        *required(NAME, "envelope_sha256"),
         sa.UniqueConstraint("challenge", name="uq_campaigns_challenge"),
     )
     op.create_index("ix_campaigns_centre_id", "campaigns", ["centre_id"])
-    op.create_table(
+    make_table(
         "challenges",
-        sa.Column("challenge", sa.String(length=128), nullable=False),
-        sa.Column("centre_id", sa.String(length=64), nullable=False),
-        sa.Column("issued_at", sa.String(length=27), nullable=False),
-        sa.Column("expires_at", sa.String(length=27), nullable=False),
-        sa.Column("token_id", sa.Integer(), nullable=False),
-        sa.PrimaryKeyConstraint("challenge", name="pk_challenges"),
+        ("challenge",),
+        *required(sa.String(length=128), "challenge"),
+        *required(NAME, "centre_id"),
+        *required(TIME, "issued_at", "expires_at"),
+        *required(COUNT, "token_id"),
     )
     op.create_index("ix_challenges_centre_id", "challenges", ["centre_id"])
-    op.create_table(
+    make_numbered(
         "changes",
-        sa.Column("id", serial, autoincrement=True, nullable=False),
-        sa.Column("at", sa.String(length=27), nullable=False),
-        sa.Column("kind", sa.String(length=16), nullable=False),
-        sa.Column("centre_id", sa.String(length=64), nullable=False),
-        sa.Column("project_id", sa.Text(), nullable=False),
-        sa.Column("statement", sa.String(length=64), nullable=True),
-        sa.PrimaryKeyConstraint("id", name="pk_changes"),
+        *required(TIME, "at"),
+        *required(WORD, "kind"),
+        *required(NAME, "centre_id"),
+        *required(TEXT, "project_id"),
+        *optional(NAME, "statement"),
     )
-    op.create_table(
+    make_numbered(
         "decisions",
-        sa.Column("id", serial, autoincrement=True, nullable=False),
-        sa.Column("at", sa.String(length=27), nullable=False),
-        sa.Column("kind", sa.String(length=16), nullable=False),
-        sa.Column("decision", sa.String(length=8), nullable=False),
-        sa.Column("code", sa.String(length=64), nullable=True),
-        sa.Column("detail", sa.Text(), nullable=True),
-        sa.Column("level", sa.String(length=16), nullable=True),
-        sa.Column("payload_sha256", sa.String(length=64), nullable=True),
-        sa.Column("object_sha256", sa.String(length=64), nullable=True),
-        sa.Column("centre_id", sa.String(length=64), nullable=True),
-        sa.Column("token_id", sa.Integer(), nullable=True),
-        sa.Column("receipt", sa.LargeBinary(), nullable=True),
-        sa.PrimaryKeyConstraint("id", name="pk_decisions"),
+        *required(TIME, "at"),
+        *required(WORD, "kind"),
+        *required(SHORT, "decision"),
+        *optional(NAME, "code"),
+        *optional(TEXT, "detail"),
+        *optional(WORD, "level"),
+        *optional(NAME, "payload_sha256", "object_sha256", "centre_id"),
+        *optional(COUNT, "token_id"),
+        *optional(sa.LargeBinary(), "receipt"),
     )
     op.create_index("ix_decisions_centre_id", "decisions", ["centre_id"])
     op.create_index("ix_decisions_payload_sha256", "decisions", ["payload_sha256"])
-    op.create_table(
+    make_table(
         "presence",
-        sa.Column("centre_id", sa.String(length=64), nullable=False),
-        sa.Column("node_id", sa.String(length=64), nullable=False),
-        sa.Column("keyid", sa.String(length=64), nullable=False),
-        sa.Column("nonce", sa.String(length=64), nullable=False),
-        sa.Column("seen_at", sa.String(length=27), nullable=True),
-        sa.Column("beats", sa.BigInteger(), nullable=False),
-        sa.Column("devices_sha256", sa.String(length=64), nullable=True),
-        sa.Column("heartbeat_sha256", sa.String(length=64), nullable=True),
-        sa.PrimaryKeyConstraint("centre_id", "node_id", name="pk_presence"),
+        ("centre_id", "node_id"),
+        *required(NAME, "centre_id", "node_id", "keyid", "nonce"),
+        *optional(TIME, "seen_at"),
+        *required(BIG, "beats"),
+        *optional(NAME, "devices_sha256", "heartbeat_sha256"),
     )
-    op.create_table(
+    make_table(
         "statements",
-        sa.Column("payload_sha256", sa.String(length=64), nullable=False),
-        sa.Column("centre_id", sa.String(length=64), nullable=False),
-        sa.Column("project_id", sa.Text(), nullable=False),
-        sa.Column("sequence", sa.BigInteger(), nullable=False),
-        sa.Column("previous_sha256", sa.String(length=64), nullable=True),
-        sa.Column("issued_at", sa.String(length=27), nullable=False),
-        sa.Column("valid_until", sa.String(length=27), nullable=False),
-        sa.Column("received_at", sa.String(length=27), nullable=False),
-        sa.Column("measured_from", sa.String(length=27), nullable=False),
-        sa.Column("measured_until", sa.String(length=27), nullable=False),
-        sa.Column("busy_from", sa.String(length=27), nullable=False),
-        sa.Column("busy_until", sa.String(length=27), nullable=False),
-        sa.Column("grade", sa.String(length=16), nullable=True),
-        sa.Column("simulated", sa.Boolean(), nullable=False),
-        sa.Column("records", sa.Integer(), nullable=False),
-        sa.Column("records_root", sa.String(length=64), nullable=False),
-        sa.Column("campaign_id", sa.String(length=64), nullable=False),
-        sa.Column("campaign_sha256", sa.String(length=64), nullable=False),
-        sa.Column("starts_at", sa.String(length=27), nullable=False),
-        sa.Column("challenge", sa.String(length=128), nullable=False),
-        sa.Column("challenge_source", sa.String(length=16), nullable=False),
-        sa.Column("name_zh", sa.Text(), nullable=False),
-        sa.Column("name_en", sa.Text(), nullable=False),
-        sa.Column("operator", sa.Text(), nullable=False),
-        sa.Column("uscc", sa.String(length=18), nullable=True),
-        sa.Column("jurisdiction", sa.String(length=16), nullable=True),
-        sa.Column("district", sa.Text(), nullable=True),
-        sa.Column("tier", sa.String(length=16), nullable=False),
-        sa.Column("domestic", sa.Boolean(), nullable=True),
-        sa.Column("park", sa.Text(), nullable=True),
-        sa.Column("facility", sa.Text(), nullable=True),
-        sa.Column("envelope_sha256", sa.String(length=64), nullable=False),
-        sa.PrimaryKeyConstraint("payload_sha256", name="pk_statements"),
+        ("payload_sha256",),
+        *required(NAME, "payload_sha256", "centre_id"),
+        *required(TEXT, "project_id"),
+        *required(BIG, "sequence"),
+        *optional(NAME, "previous_sha256"),
+        *required(
+            TIME,
+            "issued_at",
+            "valid_until",
+            "received_at",
+            "measured_from",
+            "measured_until",
+            "busy_from",
+            "busy_until",
+        ),
+        *optional(WORD, "grade"),
+        *required(sa.Boolean(), "simulated"),
+        *required(COUNT, "records"),
+        *required(NAME, "records_root", "campaign_id", "campaign_sha256"),
+        *required(TIME, "starts_at"),
+        *required(sa.String(length=128), "challenge"),
+        *required(WORD, "challenge_source"),
+        *required(TEXT, "name_zh", "name_en", "operator"),
+        *optional(sa.String(length=18), "uscc"),
+        *optional(WORD, "jurisdiction"),
+        *optional(TEXT, "district"),
+        *required(WORD, "tier"),
+        *optional(sa.Boolean(), "domestic"),
+        *optional(TEXT, "park", "facility"),
+        *required(NAME, "envelope_sha256"),
         sa.UniqueConstraint("centre_id", "project_id", "sequence", name="uq_statements_centre_id_project_id_sequence"),
     )
     op.create_index("ix_statements_campaign_sha256", "statements", ["campaign_sha256"])
     op.create_index("ix_statements_challenge", "statements", ["challenge"])
     op.create_index("ix_statements_previous_sha256", "statements", ["previous_sha256"])
     op.create_index("ix_statements_received_at_payload_sha256", "statements", ["received_at", "payload_sha256"])
-    op.create_table(
+    make_table(
         "tokens",
-        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("secret_sha256", sa.String(length=64), nullable=False),
-        sa.Column("scope", sa.String(length=16), nullable=False),
-        sa.Column("centre_id", sa.String(length=64), nullable=True),
-        sa.Column("created_at", sa.String(length=27), nullable=False),
-        sa.Column("expires_at", sa.String(length=27), nullable=False),
-        sa.Column("revoked_at", sa.String(length=27), nullable=True),
-        sa.PrimaryKeyConstraint("id", name="pk_tokens"),
+        ("id",),
+        sa.Column("id", COUNT, autoincrement=True, nullable=False),
+        *required(TEXT, "name"),
+        *required(NAME, "secret_sha256"),
+        *required(WORD, "scope"),
+        *optional(NAME, "centre_id"),
+        *required(TIME, "created_at", "expires_at"),
+        *optional(TIME, "revoked_at"),
         sa.UniqueConstraint("secret_sha256", name="uq_tokens_secret_sha256"),
     )
-    op.create_table(
+    make_table(
         "campaign_records",
-        sa.Column("campaign_sha256", sa.String(length=64), nullable=False),
-        sa.Column("node_id", sa.String(length=64), nullable=False),
-        sa.Column("payload_sha256", sa.String(length=64), nullable=False),
-        sa.Column("envelope_sha256", sa.String(length=64), nullable=False),
-        sa.Column("received_at", sa.String(length=27), nullable=False),
+        ("campaign_sha256", "node_id"),
+        *required(NAME, "campaign_sha256", "node_id", "payload_sha256", "envelope_sha256"),
+        *required(TIME, "received_at"),
         sa.ForeignKeyConstraint(
             ["campaign_sha256"], ["campaigns.campaign_sha256"], name="fk_campaign_records_campaign_sha256"
         ),
-        sa.PrimaryKeyConstraint("campaign_sha256", "node_id", name="pk_campaign_records"),
     )
-    op.create_table(
+    make_table(
         "chains",
-        sa.Column("centre_id", sa.String(length=64), nullable=False),
-        sa.Column("project_id", sa.Text(), nullable=False),
-        sa.Column("statement", sa.String(length=64), nullable=False),
-        sa.ForeignKeyConstraint(["statement"], ["statements.payload_sha256"], name="fk_chains_statement"),
-        sa.PrimaryKeyConstraint("centre_id", "project_id", name="pk_chains"),
+        ("centre_id", "project_id"),
+        *required(NAME, "centre_id"),
+        *required(TEXT, "project_id"),
+        statement("chains"),
     )
     op.create_index("ix_chains_statement", "chains", ["statement"])
-    op.create_table(
+    make_table(
         "class_lines",
-        sa.Column("statement", sa.String(length=64), nullable=False),
-        sa.Column("pool_class", sa.String(length=16), nullable=False),
-        sa.Column("precision", sa.String(length=8), nullable=False),
-        sa.Column("choice", sa.String(length=8), nullable=False),
-        sa.Column("devices", sa.Integer(), nullable=False),
-        sa.Column("certified_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("sustained_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("upper_mflop_s", sa.BigInteger(), nullable=True),
-        sa.Column("nominal_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("devices_without_rating", sa.Integer(), nullable=False),
-        sa.Column("on_accepted_hold_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("never_scheduled_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("with_witness_devices", sa.Integer(), nullable=False),
-        sa.Column("with_witness_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("with_witness_sustained_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("with_witness_nominal_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("with_witness_upper_mflop_s", sa.BigInteger(), nullable=True),
-        sa.Column("with_witness_without_rating", sa.Integer(), nullable=False),
-        sa.Column("untested_devices", sa.Integer(), nullable=False),
-        sa.Column("untested_nominal_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("untested_without_rating", sa.Integer(), nullable=False),
-        sa.Column("nodes_missing", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["statement"], ["statements.payload_sha256"], name="fk_class_lines_statement"),
-        sa.PrimaryKeyConstraint("statement", "pool_class", name="pk_class_lines"),
+        ("statement", "pool_class"),
+        statement("class_lines"),
+        *required(WORD, "pool_class"),
+        *required(SHORT, "precision", "choice"),
+        *line_sums(),
+        *required(COUNT, "nodes_missing"),
     )
-    op.create_table(
+    make_numbered(
         "endings",
-        sa.Column("id", serial, autoincrement=True, nullable=False),
-        sa.Column("statement", sa.String(length=64), nullable=False),
-        sa.Column("at", sa.String(length=27), nullable=False),
-        sa.Column("effective_at", sa.String(length=27), nullable=False),
-        sa.Column("code", sa.String(length=64), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["statement"], ["statements.payload_sha256"], name="fk_endings_statement"),
-        sa.PrimaryKeyConstraint("id", name="pk_endings"),
+        statement("endings"),
+        *required(TIME, "at", "effective_at"),
+        *required(NAME, "code"),
+        *required(TEXT, "reason"),
     )
     op.create_index("ix_endings_statement", "endings", ["statement"])
-    op.create_table(
+    make_numbered(
         "external_ids",
-        sa.Column("id", serial, autoincrement=True, nullable=False),
-        sa.Column("at", sa.String(length=27), nullable=False),
-        sa.Column("scheme", sa.Text(), nullable=False),
-        sa.Column("value", sa.Text(), nullable=False),
-        sa.Column("issued_by", sa.Text(), nullable=True),
-        sa.Column("centre_id", sa.String(length=64), nullable=False),
-        sa.Column("project_id", sa.Text(), nullable=False),
-        sa.Column("pool", sa.String(length=64), nullable=True),
-        sa.Column("statement", sa.String(length=64), nullable=True),
+        *required(TIME, "at"),
+        *required(TEXT, "scheme", "value"),
+        *optional(TEXT, "issued_by"),
+        *required(NAME, "centre_id"),
+        *required(TEXT, "project_id"),
+        *optional(NAME, "pool", "statement"),
         sa.ForeignKeyConstraint(["statement"], ["statements.payload_sha256"], name="fk_external_ids_statement"),
-        sa.PrimaryKeyConstraint("id", name="pk_external_ids"),
     )
     op.create_index("ix_external_ids_scheme_value", "external_ids", ["scheme", "value"])
     op.create_index("ix_external_ids_statement", "external_ids", ["statement"])
-    op.create_table(
+    make_numbered(
         "identities",
-        sa.Column("id", serial, autoincrement=True, nullable=False),
-        sa.Column("statement", sa.String(length=64), nullable=False),
-        sa.Column("kind", sa.String(length=8), nullable=False),
-        sa.Column("value", sa.Text(), nullable=False),
-        sa.Column("place", sa.Text(), nullable=False),
-        sa.Column("claimed", sa.Boolean(), nullable=False),
-        sa.ForeignKeyConstraint(["statement"], ["statements.payload_sha256"], name="fk_identities_statement"),
-        sa.PrimaryKeyConstraint("id", name="pk_identities"),
+        statement("identities"),
+        *required(SHORT, "kind"),
+        *required(TEXT, "value", "place"),
+        *required(sa.Boolean(), "claimed"),
     )
     op.create_index("ix_identities_kind_value", "identities", ["kind", "value"])
     op.create_index("ix_identities_statement", "identities", ["statement"])
-    op.create_table(
+    make_table(
         "node_lines",
-        sa.Column("statement", sa.String(length=64), nullable=False),
-        sa.Column("pool", sa.String(length=64), nullable=False),
-        sa.Column("node_id", sa.String(length=64), nullable=False),
-        sa.Column("keyid", sa.String(length=64), nullable=False),
-        sa.Column("devices", sa.Integer(), nullable=False),
-        sa.Column("certified_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("sustained_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("upper_mflop_s", sa.BigInteger(), nullable=True),
-        sa.Column("nominal_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("devices_without_rating", sa.Integer(), nullable=False),
-        sa.Column("never_scheduled_devices", sa.Integer(), nullable=False),
-        sa.Column("never_scheduled_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("never_scheduled_sustained_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("never_scheduled_nominal_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("with_witness_devices", sa.Integer(), nullable=False),
-        sa.Column("with_witness_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("with_witness_sustained_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("with_witness_nominal_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("devices_sha256", sa.String(length=64), nullable=False),
-        sa.ForeignKeyConstraint(["statement"], ["statements.payload_sha256"], name="fk_node_lines_statement"),
-        sa.PrimaryKeyConstraint("statement", "pool", "node_id", name="pk_node_lines"),
+        ("statement", "pool", "node_id"),
+        statement("node_lines"),
+        *required(NAME, "pool", "node_id", "keyid"),
+        *required(COUNT, "devices"),
+        *required(BIG, "certified_mflop_s", "sustained_mflop_s"),
+        *optional(BIG, "upper_mflop_s"),
+        *required(BIG, "nominal_mflop_s"),
+        *required(COUNT, "devices_without_rating", "never_scheduled_devices"),
+        *required(
+            BIG, "never_scheduled_mflop_s", "never_scheduled_sustained_mflop_s", "never_scheduled_nominal_mflop_s"
+        ),
+        *required(COUNT, "with_witness_devices"),
+        *required(BIG, "with_witness_mflop_s", "with_witness_sustained_mflop_s", "with_witness_nominal_mflop_s"),
+        *required(NAME, "devices_sha256"),
     )
-    op.create_table(
+    make_table(
         "pool_lines",
-        sa.Column("statement", sa.String(length=64), nullable=False),
-        sa.Column("pool", sa.String(length=64), nullable=False),
-        sa.Column("pool_class", sa.String(length=16), nullable=False),
-        sa.Column("precision", sa.String(length=8), nullable=False),
-        sa.Column("choice", sa.String(length=8), nullable=False),
-        sa.Column("accumulate", sa.String(length=8), nullable=False),
-        sa.Column("devices", sa.Integer(), nullable=False),
-        sa.Column("certified_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("sustained_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("upper_mflop_s", sa.BigInteger(), nullable=True),
-        sa.Column("nominal_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("devices_without_rating", sa.Integer(), nullable=False),
-        sa.Column("on_accepted_hold_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("never_scheduled_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("with_witness_devices", sa.Integer(), nullable=False),
-        sa.Column("with_witness_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("with_witness_sustained_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("with_witness_nominal_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("with_witness_upper_mflop_s", sa.BigInteger(), nullable=True),
-        sa.Column("with_witness_without_rating", sa.Integer(), nullable=False),
-        sa.Column("untested_devices", sa.Integer(), nullable=False),
-        sa.Column("untested_nominal_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("untested_without_rating", sa.Integer(), nullable=False),
-        sa.Column("nodes_recorded", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["statement"], ["statements.payload_sha256"], name="fk_pool_lines_statement"),
-        sa.PrimaryKeyConstraint("statement", "pool", name="pk_pool_lines"),
+        ("statement", "pool"),
+        statement("pool_lines"),
+        *required(NAME, "pool"),
+        *required(WORD, "pool_class"),
+        *required(SHORT, "precision", "choice", "accumulate"),
+        *line_sums(),
+        *required(COUNT, "nodes_recorded"),
     )
-    op.create_table(
+    make_table(
         "record_lines",
-        sa.Column("statement", sa.String(length=64), nullable=False),
-        sa.Column("payload_sha256", sa.String(length=64), nullable=False),
-        sa.Column("node_id", sa.String(length=64), nullable=False),
-        sa.Column("position", sa.BigInteger(), nullable=False),
-        sa.Column("length", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["statement"], ["statements.payload_sha256"], name="fk_record_lines_statement"),
-        sa.PrimaryKeyConstraint("statement", "payload_sha256", name="pk_record_lines"),
+        ("statement", "payload_sha256"),
+        statement("record_lines"),
+        *required(NAME, "payload_sha256", "node_id"),
+        *required(BIG, "position"),
+        *required(COUNT, "length"),
     )
     op.create_index("ix_record_lines_payload_sha256", "record_lines", ["payload_sha256"])
-    op.create_table(
+    make_table(
         "signers",
-        sa.Column("statement", sa.String(length=64), nullable=False),
-        sa.Column("keyid", sa.String(length=64), nullable=False),
-        sa.ForeignKeyConstraint(["statement"], ["statements.payload_sha256"], name="fk_signers_statement"),
-        sa.PrimaryKeyConstraint("statement", "keyid", name="pk_signers"),
+        ("statement", "keyid"),
+        statement("signers"),
+        *required(NAME, "keyid"),
     )
     op.create_index("ix_signers_keyid", "signers", ["keyid"])
-    op.create_table(
+    make_table(
         "step_lines",
-        sa.Column("statement", sa.String(length=64), nullable=False),
-        sa.Column("pool", sa.String(length=64), nullable=False),
-        sa.Column("step", sa.String(length=64), nullable=False),
-        sa.Column("devices", sa.Integer(), nullable=False),
-        sa.Column("certified_mflop_s", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(["statement"], ["statements.payload_sha256"], name="fk_step_lines_statement"),
-        sa.PrimaryKeyConstraint("statement", "pool", "step", name="pk_step_lines"),
+        ("statement", "pool", "step"),
+        statement("step_lines"),
+        *required(NAME, "pool", "step"),
+        *required(COUNT, "devices"),
+        *required(BIG, "certified_mflop_s"),
     )
-    op.create_table(
+    make_table(
         "vendor_lines",
-        sa.Column("statement", sa.String(length=64), nullable=False),
-        sa.Column("pool", sa.String(length=64), nullable=False),
-        sa.Column("vendor", sa.Text(), nullable=False),
-        sa.Column("devices", sa.Integer(), nullable=False),
-        sa.Column("certified_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("sustained_mflop_s", sa.BigInteger(), nullable=False),
-        sa.Column("nominal_mflop_s", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(["statement"], ["statements.payload_sha256"], name="fk_vendor_lines_statement"),
-        sa.PrimaryKeyConstraint("statement", "pool", "vendor", name="pk_vendor_lines"),
+        ("statement", "pool", "vendor"),
+        statement("vendor_lines"),
+        *required(NAME, "pool"),
+        *required(TEXT, "vendor"),
+        *required(COUNT, "devices"),
+        *required(BIG, "certified_mflop_s", "sustained_mflop_s", "nominal_mflop_s"),
     )
-    op.create_table(
+    make_table(
         "verifications",
-        sa.Column("statement", sa.String(length=64), nullable=False),
-        sa.Column("level", sa.String(length=16), nullable=False),
-        sa.Column("at", sa.String(length=27), nullable=False),
-        sa.Column("records_sha256", sa.String(length=64), nullable=True),
-        sa.Column("records_bytes", sa.BigInteger(), nullable=True),
-        sa.ForeignKeyConstraint(["statement"], ["statements.payload_sha256"], name="fk_verifications_statement"),
-        sa.PrimaryKeyConstraint("statement", "level", name="pk_verifications"),
+        ("statement", "level"),
+        statement("verifications"),
+        *required(WORD, "level"),
+        *required(TIME, "at"),
+        *optional(NAME, "records_sha256"),
+        *optional(BIG, "records_bytes"),
     )
-    op.create_table(
+    make_table(
         "witnesses",
-        sa.Column("statement", sa.String(length=64), nullable=False),
-        sa.Column("keyid", sa.String(length=64), nullable=False),
-        sa.Column("witnessed_at", sa.String(length=27), nullable=False),
-        sa.Column("at", sa.String(length=27), nullable=False),
-        sa.ForeignKeyConstraint(["statement"], ["statements.payload_sha256"], name="fk_witnesses_statement"),
-        sa.PrimaryKeyConstraint("statement", "keyid", name="pk_witnesses"),
+        ("statement", "keyid"),
+        statement("witnesses"),
+        *required(NAME, "keyid"),
+        *required(TIME, "witnessed_at", "at"),
     )
     op.create_index("ix_witnesses_keyid", "witnesses", ["keyid"])
     postgresql = op.get_bind().dialect.name == "postgresql"

@@ -1,0 +1,1 @@
+"""What a running registry consists of: settings, key, processes, tokens; every room above is given it."""
