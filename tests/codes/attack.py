@@ -236,6 +236,7 @@ def outcomes(wanted: Mapping[str, Sequence[str]], processes: int = 2, choose: bo
         choose: look on until a test notices.
     """
     mutants.install(CODES)
+    before = set(ROOT.iterdir())
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "outcomes.jsonl"
         out.touch()
@@ -244,6 +245,10 @@ def outcomes(wanted: Mapping[str, Sequence[str]], processes: int = 2, choose: bo
         options += ["--basetemp", f"{folder}/tmp", "--rootdir", str(ROOT), "-W", "error"]
         pytest.main([*options, *files], plugins=[Loop(wanted, out, processes, choose)])
         found = [Outcome(*json.loads(line)) for line in out.read_text().splitlines()]
+    # Without its check a command may write where it stands, into the root of the checkout.
+    for path in set(ROOT.iterdir()) - before:
+        if path.is_file():
+            path.unlink()
     yield from found
     yield from (Outcome(code, "", NOT_NAMED, 0) for code in wanted.keys() - {one.code for one in found})
 
