@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import importing
+from tests.house import House, circles
 from tests.importing import Import
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -108,21 +109,8 @@ def test_the_rooms_of_the_registry_stand_in_their_order() -> None:
     assert upwards("certify.registry", REGISTRY_ROOMS) == {}
 
 
-def circles(modules: dict[str, set[str]]) -> set[frozenset[str]]:
-    """Return the groups of modules that all lead to one another."""
-    reached: dict[str, set[str]] = {}
-    for module in modules:
-        found, todo = set[str](), [module]
-        while todo:
-            new = modules[todo.pop()] - found
-            found |= new
-            todo += new
-        reached[module] = found
-    return {frozenset(m for m in found if module in reached[m]) for module, found in reached.items() if module in found}
-
-
 def test_the_circles_that_are_left_are_known() -> None:
-    assert circles({module: imported(path) & MODULES.keys() - {module} for module, path in MODULES.items()}) == CIRCLES
+    assert House(ROOT).circles() == CIRCLES
 
 
 def test_every_module_of_certify_stands_in_a_room() -> None:

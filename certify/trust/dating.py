@@ -72,15 +72,32 @@ def open_witnesses(
         if not issue.issued_at <= skewed(witness.witnessed_at) or witness.witnessed_at > skewed(verifier.at):
             what = f"was signed at {witness.witnessed_at}, and the statement issued at {issue.issued_at}"
             raise RefusedError("witness-time", what, where=path)
-        # its key was valid then, too: a key dates nothing before it was trusted
-        verifier.trust.check("witness", opened.signers, witness.centre_id, witness.witnessed_at, path)
-        # Also where the key's signature on the statement does not count: who signs both attests himself.
-        if both := sorted(opened.signers & statement.named):
-            raise RefusedError("key-two-roles", f"key {both[0][:16]}… signed the statement too", where=path)
+        _check_signers("witness", opened, witness.witnessed_at, statement, verifier, path)
         for keyid in opened.signers:
             one = Witnessed(keyid, witness.witnessed_at, witness.level)
             witnesses[keyid] = min(witnesses.get(keyid, one), one, key=lambda seen: seen.witnessed_at)
     return tuple(witnesses[keyid] for keyid in sorted(witnesses))
+
+
+def _check_signers(
+    kind: str,
+    opened: OpenedDocument[Any],
+    attested_at: str,
+    statement: OpenedDocument[CapacityStatement],
+    verifier: Verifier,
+    path: Path,
+) -> None:
+    """Refuse a witness or receipt whose keys dated it before they were valid, or signed the statement as well.
+
+    Raises:
+        RefusedError: `key-two-roles`, or a code of `TrustedSet.check`.
+    """
+    # a key dates nothing before it was trusted
+    verifier.trust.check(kind, opened.signers, opened.predicate.centre_id, attested_at, path)
+    # Also where the key's signature on the statement does not count: who signs both attests himself, and could date
+    # what a stolen key signed as he likes.
+    if both := sorted(opened.signers & statement.named):
+        raise RefusedError("key-two-roles", f"key {both[0][:16]}… signed the statement too", where=path)
 
 
 def witness_documents_in(folder: Path) -> tuple[Path, ...]:
@@ -199,11 +216,7 @@ def open_receipt(
     if not issue.issued_at <= skewed(receipt.received_at) or receipt.received_at > skewed(verifier.at):
         what = f"was signed at {receipt.received_at}, and the statement issued at {issue.issued_at}"
         raise RefusedError("receipt-time", what, where=path)
-    # its key was valid then, too: a key dates nothing before it was trusted
-    verifier.trust.check("receipt", opened.signers, receipt.centre_id, receipt.received_at, path)
-    # A registry that signs statements itself could date a stolen key's as it likes.
-    if both := sorted(opened.signers & statement.named):
-        raise RefusedError("key-two-roles", f"key {both[0][:16]}… signed the statement too", where=path)
+    _check_signers("receipt", opened, receipt.received_at, statement, verifier, path)
     return DatedReceipt(min(opened.signers), receipt.received_at, receipt.level)
 
 
