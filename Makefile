@@ -23,7 +23,7 @@ $(VENV)/.base: $(BIN)/uv $(INPUTS)
 
 $(VENV)/.dev: $(VENV)/.base
 	$(UV) --editable '.[dev]'
-	$(UV) --no-deps --group bindings
+	$(UV) --no-deps --group bindings --group clients
 	touch $@
 
 # A folder of its own, which only the tests of torch_npu put on their path: torch loads it wherever it is installed.
@@ -47,9 +47,9 @@ certify: $(VENV)/.base  ## measure this machine, sign a statement, verify it
 	@echo "  without petaseal  $(BIN)/python docs/independent_verifier.py $(OUT)/operator.pem.pub \\"
 	@echo "                      $(OUT)/statement.dsse.json $(OUT)/records.jsonl"
 
-# The parts of the tests (tests/conftest.py); $(1) chooses among their marks.
+# The parts of the tests (tests/conftest.py); $(1) chooses among their marks, and $(2) runs beside the first of them.
 define tests
-	$(BIN)/python -m pytest -m "$(1)" --part plain --numprocesses auto --dist loadfile
+	$(2) $(BIN)/python -m pytest -m "$(1)" --part plain --numprocesses 3 --dist loadfile $(3)
 	$(BIN)/python -m pytest -m "$(1)" --part realtime --numprocesses 3 --dist loadfile
 	$(BIN)/python -m pytest -m "$(1)" --part alone
 endef
@@ -61,7 +61,7 @@ test: $(VENV)/.dev lint  ## style, types and the tests, without the longest
 	$(call tests,not long)
 
 test-long: $(VENV)/.dev  ## the longest tests: many kills, fuzzing, large files, all of Slurm
-	$(call tests,long)
+	$(call tests,long,$(BIN)/python -m pytest -m long --part background & city=$$!;,; plain=$$?; wait $$city && exit $$plain)
 
 test-npu: $(VENV)/.npu  ## the real torch_npu over a fake Ascend runtime (x86-64, CPython 3.11); skipped elsewhere
 	$(BIN)/python -m pytest --part npu  # one after another: a campaign among them must be steady

@@ -12,7 +12,6 @@ import platform
 import re
 import secrets
 from collections.abc import Mapping, MutableMapping
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,11 +19,8 @@ from bench.errors import InputError, OutputExistsError
 from bench.host.cgroup import read_limits
 from bench.host.container import in_container
 from bench.host.cpus import usable_cpus
-from bench.record import Environment, Tool, emulation_libraries, identifier, write_atomic
+from bench.record import Environment, emulation_libraries, identifier, write_atomic
 from bench.record.files import state_dir, writing_state
-
-PACKAGES = ("bench", "kernels", "certify")
-SOURCE_SUFFIXES = (".py", ".cu", ".cuh")
 
 
 class Variable(NamedTuple):
@@ -207,23 +203,6 @@ def derived_id(purpose: str, machine: str) -> str:
 def node_id(machine: str | None = None) -> str:
     """Return this node's name in records of its own campaigns: "node-" and 12 hex digits."""
     return "node-" + derived_id("node", machine_id() if machine is None else machine)[:12]
-
-
-@cache  # some megabytes are hashed, and nothing replaces the sources of a running process
-def tool() -> Tool:
-    """Return the harness's version and the SHA-256 over its own sources: sorted names with the digest of each file."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    root = Path(__file__).resolve().parent.parent
-    total = hashlib.sha256()
-    for path in sorted(p for package in PACKAGES for p in (root / package).rglob("*") if p.suffix in SOURCE_SUFFIXES):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        total.update(f"{content}  {path.relative_to(root).as_posix()}\n".encode())
-    try:
-        text = version("petaseal")
-    except PackageNotFoundError:
-        text = "uninstalled"
-    return Tool(version=text, sha256=total.hexdigest())
 
 
 # How torch, cuBLAS and the vendors' plug-ins spell "off": IEEE arithmetic, or the highest precision there is.

@@ -85,11 +85,11 @@ def utc_ns(text: str) -> int:
     Raises:
         ValueError: `text` is not exactly of the form 2026-03-01T08:00:00.000000Z.
     """
-    # Formatted again and compared: strptime takes fewer digits too, and two texts of one time would be two documents.
-    moment = datetime.strptime(text, TIME_FORMAT).replace(tzinfo=timezone.utc)
-    if moment.strftime(TIME_FORMAT).rjust(27, "0") != text:
+    # Formatted again and compared: other forms are read too, and two texts of one time would be two documents.
+    moment = datetime.fromisoformat(text[:-1]).replace(tzinfo=None)
+    if f"{moment.isoformat(timespec='microseconds')}Z" != text:
         raise ValueError(f"time {text!r} is not of the form 2026-03-01T08:00:00.000000Z")
-    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+    return (moment.replace(tzinfo=timezone.utc) - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
 def shortened_list(names: Iterable[str], shown: int = 3) -> str:

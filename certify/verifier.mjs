@@ -9,7 +9,7 @@ const NOT_CHECKED = ["trust: the key was given; its role, centre, validity and r
   "rules but R8, R9: believed is what does not count, grade, findings, vendors, nominal rates; that devices differ"];
 const DOCUMENTS = { // largest file in MiB, name of the subject, and the name of its digest if not the predicate's own
   "node-record": [4, (of) => `${of.node_id}.samples.csv.gz`, "sha256"], revocations: [8, () => "revocations.json"],
-  "capacity-statement": [64, () => "records.jsonl", "rfc6962-sha256"], "trust-root": [8, () => "trust-root.json"],
+  "capacity-statement": [128, () => "records.jsonl", "rfc6962-sha256"], "trust-root": [8, () => "trust-root.json"],
   campaign: [32, (of) => `${of.campaign_id}.campaign.json`], baseline: [64, (of) => `${of.centre_id}.baseline.json`],
   witness: [1 / 16, () => "statement.json", "sha256"], receipt: [1 / 16, () => "statement.json", "sha256"],
   heartbeat: [1 / 16, (of) => `${of.node_id}.heartbeat.json`] };
@@ -33,27 +33,44 @@ function parse(bytes) {
 const label = (line) => (line.choice === "fixed" ? line.precision : `${line.precision}-${line.choice}`);
 const rowsOf = (parts) => parts.flatMap((m) => [m.device].flat().map((name, i) => [`${name} ${label(m)}`, m, i]));
 const even = (one, columns) => Object.values(columns).every((c) => !Array.isArray(c) || c.length === one.length);
+const ROLES = { "issue-mma": "ceiling", "issue-wgmma": "ceiling", "issue-fma": "ceiling", triad: "bandwidth" };
 const WHOLE = { // whether what has the title of a type does not contradict itself
   Measurement: ({ throttle_reasons: _, device, ...columns }) => even(device, columns),
   Closing: ({ shapes: _, node_id: nodes, ...columns }) => even(nodes, columns),
-  NodeRecord: ({ devices, models, measurements, failures }) => {
+  Companion: ({ kernel, role, precision: _, device, ...columns }) => even(device, columns)
+    && role === (ROLES[kernel] ?? "path") && device.every((_one, i) => { // what its role gives, or why there is none
+      const has = (name) => columns[name][i] !== null, ran = !has("trouble"), path = role === "path";
+      const [rate, other] = role === "bandwidth" ? ["rate_mb_s", "rate_mflop_s"] : ["rate_mflop_s", "rate_mb_s"];
+      return ran === columns.elapsed_ns[i] > 0 && has(rate) === ran && !has(other) && has("exact") === (ran && !path)
+        && (ran || !has("clock_mean_mhz")) && ((ran && path) || !(has("row_error_ppm") || has("rms_error_ppm")));
+    }),
+  NodeRecord: ({ devices, models, measurements, failures, companions }) => {
     const names = devices.map((one) => one.device), rows = rowsOf([...measurements, ...failures]).map(([key]) => key);
-    return distinct(names) && distinct(rows) && rows.every((row) => names.includes(row.split(" ")[0]))
-      && devices.every((one) => one.model < models.length);
+    const beside = companions.flatMap((one) => one.device.map((name) => `${name} ${one.kernel} ${one.precision}`));
+    return distinct(names) && distinct(rows) && distinct(beside) && devices.every((one) => one.model < models.length)
+      && [...rows, ...beside].every((row) => names.includes(row.split(" ")[0]));
   } };
 // Canonical JSON: read into a type (a JSON Schema), written again, and compared with what was read.
 const encode = (value) => (value === null || typeof value !== "object" ? JSON.stringify(value)
   : Array.isArray(value) ? `[${value.map(encode)}]`
     : `{${Object.keys(value).sort().map((key) => `${JSON.stringify(key)}:${encode(value[key])}`)}}`);
-const TOKEN = /[ \t\r\n]*("(?:[^"\\]|\\[^])*?"|[[\]{},:]|[^ \t\r\n[\]{},:"]*)/y;
+const SPACE = /[ \t\r\n]*/y, TOKEN = /[[\]{},:]|[^ \t\r\n[\]{},:"]*/y; // of all tokens but strings
+function tokenAt(input, from) { // strings are megabytes, which no pattern that looks for their end matches
+  SPACE.lastIndex = from; SPACE.test(input); TOKEN.lastIndex = SPACE.lastIndex;
+  if (input[TOKEN.lastIndex] !== '"') return [SPACE.lastIndex, TOKEN.exec(input)[0]];
+  for (let end = TOKEN.lastIndex, at;;) {
+    for (at = end = input.indexOf('"', end + 1); input[at - 1] === "\\";) at -= 1;
+    if ((end - at) % 2 === 0) return [SPACE.lastIndex, input.slice(SPACE.lastIndex, end + 1)];
+  }
+}
 const known = new Map(), DIGEST = { pattern: "^(?:rfc6962-)?sha256$" }; // known: what was compiled before
 const compiled = (key, make) => known.get(key) ?? known.set(key, make(key)).get(key);
 const isText = (text, { pattern = "", minLength = 0, maxLength = MANY, quads = 1, enum: words = [text] }) =>
   words.includes(text) && compiled(pattern, (one) => new RegExp(one, "u")).test(text) && text.length >= minLength
   && !(text.length % quads) && (text.length <= maxLength || [...text.slice(0, 2 * maxLength + 1)].length <= maxLength);
 function decode(input, root) { // input: text that is JSON
-  let now, late = null; // now: the token that is read; late: refused if nothing else is wrong
-  const wrong = (code = "schema-invalid") => refuse(code), read = () => ([, now] = TOKEN.exec(input), now);
+  let now = "", at = 0, late = null; // now: the token that is read; late: refused if nothing else is wrong
+  const wrong = (code = "schema-invalid") => refuse(code), read = () => ([at, now] = tokenAt(input, at + now.length));
   const flat = (one) => (one.$ref ? flat(root.$defs[one.$ref.split("/")[2]]) : one.anyOf?.flatMap(flat) ?? [one]);
   const kinds = (schema) => Object.fromEntries(flat(schema).map((one) => [one.type ?? "string", one]));
   const items = (close, one) => { for (read(); now !== close;) if (one(), now === ",") read(); };
@@ -67,7 +84,8 @@ function decode(input, root) { // input: text that is JSON
         const key = JSON.parse(now), fits = fields ? Object.hasOwn(fields, key) : isText(key, names);
         found[key] = fits ? (read(), read(), value(fields ? fields[key] : rule.additionalProperties)) : wrong();
       });
-      for (const key in fields) if (!(key in found)) found[key] = needed.includes(key) ? wrong() : fields[key].default;
+      for (const key in fields) if (!(key in found) && needed?.includes(key)) wrong();
+        else if (!(key in found) && "default" in fields[key]) found[key] = fields[key].default;
       if (WHOLE[rule.title]?.(found) === false) wrong();
     } else if (type === "array") items("]", () => found.push(value(rule.items)));
     if (type === "string" && !isText(found, rule)) late = rule.quads ? "base64-not-canonical"
@@ -76,7 +94,7 @@ function decode(input, root) { // input: text that is JSON
     if (type === "integer" && (found < rule.minimum || found > rule.maximum)) wrong();
     return read(), found;
   };
-  const found = (TOKEN.lastIndex = 0, read(), value(root));
+  const found = (read(), value(root));
   return encode(found) !== input ? wrong("not-canonical") : late ? refuse(late) : found;
 }
 const HIDDEN = new RegExp(String.raw`[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}\u034f\u115f\u1160\u17b4\u17b5\u180b-`
@@ -204,7 +222,9 @@ function checkBelongs(record, { campaign, ...s }, node) {
     ["campaign-differs", "campaign_sha256", s.campaign_sha256], ["challenge-differs", "challenge", campaign.challenge],
     ["centre-differs", "centre_id", campaign.centre_id], ["profile-differs", "profile_sha256", campaign.profile_sha256],
     ["node-not-expected", "node_id", node?.node_id], ["pool-differs", "pool", node?.pool],
-  ]) need(record[field] === wanted, code, `the ${field} of the record of ${record.node_id} is another`);
+    ["campaign-differs", "campaign_id", campaign.campaign_id], ["profile-differs", "profile", campaign.profile],
+    ["campaign-differs", "campaign", campaign.self_issued ? campaign : null],
+  ]) need(encode(record[field]) === encode(wanted), code, `the ${field} of the record of ${record.node_id} is another`);
   need(record.started_at <= record.ready_at && record.ready_at <= record.ended_at, "times-reversed");
 }
 const among = (names) => (names === "all" ? { has: () => true } : new Set(names));

@@ -33,9 +33,12 @@ PARTS = {
         "bad_input/test_torch_device.py",
         "bench/test_run.py",
         "bench/campaign/launch/test_clocks.py",
+        "bench/engine/test_reader.py",
+        "bench/engine/test_readings.py",
         "bench/launchers/test_kube_campaign.py",
         "bench/devices/test_nvidia.py",
         "bench/campaign/launch/test_one_shape.py",
+        "bench/test_perf_accelerator.py",
         "bench/test_telemetry.py",
         "bench/test_watch.py",
         "certify/campaign/test_missing_node.py",
@@ -50,13 +53,9 @@ PARTS = {
         "test_cli.py",
         "test_wheel.py",
     ),
+    "background": ("certify/registry/test_whole_city.py",),  # waits for ten minutes, and runs beside the others
     "npu": ("npu",),  # the real torch_npu, which make test-npu installs
-    "alone": (
-        "bench/engine/test_node.py",
-        "bench/engine/test_reader.py",
-        "bench/engine/test_readings.py",
-        "bench/test_perf_accelerator.py",
-    ),
+    "alone": ("bench/engine/test_node.py",),
 }
 LONGEST = (
     "slurm/test_campaign.py",
@@ -121,7 +120,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("until") is None:
         items.sort(key=place)
     for item in items:
-        if part_of(item.path) != "plain":
+        if part_of(item.path) not in ("plain", "background"):
             item.add_marker(AGAIN)
 
 

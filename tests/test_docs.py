@@ -366,7 +366,47 @@ LIES: dict[str, Callable[[dict[str, Any]], object]] = {
     "no pools": lambda p: p.update(pools=[]),
     "pools that are no list": lambda p: p.update(pools=None),
     "counted twice": lambda p: p["pools"].append(p["pools"][0]),
+    "bookkeeping": lambda p: one_higher(p["bookkeeping"], "certified_mflop_s"),
+    "bookkeeping of what is nominal": lambda p: one_higher(p["bookkeeping"], "nominal_mflop_s"),
+    "the share of intelligent compute": lambda p: p["bookkeeping"].update(intelligent_share_ppm=1),
+    "a class's untested devices": lambda p: one_higher(p["classes"][0]["untested"], "devices"),
+    "a class's devices with a witness": lambda p: one_higher(p["classes"][0]["with_witness"], "devices"),
+    "what a class had before": lambda p: one_higher(p["classes"][0]["existing"], "certified_mflop_s"),
+    "a class's steps": lambda p: one_higher(p["classes"][0]["steps"][0], "certified_mflop_s"),
+    "a pool's steps": lambda p: one_higher(p["pools"][0]["steps"][0], "devices"),
+    "a class of another workload": lambda p: p["classes"][0].update(precision="bf16"),
+    "a class that is left out": lambda p: p["classes"].clear(),
+    "devices that nobody found": lambda p: one_higher(p["pools"][0], "devices_found"),
+    "nodes without a record": lambda p: one_higher(p["pools"][0], "nodes_recorded"),
 }
+
+
+def test_the_script_says_what_it_does_not_check_and_prints_no_control_character(
+    centre: Measured, tmp_path: Path
+) -> None:
+    name = "\x1b[2J\u202e\x00main"
+
+    def renamed(predicate: dict[str, Any]) -> None:
+        for place in (*predicate["pools"], *predicate["centre"]["pools"], *predicate["campaign"]["nodes"]):
+            place["pool"] = name
+
+    file = tmp_path / "statement.dsse.json"
+    file.write_bytes(resealed(centre, renamed))
+    done = script(centre.public_key, file, centre.folder / "out" / "records.jsonl")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sum(line.startswith("NOT CHECKED: ") for line in done.stdout.splitlines()) == 8
+    assert "verdicts" in done.stdout
+    assert done.stdout.replace("\n", "").isprintable()
+    assert r"\u001b[2J\u202e\u0000main" in done.stdout
+
+    def lying(predicate: dict[str, Any]) -> None:
+        renamed(predicate)
+        one_higher(predicate["pools"][0]["counted"], "certified_mflop_s")
+
+    file.write_bytes(resealed(centre, lying))
+    done = script(centre.public_key, file, centre.folder / "out" / "records.jsonl")
+    assert done.returncode == 1
+    assert done.stderr.rstrip("\n").isprintable()
 
 
 @pytest.mark.parametrize("lie", LIES)

@@ -42,6 +42,8 @@ EXCEPTIONS = {
     ("certify/registry/maintenance/backup.py", "_folder", "rename"): "what makes that folder seen",
     ("certify/registry/maintenance/backup.py", "_copy_objects", "open"): UNSEEN,
     ("certify/registry/maintenance/backup.py", "_copied", "open"): UNSEEN,
+    ("certify/registry/base/token_table.py", "create_tokens", "tempfile.mkdtemp"): UNSEEN,
+    ("certify/registry/base/token_table.py", "create_tokens", "rename"): "what makes that folder seen",
     ("certify/offline/wheels.py", "rebuild_wheel", "ZipFile"): "a folder to work in, which is removed",
     ("certify/statement/package.py", "_Unpacking.place", "open"): "a temporary folder",
 }

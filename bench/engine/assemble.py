@@ -14,7 +14,7 @@ import msgspec
 from bench.devices.base import LocalDevice
 from bench.engine.measure import SampleRow
 from bench.engine.session import Result, WorkloadFacts
-from bench.environment import derived_id, environment, tool
+from bench.environment import derived_id, environment
 from bench.record import (
     RULES_VERSION,
     Campaign,
@@ -34,6 +34,7 @@ from bench.record import (
 )
 from bench.record.identities import IDENTITY_FIELDS
 from bench.record.plan import ReferenceRole
+from bench.record.sources import tool
 from bench.reference.measurements import ReferenceResult
 from bench.units import utc_text
 

@@ -14,6 +14,8 @@ from typing import Literal, NamedTuple
 SUBWINDOWS = 30
 FINE_BITS = 32
 T_95_29_MILLIONTHS = 1_699_127  # one-sided 95 % quantile of Student's t, 29 degrees of freedom, times 10^6
+_NUM = T_95_29_MILLIONTHS**2 * SUBWINDOWS
+_DEN = 10**12 * (SUBWINDOWS - 1) * SUBWINDOWS**2
 TREND_WEIGHTS = tuple(range(1 - SUBWINDOWS, SUBWINDOWS, 2))  # -29, -27 ... 29: their sum is 0
 
 Trend = Literal["falling", "rising"]
@@ -76,8 +78,8 @@ def spread_above(least_ns: int, over_ns: Sequence[int]) -> WindowSpread:
     if 10 * p > 9 * q:
         p, q = 9, 10
     # h^2 = t^2 * 30 * D * f / 29 = num/den, D = d / n^2.
-    num = T_95_29_MILLIONTHS**2 * n * d * (q + p)
-    den = 10**12 * (n - 1) * n * n * (q - p)
+    num = _NUM * d * (q + p)
+    den = _DEN * (q - p)
     h_fine = isqrt((num << 2 * FINE_BITS) // den)
     h_floor = h_fine >> FINE_BITS
     h_ceil = h_floor if h_floor * h_floor * den == num else h_floor + 1
@@ -89,10 +91,10 @@ def bounds_of(work_mflop: int, spread: WindowSpread) -> Bounds:
     total, d, c, _, _, num, den, h_fine, h_ceil = spread
     work = work_mflop * 10**9
     return Bounds(
-        sustained_mflop_s=work // total,
-        certified_mflop_s=work // (total + h_ceil),
-        upper_mflop_s=_upper(work, total, num, den, h_fine) if h_ceil < total else None,
-        autocorrelation_ppm=c * 10**6 // d if d else 0,
+        work // total,
+        work // (total + h_ceil),
+        _upper(work, total, num, den, h_fine) if h_ceil < total else None,
+        c * 10**6 // d if d else 0,
     )
 
 

@@ -7,6 +7,7 @@ stays below 16 KB and every quantity keeps its full name and unit.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from typing import Annotated, Any, Literal, NamedTuple
 
 from msgspec import Meta
@@ -191,6 +192,9 @@ class Figure(NamedTuple):
 Thirty = Annotated[tuple[Count, ...], Meta(min_length=SUBWINDOWS, max_length=SUBWINDOWS)]
 
 
+_columns_of = attrgetter(*Figure._fields)  # all at once: a record is asked for them several times
+
+
 class Measurement(Document, frozen=True, kw_only=True):
     """One Problem on the devices of a node that ran it with one shape, in one window. Columns as in `Figure`."""
 
@@ -242,7 +246,7 @@ class Measurement(Document, frozen=True, kw_only=True):
     foreign_processes: tuple[Count | None, ...]
 
     def __post_init__(self) -> None:
-        if len({len(getattr(self, column)) for column in Figure._fields}) != 1:
+        if len(set(map(len, _columns_of(self)))) != 1:
             raise ValueError("the columns of a measurement differ in length")
 
     @property
@@ -252,7 +256,7 @@ class Measurement(Document, frozen=True, kw_only=True):
 
     def figures(self) -> Iterator[Figure]:
         """Return the measurement's rows, one for each device."""
-        return map(Figure._make, zip(*(getattr(self, column) for column in Figure._fields), strict=True))
+        return map(Figure._make, zip(*_columns_of(self), strict=True))
 
 
 def columns(figures: Iterable[Figure | ReferenceFigure]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from certify.statement.build import StatementInputs, build
 from certify.statement.campaign import check_campaign, find_profile
 from certify.statement.claim import open_attested
 from certify.statement.records import Audit, Examined, Examiner, examine, inspector_of
+from certify.trust.dating import not_read_in
 from certify.trust.opening import Verifier
 from certify.trust.store import Anchor, open_anchor
 from certify.verify.evidence import Evidence
@@ -131,7 +132,7 @@ def open_statement(
     """
     trust, _, not_checked = open_anchor(anchor, now)
     opened, verifier = open_attested(path, Verifier(trust, at), witnesses, policies, receipts=receipts)
-    return Verified(verifier, opened, not_checked)
+    return Verified(verifier, opened, (*not_checked, *not_read_in(path.parent)))
 
 
 def audit(request: AuditRequest, progress: Callable[[int], None] = lambda records: None) -> AuditReport:

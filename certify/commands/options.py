@@ -148,3 +148,20 @@ def moment_ns(text: str | None, option: str) -> int:
 def utc_now() -> str:
     """Return the present time in the one form that documents use."""
     return utc_text(time.time_ns())
+
+
+def checked_name(text: str) -> str:
+    """Return a name that was typed.
+
+    Raises:
+        InputError: `usage`, it is none.
+    """
+    import msgspec
+
+    from bench.record import Name
+
+    try:
+        return msgspec.convert(text, Name)
+    except msgspec.ValidationError:
+        what = f"{text!r} is not a name: lower case letters, digits, dots, dashes and underscores"
+        raise InputError("usage", what, where="trust") from None

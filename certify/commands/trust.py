@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,8 +16,9 @@ from certify.commands.output import report
 if TYPE_CHECKING:
     from certify.keys.signers import PrivateKey, PublicKey
     from certify.trust.editing import Validity
+    from certify.trust.revocations import Revocations
     from certify.trust.root import Root
-    from certify.trust.trusted_set import Revocations, TrustRoot
+    from certify.trust.trusted_set import TrustRoot
 
 app = options.group()
 
@@ -28,7 +29,7 @@ KeyDays = Annotated[int, typer.Option(min=1, max=3660, help="How many days the k
 RootFingerprint = Annotated[
     str | None, typer.Option(help="ROOT's fingerprint, where no version of it was accepted here before.")
 ]
-ROLES = ("operator", "witness", "node", "registry")
+ROLES = ("operator", "witness", "node", "registry")  # those of `certify.trust.key_table`
 
 
 @app.command(
@@ -54,7 +55,7 @@ def init(
     from certify.trust import editing
 
     valid, key_valid = validities(days, key_days)
-    made = editing.first(checked_name(trust_id), public_keys(root), threshold, valid, key_valid)
+    made = editing.first(options.checked_name(trust_id), public_keys(root), threshold, valid, key_valid)
     write_signed(made, private_keys(key, passphrase_file, signer), out, None, as_json)
 
 
@@ -64,10 +65,17 @@ def init(
 )
 def add(
     file: RootFile,
-    role: Annotated[str, typer.Option(help=", ".join(ROLES))],
-    public_key: Annotated[Path, typer.Option(help="Public key that is added.")],
     key: Keys,
     out: options.Out,
+    role: Annotated[str | None, typer.Option(help=", ".join(ROLES))] = None,
+    public_key: Annotated[Path | None, typer.Option(help="Public key that is added.")] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE",
+            help="Many keys in place of one: CSV with the columns role, centre, public_key[, valid_until, threshold].",
+        ),
+    ] = None,
     centre: Annotated[
         list[str] | None, typer.Option(help="Centre that an operator or node speaks for; may be repeated.")
     ] = None,
@@ -81,18 +89,27 @@ def add(
     signer: options.SignerCommand = None,
     as_json: options.Json = False,
 ) -> None:
-    """Give one more key a role, in the next version."""
-    from certify.trust import editing
+    """Give one more key a role, or every key of a table, in the next version."""
+    from certify.trust import editing, key_table
 
-    if role not in ROLES:
-        fix = "root keys are changed with: petaseal trust rotate" if role == "root" else None
-        raise InputError("usage", f"is one of {', '.join(ROLES)}", where="--role", fix=fix)
-    before = root_before(file, fingerprint)
+    single = {"--role": role, "--public-key": public_key, "--centre": centre, "--threshold": threshold}
+    if keys is not None and (given := [name for name, value in single.items() if value]):
+        raise InputError("usage", "is of one key; the table has a column for it", where=given[0], fix="leave it out")
     valid, key_valid = validities(days, key_days)
-    (added,) = public_keys([public_key])
-    centres = [checked_name(name) for name in centre or ()]
-    changed = editing.following(before.root, valid)
-    made = editing.with_key(changed, added, role, centres, threshold, key_valid)  # type: ignore[arg-type]
+    if keys is not None:
+        before = root_before(file, fingerprint)
+        added = key_table.read_keys(keys, key_valid)
+    else:
+        if role not in ROLES:
+            fix = "root keys are changed with: petaseal trust rotate" if role == "root" else None
+            raise InputError("usage", f"is one of {', '.join(ROLES)}", where="--role", fix=fix)
+        if public_key is None:
+            raise InputError("usage", "is missing", where="--public-key", fix="give it, or --keys TABLE")
+        before = root_before(file, fingerprint)
+        (public,) = public_keys([public_key])
+        centres = tuple(options.checked_name(name) for name in centre or ())
+        added = (editing.AddedKey("--public-key", public, role, centres, threshold, key_valid),)  # type: ignore[arg-type]
+    made = editing.with_keys(editing.following(before.root, valid), added)
     write_signed(made, private_keys(key, passphrase_file, signer), out, before, as_json)
 
 
@@ -109,6 +126,9 @@ def revoke(
     statement: Annotated[
         list[str] | None, typer.Option(help="Statement to revoke: its file, or its payload digest (needs --list).")
     ] = None,
+    reissue_allowed: Annotated[
+        bool, typer.Option("--reissue-allowed", help="The statement's records are good: it may be issued again.")
+    ] = False,
     as_list: Annotated[
         bool, typer.Option("--list", help="Make a revocation list beside the root, not its next version.")
     ] = False,
@@ -124,18 +144,21 @@ def revoke(
 ) -> None:
     """Revoke keys, or statements.
 
-    Keys are revoked in the next version of the root; with --list, keys and statements in a revocation list.
+    Keys are revoked in the next version of the root; with --list, keys and statements in a revocation list. A
+    statement falls with its records: none over them holds from then on.
     """
     from bench.record.files import state_dir
     from certify.trust import editing
     from certify.trust.editing import revocations_before
+    from certify.trust.withdrawing import named_statements
 
     # The reason is signed and shown on every verifier's terminal.
     if not reason.isprintable() or not reason.strip():
         raise InputError("usage", "is not one line of printable text", where="--reason")
     # Digests before keys: a passphrase is asked for once all else is right.
     keyids = [options.checked_digest(text, "KEYID") for text in keyid or ()]
-    statements = [payload_digest(text) for text in statement or ()]
+    digest_of = partial(options.checked_digest, where="--statement")
+    statements = named_statements(statement or (), digest_of, reissue=reissue_allowed)
     if not (keyids or statements):
         raise InputError("usage", "needs the id of a key, or --statement", where="trust revoke")
     if not as_list and (statements or previous is not None):
@@ -206,15 +229,18 @@ def sign(
     from bench.record import read_given, write_atomic
     from certify.documents import dsse
     from certify.documents.caps import CAPS
-    from certify.trust.editing import describe_trust, kind_of
+    from certify.trust.describing import describe_file, kind_of
+    from certify.trust.root import split_versions
 
-    content = read_given(file, CAPS.trust_bytes)
+    *before, (content, _) = split_versions(read_given(file, CAPS.trust_chain_bytes), file)
     # Root keys sign roots and lists, and nothing that somebody hands over under their name.
     kind_of(content, file)  # nothing else is signed here
     for one in private_keys(key, passphrase_file, signer):
         content = dsse.countersign(dsse.parse_envelope(content, CAPS.trust_bytes, file), one)
+    # Of several versions in one file the last is the one that lacks signatures.
+    content = b"".join([*(part for part, _ in before), content])
     write_atomic(file, content)
-    shown, lines = describe_trust(content, file)
+    shown, lines = describe_file(content, file)
     report(as_json, shown, lines)
 
 
@@ -226,9 +252,9 @@ def show(file: RootFile, as_json: options.Json = False) -> None:
     """
     from bench.record import read_given
     from certify.documents.caps import CAPS
-    from certify.trust.editing import describe_trust
+    from certify.trust.describing import describe_file
 
-    shown, lines = describe_trust(read_given(file, CAPS.trust_bytes), file)
+    shown, lines = describe_file(read_given(file, CAPS.trust_chain_bytes), file)
     report(as_json, shown, lines)
 
 
@@ -309,35 +335,3 @@ def public_keys(files: Sequence[Path]) -> list[PublicKey]:
     from certify.keys import files as keys
 
     return [keys.load_public(path) for path in files]
-
-
-def checked_name(text: str) -> str:
-    """Return a name that was typed.
-
-    Raises:
-        InputError: `usage`, it is none.
-    """
-    import msgspec
-
-    from bench.record import Name
-
-    try:
-        return msgspec.convert(text, Name)
-    except msgspec.ValidationError:
-        what = f"{text!r} is not a name: lower case letters, digits, dots, dashes and underscores"
-        raise InputError("usage", what, where="trust") from None
-
-
-def payload_digest(text: str) -> str:
-    """Return the payload digest of a statement that is named by its file or by the digest."""
-    import hashlib
-
-    from bench.record import read_given
-    from certify.documents.caps import CAPS
-    from certify.documents.dsse import parse_envelope
-
-    # Whatever is no file here is read as a digest, so that a mistyped name is refused as one.
-    if not os.path.lexists(text):
-        return options.checked_digest(text, "--statement")
-    content = read_given(Path(text), CAPS.statement_bytes)
-    return hashlib.sha256(parse_envelope(content, CAPS.statement_bytes, text).payload).hexdigest()

@@ -45,9 +45,9 @@ def witness(
 
     The document says how far it was recomputed, and when; "verify --witness" takes it.
     """
-    from bench.environment import tool
     from bench.record import followed, refuse_existing, write_atomic
     from bench.record.files import state_dir
+    from bench.record.sources import tool
     from certify.keys.loading import load_signing_key
     from certify.statement import package
     from certify.trust.dating import make_witness

@@ -18,7 +18,7 @@ class Caps:
 
     record_bytes: int = 4 * _MIB  # 8 devices and 2 precisions take 16 KB; 1,024 devices on a node fit
     records_bytes: int = 16 * 1024 * _MIB  # `records` of 80 KB each; a sparse file claims terabytes
-    statement_bytes: int = 64 * _MIB  # one line of some 300 bytes for each of 200,000 records
+    statement_bytes: int = 128 * _MIB  # one line of some 300 bytes for each of 200,000 records, in base64
     campaign_bytes: int = 32 * _MIB  # 200,000 expected nodes with names of full length
     baseline_bytes: int = 64 * _MIB  # some 400,000 devices with uuid, serial and die id
     samples_bytes: int = 256 * _MIB  # compressed; ten minutes of telemetry of 8 devices take 1 MB
@@ -27,6 +27,8 @@ class Caps:
     proof_bytes: int = 8 * _MIB  # a proof of inclusion: one record in base64, and 32 bytes for each level of the tree
     witness_bytes: int = 64 * _KIB  # a list of checks
     trust_bytes: int = 8 * _MIB  # `trust_keys` keys, and as many revocations
+    trust_chain_bytes: int = 32 * _MIB  # of all versions in one file: a root of 1,000 keys takes 0.5 MB
+    trust_versions: int = 64  # in one file: a registry that was away for a year of weekly versions catches up
     page_bytes: int = 64 * _MIB  # the page of a statement that may be as large; two nodes take 12 KB
     package_bytes: int = 32 * 1024 * _MIB  # `records_bytes` and as much of samples
 

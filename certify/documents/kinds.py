@@ -114,7 +114,7 @@ _KINDS = (
     ),
     DocumentKind(
         name="revocations",
-        predicate="certify.trust.trusted_set:Revocations",
+        predicate="certify.trust.revocations:Revocations",
         role="root",
         subject="revocations.json",
         centre=None,

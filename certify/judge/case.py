@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from bench.record import (
     GRADES,
     MINIMUM_WINDOW_NS,
@@ -22,7 +24,7 @@ from bench.record import (
     Workload,
 )
 from bench.units import utc_ns
-from certify.judge.ceilings import CeilingFacts, Ceilings, RateLimit, Step
+from certify.judge.ceilings import CeilingFacts, Ceilings, ModelLimits, RateLimit, Step
 from certify.judge.parts import RatedModel, Whole
 from certify.policy.rating import plain
 
@@ -61,6 +63,7 @@ class Setting(NamedTuple):
     model: DeviceModel
     row: RatedModel
     highest_mflop_s: int | None  # the table's highest rating of the precision (R12)
+    limits_of_model: ModelLimits  # of an accelerator that is no part of a unit that is judged as a sum (R12)
     profile: Profile
     self_issued: bool
     window: Window | None  # the campaign's for the workload, None where the record cannot have run in one
@@ -75,7 +78,8 @@ class Setting(NamedTuple):
     codes: Codes  # of the rules that look at nothing else
 
 
-class Case(NamedTuple):
+# One of these is made for each figure of a centre: as a tuple it would take five times as long.
+class Case(msgspec.Struct, frozen=True, gc=False):
     """One device's figure with everything that the rules look at."""
 
     setting: Setting
@@ -112,7 +116,7 @@ def references_of(record: NodeRecord) -> dict[tuple[str, Precision], list[Refere
     return by_device
 
 
-class Judgement(NamedTuple):
+class Judgement(msgspec.Struct, frozen=True, gc=False):
     """What all rules make of one figure."""
 
     codes: list[str]
@@ -146,7 +150,7 @@ def grade_of(elapsed_ns: int, wanted: Grade) -> Grade | None:
     """
     for grade, minimum in MINIMUM_WINDOW_NS.items():
         if elapsed_ns >= minimum:
-            return min(grade, wanted, key=GRADES.index)
+            return grade if grade == wanted else min(grade, wanted, key=GRADES.index)
     return None
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, get_args
 
+import msgspec
+
 from bench.record import Precision
 from bench.record.node import Method
 from certify.policy.rating import Rating
@@ -102,7 +104,7 @@ class Issued(NamedTuple):
     clock_mean_mhz: int
 
 
-class CeilingFacts(NamedTuple):
+class CeilingFacts(msgspec.Struct, frozen=True, gc=False):
     """What is known of one figure, or of all parts of one unit together. None is what could not be read."""
 
     precision: Precision
@@ -137,11 +139,15 @@ class Ceilings(NamedTuple):
     @property
     def binding(self) -> RateLimit | None:
         """The lowest limit that a figure may not pass; the mean clock's is for the reader alone."""
-        return min((one for one in self.limits if one.name != "mean-clock"), key=lambda one: one.mflop_s, default=None)
+        lowest: RateLimit | None = None
+        for one in self.limits:
+            if one.name != "mean-clock" and (lowest is None or one.mflop_s < lowest.mflop_s):
+                lowest = one
+        return lowest
 
     def passed(self, rate_mflop_s: int) -> tuple[str, ...]:
         """Return the codes of the limits that a rate is above."""
-        return tuple(one.code for one in self.limits if rate_mflop_s > one.mflop_s)
+        return tuple([one.code for one in self.limits if rate_mflop_s > one.mflop_s])
 
 
 def ceilings(
@@ -162,31 +168,56 @@ def ceilings(
         lone: whether L5 and L6, which hold for a whole unit, are to be judged on this figure: not on a part whose
             unit is judged as a sum.
     """
+    row = model_limits(facts.precision, facts.units, facts.max_clock_mhz, rating, highest_mflop_s, share, lone=lone)
+    return figure_limits(facts, row)
+
+
+class ModelLimits(NamedTuple):
+    """The limits that all figures of one device model have in common: they are found once for all of its devices."""
+
+    ceilings: Ceilings
+    # MFLOP/s for each MHz (FLOP x MHz is MFLOP/s) of certain silicon, which the clocks of a figure bound further
+    flop_per_clock: int | None
+
+
+def model_limits(
+    precision: Precision,
+    units: int | None,
+    max_clock_mhz: int | None,
+    rating: Rating | None,
+    highest_mflop_s: int | None,
+    share: UnitShare = WHOLE,
+    *,
+    lone: bool = True,
+) -> ModelLimits:
+    """Return the limits of an accelerator before anything of a figure is known: L1 and L4 to L6 (see `ceilings`)."""
     limits: list[RateLimit] = []
     if lone and highest_mflop_s is not None:
         limits.append(RateLimit("highest-rating", highest_mflop_s * HIGHEST_SLACK // PERCENT, "above-every-rating"))
     if rating is None or rating.kind == "cpu":  # a processor's row gives nominal rates alone
-        return Ceilings("none", tuple(limits))
-    nominal = rating.nominal_mflop_s(facts.precision)
-    known = rating.best_known_mflop_s(facts.precision)
+        return ModelLimits(Ceilings("none", tuple(limits)), None)
+    nominal = rating.nominal_mflop_s(precision)
+    known = rating.best_known_mflop_s(precision)
     if lone and known is not None and nominal is not None:
         most = max(known * BEST_KNOWN_SLACK, nominal * BEST_KNOWN_LEAST)
         limits.append(RateLimit("best-known", most * share.part // (share.of * PERCENT), "above-best-known"))
-    if rating.silicon_is_certain(facts.precision):
-        silicon = _silicon(facts, rating, share)
-        step: Step = "measured" if any(one.name == "issue-rate" for one in silicon) else "silicon"
-        return Ceilings(step, (*silicon, *limits))
+    if rating.silicon_is_certain(precision):
+        work = most_flop_per_clock(precision, units, rating, share) or 0
+        clock = min(mhz for mhz in (max_clock_mhz or None, rating.highest_clock_mhz) if mhz is not None)
+        silicon = RateLimit("silicon", work * clock, "above-silicon-ceiling")
+        return ModelLimits(Ceilings("silicon", (silicon, *limits)), work)
     if nominal is None or rating.confidence not in PLAUSIBLE_CONFIDENCE:
-        return Ceilings("none", tuple(limits))
+        return ModelLimits(Ceilings("none", tuple(limits)), None)
     most = nominal * RATING_SLACK * share.part // (share.of * PERCENT)
-    return Ceilings("rating", (RateLimit("rating", most, "above-rating-unproven"), *limits))
+    return ModelLimits(Ceilings("rating", (RateLimit("rating", most, "above-rating-unproven"), *limits)), None)
 
 
-def _silicon(facts: CeilingFacts, rating: Rating, share: UnitShare) -> list[RateLimit]:
-    """Return L1 to L3: what certain silicon does at its highest clock, at observed clocks, and what it issued."""
-    work = most_flop_per_clock(facts.precision, facts.units, rating, share) or 0  # FLOP x MHz is MFLOP/s
-    clock = min(mhz for mhz in (facts.max_clock_mhz or None, rating.highest_clock_mhz) if mhz is not None)
-    limits = [RateLimit("silicon", work * clock, "above-silicon-ceiling")]
+def figure_limits(facts: CeilingFacts, model: ModelLimits) -> Ceilings:
+    """Return the limits of one figure: its model's, and L2 and L3: certain silicon at its clocks, what it issued."""
+    work = model.flop_per_clock
+    limits: list[RateLimit] = []
+    if work is None:
+        return model.ceilings
     if facts.clock_samples >= MIN_CLOCK_SAMPLES and facts.clock_max_mhz is not None:
         most = work * facts.clock_max_mhz * CLOCK_SLACK // PERCENT
         limits.append(RateLimit("observed-clock", most, "above-observed-clock-ceiling"))
@@ -194,12 +225,17 @@ def _silicon(facts: CeilingFacts, rating: Rating, share: UnitShare) -> list[Rate
             most = work * facts.clock_mean_mhz * MEAN_CLOCK_SLACK // PERCENT
             limits.append(RateLimit("mean-clock", most, "above-mean-clock"))
     # Clock for clock: only what came near the silicon tells of it, and of several kernels the fastest.
-    near = [one for one in facts.issued if one.rate_mflop_s * PERCENT >= work * one.clock_mean_mhz * ISSUE_LEAST]
-    if near and facts.clock_mean_mhz is not None:
-        mean = facts.clock_mean_mhz
-        most = max(one.rate_mflop_s * mean * CLOCK_SLACK // (one.clock_mean_mhz * PERCENT) for one in near)
-        limits.append(RateLimit("issue-rate", most, "above-measured-ceiling"))
-    return limits
+    step, mean = model.ceilings.step, facts.clock_mean_mhz
+    if facts.issued and mean is not None:
+        near = [one for one in facts.issued if one.rate_mflop_s * PERCENT >= work * one.clock_mean_mhz * ISSUE_LEAST]
+        if near:
+            most = max(one.rate_mflop_s * mean * CLOCK_SLACK // (one.clock_mean_mhz * PERCENT) for one in near)
+            limits.append(RateLimit("issue-rate", most, "above-measured-ceiling"))
+            step = "measured"
+    if not limits:
+        return model.ceilings
+    silicon, *others = model.ceilings.limits
+    return Ceilings(step, (silicon, *limits, *others))
 
 
 def cpu_ceilings(
@@ -250,10 +286,10 @@ def _above_uncertain(facts: CeilingFacts, rating: Rating, share: UnitShare) -> b
 def power_too_low(precision: Precision, rate_mflop_s: int, power_mean_mw: int | None, rating: Rating) -> bool:
     """Return whether a whole unit gives a high rate at a power at which no device computes."""
     nominal = rating.nominal_mflop_s(precision)
-    if power_mean_mw is None or rating.tdp_mw is None or nominal is None or _is_slow(precision, rating):
+    if power_mean_mw is None or rating.tdp_mw is None or nominal is None:
         return False
-    fast = rate_mflop_s * HIGH_RATE[1] >= nominal * HIGH_RATE[0]
-    return fast and power_mean_mw * LOW_POWER[1] < rating.tdp_mw * LOW_POWER[0]
+    low = power_mean_mw * LOW_POWER[1] < rating.tdp_mw * LOW_POWER[0]
+    return low and rate_mflop_s * HIGH_RATE[1] >= nominal * HIGH_RATE[0] and not _is_slow(precision, rating)
 
 
 def _is_slow(precision: Precision, rating: Rating) -> bool:

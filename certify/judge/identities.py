@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 from bench.record import Device, DeviceModel, NodeRecord, digest, identifier
 from bench.record.identities import DeviceKeys, unshared_identities
+from bench.units import shortened_list
 from certify.documents.kinds import Baseline
 from certify.judge.case import KINDS, VENDORS, Codes, kind_of
 from certify.judge.ceilings import MOST_CORES
 from certify.policy.rating import Rating, plain
 
+MOST_KEYS = 10  # that signed for several nodes, of which a line is printed
 MAX_DEVICES = 64  # R12: 8 cards in 8 partitions each; no server holds more
 
 
@@ -32,6 +34,37 @@ WANTED = {
     # a die id is words of 32 bits
     "huawei": DriverIdentity(("die_id", "uuid"), {"die_id": re.compile("[0-9a-f]+")}),
 }
+
+
+class SignedNodes:
+    """Which nodes each key signed the records of: one that signed for several tells no machine from another."""
+
+    def __init__(self, machines: Mapping[str, str] | None = None) -> None:
+        self._nodes: dict[str, str | None] = dict(machines or {})  # None: several
+        self.shared: dict[str, list[str]] = {}  # key id -> its nodes, where they are several
+
+    def see(self, keyid: str, node_id: str) -> None:
+        """Note whose record a key signed."""
+        before = self._nodes.setdefault(keyid, node_id)
+        if before != node_id:
+            self._nodes[keyid] = None
+            self.shared.setdefault(keyid, [] if before is None else [before]).append(node_id)
+
+    @property
+    def machines(self) -> dict[str, str]:
+        """Key id -> node id, of the keys that identify a machine."""
+        return {keyid: node_id for keyid, node_id in self._nodes.items() if node_id is not None}
+
+    def lines(self) -> tuple[str, ...]:
+        """Return a printed line for each key that signed for several nodes; of many, for the first."""
+        shown = [
+            f"key {keyid[:16]}… signed for {len(nodes)} nodes, so that it tells no machine:"
+            f" {shortened_list(sorted(nodes))}"
+            for keyid, nodes in sorted(self.shared.items())[:MOST_KEYS]
+        ]
+        if (rest := len(self.shared) - MOST_KEYS) > 0:
+            shown.append(f"{rest} more keys signed for several nodes each")
+        return tuple(f"{what} [node-key-shared]" for what in shown)
 
 
 def identities_of(baseline: Baseline) -> frozenset[str]:
@@ -63,14 +96,17 @@ def _wanted(model: DeviceModel) -> DriverIdentity | None:
     return None if model.simulated or model.kind == "cpu" else WANTED.get(plain(model.vendor))
 
 
-def identity_codes(device: Device, model: DeviceModel) -> Codes:
-    """docs/formats.md: without a stable identity of its own a device counts 0; an unverifiable one is a note."""
-    identities = unshared_identities(device)
+def identity_codes(device: Device, model: DeviceModel, shown: Mapping[str, str] | None = None) -> Codes:
+    """docs/formats.md: without a stable identity of its own a device counts 0; an unverifiable one is a note.
+
+    `shown` are the device's `unshared_identities`, where they are known.
+    """
+    identities = unshared_identities(device) if shown is None else shown
     if not identities:
         return ("no-identity",)
     codes: Codes = ("identity-incomplete",) if is_incomplete(identities, model) else ()
     codes += ("identity-form-differs",) if has_other_form(identities, model) else ()
-    known = {model.obtained.get(name, "asserted") for name in identities}
+    known = [model.obtained.get(name, "asserted") for name in identities]
     if "device_attested" in known:
         return (*codes, "attestation-unchecked")
     return codes if "host_attested" in known else (*codes, "identity-asserted")

@@ -59,7 +59,9 @@ def ceilings_of(setting: Setting, facts: CeilingFacts, whole: Whole | None = Non
     model, m, row = setting.model, setting.measurement, setting.row
     if model.kind == "cpu":
         return ceilings.cpu_ceilings(m.precision, m.method, model.instruction_set, model.units, model.max_clock_mhz)
-    return ceilings.ceilings(facts, row.rating, setting.highest_mflop_s, row.share or WHOLE, lone=whole is None)
+    if whole is None:
+        return ceilings.figure_limits(facts, setting.limits_of_model)
+    return ceilings.ceilings(facts, row.rating, setting.highest_mflop_s, row.share or WHOLE, lone=False)
 
 
 def facts_of(setting: Setting, figure: Figure, references: Sequence[Reference] = ()) -> CeilingFacts:
@@ -74,14 +76,14 @@ def facts_of(setting: Setting, figure: Figure, references: Sequence[Reference] =
             if b.exact and b.rate_mflop_s and b.clock_mean_mhz
         ]
     return CeilingFacts(
-        precision=setting.measurement.precision,
-        rate_mflop_s=figure.sustained_mflop_s,
-        units=setting.model.units,
-        max_clock_mhz=setting.model.max_clock_mhz,
-        clock_max_mhz=figure.clock_max_mhz,
-        clock_mean_mhz=figure.clock_mean_mhz,
-        clock_samples=figure.clock_samples,
-        issued=tuple(issued),
+        setting.measurement.precision,
+        figure.sustained_mflop_s,
+        setting.model.units,
+        setting.model.max_clock_mhz,
+        figure.clock_max_mhz,
+        figure.clock_mean_mhz,
+        figure.clock_samples,
+        tuple(issued),
     )
 
 
@@ -113,7 +115,7 @@ def r12_power(case: Case) -> Codes:
     is_processor = "cpu" in (case.setting.model.kind, row.rating.kind if row.rating else None)
     if row.rating is None or power is None or most is None or is_processor:
         return codes
-    if whole is None and row.share is not None:  # what a lone part does, as if all parts of its unit did so
+    if whole is None and row.share not in (None, WHOLE):  # what a lone part does, as if all parts of its unit did so
         rate, power, most = (value * row.share.of // row.share.part for value in (rate, power, most))
     # boards run above their rated power for moments, and none by half for a whole window
     if row.rating.tdp_mw is not None and power * 2 > row.rating.tdp_mw * 3:
@@ -128,8 +130,8 @@ def r12_ratio(case: Case) -> Codes:
     other = OTHER_PRECISION.get(precision)
     if rating is None or other is None:
         return ()
-    rate = case.figure.sustained_mflop_s
-    impossible = ceilings.ratio_impossible(precision, rate, other, case.other_rates.get(other), rating)
+    rate, other_rate = case.figure.sustained_mflop_s, case.other_rates.get(other)
+    impossible = other_rate is not None and ceilings.ratio_impossible(precision, rate, other, other_rate, rating)
     return ("precision-ratio-impossible",) if impossible else ()
 
 

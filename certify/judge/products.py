@@ -129,7 +129,8 @@ def r4_registered(m: Measurement, plan: MeasurementPlan) -> Codes:
     """R4: a shape that the profile lists for the workload, by the kernel that it names for the kind of device."""
     shapes = plan.profile.registered(m.workload)
     codes = () if any((m.m, m.n, m.k) == (s.m, s.n, s.k) for s in shapes) else ("shape-not-registered",)
-    kernels = [plan.profile.kernels.get(device.partition(":")[0]) for device in m.device]
+    named = plan.profile.kernels
+    kernels = [named.get(kind_of(device)) for device in m.device] if named else ()
     other = any(kernel is not None and kernel.figure != m.kernel for kernel in kernels)
     return (*codes, "kernel-not-registered") if other else codes
 

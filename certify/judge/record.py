@@ -6,12 +6,14 @@ centre or profile is refused as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from bench.record import Device, DeviceModel, Figure, Grade, NodeRecord, PoolClass, Workload
-from bench.record.identities import DeviceKeys, device_keys
+from bench.record.identities import DeviceKeys, device_keys, unshared_identities
 from certify.judge.case import Setting
 from certify.judge.ceilings import NEVER_SCHEDULED, RateLimit, Step, bound_of
 from certify.judge.identities import identity_codes, r12_kind, record_codes
@@ -64,6 +66,7 @@ class _Judging(NamedTuple):
     codes: tuple[str, ...]  # of the whole record: each of its figures carries them
     tally: Tally
     explain: Explain | None
+    settled: dict[tuple[Workload, int], tuple[str, ...]]  # R4's codes of a workload and model, once for all devices
 
 
 def add_record(record: NodeRecord, scope: Scope, tally: Tally, explain: Explain | None = None) -> list[DeviceKeys]:
@@ -81,11 +84,12 @@ def add_record(record: NodeRecord, scope: Scope, tally: Tally, explain: Explain 
     tally.measured_until = max(tally.measured_until, record.ended_at)
     codes = (*scope.key_codes(record), *scope.clock_codes(record), *record_codes(record))
     figures = figures_of(record, scope.ratings, scope.plan)
-    judging = _Judging(record, scope, figures, codes, tally, explain)
+    judging = _Judging(record, scope, figures, codes, tally, explain, {})
     in_pools: dict[str, NodeMost] = {}
     keys = []
     for device in record.devices:
-        known = device_keys(device)
+        shown = unshared_identities(device)
+        known = device_keys(device, shown)
         keys.append(known)
         tally.simulated |= record.models[device.model].simulated
         pool = scope.places.pool_of(record.node_id, device.device)
@@ -94,8 +98,9 @@ def add_record(record: NodeRecord, scope: Scope, tally: Tally, explain: Explain 
             tally.findings["no-pool", "-"] += 1
             tally.not_counted.append((record.node_id, device.device, "-", ("no-pool",)))
             continue
-        most = _tally_device(judging, _placed(judging, device, pool, known))
-        in_pools[pool.pool] = in_pools.get(pool.pool, NodeMost()).plus(most)
+        most = _tally_device(judging, _placed(judging, device, pool, shown, known))
+        before = in_pools.get(pool.pool)
+        in_pools[pool.pool] = most if before is None else before.plus(most)
     for name, most in in_pools.items():
         tally.nodes[name] += 1
         tally.largest[name] = most.or_other(tally.largest.get(name))
@@ -106,7 +111,7 @@ def add_record(record: NodeRecord, scope: Scope, tally: Tally, explain: Explain 
     return keys
 
 
-class PlacedDevice(NamedTuple):
+class PlacedDevice(msgspec.Struct, frozen=True, gc=False):
     """A device of a record, the pool that it counts in, and what is said of it whatever its figures are."""
 
     device: Device
@@ -119,18 +124,18 @@ class PlacedDevice(NamedTuple):
     codes: tuple[str, ...]  # of the whole record, the device and its place
 
 
-def _placed(judging: _Judging, device: Device, pool: Pool, known: DeviceKeys) -> PlacedDevice:
+def _placed(judging: _Judging, device: Device, pool: Pool, shown: Mapping[str, str], known: DeviceKeys) -> PlacedDevice:
     record, scope, figures = judging.record, judging.scope, judging.figures
     model, row = record.models[device.model], figures.rows[device.model]
     codes = (
         *judging.codes,
-        *identity_codes(device, model),
+        *identity_codes(device, model, shown),
         *place_codes(model, device, row.rating, pool.pool_class, scope.centre.in_operation),
         *(("too-many-parts",) if device.device in figures.crowded else ()),
     )
     in_baseline = bool(scope.in_baseline) and not scope.in_baseline.isdisjoint(known.known)
     counting = scope.counting[pool.pool_class]
-    return PlacedDevice(device, model, row, pool, counting, counting.workload, in_baseline, codes)
+    return PlacedDevice(device, model, row, pool, counting, scope.counted[pool.pool_class], in_baseline, codes)
 
 
 def _tally_device(judging: _Judging, placed: PlacedDevice) -> NodeMost:
@@ -167,8 +172,8 @@ def _tally_figure(
 ) -> Literal["counts", "held", "void"]:
     """Add one figure, and return what the rules make of it; only one in the counted workload counts."""
     scope, tally, node_id = judging.scope, judging.tally, judging.record.node_id
-    setting, figure, judgement = judged
-    codes = _figure_codes(placed, workload, judged, scope)
+    figure, judgement = judged.figure, judged.judgement
+    codes = _figure_codes(judging, placed, workload, judged)
     label, counted = str(workload), workload == placed.counted
     for code in codes:
         tally.findings[code, label] += 1
@@ -181,23 +186,27 @@ def _tally_figure(
     grade = judgement.grade
     if judging.explain is not None:
         pool, step, limit = placed.pool.pool, judgement.step, judgement.limit
-        judging.explain(JudgedFigure(node_id, pool, setting, figure, counted, codes, grade, counts, step, limit))
+        judging.explain(JudgedFigure(node_id, pool, judged.setting, figure, counted, codes, grade, counts, step, limit))
     if counted and standing is not None:
         grades = tally.with_witness_grades if standing == "witness" else tally.grades
         # a processor that fills an intelligent pool makes the whole sum no better than a smoke test
         grades.add("smoke" if grade is None or "cpu-fallback" in codes else grade)
     if counted and not counts:
         tally.not_counted.append((node_id, placed.device.device, label, blocking))
+    if not blocking:
+        return "counts"
     # "held": a policy that accepts these holds would count the figure
-    if set(blocking) <= set(holds):
-        return "held" if blocking else "counts"
-    return "void"
+    return "held" if set(blocking) <= set(holds) else "void"
 
 
-def _figure_codes(placed: PlacedDevice, workload: Workload, judged: JudgedMeasurement, scope: Scope) -> tuple[str, ...]:
+def _figure_codes(
+    judging: _Judging, placed: PlacedDevice, workload: Workload, judged: JudgedMeasurement
+) -> tuple[str, ...]:
     """Return all codes of one figure: its own, those of its device and record, and what its class counts instead."""
     measurement, counting = judged.setting.measurement, placed.counting
-    settled = r4_shape_settled(measurement, placed.model, scope.closing)
+    like = workload, placed.device.model
+    if (settled := judging.settled.get(like)) is None:
+        settled = judging.settled[like] = r4_shape_settled(measurement, placed.model, judging.scope.closing)
     codes = (*judged.judgement.codes, *settled, *placed.codes)
     # public texts count intelligent compute in FP16; BF16 has fewer bits, and is shown beside it
     if workload.precision == "bf16" and placed.pool.pool_class == "intelligent":
@@ -215,7 +224,10 @@ def _add_capacity(tally: Tally, placed: PlacedDevice, workload: Workload, figure
     nominal = placed.row.nominal_mflop_s(workload.precision)
     total.add_figure(figure, nominal)
     if workload == placed.counted and standing != "witness":
-        tally.vendors.setdefault((pool, placed.model.vendor), CapacitySum()).add_figure(figure, nominal)
+        vendor = pool, placed.model.vendor
+        if (of_vendor := tally.vendors.get(vendor)) is None:
+            of_vendor = tally.vendors[vendor] = CapacitySum()
+        of_vendor.add_figure(figure, nominal)
 
 
 def _add_ceiling(
@@ -236,11 +248,11 @@ def standing_of(
 
     A witness who answers for one hold makes nothing schedulable of what counts by another that nothing bounds.
     """
+    if not holds and not blocking:
+        return "clean"
     unbounded = NEVER_SCHEDULED.intersection(holds).difference(blocking)
     if blocking:
         return "witness" if accept_with_witness.issuperset(blocking) and not unbounded else None
-    if not holds:
-        return "clean"
     return "unbounded" if unbounded else "on_hold"
 
 

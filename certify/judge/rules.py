@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from bench.record import SUBWINDOWS, DeviceModel, Figure, Measurement, NodeRecord, Precision, Workload
 from certify.judge import plausibility, products, telemetry, timing
 from certify.judge.case import (
@@ -27,6 +29,7 @@ from certify.judge.case import (
     residual_limits,
     window_of,
 )
+from certify.judge.ceilings import WHOLE, model_limits
 from certify.judge.parts import PARTS, RatedModel, Whole, too_many_parts, wholes_of
 from certify.policy.ratings import Ratings
 
@@ -59,6 +62,9 @@ def setting_of(
         model=model,
         row=row,
         highest_mflop_s=highest_mflop_s,
+        limits_of_model=model_limits(
+            m.precision, model.units, model.max_clock_mhz, row.rating, highest_mflop_s, row.share or WHOLE
+        ),
         profile=plan.profile,
         self_issued=plan.campaign.self_issued,
         window=window_of(record, plan.campaign, m.workload),
@@ -107,7 +113,8 @@ def judge(
     case = Case(setting, figure, elapsed_ns, grade, other_rates, references, facts, bounds, whole)
     codes = list(setting.codes)
     for rule in FIGURE_RULES:
-        codes += rule(case)
+        if broken := rule(case):  # most rules say nothing of most figures
+            codes += broken
     return Judgement(codes, grade, bounds.step, plausibility.lowest_limit(case))
 
 
@@ -139,7 +146,7 @@ FIGURE_RULES: tuple[Callable[[Case], Codes], ...] = (
 )
 
 
-class JudgedMeasurement(NamedTuple):
+class JudgedMeasurement(msgspec.Struct, frozen=True, gc=False):
     """One figure with what the rules made of it."""
 
     setting: Setting
@@ -204,8 +211,8 @@ def figures_of(record: NodeRecord, ratings: Ratings, plan: MeasurementPlan) -> R
                         setting,
                         figure,
                         rates[device, workload.choice],
-                        references.get((device, workload.precision), ()),
-                        wholes.get((device, workload)),
+                        references.get((device, workload.precision), ()) if references else (),
+                        wholes.get((device, workload)) if wholes else None,
                     ),
                 )
                 for workload, (setting, figure) in figures.items()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from bench.errors import InputError, RefusedError
-from bench.record import RULES_VERSION, Campaign, NodeRecord, Profile, digest
+from bench.record import RULES_VERSION, Campaign, NodeRecord, Profile, Workload, digest
 from bench.record.closing import Closing
 from certify.documents.kinds import Baseline
 from certify.documents.statement import CapacityStatement
@@ -128,6 +128,11 @@ class Scope:
         return Places(self.centre, self.campaign)
 
     @cached_property
+    def counted(self) -> dict[str, Workload]:
+        """The workload that counts in each class of pools."""
+        return {name: counting.workload for name, counting in self.counting.items()}
+
+    @cached_property
     def expected(self) -> dict[str, str]:
         """The campaign's nodes and their pools."""
         return {node.node_id: node.pool for node in self.campaign.nodes}
@@ -203,37 +208,40 @@ def check_belongs(record: NodeRecord, scope: Scope) -> None:
 
 def foreign_facts(record: NodeRecord, scope: Scope) -> Iterator[tuple[str, str]]:
     """Yield (code, what) of everything that shows that a record belongs elsewhere."""
-    expected = scope.expected
-    self_issued = scope.campaign.self_issued
-    checks = (
-        ("rules-differ", record.rules == RULES_VERSION, f"follows the rules {record.rules}, not {RULES_VERSION}"),
-        ("campaign-differs", record.campaign_sha256 == scope.campaign_sha256, "is of another campaign"),
-        ("start-differs", record.starts_at == scope.starts_at, f"started at {record.starts_at}, not {scope.starts_at}"),
-        ("challenge-differs", record.challenge == scope.campaign.challenge, "answers another challenge"),
-        ("centre-differs", record.centre_id == scope.campaign.centre_id, f"is of the centre {record.centre_id}"),
-        (
-            "centre-differs",
-            self_issued or record.centre_id == scope.centre.centre_id,
-            f"is of the centre {record.centre_id}, not {scope.centre.centre_id}",
-        ),
-        ("profile-differs", record.profile_sha256 == scope.profile_sha256, f"used another profile ({record.profile})"),
-        ("node-not-expected", record.node_id in expected, "is of a node that the campaign does not name"),
-        ("pool-differs", record.pool == expected.get(record.node_id), f"names the pool {record.pool}"),
-        ("campaign-differs", record.campaign_id == scope.campaign.campaign_id, f"names {record.campaign_id}"),
-        ("profile-differs", record.profile == scope.campaign.profile, f"names the profile {record.profile}"),
-        (
-            "campaign-differs",
-            (record.campaign is not None) == self_issued,
-            "holds a campaign, or none, against its kind",
-        ),
-        (
-            "times-reversed",
-            record.started_at <= record.ready_at <= record.ended_at,  # one form of time: its text order is its order
-            f"arrives at {record.started_at}, is ready at {record.ready_at} and ends at {record.ended_at}",
-        ),
-    )
+    expected, campaign = scope.expected, scope.campaign
+    self_issued = campaign.self_issued
     # in this order: the first that does not hold is the code of the refusal
-    yield from ((code, what) for code, holds, what in checks if not holds)
+    if record.rules != RULES_VERSION:
+        yield "rules-differ", f"follows the rules {record.rules}, not {RULES_VERSION}"
+    if record.campaign_sha256 != scope.campaign_sha256:
+        yield "campaign-differs", "is of another campaign"
+    if record.starts_at != scope.starts_at:
+        yield "start-differs", f"started at {record.starts_at}, not {scope.starts_at}"
+    if record.challenge != campaign.challenge:
+        yield "challenge-differs", "answers another challenge"
+    if record.centre_id != campaign.centre_id:
+        yield "centre-differs", f"is of the centre {record.centre_id}"
+    if not self_issued and record.centre_id != scope.centre.centre_id:
+        yield "centre-differs", f"is of the centre {record.centre_id}, not {scope.centre.centre_id}"
+    if record.profile_sha256 != scope.profile_sha256:
+        yield "profile-differs", f"used another profile ({record.profile})"
+    if record.node_id not in expected:
+        yield "node-not-expected", "is of a node that the campaign does not name"
+    if record.pool != expected.get(record.node_id):
+        yield "pool-differs", f"names the pool {record.pool}"
+    if record.campaign_id != campaign.campaign_id:
+        yield "campaign-differs", f"names {record.campaign_id}"
+    if record.profile != campaign.profile:
+        yield "profile-differs", f"names the profile {record.profile}"
+    if record.campaign != (campaign if self_issued else None):
+        yield "campaign-differs", "holds another campaign, or none, against its kind"
+    if not record.started_at <= record.ready_at <= record.ended_at:  # one form of time: its text order is its order
+        yield (
+            "times-reversed",
+            f"arrives at {record.started_at}, is ready at {record.ready_at} and ends at {record.ended_at}",
+        )
     if record.node_id in expected:
-        problems = (scope.places.problem(record.node_id, device.device) for device in record.devices)
-        yield from filter(None, problems)
+        places = scope.places
+        for device in record.devices:
+            if (problem := places.problem(record.node_id, device.device)) is not None:
+                yield problem

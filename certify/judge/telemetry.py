@@ -80,16 +80,18 @@ def r13_beforehand(device: str, model: DeviceModel, grade: Grade) -> Codes:
     return tuple(dict.fromkeys(codes))
 
 
-def exposed_of(device: str, model: DeviceModel) -> tuple[set[str], list[str]]:
+def exposed_of(device: str, model: DeviceModel) -> tuple[frozenset[str], list[str]]:
     """Return what the source of a device's telemetry always exposes, and a note where the table does not have its kind.
 
     A part's power may be reported with its unit.
     """
     listed = exposed_by(kind_of(device), model.source)
-    exposed = set(model.exposes if listed is None else listed) - ({"power"} if model.count_unit in PARTS else set())
+    exposed = frozenset(model.exposes) if listed is None else listed
+    if model.count_unit in PARTS:
+        exposed -= {"power"}
     return exposed, ["source-unknown"] if listed is None else []
 
 
-def _unread(quantity: str, exposed: set[str], grade: Grade | None) -> str:
+def _unread(quantity: str, exposed: frozenset[str], grade: Grade | None) -> str:
     """Return what a quantity without any reading is at a grade."""
     return "telemetry-incomplete" if grade in READINGS and quantity in exposed else UNWATCHED[quantity]

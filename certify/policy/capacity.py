@@ -6,7 +6,6 @@ Rates are integers, so that a sum depends on no order and a verifier's is the si
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import msgspec
 
@@ -101,7 +100,7 @@ class CapacitySum:
         self.without_rating += other.without_rating
 
 
-class NodeMost(NamedTuple):
+class NodeMost(msgspec.Struct, frozen=True, gc=False):
     """What the devices of one node in one pool could at most give in the pool's counted precision, MFLOP/s.
 
     It is a bound for a node without a record as far as that node is no larger than the largest that was measured: the
@@ -123,8 +122,9 @@ class NodeMost(NamedTuple):
             upper_mflop_s: of its figure; None where there is none, where it is void, and where nothing bounds it.
             nominal_mflop_s: its rating; None where the table has none.
         """
-        known = [bound for bound in (upper_mflop_s, nominal_mflop_s) if bound is not None]
-        return cls(max(known, default=0), not known, nominal_mflop_s is None)
+        if upper_mflop_s is None:
+            return cls(nominal_mflop_s or 0, nominal_mflop_s is None, nominal_mflop_s is None)
+        return cls(max(upper_mflop_s, nominal_mflop_s or 0), False, nominal_mflop_s is None)
 
     def plus(self, other: NodeMost) -> NodeMost:
         """Return the sum over devices of one node."""

@@ -43,6 +43,23 @@ _USCC_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 _USCC_LENGTH = 18
 
 
+# Beijing, Tianjin, Shanghai, Chongqing; Taiwan, Hong Kong, Macau: each is a city, or no level of cities is in it.
+_CITY_PROVINCES = ("11", "12", "31", "50", "71", "81", "82")
+
+
+def city_code(jurisdiction: str | None) -> str | None:
+    """Return the city in which a Chinese jurisdiction lies, by its code of GB/T 2260; None where it names none."""
+    country, _, code = (jurisdiction or "").partition("-")
+    if country != "CN" or len(code) != 6:
+        return None
+    if code.startswith(_CITY_PROVINCES):
+        return f"CN-{code[:2]}0000"
+    if code.endswith("0000"):
+        return None
+    # 90: administered by the province itself, and in no city
+    return f"CN-{code}" if code[2:4] == "90" else f"CN-{code[:4]}00"
+
+
 class Bilingual(Document, frozen=True, kw_only=True):
     """A text in both languages."""
 
@@ -162,9 +179,9 @@ class Centre(Document, frozen=True, kw_only=True, dict=True):
         """
         # a node that a pool lists is an exception to the pools of all nodes
         for node in (node_id, None):
-            taking = (pool for devices, pool in self._by_node.get(node, ()) if devices is None or device in devices)
-            if allowed := tuple(taking):
-                return allowed
+            taking = [pool for devices, pool in self._by_node.get(node, ()) if devices is None or device in devices]
+            if taking:
+                return tuple(taking)
         return ()
 
 

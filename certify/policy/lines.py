@@ -18,6 +18,8 @@ LINES = {
     # of who attests it
     "witness-skipped": "the witness document {name}, which lies there: {reason}",
     "receipt-skipped": "the receipt {name}, which lies there: {reason}",
+    "witnesses-cut": "{count} witness document(s) beyond the first {most} by name: {names}",
+    "receipts-cut": "{count} receipt(s) beyond the first {most} by name: {names}",
     # of the campaign, where nobody but the operator knows
     "challenge-self-chosen": "the challenge: nobody but the operator chose it",
     "challenge-unproven": "the challenge: that a {source} gave it is the operator's word",

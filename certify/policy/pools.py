@@ -34,7 +34,10 @@ class Places(NamedTuple):
             what = f"holds {device}, which the pools {names} of the centre file both take: list their nodes there"
             return "node-in-two-pools", what
         pool = self.campaign.pool_of(node_id, device)
-        if pool in {one.pool for one in allowed} or (pool is None and all(one.partition for one in allowed)):
+        for one in allowed:  # not any(): this is asked of every device of a centre
+            if one.pool == pool:
+                return None
+        if pool is None and all(one.partition for one in allowed):
             return None  # what is in no partition that a pool takes counts in none
         named = "no pool" if pool is None else f"the pool {pool}"
         other = f"the pool {allowed[0].pool}" if allowed else "no pool"

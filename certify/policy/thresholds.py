@@ -51,6 +51,30 @@ class Unrecorded(NamedTuple):
         return None if basis == "nominal" and self.without_rating else self.at_most_mflop_s
 
 
+class Absent(NamedTuple):
+    """Centres of which no statement is in force, and what the last valid statement of each says that it could add."""
+
+    chains: int = 0  # of statements: a centre has one for each project
+    measured_at_most_mflop_s: int | None = 0  # on the bases `certified` and `sustained`; None: nobody knows
+    nominal_at_most_mflop_s: int | None = 0
+
+    def plus(self, other: Absent) -> Absent:
+        """Return those of both."""
+
+        def added(a: int | None, b: int | None) -> int | None:
+            return None if a is None or b is None else a + b
+
+        return Absent(
+            self.chains + other.chains,
+            added(self.measured_at_most_mflop_s, other.measured_at_most_mflop_s),
+            added(self.nominal_at_most_mflop_s, other.nominal_at_most_mflop_s),
+        )
+
+    def at_most_on(self, basis: Basis) -> int | None:
+        """Return what they could at most add on one basis, MFLOP/s; None where it is not known."""
+        return self.nominal_at_most_mflop_s if basis == "nominal" else self.measured_at_most_mflop_s
+
+
 def writable(mflop_s: int) -> int | None:
     """Return a bound, or None where a signed document cannot hold it: a smaller number would be no bound."""
     return mflop_s if mflop_s <= MAX_INTEGER else None
@@ -65,6 +89,7 @@ class ClassEvidence(NamedTuple):
         Capacity()
     )  # counting 0 (not measured, held, void): only nominal_mflop_s and without_rating matter
     unrecorded: Unrecorded = Unrecorded()
+    absent: Absent = Absent()  # over a city: one statement knows of no other centre
 
     @property
     def counted(self) -> Capacity:
@@ -78,6 +103,7 @@ class ClassEvidence(NamedTuple):
             on_hold=self.on_hold + other.on_hold,
             untested=self.untested + other.untested,
             unrecorded=self.unrecorded.plus(other.unrecorded),
+            absent=self.absent.plus(other.absent),
         )
 
 
@@ -118,7 +144,8 @@ class CapacityBounds(NamedTuple):
     observed: int  # over all counted devices
     counted_most: int | None = None  # at most this over counted devices
     recorded_most: int | None = None  # and with the nominal rate of untested devices
-    most: int | None = None  # and with what nodes without a record could add
+    nodes_most: int | None = None  # and with what nodes without a record could add
+    most: int | None = None  # and with what absent centres could add
     most_wary: int | None = None  # and should devices on accepted holds give their nominal rate
     why: str | None = None
 
@@ -132,17 +159,23 @@ def evidence_bounds(evidence: ClassEvidence, basis: Basis) -> CapacityBounds:
     if high_clean is None or high_held is None:
         return bounds._replace(why="upper-unbounded" if basis == "certified" else "rating-missing")
     counted = high_clean + high_held
-    missing = evidence.unrecorded.at_most_on(basis)
+    missing, absent = evidence.unrecorded.at_most_on(basis), evidence.absent.at_most_on(basis)
     if missing is None or untested.without_rating:
         unknown = evidence.unrecorded.at_most_mflop_s is None
         return bounds._replace(counted_most=counted, why="nodes-missing" if unknown else "rating-missing")
     recorded = counted + untested.nominal_mflop_s
+    if absent is None:
+        return bounds._replace(
+            counted_most=counted, recorded_most=recorded, nodes_most=recorded + missing, why="centre-absent"
+        )
+    most = recorded + missing + absent
     # a figure on an accepted hold may be wrong either way: "not met" has to stand where the device gives its rating
-    wary = recorded + missing - high_held + max(high_held, on_hold.nominal_mflop_s)
+    wary = most - high_held + max(high_held, on_hold.nominal_mflop_s)
     return bounds._replace(
         counted_most=counted,
         recorded_most=recorded,
-        most=recorded + missing,
+        nodes_most=recorded + missing,
+        most=most,
         most_wary=None if on_hold.without_rating else wary,
     )
 
@@ -176,7 +209,8 @@ def against_threshold(
         doubts = (
             ("within-bounds", bounds.counted_most),
             ("untested-devices", bounds.recorded_most),
-            ("nodes-missing", bounds.most),
+            ("nodes-missing", bounds.nodes_most),
+            ("centre-absent", bounds.most),
         )
         # the doubt that settles it: the least that must be known before the value is out of reach
         first = next((code for code, most in doubts if most is not None and holds(most, value)), None)
@@ -205,7 +239,9 @@ def against_share(part: CapacityBounds, rest: CapacityBounds, condition: Share) 
         return INSUFFICIENT, part.why or rest.why
     if holds(part.observed, rest.most) or not holds(part.most, rest.observed):
         return INSUFFICIENT, "depends-on-flagged"
-    if (part.most, rest.most) != (part.recorded_most, rest.recorded_most):
+    if (part.most, rest.most) != (part.nodes_most, rest.nodes_most):
+        return INSUFFICIENT, "centre-absent"
+    if (part.nodes_most, rest.nodes_most) != (part.recorded_most, rest.recorded_most):
         return INSUFFICIENT, "nodes-missing"
     untested = (part.most, rest.most) != (part.counted_most, rest.counted_most)
     return INSUFFICIENT, "untested-devices" if untested else "within-bounds"

@@ -163,11 +163,16 @@ def lies_within(area: str | None, jurisdiction: str | None) -> bool:
 
     GB/T 2260 codes nest: CN-440100 (a city) holds CN-440115 (a district of it).
     """
+    return (jurisdiction or "").startswith(area_prefix(area))
+
+
+def area_prefix(area: str | None) -> str:
+    """Return what the codes of all places in an area begin with: all of them, where it is None."""
     area = area or ""
     # 00 at the end stands for all of the next level: a province, or a city, as a whole
     while area.endswith("00"):
         area = area[:-2]
-    return (jurisdiction or "").startswith(area)
+    return area
 
 
 def _elsewhere(policy: Policy, evidence: PolicyEvidence) -> str | None:

@@ -21,15 +21,18 @@ from certify.documents.caps import CAPS
 from certify.documents.kinds import OpenedDocument
 from certify.documents.merkle import record_root
 from certify.documents.statement import CapacityStatement, Issue
+from certify.judge.identities import SignedNodes
 from certify.policy.centre import centre_problem
 from certify.policy.policies import Policy
 from certify.policy.pools import Places
 from certify.policy.released import policy_of
+from certify.policy.tools import ToolCount, count_tools, unknown_lines
 from certify.statement.age import check_age, check_validity
 from certify.statement.campaign import check_campaign
 from certify.statement.records import PARALLEL_FROM_BYTES, Chunk, chunks_of, envelopes
 from certify.trust.dating import Attestations, date_statement
 from certify.trust.opening import Verifier
+from certify.trust.revocations import RevokedRecords
 from certify.workers import spread
 
 T = TypeVar("T")
@@ -54,7 +57,7 @@ class DeviceIndex:
 
     def __init__(self, places: Places) -> None:
         self._places = places
-        self._signed: dict[str, str | None] = {}  # key id -> its one node, or None where it signed for several
+        self.signed = SignedNodes()
         self.devices: dict[str, str] = {}  # identity -> node/device
         self.parents: dict[str, str] = {}  # identity that a whole may go by -> node/device of a part, a claimed one
         self.claimed: set[str] = set()  # node/device
@@ -73,13 +76,13 @@ class DeviceIndex:
         """Return an index, or a part of one, whose records were read before."""
         held = cls(places)
         held.devices, held.parents, held.claimed = dict(devices), dict(parents), set(claimed)
-        held.samples, held._signed = dict(samples), dict(machines)
+        held.samples, held.signed = dict(samples), SignedNodes(machines)
         return held
 
     def see(self, record: Shown) -> None:
         """Index the devices, samples and signing key of one record."""
         node_id = record.node_id
-        self._signed[record.signer] = node_id if self._signed.setdefault(record.signer, node_id) == node_id else None
+        self.signed.see(record.signer, node_id)
         self.samples.setdefault(record.samples_sha256, set()).add(record.payload_sha256)
         for keys in record.devices:
             place = f"{node_id}/{keys.device}"
@@ -93,12 +96,28 @@ class DeviceIndex:
     @cached_property
     def machines(self) -> dict[str, str]:
         """Key id -> node id, of the keys that identify a machine: those that signed for one node only."""
-        return {keyid: node_id for keyid, node_id in self._signed.items() if node_id is not None}
+        return self.signed.machines
 
     @property
     def shared_keys(self) -> int:
         """The number of keys that signed for several nodes, and so identify no machine."""
-        return sum(node_id is None for node_id in self._signed.values())
+        return len(self.signed.shared)
+
+
+def makers_of(
+    records: Iterable[tuple[str, str, tuple[str, str]]],
+) -> tuple[tuple[ToolCount, ...], tuple[str, ...]]:
+    """Return which petaseals made a statement's records, and the lines of unknown ones and of keys of several nodes.
+
+    Args:
+        records: of each the id of the key that signed it, its node, and version and digest of its petaseal.
+    """
+    signed, tools = SignedNodes(), []
+    for keyid, node_id, tool in records:
+        signed.see(keyid, node_id)
+        tools.append(tool)
+    counted = count_tools(tools)
+    return counted, (*signed.lines(), *unknown_lines(counted))
 
 
 @dataclass(frozen=True)
@@ -237,7 +256,8 @@ def open_attested(
     dating = date_statement(parsed, files, verifier, lambda statement: known_policies(statement, policies))
     verifier = verifier.attesting(dating.attested_before)
     opened = verifier.authorize("capacity-statement", parsed, name)
-    verifier.trust.check_withdrawn(opened.payload_sha256, verifier.at, name)
+    records = RevokedRecords.of(opened.predicate)
+    verifier.trust.check_withdrawn(opened.payload_sha256, records, verifier.at, name)
     return opened, verifier
 
 

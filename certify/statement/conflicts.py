@@ -19,6 +19,7 @@ from certify.policy.policies import Policy
 from certify.policy.reasons import Effect, effect_of
 from certify.statement.age import check_age, late_text
 from certify.statement.claim import Claim, DeviceIndex, chain_text, read_claim
+from certify.trust.dating import not_read_in
 from certify.trust.opening import Verifier
 
 
@@ -127,16 +128,32 @@ def _devices(claim: Claim, other: Claim, at: str, known: Known) -> Iterator[Conf
 def _machines(claim: Claim, other: Claim) -> Iterator[Conflict]:
     if claim.device_index is None or other.device_index is None:
         return
-    one, two = claim.device_index.machines, other.device_index.machines
-    both = one.keys() & two.keys()
-    if both and _at_once(claim, other):
-        places = {one[keyid]: two[keyid] for keyid in both}
-        what = f"has records of {_shortened(places, 'machine')}, whose keys signed for {other.name} in the same time"
+    one, two = claim.device_index, other.device_index
+    elsewhere, at_once = claim.chain[0] != other.chain[0], _at_once(claim, other)
+    with_devices = {(here.partition("/")[0], there.partition("/")[0]) for here, there in _shared(one, two)}
+    twice: dict[str, str] = {}
+    moved: dict[str, str] = {}
+    shared: dict[str, str] = {}
+    # a key of several nodes of one statement tells no machine, which is said of that statement itself
+    machines, others = one.machines, two.machines
+    for keyid in machines.keys() & others.keys():
+        here, there = machines[keyid], others[keyid]
+        renamed = elsewhere or here != there
+        if not at_once:
+            moved |= {here: there} if renamed else {}
+        # under two names at one time it is one machine, or the key of an image that was cloned: devices tell which
+        elif renamed and (here, there) not in with_devices:
+            shared[here] = there
+        else:
+            twice[here] = there
+    if twice:
+        what = f"has records of {_shortened(twice, 'machine')}, whose keys signed for {other.name} in the same time"
         yield Conflict("machine-in-two-windows", what)
-        return
-    elsewhere = claim.chain[0] != other.chain[0]
-    if moved := {one[keyid]: two[keyid] for keyid in both if elsewhere or one[keyid] != two[keyid]}:
+    if moved:
         yield Conflict("machine-moved", f"{_shortened(moved, 'machine')} signed elsewhere too: {other.name}")
+    if shared:
+        what = f"shares the key of {_shortened(shared, 'node')} with {other.name}, so that it tells no machine"
+        yield Conflict("node-key-shared", what)
 
 
 def _samples(claim: Claim, other: Claim) -> Iterator[Conflict]:
@@ -229,6 +246,7 @@ def compare(
     known: dict[str, Claim] = {}
     not_checked: list[str] = []
     for path in paths:
+        not_checked += (f"{path}: {what}" for what in not_read_in(path if path.is_dir() else path.parent))
         try:
             other = read_claim(path, verifier)
         except RefusedError as error:

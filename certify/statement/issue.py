@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.errors import InputError, RefusedError
+from bench.errors import InputError, RefusedError, one_line
 from bench.record import (
     Campaign,
     NodeRecord,
@@ -58,6 +58,7 @@ from certify.statement.campaign import (
     open_campaign,
     read_closing,
 )
+from certify.statement.claim import makers_of
 from certify.statement.page import render
 from certify.statement.records import Examined, Examiner, RecordSummary, chunks_of, envelopes, examine
 from certify.trust.opening import Verifier
@@ -94,6 +95,7 @@ class IssuedStatement:
     keyids: tuple[str, ...]
     payload_sha256: str
     missing: tuple[Lack, ...] = ()  # what conditions lack, and which field of the centre file gives it
+    notes: tuple[str, ...] = ()  # on who made and signed the records
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as the JSON value of ``--json``."""
@@ -104,6 +106,7 @@ class IssuedStatement:
             "payload_sha256": self.payload_sha256,
             "keyids": list(self.keyids),
             "missing": [one._asdict() for one in self.missing],
+            "notes": list(self.notes),
             "predicate": msgspec.to_builtins(self.statement),
         }
 
@@ -114,6 +117,7 @@ class IssuedStatement:
         signed = [f"signed by {keyid}" for keyid in self.keyids]
         lacking = [f"MISSING: {one}" for one in self.missing]
         made = (f"statement {self.payload_sha256}", *signed, f"written to {self.out}")
+        lacking += [one_line(f"NOTE: {what}", 1000) for what in self.notes]
         return [*describe_statement(self.statement), *lacking, *made]
 
 
@@ -205,7 +209,8 @@ def certify(request: IssueRequest, progress: Callable[[int], None] = lambda reco
     payload = make_document("capacity-statement", statement, root)
     keyids = tuple(key.public.keyid for key in keys)
     lacking = missing(centre, policies, statement.verdicts)
-    made = IssuedStatement(statement, request.out, keyids, hashlib.sha256(payload).hexdigest(), lacking)
+    _, notes = makers_of((one.signer, one.node_id, one.tool) for one in examined.seen)
+    made = IssuedStatement(statement, request.out, keyids, hashlib.sha256(payload).hexdigest(), lacking, notes)
     page = render(statement, policies, " ".join(keyids), made.payload_sha256)
     outputs = OUTPUTS if inventory is None else (BASELINE, *OUTPUTS)
     # What another run left is not ours to remove, should this one fail.

@@ -11,8 +11,11 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+import msgspec
 
 from bench.errors import InputError, RefusedError
 from bench.record import NodeRecord, read_bytes
@@ -21,6 +24,7 @@ from certify.documents.caps import CAPS
 from certify.documents.kinds import RECORD_SUFFIX, OpenedDocument
 from certify.documents.merkle import record_root
 from certify.documents.statement import CapacityStatement
+from certify.judge.models import NodeModel, models_of
 from certify.judge.record import JudgedFigure, add_record, tally_record
 from certify.judge.scope import Scope, foreign_facts
 from certify.judge.tally import PoolSums, Tally, counted_sums
@@ -33,7 +37,8 @@ if TYPE_CHECKING:
 
 PARALLEL_FROM_BYTES = 8 * 2**20  # below, starting processes costs more than it saves
 CHUNK_FILES = 128
-CHUNK_BYTES = 2 * 2**20
+CHUNK_BYTES = 2**19  # small, so that no core waits long for the last share of another
+READ_BYTES = 2**18  # in blocks of the usual 8 KiB, reading takes a fifteenth of the time of judging
 PARALLEL_FROM_BYTES_WITH_SAMPLES = 2**18  # some ten records
 FILES_AT_ONCE = 8  # records of one share with their samples
 BYTES_AT_ONCE = 2**17
@@ -49,7 +54,9 @@ class RecordSummary(NamedTuple):
     devices: list[DeviceKeys]
     signer: str  # key id
     self_asserted: bool
+    tool: tuple[str, str]  # version and digest of the petaseal that made it
     sums: tuple[tuple[str, PoolSums], ...] = ()  # by pool, in the workload that it counts; only where asked for
+    models: tuple[NodeModel, ...] = ()  # likewise
 
 
 @dataclass
@@ -62,6 +69,18 @@ class Examined:
     samples: Samples = field(default_factory=Samples)  # what the records' samples said, where they were given
     chains: list[Chain] = field(default_factory=list)  # of the nodes whose figures are to be explained
     ends: dict[str, Ends] = field(default_factory=dict)  # by pool
+
+    # From a worker process it travels packed: pickled value by value, the devices take five times as long.
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "seen": msgspec.msgpack.encode(self.seen)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, seen=_summaries().decode(state["seen"]))
+
+
+@cache
+def _summaries() -> msgspec.msgpack.Decoder[list[RecordSummary]]:
+    return msgspec.msgpack.Decoder(list[RecordSummary])
 
 
 class Chain(NamedTuple):
@@ -124,11 +143,14 @@ def envelopes(source: Path, chunk: Chunk) -> Envelopes:
     if chunk.paths:
         return
     with _open_lines(source) as file:
-        if chunk.start:
-            file.seek(chunk.start - 1)
-            _line(file, source)
-        while (at := file.tell()) < chunk.end and (line := _line(file, source)):
+        at = chunk.start
+        if at:
+            file.seek(at - 1)
+            at += len(_line(file, source)) - 1
+        # counted here: `tell` asks the system for each line
+        while at < chunk.end and (line := _line(file, source)):
             yield f"{source}, byte {at}", line
+            at += len(line)
 
 
 def _open_lines(source: Path) -> BinaryIO:
@@ -140,7 +162,7 @@ def _open_lines(source: Path) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise InputError("not-regular-file", "is not a regular file", where=source)
-    return open(descriptor, "rb")
+    return open(descriptor, "rb", READ_BYTES)
 
 
 def _line(file: BinaryIO, source: Path) -> bytes:
@@ -196,10 +218,17 @@ class Examiner:
                     devices,
                     signer := next(iter(opened.signers)),
                     opened.self_asserted and self.scope.enrolled.get(opened.predicate.node_id) != signer,
+                    (opened.predicate.tool.version, opened.predicate.tool.sha256),
                     counted_sums(tally, self.scope) if self.by_node else (),
+                    self._models(opened.predicate) if self.by_node else (),
                 )
             )
         return result
+
+    def _models(self, record: NodeRecord) -> tuple[NodeModel, ...]:
+        scope = self.scope
+        precisions = {pool.pool: scope.counting[pool.pool_class].precision for pool in scope.centre.pools}
+        return models_of(record, scope.places, precisions, scope.ratings)
 
     def _judge(self, opened: OpenedDocument[NodeRecord], tally: Tally, result: Examined) -> list[DeviceKeys]:
         """Hold one record against its samples, add it to a tally, and return its devices.

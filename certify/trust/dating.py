@@ -17,15 +17,18 @@ from typing import Any, NamedTuple
 
 from bench.errors import PetasealError, RefusedError
 from bench.record import Tool, read_bytes, read_given
+from bench.units import shortened_list
 from certify.documents.caps import CAPS
 from certify.documents.dsse import seal
 from certify.documents.kinds import PAYLOAD_TYPE, OpenedDocument, Receipt, Witness, make_document
 from certify.documents.statement import CapacityStatement
 from certify.keys.signers import PrivateKey
+from certify.policy.lines import line
 from certify.policy.policies import Policy
 from certify.trust.opening import Verifier
 from certify.trust.trusted_set import skewed
 
+WITNESSES, RECEIPTS = "witness*.dsse.json", "receipt*.dsse.json"  # in a statement's folder or package
 RECOMPUTED = ("recomputed", "audited")  # less than that says nothing that the signature does not
 
 
@@ -102,7 +105,7 @@ def _check_signers(
 
 def witness_documents_in(folder: Path) -> tuple[Path, ...]:
     """Return the witness documents that lie in a statement's folder or package, as many as a package may hold."""
-    return tuple(sorted(folder.glob("witness*.dsse.json"))[: CAPS.package_witnesses])
+    return tuple(sorted(folder.glob(WITNESSES))[: CAPS.package_witnesses])
 
 
 def gather_witnesses(
@@ -222,7 +225,22 @@ def open_receipt(
 
 def receipts_in(folder: Path) -> tuple[Path, ...]:
     """Return the receipts that lie in a statement's folder or package, as many as a package may hold."""
-    return tuple(sorted(folder.glob("receipt*.dsse.json"))[: CAPS.package_receipts])
+    return tuple(sorted(folder.glob(RECEIPTS))[: CAPS.package_receipts])
+
+
+def witnesses_not_read(folder: Path) -> tuple[str, ...]:
+    """Return a printed line for the witness documents that lie there beyond the cap; none where none does."""
+    return _beyond("witnesses-cut", folder, WITNESSES, CAPS.package_witnesses)
+
+
+def not_read_in(folder: Path) -> tuple[str, ...]:
+    """Return a printed line for the witness documents, and one for the receipts, that lie there beyond the cap."""
+    return (*witnesses_not_read(folder), *_beyond("receipts-cut", folder, RECEIPTS, CAPS.package_receipts))
+
+
+def _beyond(code: str, folder: Path, pattern: str, most: int) -> tuple[str, ...]:
+    further = sorted(path.name for path in folder.glob(pattern))[most:]
+    return (line(code, most=most, count=len(further), names=shortened_list(further)),) if further else ()
 
 
 def first_receipt(
@@ -260,11 +278,13 @@ class Attestations:
     receipts: tuple[Path, ...] = ()
     witnesses_in_folder: tuple[Path, ...] = ()
     receipts_in_folder: tuple[Path, ...] = ()
+    not_read: tuple[str, ...] = ()  # printed lines of what lies there beyond the cap
 
     @classmethod
     def around(cls, folder: Path, witnesses: Sequence[Path] = (), receipts: Sequence[Path] = ()) -> Attestations:
         """Return what the user named, and what lies in the statement's folder."""
-        return cls(tuple(witnesses), tuple(receipts), witness_documents_in(folder), receipts_in(folder))
+        nearby = witness_documents_in(folder), receipts_in(folder)
+        return cls(tuple(witnesses), tuple(receipts), *nearby, not_read_in(folder))
 
 
 class Dating(NamedTuple):

@@ -7,37 +7,38 @@ version and the new have signed it (`certify.trust.root`).
 from __future__ import annotations
 
 import contextlib
-import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from bench.errors import InputError, RefusedError
 from bench.record import read_given, write_atomic
 from bench.units import DAY_NS, utc_ns, utc_text
 from certify.documents.caps import CAPS
-from certify.documents.dsse import parse_envelope, seal
-from certify.documents.kinds import PAYLOAD_TYPE, Role, make_document, parse_payload
+from certify.documents.dsse import seal
+from certify.documents.kinds import PAYLOAD_TYPE, Role, make_document
 from certify.keys.signers import PrivateKey, PublicKey, spki_text
-from certify.trust.opening import check_payload_type
+from certify.trust.describing import describe_trust, lacking
+from certify.trust.revocations import Revocation, Revocations, RevokedRecords, Withdrawal
 from certify.trust.root import Root, open_revocations, read_root
 from certify.trust.store import Memory, accept_files
-from certify.trust.trusted_set import Delegation, Revocation, Revocations, TrustedKey, TrustedSet, TrustRoot, Withdrawal
+from certify.trust.trusted_set import Delegation, TrustedKey, TrustRoot
 
 
 class Validity(NamedTuple):
-    """How long something is valid, in days from a time on."""
+    """How long something is valid: in days from a time on, or until a time."""
 
     begin: str
     days: int
+    until: str | None = None
 
     @property
     def end(self) -> str:
         """The first moment at which it is no longer valid."""
-        return utc_text(utc_ns(self.begin) + self.days * DAY_NS)
+        return self.until or utc_text(utc_ns(self.begin) + self.days * DAY_NS)
 
 
 def first(trust_id: str, roots: Sequence[PublicKey], threshold: int, valid: Validity, keys: Validity) -> TrustRoot:
@@ -75,18 +76,49 @@ def with_key(
         threshold: how many keys of this role and these centres must sign; None leaves it, or makes it 1.
         valid: when the key is.
     """
-    if key.keyid in root.keys:
-        raise InputError("key-two-roles", f"key {key.keyid[:16]}… is in the trust root already", where="--public-key")
-    centre_ids = tuple(sorted(centres)) or None
-    roles, is_held = [], False
-    for held in root.roles:
-        if (held.role, held.centre_ids) == (role, centre_ids):
-            is_held = True
-            held = replace(held, keys=(*held.keys, key.keyid), threshold=threshold or held.threshold)
-        roles.append(held)
-    if not is_held:
-        roles.append(Delegation(role=role, centre_ids=centre_ids, threshold=threshold or 1, keys=(key.keyid,)))
-    return replace(root, keys={**root.keys, key.keyid: _entry(key, valid)}, roles=tuple(roles))
+    return with_keys(root, (AddedKey("--public-key", key, role, tuple(centres), threshold, valid),))
+
+
+class AddedKey(NamedTuple):
+    """A key that is to hold a role (see `with_key`); `where` names it in error texts."""
+
+    where: str
+    key: PublicKey
+    role: Role
+    centres: tuple[str, ...]
+    threshold: int | None
+    valid: Validity
+
+
+def with_keys(root: TrustRoot, added: Sequence[AddedKey]) -> TrustRoot:
+    """Return a root in which more keys hold roles: all of them, or none where one cannot.
+
+    Raises:
+        InputError: `key-two-roles`, of the first that cannot.
+        RefusedError: `trust-root-invalid`.
+    """
+    keys = dict(root.keys)
+    held = {(one.role, one.centre_ids): one for one in root.roles}
+    served = {(one.role, centre): one.centre_ids for one in root.roles for centre in one.centre_ids or ()}
+    for one in added:
+        if one.key.keyid in keys:
+            what = f"key {one.key.keyid[:16]}… is in the trust root already"
+            raise InputError("key-two-roles", what, where=one.where)
+        centre_ids = tuple(sorted(one.centres)) or None
+        for centre in centre_ids or ():
+            other = served.setdefault((one.role, centre), centre_ids)
+            if other != centre_ids:
+                what = f"keys of role {one.role} speak for {centre} together with {', '.join(other or ())} already"
+                fix = "name the same centres for each of their keys"
+                raise RefusedError("trust-root-invalid", what, where=one.where, fix=fix)
+        keys[one.key.keyid] = _entry(one.key, one.valid)
+        place = (one.role, centre_ids)
+        if (before := held.get(place)) is None:
+            before = Delegation(role=one.role, centre_ids=centre_ids, threshold=1, keys=(one.key.keyid,))
+        else:
+            before = replace(before, keys=(*before.keys, one.key.keyid))
+        held[place] = replace(before, threshold=one.threshold or before.threshold)
+    return replace(root, keys=keys, roles=tuple(held.values()))
 
 
 def without_keys(root: TrustRoot, keyids: Collection[str], revoked_at: str, reason: str) -> TrustRoot:
@@ -120,12 +152,29 @@ def listed(
     root: TrustRoot,
     before: Revocations | None,
     keyids: Collection[str],
-    statements: Collection[str],
+    statements: Mapping[str, RevokedRecords | UnsetType],
     revoked_at: str,
     reason: str,
     valid: Validity,
 ) -> Revocations:
-    """Return the next revocation list: what stood in the one before, and more."""
+    """Return the next revocation list: what stood in the one before, and more.
+
+    Args:
+        root: that the list is of.
+        before: the list before; None for the first.
+        keyids: keys to revoke.
+        statements: statements to revoke, by payload digest, each with its records where they are revoked with it.
+        revoked_at: since when.
+        reason: why, in one line.
+        valid: how long the list is.
+    """
+    known = {} if before is None else {one.payload_sha256: one for one in before.statements}
+    # a statement that is listed and whose records turn out to be bad gets them added, and keeps its time
+    widened = {
+        sha: replace(known[sha], records=records)
+        for sha, records in statements.items()
+        if sha in known and known[sha].records is UNSET and records is not UNSET
+    }
     return Revocations(
         trust_id=root.trust_id,
         version=1 if before is None else before.version + 1,
@@ -136,8 +185,12 @@ def listed(
             *(Revocation(keyid=keyid, revoked_at=revoked_at, reason=reason) for keyid in keyids),
         ),
         statements=(
-            *(before.statements if before else ()),
-            *(Withdrawal(payload_sha256=sha, revoked_at=revoked_at, reason=reason) for sha in statements),
+            *({**known, **widened}.values()),
+            *(
+                Withdrawal(payload_sha256=sha, revoked_at=revoked_at, reason=reason, records=records)
+                for sha, records in statements.items()
+                if sha not in widened
+            ),
         ),
     )
 
@@ -147,77 +200,8 @@ def sealed(name: str, document: TrustRoot | Revocations, keys: Sequence[PrivateK
     return seal(make_document(name, document), PAYLOAD_TYPE, keys)
 
 
-def lacking(root: Root, before: TrustedSet | None) -> int:
-    """Return how many more root keys must sign a new version: the most that its own or the older threshold lacks."""
-    at = root.root.issued_at
-    return max(_lacking(root, by, at) for by in (root.trusted, before) if by is not None)
-
-
-def _lacking(root: Root, by: TrustedSet, at: str) -> int:
-    (held,) = (d for d in by.delegations if d.role == "root")
-    return max(0, held.threshold - len(by.root_signers(root.signers(by), at)))
-
-
 def _entry(key: PublicKey, valid: Validity) -> TrustedKey:
     return TrustedKey(scheme=key.scheme, spki=spki_text(key), valid_from=valid.begin, valid_until=valid.end)
-
-
-def describe_trust(content: bytes, file: Path) -> tuple[dict[str, Any], list[str]]:
-    """Return what a trust root or revocation list says, for machines and for people."""
-    kind, envelope = kind_of(content, file), parse_envelope(content, CAPS.trust_bytes, file)
-    opened = parse_payload(kind, envelope.payload, file)
-    fingerprint = hashlib.sha256(envelope.payload).hexdigest()
-    signers = [signature.keyid for signature in envelope.signatures]
-    value = opened.predicate
-    shown = {
-        "kind": kind,
-        "fingerprint": fingerprint,
-        "signers": signers,
-        "predicate": msgspec.to_builtins(value),
-    }
-    lines = [
-        f"{kind} {value.trust_id}, version {value.version}, {value.issued_at} until {value.expires_at}",
-        f"fingerprint {fingerprint}",
-    ]
-    if kind == "trust-root":
-        root = read_root(content, file)
-        # Only keys that the version itself lists can be checked by this file alone.
-        good = root.signers(root.trusted, file)
-        known = value.keys.keys() & {keyid for held in value.roles if held.role == "root" for keyid in held.keys}
-        shown["signers"] = signers = sorted(good & known)
-        others = sorted({signature.keyid for signature in envelope.signatures} - set(signers))
-        for held in value.roles:
-            centres = f" for {', '.join(held.centre_ids)}" if held.centre_ids else ""
-            lines.append(f"{held.role}{centres}: {held.threshold} of {len(held.keys)}")
-            for keyid in held.keys:
-                entry = value.keys[keyid]
-                lines.append(f"  {keyid} {entry.scheme}, {entry.valid_from} until {entry.valid_until}")
-    lines += [f"revoked {entry.keyid} from {entry.revoked_at}: {entry.reason}" for entry in value.revocations]
-    for entry in getattr(value, "statements", ()):
-        lines.append(f"revoked statement {entry.payload_sha256} from {entry.revoked_at}: {entry.reason}")
-    # A list has no keys of its own: whether its signers are root keys only the root tells.
-    if kind == "revocations":
-        return shown, [*lines, *(f"NOT CHECKED without its root: a signature under {keyid}" for keyid in signers)]
-    lines += [f"signed by {keyid}" for keyid in signers]
-    lines += [f"NOT CHECKED: a signature under {keyid}, no root key of this version" for keyid in others]
-    if missing := lacking(root, None):
-        lines.append(f"LACKS {missing} of the signatures of this version's own root keys")
-    return shown, lines
-
-
-def kind_of(content: bytes, file: Path) -> str:
-    """Return which of the two documents of this room a file holds."""
-    envelope = parse_envelope(content, CAPS.trust_bytes, file)
-    check_payload_type(envelope, file)
-    try:
-        parse_payload("revocations", envelope.payload, file)
-    except RefusedError as error:
-        # A list that is damaged is refused as such, and not taken for a root.
-        if error.code != "predicate-type-wrong":
-            raise
-        parse_payload("trust-root", envelope.payload, file)
-        return "trust-root"
-    return "revocations"
 
 
 def signed_root(file: Path, now: str, state: Path, fingerprint: str | None) -> Root:

@@ -9,6 +9,8 @@ an older one nor another one of the same number.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
+from itertools import islice
 from typing import NamedTuple
 
 from bench.errors import RefusedError
@@ -16,7 +18,8 @@ from certify.documents import dsse
 from certify.documents import kinds as documents
 from certify.documents.caps import CAPS, Caps
 from certify.trust.opening import check_payload_type
-from certify.trust.trusted_set import Revocations, TrustedSet, TrustRoot, skewed
+from certify.trust.revocations import Revocations, records_of
+from certify.trust.trusted_set import TrustedSet, TrustRoot, skewed
 
 
 class Root(NamedTuple):
@@ -33,17 +36,96 @@ class Root(NamedTuple):
         return dsse.verify_signatures(self.envelope, by.keys, where)
 
 
+class RootVersion(NamedTuple):
+    """A version of a trust root as it stands in a file, before its keys and signatures are looked at."""
+
+    root: TrustRoot
+    fingerprint: str  # SHA-256 of its payload
+    envelope: dsse.Envelope
+    content: bytes
+    where: object  # the file, and the line where it has several
+
+    def with_keys(self, caps: Caps = CAPS) -> Root:
+        """Return the root with its keys, consistent in itself.
+
+        Raises:
+            RefusedError: `trust-root-invalid`, or a code of a key.
+        """
+        trusted = TrustedSet.from_root(self.root, self.where, caps)
+        return Root(self.root, trusted, self.fingerprint, self.envelope, self.content)
+
+
 def read_root(content: bytes, where: object = None, caps: Caps = CAPS) -> Root:
     """Return the trust root in a file, consistent in itself; nothing is said of who signed it.
 
     Raises:
         RefusedError: `trust-root-invalid`, or a code of the envelope, the payload or a key.
     """
+    return _version(content, where, caps).with_keys(caps)
+
+
+def _version(content: bytes, where: object, caps: Caps) -> RootVersion:
     envelope = dsse.parse_envelope(content, caps.trust_bytes, where, caps)
     check_payload_type(envelope, where)
     opened = documents.parse_payload("trust-root", envelope.payload, where)
-    root: TrustRoot = opened.predicate
-    return Root(root, TrustedSet.from_root(root, where, caps), opened.payload_sha256, envelope, content)
+    return RootVersion(opened.predicate, opened.payload_sha256, envelope, content, where)
+
+
+def split_versions(content: bytes, where: object = None, caps: Caps = CAPS) -> tuple[tuple[bytes, object], ...]:
+    """Return the trust roots in a file, one envelope a line, each with the place that error texts name.
+
+    A file of several versions is what `cat` makes of the files of each: a verifier that was away for two rotations
+    catches up from it.
+
+    Raises:
+        RefusedError: `trust-root-chain` it has more versions than `Caps.trust_versions`, or `document-too-large`.
+    """
+    if len(content) > caps.trust_chain_bytes:
+        what = f"has {len(content)} bytes, more than the {caps.trust_chain_bytes} allowed"
+        raise RefusedError("document-too-large", what, where=where)
+    # no more lines than may be versions: one of millions of short lines would take gigabytes
+    lines = list(islice(BytesIO(content), caps.trust_versions + 1))
+    # what is no chain is refused as one document, whose error text says what is wrong with the whole file
+    if len(lines) < 2 or not all(line.startswith(b"{") and line.rstrip(b"\n").endswith(b"}") for line in lines):
+        return ((content, where),)
+    if len(lines) > caps.trust_versions:
+        what = f"has more than the {caps.trust_versions} versions allowed in one file"
+        raise RefusedError("trust-root-chain", what, where=where, fix="leave out the oldest")
+    return tuple((line, f"{where}, line {number}") for number, line in enumerate(lines, 1))
+
+
+def read_versions(content: bytes, where: object = None, caps: Caps = CAPS) -> tuple[RootVersion, ...]:
+    """Return the versions of a trust root in a file, as they follow each other there.
+
+    Raises:
+        RefusedError: a code of `split_versions`, the envelope or the payload.
+    """
+    return tuple(_version(line, place, caps) for line, place in split_versions(content, where, caps))
+
+
+def needed_versions(
+    versions: Sequence[RootVersion], known: Root | None, fingerprint: str | None
+) -> tuple[RootVersion, ...]:
+    """Return the versions that decide: those from the accepted one on, or from the one of the fingerprint, to the last.
+
+    Reading the keys of a version costs most, and a file of a year of versions must cost no more than its new ones.
+    """
+    pinned = next((i for i, one in enumerate(versions) if one.fingerprint == fingerprint), None)
+    if known is None:
+        # whoever vouches for this version out of band vouches for nothing before it
+        return tuple(versions[pinned or 0 :])
+    last = len(versions) - 1
+    return tuple(one for i, one in enumerate(versions) if i in (pinned, last) or one.root.version >= known.root.version)
+
+
+def holds_until(root: Root) -> str:
+    """Return the first moment at which a root that was accepted is so no more: it or its own root keys have expired."""
+    (held,) = (one for one in root.root.roles if one.role == "root")
+    signers = root.trusted.root_signers(root.signers(root.trusted), root.root.issued_at)
+    ends = sorted((root.root.keys[keyid].valid_until for keyid in signers), reverse=True)
+    if len(ends) < held.threshold:
+        return root.root.issued_at
+    return min(root.root.expires_at, ends[held.threshold - 1])
 
 
 def check_self_signed(root: Root, at: str, where: object = None) -> None:
@@ -186,6 +268,7 @@ def accept_revocations(listed: Revocations, known: Revocations | None, now: str,
                 {s.payload_sha256: s.revoked_at for s in known.statements},
                 {s.payload_sha256: s.revoked_at for s in listed.statements},
             ),
+            (records_of(known), records_of(listed)),
         ):
             if lost := forgotten(before, after):
                 raise RefusedError("revocations-rollback", f"no longer revokes {lost[:16]}…", where=where)

@@ -20,8 +20,19 @@ from certify.documents import kinds as documents
 from certify.documents.caps import CAPS
 from certify.keys import files as keys
 from certify.policy.lines import line
-from certify.trust.root import Root, accept, accept_revocations, open_revocations, read_root
-from certify.trust.trusted_set import Revocations, TrustedSet
+from certify.trust.revocations import Revocations
+from certify.trust.root import (
+    Root,
+    accept,
+    accept_revocations,
+    needed_versions,
+    open_revocations,
+    read_root,
+    read_versions,
+)
+from certify.trust.trusted_set import TrustedSet
+
+SUFFIX = ".dsse.json"  # of what is remembered of one trust id
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,13 @@ class Accepted(NamedTuple):
     not_checked: tuple[str, ...] = ()
 
 
+class LastAccepted(NamedTuple):
+    """What a state folder remembers: the newest root, with the revocation list applied, and that list."""
+
+    accepted: Accepted
+    listed: Revocations | None
+
+
 def open_anchor(anchor: Anchor, now: str) -> Accepted:
     """Return the keys that a user trusts now.
 
@@ -77,7 +95,8 @@ def accept_files(
     """Return the trust that some versions of a root give, and remember the newest.
 
     Args:
-        roots: files of trust roots of one id, in ascending order of version; usually one.
+        roots: files of trust roots of one id, in ascending order of version; usually one, which may hold several
+            versions (`split_versions`).
         now: the present.
         state: the verifier's state folder; None to neither know nor remember anything.
         fingerprint: of one of them, obtained out of band; None where one was accepted before.
@@ -88,22 +107,22 @@ def accept_files(
         RefusedError: with the code of the first fault (`certify.trust.root`).
         InputError: a file cannot be read.
     """
-    read = [read_root(read_given(path, CAPS.trust_bytes), path) for path in roots]
-    memory = Memory(None if state is None else state / "trust", read[0].root.trust_id)
+    versions = [one for path in roots for one in read_versions(read_given(path, CAPS.trust_chain_bytes), path)]
+    memory = Memory(None if state is None else state / "trust", versions[0].root.trust_id)
     with memory.locked() as locked:
         known, listed = memory.root(), memory.revocations()
-        root = accept(read, known, fingerprint, now, roots, fresh)
+        needed = needed_versions(versions, known, fingerprint)
+        read = [one.with_keys() for one in needed]
+        root = accept(read, known, fingerprint, now, [one.where for one in needed], fresh)
         # Before the revocation list is looked at: a bad list must not keep a newer root from being remembered.
         remembered = memory.keep(memory.root_file, root.content)
         trusted, not_checked = root.trusted, []
         if listed is not None:  # what was revoked once stays revoked, though the list itself may have expired
             trusted = trusted.with_revocations(listed)
         if revocations is not None:
-            content = read_given(revocations, CAPS.trust_bytes)
-            new = open_revocations(content, root, revocations)
-            accept_revocations(new, listed, now, revocations)
+            new, stored = _accept_list(revocations, root, memory, now)
             trusted = trusted.with_revocations(new)
-            remembered = memory.keep(memory.list_file, content) and remembered
+            remembered = stored and remembered
         elif listed is None or now >= listed.expires_at:
             since = root.root.issued_at if listed is None else listed.issued_at
             not_checked.append(line("revocations-not-given", since=since))
@@ -112,6 +131,45 @@ def accept_files(
     elif not locked:
         not_checked.append(line("rollback-not-locked"))
     return Accepted(trusted, root, tuple(not_checked))
+
+
+def accept_list(revocations: Path, root: Root, now: str, state: Path) -> None:
+    """Accept and remember a revocation list by a root that was accepted before, whatever lies in its file today.
+
+    Raises:
+        RefusedError: with the code of the first fault (`certify.trust.root`).
+        InputError: the file cannot be read.
+    """
+    memory = Memory(state / "trust", root.root.trust_id)
+    with memory.locked():
+        _accept_list(revocations, root, memory, now)
+
+
+def _accept_list(file: Path, root: Root, memory: Memory, now: str) -> tuple[Revocations, bool]:
+    """Return a revocation list that is accepted, and whether it is remembered; the lock is the caller's."""
+    content = read_given(file, CAPS.trust_bytes)
+    new = open_revocations(content, root, file)
+    accept_revocations(new, memory.revocations(), now, file)
+    return new, memory.keep(memory.list_file, content)
+
+
+def last_accepted(state: Path) -> LastAccepted | None:
+    """Return the newest root that was accepted in a state folder, with what was revoked since; None: there is none.
+
+    Where it remembers roots of several ids, it is the one that was accepted last.
+
+    Raises:
+        RefusedError, InputError: what is remembered is damaged.
+    """
+    folder = state / "trust" / "roots"
+    files = sorted(folder.glob(f"*{SUFFIX}"), key=lambda file: (file.stat().st_mtime_ns, file.name))
+    if not files:
+        return None
+    memory = Memory(state / "trust", files[-1].name.removesuffix(SUFFIX))
+    root, listed = memory.root(), memory.revocations()
+    assert root is not None  # its file was there a moment ago, and none is ever taken away
+    trusted = root.trusted if listed is None else root.trusted.with_revocations(listed)
+    return LastAccepted(Accepted(trusted, root), listed)
 
 
 @dataclass(frozen=True)
@@ -124,12 +182,12 @@ class Memory:
     @property
     def root_file(self) -> Path | None:
         """The newest root."""
-        return None if self.folder is None else self.folder / "roots" / f"{self.trust_id}.dsse.json"
+        return None if self.folder is None else self.folder / "roots" / f"{self.trust_id}{SUFFIX}"
 
     @property
     def list_file(self) -> Path | None:
         """The newest revocation list."""
-        return None if self.folder is None else self.folder / "revocations" / f"{self.trust_id}.dsse.json"
+        return None if self.folder is None else self.folder / "revocations" / f"{self.trust_id}{SUFFIX}"
 
     def root(self) -> Root | None:
         """Return the newest root that was accepted."""

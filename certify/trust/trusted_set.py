@@ -15,11 +15,19 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from bench.errors import RefusedError
-from bench.record import Document, Name, Positive, Sha256, Text, UtcTime
+from bench.record import Document, Name, Positive, Sha256, UtcTime
 from bench.units import utc_ns, utc_text
 from certify.documents.caps import CAPS, Caps
 from certify.documents.kinds import DOCUMENTS, Role
 from certify.keys.signers import PublicKey, public_key, spki_bytes
+from certify.trust.revocations import (
+    Revocation,
+    Revocations,
+    RevokedByRecords,
+    RevokedRecords,
+    Withdrawal,
+    earlier_of,
+)
 
 LAST_TIME = "9999-12-31T23:59:59.999999Z"
 _LAST_NS = utc_ns(LAST_TIME)
@@ -47,26 +55,6 @@ class Delegation(Document, frozen=True, kw_only=True):
     centre_ids: Annotated[tuple[Name, ...], Meta(min_length=1)] | None
     threshold: Positive
     keys: Annotated[tuple[Sha256, ...], Meta(min_length=1)]
-
-
-class Revocation(Document, frozen=True, kw_only=True):
-    """A key that is refused at every time, since its thief can date a signature as he likes.
-
-    Only what a witness or a registry dates before `revoked_at` stays its owner's: that is the last moment at which the
-    key was surely in the right hands, not the one at which the theft was noticed.
-    """
-
-    keyid: Sha256
-    revoked_at: UtcTime
-    reason: Text
-
-
-class Withdrawal(Document, frozen=True, kw_only=True):
-    """A statement that is refused from a time on, whoever signed it."""
-
-    payload_sha256: Sha256
-    revoked_at: UtcTime
-    reason: Text
 
 
 class TrustRoot(Document, frozen=True, kw_only=True):
@@ -102,28 +90,6 @@ class TrustRoot(Document, frozen=True, kw_only=True):
         ):
             if broken:
                 raise RefusedError("trust-root-invalid", f"the trust root is inconsistent: {what}")
-
-
-class Revocations(Document, frozen=True, kw_only=True):
-    """The predicate of ``revocations.json``: keys and statements that were revoked since the trust root was issued."""
-
-    trust_id: Name
-    version: Positive
-    issued_at: UtcTime
-    expires_at: UtcTime
-    revocations: tuple[Revocation, ...]
-    statements: tuple[Withdrawal, ...]
-
-    def __post_init__(self) -> None:
-        keyids = {revocation.keyid for revocation in self.revocations}
-        payloads = {withdrawal.payload_sha256 for withdrawal in self.statements}
-        for broken, what in (
-            (self.issued_at >= self.expires_at, "it expires before it is issued"),
-            (len(keyids) != len(self.revocations), "one key is revoked twice"),
-            (len(payloads) != len(self.statements), "one statement is revoked twice"),
-        ):
-            if broken:
-                raise RefusedError("revocations-invalid", f"the revocation list is inconsistent: {what}")
 
 
 @dataclass(frozen=True)
@@ -188,18 +154,34 @@ class TrustedSet:
         withdrawn = dict(self.withdrawn)
         for one in revocations.statements:
             before = withdrawn.get(one.payload_sha256)
-            withdrawn[one.payload_sha256] = one if before is None else min(before, one, key=lambda w: w.revoked_at)
+            withdrawn[one.payload_sha256] = one if before is None else earlier_of(before, one)
         return replace(self, revoked=revoked, withdrawn=withdrawn)
 
-    def check_withdrawn(self, payload_sha256: str, at: str, where: object = None) -> None:
-        """Refuse a statement that was revoked.
+    def check_withdrawn(self, payload_sha256: str, records: RevokedRecords, at: str, where: object = None) -> None:
+        """Refuse a statement that was revoked, and one over records that were revoked with another statement.
+
+        Args:
+            payload_sha256: of the statement.
+            records: that it rests on.
+            at: the moment of the answer.
+            where: the statement, for the error text.
 
         Raises:
-            RefusedError: `statement-revoked`.
+            RefusedError: `statement-revoked` or `records-revoked`.
         """
         entry = self.withdrawn.get(payload_sha256)
         if entry is not None and at >= entry.revoked_at:
             raise RefusedError("statement-revoked", f"was revoked at {entry.revoked_at}: {entry.reason}", where=where)
+        entry = self.revoked_records.of(records)
+        if entry is not None and at >= entry.revoked_at:
+            what = f"rests on the measurement of the statement {entry.payload_sha256[:16]}…"
+            what += f", which was revoked with its records at {entry.revoked_at}: {entry.reason}"
+            raise RefusedError("records-revoked", what, where=where, fix="measure again, in a new campaign")
+
+    @cached_property
+    def revoked_records(self) -> RevokedByRecords:
+        """The revocations that name records."""
+        return RevokedByRecords(self.withdrawn.values())
 
     def role_of(self, keyid: str) -> Role | None:
         """Return the role that a key holds, if any; it never holds two."""

@@ -31,6 +31,9 @@ def describe_report(report: VerificationReport) -> list[str]:
         lines.append(line("self-asserted", count=report.self_asserted))
     if report.signers_of_records is not None and report.signers_of_records < report.statement.records:
         lines.append(f"{report.statement.records} records were signed with {report.signers_of_records} key(s)")
+    for tool in report.tools:
+        release = f"petaseal {tool.release}" if tool.release else "of no known release"
+        lines.append(one_line(f"{tool.records} record(s) by tool {tool.version} {tool.sha256}, {release}"))
     lines.append(f"checked: {', '.join(report.checked)}")
     lines += [one_line(f"NOT CHECKED: {what}", 1000) for what in report.not_checked]
     lines.append(

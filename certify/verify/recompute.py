@@ -15,7 +15,7 @@ from certify.policy.released import earlier, is_ours
 from certify.statement.baseline import open_baseline
 from certify.statement.build import StatementInputs, build
 from certify.statement.campaign import find_profile
-from certify.statement.claim import DeviceIndex, Shown
+from certify.statement.claim import DeviceIndex, Shown, makers_of
 from certify.statement.records import Examiner, RecordSummary, check_record_set, examine, inspector_of
 from certify.verify.report import Verification
 from certify.verify.statement_checks import bound_ratings, bound_tables
@@ -87,6 +87,8 @@ def compare_anew(v: Verification) -> None:
         raise RefusedError("statement-differs", what, where=v.where)
     report.self_asserted = sum(record.self_asserted for record in seen)
     report.signers_of_records = len({record.signer for record in seen})
+    report.tools, notes = makers_of((one.signer, one.node_id, one.tool) for one in seen)
+    report.notes += notes
     report.tables = earlier(bound_tables(statement))
     report.checked += ["records", "run rules", "devices", "sums and verdicts"]
     for name in foreign_tables(statement):

@@ -19,6 +19,7 @@ from certify.documents.statement import CapacityStatement
 from certify.policy.lines import line
 from certify.policy.policies import Policy
 from certify.policy.released import Table
+from certify.policy.tools import ToolCount
 from certify.trust.dating import DatedReceipt, Witnessed
 from certify.trust.opening import Verifier
 from certify.trust.trusted_set import TrustedSet
@@ -53,6 +54,7 @@ class VerificationReport:
     tables: tuple[Table, ...] = ()  # of earlier releases, that it was verified with
     self_asserted: int | None = None  # records under a key that nobody enrolled
     signers_of_records: int | None = None  # distinct keys; fewer than records means that nodes shared one
+    tools: tuple[ToolCount, ...] = ()  # that made the records
     checked: list[str] = field(default_factory=list)
     not_checked: list[str] = field(default_factory=list)
     notes: tuple[str, ...] = ()  # what refuses nothing and must be known
@@ -84,6 +86,7 @@ class VerificationReport:
                 {"kind": one.kind, "name": one.name, "release": one.release, "sha256": one.sha256}
                 for one in self.tables
             ],
+            "tools": [one.as_json() for one in self.tools],
             "trust_root": self.trust_root,
             "trusted_at_most": [limit._asdict() for limit in self.limits],
             "with_witness": list(self._with_witness()),

@@ -22,6 +22,7 @@ from certify.statement.age import check_age, late_text
 from certify.statement.attendance import absences_of
 from certify.trust.dating import check_witnesses, date_statement
 from certify.trust.opening import Verifier
+from certify.trust.revocations import RevokedRecords
 from certify.trust.store import open_anchor
 from certify.verify.evidence import VerifyRequest
 from certify.verify.report import LEVELS, Verification, VerificationReport
@@ -107,6 +108,7 @@ def _date(v: Verification) -> str | None:
     )
     report.witnesses, report.receipt = dating.witnesses, dating.receipt
     report.attested_before = dating.attested_before
+    report.not_checked += files.not_read
     for code, skipped in (("witness-skipped", dating.skipped_witnesses), ("receipt-skipped", dating.skipped_receipts)):
         for path, reason in skipped:
             v.not_checked(code, name=path.name, reason=reason)
@@ -119,7 +121,7 @@ def check_time(v: Verification) -> None:
     Its policies are looked up before, for how long it may be valid is theirs to say.
     """
     trust, report = v.verifier.trust, v.report
-    trust.check_withdrawn(v.opened.payload_sha256, v.at, v.where)
+    trust.check_withdrawn(v.opened.payload_sha256, RevokedRecords.of(v.statement), v.at, v.where)
     report.statement, report.payload_sha256 = v.statement, v.opened.payload_sha256
     report.signers, report.named = tuple(sorted(v.opened.signers)), v.opened.named
     report.notes += tuple(

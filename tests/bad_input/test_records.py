@@ -797,7 +797,7 @@ def test_a_trust_root_that_is_another_document_or_damaged(place: Path) -> None:
         damage(trust)
         if damage is huge:
             with trust.open("r+b") as file:
-                file.truncate(CAPS.trust_bytes + 1)
+                file.truncate(CAPS.trust_chain_bytes + 1)
         answer = verified(centre, "--trust", trust, "--fingerprint", told, key=False)
         assert (answer.code if answer.status else "", answer.status) == (code, status)
         trust.rmdir() if trust.is_dir() and not trust.is_symlink() else trust.unlink()

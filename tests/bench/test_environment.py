@@ -15,6 +15,7 @@ from bench import environment as env
 from bench.errors import InputError
 from bench.record import emulation_libraries, encode
 from bench.record.files import state_dir
+from bench.record.sources import tool
 from certify.keys.files import node_key
 from tests.bench.devices.test_devices import tree
 
@@ -277,5 +278,5 @@ def test_the_name_of_the_system(tmp_path: Path) -> None:
 
 
 def test_the_tools_digest_is_that_of_its_sources() -> None:
-    assert re.fullmatch("[0-9a-f]{64}", env.tool().sha256)
-    assert env.tool() is env.tool()
+    assert re.fullmatch("[0-9a-f]{64}", tool().sha256)
+    assert tool() is tool()

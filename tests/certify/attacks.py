@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bench.record import Device, NodeRecord
+from bench.record import Campaign, Device, NodeRecord
 from certify.documents import dsse
 from certify.documents.kinds import PAYLOAD_TYPE, make_document, parse_payload
 from certify.documents.merkle import record_root
@@ -43,6 +43,13 @@ def package(centre: Measured) -> Package:
     """Return the honest one."""
     out = centre.folder / "out"
     return Package((out / "statement.dsse.json").read_bytes(), (out / "records.jsonl").read_bytes())
+
+
+def campaign_of(centre: Measured) -> Campaign:
+    """Return a centre's campaign."""
+    envelope_of = dsse.parse_envelope(centre.campaign.read_bytes(), CAP)
+    campaign: Campaign = parse_payload("campaign", envelope_of.payload).predicate
+    return campaign
 
 
 def payload_of(content: bytes) -> dict[str, Any]:
@@ -142,6 +149,43 @@ def withdrawn(line: bytes) -> bytes:
     value["predicateType"] = "urn:petaseal:node-record/v0.1"
     value["predicate"] |= {"signer_spki": spki_text(key.public)}
     return dsse.seal(canonical(value), PAYLOAD_TYPE, [key])
+
+
+REFERENCE: dict[str, Any] = {  # a sound reference measurement, as a record tells it
+    "kernel": "other-path",
+    "role": "path",
+    "precision": "fp16",
+    "device": ["fake:0"],
+    "elapsed_ns": [1000],
+    "rate_mflop_s": [5],
+    "rate_mb_s": [None],
+    "clock_mean_mhz": [None],
+    "row_error_ppm": [100],
+    "rms_error_ppm": [100],
+    "exact": [None],
+    "trouble": [None],
+}
+BAD_REFERENCES: dict[str, dict[str, Any]] = {  # and what makes it none
+    "in another role than its kernel's": {"role": "ceiling"},
+    "of a path that is exact": {"exact": [True]},
+    "of a bandwidth that computes": {"kernel": "triad", "role": "bandwidth", "exact": [True]},
+    "with a rate and a trouble": {"trouble": ["it hung"]},
+    "without a rate or a trouble": {"rate_mflop_s": [None]},
+    "that took no time": {"elapsed_ns": [0]},
+    "of columns that differ": {"elapsed_ns": [1000, 1000]},
+    "of a device that is not there": {"device": ["fake:9"]},
+}
+
+
+def with_references(*references: dict[str, Any]) -> Callable[[Measured], Package]:
+    """Return an attack whose first record has these reference measurements; the operator binds it."""
+
+    def retold(found: list[bytes], _: Measured) -> list[bytes]:
+        value, key = payload_of(found[0]), new_key()
+        value["predicate"] |= {"signer_spki": spki_text(key.public), "companions": list(references)}
+        return [dsse.seal(canonical(value), PAYLOAD_TYPE, [key]), *found[1:]]
+
+    return records(retold, bound=True)
 
 
 def swapped(line: bytes, **changes: Any) -> bytes:
@@ -396,6 +440,29 @@ RECORDS: dict[str, Attack] = {
         records(lambda found, _: [resealed(found[0], ended_at=YEAR_BEFORE), *found[1:]], bound=True),
         "times-reversed",
     ),
+    "a record that names another campaign": (
+        records(lambda found, _: [resealed(found[0], campaign_id="c-other"), *found[1:]], bound=True),
+        "campaign-differs",
+    ),
+    "a record that names another profile": (
+        records(lambda found, _: [resealed(found[0], profile="certification"), *found[1:]], bound=True),
+        "profile-differs",
+    ),
+    "a record with a campaign of its own": (
+        records(
+            lambda found, centre: [
+                resealed(found[0], campaign=campaign_of(centre)),
+                *found[1:],
+            ],
+            bound=True,
+        ),
+        "campaign-differs",
+    ),
+    **{
+        f"a reference measurement {name}": (with_references({**REFERENCE, **changes}), "schema-invalid")
+        for name, changes in BAD_REFERENCES.items()
+    },
+    "two reference measurements of one kernel": (with_references(REFERENCE, REFERENCE), "schema-invalid"),
     "records of two formats": (records(lambda found, _: [*found, b"[]\n"]), "schema-invalid"),
 }
 
@@ -493,6 +560,13 @@ INDEX: dict[str, tuple[str, ...]] = {
     "one key under two ids": ("attacks:KEYS", "trust.test_trusted_set:INCONSISTENT"),
     "threshold games": ("trust.test_trusted_set:CASES", "trust.test_trusted_set:INCONSISTENT", "trust.test_root:CASES"),
     "root rollback, skip and freeze": ("trust.test_root:CASES", "trust.test_root:LISTS"),
+    "a root in a registry's place that is garbage, older, skipped, foreign or never renewed": (
+        "registry.test_trust_grace:BAD_ROOTS",
+        "registry.test_trust_grace:test_an_expired_root_is_followed_for_its_grace_and_no_longer",
+    ),
+    "a file that is written twice within one tick of its clock": (
+        "registry.base.test_trusting:test_a_file_that_is_written_twice_within_one_tick_is_read_twice",
+    ),
     "replays and reused nonces": ("attacks:RECORDS", "statement.test_conflicts:CASES"),
     "windows": ("verify.test_verifier:STATED", "statement.test_conflicts:CASES"),
     "ISO-time variants": ("attacks:TIMES",),
@@ -519,9 +593,52 @@ INDEX: dict[str, tuple[str, ...]] = {
         "test_forger:test_measurements_of_the_past_and_of_the_future_are_refused",
         "statement.test_age:test_a_chain_of_reissues_counts_from_its_first",
     ),
+    "revoked statements issued again": (
+        "registry.intake.test_reissued:REISSUED",
+        "trust.test_root:test_a_statement_over_records_that_were_revoked_with_another",
+    ),
+    "registries that answer a byte at a time": ("registry.client.test_deadline:DRIPPING",),
+    "images cloned with their key, machines under two names": (
+        "registry.intake.test_makers:CLONED",
+        "statement.test_conflicts:CASES",
+    ),
+    "records by a harness that nobody knows": (
+        "registry.intake.test_makers:test_tools_are_listed_and_unknown_ones_noted",
+    ),
     "witnesses": ("trust.test_witness:FORGED",),
     "registries' receipts": ("trust.test_receipt:FORGED", "documents.test_kinds:WRONG"),
     "heartbeats": ("documents.test_heartbeat:ATTACKS",),
+    "heartbeats of many nodes": (
+        "registry.intake.test_racks:ATTACKS",
+        "registry.intake.test_racks:test_a_batch_is_heard_once",
+        "registry.intake.test_racks:test_more_than_a_rack_is_refused_whole",
+        "registry.intake.test_racks:test_what_was_heard_in_the_future_is_taken_back",
+    ),
+    "requests that two readers take for different ones": ("registry.service.test_protocol:ATTACKS",),
+    "disks that are filled with what is refused": (
+        "registry.maintenance.test_retention:test_a_flood_of_refused_bodies_does_not_fill_the_disk",
+        "registry.maintenance.test_retention:test_what_comes_again_is_stored_again",
+    ),
+    "rows and files of a registry that are altered or deleted by hand": (
+        "registry.maintenance.test_integrity:ALTERED",
+        "registry.maintenance.test_retention:BY_HAND",
+    ),
+    "alarms that are acknowledged without the right": ("registry.service.test_oversight:ATTACKS",),
+    "reasons that say nothing, or steer a terminal": (
+        "registry.service.test_oversight:test_what_cannot_be_acknowledged",
+    ),
+    "floods of nodes' names, and names that a spreadsheet computes": (
+        "registry.intake.test_aliases:test_many_small_changes_give_no_more_names_than_a_large_one",
+        "registry.intake.test_aliases:test_changes_of_names_are_counted_as_submissions",
+        "registry.intake.test_aliases:test_no_name_is_a_formula_in_a_table",
+    ),
+    "other documents and other measurements before the independent script": (
+        "test_attacks:test_the_independent_script_refuses_what_it_says_it_checks",
+    ),
+    "trust roots of millions of lines": (
+        "trust.test_root:test_a_file_of_millions_of_lines_is_refused_without_making_millions_of_them",
+    ),
+    "a second server of one registry, and databases of others": ("registry.storage.test_opening:REFUSED",),
     "archives": (
         "statement.test_package:ATTACKS",
         "statement.test_package:FOLDERS",

@@ -187,8 +187,13 @@ def simulated(devices: int, profile: str, precisions: tuple[Precision, ...]) -> 
     )
 
 
-def of_node(template: NodeRecord, index: int, campaign: Campaign, key: PrivateKey) -> NodeRecord:
-    """Return a record of another node of the campaign, with devices of its own."""
+def of_node(
+    template: NodeRecord, index: int, campaign: Campaign, key: PrivateKey, campaign_sha256: str | None = None
+) -> NodeRecord:
+    """Return a record of another node of the campaign, with devices of its own.
+
+    `campaign_sha256` spares the digest of a large campaign for each of its nodes.
+    """
     devices = tuple(
         replace(
             device,
@@ -201,9 +206,9 @@ def of_node(template: NodeRecord, index: int, campaign: Campaign, key: PrivateKe
         template,
         node_id=node_name(index),
         centre_id=campaign.centre_id,
-        pool=next((node.pool for node in campaign.nodes if node.node_id == node_name(index)), "main"),
+        pool=next(iter(campaign.pools_of(node_name(index))), "main"),
         campaign_id=campaign.campaign_id,
-        campaign_sha256=digest(campaign),
+        campaign_sha256=campaign_sha256 or digest(campaign),
         signer_spki=spki_text(key.public),
         devices=devices,
     )
@@ -260,11 +265,11 @@ def measured(
     if "pools" in centre:
         campaign = placed(campaign, msgspec.convert(centre_yaml(**centre), Centre))
     campaign = campaigned(campaign)
-    samples = base.samples
+    samples, campaign_sha256 = base.samples, digest(campaign)
     records = folder / "records"
     records.mkdir()
     for index in range(nodes):
-        record = change(index, of_node(base.record, index, campaign, node_key))
+        record = change(index, of_node(base.record, index, campaign, node_key, campaign_sha256))
         (records / f"{record.node_id}.record.dsse.json").write_bytes(seal_record(record, node_key, samples))
         (records / f"{record.node_id}.samples.csv.gz").write_bytes(samples)
     found = Measured.at(folder)

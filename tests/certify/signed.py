@@ -32,7 +32,8 @@ from certify.documents import kinds as documents
 from certify.documents.kinds import Heartbeat, Receipt
 from certify.judge import products
 from certify.keys.signers import PrivateKey, load_scheme, spki_text
-from certify.trust.trusted_set import Delegation, Revocation, TrustedKey, TrustedSet, TrustRoot
+from certify.trust.revocations import Revocation
+from certify.trust.trusted_set import Delegation, TrustedKey, TrustedSet, TrustRoot
 
 NOW = "2026-03-01T12:00:00.000000Z"
 BEFORE = "2026-01-01T00:00:00.000000Z"

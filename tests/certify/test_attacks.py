@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sized
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.certify.attacks import DISGUISES, INDEX, KEYS, PACKAGES, package
 from tests.certify.measured import Measured, measured
 from tests.certify.verify.test_verifier import code
 
+ROOT = Path(__file__).resolve().parents[2]
 NAMED = [(kind, name) for kind, table in PACKAGES.items() for name in table]
 
 
@@ -40,6 +42,47 @@ def test_an_attack_is_refused_for_its_own_reason(centre: Measured, tmp_path: Pat
     except PetasealError as error:  # wrong input, such as an empty file: nothing was looked at
         found = error.code
     assert found == expected
+
+
+# What docs/independent_verifier.py says it does not check: rules of text and times, by their codes, and these by name.
+LEFT_CODES = frozenset({"time-invalid", "text-forbidden-character", "text-not-nfc"})
+LEFT_NAMES = frozenset(
+    {
+        "a note that nobody knows",
+        "a supersession of nobody",
+        "sequence 2^53 - 1",
+        "a policy's name in capitals",
+        "an algorithm is named",
+        "a key is brought along",
+        "a record sealed by the operator",
+        "a record in another pool",
+        "a record whose end is before its beginning",
+        "a record that names another profile",
+        "a record with a campaign of its own",
+        *(name for name in PACKAGES["records and replays"] if "reference measurement" in name),
+    }
+)
+
+
+def test_the_independent_script_refuses_what_it_says_it_checks(centre: Measured, tmp_path: Path) -> None:
+    found = importlib.util.spec_from_file_location("independent", ROOT / "docs" / "independent_verifier.py")
+    assert found is not None
+    assert found.loader is not None
+    script = importlib.util.module_from_spec(found)
+    found.loader.exec_module(script)
+
+    def accepts(made: attacks.Package) -> bool:
+        (tmp_path / "statement").write_bytes(made.statement)
+        (tmp_path / "records").write_bytes(made.records)
+        try:
+            script.main(centre.public_key, tmp_path / "statement", tmp_path / "records")
+        except (SystemExit, Exception):  # as its last lines have it, each of them is a refusal
+            return False
+        return True
+
+    assert accepts(package(centre))
+    passed = {name: PACKAGES[kind][name][1] for kind, name in NAMED if accepts(PACKAGES[kind][name][0](centre))}
+    assert {name for name, expected in passed.items() if expected not in LEFT_CODES} == LEFT_NAMES
 
 
 def test_the_honest_package_is_accepted(centre: Measured) -> None:

@@ -117,7 +117,7 @@ def run(campaign: Campaign, place: int, cores: int, key: PrivateKey, starts_ns: 
     return Run(node_record(facts), samples_gz(rows), ended_ns - m.BEGIN_NS)
 
 
-@pytest.mark.parametrize("cores", [96, 16])
+@pytest.mark.parametrize("cores", [pytest.param(96, marks=pytest.mark.long), 16])
 def test_an_intelligent_node_is_certified_within_twenty_minutes(cores: int, tmp_path: Path) -> None:
     pool = ExpectedPool(pool="main", workloads=("fp16",))
     campaign, key = campaign_of(pool, workloads=(FP16,)), load_scheme("ed25519").generate()

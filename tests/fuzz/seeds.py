@@ -24,7 +24,7 @@ from certify.documents.kinds import PAYLOAD_TYPE, Baseline, BaselineDevice, Witn
 from certify.documents.merkle import prove, record_root
 from certify.keys.signers import pem_text
 from certify.policy.ratings import parse_ratings
-from certify.trust.trusted_set import Revocation, Revocations
+from certify.trust.revocations import Revocation, Revocations
 from tests.certify.judged import basis_of, statement_of
 from tests.certify.measured import centre_yaml, node_name, of_node, simulated, test_campaign
 from tests.certify.signed import AFTER, BEFORE, CENTRE, NOW, campaign, heartbeat, receipt, record, sha

@@ -414,13 +414,17 @@ def _compared(part: int) -> tuple[list[str], Counter[str]]:
     return [what for seed in range(part * 1000, (part + 1) * 1000) for what in differences(seed, seen)], seen
 
 
-@pytest.mark.parametrize("part", range(4))
+PARTS = [0, *(pytest.param(part, marks=pytest.mark.long) for part in range(1, 4))]
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_two_ways_to_one_judgement(part: int) -> None:
     found, seen = _compared(part)
     assert not found, "\n".join(found[:20])
     assert len(seen) >= len(CODES) - 4, CODES - seen.keys()
 
 
+@pytest.mark.long
 def test_every_code_is_reached_by_some_figure() -> None:
     seen = {code for part in range(4) for code in _compared(part)[1]}
     assert seen >= CODES, CODES - seen

@@ -6,9 +6,10 @@ python -m tests.perf hpcc
 python -m tests.perf telemetry
 python -m tests.perf records 100000
 python -m tests.perf campaign 10000 100000
-python -m tests.perf verify 10000
+python -m tests.perf verify 12600
 python -m tests.perf audit 4
 python -m tests.perf registry
+python -m tests.perf heartbeats
 python -m tests.perf.first_gpu --device cuda:0 --out results/local
 python -m tests.perf accelerator --device cuda:0 --seconds 60 --out results/local
 python -m tests.perf plot RECORD SAMPLES --out FILE.svg
@@ -21,7 +22,10 @@ import sys
 from tests.perf import accelerator, audit, campaign, commands, harness, hpcc, plot, records, telemetry, verify
 from tests.perf.rig import Setup, alone
 
-PARTS = "all", "commands", "harness", "hpcc", "telemetry", "records", "campaign", "verify", "audit", "registry"
+PARTS = (
+    *("all", "commands", "harness", "hpcc", "telemetry", "records", "campaign", "verify", "audit"),
+    *("registry", "heartbeats"),
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -31,18 +35,7 @@ def main(arguments: list[str]) -> int:
         return accelerator.main(rest)
     if wanted == "plot":
         return plot.main(rest)
-    if wanted not in (
-        "all",
-        "commands",
-        "harness",
-        "hpcc",
-        "telemetry",
-        "records",
-        "campaign",
-        "verify",
-        "audit",
-        "registry",
-    ):
+    if wanted not in PARTS:
         print(__doc__, file=sys.stderr)
         return 2
     if wanted in ("all", "commands"):
@@ -57,13 +50,17 @@ def main(arguments: list[str]) -> int:
     if wanted in ("all", "records"):
         records.measure(int(rest[0]) if rest else 10_000, runs=3)
     if wanted in ("all", "verify"):
-        verify.measure(int(rest[0]) if rest else 10_000, runs=3)
+        verify.measure(int(rest[0]) if rest else verify.NODES, runs=3)
     if wanted in ("all", "audit"):
         audit.measure(int(rest[0]) if rest else 2, runs=3)
     if wanted in ("all", "registry"):
         from tests.perf import registry  # needs petaseal[registry], which a machine with an accelerator may lack
 
         registry.measure(*map(int, rest))
+    if wanted == "heartbeats":  # a part of the registry's figures, alone
+        from tests.perf import presence
+
+        presence.measure()
     if wanted in ("all", "campaign"):
         campaign.measure([int(nodes) for nodes in rest] or [campaign.NODES])
     return 0

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median, quantiles
@@ -29,17 +29,22 @@ from bench.units import DAY_NS, utc_text
 from certify.registry.base.registry import open_registry
 from certify.registry.storage import tables
 from certify.registry.storage.columns import metadata
+from certify.registry.storage.node_tables import node_changes
 from tests.certify.golden.test_golden import HERE as GOLDEN
 from tests.certify.registry import rows
+from tests.certify.registry.beating import Node, lay_nodes
 from tests.certify.registry.laid import Laid, lay_centre, lay_keys, lay_registry
-from tests.certify.registry.listening import Served, new_token, served
+from tests.certify.registry.listening import Served, new_token, opened, served
+from tests.perf import presence
 from tests.perf.verify import VERIFY, timed
 
 CENTRES, STATEMENTS = 1000, 100
 NODES, DEVICES = 4, 8  # of each statement of the history
 RATE_HZ, SECONDS = 200, 30
 READ_P99_MS, FEED_MS = 50, 100  # limits
-LARGE_NODES = 10_000
+BEATS_HZ = 100  # beside the reads
+RESTARTS = 3
+LARGE_NODES, INGEST_S = 10_000, 25
 ROUNDS = 9
 READERS = 32  # connections
 FIRST_S = 3  # in which these are opened and caches are filled: told apart
@@ -48,21 +53,50 @@ RECEIPT = bytes(700)
 
 def measure(centres: int = CENTRES, statements: int = STATEMENTS, large: int = LARGE_NODES) -> None:
     """Print all figures."""
+    presence.measure()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         keys = lay_keys(folder / "keys")
-        laid = lay_registry(folder / "registry", keys, stale_after_s=86_400)
+        laid = lay_registry(folder / "registry", keys, stale_after_s=86_400, limits=presence.UNLIMITED)
+        presence.list_keys(laid, presence.KEYS)
         begin = time.perf_counter()
         known = seed(laid, centres, statements)
         size = (laid.root / "registry.db").stat().st_size / 2**20
         told = f"{centres} centres x {statements} statements of {NODES} nodes"
         print(f"{told}: seeded in {time.perf_counter() - begin:.0f} s, SQLite of {size:.0f} MiB", flush=True)
         platform = new_token(laid.root, "platform")[1]
+        with opened(laid.root) as registry:
+            nodes = lay_nodes(registry.store, 20, 20, utc_text(time.time_ns()))
         with served(laid.root) as service:
-            reads(service, known, "reads", SECONDS)
+            reads(service, known, "reads alone", SECONDS)
+            with presence.beating(service, nodes, BEATS_HZ) as taken:
+                reads(service, known, f"reads beside {BEATS_HZ} heartbeats/s", SECONDS)
+            print(f"  these heartbeats: {_of(taken)}", flush=True)
             feed(service, laid)
             if large:
-                ingest(service, laid, folder / "large", platform, known, large)
+                ingest(service, laid, folder / "large", platform, (known, nodes), large)
+        restarted(laid)
+
+
+def _of(taken: Sequence[float]) -> str:
+    each = quantiles([1e3 * one_s for one_s in taken], n=100)
+    return f"{len(taken)} accepted, p50 {each[49]:.1f} ms, p99 {each[98]:.1f} ms from when they were due"
+
+
+def restarted(laid: Laid) -> None:
+    """Print how long the first feed after a restart takes, and the restart itself."""
+    first, ready = [], []
+    for _ in range(RESTARTS):
+        begin = time.perf_counter()
+        with served(laid.root) as service, service.client() as client:
+            ready.append(time.perf_counter() - begin)
+            client.get("/healthz")
+            first.append(_ms(lambda client=client: client.get("/v1/capacity")))
+    print(
+        f"the feed, first after a restart, median of {RESTARTS}: {median(first):.0f} ms (limit {FEED_MS});"
+        f" the service was ready after {median(ready):.1f} s",
+        flush=True,
+    )
 
 
 def seed(laid: Laid, centres: int, statements: int) -> list[tuple[str, str]]:
@@ -112,6 +146,8 @@ def history(
     ids[0] = None
     times = {number: utc_text(begin_ns + number * DAY_NS) for number in ids}
     once = (tables.chains, tables.pool_transitions, tables.presence)
+    # they name changes by their numbers, which are others here
+    like = {table: made for table, made in like.items() if table is not node_changes}
 
     def of(row: dict[str, Any], number: int) -> dict[str, Any]:
         at = times[number]
@@ -158,12 +194,15 @@ def history(
 
 def reads(service: Served, known: list[tuple[str, str]], what: str, seconds: float) -> None:
     """Print how long reads take at the given rate, asked from a second process."""
-    given, before_s = json.dumps([service.url, known, RATE_HZ, seconds]), cpu_s(service)
+    given, before_s = json.dumps([service.url, known, RATE_HZ, seconds]), service.cpu_s()
     done = subprocess.run(
         [sys.executable, "-m", "tests.perf.registry"], input=given, capture_output=True, text=True, check=True
     )
     found = json.loads(done.stdout)
-    each, cost_s = quantiles(found["ms"], n=100), (cpu_s(service) - before_s) / (len(found["ms"]) + len(found["first"]))
+    each, cost_s = (
+        quantiles(found["ms"], n=100),
+        (service.cpu_s() - before_s) / (len(found["ms"]) + len(found["first"])),
+    )
     line = f"p50 {each[49]:.1f} ms, p99 {each[98]:.1f} ms (limit {READ_P99_MS}), worst {max(found['ms']):.0f} ms"
     line += f"; worst of the first {FIRST_S} s {max(found['first']):.0f} ms"
     print(f"{what} at {RATE_HZ}/s for {seconds:.0f} s: {line}; {found['failed']} failed", flush=True)
@@ -171,12 +210,6 @@ def reads(service: Served, known: list[tuple[str, str]], what: str, seconds: flo
     slowest = sorted(found["by"].items(), key=lambda one: -quantiles(one[1], n=100)[98])[:3]
     for path, taken in slowest:
         print(f"  {path}: p50 {median(taken):.1f} ms, p99 {quantiles(taken, n=100)[98]:.1f} ms of {len(taken)}")
-
-
-def cpu_s(service: Served) -> float:
-    """Return the processor time that the service's own process has used."""
-    times = Path(f"/proc/{service.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def read_at_rate(url: str, known: list[list[str]], rate_hz: int, seconds: float) -> dict[str, Any]:
@@ -246,7 +279,7 @@ def feed(service: Served, laid: Laid) -> None:
     pools = len(answer.json()["items"])
     print(
         f"the feed of {pools} pools ({size / 2**20:.1f} MiB), median of {ROUNDS}: after a change"
-        f" {median(fresh):.0f} ms, again {median(again):.0f} ms (limit {FEED_MS}), unchanged (304)"
+        f" {median(fresh):.0f} ms (limit {FEED_MS}), again {median(again):.0f} ms, unchanged (304)"
         f" {median(same):.1f} ms, what changed alone {median(since):.1f} ms;"
         f" after a change / again = {median(fresh) / median(again):.1f}",
         flush=True,
@@ -261,7 +294,20 @@ def _ms(ask: Any) -> float:
     return taken
 
 
-def ingest(service: Served, laid: Laid, folder: Path, secret: str, known: list[tuple[str, str]], nodes: int) -> None:
+def _read_meanwhile(service: Served, known: list[tuple[str, str]], nodes: list[Node]) -> None:
+    with presence.beating(service, nodes, BEATS_HZ) as taken:
+        reads(service, known, f"reads beside a verification and {BEATS_HZ} heartbeats/s", SECONDS / 2)
+    print(f"  these heartbeats: {_of(taken)}", flush=True)
+
+
+def ingest(
+    service: Served,
+    laid: Laid,
+    folder: Path,
+    secret: str,
+    load: tuple[list[tuple[str, str]], list[Node]],
+    nodes: int,
+) -> None:
     """Print how long a large statement takes, beside its verification alone, and what readers notice of it."""
     begin = time.perf_counter()
     centre = lay_centre(folder, laid.keys, nodes=nodes, devices=DEVICES)
@@ -281,7 +327,7 @@ def ingest(service: Served, laid: Laid, folder: Path, secret: str, known: list[t
         answer = client.post("/v1/statements", content=content, headers={"content-type": "application/json"})
         assert answer.status_code == 201, answer.text
         first = time.perf_counter() - begin
-        busy = threading.Thread(target=reads, args=(service, known, "reads meanwhile", SECONDS / 2))
+        busy = threading.Thread(target=_read_meanwhile, args=(service, *load))
         busy.start()
         begin = time.perf_counter()
         with (out / "records.jsonl").open("rb") as file:
@@ -294,8 +340,10 @@ def ingest(service: Served, laid: Laid, folder: Path, secret: str, known: list[t
         assert answer.status_code == 201, answer.text
         busy.join()
     print(
-        f"ingest of {nodes} nodes: the statement {first:.2f} s, its records {whole:.1f} s; verify alone {alone:.1f} s;"
-        f" records / verify = {whole / alone:.2f}; the server held {service.peak_bytes() / 2**20:.0f} MiB at most"
+        f"ingest of {nodes} nodes: the statement {first:.2f} s, its records {whole:.1f} s"
+        f" (together {first + whole:.1f} s, limit {INGEST_S} for {LARGE_NODES} on two cores);"
+        f" verify alone {alone:.1f} s; records / verify = {whole / alone:.2f};"
+        f" the server held {service.peak_bytes() / 2**20:.0f} MiB at most"
     )
 
 

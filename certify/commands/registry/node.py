@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.errors import RefusedError
+from bench.errors import InputError, RefusedError
 from certify.commands.options import Json, RegistryPassphraseFile
 from certify.commands.output import report
 from certify.commands.registry.show import Ca, Timeout, Url, connected, libraries, say_outlived
@@ -25,8 +25,11 @@ app = typer.Typer()
 )
 def heartbeat(
     url: Url,
-    centre: Annotated[str, typer.Option(help="Centre of the node.")],
-    node: Annotated[str, typer.Option(help="The node's name in the records.")],
+    centre: Annotated[str | None, typer.Option(help="Centre of the node.")] = None,
+    node: Annotated[str | None, typer.Option(help="The node's name in the records.")] = None,
+    rack: Annotated[
+        Path | None, typer.Option(help="In place of a node: YAML file of many nodes, with their keys and devices.")
+    ] = None,
     key: Annotated[Path | None, typer.Option(help="Key that signed its record (default: this node's own).")] = None,
     passphrase_file: RegistryPassphraseFile = None,
     device: Annotated[str, typer.Option(help='Devices that are certified, as for "petaseal run".')] = "all",
@@ -34,6 +37,9 @@ def heartbeat(
         Path | None,
         typer.Option("--devices", help="What petaseal devices --json printed, read for each heartbeat."),
     ] = None,
+    max_age: Annotated[
+        float, typer.Option(min=1, max=86_400, help="With --rack: seconds after which a node's devices are too old.")
+    ] = 300.0,
     every: Annotated[
         float | None, typer.Option(min=1, max=86_400, help="Seconds between two; goes on for ever.")
     ] = None,
@@ -41,7 +47,19 @@ def heartbeat(
     timeout: Timeout = 30.0,
     as_json: Json = False,
 ) -> None:
-    """Tell the registry that a certified node is there with its devices; exit 1 where they are others."""
+    """Tell the registry that a certified node, or a rack of them, is there with its devices; exit 1 where it is not."""
+    if (rack is None) == (node is None):
+        raise InputError("usage", "give exactly one of --node and --rack")
+    if rack is not None:
+        # each of these stands in the rack file, for each node of its own
+        for option, value in (("--centre", centre), ("--key", key), ("--devices", listing)):
+            if value is not None:
+                raise InputError("usage", "is for --node: a rack file names it itself", where=option)
+        _beat_rack(url, rack, passphrase_file, max_age, every, (ca, timeout), as_json)
+        return
+    if centre is None or node is None:
+        raise InputError("usage", "--node is a node of a centre", fix="give --centre")
+
     import msgspec
 
     from bench.environment import machine_id
@@ -67,6 +85,36 @@ def heartbeat(
     # With --every it goes on: a registry may take the node back once its devices are there again.
     if every is None and not beat.online:
         raise RefusedError(beat.code or "devices-differ", "its devices are not those that were certified", where=node)
+
+
+def _beat_rack(
+    url: str,
+    rack: Path,
+    passphrase_file: Path | None,
+    max_age_s: float,
+    every_s: float | None,
+    connection: tuple[Path | None, float],
+    as_json: bool,
+) -> None:
+    """Send the heartbeats of all nodes of a rack file, once or for ever."""
+    with connected(url, None, *connection) as there:
+        import msgspec
+
+        from certify.registry.client.rack import RackHeart, read_rack
+
+        centre_id, nodes = read_rack(rack, passphrase_file, max_age_s)
+        heart = RackHeart(there, centre_id, nodes)
+        rounds = [heart.beat()] if every_s is None else heart.keep_beating(every_s, report=say_outlived)
+        for beats in rounds:
+            missing = [beat for beat in beats if not beat.online]
+            before = min((beat.stale_at for beat in beats if beat.stale_at is not None), default=None)
+            text = f"{len(beats) - len(missing)} of {len(beats)} nodes of {centre_id} on-line"
+            lines = [text if before is None else f"{text}; the next ones before {before}"]
+            lines += [f"  {beat.node_id} NOT ON-LINE [{beat.code}] {beat.detail or ''}".rstrip() for beat in missing]
+            report(as_json, {"centre_id": centre_id, "lines": [msgspec.to_builtins(beat) for beat in beats]}, lines)
+    if every_s is None and missing:
+        what = f"{len(missing)} of {len(beats)} nodes are not on-line"
+        raise RefusedError(missing[0].code or "devices-differ", what, where=centre_id)
 
 
 @app.command(

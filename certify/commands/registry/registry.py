@@ -15,7 +15,7 @@ from bench.errors import InputError, PetasealError, RefusedError
 from bench.show import print_json
 from certify.commands.options import Json, checked_digest, group
 from certify.commands.output import report
-from certify.commands.registry import node, registry_admin, tokens
+from certify.commands.registry import aliases, node, oversight, registry_admin, tokens
 from certify.commands.registry.show import Ca, Timeout, TokenFile, Url, connected, say_outlived
 
 if TYPE_CHECKING:
@@ -99,9 +99,11 @@ def pull(
     statement: Annotated[str | None, typer.Option(help="Payload digest of a statement.")] = None,
     campaign: Annotated[str | None, typer.Option(help="Digest of a campaign, for the records posted of it.")] = None,
     feed: Annotated[bool, typer.Option("--feed", help="The capacity of all centres, as JSON and CSV.")] = False,
+    nodes: Annotated[bool, typer.Option("--nodes", help="What each node gives, as JSON and CSV.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for what is fetched.")] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", help="With --feed: print what changes, one JSON object a line, for ever.")
+        bool,
+        typer.Option("--follow", help="With --feed or --nodes: print what changes, one JSON object a line, for ever."),
     ] = False,
     since: Annotated[str | None, typer.Option(help='With --follow: "next" of the last line that was taken.')] = None,
     every: Annotated[float, typer.Option(min=0.1, max=86_400, help="With --follow: seconds between looks.")] = 10.0,
@@ -110,26 +112,26 @@ def pull(
     timeout: Timeout = 30.0,
     as_json: Json = False,
 ) -> None:
-    """Fetch a statement with its receipt, a campaign's records, or the feed."""
-    if (statement is not None) + (campaign is not None) + feed != 1:
-        raise InputError("usage", "give exactly one of --statement, --campaign and --feed")
-    if follow and not feed:
-        raise InputError("usage", "--follow is for the feed", fix="give it with --feed")
+    """Fetch a statement with its first and its highest receipt, a campaign's records, or a feed."""
+    if (statement is not None) + (campaign is not None) + feed + nodes != 1:
+        raise InputError("usage", "give exactly one of --statement, --campaign, --feed and --nodes")
+    if follow and not (feed or nodes):
+        raise InputError("usage", "--follow is for the feeds", fix="give it with --feed or --nodes")
     # What is followed never ends, so that it cannot be a folder that is complete at some time.
     if (out is None) != follow:
         raise InputError("usage", "--out names the folder for what is fetched, and --follow prints it", where="--out")
     with connected(url, token_file, ca, timeout) as there:
-        from certify.registry.client.push import pull_campaign, pull_feed, pull_statement
+        from certify.registry.client.push import pull_campaign, pull_feed, pull_nodes, pull_statement
 
         if out is None:
-            _print_changes(there, since, every)
+            (_print_node_changes if nodes else _print_changes)(there, since, every)
             return
         if statement is not None:
             pulled = pull_statement(there, checked_digest(statement, "--statement"), out)
         elif campaign is not None:
             pulled = pull_campaign(there, checked_digest(campaign, "--campaign"), out)
         else:
-            pulled = pull_feed(there, out)
+            pulled = (pull_nodes if nodes else pull_feed)(there, out)
     shown = {"files": [str(file) for file in pulled.files], "unchanged": pulled.unchanged}
     lines = [str(file) for file in pulled.files]
     if pulled.unchanged:
@@ -249,5 +251,21 @@ def _print_changes(there: RegistryClient, since: str | None, every_s: float) -> 
         print_json(shown)
 
 
-app = group(registry_admin.app, client_app, node.app)
+def _print_node_changes(there: RegistryClient, since: str | None, every_s: float) -> None:
+    import msgspec
+
+    for changes in there.follow_nodes(since, every_s, say_outlived):
+        names = ("centre_id", "project_id", "pool", "node_id")
+        shown = {
+            "at": changes.at,
+            "next": changes.cursor,
+            "centres": changes.centres,
+            "nodes": msgspec.to_builtins(changes.nodes),
+            "items": msgspec.to_builtins(changes.items),
+            "gone": [dict(zip(names, node, strict=True)) for node in changes.gone],
+        }
+        print_json(shown)
+
+
+app = group(registry_admin.app, client_app, aliases.app, oversight.app, node.app)
 app.add_typer(tokens.app, name="token")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.errors import InputError, RefusedError
+from bench.record import config_path
 from bench.show import is_terminal
 from certify.commands.options import Json, RegistryPassphraseFile, checked_fingerprint, utc_now
 from certify.commands.output import report
@@ -21,6 +22,7 @@ from certify.commands.registry.show import libraries
 
 if TYPE_CHECKING:
     from certify.registry.maintenance.backup import BackupInfo
+    from certify.registry.maintenance.refill import Refilled
     from certify.registry.storage.store import Store
 
 app = typer.Typer()
@@ -47,6 +49,12 @@ def init(
     simulated: Annotated[
         bool, typer.Option("--simulated", help="Accept simulated statements, for trying things out.")
     ] = False,
+    rehearsal: Annotated[
+        bool,
+        typer.Option(
+            "--rehearsal", help="A rehearsal: simulated statements alone, which add up. It proves nothing, for ever."
+        ),
+    ] = False,
     passphrase_file: RegistryPassphraseFile = None,
     as_json: Json = False,
 ) -> None:
@@ -58,16 +66,18 @@ def init(
         from certify.registry.service.init import InitOptions, init_registry
 
         name = Bilingual(zh=name_zh, en=name_en)
-        options = InitOptions(folder, key, trust, given, name, passphrase_file, database, simulated)
+        options = InitOptions(folder, key, trust, given, name, passphrase_file, database, simulated, rehearsal)
         made = init_registry(options, utc_now())
     shown = {
         "settings": str(made.settings),
         "keyid": made.keyid,
         "trust_id": made.trust_id,
         "fingerprint": made.fingerprint,
+        "deploy": str(config_path("deploy")),
         "not_checked": list(made.not_checked),
     }
     lines = [
+        *(["a rehearsal: simulated centres add up in it, and it proves nothing"] if rehearsal else []),
         f"{made.settings}: read it; every setting says what it does",
         f"receipts are signed by {made.keyid}",
         f"trust root {made.trust_id}, fingerprint {made.fingerprint}",
@@ -76,6 +86,7 @@ def init(
         f"  petaseal registry token new {folder} --name NAME --scope operator --centre CENTRE --out operator.token",
         f"  petaseal registry token new {folder} --name NAME --scope platform --out platform.token",
         f"  petaseal registry serve {folder}",
+        f"files for nginx, systemd, containers, Prometheus and Grafana lie in {config_path('deploy')}",
     ]
     report(as_json, shown, lines)
 
@@ -91,20 +102,26 @@ def serve(
         list[str] | None,
         typer.Option(help="Address of a reverse proxy whose X-Forwarded-* are believed; may be repeated."),
     ] = None,
+    root_path: Annotated[
+        str, typer.Option(metavar="PATH", help="Path below which a reverse proxy has the registry, as /petaseal.")
+    ] = "",
 ) -> None:
     """Serve a registry until it is told to end; requests that are running are answered first."""
     # A key alone would leave the service without TLS, against what was meant.
     if (tls_cert is None) and tls_key is not None:
         raise InputError("usage", "--tls-key is the key of --tls-cert", fix="give both")
     with libraries("to serve a registry"):
-        from certify.registry.base.registry import open_registry
+        from certify.registry.base.registry import load_place, open_registry
+        from certify.registry.base.serving import serving_alone
         from certify.registry.service.init import open_store
         from certify.registry.service.serve import run
 
-        open_store(folder).close()  # says in one sentence what is wrong with the database
-        opened = open_registry(folder)
-        with contextlib.closing(opened):
-            run(opened, host, port, tls_cert, tls_key, trusted_proxies=tuple(forwarded_from or ()))
+        with serving_alone(load_place(folder), utc_now()):
+            with contextlib.closing(open_store(folder)) as store:  # says in a sentence what is wrong with the database
+                say_unfilled(refilled(store))
+                say_foreign(store)
+            with contextlib.closing(open_registry(folder)) as opened:
+                run(opened, host, port, tls_cert, tls_key, None, tuple(forwarded_from or ()), root_path)
 
 
 @app.command(epilog="Example: petaseal registry migrate registry")
@@ -113,10 +130,15 @@ def migrate(folder: Dir, as_json: Json = False) -> None:
     with opened(folder) as store:
         from certify.registry.storage.migrations import current
 
+        done = refilled(store, as_json)
         # Opening has brought the tables up to date; this only reads which revision they are of.
         with store.reading() as connection:
             revision = current(connection)
-    report(as_json, {"revision": revision}, [f"{folder}: the tables are of revision {revision}"])
+    shown = {"revision": revision, "filled": done.filled, "not_filled": list(done.left)}
+    lines = [f"{folder}: the tables are of revision {revision}"]
+    if done.filled:
+        lines.append(f"{done.filled:,} statement(s) of before were filled into the newer tables")
+    report(as_json, shown, [*lines, *(f"NOT FILLED: {what}" for what in done.left)])
 
 
 @app.command(epilog="Example: petaseal registry backup registry --out backups/2026-03-01")
@@ -126,7 +148,7 @@ def backup(folder: Dir, out: Annotated[Path, typer.Option(help="Folder to make."
         from certify.registry.base.registry import open_registry
         from certify.registry.maintenance.backup import backup as copy
 
-        with contextlib.closing(open_registry(folder)) as there, telling(as_json) as note:
+        with contextlib.closing(open_registry(folder, reading=True)) as there, telling(as_json) as note:
             made = copy(there, out, note)
     report(as_json, *_shown(made, f"petaseal registry restore {out} DIR"))
 
@@ -154,11 +176,26 @@ def check(folder: Dir, as_json: Json = False) -> None:
         from certify.registry.base.registry import open_registry
         from certify.registry.maintenance.integrity import check as verify
 
-        with contextlib.closing(open_registry(folder)) as there, telling(as_json) as note:
+        with contextlib.closing(open_registry(folder, reading=True)) as there, telling(as_json) as note:
+            # rows that an upgrade has yet to fill would seem to have been deleted
+            refilled(there.store, as_json)
             checked = verify(there, note)
     report(as_json, checked.as_json(), checked.lines())
     if checked.problems:
         raise RefusedError("registry-damaged", f"has {len(checked.problems)} fault(s)", where=folder)
+
+
+@app.command(epilog="Example: petaseal registry prune registry")
+def prune(folder: Dir, as_json: Json = False) -> None:
+    """Drop bodies of refused submissions as refused_days and refused_bytes say; "serve" does it too."""
+    with libraries("to run a registry"):
+        from certify.registry.base.registry import open_registry
+        from certify.registry.maintenance.retention import drop_refused
+
+        with contextlib.closing(open_registry(folder)) as there, telling(as_json) as note:
+            done = drop_refused(there, note)
+    line = f"{folder}: {done.bodies:,} bodies of refused submissions were dropped, {done.size_bytes:,} bytes"
+    report(as_json, done._asdict(), [line])
 
 
 @contextlib.contextmanager
@@ -169,6 +206,30 @@ def opened(folder: Path) -> Iterator[Store]:
 
         with contextlib.closing(open_store(folder)) as store:
             yield store
+
+
+def refilled(store: Store, quiet: bool = False) -> Refilled:
+    """Fill the newer tables of a database that was upgraded, and show on a terminal how far it is."""
+    from certify.registry.maintenance.refill import refill
+
+    with telling(quiet) as note:
+        return refill(store, note)
+
+
+def say_unfilled(done: Refilled) -> None:
+    """Name on stderr the statements whose stored documents are damaged: they are served without what is missing."""
+    for what in done.left:
+        typer.echo(f"NOT FILLED: {what}; see: petaseal registry check", err=True)
+
+
+def say_foreign(store: Store) -> None:
+    """Name on stderr the tables of a database that something else made; the registry goes on next to them."""
+    from certify.registry.storage.migrations import foreign_tables, listed
+
+    with store.reading() as connection:
+        names = foreign_tables(connection)
+    if names:
+        typer.echo(f"NOTE: the database holds tables of something else as well: {listed(names)}", err=True)
 
 
 @contextlib.contextmanager

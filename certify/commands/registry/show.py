@@ -21,8 +21,9 @@ from rich.text import Text
 from bench.errors import InputError, MissingLibraryError, PetasealError, one_line
 from bench.show import say
 from bench.units import rate_text
-from certify.registry.api.common import Service
-from certify.registry.api.views import Alarm, AttemptLine, CentreDetail, Lifecycle, PoolCapacity, StatementSummary
+from certify.registry.api.cities import Lifecycle
+from certify.registry.api.common import Service, TrustStatus
+from certify.registry.api.views import Alarm, AttemptLine, CentreDetail, PoolCapacity, StatementSummary
 
 if TYPE_CHECKING:
     from certify.registry.client.client import RegistryClient
@@ -37,7 +38,10 @@ TokenFile = Annotated[
     Path | None, typer.Option(help=f"File whose first line is a token (default: the variable {TOKEN_VARIABLE}).")
 ]
 Ca = Annotated[Path | None, typer.Option(help="PEM file of the only authorities that may vouch for the registry.")]
-Timeout = Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds to wait for a connection or an answer.")]
+Timeout = Annotated[
+    float,
+    typer.Option(min=0.1, max=3600, help="Seconds that a call may take as a whole; more for what is large (64 KiB/s)."),
+]
 
 
 @contextlib.contextmanager
@@ -101,10 +105,13 @@ def service_lines(url: str, service: Service, lifecycle: Lifecycle) -> list[str]
         f"version    {service.version}, API {service.api}",
         f"receipts   signed by {service.registry_keyid}",
         f"trust root {service.trust_root}",
+        *trust_lines(service.trust),
         f"reading    {'public' if service.public_read else 'by token'}",
         f"on-line    a node that was heard of within {service.stale_after_s} s",
     ]
-    if service.accepts_simulated:
+    if service.rehearsal:
+        lines.append("REHEARSAL  simulated centres add up here: it proves nothing")
+    elif service.accepts_simulated:
         lines.append("simulated  statements are accepted, marked, and in no sum")
     shown = [line for line in lifecycle.lines if line.pools or line.reached.devices]
     if not shown:
@@ -127,6 +134,14 @@ def service_lines(url: str, service: Service, lifecycle: Lifecycle) -> list[str]
         *(one_line(line) for line in lines),
         *table(f"capacity at {lifecycle.at}", headings, rows, right=range(3, 8)),
     ]
+
+
+def trust_lines(trust: TrustStatus | None) -> list[str]:
+    """Return what is to be said of a trust root that is not good; nothing of one that is, or of an older registry."""
+    if trust is None or trust.state == "good":
+        return []
+    code = f" ({trust.code})" if trust.code else ""
+    return [f"           {trust.state}{code}: expires at {trust.expires_at}, followed until {trust.grace_until}"]
 
 
 def centre_lines(detail: CentreDetail, attempts: Sequence[AttemptLine], alarms: Sequence[Alarm]) -> list[str]:

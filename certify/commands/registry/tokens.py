@@ -32,14 +32,34 @@ SCOPES = ("operator", "platform", "reader", "metrics")
 )
 def new(
     folder: Dir,
-    name: Annotated[str, typer.Option(help="Whose it is, for people.")],
-    scope: Annotated[str, typer.Option(help=", ".join(SCOPES))],
+    name: Annotated[str | None, typer.Option(help="Whose it is, for people.")] = None,
+    scope: Annotated[str | None, typer.Option(help=", ".join(SCOPES))] = None,
     centre: Annotated[str | None, typer.Option(help="The one centre of an operator.")] = None,
     days: TokenDays = 366,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="TABLE",
+            help="Many tokens in place of one: CSV with the columns name, scope, centre[, days]; --out is a new folder"
+            " with a file for each.",
+        ),
+    ] = None,
     out: SecretFile = None,
     as_json: Json = False,
 ) -> None:
-    """Make a token. Its secret is shown once, and only its SHA-256 is kept."""
+    """Make a token, or those of a table. A secret is shown once, and only its SHA-256 is kept."""
+    if table is not None:
+        single = {"--name": name, "--scope": scope, "--centre": centre}
+        if given := [option for option, value in single.items() if value is not None]:
+            raise InputError("usage", "is of one token; the table has a column for it", where=given[0])
+        # many secrets on a terminal, or in one file, are given to whoever takes the first
+        if out is None:
+            raise InputError("usage", "is missing: the folder for the files of the table's tokens", where="--out")
+        report(as_json, *_many(folder, table, out, days))
+        return
+    if name is None:
+        raise InputError("usage", "is missing", where="--name", fix="give it, or --from TABLE")
     # The scopes are the registry's: a typing error is one sentence, without opening its database.
     if scope not in SCOPES:
         raise InputError("usage", f"is one of {', '.join(SCOPES)}", where="--scope")
@@ -103,6 +123,24 @@ def listed(folder: Dir, as_json: Json = False) -> None:
         shown = [dict(zip((heading.replace(" ", "_") for heading in headings), row, strict=True)) for row in rows]
         lines = table("tokens", headings, rows, right=(0,)) if rows else ["there is no token yet"]
     report(as_json, {"tokens": shown}, lines)
+
+
+def _many(folder: Path, file: Path, out: Path, days: int) -> tuple[dict[str, Any], list[str]]:
+    """Make the tokens of a table, and return what was made: never a secret."""
+    from certify.commands.registry.show import table
+    from certify.registry.base.token_table import create_tokens, read_tokens
+
+    wanted = read_tokens(file, days)  # before the database is opened: a row at fault costs nothing
+    with opened(folder) as store:
+        made = create_tokens(store, wanted, utc_now(), out)
+    headings = ("id", "name", "scope", "centre", "expires at", "file")
+    rows = [(str(t.id), t.name, t.scope, t.centre_id or "-", t.expires_at, path.name) for t, path in made]
+    shown = [
+        {"id": t.id, "name": t.name, "scope": t.scope, "centre_id": t.centre_id, "expires_at": t.expires_at}
+        | {"out": str(path)}
+        for t, path in made
+    ]
+    return {"out": str(out), "tokens": shown}, [*table("tokens", headings, rows, right=(0,)), f"secrets in {out}"]
 
 
 def _new(token: Token, secret: str, out: Path | None) -> tuple[dict[str, Any], list[str]]:

@@ -1,26 +1,17 @@
-"""How much stands where: statements, centres and devices, the feed of pools, the sum of each state, a city's policy."""
+"""How much stands where: statements, centres and devices, and the feed of pools."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from bench.record import Choice, Count, Grade, Name, PoolClass, Ppm, Precision, Sha256, Text, UtcTime
+from bench.record import Choice, Count, Grade, Name, PoolClass, Precision, Sha256, Text, UtcTime
 from certify.documents.kinds import Level
 from certify.documents.statement import CeilingLine
 from certify.policy.centre import Bilingual
 from certify.policy.verdicts import Verdict
-from certify.registry.api.common import ApiModel, Rates, State
-
-
-class StepSum(ApiModel, frozen=True, kw_only=True):
-    """The part of a pool's certified sum that rests on one step of evidence: measured, silicon, rating or none."""
-
-    step: Name
-    devices: Count
-    certified_mflop_s: Count
-
-    def __str__(self) -> str:
-        return f"{self.step}:{self.certified_mflop_s}"
+from certify.registry.api.common import ApiModel, State, TrustStatus
+from certify.registry.api.nodes import ModelLine, StepSum
+from certify.registry.api.oversight import Acknowledgement
 
 
 class PoolCapacity(ApiModel, frozen=True, kw_only=True):
@@ -66,6 +57,12 @@ class PoolCapacity(ApiModel, frozen=True, kw_only=True):
     nodes_online: Count
     external_ids: tuple[str, ...]  # "scheme:value"
     alarms: Count
+    name: Bilingual  # of the centre
+    jurisdiction: str | None
+    city: str | None  # in which that lies, by the code of GB/T 2260
+    devices_without_rating: Count  # of those that count; each line of `models` says it of all that were found
+    models: tuple[ModelLine, ...]  # those with the most devices first
+    models_left_out: Count  # further ones, of which there are too many to show
 
 
 class CapacityFeed(ApiModel, frozen=True, kw_only=True):
@@ -78,7 +75,9 @@ class CapacityFeed(ApiModel, frozen=True, kw_only=True):
     at: UtcTime
     next: str
     changed: tuple[Name, ...] | None  # centres; null: `items` are all there are
+    rehearsal: bool = False  # simulated centres add up here, and they alone: it proves nothing
     items: tuple[PoolCapacity, ...]
+    trust: TrustStatus | None = None
 
 
 class NodeCapacity(ApiModel, frozen=True, kw_only=True):
@@ -87,6 +86,7 @@ class NodeCapacity(ApiModel, frozen=True, kw_only=True):
     centre_id: Name
     pool: Name
     node_id: Name
+    alias: str | None  # what the centre's own scheduler calls it
     devices: Count
     certified_mflop_s: Count
     sustained_mflop_s: Count
@@ -95,81 +95,6 @@ class NodeCapacity(ApiModel, frozen=True, kw_only=True):
     with_witness_mflop_s: Count  # beside what is certified: counts once a witness vouches for the statement
     online: bool
     seen_at: UtcTime | None
-
-
-class LifecycleLine(ApiModel, frozen=True, kw_only=True):
-    """The sum of one state and class: every pool stands in exactly one; `reached` adds those that went further.
-
-    Of ended states `reached` equals `own`. Precisions are never mixed in a line.
-    """
-
-    state: State
-    pool_class: PoolClass
-    precision: Precision
-    pools: Count
-    own: Rates
-    reached: Rates
-
-
-class Lifecycle(ApiModel, frozen=True, kw_only=True):
-    """All states, each with its own sum. Simulated statements are in none."""
-
-    at: UtcTime
-    lines: tuple[LifecycleLine, ...]
-
-
-class Gap(ApiModel, frozen=True, kw_only=True):
-    """What is missing to a threshold on one basis; 0 where it is reached. Of a share: in ppm."""
-
-    basis: str
-    gap_mflop_s: Count | None
-    gap_ppm: Ppm | None
-
-
-class CityCondition(ApiModel, frozen=True, kw_only=True):
-    """A condition of a city's policy over all statements in force: value, gap and verdict on each basis."""
-
-    title: Bilingual
-    clause_text: str
-    verdict: Verdict
-    gaps: tuple[Gap, ...]
-
-
-class Component(ApiModel, frozen=True, kw_only=True):
-    """A class in the precision that the policy counts."""
-
-    pool_class: PoolClass
-    precision: Precision
-    centres: Count
-    counted: Rates
-    managed: Rates
-    schedulable_mflop_s: Count
-
-
-class Missing(ApiModel, frozen=True, kw_only=True):
-    """Statements that count nothing in the city's sum, and why."""
-
-    code: str  # declared-only | grade-too-low | expired | revoked | simulated | precision-differs | duplicate-device
-    statements: Count
-    certified_mflop_s: Count
-    examples: tuple[str, ...]  # centre ids, at most 20
-
-
-class City(ApiModel, frozen=True, kw_only=True):
-    """The roll-up of one policy."""
-
-    policy: Name
-    title: Bilingual
-    document_status: Literal["draft", "in_force"]
-    jurisdiction: str | None
-    at: UtcTime
-    conditions: tuple[CityCondition, ...]
-    components: tuple[Component, ...]
-    missing: tuple[Missing, ...]
-    tiers: dict[str, Count]  # tier -> centres
-    operators: Count  # distinct
-    domestic_ppm: Ppm | None  # of certified intelligent compute, by the vendor of the devices
-    devices_contested: Count  # that a refused submission claimed too: counted once, where they were first received
 
 
 class Decision(ApiModel, frozen=True, kw_only=True):
@@ -184,6 +109,8 @@ class Decision(ApiModel, frozen=True, kw_only=True):
     level: Level | None
     payload_sha256: Sha256 | None
     centre_id: str | None
+    object_sha256: Sha256 | None = None  # of what was submitted; for the platform, and the centre's operator
+    body_dropped_at: UtcTime | None = None  # since when what was refused is no longer stored
 
 
 class ExternalIdentifier(ApiModel, frozen=True, kw_only=True):
@@ -238,6 +165,25 @@ class StatementSummary(ApiModel, frozen=True, kw_only=True):
     alarms: Count
 
 
+class RecordTool(ApiModel, frozen=True, kw_only=True):
+    """Which petaseal made how many records of a statement; unknown: of no release, and not the one that runs here."""
+
+    version: Text  # as the records tell it
+    sha256: Sha256  # of its sources, as they tell it
+    records: Count
+    known: bool
+    release: str | None  # of a known one
+    note: Literal["tool-unknown"] | None  # of an unknown one
+
+
+class SharedKey(ApiModel, frozen=True, kw_only=True):
+    """A key that signed the records of several nodes, so that it tells no machine from another."""
+
+    keyid: Sha256
+    nodes: Count
+    note: Literal["node-key-shared"] = "node-key-shared"
+
+
 class StatementDetail(ApiModel, frozen=True, kw_only=True):
     """One statement, with what was decided of it."""
 
@@ -253,7 +199,11 @@ class StatementDetail(ApiModel, frozen=True, kw_only=True):
     ceilings: tuple[CeilingLine, ...]  # what bounds its figures
     decisions: tuple[Decision, ...]
     superseded_by: Sha256 | None
-    links: dict[str, str]  # envelope, receipt, page, and where one has the right: records, nodes
+    records_root: Sha256 | None = None  # that a revocation of it names
+    tools: tuple[RecordTool, ...] = ()  # that made its records, the most first; empty until they were recomputed here
+    shared_keys: tuple[SharedKey, ...] = ()  # of its records
+    # envelope, receipt (the first), receipt_first, receipt_highest, page, and where one has the right: records, nodes
+    links: dict[str, str]
 
 
 class CentreSummary(ApiModel, frozen=True, kw_only=True):
@@ -313,6 +263,7 @@ class Alarm(ApiModel, frozen=True, kw_only=True):
     other_sha256: Sha256 | None
     devices: Count
     what: str | None  # names nodes: for the platform, and the operators of both centres
+    acknowledgement: Acknowledgement | None = None  # the platform's last word on it
 
 
 class DeviceSighting(ApiModel, frozen=True, kw_only=True):

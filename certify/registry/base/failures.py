@@ -34,6 +34,8 @@ STATUS: dict[str, int] = {  # of codes whose status is not 422
     "token-centre-differs": 403,
     "not-found": 404,
     "statement-unknown": 404,
+    "alarm-unknown": 404,
+    "alarm-not-acknowledged": 409,
     "centre-unknown": 404,
     "campaign-unknown": 404,
     "city-unknown": 404,
@@ -44,12 +46,14 @@ STATUS: dict[str, int] = {  # of codes whose status is not 422
     "body-slow": 408,
     "act-out-of-order": 409,
     "nonce-differs": 409,
+    "batch-too-large": 413,
     "document-too-large": 413,
     "media-type-wrong": 415,
     "rate-limited": 429,
     "internal": 500,
     "unavailable": 503,
     "worker-lost": 503,
+    "trust-not-current": 503,
     "disk-full": 507,
 }
 

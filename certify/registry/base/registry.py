@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from bench.errors import InputError
 from bench.record import Document, Text, parse_yaml, read_given
@@ -27,10 +27,14 @@ from certify.documents.kinds import PAYLOAD_TYPE, Level, Receipt, make_document
 from certify.keys.loading import load_signing_key
 from certify.keys.signers import PrivateKey
 from certify.policy.centre import Bilingual
-from certify.registry.base.verifying import VerificationPool
-from certify.registry.storage.migrations import migrate
+from certify.registry.api.common import TrustStatus
+from certify.registry.base.pool import VerificationPool
+from certify.registry.base.rehearsal import settle_kind
+from certify.registry.base.trusting import TrustCache, not_current, trust_status
+from certify.registry.storage.opening import open_database
 from certify.registry.storage.store import Store
-from certify.trust.store import Accepted, accept_files
+from certify.trust.root import Root
+from certify.trust.store import Accepted
 
 FILE = "registry.yaml"
 _MIB = 2**20
@@ -61,10 +65,17 @@ class Settings(Document, frozen=True, kw_only=True, dict=True):
     policies: tuple[Text, ...] = ()  # further policy files that statements may be judged by
     profiles: tuple[Text, ...] = ()
     cities: tuple[Text, ...] = ("guangzhou-2027", "wuhan-2025")  # policies that are rolled up
+    # by city policy: the centres that are missing there until they submit; else all with an operator in the trust root
+    expected: dict[Text, tuple[Text, ...]] = field(default_factory=dict)
+    closed: tuple[Text, ...] = ()  # centres that are expected nowhere any more
     public_read: bool = True  # False: reading needs a token
     accept_simulated: bool = False  # for trying things out; simulated statements are in no sum
+    rehearsal: bool = False  # simulated statements alone, which add up: proves nothing; fixed by the first opening
     stale_after_s: Seconds = 300
+    trust_grace_s: Annotated[int, Meta(ge=0, le=366 * 86_400)] = 30 * 86_400  # after the trust root has expired
     challenge_s: Seconds = 30 * 86_400
+    refused_days: Annotated[int, Meta(ge=1, le=36_600)] = 90  # bodies of refused submissions are dropped after that,
+    refused_bytes: Annotated[int, Meta(ge=0)] = 10 * 2**30  # and the oldest of them beyond so much
     limits: Limits = Limits()
 
 
@@ -112,6 +123,9 @@ def load_place(root: Path) -> RegistryFolder:
     if url != "sqlite" and not url.startswith("postgresql"):
         what = "names a database that is neither sqlite nor a postgresql URL"
         raise InputError("settings-invalid", what, where=file, fix="use postgresql+psycopg://user@host/name")
+    if unknown := sorted(set(settings.expected) - set(settings.cities)):
+        what, fix = f"expects centres of {unknown[0]}, which is no city here", "name one of `cities`, or leave it out"
+        raise InputError("settings-invalid", what, where=file, fix=fix)
     return RegistryFolder(root.resolve(), settings)
 
 
@@ -123,6 +137,7 @@ class Registry:
     store: Store
     key: PrivateKey  # signs receipts
     verifier: VerificationPool
+    trust_cache: TrustCache
     clock_ns: Callable[[], int] = time.time_ns
 
     @property
@@ -136,14 +151,41 @@ class Registry:
         return utc_text(self.clock_ns())
 
     def trust(self) -> Accepted:
-        """Return what is trusted now: the root's file as it is today, and the newest revocation list.
+        """Return what new claims are judged by: the trust root's file as it is now, and the newest revocation list.
 
         Raises:
-            RefusedError, InputError: the root is refused, expired or cannot be read (`certify.trust.store`).
+            InputError: `trust-not-current`, the file is missing, refused or expired.
         """
-        # read anew for each use: a key that was revoked a moment ago must not count for the next statement
-        file = self.place.path(self.settings.trust)
-        return accept_files((file,), self.now, self.place.state)
+        look = self.trust_cache.look(self.now)
+        if look.accepted is None:
+            raise not_current(look)
+        return look.accepted
+
+    def last_trust(self) -> Accepted:
+        """Return what is trusted of those that were taken in before: the newest version that was ever accepted.
+
+        It holds for `trust_grace_s` after it expired, and while a bad file lies in the place of its successor. What was
+        revoked is revoked in it too.
+
+        Raises:
+            InputError: `trust-not-current`, there is none, or its grace is over.
+        """
+        now = self.now
+        look = self.trust_cache.look(now)
+        grace_until = look.grace_until(self.settings.trust_grace_s)
+        if look.last is None or grace_until is None or now >= grace_until:
+            raise not_current(look)
+        return look.last
+
+    def newest_root(self) -> Root | None:
+        """Return the newest trust root that was ever accepted, good or not: for what is said of it and not judged."""
+        last = self.trust_cache.look(self.now).last
+        return None if last is None else last.root
+
+    def trust_status(self) -> TrustStatus:
+        """Return how it stands with the trust root; it never fails for what lies in its file."""
+        now = self.now
+        return trust_status(self.trust_cache.look(now), now, self.settings.trust_grace_s)
 
     def receipt(self, payload_sha256: str, centre_id: str, at: str, code: str | None, level: Level | None) -> bytes:
         """Return the signed receipt of a decision."""
@@ -164,8 +206,13 @@ class Registry:
         self.store.close()
 
 
-def open_registry(root: Path, clock_ns: Callable[[], int] = time.time_ns) -> Registry:
+def open_registry(root: Path, clock_ns: Callable[[], int] = time.time_ns, *, reading: bool = False) -> Registry:
     """Return the registry of a folder, with its database brought to this version.
+
+    Args:
+        root: the folder.
+        clock_ns: the present, in ns since 1970.
+        reading: whether nothing is going to be stored: then a folder that cannot be written will do.
 
     Raises:
         InputError, RefusedError: with the code of the first fault of its settings, key or database.
@@ -174,8 +221,19 @@ def open_registry(root: Path, clock_ns: Callable[[], int] = time.time_ns) -> Reg
     settings = place.settings
     passphrase = None if settings.passphrase_file is None else place.path(settings.passphrase_file)
     key = load_signing_key(place.path(settings.key), passphrase)
-    read_given(place.path(settings.trust), CAPS.trust_bytes)  # a missing root is told now, not at the first statement
+    trust_cache = TrustCache(place.path(settings.trust), place.state)
+    try:
+        read_given(place.path(settings.trust), CAPS.trust_chain_bytes)
+    except InputError:
+        # a missing root is reported now, and not at the first statement; in its grace a restart is not refused
+        if trust_cache.look(utc_text(clock_ns())).last is None:
+            raise
     # opened last, so that a wrong key or a missing root leaves no connection behind
-    store = Store(place.url, place.objects)
-    migrate(store)
-    return Registry(place, store, key, VerificationPool(settings.limits.verifying), clock_ns)
+    store = open_database(place.url, place.objects, place.root / FILE, reading=reading)
+    if not reading:
+        try:
+            settle_kind(store, settings.rehearsal, utc_text(clock_ns()), place.root / FILE)
+        except InputError:
+            store.close()
+            raise
+    return Registry(place, store, key, VerificationPool(settings.limits.verifying), trust_cache, clock_ns)

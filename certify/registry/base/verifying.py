@@ -1,30 +1,25 @@
-"""Verification of a statement in a separate process, so that reads go on meanwhile, and the outcome of it."""
+"""Verification of a statement as a registry asks for it, and the outcome of that, both in values that travel."""
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from multiprocessing import get_context
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.errors import InputError
 from certify.documents.caps import CAPS
 from certify.documents.kinds import Level
 from certify.documents.statement import CapacityStatement
 from certify.judge.identities import devices_digest
+from certify.judge.models import NodeModel
 from certify.judge.tally import PoolSums
+from certify.policy.tools import ToolCount
 from certify.statement.claim import DeviceIndex, Shown
 from certify.statement.records import RecordSummary
 from certify.trust.dating import Attestations
 from certify.trust.store import Anchor
 from certify.verify.evidence import Evidence, VerifyRequest
 from certify.verify.verifier import verify
-from certify.workers import end_with_parent
 
 
 @dataclass(frozen=True)
@@ -55,6 +50,13 @@ class NodeSum(NamedTuple):
     devices_sha256: str
 
 
+class NodeModels(NamedTuple):
+    """The devices of one node, by pool and model."""
+
+    node_id: str
+    models: tuple[NodeModel, ...]
+
+
 class RecordLine(NamedTuple):
     """Where one record lies in ``records.jsonl``."""
 
@@ -75,9 +77,12 @@ class VerificationOutcome:
     statement: CapacityStatement | None
     signers: tuple[str, ...] = ()
     not_checked: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    tools: tuple[ToolCount, ...] = ()  # that made the records
     device_index: DeviceIndex | None = None
     nodes: tuple[NodeSum, ...] = ()
     lines: tuple[RecordLine, ...] = ()
+    models: tuple[NodeModels, ...] = ()
 
 
 def run(job: VerificationJob) -> VerificationOutcome:
@@ -116,7 +121,15 @@ def run(job: VerificationJob) -> VerificationOutcome:
     # what an option of the command would check is no affair of whoever submits, and the duplicates are looked for here
     not_checked = tuple(what for what in report.not_checked if "--" not in what and not what.startswith("cross-centre"))
     outcome = VerificationOutcome(
-        None, None, report.level, report.payload_sha256, statement, report.signers, not_checked
+        None,
+        None,
+        report.level,
+        report.payload_sha256,
+        statement,
+        report.signers,
+        not_checked,
+        report.notes,
+        report.tools,
     )
     if job.records is None:
         return outcome
@@ -126,8 +139,9 @@ def run(job: VerificationJob) -> VerificationOutcome:
         device_index.see(Shown(one.payload_sha256, one.samples_sha256, one.node_id, one.signer, one.devices))
         of_node = devices_digest(one.devices)
         nodes += [NodeSum(pool, one.node_id, one.signer, sums, of_node) for pool, sums in one.sums]
-    return VerificationOutcome(
-        **{**outcome.__dict__, "device_index": device_index, "nodes": tuple(nodes), "lines": _lines(job.records, seen)}
+    models = tuple(NodeModels(one.node_id, one.models) for one in seen)
+    return replace(
+        outcome, device_index=device_index, nodes=tuple(nodes), lines=_lines(job.records, seen), models=models
     )
 
 
@@ -141,52 +155,3 @@ def _lines(records: Path, seen: Iterable[RecordSummary]) -> tuple[RecordLine, ..
             lines.append(RecordLine(one.payload_sha256, one.node_id, position, length))
             position += length
     return tuple(lines)
-
-
-class VerificationPool:
-    """Processes that verify, started when the first statement comes; with none, this one does it itself."""
-
-    def __init__(self, processes: int) -> None:
-        self._processes = processes
-        self._lock = threading.Lock()
-        self._pool: ProcessPoolExecutor | None = None
-
-    def verify(self, job: VerificationJob) -> VerificationOutcome:
-        """Return what a verification gives; blocks until it is done.
-
-        Raises:
-            InputError: `worker-lost`, the process was ended from outside; or a code of `run`.
-        """
-        # of tests: the settings ask for one process at least
-        if not self._processes:
-            return run(job)
-        pool = self._started()
-        try:
-            return pool.submit(run, job).result()
-        # the kernel ends what takes too much memory; the next submission gets a new pool
-        except BrokenProcessPool:
-            with self._lock:
-                if self._pool is pool:
-                    self._pool = None
-            what = "the process that verifies was ended from outside, perhaps for want of memory"
-            raise InputError("worker-lost", what, fix="submit it again") from None
-
-    def _started(self) -> ProcessPoolExecutor:
-        with self._lock:
-            if self._pool is None:
-                # not fork: the service has threads, and a forked lock that one of them holds is held for ever
-                spawn = get_context("spawn")
-                self._pool = ProcessPoolExecutor(self._processes, mp_context=spawn, initializer=_begin)
-            return self._pool
-
-    def close(self) -> None:
-        """End the processes."""
-        with self._lock, contextlib.suppress(RuntimeError):
-            if self._pool is not None:
-                self._pool.shutdown(wait=True, cancel_futures=True)
-                self._pool = None
-
-
-def _begin() -> None:
-    # else a service that is killed leaves processes that hold gigabytes
-    threading.Thread(target=end_with_parent, daemon=True).start()

@@ -12,42 +12,35 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar
-
-import httpx
-import msgspec
+from typing import Literal
 
 from bench.errors import PetasealError, RefusedError
 from bench.record import replacing
-from bench.record.fields import in_words
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
 from certify.registry.api import common, views
+from certify.registry.api.cities import City, Lifecycle
+from certify.registry.api.reached import Reached, Trend
 from certify.registry.client.feed import Changes, Feed
+from certify.registry.client.nodes import NodeCalls
+from certify.registry.client.oversight import OversightCalls
+from certify.registry.client.presence import DSSE, JSONL, PresenceClient
 from certify.registry.client.transport import (
-    Transport,
     TransportRequest,
-    TransportResponse,
     content_of,
     decided_of_refusal,
     feed_filters,
-    given_params,
     gzip_of,
     path_part,
 )
 
-T = TypeVar("T")
-DSSE = "application/vnd.petaseal.dsse+json"
-JSONL = "application/jsonl"
 DECIDING_S = 900.0  # a statement of ten thousand nodes is verified before the answer
-PAGE = 200
 
 
-class RegistryClient:
+class RegistryClient(PresenceClient, OversightCalls, NodeCalls):
     """A registry, over HTTP.
 
     Args:
@@ -63,31 +56,8 @@ class RegistryClient:
         InputError: `url-invalid`, `ca-invalid`, or `token-in-clear` (plain http to another machine).
     """
 
-    def __init__(
-        self,
-        url: str,
-        token: str | None = None,
-        timeout_s: float = 30.0,
-        ca: Path | None = None,
-        attempts: int = 4,
-        transport: httpx.BaseTransport | None = None,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._transport = Transport(url, token, timeout_s, ca, attempts, transport, sleep)
-        self._sleep = sleep
-
-    def __repr__(self) -> str:
-        return f"RegistryClient({self._transport.url!r})"
-
     def __enter__(self) -> RegistryClient:
         return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._transport.close()
 
     # --- submitting ---------------------------------------------------------------------------------------------------
 
@@ -124,22 +94,11 @@ class RegistryClient:
 
     def draw_challenge(self, centre_id: str) -> common.Drawn:
         """Draw a challenge for one campaign of a centre."""
-        return self._post("/challenges", common.ChallengeAsk(centre_id=centre_id), common.Drawn)
+        return self._send("POST", "/challenges", common.ChallengeAsk(centre_id=centre_id), common.Drawn)
 
     def act(self, ask: common.ActAsk) -> common.ActDone:
         """Register or manage a pool, or end that."""
-        return self._post("/acts", ask, common.ActDone)
-
-    def nonce(self, centre_id: str, node_id: str) -> common.Nonce:
-        """Return what the node's next heartbeat must carry."""
-        return self._get(f"/nodes/{path_part(centre_id)}/{path_part(node_id)}/nonce", common.Nonce)
-
-    def beat(self, heartbeat: bytes) -> common.Beat:
-        """Send a signed heartbeat; its nonce is good once, so that it is not sent again."""
-        answer = self._transport.ask(
-            TransportRequest("POST", "/heartbeats", headers={"content-type": DSSE}, body=heartbeat, repeatable=False)
-        )
-        return self._decoded(self._transport.check(answer), common.Beat)
+        return self._send("POST", "/acts", ask, common.ActDone)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -159,10 +118,12 @@ class RegistryClient:
         district: str | None = None,
         state: str | None = None,
         level: str | None = None,
+        **devices: str | None,
     ) -> Iterator[views.StatementSummary]:
-        """Yield statements, newest first."""
+        """Yield statements, newest first; `devices` filters further, by jurisdiction, vendor and model."""
         filters = {"centre": centre, "project": project, "class": pool_class, "district": district}
-        return self._pages("/statements", views.StatementSummary, {**filters, "state": state, "level": level})
+        more = {"state": state, "level": level, **devices}
+        return self._pages("/statements", views.StatementSummary, {**filters, **more})
 
     def envelope(self, payload_sha256: str) -> bytes:
         """Return a statement as its operator signed it; whether it is trusted, ``petaseal verify`` says.
@@ -178,9 +139,9 @@ class RegistryClient:
             raise RefusedError("payload-differs", what, where=self._transport.url)
         return content
 
-    def receipt(self, payload_sha256: str) -> bytes:
-        """Return the first receipt that says the statement was accepted: the one that dates it."""
-        return self._bytes(f"/statements/{path_part(payload_sha256)}/receipt")
+    def receipt(self, payload_sha256: str, which: common.WhichReceipt = "first") -> bytes:
+        """Return the first receipt that it was accepted, which dates it, or that of the highest level."""
+        return self._bytes(f"/statements/{path_part(payload_sha256)}/receipt", {"which": which})
 
     def records(self, payload_sha256: str, out: Path) -> int:
         """Write a statement's ``records.jsonl``, whole or not at all, and return its size in bytes."""
@@ -198,9 +159,10 @@ class RegistryClient:
         district: str | None = None,
         pool_class: str | None = None,
         state: str | None = None,
+        **devices: str | None,
     ) -> Iterator[views.CentreSummary]:
-        """Yield centres."""
-        filters = {"q": q, "district": district, "class": pool_class, "state": state}
+        """Yield centres; `devices` filters further, by jurisdiction, vendor and model."""
+        filters = {"q": q, "district": district, "class": pool_class, "state": state, **devices}
         return self._pages("/centres", views.CentreSummary, filters)
 
     def centre(self, centre_id: str) -> views.CentreDetail:
@@ -212,7 +174,7 @@ class RegistryClient:
 
         Args:
             since: `next` of an earlier answer: only what changed after it, in writing or by time.
-            filters: centre, district, pool_class, precision, state.
+            filters: centre, district, pool_class, precision, state, jurisdiction, vendor, model.
         """
         return self._get("/capacity", views.CapacityFeed, {"since": since, **feed_filters(filters)})
 
@@ -241,21 +203,25 @@ class RegistryClient:
         feed = Feed(partial(self.capacity, **filters), since)
         return feed.follow(every_s, report, self._sleep)
 
-    def lifecycle(self) -> views.Lifecycle:
+    def lifecycle(self) -> Lifecycle:
         """Return the sums of capacity by life-cycle state."""
-        return self._get("/lifecycle", views.Lifecycle)
+        return self._get("/lifecycle", Lifecycle)
 
-    def cities(self) -> tuple[views.City, ...]:
+    def cities(self) -> tuple[City, ...]:
         """Return the roll-up of every policy."""
-        return self._get("/cities", tuple[views.City, ...])
+        return self._get("/cities", tuple[City, ...])
 
-    def city(self, policy: str) -> views.City:
+    def city(self, policy: str) -> City:
         """Return the roll-up of one policy."""
-        return self._get(f"/cities/{path_part(policy)}", views.City)
+        return self._get(f"/cities/{path_part(policy)}", City)
 
-    def alarms(self, centre: str | None = None, code: str | None = None) -> Iterator[views.Alarm]:
-        """Yield alarms, newest first."""
-        return self._pages("/alarms", views.Alarm, {"centre": centre, "code": code})
+    def trend(self, policy: str) -> Trend:
+        """Return how a city's sums became what they are."""
+        return self._get(f"/cities/{path_part(policy)}/trend", Trend)
+
+    def reached(self) -> tuple[Reached, ...]:
+        """Return who reached the value of each policy for single centres."""
+        return self._get("/reached", tuple[Reached, ...])
 
     def decisions(
         self,
@@ -292,40 +258,6 @@ class RegistryClient:
 
     # --- how ----------------------------------------------------------------------------------------------------------
 
-    def _read(self, path: str, params: Mapping[str, str | None] | None) -> TransportResponse:
-        return self._transport.check(self._transport.ask(TransportRequest("GET", path, given_params(params))))
-
-    def _get(self, path: str, kind: type[T], params: Mapping[str, str | None] | None = None) -> T:
-        return self._decoded(self._read(path, params), kind)
-
-    def _bytes(self, path: str, params: Mapping[str, str | None] | None = None) -> bytes:
-        return self._read(path, params).content
-
-    def _pages(self, path: str, kind: type[T], params: Mapping[str, str | None]) -> Iterator[T]:
-        page_type: Any = common.Page[kind]  # type: ignore[valid-type]
-        cursor: str | None = None
-        while True:
-            page = self._get(path, page_type, {**params, "limit": str(PAGE), "cursor": cursor})
-            yield from page.items
-            if page.next is None:
-                return
-            # keyset paging (not offsets): lines that come meanwhile move nothing
-            cursor = page.next
-
-    def _download(self, path: str, file: IO[bytes]) -> None:
-        def emptied() -> IO[bytes]:
-            file.seek(0)
-            file.truncate()
-            return file
-
-        self._transport.check(self._transport.ask(TransportRequest("GET", path, into=emptied)))
-
-    def _post(self, path: str, ask: common.ApiRequest, kind: type[T]) -> T:
-        headers = {"content-type": "application/json"}
-        body = msgspec.json.encode(ask)
-        answer = self._transport.ask(TransportRequest("POST", path, headers=headers, body=body, repeatable=False))
-        return self._decoded(self._transport.check(answer), kind)
-
     def _submit(
         self,
         method: str,
@@ -341,9 +273,3 @@ class RegistryClient:
         if answer.status == 422 and problem is not None and problem.receipt is not None:
             return decided_of_refusal(problem, problem.receipt)
         return self._decoded(self._transport.check(answer), common.Decided)
-
-    def _decoded(self, answer: TransportResponse, kind: type[T]) -> T:
-        try:
-            return msgspec.json.decode(answer.content, type=kind)
-        except msgspec.MsgspecError as error:
-            raise self._transport.invalid(f"does not answer as a registry does ({in_words(error)})") from None

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from bench.errors import PetasealError
 from certify.registry.api.views import CapacityFeed, PoolCapacity
 
+T = TypeVar("T")
+Answer = TypeVar("Answer", covariant=True)
 LONGEST_WAIT_S = 60.0
 OUTLIVED = frozenset(["registry-unreachable", "unavailable", "rate-limited", "internal"])
 
 Pool = tuple[str, str | None, str]  # centre, project, pool
 
 
-class FeedTransport(Protocol):
-    """Fetches the capacity feed of a registry, over HTTP or by a test's fake."""
+class FeedTransport(Protocol[Answer]):
+    """Fetches a feed of a registry, over HTTP or by a test's fake."""
 
-    def __call__(self, *, since: str | None) -> CapacityFeed:
+    def __call__(self, *, since: str | None) -> Answer:
         """Return it, or what changed since."""
         ...
 
@@ -36,7 +38,7 @@ class Changes(NamedTuple):
 class Feed:
     """The feed as one follower knows it."""
 
-    def __init__(self, ask: FeedTransport, since: str | None = None) -> None:
+    def __init__(self, ask: FeedTransport[CapacityFeed], since: str | None = None) -> None:
         self._ask = ask
         self.cursor = since
         self.pools: dict[Pool, PoolCapacity] = {}  # since it began
@@ -47,12 +49,7 @@ class Feed:
         Raises:
             RefusedError, InputError: the registry says no, or cannot be reached.
         """
-        try:
-            capacity = self._ask(since=self.cursor)
-        except PetasealError as error:
-            if error.code != "cursor-invalid" or self.cursor is None:
-                raise
-            capacity = self._ask(since=None)  # the cursor was another registry's, or of before a restore
+        capacity = asked_since(self._ask, self.cursor)
         self.cursor = capacity.next
         centres = capacity.changed
         replaced = {pool: item for pool, item in self.pools.items() if centres is None or pool[0] in centres}
@@ -71,23 +68,50 @@ class Feed:
         self, every_s: float, report: Callable[[PetasealError], None], sleep: Callable[[float], None]
     ) -> Iterator[Changes]:
         """Yield changes for ever; an error that passes by itself is reported, and asked again after a growing wait."""
-        failures = 0
-        while True:
-            try:
-                changes = self.poll()
-            except PetasealError as error:
-                if error.code not in OUTLIVED:
-                    raise
-                report(error)
-                failures += 1
-                wait_s = min(LONGEST_WAIT_S, 2.0 ** min(failures, 10) / 2)
-                sleep(wait_s * random.uniform(0.75, 1.25))  # noqa: S311 (spreads followers)
-                continue
-            failures = 0
-            if changes is not None:
-                yield changes
-            sleep(every_s)
+        return following(self.poll, every_s, report, sleep)
 
 
 def _pool(item: PoolCapacity) -> Pool:
     return item.centre_id, item.project_id, item.pool
+
+
+def asked_since(ask: FeedTransport[T], cursor: str | None) -> T:
+    """Return what a feed answers to a cursor, or all of it where the cursor is good no more."""
+    try:
+        return ask(since=cursor)
+    except PetasealError as error:
+        if error.code != "cursor-invalid" or cursor is None:
+            raise
+        return ask(since=None)  # the cursor was another registry's, or of before a restore
+
+
+def following(
+    poll: Callable[[], T | None],
+    every_s: float,
+    report: Callable[[PetasealError], None],
+    sleep: Callable[[float], None],
+) -> Iterator[T]:
+    """Yield what changes for ever; an error that passes by itself is reported, and asked again after a growing wait.
+
+    Args:
+        poll: asks once; None where nothing changed.
+        every_s: how often it asks.
+        report: called with each failure that is outlived.
+        sleep: waits for so many seconds.
+    """
+    failures = 0
+    while True:
+        try:
+            changes = poll()
+        except PetasealError as error:
+            if error.code not in OUTLIVED:
+                raise
+            report(error)
+            failures += 1
+            wait_s = min(LONGEST_WAIT_S, 2.0 ** min(failures, 10) / 2)
+            sleep(wait_s * random.uniform(0.75, 1.25))  # noqa: S311 (spreads followers)
+            continue
+        failures = 0
+        if changes is not None:
+            yield changes
+        sleep(every_s)

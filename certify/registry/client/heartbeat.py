@@ -6,7 +6,9 @@ It says that the node is there with the devices that were certified, and nothing
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Generic, TypeVar
 
 from bench.errors import PetasealError, RefusedError
 from bench.record import Device
@@ -18,6 +20,8 @@ from certify.judge.identities import devices_digest
 from certify.keys.signers import PrivateKey, spki_text
 from certify.registry.api.common import Beat, Nonce
 from certify.registry.client.client import RegistryClient
+
+T = TypeVar("T")
 
 
 def make_heartbeat(nonce: Nonce, devices: Iterable[Device], key: PrivateKey, now: str) -> bytes:
@@ -40,7 +44,36 @@ def make_heartbeat(nonce: Nonce, devices: Iterable[Device], key: PrivateKey, now
     return seal(make_document("heartbeat", beat), PAYLOAD_TYPE, [key])
 
 
-class Heart:
+class KeepsBeating(ABC, Generic[T]):
+    """Sends heartbeats for ever: what `beat` sends and returns is of one node, or of a rack."""
+
+    @abstractmethod
+    def beat(self) -> T:
+        """Send what is due once."""
+
+    def keep_beating(
+        self,
+        every_s: float,
+        sleep: Callable[[float], None] = time.sleep,
+        report: Callable[[PetasealError], None] = lambda error: None,
+    ) -> Iterator[T]:
+        """Yield each answer, for ever; a failure is reported, and the next heartbeat is a new attempt.
+
+        Raises:
+            RefusedError: the registry says no: sending it again would change nothing.
+        """
+        while True:
+            try:
+                yield self.beat()
+            except PetasealError as error:
+                # an unknown node or a wrong key stays so: a loop would hide it from its operator
+                if isinstance(error, RefusedError) and error.code not in ("rate-limited", "nonce-differs"):
+                    raise
+                report(error)
+            sleep(every_s)
+
+
+class Heart(KeepsBeating[Beat]):
     """Keeps one node on-line; each answer holds the nonce of the next heartbeat.
 
     Args:
@@ -83,27 +116,6 @@ class Heart:
             answer = self._send(None, devices)  # somebody else asked for one since, or the registry was restored
         self._next = Nonce(centre_id=answer.centre_id, node_id=answer.node_id, nonce=answer.nonce)
         return answer
-
-    def keep_beating(
-        self,
-        every_s: float,
-        sleep: Callable[[float], None] = time.sleep,
-        report: Callable[[PetasealError], None] = lambda error: None,
-    ) -> Iterable[Beat]:
-        """Yield the answer to each heartbeat, for ever; a failure is reported, and the next heartbeat is a new attempt.
-
-        Raises:
-            RefusedError: the registry says no: sending it again would change nothing.
-        """
-        while True:
-            try:
-                yield self.beat()
-            except PetasealError as error:
-                # an unknown node or a wrong key stays so: a loop would hide it from its operator
-                if isinstance(error, RefusedError) and error.code not in ("rate-limited", "nonce-differs"):
-                    raise
-                report(error)
-            sleep(every_s)
 
     def _send(self, nonce: Nonce | None, devices: Sequence[Device]) -> Beat:
         nonce = nonce or self._registry.nonce(self._centre_id, self._node_id)

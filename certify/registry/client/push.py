@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bench.errors import InputError, OutputExistsError, RefusedError
+from bench.errors import InputError, OutputExistsError, RefusedError, one_line
 from bench.record import followed, read_bytes, refuse_existing, replacing, write_atomic
 from bench.record.files import flush_folder
 from certify.documents.caps import CAPS
@@ -25,7 +25,7 @@ from certify.registry.api.common import Decided
 from certify.registry.client.client import RegistryClient
 from certify.statement import package
 from certify.statement.package import RECORDS, STATEMENT
-from certify.trust.dating import witness_documents_in
+from certify.trust.dating import witness_documents_in, witnesses_not_read
 
 CAMPAIGN = "campaign.dsse.json"
 RECEIPT = "receipt.dsse.json"  # `certify.trust.dating.receipts_in` finds both beside a statement
@@ -42,11 +42,14 @@ class Sent(NamedTuple):
     kind: str
     decided: Decided
     receipt: Path | None  # where it was written
+    not_sent: tuple[str, ...] = ()  # what lies there and was left out
 
     def as_json(self) -> dict[str, Any]:
         """Return the submission's result as the JSON value of ``--json``."""
         written = None if self.receipt is None else str(self.receipt)
-        return {"path": str(self.path), "kind": self.kind, **msgspec.to_builtins(self.decided), "receipt_file": written}
+        decided = msgspec.to_builtins(self.decided)
+        files = {"receipt_file": written, "not_sent": list(self.not_sent)}
+        return {"path": str(self.path), "kind": self.kind, **decided, **files}
 
     def lines(self) -> list[str]:
         """Return the submission's result as printed lines."""
@@ -59,6 +62,7 @@ class Sent(NamedTuple):
         if decided.payload_sha256 is not None:
             lines.append(f"  sha256  {decided.payload_sha256}")
         lines += [f"  note    {note}" for note in decided.notes]
+        lines += [one_line(f"  NOT SENT: {what}", 1000) for what in self.not_sent]
         if self.receipt is not None:
             lines.append(f"  receipt {self.receipt}")
         return lines
@@ -134,7 +138,7 @@ def _statement(registry: RegistryClient, folder: Path) -> Iterator[Sent]:
         yield _document(registry, path, SUPPORTING)
     decided = registry.submit_statement(file)
     sha256 = _payload_sha256(file)
-    yield Sent(file, "capacity-statement", _checked(decided, sha256, file), None)
+    yield Sent(file, "capacity-statement", _checked(decided, sha256, file), None, witnesses_not_read(folder))
     if decided.decision == "accepted" and records.exists():
         yield Sent(records, "records", _checked(registry.submit_records(sha256, records), sha256, records), None)
 
@@ -236,28 +240,40 @@ class Pulled(NamedTuple):
 
 
 def pull_statement(registry: RegistryClient, payload_sha256: str, out: Path) -> Pulled:
-    """Write a statement, its receipt and, where the token has the right to them, its records.
+    """Write a statement, its receipts and, where the token has the right to them, its records.
+
+    The first receipt dates the statement. That of the highest level is written where it is another one.
 
     Raises:
         InputError: `output-exists`.
         RefusedError: the registry has no such statement, or hands out another.
     """
     # before anything is fetched: half a statement beside an older half would verify as neither
-    for name in (STATEMENT, RECEIPT, RECORDS):
+    for name in (STATEMENT, RECEIPT, RECORDS_RECEIPT, RECORDS):
         refuse_existing(out / name)
-    envelope, receipt = registry.envelope(payload_sha256), registry.receipt(payload_sha256)
-    parsed = parse_envelope(receipt, CAPS.witness_bytes, "the receipt")
-    if parse_payload("receipt", parsed.payload, "the receipt").subject_digest != payload_sha256:
-        raise RefusedError("receipt-differs", "the receipt is of another statement", where=payload_sha256)
-    write_atomic(out / STATEMENT, envelope, new=True)
-    write_atomic(out / RECEIPT, receipt, new=True)
+    contents = {STATEMENT: registry.envelope(payload_sha256), RECEIPT: registry.receipt(payload_sha256)}
+    if (highest := registry.receipt(payload_sha256, "highest")) != contents[RECEIPT]:
+        contents[RECORDS_RECEIPT] = highest
+    for name, content in contents.items():
+        if name != STATEMENT:
+            _check_receipt(content, payload_sha256)
+    for name, content in contents.items():
+        write_atomic(out / name, content, new=True)
+    files = tuple(out / name for name in contents)
     try:
         registry.records(payload_sha256, out / RECORDS)
     except RefusedError as error:
         if error.code not in NOT_OURS:
             raise
-        return Pulled((out / STATEMENT, out / RECEIPT), (f"{RECORDS}: {error.what} [{error.code}]",))
-    return Pulled((out / STATEMENT, out / RECEIPT, out / RECORDS))
+        return Pulled(files, (f"{RECORDS}: {error.what} [{error.code}]",))
+    return Pulled((*files, out / RECORDS))
+
+
+def _check_receipt(content: bytes, payload_sha256: str) -> None:
+    """Refuse a receipt that is of another statement than the one that was asked for."""
+    parsed = parse_envelope(content, CAPS.witness_bytes, "the receipt")
+    if parse_payload("receipt", parsed.payload, "the receipt").subject_digest != payload_sha256:
+        raise RefusedError("receipt-differs", "the receipt is of another statement", where=payload_sha256)
 
 
 def pull_campaign(registry: RegistryClient, campaign_sha256: str, out: Path) -> Pulled:
@@ -286,6 +302,14 @@ def pull_campaign(registry: RegistryClient, campaign_sha256: str, out: Path) -> 
     if files:
         flush_folder(out, needed=False)  # once for all of their names
     return Pulled(tuple(files), () if files or unchanged else ("no record was posted yet",), unchanged)
+
+
+def pull_nodes(registry: RegistryClient, out: Path) -> Pulled:
+    """Write what each node gives now, for programs and for spreadsheets; what was there is replaced."""
+    nodes = msgspec.json.format(msgspec.json.encode(registry.nodes_now()), indent=1)
+    write_atomic(out / "nodes.json", nodes + b"\n")
+    write_atomic(out / "nodes.csv", registry.nodes_csv().encode())
+    return Pulled((out / "nodes.json", out / "nodes.csv"))
 
 
 def pull_feed(registry: RegistryClient, out: Path) -> Pulled:

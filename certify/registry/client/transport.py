@@ -30,6 +30,7 @@ from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import parse_payload
 from certify.registry.api.common import Decided, Problem
+from certify.registry.client.deadline import Deadline, DeadlineTransport
 
 CHUNK = 2**18  # bytes: records of a large centre are gigabytes, and are never held as a whole
 
@@ -70,7 +71,7 @@ def gzip_of(path: Path) -> Iterator[bytes]:
 def feed_filters(filters: Mapping[str, str | None]) -> dict[str, str | None]:
     """Return the filters of the feed under the names of the API: `class` is a keyword of Python."""
     known = {"centre": "centre", "district": "district", "pool_class": "class", "precision": "precision"}
-    known["state"] = "state"
+    known |= {name: name for name in ("state", "jurisdiction", "vendor", "model")}
     return {known[name]: value for name, value in filters.items()}
 
 
@@ -86,6 +87,7 @@ def path_part(text: str) -> str:
 
 PROBLEM = "application/problem+json"
 ANSWER_BYTES = 256 * 2**20  # of one that is kept in memory
+DOWNLOAD_BYTES = CAPS.records_bytes  # of one that goes into a file
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -132,7 +134,8 @@ class Transport:
     Args:
         url: of the registry, with or without ``/v1``.
         token: bearer token; None where reading is public.
-        timeout_s: for connecting, and between two pieces of an answer.
+        timeout_s: over a whole call with all its attempts: connecting, TLS, headers, body. What is carried extends it
+            (`deadline.SLOWEST_BYTES_S`), and a submission that is verified before the answer has its own (`read_s`).
         ca: PEM file of the only authorities that are trusted to name the registry; None: those of the system.
         attempts: how often a request that may be repeated is made, at most.
         transport: in place of the network.
@@ -158,20 +161,16 @@ class Transport:
         headers = {"user-agent": f"petaseal/{version('petaseal')}"}
         if token is not None:
             headers["authorization"] = f"Bearer {token}"
-        verify: ssl.SSLContext | bool = True
+        context: ssl.SSLContext | None = None
         try:
             if parsed.scheme == "https":
-                verify = ssl.create_default_context(cafile=ca)
+                context = ssl.create_default_context(cafile=ca)
         except OSError as error:  # ssl.SSLError is one
             what = f"holds no certificates that can be read ({error.strerror or type(error).__name__})"
             raise InputError("ca-invalid", what, where=ca) from None
-        # a proxy of the environment would take what is meant for this machine to another one
+        self._network = DeadlineTransport(parsed, context) if transport is None else None
         self._client = httpx.Client(
-            headers=headers,
-            timeout=timeout_s,
-            verify=verify,
-            transport=transport,
-            trust_env=parsed.scheme == "https",
+            headers=headers, timeout=timeout_s, transport=transport or self._network, trust_env=False
         )
 
     def close(self) -> None:
@@ -184,14 +183,15 @@ class Transport:
         Raises:
             InputError: `registry-unreachable`, `registry-not-trusted` or `registry-answer-invalid`.
         """
-        wait_s = FIRST_WAIT_S
+        wait_s, deadline = FIRST_WAIT_S, Deadline(max(self._timeout_s, request.read_s or 0))
         for left in reversed(range(self._attempts)):
             try:
-                answer = self._once(request)
+                answer = self._once(request, deadline)
             except httpx.HTTPError as error:
-                reason = self._unreachable(error)
+                reason = self._unreachable(error, deadline)
                 # where no connection was made the server cannot have done anything
                 arrived = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+                left = left if deadline.left_s > 0 else 0  # one deadline for all attempts
                 if not left or reason.code != "registry-unreachable" or (arrived and not request.repeatable):
                     raise reason from None
                 asked_s = None
@@ -240,22 +240,28 @@ class Transport:
         fix = "see whether this is the URL of a petaseal registry"
         return InputError("registry-answer-invalid", what, where=self.url, fix=fix)
 
-    def _once(self, request: TransportRequest) -> TransportResponse:
+    def _once(self, request: TransportRequest, deadline: Deadline) -> TransportResponse:
         timeout = httpx.Timeout(self._timeout_s, read=request.read_s or self._timeout_s)
         content = request.body() if callable(request.body) else request.body
-        with self._client.stream(
-            request.method,
-            f"{self.url}/v1{request.path}",
-            params=request.params,
-            headers=request.headers,
-            content=content,
-            timeout=timeout,
-        ) as response:
+        within = contextlib.nullcontext() if self._network is None else self._network.call(deadline)
+        with (
+            within,
+            self._client.stream(
+                request.method,
+                f"{self.url}/v1{request.path}",
+                params=request.params,
+                headers=request.headers,
+                content=content,
+                timeout=timeout,
+            ) as response,
+        ):
             whole = bytearray()
             if request.into is not None and response.status_code == 200:
                 file = request.into()
                 for piece in response.iter_bytes():
                     file.write(piece)
+                    if file.tell() > DOWNLOAD_BYTES:
+                        raise self.invalid(f"answers with more than {DOWNLOAD_BYTES} bytes")
             else:
                 for piece in response.iter_bytes():
                     whole += piece
@@ -263,13 +269,13 @@ class Transport:
                         raise self.invalid(f"answers with more than {ANSWER_BYTES} bytes")
             return TransportResponse(response.status_code, response.headers, bytes(whole))
 
-    def _unreachable(self, error: httpx.HTTPError) -> InputError:
+    def _unreachable(self, error: httpx.HTTPError, deadline: Deadline) -> InputError:
         """Return in one sentence why there is no answer."""
         code, fix = "registry-unreachable", None
         causes = list(_causes(error))
         what = f"the connection was lost ({str(error) or type(error).__name__})"
         if isinstance(error, httpx.TimeoutException):
-            what = f"did not answer in time ({self._timeout_s:g} s)"
+            what, fix = f"did not answer in time ({deadline.limit_s:g} s for the whole call)", "give more --timeout"
             if isinstance(error, httpx.ConnectTimeout):
                 what, fix = f"cannot be reached within {self._timeout_s:g} s", "see whether a firewall is in between"
         for cause in causes:

@@ -82,10 +82,11 @@ def submit_campaign(registry: Registry, content: bytes, token: Token) -> Decided
     """
     at = registry.now
     check_token(token, token.centre_id)
+    trust = registry.trust().trusted
     sha256 = registry.store.objects.put(content)
     submission = Submission("campaign", at, sha256, token, None, token.centre_id)
     try:
-        opened: OpenedDocument[Campaign] = Verifier(registry.trust().trusted, at).open("campaign", content)
+        opened: OpenedDocument[Campaign] = Verifier(trust, at).open("campaign", content)
     except RefusedError as error:
         with registry.store.writing() as connection:
             return decide(registry, connection, submission, code=error.code, detail=error.what)
@@ -140,9 +141,9 @@ def submit_record(registry: Registry, campaign_sha256: str, content: bytes, toke
     with registry.store.reading() as connection:
         row = campaign_row(connection, campaign_sha256)
     check_token(token, row.centre_id)
+    trust = registry.trust().trusted
     sha256 = registry.store.objects.put(content)
     submission = Submission("record", at, sha256, token, None, row.centre_id)
-    trust = registry.trust().trusted
     envelope = parse_envelope(registry.store.objects.read(row.envelope_sha256), CAPS.campaign_bytes)
     campaign: Campaign = parse_payload("campaign", envelope.payload).predicate  # it was verified when it came
     try:

@@ -9,13 +9,14 @@ from typing import Any
 from msgspec.structs import replace
 from sqlalchemy import Connection, Row, select
 
-from bench.errors import one_line
+from bench.errors import InputError, one_line
 from bench.record.fields import filled
 from certify.documents.caps import CAPS
 from certify.documents.kinds import Level
 from certify.registry.api.common import Decided
 from certify.registry.base.registry import Registry
 from certify.registry.base.tokens import Token
+from certify.registry.storage.naming import is_refused_body
 from certify.registry.storage.tables import decisions
 
 RECEIPTED = ("statement", "records")  # a receipt speaks of a statement, and of nothing else
@@ -59,6 +60,9 @@ def decide(
     # a client that repeats a refused submission in a loop must not fill the disk
     if code is not None and (before := _same(connection, submission, code)) is not None:
         return decided_of(before, repeated=True)
+    # a refused body may have been dropped while the same bytes were verified again, as only this transaction shows
+    if submission.object_sha256 is not None and not registry.store.objects.path(submission.object_sha256).is_file():
+        raise InputError("object-missing", "was dropped while it was decided", fix="submit it again")
     receipt, payload, centre = None, submission.payload_sha256, submission.centre_id
     # no receipt without a document and a centre: it would speak of nothing that a verifier can find
     if payload is not None and centre is not None and submission.kind in RECEIPTED:
@@ -122,6 +126,7 @@ def _same(connection: Connection, submission: Submission, code: str) -> Row[Any]
         .where(decisions.c.kind == submission.kind, decisions.c.decision == "refused", decisions.c.code == code)
         .where(decisions.c.payload_sha256 == submission.payload_sha256)
         .where(decisions.c.object_sha256 == submission.object_sha256)
+        .where(is_refused_body())  # one that was dropped came anew, and needs a row that names it
         .order_by(decisions.c.id.desc())
         .limit(1)
     )

@@ -18,6 +18,7 @@ from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import PAYLOAD_TYPE, OpenedDocument, parse_payload
 from certify.documents.statement import CapacityStatement
+from certify.policy.lines import line
 from certify.policy.released import policy_of
 from certify.registry.api.common import Decided
 from certify.registry.base.access import check_token
@@ -34,7 +35,7 @@ from certify.registry.storage.store import Staged, record_change
 from certify.statement.age import check_age
 from certify.statement.claim import Claim
 from certify.trust.opening import Verifier
-from certify.trust.store import accept_files
+from certify.trust.store import accept_list
 
 
 def submit_statement(registry: Registry, content: bytes, token: Token) -> Decided:
@@ -64,10 +65,12 @@ def submit_statement(registry: Registry, content: bytes, token: Token) -> Decide
     with registry.store.reading() as connection:
         if (before := accepted(connection, "statement", parsed.payload_sha256)) is not None:
             return decided_of(before, repeated=True)
+    registry.trust()  # a claim that a root of today must judge is not stored as refused, where there is none
     sha256 = registry.store.objects.put(content)
     submission = Submission("statement", at, sha256, token, parsed.payload_sha256, centre_id)
     # outside of the transaction: the one writer's lock is not held for the seconds that this takes
     outcome = registry.verifier.verify(_job(registry, registry.store.objects.path(sha256), parsed))
+    registry.trust()  # a root that went bad meanwhile is no fault of the statement, and is not decided as one
     with registry.store.writing() as connection:
         if (before := accepted(connection, "statement", parsed.payload_sha256)) is not None:
             return decided_of(before, repeated=True)
@@ -76,6 +79,8 @@ def submit_statement(registry: Registry, content: bytes, token: Token) -> Decide
         statement = parsed.predicate
         # under the lock from here on: what depends on other statements is decided on what is really stored
         fault = challenge_fault(connection, statement.campaign, statement.campaign_sha256)
+        if registry.settings.rehearsal and not statement.simulated:
+            fault = ("rehearsal-only", "was measured on real devices, and this registry is a rehearsal")
         if fault is None and (what := inconsistency(statement)) is not None:
             fault = ("statement-differs", what)
         fault = fault or _late_fault(registry, connection, statement)
@@ -113,6 +118,7 @@ def submit_records(registry: Registry, payload_sha256: str, staged: Staged, toke
         if row is None:
             raise RefusedError("statement-unknown", f"there is no statement {payload_sha256}", fix="submit it first")
         check_token(token, row.centre_id)
+    registry.trust()
     # on the disk before a row names it: a crash leaves an object too many, never one too few
     sha256 = staged.keep()
     submission = Submission("records", at, sha256, token, payload_sha256, row.centre_id)
@@ -123,6 +129,7 @@ def submit_records(registry: Registry, payload_sha256: str, staged: Staged, toke
     parsed = _parse(registry.store.objects.read(row.envelope_sha256))
     job = _job(registry, envelope_path, parsed, staged.path, row.received_at)
     outcome = registry.verifier.verify(job)
+    registry.trust()
     with registry.store.writing() as connection:
         if (before := _before(registry, connection, submission)) is not None:
             return before
@@ -143,7 +150,8 @@ def submit_records(registry: Registry, payload_sha256: str, staged: Staged, toke
         record_change(connection, at, "verification", row.centre_id, row.project_id, payload_sha256)
         store_witnesses(connection, registry.store.objects, parsed, registry.trust().trusted, at)
         end_revoked(connection, registry.trust().trusted, at, payload_sha256)  # its machines are known now
-        return decide(registry, connection, submission, level="recomputed", notes=outcome.not_checked)
+        notes = (*outcome.notes, *outcome.not_checked)
+        return decide(registry, connection, submission, level="recomputed", notes=notes)
 
 
 def _before(registry: Registry, connection: Connection, submission: Submission) -> Decided | None:
@@ -160,7 +168,8 @@ def _before(registry: Registry, connection: Connection, submission: Submission) 
 def submit_supporting(registry: Registry, name: str, content: bytes, token: Token) -> Decided:
     """Decide on a signed document that statements are verified with: a baseline, or a witness's.
 
-    What a statement counts with a witness only counts from then on, where the witness holds against it.
+    What a statement counts with a witness only counts from then on, where the witness holds against it. No more
+    documents of witnesses are read of a statement than a package may hold, which the answer to a further one says.
 
     Args:
         registry: that decides.
@@ -173,8 +182,9 @@ def submit_supporting(registry: Registry, name: str, content: bytes, token: Toke
     """
     at = registry.now
     check_token(token, token.centre_id)
+    trust = registry.trust().trusted
     try:
-        opened: OpenedDocument[Any] = Verifier(registry.trust().trusted, at).open(name, content)
+        opened: OpenedDocument[Any] = Verifier(trust, at).open(name, content)
     except RefusedError as error:
         sha256 = registry.store.objects.put(content)
         with registry.store.writing() as connection:
@@ -189,13 +199,22 @@ def submit_supporting(registry: Registry, name: str, content: bytes, token: Toke
             if row.object_sha256 == sha256:
                 return decided_of(row, repeated=True)
         submission = Submission(name, at, sha256, token, about, opened.predicate.centre_id)
-        decided = decide(registry, connection, submission, level="trusted")
+        notes = _not_read(connection, name, about, sha256)
+        decided = decide(registry, connection, submission, level="trusted", notes=notes)
         statements = tables.statements.c
         envelope = connection.scalar(select(statements.envelope_sha256).where(statements.payload_sha256 == about))
         if name == "witness" and envelope is not None:
             objects = registry.store.objects
-            store_witnesses(connection, objects, _parse(objects.read(envelope)), registry.trust().trusted, at)
+            store_witnesses(connection, objects, _parse(objects.read(envelope)), trust, at)
         return decided
+
+
+def _not_read(connection: Connection, name: str, about: str, sha256: str) -> tuple[str, ...]:
+    """Return the line of a witness's document that comes after as many as are read of one statement."""
+    most = CAPS.package_witnesses
+    if name != "witness" or len(supporting_decisions(connection, name, about)) < most:
+        return ()
+    return (line("witnesses-cut", count=1, most=most, names=f"{sha256[:16]}…"),)
 
 
 def submit_revocations(registry: Registry, content: bytes, token: Token) -> Decided:
@@ -206,12 +225,13 @@ def submit_revocations(registry: Registry, content: bytes, token: Token) -> Deci
     """
     if token.scope != "platform":
         raise RefusedError("token-scope", "revocations are the platform's to submit")
-    at = registry.now
+    at, root = registry.now, registry.last_trust().root
+    assert root is not None  # of a registry, never of a key that somebody named
     sha256 = registry.store.objects.put(content)
     submission = Submission("revocations", at, sha256, token, _payload_digest(content))
-    root = registry.place.path(registry.settings.trust)
     try:
-        accept_files((root,), at, registry.place.state, revocations=registry.store.objects.path(sha256))
+        # by the version that is followed, whatever lies in its file: what is revoked must end at once
+        accept_list(registry.store.objects.path(sha256), root, at, registry.place.state)
     except PetasealError as error:
         with registry.store.writing() as connection:
             return decide(registry, connection, submission, code=error.code, detail=error.what)
@@ -284,7 +304,7 @@ def _job(
         at_ns=registry.clock_ns(),
         policies=_files(registry, settings.policies),
         profiles=_files(registry, settings.profiles),
-        accept_simulated=settings.accept_simulated,
+        accept_simulated=settings.accept_simulated or settings.rehearsal,
         records=records,
         baseline=baseline,
         witnesses=tuple(witnesses),

@@ -23,6 +23,7 @@ from certify.registry.storage.store import Objects, record_change
 from certify.registry.storage.tables import statements, witnesses
 from certify.trust.dating import Witnessed, gather_witnesses
 from certify.trust.opening import Verifier
+from certify.trust.revocations import RevokedRecords
 from certify.trust.trusted_set import TrustedSet
 
 
@@ -69,9 +70,9 @@ def refresh_trust(registry: Registry) -> int:
     """End every statement that the trust of now does not carry any more, and return how many there were.
 
     Raises:
-        RefusedError, InputError: the trust root is refused or cannot be read.
+        InputError: `trust-not-current`, the grace of the last trust root is over.
     """
-    trust, at = registry.trust().trusted, registry.now
+    trust, at = registry.last_trust().trusted, registry.now
     # most of the time, and asked every minute: without the writer's lock
     if not trust.revoked and not trust.withdrawn:
         return 0
@@ -92,6 +93,9 @@ def end_revoked(connection: Connection, trust: TrustedSet, at: str, only: str | 
     measured = select(lines.c.statement).where(lines.c.keyid.in_(trust.revoked))
     of_keys = statements.c.payload_sha256.in_(signed.union(measured))
     named = of_keys | statements.c.payload_sha256.in_(trust.withdrawn)
+    # over revoked records, whichever statement states them: which start of a campaign is meant `_causes` sees
+    named |= statements.c.records_root.in_(trust.revoked_records.roots)
+    named |= statements.c.campaign_sha256.in_(trust.revoked_records.campaigns)
     over = select(revocations.c.statement).where(
         revocations.c.effective_at <= at
     )  # one of the future may come earlier yet
@@ -122,6 +126,11 @@ def _causes(trust: TrustedSet, row: Any, keys: set[str], machines: set[str], at:
     """Yield what ends a statement: from when, with which code, and why."""
     if (entry := trust.withdrawn.get(row.payload_sha256)) is not None:
         yield max(at, entry.revoked_at), "statement-revoked", entry.reason
+    records = RevokedRecords(
+        records_root=row.records_root, campaign_sha256=row.campaign_sha256, starts_at=row.starts_at
+    )
+    if (entry := trust.revoked_records.of(records)) is not None and entry.payload_sha256 != row.payload_sha256:
+        yield max(at, entry.revoked_at), "records-revoked", entry.reason
     lost = {keyid for keyid in keys | machines if _was_revoked(trust, keyid, row.received_at)}
     if not lost:
         return

@@ -7,8 +7,8 @@ list meanwhile.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from bench.units import utc_text
 from certify.documents.statement import CapacityStatement, ClassLine, PoolLine, Totals
 from certify.policy.capacity import Capacity
 from certify.registry.base.verifying import VerificationOutcome
+from certify.registry.intake import facts
 from certify.registry.intake.decisions import Submission
 from certify.registry.storage import tables
 from certify.registry.storage.columns import project_key
@@ -46,11 +47,20 @@ def inconsistency(statement: CapacityStatement) -> str | None:
                 # keeps every sum over centres within 64 bits, and an absurd figure out of the public list
                 if field != "devices" and whole > MAX_CLASS_MFLOP_S:
                     return f"claims {whole} MFLOP/s of {line.pool_class}, more than {MAX_CLASS_MFLOP_S}"
+    of_models = facts.model_steps(statement)
     for pool in statement.pools:
         vendors = [line for line in statement.vendors if line.pool == pool.pool]
         for field in ("devices", "certified_mflop_s", "sustained_mflop_s", "nominal_mflop_s"):
             if getattr(pool.counted, field) != sum(getattr(line, field) for line in vendors):
                 return f"the counted {field} of {pool.pool} is not the sum over its vendors"
+        by_step: Counter[str] = Counter()
+        for (name, _, _, step), (devices, certified_mflop_s) in of_models.items():
+            if name == pool.pool:
+                by_step.update({step: certified_mflop_s, f"{step} devices": devices})
+        for one in pool.steps:
+            by_step.subtract({one.step: one.certified_mflop_s, f"{one.step} devices": one.devices})
+        if any(by_step.values()):
+            return f"the steps of evidence of {pool.pool} are not the sums over its models"
     if {line.pool_class for line in statement.classes} != {pool.pool_class for pool in statement.pools}:
         return "has pools of other classes than it adds up"
     return None
@@ -65,12 +75,14 @@ def _unstorable(statement: CapacityStatement) -> str | None:
         "classes": [line.pool_class for line in statement.classes],
         "steps": [(pool.pool, line.step) for pool in statement.pools for line in pool.steps],
         "vendors": [(line.pool, line.vendor) for line in statement.vendors],
+        "inventory": [(line.pool, line.vendor, line.model, line.count_unit) for line in statement.inventory],
     }
     for name, keys in lines.items():
         if len(set(keys)) != len(keys):
             return f"has two lines of its {name} for the same"
-    if not {line.pool for line in statement.vendors} <= {name for name, _ in pools}:
-        return "has vendors in pools that it does not have"
+    named = {line.pool for line in statement.vendors} | {line.pool for line in statement.inventory}
+    if not named <= {name for name, _ in pools}:
+        return "has vendors or models in pools that it does not have"
     most = max(_counts(statement))
     return f"counts {most} of something, more than {MAX_COUNT}" if most > MAX_COUNT else None
 
@@ -82,6 +94,7 @@ def _counts(statement: CapacityStatement) -> Iterator[int]:
         yield pool.nodes_recorded
         yield from (one.devices for one in pool.steps)
     yield from (one.devices for one in statement.vendors)
+    yield from (one.devices for one in statement.inventory)
     lines: tuple[PoolLine | ClassLine, ...] = (*statement.pools, *statement.classes)
     for line in lines:
         yield from (line.untested.devices, line.untested.devices_without_rating)
@@ -91,7 +104,6 @@ def _counts(statement: CapacityStatement) -> Iterator[int]:
 
 
 RATES = ("devices", "certified_mflop_s", "sustained_mflop_s", "upper_mflop_s", "nominal_mflop_s")
-BATCH = 5_000  # rows of one INSERT
 
 
 def store_statement(connection: Connection, submission: Submission, claim: Claim, outcome: VerificationOutcome) -> None:
@@ -122,6 +134,7 @@ def store_statement(connection: Connection, submission: Submission, claim: Claim
         [{"pool": line.pool, **msgspec.to_builtins(step)} for line in statement.pools for step in line.steps],
     )
     insert(tables.vendor_lines, [structs.asdict(line) for line in statement.vendors])
+    facts.store_statement_facts(connection, statement, sha256)
     insert(tables.verifications, [{"level": "trusted", "at": at}])
     of_chain = {"at": at, "centre_id": centre.centre_id, "project_id": project, "pool": None}
     insert(
@@ -209,6 +222,7 @@ def store_records(connection: Connection, submission: Submission, outcome: Verif
         size: bytes of the object.
     """
     sha256 = submission.payload_sha256
+    assert sha256 is not None
     row = {
         "statement": sha256,
         "level": "recomputed",
@@ -228,11 +242,15 @@ def store_records(connection: Connection, submission: Submission, outcome: Verif
         }
         for node in outcome.nodes
     )
-    _insert(connection, tables.node_lines, nodes)
-    _insert(connection, tables.record_lines, ({"statement": sha256, **line._asdict()} for line in outcome.lines))
+    facts.insert_batches(connection, tables.node_lines, nodes)
+    facts.store_record_facts(connection, sha256, outcome.models)
+    facts.insert_batches(
+        connection, tables.record_lines, ({"statement": sha256, **line._asdict()} for line in outcome.lines)
+    )
     assert outcome.device_index is not None
     held = ({"statement": sha256, **one} for one in identity_rows(outcome.device_index))
-    _insert(connection, tables.identities, held)
+    facts.insert_batches(connection, tables.identities, held)
+    facts.store_makers(connection, sha256, outcome.tools, outcome.device_index.signed)
 
 
 def identity_rows(device_index: DeviceIndex) -> Iterator[dict[str, Any]]:
@@ -250,9 +268,3 @@ def identity_rows(device_index: DeviceIndex) -> Iterator[dict[str, Any]]:
     for value, payloads in device_index.samples.items():
         for payload_sha256 in sorted(payloads):
             yield one("samples", value, payload_sha256, False)
-
-
-def _insert(connection: Connection, table: Table, rows: Iterator[dict[str, Any]]) -> None:
-    # ten thousand nodes have hundreds of thousands of identities: never all in memory
-    while batch := list(islice(rows, BATCH)):
-        connection.execute(table.insert(), batch)

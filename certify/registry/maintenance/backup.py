@@ -35,8 +35,9 @@ from bench.record.fields import in_words
 from certify.documents.merkle import Tree
 from certify.registry.base.registry import FILE, Registry, Settings, load_place
 from certify.registry.storage.columns import metadata
-from certify.registry.storage.migrations import current, migrate
-from certify.registry.storage.store import BATCH, BLOCK, STREAMED, Objects, Progress, Store, named, sha256_of
+from certify.registry.storage.migrations import current, head, migrate
+from certify.registry.storage.naming import named
+from certify.registry.storage.store import BATCH, BLOCK, STREAMED, Objects, Progress, Store, sha256_of
 
 MANIFEST = "backup.json"
 DATABASE = "registry.db"
@@ -158,7 +159,7 @@ def restore(
         try:
             migrate(store)  # a backup of an older version
             with store.reading() as source:
-                if {table.name: _count(source, table.name) for table in metadata.sorted_tables} != manifest.rows:
+                if not _same_counts(source, manifest):
                     raise _damaged("holds other numbers of rows than were backed up", folder / DATABASE)
                 objects = _copy_objects(Objects(folder / "objects"), store.objects, named(source), progress)
                 if objects != manifest.objects:
@@ -275,6 +276,15 @@ def _fill(source: Connection, url: str, objects: Path, progress: Progress) -> No
                     target.execute(select(func.setval(sequence, last)).select_from(table).having(last.is_not(None)))
     finally:
         store.close()
+
+
+def _same_counts(source: Connection, manifest: Manifest) -> bool:
+    """Return whether the tables hold as many rows as a backup says; an older one knows nothing of newer tables."""
+    ours = {table.name for table in metadata.sorted_tables}
+    listed = manifest.rows.keys()
+    if not listed <= ours or (manifest.revision == head() and listed != ours):
+        return False
+    return all(_count(source, name) == count for name, count in manifest.rows.items())
 
 
 def _count(connection: Connection, name: str) -> int:

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, and_, func, select, text
+from sqlalchemy import Connection, Row, and_, exists, func, select, text
 
 from bench.errors import RefusedError
 from bench.record import digest
@@ -23,8 +23,10 @@ from certify.registry.base.registry import Registry
 from certify.registry.intake.decisions import RECEIPTED
 from certify.registry.maintenance.replay import Recheck
 from certify.registry.storage import tables
-from certify.registry.storage.migrations import current, head
-from certify.registry.storage.store import BATCH, STREAMED, Progress, Store, named, sha256_of
+from certify.registry.storage.migrations import current, foreign_tables, head, listed
+from certify.registry.storage.naming import named
+from certify.registry.storage.store import BATCH, STREAMED, Progress, Store, sha256_of
+from certify.registry.storage.upkeep import dropped
 from certify.trust.opening import Verifier
 from certify.trust.trusted_set import TrustedSet
 
@@ -82,10 +84,10 @@ def check(registry: Registry, progress: Progress = lambda what, done: None) -> I
         progress: called now and then.
 
     Raises:
-        RefusedError, InputError: the trust root is refused or cannot be read; nothing is checked without one.
+        InputError: `trust-not-current`, no trust root is good or in its grace; nothing is checked without one.
     """
     # once, so that all of a check that takes hours is held against one trust
-    trust = registry.trust().trusted
+    trust = registry.last_trust().trusted
     checking = _Checking(registry, trust, progress)
     with registry.store.reading() as connection:
         findings = tuple(finding for part in checking.parts() for finding in part(connection))
@@ -125,6 +127,9 @@ class _Checking:
         code = "stored-schema-differs"
         if (revision := current(connection)) != head():
             yield IntegrityFinding(code, "database", f"is of revision {revision}, not {head()}")
+        if others := foreign_tables(connection):
+            what = f"holds tables of something else as well: {listed(others)}"
+            yield IntegrityFinding("stored-table-foreign", "database", what)
         # without its trigger a table could have been altered since the last check
         wanted = _triggers(self.registry.store)
         for name in sorted(wanted - set(_triggers_in_place(self.registry.store, connection))):
@@ -177,6 +182,14 @@ class _Checking:
             # `decide` gives one in just these cases
             elif row.kind in RECEIPTED and row.payload_sha256 is not None and row.centre_id is not None:
                 yield IntegrityFinding("stored-receipt-refused", where, "has no receipt")
+        covers = tables.decisions.c.id == dropped.c.decision_id
+        refused = (tables.decisions.c.decision == "refused") & (
+            tables.decisions.c.object_sha256 == dropped.c.object_sha256
+        )
+        # a made-up row would hide that somebody deleted a body by hand
+        made_up = select(dropped.c.id).where(~exists().where(covers, refused))
+        for (number,) in connection.execute(made_up):
+            yield IntegrityFinding("stored-rows-differ", f"dropped {number}", "names no refused submission")
         decisions, statements, verified = tables.decisions.c, tables.statements.c, tables.verifications.c
         for kind, key, more in (
             ("statement", statements.payload_sha256, None),

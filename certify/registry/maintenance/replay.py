@@ -25,7 +25,7 @@ from certify.registry.base.verifying import VerificationJob, VerificationOutcome
 from certify.registry.intake.decisions import Submission, supporting_decisions
 from certify.registry.intake.revoking import witnesses_of
 from certify.registry.intake.rows import store_records, store_statement
-from certify.registry.storage import tables
+from certify.registry.storage import city_tables, node_tables, tables
 from certify.registry.storage.columns import metadata
 from certify.registry.storage.store import STREAMED
 from certify.statement.claim import Claim
@@ -38,13 +38,25 @@ OF_STATEMENT = (
     tables.pool_lines,
     tables.step_lines,
     tables.vendor_lines,
+    city_tables.missing_lines,
+    city_tables.verdict_lines,
+    node_tables.inventory_lines,
+    node_tables.model_step_lines,
     tables.verifications,
     tables.external_ids,
 )
-OF_RECORDS = (tables.node_lines, tables.record_lines, tables.identities)
+OF_RECORDS = (
+    tables.node_lines,
+    node_tables.node_models,
+    node_tables.model_lines,
+    tables.record_lines,
+    tables.identities,
+    node_tables.tool_lines,
+    node_tables.key_lines,
+)
 # this petaseal is newer
 LATER = frozenset({"rules-differ", "table-withdrawn", "policy-unknown", "ratings-unknown", "profile-unknown"})
-ENDED = frozenset({"key-revoked", "statement-revoked"})
+ENDED = frozenset({"key-revoked", "statement-revoked", "records-revoked"})
 _CHECK_TOKEN = Token(0, "check", "platform", None, "")  # no row holds whose token it was
 
 Fault = tuple[str, str]  # reason code, and what

@@ -6,18 +6,17 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from bench.errors import InputError, RefusedError, one_line
+from bench.errors import InputError, RefusedError
 from bench.record import parse_yaml, read_given, refuse_existing, write_atomic
 from bench.record.files import state_dir
 from certify.documents.caps import CAPS
 from certify.keys.loading import load_signing_key
 from certify.policy.centre import Bilingual
 from certify.registry.base.registry import FILE, RegistryFolder, Settings, load_place
-from certify.registry.storage.migrations import migrate
+from certify.registry.base.rehearsal import check_root_name, settle_kind
+from certify.registry.storage.opening import open_database
 from certify.registry.storage.store import Store
-from certify.trust.root import read_root
+from certify.trust.root import read_versions
 from certify.trust.store import Memory, accept_files
 
 TEMPLATE = """\
@@ -40,10 +39,23 @@ cities: [guangzhou-2027, wuhan-2025]
 policies: []
 profiles: []
 
+# A centre that a city expects and that never submitted leaves its verdicts open. All with an operator's key in the
+# trust root are expected in every city that is not listed here (guangzhou-2027: [gz-nansha, gz-huangpu]). Of `closed`
+# ones nothing is expected, though their last statement has expired.
+expected: {{}}
+closed: []
+
 public_read: true  # false: reading needs a token
 accept_simulated: {simulated}  # simulated statements are for trying things out, and in no sum
+rehearsal: {rehearsal}  # simulated statements alone, and they add up: it proves nothing. It is fixed for good
 stale_after_s: 300  # a node that was not heard of for so long is not schedulable
+trust_grace_s: 2592000  # how long the last good trust root is followed after it expired: 30 days
 challenge_s: 2592000  # how long a challenge may be answered: 30 days
+
+# Bodies of refused submissions are dropped after so many days, and the oldest of them beyond so many bytes. What was
+# decided of them stays, with their digests.
+refused_days: 90
+refused_bytes: 10737418240
 
 limits:
   requests_per_minute: 20000  # of one token, or of one address without a token
@@ -67,6 +79,7 @@ class InitOptions(NamedTuple):
     passphrase_file: Path | None = None
     database: str = "sqlite"
     simulated: bool = False
+    rehearsal: bool = False
 
 
 class InitResult(NamedTuple):
@@ -103,6 +116,8 @@ def init_registry(options: InitOptions, now: str) -> InitResult:
         what = f"the key {keyid} has not the role of a registry in the trust root"
         fix = "petaseal trust add --role registry"
         raise RefusedError("key-not-trusted", what, where=options.key, fix=fix)
+    assert checked.root is not None
+    check_root_name(checked.root.root.trust_id, options.rehearsal, options.trust)
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -111,7 +126,11 @@ def init_registry(options: InitOptions, now: str) -> InitResult:
     # and now remembered: from here on only its successors are accepted
     accepted = accept_files((options.trust,), now, place.state, fingerprint)
     assert accepted.root is not None
-    store_in(place).close()
+    store = open_database(place.url, place.objects, place.root / FILE)
+    try:
+        settle_kind(store, options.rehearsal, now, file)
+    finally:
+        store.close()
     write_atomic(file, content, 0o600, new=True)  # the URL of a database may hold a password
     return InitResult(file, keyid, accepted.root.root.trust_id, accepted.root.fingerprint, accepted.not_checked)
 
@@ -122,24 +141,8 @@ def open_store(root: Path) -> Store:
     Raises:
         InputError: `file-missing`, `database-unavailable`, or a code of its settings.
     """
-    return store_in(load_place(root))
-
-
-def store_in(place: RegistryFolder) -> Store:
-    """Return a registry's database, at this version's tables.
-
-    Raises:
-        InputError: `database-unavailable`.
-    """
-    store = Store(place.url, place.objects)
-    try:
-        migrate(store)
-    except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", None) or error).strip().splitlines()[:1]
-        what = f"the database does not answer ({one_line(' '.join(cause), 200)})"
-        fix = "see whether it runs, and what registry.yaml says of it"
-        raise InputError("database-unavailable", what, where=place.root / FILE, fix=fix) from None
-    return store
+    place = load_place(root)
+    return open_database(place.url, place.objects, place.root / FILE)
 
 
 def settings_text(options: InitOptions) -> bytes:
@@ -155,15 +158,18 @@ def settings_text(options: InitOptions) -> bytes:
         key=_path(options.key, options.root),
         passphrase=passphrase,
         database=_text(options.database),
-        simulated=str(options.simulated).lower(),
+        simulated=str(options.simulated or options.rehearsal).lower(),
+        rehearsal=str(options.rehearsal).lower(),
     ).encode()
 
 
 def known_fingerprint(trust: Path) -> str | None:
     """Return the fingerprint of a root that this user accepted before, None where it is another or unknown."""
-    read = read_root(read_given(trust, CAPS.trust_bytes), trust)
-    known = Memory(state_dir() / "trust", read.root.trust_id).root()
-    return read.fingerprint if known is not None and known.fingerprint == read.fingerprint else None
+    versions = read_versions(read_given(trust, CAPS.trust_chain_bytes), trust)
+    known = Memory(state_dir() / "trust", versions[0].root.trust_id).root()
+    return next(
+        (one.fingerprint for one in versions if known is not None and known.fingerprint == one.fingerprint), None
+    )
 
 
 def _path(path: Path, root: Path) -> str:

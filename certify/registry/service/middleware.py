@@ -25,6 +25,7 @@ from typing import Any
 from anyio import CapacityLimiter, to_thread
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bench.errors import RefusedError
@@ -32,11 +33,12 @@ from certify.registry.base import tokens
 from certify.registry.base.failures import LimitedError, failure_of
 from certify.registry.base.registry import Limits, Registry
 from certify.registry.base.tokens import Token
-from certify.registry.service.openapi import problem
+from certify.registry.service.openapi import OPEN, problem
+from certify.registry.state.traffic import Traffic
 
 MOST_CLIENTS = 65_536  # that are remembered; the one not heard of for longest is forgotten, which fills its bucket
 TURNS = 4  # submissions of one token at once: a statement is held as a whole, and others want their turn
-BEATS = 4  # heartbeats at once
+REHEARSAL_HEADER, PROVES_NOTHING = "Petaseal-Rehearsal", "proves nothing"
 THREADS = 16  # that submissions may block; reads have threads of their own
 
 
@@ -47,22 +49,22 @@ class Buckets:
         self.per_s, self.burst, self.most = per_s, burst, most
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # client -> (requests left, at second)
 
-    def take(self, client: str, now_s: float) -> None:
-        """Take one request out of a client's bucket.
+    def take(self, client: str, now_s: float, count: int = 1) -> None:
+        """Take a request out of a client's bucket, or one that counts as several.
 
         Raises:
             LimitedError: it is empty.
         """
         left, at_s = self._left.get(client, (float(self.burst), now_s))
         left = min(float(self.burst), left + max(0.0, now_s - at_s) * self.per_s)
-        enough = left >= 1.0
-        self._left[client] = (left - 1.0 if enough else left, now_s)
+        enough = left >= count
+        self._left[client] = (left - count if enough else left, now_s)
         # most recently seen last: an attacker with many addresses pushes out others' only after 65,536 of them
         self._left.move_to_end(client)
         if len(self._left) > self.most:
             self._left.popitem(last=False)
         if not enough:
-            raise LimitedError("too many requests", math.ceil((1.0 - left) / self.per_s))
+            raise LimitedError("too many requests", math.ceil((count - left) / self.per_s))
 
 
 def client_of(address: str | None) -> str:
@@ -83,7 +85,6 @@ class Gate:
     limits: Limits
     clock_s: Callable[[], float]
     threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(THREADS))
-    beats: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(BEATS))  # no verification delays them
     writers: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(THREADS))  # of bodies onto the disk
     _turns: dict[int, CapacityLimiter] = field(default_factory=dict)
 
@@ -91,13 +92,13 @@ class Gate:
         self.requests = Buckets(self.limits.requests_per_minute / 60, self.limits.burst)
         self.submissions = Buckets(self.limits.submissions_per_hour / 3600, self.limits.submissions_per_hour)
 
-    def request(self, token: Token | None, address: str | None) -> None:
-        """Count a request on its token, or without one on its address.
+    def request(self, token: Token | None, address: str | None, count: int = 1) -> None:
+        """Count a request on its token, or without one on its address; a batch counts as what it consists of.
 
         Raises:
             LimitedError: there were too many.
         """
-        self.requests.take(client_of(address) if token is None else f"token {token.id}", self.clock_s())
+        self.requests.take(client_of(address) if token is None else f"token {token.id}", self.clock_s(), count)
 
     @asynccontextmanager
     async def turn(self, token: Token, *, counted: bool = True) -> AsyncIterator[None]:
@@ -126,7 +127,6 @@ PROTECTING = {
 }
 HSTS = "max-age=31536000"
 UNCOUNTED = "/healthz"  # asked by what watches the process
-WITHOUT_TOKEN = (UNCOUNTED, "/readyz", "/v1/heartbeats")
 READERS = 4  # threads: reading is work of this process, and more of them would only hinder each other
 MAX_PATH = 300  # characters of a path in the log
 _SECRET = re.compile(rf"{tokens.PREFIX}[\w-]+")
@@ -140,10 +140,12 @@ class RequestMiddleware:
         registry: whose tokens are known.
         gate: the limits.
         max_requests: number of requests served at once; further ones are answered with status 503.
+        traffic: counts every request.
     """
 
-    def __init__(self, app: ASGIApp, registry: Registry, gate: Gate, max_requests: int) -> None:
+    def __init__(self, app: ASGIApp, registry: Registry, gate: Gate, max_requests: int, traffic: Traffic) -> None:
         self.app = app
+        self.traffic = traffic
         self.registry = registry
         self.gate = gate
         self.max_requests = max_requests
@@ -172,7 +174,9 @@ class RequestMiddleware:
                 await problem(failure, Request(inner))(inner, receive, answer)
         finally:
             self.running -= 1
-            _log(scope, answer.status, time.perf_counter() - begun, logged)
+            took_s = time.perf_counter() - begun
+            self.traffic.answered(scope["method"], route_of(inner), answer.status, took_s)
+            _log(scope, answer.status, took_s, logged)
 
     async def _admit(self, scope: Scope) -> None:
         """Find whose request it is, and count it.
@@ -187,7 +191,7 @@ class RequestMiddleware:
         if self.running > self.max_requests:
             raise RefusedError("unavailable", "too many requests are being answered")
         address = scope["client"][0] if scope.get("client") else None
-        secret = None if path in WITHOUT_TOKEN else secret_of(scope)
+        secret = None if path in OPEN else secret_of(scope)
         if secret is None:
             self.gate.request(None, address)
             return
@@ -203,6 +207,18 @@ class RequestMiddleware:
         except Exception as error:  # the database is gone; what needs no token may still be answered
             return error
         return token or RefusedError("token-invalid", "the token is not known, has expired or was revoked")
+
+
+def route_of(scope: Scope) -> str | None:
+    """Return the template of a request's path as its route declares it; None where no route has that path."""
+    routed = scope.get("route")
+    # an answer out of the response cache comes from no route, and a page's route leaves no trace in the scope
+    routes = [routed] if routed is not None else scope["app"].router.routes
+    for route in routes:
+        if routed is not None or route.matches(scope)[0] is not Match.NONE:
+            path: str | None = getattr(route, "path", None)
+            return path
+    return None
 
 
 def secret_of(scope: Scope) -> str | None:
@@ -284,3 +300,22 @@ class JsonLines(logging.Formatter):
         if record.exc_info and record.exc_info[0]:
             line["error"] = record.exc_info[0].__name__
         return json.dumps(line | getattr(record, "fields", {}))
+
+
+class RehearsalMiddleware:
+    """ASGI middleware that marks every answer, whichever route gives it and whatever its form."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers[REHEARSAL_HEADER] = PROVES_NOTHING
+                # a file that was downloaded has lost its headers, and keeps its name
+                if 'filename="' in (disposition := headers.get("content-disposition", "")):
+                    headers["Content-Disposition"] = disposition.replace('filename="', 'filename="rehearsal-', 1)
+            await send(message)
+
+        await self.app(scope, receive, marked if scope["type"] == "http" else send)

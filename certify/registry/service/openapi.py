@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
@@ -21,8 +22,10 @@ from starlette.types import Scope
 
 from bench.errors import one_line
 from certify.policy.reasons import reasons
-from certify.registry.api import common, views
+from certify.registry.api import cities, common, heartbeats, nodes, oversight, reached, views
 from certify.registry.base.failures import ErrorAnswer, failure_of
+from certify.registry.service import examples
+from certify.registry.service.parameters import describe_parameter
 
 PROBLEM = "application/problem+json"
 
@@ -83,9 +86,20 @@ def decided(decision: common.Decided, request: Request, location: str | None = N
         assert decision.code is not None
         detail = decision.detail or "the submission was refused"
         return problem(ErrorAnswer(422, decision.code, one_line(detail)), request, decision.receipt)
-    return Json(decision, 200 if decision.repeated else 201, {"Location": location} if location else None)
+    headers = {"Location": f"{request.app.state.root_path}{location}"} if location else None
+    return Json(decision, 200 if decision.repeated else 201, headers)
 
 
+OPEN = ("/healthz", "/readyz", "/v1/heartbeats", "/v1/heartbeats/batch", "/v1/nonces")  # no token is needed, ever
+ALWAYS = (429, 500, 503)  # statuses of errors that every operation may answer
+BODY = (400, 408, 409, 413, 415, 422, 507)  # and of those that read a body
+TAGS = {
+    "service": "Whether the registry answers, and how it fares",
+    "presence": "Nodes say that they are there: nonces and heartbeats",
+    "submit": "Documents are submitted, and the platform acts",
+    "read": "What stands in the registry now",
+    "oversight": "Alarms and the audit log",
+}
 TEMPLATE = "#/components/schemas/{name}"
 PUBLISHED_AS = {"CapacityFeed": "Capacity"}  # type -> its name in this document, which stays
 KINDS: tuple[Any, ...] = (
@@ -100,23 +114,36 @@ KINDS: tuple[Any, ...] = (
     common.Page[views.CentreSummary],
     views.CentreDetail,
     views.CapacityFeed,
-    views.Lifecycle,
-    tuple[views.City, ...],
-    views.City,
+    cities.Lifecycle,
+    tuple[cities.City, ...],
+    cities.City,
+    reached.Trend,
+    tuple[reached.Reached, ...],
     common.Page[views.Alarm],
+    common.Page[oversight.AlarmGroup],
+    oversight.AcknowledgementAsk,
+    oversight.Acknowledgement,
+    common.Page[oversight.AuditLine],
     common.ChallengeAsk,
     common.Drawn,
     common.Page[views.AttemptLine],
     common.Nonce,
+    heartbeats.NoncesAsk,
+    heartbeats.Nonces,
     common.Beat,
+    heartbeats.BeatLines,
     common.ActAsk,
     common.ActDone,
     views.DeviceHistory,
+    nodes.NodeFeed,
+    nodes.Aliases,
+    nodes.AliasesAsk,
     common.Page[views.ExternalIdentifier],
 )
 ENVELOPE_SCHEMA = {
     "title": "Envelope",
-    "description": "A DSSE envelope; its payload is a document of petaseal in canonical JSON.",
+    "description": "A DSSE envelope of a document of petaseal. Payload and envelope are canonical JSON: no white space "
+    "between tokens, keys in order.",
     "type": "object",
     "properties": {
         "payload": {"type": "string", "contentEncoding": "base64"},
@@ -136,6 +163,7 @@ ENVELOPE_SCHEMA = {
     "additionalProperties": False,
 }
 _ENVELOPE = {"$ref": TEMPLATE.format(name="Envelope")}
+OCTETS = "application/octet-stream"
 _BYTES = {"type": "string", "format": "binary"}
 Answers = dict[int | str, dict[str, Any]]
 
@@ -163,35 +191,90 @@ def answers(kind: Any, status: int = 200, description: str = "Done", **further: 
     """Return what a route answers where all is well, for its `responses=`.
 
     Args:
-        kind: type of the JSON answer; None where there is none.
+        kind: type of the JSON answer.
         status: of it.
         description: what that status means.
         further: further statuses with the same answer, as ``s200="..."``.
     """
-    content = {} if kind is None else {"content": {"application/json": {"schema": schema(kind)}}}
     texts = {status: description} | {int(name.removeprefix("s")): text for name, text in further.items()}
-    return {each: {"description": text, **content} for each, text in texts.items()}
+    return {
+        each: {"description": text, "content": {"application/json": {"schema": schema(kind)}}}
+        for each, text in texts.items()
+    }
 
 
-def files(media_type: str, description: str) -> Answers:
-    """Return the same of a route that answers with bytes."""
-    return {200: {"description": description, "content": {media_type: {"schema": _BYTES}}}}
+def conditional(described: Answers) -> Answers:
+    """Return the same of a route that answers 304 to who names the ETag of what it would answer."""
+    return {**described, 304: {"description": "Nothing changed since the answer with the ETag in If-None-Match"}}
 
 
-def takes(media_types: Sequence[str], kind: Any = None) -> dict[str, Any]:
-    """Return what a route takes, for its `openapi_extra=`: a type, an envelope, or bytes."""
-
-    def of(media_type: str) -> dict[str, Any]:
-        if kind is not None:
-            return schema(kind)
-        return _ENVELOPE if "json" in media_type.split("/")[1].split("+") else _BYTES
-
-    content = {media_type: {"schema": of(media_type)} for media_type in media_types}
-    return {"requestBody": {"required": True, "content": content}}
+def csv_too(described: Answers) -> Answers:
+    """Return the same of a list that is to be had as CSV too."""
+    described[200]["content"]["text/csv"] = {"schema": {"type": "string"}}
+    described[200]["headers"] = {
+        "Link": {"description": "The page that follows, as rel=next (RFC 8288)", "schema": {"type": "string"}}
+    }
+    return described
 
 
-def document(app: FastAPI, public_read: bool) -> dict[str, Any]:
-    """Return the OpenAPI document of an application."""
+def text(description: str, example: str) -> Answers:
+    """Return what a route answers that writes plain text."""
+    return {
+        200: {"description": description, "content": {"text/plain": {"schema": {"type": "string"}, "example": example}}}
+    }
+
+
+def stored(media_type: str, description: str, document: str) -> Answers:
+    """Return what a route answers that hands out documents: one envelope, or JSON lines of many.
+
+    Generated clients know no JSON lines, and take them as bytes: who asks for these by Accept gets them.
+    """
+    if media_type.endswith("+json"):
+        return {200: {"description": description, "content": {media_type: _envelope(document)}}}
+    content = {each: _lines(document) for each in (media_type, OCTETS)}
+    return {200: {"description": description, "content": content}}
+
+
+def takes(media_types: Sequence[str], kind: Any = None, document: str = "") -> dict[str, Any]:
+    """Return what a route takes, for its `openapi_extra=`: a type, an envelope, or JSON lines of envelopes.
+
+    One media type stands in the document for all that are taken: a generated client chooses no other by itself, and
+    generators warn of those that they do not know. The description names all of them.
+
+    Args:
+        media_types: all that the route takes.
+        kind: type of a JSON body that is no envelope.
+        document: kind of the documents in envelopes.
+    """
+    if kind is not None:
+        described, media_type, content = "JSON", media_types[0], {"schema": schema(kind)}
+    elif "application/json" in media_types:
+        described, media_type, content = f"A {document} in its envelope", "application/json", _envelope(document)
+    else:
+        described, media_type, content = f"An envelope of a {document} a line", OCTETS, _lines(document)
+    body = {
+        "required": True,
+        "description": f"{described}; as {' or '.join(media_types)}, plain or with Content-Encoding gzip.",
+        "content": {media_type: content},
+    }
+    return {"requestBody": body}
+
+
+def _envelope(document: str) -> dict[str, Any]:
+    return {"schema": _ENVELOPE, "example": examples.envelope_example(document)}
+
+
+def _lines(document: str) -> dict[str, Any]:
+    return {"schema": _BYTES, "example": examples.lines_example(document)}
+
+
+def operation_id(route: APIRoute) -> str:
+    """Return what generated clients call an operation: the name of the function that answers it."""
+    return route.name
+
+
+def document(app: FastAPI, public_read: bool, root_path: str = "") -> dict[str, Any]:
+    """Return the OpenAPI document of an application, whose addresses begin with `root_path`."""
     made = get_openapi(
         title=app.title,
         version=app.version,
@@ -199,18 +282,50 @@ def document(app: FastAPI, public_read: bool) -> dict[str, Any]:
         summary=app.summary,
         description=app.description,
         routes=app.routes,
+        tags=[{"name": name, "description": description} for name, description in TAGS.items()],
+        servers=[{"url": root_path or "/"}],
     )
     # from msgspec, which reads and writes them: a second set of models could differ from it
-    _, schemas = _published(KINDS)
+    references, schemas = _published(KINDS)
+    by_schema = {msgspec.json.encode(each, order="sorted"): kind for each, kind in zip(references, KINDS, strict=True)}
     components = made.setdefault("components", {})
     components["schemas"] = {**schemas, "Envelope": ENVELOPE_SCHEMA}
+    components["responses"] = {"Problem": _problem("An error, whose reason code is `code`")}
     components.setdefault("securitySchemes", {})["token"] = {"type": "http", "scheme": "bearer"}
-    failed = {"description": "An error", "content": {PROBLEM: {"schema": schema(common.Problem)}}}
     for path, operations in made["paths"].items():
         for operation in operations.values():
-            # FastAPI's own error type, which no route of this service answers with
-            operation["responses"].pop("422", None)
-            operation["responses"].setdefault("default", failed)
-            if not public_read and path not in ("/healthz", "/readyz", "/v1/heartbeats"):
+            if not public_read and path not in OPEN:
                 operation.setdefault("security", [{"token": []}])
+            _describe(operation, path, by_schema)
     return made
+
+
+def _problem(description: str) -> dict[str, Any]:
+    content = {"schema": schema(common.Problem), "example": examples.example(common.Problem)}
+    return {"description": description, "content": {PROBLEM: content}}
+
+
+def _describe(operation: dict[str, Any], path: str, by_schema: dict[bytes, Any]) -> None:
+    """Add to an operation what follows from what it is: summary, examples, and the errors that it may answer."""
+    operation["summary"] = operation["description"].partition("\n")[0].rstrip(".")
+    for parameter in operation.get("parameters", ()):
+        describe_parameter(parameter)
+    contents = [answer.get("content", {}) for answer in operation["responses"].values()]
+    for content in [*contents, operation.get("requestBody", {}).get("content", {})]:
+        # FastAPI puts null where a route's response class has no media type
+        kind = by_schema.get(msgspec.json.encode(content.get("application/json", {}).get("schema"), order="sorted"))
+        if kind is not None:
+            content["application/json"]["example"] = examples.example(kind)
+            if "text/csv" in content:
+                content["text/csv"]["example"] = examples.csv_example(kind)
+    # FastAPI's own error type, which no route of this service answers with
+    operation["responses"].pop("422", None)
+    statuses = {
+        *ALWAYS,
+        *(BODY if "requestBody" in operation else ()),
+        *((401, 403) if "security" in operation else ()),
+    }
+    statuses |= ({404} if "{" in path else set()) | ({400, 422} if "parameters" in operation else set())
+    for status in sorted(statuses):
+        operation["responses"].setdefault(str(status), {"$ref": "#/components/responses/Problem"})
+    operation["responses"].setdefault("default", _problem("Another error"))

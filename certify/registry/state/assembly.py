@@ -9,7 +9,10 @@ from typing import Any, NamedTuple
 from bench.record import Choice, PoolClass, Precision
 from certify.documents.kinds import Level
 from certify.policy.capacity import Capacity
-from certify.registry.api.views import ClassCapacity, PoolCapacity, StepSum
+from certify.policy.centre import Bilingual, city_code
+from certify.registry.api.nodes import StepSum
+from certify.registry.api.views import ClassCapacity, PoolCapacity
+from certify.registry.state.feeds.models import PoolModels
 from certify.registry.state.model import (
     Contested,
     LatestStatement,
@@ -104,7 +107,8 @@ class CentreRows:
     pools: Mapping[str, list[Any]]  # rows of `POOL_COLUMNS`
     vendors: Mapping[str, list[Any]]  # rows of `VENDOR_COLUMNS`
     classes: Mapping[str, list[Any]]  # rows of the statement and `CLASS_COLUMNS`
-    steps: Mapping[tuple[str, str], tuple[StepSum, ...]]  # by statement and pool
+    steps: Mapping[tuple[Any, ...], tuple[StepSum, ...]]  # by statement and pool
+    models: Mapping[tuple[str, str], PoolModels]  # likewise
     recomputed: set[str]
     witnessed: set[str]
     revoked: Mapping[str, StatementEnd]
@@ -112,6 +116,8 @@ class CentreRows:
     online: Mapping[tuple[str, str, str], OnlineNodes]
     ids: Mapping[tuple[str, str], list[tuple[str | None, str]]]
     alarms: Mapping[str, list[Contested]]
+    rehearsal: bool  # simulated statements add up, and they alone
+    missing: Mapping[str, list[Any]]  # rows of the statement, class and what its missing nodes could at most add
 
 
 def capacity_of_row(devices: Any, certified_mflop_s: Any, sustained_mflop_s: Any, nominal_mflop_s: Any) -> Capacity:
@@ -135,6 +141,8 @@ def latest_statement(facts: StatementFacts, rows: CentreRows, at: str) -> Latest
         ),
         classes=tuple(class_capacity(row[1:]) for row in rows.classes[statement]),
         alarms=alarms,
+        rehearsal=rows.rehearsal,
+        missing_at_most={pool_class: at_most for _, pool_class, at_most in rows.missing.get(statement, ())},
     )
 
 
@@ -148,9 +156,11 @@ def _pool(
     heard, ids = rows.online.get(pool_key, OFFLINE), rows.ids.get(facts.chain, ())
     heard_of = heard.capacity + heard.with_witness if has_witness else heard.capacity
     # nobody may schedule onto devices that are made up
-    can_run = heard_of.certified_mflop_s > 0 and not facts.simulated
-    state = pool_state(end, level, rows.pool_transitions.get(pool_key, ()), schedulable=can_run)
+    can_run = heard_of.certified_mflop_s > 0 and facts.simulated == rows.rehearsal
+    transitions = rows.pool_transitions.get(pool_key, ())
+    state = pool_state(end, level, transitions, schedulable=can_run)
     online = heard_of if state == "schedulable" else Capacity()
+    models = rows.models.get((row.statement, row.pool), PoolModels())
     shown = PoolCapacity(
         centre_id=facts.centre_id,
         project_id=facts.project_id or None,
@@ -187,11 +197,18 @@ def _pool(
         nodes_online=0 if end else heard.nodes,  # its nodes may still beat, but nothing certifies them any more
         external_ids=tuple(sorted({name for of, name in ids if of in (None, row.pool)})) if ids else (),
         alarms=alarms,
+        name=Bilingual(zh=facts.name_zh, en=facts.name_en),
+        jurisdiction=facts.jurisdiction,
+        city=city_code(facts.jurisdiction),
+        devices_without_rating=row.devices_without_rating,
+        models=models.lines,
+        models_left_out=models.left_out,
     )
     witnessed = row.with_witness if has_witness else Capacity()
     vendors = _vendors(rows, row.statement, row.pool)
     untested = row.untested(witnessed)
-    return PoolState(shown, row.counted, witnessed, row.on_accepted_hold_mflop_s, untested, vendors, online)
+    managed = "register" in transitions and "manage" in transitions
+    return PoolState(shown, row.counted, witnessed, row.on_accepted_hold_mflop_s, untested, vendors, online, managed)
 
 
 def _vendors(rows: CentreRows, statement: str, pool: str) -> tuple[tuple[str, Capacity], ...]:

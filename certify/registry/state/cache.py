@@ -24,13 +24,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from certify.policy.capacity import Capacity
-from certify.policy.policies import Policy, load_policy
-from certify.registry.api.views import City, Lifecycle
-from certify.registry.base.registry import Registry, RegistryFolder, Settings
+from certify.registry.api.cities import Lifecycle
+from certify.registry.base.registry import Registry, Settings
+from certify.registry.base.rehearsal import is_rehearsal
 from certify.registry.state.assembly import capacity_of_row
 from certify.registry.state.model import CentreState, Kind, KindTotals, Revision, Snapshot
 from certify.registry.state.read import SUMMED, change_digest, changed_centres, read_centre_states, revision_of
-from certify.registry.state.rollup import lifecycle, roll_up
+from certify.registry.state.rollup import lifecycle
 from certify.registry.storage.store import Store
 from certify.registry.storage.tables import changes, pool_lines, statements
 
@@ -44,6 +44,7 @@ class SnapshotReader:
         self._store = weakref.ref(store)  # weak: this reader must not keep its store alive
         self._lock = threading.Lock()
         self._last: Snapshot | None = None
+        self.read_at: str | None = None  # when the snapshot in memory was read
         self._totals: tuple[int, KindTotals] = (-1, {})
 
     def now(self, at: str, stale_after_s: int) -> Snapshot:
@@ -94,7 +95,7 @@ class SnapshotReader:
         snapshot = Snapshot(revision, change_digest(connection, revision.change), dict(sorted(centres.items())))
         # a reader in an old snapshot must not turn the state back for all others
         if last is None or last.revision <= revision:
-            self._last = snapshot
+            self._last, self.read_at = snapshot, at
         return snapshot
 
     def totals(self, connection: Connection) -> KindTotals:
@@ -141,7 +142,7 @@ def _totals(connection: Connection, between: tuple[int, int] | None) -> KindTota
     query = (
         select(*key, func.count(), *(func.sum(pool_lines.c[name]) for name in SUMMED))
         .select_from(pool_lines.join(statements, statements.c.payload_sha256 == pool_lines.c.statement))
-        .where(statements.c.simulated.is_(False))
+        .where(statements.c.simulated.is_(is_rehearsal(connection)))
         .group_by(*key)
     )
     if between is not None:
@@ -246,6 +247,8 @@ class ResponseCache:
         # with a token the same address may answer more: such an answer is nobody else's
         if not self._public or scope["method"] != "GET" or scope["state"]["token"] is not None:
             return None
+        if any(name == b"accept" and b"text/csv" in value for name, value in scope["headers"]):
+            return None
         return scope["path"], scope["query_string"]
 
     def keep(self, request: Request, content: bytes, headers: Mapping[str, str], basis: ResponseBasis | None) -> None:
@@ -328,21 +331,4 @@ def lifecycle_of(store: Store, connection: Connection, snapshot: Snapshot, at: s
     sums = snapshot.derive(
         "lifecycle", lambda: lifecycle(snapshot.latest_statements, reader_of(store).totals(connection), at)
     )
-    return replace(sums, at=at)
-
-
-def city_of(policy: Policy, snapshot: Snapshot, at: str) -> City:
-    """Return the roll-up of a policy over the present state, computed once for it."""
-    city = snapshot.derive(("city", policy.policy), lambda: roll_up(policy, snapshot.latest_statements, at))
-    return replace(city, at=at)
-
-
-def city_policies(place: RegistryFolder) -> dict[str, Policy]:
-    """Return the policies that are rolled up, by name: installed ones, or files of the registry's own.
-
-    Raises:
-        InputError: there is no such policy, or it is not acceptable.
-    """
-    files = (load_policy(str(place.path(file))) for file in place.settings.policies)
-    of_files = {policy.policy: policy for policy in files}
-    return {name: of_files[name] if name in of_files else load_policy(name) for name in place.settings.cities}
+    return replace(sums, at=at, rehearsal=is_rehearsal(connection))

@@ -1,35 +1,29 @@
-"""The feed that a scheduler consumes: all pools now, or those of the centres where something changed since.
-
-Whatever is told twice does no harm, and nothing may be left out: centres are named as changed for anything that was
-written of them, and for every moment that passed at which time alone may have changed them.
-"""
+"""The feed that a scheduler consumes: all pools now, or those of the centres where something changed since."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, Connection, and_, select
+from sqlalchemy import Connection, select
 
-from bench.errors import InputError
-from bench.record import Count, PoolClass, Precision, UtcTime
-from bench.units import utc_ns, utc_text
-from certify.registry.api.common import State
+from bench.record import PoolClass, Precision
+from certify.policy.verdicts import lies_within
+from certify.registry.api.common import State, TrustStatus
+from certify.registry.api.nodes import NodeLine
 from certify.registry.api.views import PoolCapacity
 from certify.registry.state.cache import reader_of
-from certify.registry.state.listing import unwrap, wrap
-from certify.registry.state.model import Revision, Snapshot
-from certify.registry.state.read import change_digest, changed_centres
+from certify.registry.state.feeds.filters import has_model
+from certify.registry.state.feeds.positions import FeedPosition, PassedTime, check_history, cursor_of, position_of
+from certify.registry.state.feeds.sheets import csv_of
+from certify.registry.state.model import Snapshot
+from certify.registry.state.read import changed_centres
 from certify.registry.storage.store import Store
-from certify.registry.storage.tables import chains, presence, revocations, statements
+from certify.registry.storage.tables import presence
 
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
 _MAX_CONTENTS = 64  # of one snapshot: an asker chooses the filter, and each answer may have megabytes
-_NUMBERS = ("certified_pflops", "sustained_pflops", "nominal_pflops", "schedulable_pflops")
 
 
 class PoolFilter(NamedTuple):
@@ -40,11 +34,21 @@ class PoolFilter(NamedTuple):
     pool_class: PoolClass | None = None
     precision: Precision | None = None
     state: State | None = None
+    jurisdiction: str | None = None  # that of the centre lies within
+    vendor: str | None = None  # of a model in the pool, as `filters.is_named` compares
+    model: str | None = None
 
-    def fits(self, pool: PoolCapacity) -> bool:
-        """Return whether a pool is among them."""
+    def fits(self, pool: PoolCapacity | NodeLine) -> bool:
+        """Return whether a pool, or a node in one, is among them."""
         values = (pool.centre_id, pool.district, pool.pool_class, pool.precision, pool.state)
-        return all(asked is None or asked == has for asked, has in zip(self, values, strict=True))
+        return (
+            all(asked is None or asked == has for asked, has in zip(self[:5], values, strict=True))
+            and lies_within(self.jurisdiction, pool.jurisdiction)
+            and has_model(pool.models, self.vendor, self.model)
+        )
+
+
+EVERYTHING = PoolFilter()
 
 
 class Fed(NamedTuple):
@@ -55,20 +59,13 @@ class Fed(NamedTuple):
     changed: tuple[str, ...] | None
     content: bytes
     tag: str | None  # of the content, where it is the whole state
+    rehearsal: bool = False
 
-    def json(self) -> bytes:
+    def json(self, trust: TrustStatus | None = None) -> bytes:
         """Return the whole answer (`CapacityFeed`)."""
         items = msgspec.Raw(self.content)
-        return msgspec.json.encode({"at": self.at, "next": self.next, "changed": self.changed, "items": items})
-
-
-class FeedPosition(NamedTuple):
-    """The position that a cursor of the feed encodes."""
-
-    change: Count
-    alarm: Count
-    at: UtcTime
-    change_digest: str  # what the change was
+        head = {"at": self.at, "next": self.next, "changed": self.changed, "rehearsal": self.rehearsal}
+        return msgspec.json.encode({**head, "items": items, "trust": trust})
 
 
 def feed(
@@ -90,9 +87,11 @@ def feed(
     if since is None:
         snapshot = reader_of(store).now(at, stale_after_s)
         content, tag = _whole(snapshot, wanted, as_csv)
-        return Fed(at, _cursor(snapshot, at), None, content, tag)
+        # answers of one second are the same bytes, which are packed once; what comes since is told, maybe once more
+        at = max(snapshot.since, f"{at[:19]}.000000Z")
+        return Fed(at, cursor_of(snapshot, at), None, content, tag)
     # before the snapshot: a cursor that is nonsense costs no query
-    position = _position(since, stale_after_s * 10**9)
+    position = position_of(since, stale_after_s)
     with store.reading() as connection:
         snapshot = reader_of(store).present(connection, at, stale_after_s)
         changed = _changed(connection, snapshot, position, at, stale_after_s)
@@ -100,20 +99,7 @@ def feed(
         pool.shown for centre_id in sorted(changed) for pool in snapshot.pools_of(centre_id) if wanted.fits(pool.shown)
     ]
     named = sorted(changed if wanted.centre is None else changed & {wanted.centre})
-    return Fed(at, _cursor(snapshot, at), tuple(named), _content(pools, as_csv), None)
-
-
-def _position(since: str, stale_ns: int) -> FeedPosition:
-    position = unwrap(since, FeedPosition)
-    try:
-        utc_text(utc_ns(position.at) - stale_ns)
-    except (ValueError, OverflowError):
-        raise _not_ours() from None
-    return position
-
-
-def _cursor(snapshot: Snapshot, at: str) -> str:
-    return wrap(FeedPosition(*snapshot.revision, at, snapshot.change_digest))
+    return Fed(at, cursor_of(snapshot, at), tuple(named), _content(pools, as_csv), None)
 
 
 def _whole(snapshot: Snapshot, wanted: PoolFilter, as_csv: bool) -> tuple[bytes, str]:
@@ -124,7 +110,9 @@ def _whole(snapshot: Snapshot, wanted: PoolFilter, as_csv: bool) -> tuple[bytes,
             pools: Iterable[PoolCapacity] = snapshot.pools
         else:
             pools = (pool.shown for pool in snapshot.pools_of(wanted.centre))
-        content = _content([pool for pool in pools if wanted.fits(pool)], as_csv)
+        # of all of them none is looked at: that costs more than to write them
+        asked = list(pools) if wanted == EVERYTHING else [pool for pool in pools if wanted.fits(pool)]
+        content = _content(asked, as_csv)
         return content, hashlib.sha256(content).hexdigest()[:32]
 
     # of one centre it is soon made again, and there are thousands of them
@@ -132,60 +120,17 @@ def _whole(snapshot: Snapshot, wanted: PoolFilter, as_csv: bool) -> tuple[bytes,
 
 
 def _content(pools: list[PoolCapacity], as_csv: bool) -> bytes:
-    return csv_of(pools) if as_csv else msgspec.json.encode(pools)
+    return csv_of(PoolCapacity, pools) if as_csv else msgspec.json.encode(pools)
 
 
 def _changed(
     connection: Connection, snapshot: Snapshot, position: FeedPosition, at: str, stale_after_s: int
 ) -> set[str]:
     """Return the centres where anything may have changed since a position."""
-    written, then = Revision(position.change, position.alarm), position.at
-    # of a later history: the registry was restored from a backup since
-    ahead = written.change > snapshot.revision.change or written.alarm > snapshot.revision.alarm
-    if ahead or change_digest(connection, written.change) != position.change_digest:
-        raise _not_ours()
-    if written == snapshot.revision and snapshot.since <= then and (snapshot.until is None or then < snapshot.until):
+    check_history(connection, snapshot, position)
+    if position.is_current(snapshot):
         return set()
-    first, last = sorted((then, at))  # a clock may have been set back
-    silence_ns = stale_after_s * 10**9
-    # a node falls silent `stale_after_s` after its last heartbeat: the same window, moved back
-    heard_after, heard_until = (utc_text(utc_ns(moment) - silence_ns) for moment in (first, last))
-    of_latest = chains.join(statements, statements.c.payload_sha256 == chains.c.statement)
-    of_ended = chains.join(revocations, revocations.c.statement == chains.c.statement)
-    queries = (
-        select(chains.c.centre_id).select_from(of_latest).where(_within(statements.c.valid_until, first, last)),
-        select(chains.c.centre_id).select_from(of_ended).where(_within(revocations.c.effective_at, first, last)),
-        select(presence.c.centre_id).where(_within(presence.c.seen_at, heard_after, heard_until)).distinct(),
-    )
-    by_time = {centre_id for query in queries for centre_id in connection.scalars(query)}
-    return by_time | changed_centres(connection, written, snapshot.revision)
-
-
-def _not_ours() -> InputError:
-    fix = "take the whole feed again, without since"
-    return InputError("cursor-invalid", "is not of this registry's history", where="since", fix=fix)
-
-
-def _within(column: Column[Any], first: str, last: str) -> ColumnElement[bool]:
-    return and_(column > first, column <= last)
-
-
-def csv_of(pools: list[PoolCapacity]) -> bytes:
-    """Return pools as CSV (RFC 4180): rates as integers in MFLOP/s, and again in PFLOPS."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(PoolCapacity.__struct_fields__)
-    for pool in pools:
-        writer.writerow([_cell(name, getattr(pool, name)) for name in PoolCapacity.__struct_fields__])
-    return out.getvalue().encode()
-
-
-def _cell(name: str, value: object) -> object:
-    """Return a value as a cell; a text that a spreadsheet would compute gets an apostrophe before it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if value is None or isinstance(value, int):
-        return value
-    text = " ".join(str(one) for one in value) if isinstance(value, tuple) else str(value)
-    # CSV injection (OWASP): a pool named =HYPERLINK(...) runs in whoever opens the file
-    return f"'{text}" if text.startswith(FORMULAS) and name not in _NUMBERS else text
+    passed = PassedTime.until(at, position, stale_after_s)
+    heard = set(connection.scalars(select(presence.c.centre_id).where(passed.changed_presence()).distinct()))
+    written = changed_centres(connection, position.revision, snapshot.revision)
+    return heard | written | passed.ended_centres(connection)

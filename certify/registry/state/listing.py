@@ -10,36 +10,50 @@ from __future__ import annotations
 import base64
 import binascii
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import BindParameter, Connection, Row, Select, Table, and_, bindparam, exists, func, select, tuple_
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    exists,
+    false,
+    func,
+    select,
+    tuple_,
+)
 
 from bench.errors import InputError
 from bench.record import Count, PoolClass
 from bench.record.fields import filled
 from certify.documents.kinds import Level
+from certify.policy.verdicts import area_prefix, lies_within
 from certify.registry.api.common import Page, State
 from certify.registry.api.views import (
     AttemptLine,
     CentreSummary,
     ClassCapacity,
     ExternalIdentifier,
-    NodeCapacity,
     StatementSummary,
 )
 from certify.registry.state import attempts
 from certify.registry.state.assembly import class_capacity
-from certify.registry.state.model import Snapshot, StatementEnd, StatementFacts, statement_summary
+from certify.registry.state.feeds.filters import has_model, is_named
+from certify.registry.state.model import PoolState, Snapshot, StatementEnd, StatementFacts, statement_summary
 from certify.registry.state.read import CLASS_COLUMNS, FACTS
+from certify.registry.storage.node_tables import inventory_lines
 from certify.registry.storage.tables import (
     alarms,
     chains,
     class_lines,
     external_ids,
-    node_lines,
-    presence,
     statements,
     verifications,
 )
@@ -123,6 +137,9 @@ class WantedStatements(NamedTuple):
     district: str | None = None
     state: State | None = None
     level: Level | None = None
+    jurisdiction: str | None = None  # that of the centre lies within
+    vendor: str | None = None  # of a model, as `filters.is_named` compares
+    model: str | None = None
 
 
 class WantedCentres(NamedTuple):
@@ -132,14 +149,19 @@ class WantedCentres(NamedTuple):
     district: str | None = None
     pool_class: PoolClass | None = None
     state: State | None = None
+    jurisdiction: str | None = None
+    vendor: str | None = None
+    model: str | None = None
 
-    def fits(self, centre: CentreSummary) -> bool:
-        """Return whether a centre is among them."""
+    def fits(self, centre: CentreSummary, pools: Iterable[PoolState]) -> bool:
+        """Return whether a centre is among them, whose pools these are."""
         named = (centre.centre_id, centre.name.zh, centre.name.en, centre.operator)
         return (
             (self.q is None or any(self.q.casefold() in text.casefold() for text in named))
             and self.district in (None, centre.district)
             and self.state in (None, centre.state)
+            and lies_within(self.jurisdiction, centre.jurisdiction)
+            and has_model((line for pool in pools for line in pool.shown.models), self.vendor, self.model)
             and (self.pool_class is None or any(line.pool_class == self.pool_class for line in centre.classes))
         )
 
@@ -152,12 +174,12 @@ def statements_page(
     if cursor is None and wanted == WantedStatements(centre=wanted.centre) and wanted.centre is not None:
         rows = connection.execute(_OF_CENTRE, {"centre": wanted.centre, "most": limit + 1}).all()
     else:
-        rows = connection.execute(_query(snapshot, wanted, cursor).limit(limit + 1)).all()
+        rows = connection.execute(_query(connection, snapshot, wanted, cursor).limit(limit + 1)).all()
     items = summaries(connection, snapshot, rows[:limit])
     return page_of(items, len(rows) > limit, lambda last: ByTwo(last.received_at, last.payload_sha256))
 
 
-def _query(snapshot: Snapshot, wanted: WantedStatements, cursor: str | None) -> Select[Any]:
+def _query(connection: Connection, snapshot: Snapshot, wanted: WantedStatements, cursor: str | None) -> Select[Any]:
     where: list[Any] = []
     if cursor is not None:
         # row values: one comparison that the index answers
@@ -179,9 +201,31 @@ def _query(snapshot: Snapshot, wanted: WantedStatements, cursor: str | None) -> 
     if wanted.pool_class is not None:
         same = class_lines.c.statement == statements.c.payload_sha256
         where.append(exists().where(same, class_lines.c.pool_class == wanted.pool_class))
+    if wanted.jurisdiction is not None:
+        where.append(statements.c.jurisdiction.startswith(area_prefix(wanted.jurisdiction), autoescape=True))
+    if wanted.vendor is not None or wanted.model is not None:
+        same = inventory_lines.c.statement == statements.c.payload_sha256
+        where.append(exists().where(same, is_of_model(connection, inventory_lines, (wanted.vendor, wanted.model))))
     if wanted.level is not None:
         where.append(_RECOMPUTED if wanted.level == "recomputed" else ~_RECOMPUTED)
     return ROWS.where(*where).order_by(*_NEWEST)
+
+
+def is_of_model(
+    connection: Connection, table: Table, names: tuple[str | None, str | None], *within: ColumnElement[bool]
+) -> ColumnElement[bool]:
+    """Return the condition that a line is of such a model: names are compared here, as no database compares them.
+
+    Args:
+        connection: that reads the names that there are.
+        table: of the lines.
+        names: of the vendor and the model; None: all.
+        within: of which lines the names are read: nodes have hundreds of thousands of them.
+    """
+    vendor, model = names
+    known = connection.execute(select(table.c.vendor, table.c.model).where(*within).distinct()).all()
+    asked = [(one.vendor, one.model) for one in known if is_named(vendor, one.vendor) and is_named(model, one.model)]
+    return tuple_(table.c.vendor, table.c.model).in_(asked) if asked else false()
 
 
 _RECOMPUTED = exists().where(
@@ -240,44 +284,16 @@ def _superseded(row: tuple[Any, ...], classes: tuple[ClassCapacity, ...], alarms
     return statement_summary(facts, "superseded", end, level, classes, alarms)
 
 
-def nodes_page(
-    connection: Connection, row: Row[Any], heard_after: str, limit: int, cursor: str | None = None
-) -> Page[NodeCapacity]:
-    """Return what each node of a statement contributes, by pool and name.
-
-    Args:
-        row: the statement's.
-        heard_after: a node that was not heard of after this time is not on-line.
-    """
-    same = and_(presence.c.centre_id == row.centre_id, presence.c.node_id == node_lines.c.node_id)
-    same_devices = and_(
-        presence.c.keyid == node_lines.c.keyid, presence.c.devices_sha256 == node_lines.c.devices_sha256
-    )
-    query = select(node_lines, presence.c.seen_at, same_devices.label("same")).select_from(
-        node_lines.outerjoin(presence, same)
-    )
-    query = query.where(node_lines.c.statement == row.payload_sha256)
-    if cursor is not None:
-        query = query.where(tuple_(node_lines.c.pool, node_lines.c.node_id) > unwrap(cursor, ByTwo))
-    lines = connection.execute(query.order_by(node_lines.c.pool, node_lines.c.node_id).limit(limit + 1)).all()
-    items = tuple(
-        filled(
-            NodeCapacity,
-            line,
-            centre_id=row.centre_id,
-            online=bool(line.same) and line.seen_at is not None and line.seen_at > heard_after,
-        )
-        for line in lines[:limit]
-    )
-    return page_of(items, len(lines) > limit, lambda last: ByTwo(last.pool, last.node_id))
-
-
 def centres_page(
     snapshot: Snapshot, wanted: WantedCentres, limit: int, cursor: str | None = None
 ) -> Page[CentreSummary]:
     """Return centres, by their ids."""
     after = "" if cursor is None else unwrap(cursor, ByOne).key
-    centres = [one for one in snapshot.centres.values() if one.centre_id > after and wanted.fits(one)]
+    centres = [
+        one
+        for one in snapshot.centres.values()
+        if one.centre_id > after and wanted.fits(one, snapshot.pools_of(one.centre_id))
+    ]
     return page_of(tuple(centres[:limit]), len(centres) > limit, lambda last: ByOne(last.centre_id))
 
 

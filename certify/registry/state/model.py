@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -43,6 +44,7 @@ class PoolState(NamedTuple):
     untested: Capacity
     vendors: tuple[tuple[str, Capacity], ...]  # `counted` of each vendor
     online: Capacity  # what stands on nodes that can be scheduled now; 0 unless the pool is schedulable
+    managed: bool = False  # the platform has it under management, whatever its statement is worth now
 
 
 class StatementFacts(msgspec.Struct, frozen=True):
@@ -98,6 +100,21 @@ class LatestStatement(NamedTuple):
     pools: tuple[PoolState, ...]
     classes: tuple[ClassCapacity, ...]
     alarms: tuple[Contested, ...]
+    missing_at_most: Mapping[PoolClass, int | None] = MappingProxyType({})  # by its own word; none: nobody knows
+    previous_valid: LatestStatement | None = None  # the newest before it that holds, where it is revoked or simulated
+    came_before: bool = False  # a statement that is not simulated, if none of them holds
+    rehearsal: bool = False  # of a registry in which simulated statements add up, and they alone
+
+    @property
+    def in_no_sum(self) -> bool:
+        """Whether it is simulated where real ones add up, or real where simulated ones do."""
+        return self.facts.simulated != self.rehearsal
+
+    @property
+    def last_valid(self) -> LatestStatement | None:
+        """The newest statement of the chain that was not revoked and is not simulated; expired, it still bounds."""
+        revoked = self.end is not None and self.end.state == "revoked"
+        return self.previous_valid if revoked or self.in_no_sum else self
 
     @property
     def state(self) -> State:
@@ -107,7 +124,7 @@ class LatestStatement(NamedTuple):
     @property
     def in_sums(self) -> bool:
         """Whether it is in any sum of what is in force: what is only declared is the centre's word."""
-        return self.end is None and not self.facts.simulated and self.level == "recomputed"
+        return self.end is None and not self.in_no_sum and self.level == "recomputed"
 
     def summary(self) -> StatementSummary:
         """Return its summary."""

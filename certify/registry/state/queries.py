@@ -1,12 +1,12 @@
-"""Details of one statement, centre or device, and the lists of decisions and alarms."""
+"""Details of one statement, centre or device, and the list of decisions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
-from sqlalchemy import BindParameter, Connection, Row, and_, bindparam, or_, select, text
+from sqlalchemy import BindParameter, Connection, Row, and_, bindparam, case, func, or_, select, text
 
 from bench.errors import RefusedError
 from bench.record import identifier
@@ -14,17 +14,17 @@ from bench.record.fields import filled
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
 from certify.documents.statement import CeilingLine
-from certify.policy.centre import Bilingual
-from certify.policy.reasons import reasons
+from certify.policy.tools import release_of
 from certify.policy.verdicts import Verdict
-from certify.registry.api.common import REACHED, Page
+from certify.registry.api.common import REACHED, Page, WhichReceipt
 from certify.registry.api.views import (
-    Alarm,
     AttemptLine,
     CentreDetail,
     Decision,
     DeviceHistory,
     DeviceSighting,
+    RecordTool,
+    SharedKey,
     StatementDetail,
 )
 from certify.registry.state import attempts
@@ -39,9 +39,9 @@ from certify.registry.state.listing import (
 )
 from certify.registry.state.model import Snapshot
 from certify.registry.state.read import FACTS
+from certify.registry.storage.node_tables import key_lines, tool_lines
 from certify.registry.storage.store import Objects
 from certify.registry.storage.tables import (
-    alarms,
     decisions,
     external_ids,
     identities,
@@ -49,17 +49,35 @@ from certify.registry.storage.tables import (
     statements,
     verifications,
 )
+from certify.registry.storage.upkeep import dropped
 
 MOST = 100  # decisions of a statement, statements of a centre
 # Queries that many ask are built once: that takes longer than what the database does with them.
 _IT: BindParameter[Any] = bindparam("it")
-_MORE = ("measured_from", "measured_until", "campaign_id", "challenge_source", "records", "envelope_sha256")
+_MORE = (
+    *("measured_from", "measured_until", "campaign_id", "challenge_source"),
+    *("records", "records_root", "envelope_sha256"),
+)
 _DETAIL = ROWS.add_columns(
     *(statements.c[name] for name in _MORE), next_of("payload_sha256").label("superseded_by")
 ).where(statements.c.payload_sha256 == _IT)
-_DECISION = tuple(decisions.c[name] for name in Decision.__struct_fields__)
+_DROPPED = (
+    select(func.max(dropped.c.at))
+    .where(dropped.c.object_sha256 == decisions.c.object_sha256, dropped.c.decision_id >= decisions.c.id)
+    .where(decisions.c.decision == "refused")
+    .correlate(decisions)
+    .scalar_subquery()
+    .label("body_dropped_at")
+)
+_DECISION = (*(decisions.c[name] for name in Decision.__struct_fields__ if name in decisions.c), _DROPPED)
 _DECIDED = select(*_DECISION).where(decisions.c.payload_sha256 == _IT).order_by(decisions.c.id.desc()).limit(MOST)
 _SIGNERS = select(signers.c.keyid).where(signers.c.statement == _IT).order_by(signers.c.keyid)
+_TOOLS = (
+    select(tool_lines)
+    .where(tool_lines.c.statement == _IT)
+    .order_by(tool_lines.c.records.desc(), tool_lines.c.sha256, tool_lines.c.version)
+)
+_KEYS = select(key_lines).where(key_lines.c.statement == _IT).order_by(key_lines.c.nodes.desc(), key_lines.c.keyid)
 _STATEMENT = select(statements).where(statements.c.payload_sha256 == _IT)
 _IDS = select(external_ids).where(
     external_ids.c.centre_id == _IT,
@@ -78,7 +96,8 @@ def statement_detail(
     Raises:
         RefusedError: `statement-unknown`.
     """
-    row = connection.execute(_DETAIL, {"it": payload_sha256}).one_or_none()
+    it = {"it": payload_sha256}
+    row = connection.execute(_DETAIL, it).one_or_none()
     if row is None:
         raise unknown_statement()
     # sentences of decisions may name devices and nodes
@@ -86,20 +105,28 @@ def statement_detail(
     (summary,) = summaries(connection, snapshot, [row])
     place = f"/v1/statements/{payload_sha256}"
     links = {"envelope": f"{place}/envelope", "receipt": f"{place}/receipt", "page": f"/en/statements/{payload_sha256}"}
+    links |= {f"receipt_{which}": f"{place}/receipt?which={which}" for which in get_args(WhichReceipt)}
     if all_of_it and summary.level == "recomputed":
         links |= {"records": f"{place}/records", "nodes": f"{place}/nodes"}
     said = said_of(objects, row.envelope_sha256)
-    decided = connection.execute(_DECIDED, {"it": payload_sha256}).all()
+    decided = connection.execute(_DECIDED, it).all()
     return filled(
         StatementDetail,
         row,
         summary=summary,
-        signers=tuple(connection.scalars(_SIGNERS, {"it": payload_sha256})),
+        signers=tuple(connection.scalars(_SIGNERS, it)),
+        tools=tuple(_tool(one) for one in connection.execute(_TOOLS, it)),
+        shared_keys=tuple(filled(SharedKey, one, note="node-key-shared") for one in connection.execute(_KEYS, it)),
         verdicts=said.verdicts,
         ceilings=said.ceilings,
         decisions=tuple(_decision(one, all_of_it) for one in decided),
         links=links,
     )
+
+
+def _tool(row: Row[Any]) -> RecordTool:
+    release = release_of(row.sha256)
+    return filled(RecordTool, row, known=release is not None, release=release, note=None if release else "tool-unknown")
 
 
 class Said(msgspec.Struct):
@@ -139,15 +166,23 @@ def statement_row(connection: Connection, payload_sha256: str) -> Row[Any]:
     return row
 
 
-def receipt_of(connection: Connection, payload_sha256: str) -> bytes:
-    """Return the first receipt that a statement was accepted: it dates it best.
+def receipt_of(connection: Connection, payload_sha256: str, which: WhichReceipt = "first") -> bytes:
+    """Return a receipt that a statement was accepted.
+
+    Args:
+        connection: that reads.
+        payload_sha256: of the statement.
+        which: the first, which dates it best; or the first of the highest level that the registry reached with it.
 
     Raises:
         RefusedError: `statement-unknown`.
     """
     accepted = and_(decisions.c.payload_sha256 == payload_sha256, decisions.c.decision == "accepted")
-    # the first one: a later receipt would make the statement younger than it is
-    query = select(decisions.c.receipt).where(accepted, decisions.c.receipt.is_not(None)).order_by(decisions.c.id)
+    query = select(decisions.c.receipt).where(accepted, decisions.c.receipt.is_not(None))
+    if which == "highest":
+        query = query.order_by(case((decisions.c.level == "recomputed", 0), else_=1))
+    # a later receipt of one level would make the statement younger than it is
+    query = query.order_by(decisions.c.id)
     receipt = connection.scalar(query.limit(1))
     if receipt is None:
         raise unknown_statement()
@@ -207,36 +242,6 @@ def attempts_of(connection: Connection, centre_id: str, at: str) -> tuple[Attemp
 # --- further lists ----------------------------------------------------------------------------------------------------
 
 
-def alarms_page(
-    connection: Connection,
-    limit: int,
-    cursor: str | None = None,
-    centre: str | None = None,
-    code: str | None = None,
-    sees: Callable[[str], bool] = lambda centre_id: False,
-) -> Page[Alarm]:
-    """Return alarms, newest first.
-
-    Args:
-        sees: whether the sentences of a centre's alarms are the asker's to see: they name nodes.
-    """
-    query = select(alarms)
-    if centre is not None:
-        query = query.where(or_(alarms.c.centre_id == centre, alarms.c.other_centre_id == centre))
-    if code is not None:
-        query = query.where(alarms.c.code == code)
-
-    def alarm(row: Row[Any]) -> Alarm:
-        reason = reasons()[row.code]
-        values = {name: getattr(row, name) for name in Alarm.__struct_fields__ if name != "title"}
-        # both sides of a dispute may read what it is about
-        if not sees(row.centre_id) and not sees(row.other_centre_id or row.centre_id):
-            values["what"] = None
-        return Alarm(title=Bilingual(zh=reason.zh, en=reason.en), **values)
-
-    return by_id_page(connection, query, alarms, alarm, limit, cursor)
-
-
 def decisions_page(
     connection: Connection,
     sees: Callable[[str], bool],
@@ -252,7 +257,7 @@ def decisions_page(
     Args:
         sees: whether the sentences of a centre's decisions are the asker's to see: they may name devices.
     """
-    query = select(decisions)
+    query = select(*_DECISION)
     for column, value in (
         (decisions.c.decision, decision),
         (decisions.c.centre_id, centre),
@@ -264,7 +269,8 @@ def decisions_page(
 
 
 def _decision(row: Row[Any], all_of_it: bool) -> Decision:
-    return filled(Decision, row, detail=row.detail if all_of_it else None)
+    submitted = row.object_sha256 if all_of_it else None
+    return filled(Decision, row, detail=row.detail if all_of_it else None, object_sha256=submitted)
 
 
 def device_history(connection: Connection, snapshot: Snapshot, device: str) -> DeviceHistory:

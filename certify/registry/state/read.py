@@ -5,15 +5,26 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, case, func, or_, select
 
 from bench.units import utc_ns, utc_text
-from certify.judge.ceilings import STEPS
-from certify.registry.api.views import ClassCapacity, StepSum
+from certify.documents.caps import CAPS
+from certify.registry.api.nodes import StepSum
+from certify.registry.api.views import ClassCapacity
+from certify.registry.base.rehearsal import is_rehearsal
 from certify.registry.state.assembly import NEVER, CentreRows, OnlineNodes, PoolRow, capacity_of_row, latest_statement
+from certify.registry.state.feeds.models import (
+    INVENTORY_COLUMNS,
+    MODEL_COLUMNS,
+    MODEL_STEP_COLUMNS,
+    models_by_pool,
+    steps_by_key,
+)
 from certify.registry.state.model import CentreState, Contested, LatestStatement, Revision, StatementEnd, StatementFacts
+from certify.registry.state.previous import previous_valid
+from certify.registry.storage.city_tables import missing_lines
 from certify.registry.storage.tables import (
     alarms,
     chains,
@@ -31,6 +42,7 @@ from certify.registry.storage.tables import (
     verifications,
     witnesses,
 )
+from certify.trust.trusted_set import skewed
 
 FACTS = tuple(statements.c[name] for name in StatementFacts.__struct_fields__)
 CLASS_COLUMNS = tuple(class_lines.c[name] for name in ClassCapacity.__struct_fields__)
@@ -78,30 +90,35 @@ def read_centre_states(
     Args:
         only: centres; None: all.
     """
-    stale_ns = stale_after_s * 10**9
-    heard_after = utc_text(utc_ns(at) - stale_ns)
+    heard = HeardBetween.at(at, stale_after_s)
     named, contested = _alarms(connection)
     rows = CentreRows(
         pools=_grouped(connection, _of_latest(only, *POOL_COLUMNS)),
         vendors=_grouped(connection, _of_latest(only, *VENDOR_COLUMNS)),
         classes=_grouped(connection, _of_latest(only, class_lines.c.statement, *CLASS_COLUMNS)),
-        steps=_steps(connection, only),
+        steps=steps_by_key(connection.execute(_of_latest(only, *STEP_COLUMNS)).all()),
+        models=models_by_pool(
+            connection.execute(_of_latest(only, *INVENTORY_COLUMNS)).all(),
+            connection.execute(_of_latest(only, *MODEL_COLUMNS)).all(),
+            connection.execute(_of_latest(only, *MODEL_STEP_COLUMNS)).all(),
+        ),
         witnessed=set(connection.scalars(_of_latest(only, witnesses.c.statement))),
         recomputed=set(connection.scalars(_of_latest(only, verifications.c.statement).where(_RECOMPUTED))),
         revoked=_revoked(connection, only),
         pool_transitions=_transitions(connection, only),
-        online=_online(connection, only, heard_after),
+        online=_online(connection, only, heard),
         ids=_external_ids(connection, only),
         alarms=contested,
+        rehearsal=is_rehearsal(connection),
+        missing=_grouped(connection, _of_latest(only, *missing_lines.c)),
     )
     latest_statements: dict[str, list[LatestStatement]] = {}
     for row in connection.execute(_of_latest(only, *FACTS, key=statements.c.payload_sha256)).all():
         latest = latest_statement(StatementFacts(*row), rows, at)
         latest_statements.setdefault(latest.facts.centre_id, []).append(latest)
-    first_silent: dict[str, str] = {}
-    for (centre_id, _, _), online in rows.online.items():
-        first_silent[centre_id] = min(online.oldest, first_silent.get(centre_id, online.oldest))
-    silent = _by_centre(connection, func.max(presence.c.seen_at), presence, only, presence.c.seen_at <= heard_after)
+    every = [latest for of_centre in latest_statements.values() for latest in of_centre]
+    previous = previous_valid(connection, every, rows, CLASS_COLUMNS, at)
+    moments_of = _presence_moments(connection, rows, only, heard)
     accepted = _by_centre(connection, func.count(), statements, only)
     centre_states = {}
     for centre_id, of_centre in latest_statements.items():
@@ -109,16 +126,60 @@ def read_centre_states(
         moments += [
             end.at for latest in of_centre if (end := rows.revoked.get(latest.facts.payload_sha256)) is not None
         ]
-        heard = [times[centre_id] for times in (first_silent, silent) if times.get(centre_id) is not None]
-        moments += [utc_text(utc_ns(seen_at) + stale_ns) for seen_at in heard]
+        moments += [moment for latest in of_centre for moment in previous.moments.get(latest.facts.chain, ())]
+        moments += moments_of.get(centre_id, ())
         centre_states[centre_id] = CentreState(
-            latest_statements=tuple(sorted(of_centre, key=lambda latest: latest.facts.chain)),
+            latest_statements=tuple(
+                latest._replace(
+                    previous_valid=previous.statements.get(latest.facts.chain),
+                    came_before=latest.facts.chain in previous.came,
+                )
+                for latest in sorted(of_centre, key=lambda latest: latest.facts.chain)
+            ),
             since=max((moment for moment in moments if moment <= at), default=NEVER),
             until=min((moment for moment in moments if moment > at), default=None),
             alarms=named.get(centre_id, 0),
             statements=accepted[centre_id],
         )
     return centre_states
+
+
+class HeardBetween(NamedTuple):
+    """Between which times a heartbeat keeps its node on-line: after the one, and up to the other."""
+
+    after: str
+    until: str  # clocks differ a little; what lies further ahead was heard under a clock that was wrong
+    stale_ns: int
+
+    @classmethod
+    def at(cls, at: str, stale_after_s: int) -> HeardBetween:
+        """Return them as of a time."""
+        stale_ns = stale_after_s * 10**9
+        return cls(utc_text(utc_ns(at) - stale_ns), skewed(at), stale_ns)
+
+    def has(self, seen_at: str | None) -> bool:
+        """Return whether a node is on-line that was last heard of at a time; None: never."""
+        return seen_at is not None and self.after < seen_at <= self.until
+
+
+def _presence_moments(
+    connection: Connection, rows: CentreRows, only: Sequence[str] | None, heard: HeardBetween
+) -> dict[str, list[str]]:
+    """Return for each centre when time alone last changed which of its nodes are on-line, and when it will next."""
+    seen_at, skew_ns = presence.c.seen_at, CAPS.time_skew_s * 10**9
+    within = func.max(case((seen_at <= heard.until, seen_at)))
+    silent, ahead = func.max(case((seen_at <= heard.after, seen_at))), func.min(case((seen_at > heard.until, seen_at)))
+    query: Select[Any] = select(presence.c.centre_id, within, silent, ahead).where(seen_at.is_not(None))
+    query = _narrowed(query.group_by(presence.c.centre_id), presence, only)
+    moments: dict[str, list[str]] = {}
+    for (centre_id, _, _), online in rows.online.items():
+        moments.setdefault(centre_id, []).append(utc_text(utc_ns(online.oldest) + heard.stale_ns))
+    for centre_id, newest, last_silent, first_ahead in connection.execute(query):
+        of_centre = moments.setdefault(centre_id, [])
+        of_centre += [utc_text(utc_ns(one) - skew_ns) for one in (newest, first_ahead) if one is not None]
+        if last_silent is not None:
+            of_centre.append(utc_text(utc_ns(last_silent) + heard.stale_ns))
+    return moments
 
 
 def _by_centre(
@@ -147,16 +208,6 @@ def _grouped(connection: Connection, query: Select[Any]) -> dict[str, list[Any]]
     for row in connection.execute(query).all():
         groups.setdefault(row[0], []).append(row)
     return groups
-
-
-def _steps(connection: Connection, only: Sequence[str] | None) -> dict[tuple[str, str], tuple[StepSum, ...]]:
-    """Return what rests on each step of evidence, by statement and pool, the strongest first."""
-    steps: dict[tuple[str, str], tuple[StepSum, ...]] = {}
-    for statement, pool, *values in connection.execute(_of_latest(only, *STEP_COLUMNS)):
-        one = StepSum(**dict(zip(StepSum.__struct_fields__, values, strict=True)))
-        steps[statement, pool] = (*steps.get((statement, pool), ()), one)
-    order: dict[str, int] = {name: place for place, name in enumerate(STEPS)}
-    return {key: tuple(sorted(each, key=lambda one: order.get(one.step, len(order)))) for key, each in steps.items()}
 
 
 def _revoked(connection: Connection, only: Sequence[str] | None) -> dict[str, StatementEnd]:
@@ -190,7 +241,7 @@ _REGISTRATION = ("register", "deregister")  # the other pair: manage, release
 
 
 def _online(
-    connection: Connection, only: Sequence[str] | None, heard_after: str
+    connection: Connection, only: Sequence[str] | None, heard: HeardBetween
 ) -> dict[tuple[str, str, str], OnlineNodes]:
     # key and devices too: a node whose cards were swapped is on-line, but not with what was certified
     same = and_(
@@ -208,7 +259,7 @@ def _online(
     query = (
         select(*key, func.count(), *(func.sum(one) for one in (*schedulable, *more)), func.min(presence.c.seen_at))
         .select_from(chains.join(node_lines, node_lines.c.statement == LATEST).join(presence, same))
-        .where(presence.c.seen_at > heard_after)
+        .where(presence.c.seen_at > heard.after, presence.c.seen_at <= heard.until)
         .group_by(*key)
     )
     return {

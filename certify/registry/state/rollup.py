@@ -10,21 +10,44 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
-from typing import NamedTuple
+
+from msgspec import structs
 
 from bench.record import GRADES, PoolClass, Precision
 from bench.record.fields import filled
+from bench.units import ratio_ppm
 from certify.policy.capacity import Capacity
 from certify.policy.centre import CLASSES
 from certify.policy.policies import Condition, Counting, Policy, Share, Threshold
-from certify.policy.thresholds import ClassEvidence, PolicyEvidence, Unrecorded
-from certify.policy.verdicts import BasisVerdict, evaluate, lies_within
+from certify.policy.thresholds import Absent, CapacityBounds, ClassEvidence, PolicyEvidence, evidence_bounds, writable
+from certify.policy.verdicts import BasisVerdict, Verdict, evaluate
+from certify.registry.api.cities import (
+    AbsentCentre,
+    AbsentClass,
+    City,
+    CityCondition,
+    Component,
+    Gap,
+    Lifecycle,
+    LifecycleLine,
+    Missing,
+)
 from certify.registry.api.common import ENDED, REACHED, Rates, State
-from certify.registry.api.views import City, CityCondition, Component, Gap, Lifecycle, LifecycleLine, Missing
-from certify.registry.state.model import KindTotals, LatestStatement, PoolState
+from certify.registry.state.city.evidence import (
+    AbsentChain,
+    CityLine,
+    Expected,
+    absent_chains,
+    could_add_absent,
+    counting_of,
+    evidence_in,
+    lines_in,
+    writable_absent,
+)
+from certify.registry.state.model import KindTotals, LatestStatement
 
+EXPECTED = Expected()
 EXAMPLES = 20  # centres that are named for a reason
-COULD_ADD = ("declared-only", "grade-too-low", "precision-differs")  # in force, and not known to be worth nothing
 _TAKEN_TWICE = "device-claimed-twice"
 
 
@@ -48,7 +71,7 @@ def lifecycle(latest_statements: Iterable[LatestStatement], accepted: KindTotals
     for kind, (pools, capacity) in accepted.items():
         add("superseded", kind, pools, capacity)
     for latest in latest_statements:
-        for pool in () if latest.facts.simulated else latest.pools:
+        for pool in () if latest.in_no_sum else latest.pools:
             kind, whole = (pool.shown.pool_class, pool.shown.precision), pool.counted + pool.witnessed
             add("superseded", kind, -1, Capacity() - pool.counted)
             add(pool.shown.state, kind, 1, pool.online if pool.shown.state == "schedulable" else whole)
@@ -77,37 +100,23 @@ def _lifecycle_lines(
 # --- a city -----------------------------------------------------------------------------------------------------------
 
 
-class _Line(NamedTuple):
-    """A pool of a statement in the city, and why it does not count, if so."""
-
-    latest: LatestStatement
-    pool: PoolState
-    code: str | None
-
-    @property
-    def managed(self) -> bool:
-        """Whether it counts and the platform manages it."""
-        return self.code is None and self.pool.shown.state in ("managed", "schedulable")
-
-
-def roll_up(policy: Policy, latest_statements: Iterable[LatestStatement], at: str) -> City:
+def roll_up(
+    policy: Policy, latest_statements: Iterable[LatestStatement], at: str, expected: Expected = EXPECTED
+) -> City:
     """Return what the statements in force say about each condition of a city's policy.
 
     Args:
         policy: of the city: all thresholds come from it.
         latest_statements: the newest statements of all chains, as they stand at `at`.
         at: the present.
+        expected: which centres are missing if they have no statement in force, besides those that ever had one.
     """
-    # a city counts what stands in it, and its districts
-    inside = [latest for latest in latest_statements if lies_within(policy.jurisdiction, latest.facts.jurisdiction)]
-    lines = [
-        _Line(latest, pool, not_counted(policy, latest, pool))
-        for latest in inside
-        for pool in sorted(latest.pools, key=_name)
-    ]
+    every = tuple(latest_statements)
+    lines, absent = lines_in(policy, every), absent_chains(policy, every, expected)
     counted = [line for line in lines if line.code is None]
-    conditions = _conditions(policy, lines)
-    active = [latest for latest in inside if latest.in_sums]
+    conditions = _conditions(policy, lines, absent)
+    inside = {line.latest.facts.payload_sha256: line.latest for line in lines}
+    active = [latest for latest in inside.values() if latest.in_sums]
     return City(
         policy=policy.policy,
         title=policy.title,
@@ -115,8 +124,9 @@ def roll_up(policy: Policy, latest_statements: Iterable[LatestStatement], at: st
         jurisdiction=policy.jurisdiction,
         at=at,
         conditions=conditions,
-        components=tuple(_component(name, counting, counted) for name, counting in _counting(policy)),
+        components=tuple(_component(name, counting, counted) for name, counting in counting_of(policy)),
         missing=_missing(lines),
+        absent=tuple(_absent(policy, one) for one in absent),
         tiers=dict(
             sorted(Counter(tier for _, tier in {(one.facts.centre_id, one.facts.tier) for one in active}).items())
         ),
@@ -126,43 +136,11 @@ def roll_up(policy: Policy, latest_statements: Iterable[LatestStatement], at: st
     )
 
 
-def not_counted(policy: Policy, latest: LatestStatement, pool: PoolState) -> str | None:
-    """Return why a pool counts nothing in a policy's sums, or None."""
-    if latest.facts.simulated:
-        return "simulated"
-    if latest.end is not None:
-        return latest.end.state
-    if latest.level != "recomputed":
-        return "declared-only"
-    if latest.facts.grade is None:
-        return "nothing-counted"
-    if GRADES.index(latest.facts.grade) < GRADES.index(policy.minimum_grade):
-        return "grade-too-low"
-    counting = policy.counting.get(pool.shown.pool_class)
-    shown = pool.shown
-    if counting is None:
-        return "precision-differs"
-    same = (shown.precision, shown.choice, shown.accumulate) == (
-        counting.precision,
-        counting.choice,
-        counting.accumulate,
-    )
-    return None if same else "precision-differs"
-
-
-def _name(pool: PoolState) -> str:
-    return pool.shown.pool
-
-
-def _counting(policy: Policy) -> list[tuple[PoolClass, Counting]]:
-    return [(name, policy.counting[name]) for name in CLASSES if name in policy.counting]
-
-
-def _conditions(policy: Policy, lines: list[_Line]) -> tuple[CityCondition, ...]:
+def _conditions(policy: Policy, lines: list[CityLine], absent: tuple[AbsentChain, ...]) -> tuple[CityCondition, ...]:
     """Judge every condition; one that asks what is under management, over managed pools only."""
     grades = [line.latest.facts.grade for line in lines if line.code is None]
     whole = PolicyEvidence(
-        classes=_evidence(policy, lines),
+        classes=evidence_in(policy, lines, absent),
         grade=min((grade for grade in grades if grade is not None), key=GRADES.index, default=None),
         simulated=False,
         jurisdiction=policy.jurisdiction,
@@ -173,87 +151,120 @@ def _conditions(policy: Policy, lines: list[_Line]) -> tuple[CityCondition, ...]
         vendors=_by_vendor(lines),
     )
     managed = whole._replace(
-        classes=_evidence(policy, [line for line in lines if line.managed]),
+        classes=evidence_in(policy, lines, absent, managed=True),
         declarations=frozenset({"managed"}),  # by the platform, whose register this is
     )
+    judged = zip(policy.judged, evaluate(policy, whole), evaluate(policy, managed), strict=True)
     return tuple(
-        CityCondition(
-            title=condition.title,
-            clause_text=condition.clause.text,
-            verdict=of_managed if _asks_managed(condition) else of_all,
-            gaps=tuple(
-                _gap(condition, line)
-                for line in (of_managed if _asks_managed(condition) else of_all).bases
-                if isinstance(condition, Threshold | Share)
-            ),
-        )
-        for condition, of_all, of_managed in zip(
-            policy.judged, evaluate(policy, whole), evaluate(policy, managed), strict=True
-        )
+        _condition(condition, *((of_managed, managed) if _asks_managed(condition) else (of_all, whole)))
+        for condition, of_all, of_managed in judged
     )
+
+
+def _condition(condition: Condition, verdict: Verdict, evidence: PolicyEvidence) -> CityCondition:
+    """Return a condition with its verdict, and how far the sum is from the target on each basis."""
+    compared = isinstance(condition, Threshold | Share)
+    absent = reduce(Absent.plus, (evidence.classes[name].absent for name in _classes_of(condition, evidence)), Absent())
+    absent = writable_absent(absent)
+    return CityCondition(
+        title=condition.title,
+        clause_text=condition.clause.text,
+        verdict=verdict,
+        gaps=tuple(_gap(condition, line, evidence) for line in verdict.bases) if compared else (),
+        target=condition.value if isinstance(condition, Threshold) else None,
+        target_unit=condition.unit if isinstance(condition, Threshold) else None,
+        absent_at_most_mflop_s=absent.measured_at_most_mflop_s if compared else None,
+        absent_at_most_nominal_mflop_s=absent.nominal_at_most_mflop_s if compared else None,
+    )
+
+
+def _classes_of(condition: Condition, evidence: PolicyEvidence) -> tuple[PoolClass, ...]:
+    """Return the classes that a condition compares, as far as the policy counts them."""
+    names: tuple[PoolClass, ...] = ()
+    if isinstance(condition, Share):
+        names = condition.of
+    elif isinstance(condition, Threshold):
+        names = condition.classes
+    return tuple(name for name in names if name in evidence.classes)
 
 
 def _asks_managed(condition: Condition) -> bool:
     return isinstance(condition, Threshold) and "managed" in condition.requires
 
 
-def _evidence(policy: Policy, lines: list[_Line]) -> dict[PoolClass, ClassEvidence]:
-    """Return what is known of each class: what counts, and what could come to it."""
-    return {name: _class_evidence(name, counting, lines) for name, counting in _counting(policy)}
-
-
-def _class_evidence(name: PoolClass, counting: Counting, lines: list[_Line]) -> ClassEvidence:
-    clean, on_hold, untested = Capacity(), Capacity(), Capacity()
-    missing: dict[str, Unrecorded] = {}
-    for line in lines:
-        pool = line.pool
-        if pool.shown.pool_class != name or not (line.code is None or line.code in COULD_ADD):
-            continue
-        untested += pool.untested
-        missing[pool.shown.statement] = _unrecorded(name, line.latest)
-        if line.code is not None:
-            untested += _could_add(pool, counting)
-            continue
-        on_hold += pool.witnessed  # a hold keeps them from counting alone
-        if pool.on_hold_mflop_s:
-            on_hold += pool.counted  # all of it: which devices are on hold is not in the sums
-        else:
-            clean += pool.counted
-    return ClassEvidence(clean, on_hold, untested, reduce(Unrecorded.plus, missing.values(), Unrecorded()))
-
-
-def _unrecorded(name: PoolClass, latest: LatestStatement) -> Unrecorded:
-    """Return how many nodes of one class a statement lacks records of; what they could add stands in no table."""
-    nodes = sum(one.nodes_missing for one in latest.classes if one.pool_class == name)
-    return Unrecorded(unnamed=nodes, at_most_mflop_s=None if nodes else 0)
-
-
-def _could_add(pool: PoolState, counting: Counting) -> Capacity:
-    """Return the devices of a pool that does not count: rated, or not known where the rating is of something else."""
-    counted = pool.counted + pool.witnessed
-    if pool.shown.precision != counting.precision:
-        # measured in another precision: what they reach in this one nobody knows
-        return Capacity(devices=counted.devices, without_rating=counted.devices)
-    return Capacity(
-        devices=counted.devices, nominal_mflop_s=counted.nominal_mflop_s, without_rating=counted.without_rating
+def _gap(condition: Condition, line: BasisVerdict, evidence: PolicyEvidence) -> Gap:
+    """Return what is missing on one basis, and the bounds; above a value begins at the next whole unit."""
+    part = _bounds(evidence, line, condition.classes if isinstance(condition, Threshold | Share) else ())
+    if isinstance(condition, Threshold):
+        wanted = condition.value_mflop_s + (condition.operator == ">")
+        return Gap(
+            basis=line.basis,
+            gap_mflop_s=max(0, wanted - line.observed_mflop_s),
+            gap_ppm=None,
+            reached_ppm=ratio_ppm(line.observed_mflop_s, condition.value_mflop_s),
+            least_mflop_s=part.proven,
+            most_mflop_s=_most(part),
+        )
+    assert isinstance(condition, Share)
+    rest = _bounds(evidence, line, tuple(name for name in condition.of if name not in condition.classes))
+    most, most_rest = _most(part), _most(rest)
+    bounds = Gap(
+        basis=line.basis,
+        gap_mflop_s=None,
+        gap_ppm=None,
+        # an end that nothing bounds is the end of the scale
+        least_ppm=0 if most_rest is None else ratio_ppm(part.proven, part.proven + most_rest),
+        most_ppm=10**6 if most is None else _ratio_up(most, most + rest.proven),
+    )
+    if line.observed_ppm is None or line.whole_mflop_s is None:
+        return bounds
+    share, whole = line.observed_mflop_s * 10**6, condition.value_ppm * line.whole_mflop_s
+    reached = share > whole or (share == whole and condition.operator == ">=")
+    wanted = condition.value_ppm + (condition.operator == ">")
+    return structs.replace(
+        bounds,
+        gap_ppm=0 if reached else min(10**6, wanted - line.observed_ppm),
+        reached_ppm=ratio_ppm(share, whole),
     )
 
 
-def _gap(condition: Condition, line: BasisVerdict) -> Gap:
-    """Return what is missing on one basis; above a value begins at the next whole unit."""
-    if isinstance(condition, Threshold):
-        wanted = condition.value_mflop_s + (condition.operator == ">")
-        return Gap(basis=line.basis, gap_mflop_s=max(0, wanted - line.observed_mflop_s), gap_ppm=None)
-    assert isinstance(condition, Share)
-    if line.observed_ppm is None or line.whole_mflop_s is None:
-        return Gap(basis=line.basis, gap_mflop_s=None, gap_ppm=None)
-    part, whole = line.observed_mflop_s * 10**6, condition.value_ppm * line.whole_mflop_s
-    reached = part > whole or (part == whole and condition.operator == ">=")
-    wanted = condition.value_ppm + (condition.operator == ">")
-    return Gap(basis=line.basis, gap_mflop_s=None, gap_ppm=0 if reached else min(10**6, wanted - line.observed_ppm))
+def _bounds(evidence: PolicyEvidence, line: BasisVerdict, names: tuple[PoolClass, ...]) -> CapacityBounds:
+    classes = (evidence.classes[name] for name in names if name in evidence.classes)
+    return evidence_bounds(reduce(ClassEvidence.plus, classes, ClassEvidence()), line.basis)
 
 
-def _component(name: PoolClass, counting: Counting, counted: list[_Line]) -> Component:
+def _most(bounds: CapacityBounds) -> int | None:
+    return None if bounds.most_wary is None else writable(bounds.most_wary)
+
+
+def _ratio_up(part: int, whole: int) -> int | None:
+    """Return part / whole in ppm, rounded up: an upper bound must not be cut off."""
+    return None if whole == 0 else -(-part * 10**6 // whole)
+
+
+def _absent(policy: Policy, one: AbsentChain) -> AbsentCentre:
+    classes = []
+    for name, counting in counting_of(policy):
+        bound = writable_absent(could_add_absent(name, counting, one, managed=False))
+        if bound.measured_at_most_mflop_s != 0 or bound.nominal_at_most_mflop_s != 0:
+            classes.append(
+                AbsentClass(
+                    pool_class=name,
+                    at_most_mflop_s=bound.measured_at_most_mflop_s,
+                    at_most_nominal_mflop_s=bound.nominal_at_most_mflop_s,
+                )
+            )
+    return AbsentCentre(
+        centre_id=one.centre_id,
+        project_id=one.project_id or None,
+        code=one.code,
+        since=one.since,
+        last_valid=None if one.last_valid is None else one.last_valid.facts.payload_sha256,
+        could_add=tuple(classes),
+    )
+
+
+def _component(name: PoolClass, counting: Counting, counted: list[CityLine]) -> Component:
     of_class = [line for line in counted if line.pool.shown.pool_class == name]
     return Component(
         pool_class=name,
@@ -265,12 +276,12 @@ def _component(name: PoolClass, counting: Counting, counted: list[_Line]) -> Com
     )
 
 
-def _added(lines: list[_Line]) -> Rates:
+def _added(lines: list[CityLine]) -> Rates:
     return filled(Rates, sum((line.pool.counted + line.pool.witnessed for line in lines), Capacity()))
 
 
-def _missing(lines: list[_Line]) -> tuple[Missing, ...]:
-    codes: dict[str, list[_Line]] = {}
+def _missing(lines: list[CityLine]) -> tuple[Missing, ...]:
+    codes: dict[str, list[CityLine]] = {}
     for line in lines:
         if line.code is not None:
             codes.setdefault(line.code, []).append(line)
@@ -292,7 +303,7 @@ def _domestic_ppm(conditions: Iterable[CityCondition]) -> int | None:
     return next((line.observed_ppm for line in shares if line.basis == "certified"), None)
 
 
-def _by_vendor(lines: Iterable[_Line]) -> dict[PoolClass, dict[str, Capacity]]:
+def _by_vendor(lines: Iterable[CityLine]) -> dict[PoolClass, dict[str, Capacity]]:
     """Return what counts of each vendor in each class."""
     by_class: dict[PoolClass, dict[str, Capacity]] = {}
     for line in lines:

@@ -103,3 +103,22 @@ def figure_columns() -> list[Column[Any]]:
         Column("untested_nominal_mflop_s", BigInteger, nullable=False),
         Column("untested_without_rating", Integer, nullable=False),
     ]
+
+
+def numbered_columns() -> list[Column[Any]]:
+    """Return the key of lines of a statement's pool: names of models are too long for one."""
+    return [
+        statement_column(primary_key=True),
+        Column("pool", NAME, primary_key=True),
+        Column("number", Integer, primary_key=True, autoincrement=False),
+    ]
+
+
+def model_columns() -> list[Column[Any]]:
+    """Return the columns that name a device model and how it counts."""
+    return [Column(name, Text, nullable=False) for name in ("vendor", "model", "count_unit")]
+
+
+def memory_columns() -> list[Column[Any]]:
+    """Return the least and the most memory that devices report; null where one of them reports none."""
+    return [Column(name, BigInteger) for name in ("memory_bytes", "memory_bytes_most")]

@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from sqlalchemy.engine import make_url
 from bench.errors import InputError
 from bench.record.files import Draft, flush_folder
 from certify.registry.storage import tables
+from certify.registry.storage.node_tables import node_changes
 
 LOCK = 0x70657461  # of PostgreSQL's advisory locks: the one writer
 BUSY_MS = 60_000  # SQLite: how long a writer waits for another
@@ -75,10 +76,11 @@ class Staged:
 class Objects:
     """Files by SHA-256: written once, never changed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self.folder = folder
         self.temporary = folder / "tmp"
-        self.temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not read_only:
+            self.temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def path(self, sha256: str) -> Path:
         """Return where an object lies, or would."""
@@ -125,11 +127,12 @@ class Objects:
 class Store:
     """The database and the objects of one registry."""
 
-    def __init__(self, url: str, objects: Path) -> None:
-        self.engine = make_engine(url)
+    def __init__(self, url: str, objects: Path, *, read_only: bool = False) -> None:
+        self.engine = make_engine(url, read_only=read_only)
+        self.read_only = read_only
         self._writer = threading.Lock()
         try:
-            self.objects = Objects(objects)
+            self.objects = Objects(objects, read_only=read_only)
         except OSError as error:
             raise InputError("output-not-writable", f"cannot be used ({error.strerror})", where=objects) from None
 
@@ -170,8 +173,12 @@ class Store:
         self.engine.dispose()
 
 
-def make_engine(url: str) -> Engine:
+def make_engine(url: str, *, read_only: bool = False) -> Engine:
     """Return an engine whose transactions are what `Store` says.
+
+    Args:
+        url: the database as SQLAlchemy names it.
+        read_only: whether SQLite's file cannot be written, so that nothing of it can be set either.
 
     Raises:
         InputError: `settings-invalid`, the URL cannot be read.
@@ -188,6 +195,8 @@ def make_engine(url: str) -> Engine:
 
     def opened(connection: Any, record: object) -> None:
         connection.isolation_level = None  # pysqlite's own BEGIN comes too late for a snapshot
+        if read_only:
+            return
         for pragma in (
             "journal_mode=WAL",
             "synchronous=FULL",  # an acknowledged statement survives a loss of power
@@ -206,12 +215,31 @@ def make_engine(url: str) -> Engine:
 
 
 def record_change(
-    connection: Connection, now: str, kind: str, centre_id: str, project_id: str, statement: str | None = None
+    connection: Connection,
+    now: str,
+    kind: str,
+    centre_id: str,
+    project_id: str,
+    statement: str | None = None,
+    nodes: Collection[str] = (),
 ) -> None:
-    """Record that something of a chain changed, for the followers of the feed."""
+    """Record that something of a chain changed, for the followers of the feeds.
+
+    Args:
+        connection: the writer's.
+        now: the present.
+        kind: of the change.
+        centre_id, project_id: the chain.
+        statement: that it is about.
+        nodes: that it is about; none: the whole centre may look different.
+    """
     # written under the one lock: numbers appear in order, and a follower misses none
     row = {"at": now, "kind": kind, "centre_id": centre_id, "project_id": project_id, "statement": statement}
-    connection.execute(tables.changes.insert(), row)
+    key = connection.execute(tables.changes.insert(), row).inserted_primary_key
+    if nodes:
+        assert key is not None
+        lines = [{"change": key[0], "node_id": node_id} for node_id in sorted(nodes)]
+        connection.execute(node_changes.insert(), lines)
 
 
 def audit(
@@ -232,24 +260,7 @@ def audit(
 BATCH = 1000  # rows that are in memory at once
 STREAMED = {"yield_per": BATCH}
 BLOCK = 2**20  # bytes
-NAMED = (  # columns that name objects
-    tables.statements.c.envelope_sha256,
-    tables.verifications.c.records_sha256,
-    tables.decisions.c.object_sha256,
-    tables.campaigns.c.envelope_sha256,
-    tables.campaign_records.c.envelope_sha256,
-)
-
 Progress = Callable[[str, int], None]  # what is done ("rows", "objects"), and how many so far
-
-
-def named(connection: Connection) -> Iterator[str]:
-    """Yield the SHA-256 of every object that the tables name, ascending."""
-    # UNION, not UNION ALL: an object that several rows name is checked once
-    first, *further = [select(column.label("sha256")).where(column.is_not(None)) for column in NAMED]
-    whole = first.union(*further).order_by("sha256")
-    for part in connection.execute(whole, execution_options=STREAMED).partitions():
-        yield from (row.sha256 for row in part)
 
 
 def sha256_of(path: Path) -> str:

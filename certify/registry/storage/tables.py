@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from certify.registry.storage import columns
+from certify.registry.storage import columns, upkeep
+from certify.registry.storage.city_tables import CITY_APPEND_ONLY
+from certify.registry.storage.node_tables import NODE_APPEND_ONLY
 
 # --- what was taken in
 
@@ -144,18 +146,16 @@ decisions = columns.new_table(
     "decisions",  # every submission and what was decided; nothing is submitted without leaving one
     columns.serial_column(),
     columns.time_column("at"),
-    sa.Column(
-        "kind", sa.String(16), nullable=False
-    ),  # statement | records | baseline | witness | campaign | record | ...
+    # statement | records | baseline | witness | campaign | record | ...
+    sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("decision", sa.String(8), nullable=False),  # accepted | refused
     sa.Column("code", sa.String(64)),  # reason code of a refusal
     sa.Column("detail", sa.Text),  # its sentence
     sa.Column("level", sa.String(16)),  # that was reached
     columns.sha256_column("payload_sha256", nullable=True, index=True),  # null: no document could be read from it
     columns.sha256_column("object_sha256", nullable=True),  # submitted, as it came; null where it was cut off at a cap
-    sa.Column(
-        "centre_id", columns.NAME, index=True
-    ),  # of the token, or of the document where nobody's token was needed
+    # of the token, or of the document where nobody's token was needed
+    sa.Column("centre_id", columns.NAME, index=True),
     sa.Column("token_id", sa.Integer),
     sa.Column("receipt", sa.LargeBinary),  # signed; null where nothing could be named in it
 )
@@ -166,7 +166,7 @@ revocations = columns.new_table(
     columns.statement_column(),
     columns.time_column("at"),
     columns.time_column("effective_at"),
-    sa.Column("code", sa.String(64), nullable=False),  # statement-revoked | key-revoked
+    sa.Column("code", sa.String(64), nullable=False),  # statement-revoked | records-revoked | key-revoked
     sa.Column("reason", sa.Text, nullable=False),
 )
 
@@ -305,15 +305,9 @@ tokens = columns.new_table(
     sa.UniqueConstraint("secret_sha256"),
 )
 
+_OF_STATEMENTS = (statements, signers, class_lines, pool_lines, step_lines, vendor_lines, verifications, node_lines)
 APPEND_ONLY = (
-    statements,
-    signers,
-    class_lines,
-    pool_lines,
-    step_lines,
-    vendor_lines,
-    verifications,
-    node_lines,
+    *_OF_STATEMENTS,
     record_lines,
     identities,
     decisions,
@@ -326,4 +320,7 @@ APPEND_ONLY = (
     campaign_records,
     changes,
     audit,
+    *CITY_APPEND_ONLY,
+    *upkeep.APPEND_ONLY,
+    *NODE_APPEND_ONLY,
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from urllib.parse import quote
@@ -19,10 +20,12 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from bench.errors import RefusedError
-from certify.registry.base.access import reading
+from certify.registry.base.access import reading, token_of_scope
 from certify.registry.base.failures import failure_of
 from certify.registry.base.registry import Registry
-from certify.registry.web import pages
+from certify.registry.state.cache import not_modified
+from certify.registry.web import centre_list, pages
+from certify.registry.web.downloads import SHEETS, download, reached
 from certify.registry.web.files import assets
 from certify.registry.web.lookup import Lookup
 from certify.registry.web.wording import LANGS, Frame, Lang, Site
@@ -32,15 +35,21 @@ API = ("/v1", "/healthz", "/readyz", "/metrics")  # paths whose errors stay mach
 _log = logging.getLogger("petaseal.registry")
 
 
-def mount(app: FastAPI, registry: Registry) -> None:
+def mount(app: FastAPI, registry: Registry, root_path: str = "") -> None:
     """Add the pages to an application, and turn what is found nowhere else into a page that says so."""
+    settings = registry.settings
     site = Site(
-        registry.settings.name, version("petaseal"), registry.key.public.keyid, registry.settings.accept_simulated
+        settings.name,
+        version("petaseal"),
+        registry.key.public.keyid,
+        settings.accept_simulated,
+        root_path,
+        settings.rehearsal,
     )
     app.add_route("/", _home, include_in_schema=False)
     app.add_route("/assets/{name:path}", _asset, include_in_schema=False)
     for lang in LANGS:
-        app.add_route(f"/{lang}", partial(_to, f"/{lang}/"), include_in_schema=False)
+        app.add_route(f"/{lang}", partial(_to, f"{root_path}/{lang}/"), include_in_schema=False)
         for path, build in ROOMS.items():
             app.add_route(f"/{lang}/{path}", _room(registry, site, build), include_in_schema=False)
     otherwise = app.router.default
@@ -62,11 +71,11 @@ def mount(app: FastAPI, registry: Registry) -> None:
 
 
 def _overview(lookup: Lookup, frame: Frame, request: Request) -> str:
-    return pages.overview(frame, lookup.cities(), lookup.lifecycle())
+    return pages.overview(frame, lookup.cities(), lookup.lifecycle(), lookup.reached(), lookup.trends())
 
 
 def _centres(lookup: Lookup, frame: Frame, request: Request) -> str:
-    return pages.centres(frame, lookup.centres(), lookup.pools(), pages.read_ask(request.query_params))
+    return centre_list.centres(frame, lookup.centres(), lookup.pools(), centre_list.read_ask(request.query_params))
 
 
 def _centre(lookup: Lookup, frame: Frame, request: Request) -> str:
@@ -88,9 +97,25 @@ def _receipt(lookup: Lookup, frame: Frame, request: Request) -> Response:
     return Response(lookup.receipt(request.path_params["sha256"]), media_type="application/json")
 
 
+def _highest_receipt(lookup: Lookup, frame: Frame, request: Request) -> Response:
+    return Response(lookup.receipt(request.path_params["sha256"], "highest"), media_type="application/json")
+
+
 def _alarms(lookup: Lookup, frame: Frame, request: Request) -> str:
-    page = lookup.alarms(request.query_params.get("cursor"))
-    return pages.alarms(frame, page.items, page.next)
+    wanted = request.query_params.get("acknowledged", "")
+    page = lookup.alarms(request.query_params.get("cursor"), ACKNOWLEDGED.get(wanted))
+    return pages.alarms(frame, page.items, page.next, wanted if wanted in ACKNOWLEDGED else "")
+
+
+def _alarm_groups(lookup: Lookup, frame: Frame, request: Request) -> str:
+    page = lookup.alarm_groups(request.query_params.get("cursor"))
+    return pages.alarm_groups(frame, page.items, page.next)
+
+
+def _audit(lookup: Lookup, frame: Frame, request: Request) -> str:
+    token_of_scope(request, ("platform",))
+    page = lookup.audit(request.query_params.get("cursor"))
+    return pages.audit(frame, page.items, page.next)
 
 
 def _refused(lookup: Lookup, frame: Frame, request: Request) -> str:
@@ -102,6 +127,7 @@ def _attempts(lookup: Lookup, frame: Frame, request: Request) -> str:
     return pages.attempts(frame, lookup.attempts())
 
 
+ACKNOWLEDGED = {"true": True, "false": False}  # of the question; whatever else is asked is all of them
 ROOMS: dict[str, Build] = {
     "": _overview,
     "centres": _centres,
@@ -110,9 +136,14 @@ ROOMS: dict[str, Build] = {
     # the same bytes as the API's, under the path for which a browser knows its reader's token
     "statements/{sha256}/statement.dsse.json": _envelope,
     "statements/{sha256}/receipt.dsse.json": _receipt,
+    "statements/{sha256}/receipt-records.dsse.json": _highest_receipt,
     "alarms": _alarms,
+    "alarm-groups": _alarm_groups,
+    "audit": _audit,
     "refused": _refused,
     "attempts": _attempts,
+    **{f"{name}.csv": partial(download, name) for name in SHEETS},
+    "reached.csv": reached,
 }
 
 # --- how it is answered -----------------------------------------------------------------------------------------------
@@ -127,7 +158,7 @@ def _room(registry: Registry, site: Site, build: Build) -> Callable[[Request], A
 
 def _answer(registry: Registry, site: Site, build: Build, request: Request) -> Response:
     """Return a page, or the page of what failed."""
-    frame = _frame(request, site, registry.now)
+    frame = replace(_frame(request, site, registry.now), trust=registry.trust_status())
     try:
         token = reading(request)
         with Lookup.of(registry, frame.at, token) as lookup:
@@ -181,7 +212,7 @@ def _quality(weight: str) -> float:
 
 async def _home(request: Request) -> Response:
     lang = language(request.headers.get("accept-language", ""))
-    return RedirectResponse(f"/{lang}/", 302, {"Vary": "Accept-Language"})
+    return RedirectResponse(f"{request.app.state.root_path}/{lang}/", 302, {"Vary": "Accept-Language"})
 
 
 async def _to(target: str, request: Request) -> Response:
@@ -193,6 +224,4 @@ async def _asset(request: Request) -> Response:
     if asset is None:
         raise RefusedError("not-found", "there is no such file")
     headers = {"ETag": asset.etag}
-    if request.headers.get("if-none-match") == asset.etag:
-        return Response(status_code=304, headers=headers)
-    return Response(asset.content, media_type=asset.media_type, headers=headers)
+    return not_modified(request, headers) or Response(asset.content, media_type=asset.media_type, headers=headers)

@@ -17,24 +17,27 @@ from certify.documents.kinds import parse_payload
 from certify.documents.statement import CapacityStatement
 from certify.policy.policies import Policy
 from certify.policy.released import given_policy
-from certify.registry.api.common import Page
+from certify.registry.api.cities import City, Lifecycle
+from certify.registry.api.common import Page, WhichReceipt
+from certify.registry.api.oversight import AlarmGroup, AuditLine
+from certify.registry.api.reached import Reached, Trend
 from certify.registry.api.views import (
     Alarm,
     AttemptLine,
     CentreDetail,
     CentreSummary,
-    City,
     Decision,
-    Lifecycle,
     PoolCapacity,
     StatementDetail,
 )
 from certify.registry.base.access import may_see
 from certify.registry.base.registry import Registry
 from certify.registry.base.tokens import Token
-from certify.registry.state import attempts, cache, queries
+from certify.registry.state import attempts, cache, oversight, queries
 from certify.registry.state.cache import reader_of
+from certify.registry.state.city import present
 from certify.registry.state.model import Snapshot
+from certify.registry.state.oversight import WantedAlarms, WantedAudit
 from certify.statement.claim import known_policies
 
 LINES = 100  # of a list on a page
@@ -64,8 +67,19 @@ class Lookup:
 
     def cities(self) -> tuple[City, ...]:
         """Return the roll-up of each city."""
-        named = cache.city_policies(self.registry.place).values()
-        return tuple(cache.city_of(policy, self.snapshot, self.at) for policy in named)
+        named = present.city_policies(self.registry.place).values()
+        return tuple(present.city_of(self.registry, policy, self.snapshot, self.at) for policy in named)
+
+    def reached(self) -> tuple[Reached, ...]:
+        """Return who reached the value of each policy for single centres."""
+        return present.reached_of(self.connection, self.registry.place, self.snapshot, self.at)
+
+    def trends(self) -> tuple[Trend, ...]:
+        """Return the sums of each city over time."""
+        named = present.city_policies(self.registry.place).values()
+        return tuple(
+            present.trend_of(self.registry.store, self.connection, policy, self.snapshot, self.at) for policy in named
+        )
 
     def lifecycle(self) -> Lifecycle:
         """Return the sums of capacity by life-cycle state."""
@@ -95,7 +109,7 @@ class Lookup:
 
     def alarms_of(self, centre_id: str) -> tuple[Alarm, ...]:
         """Return the newest alarms that name a centre."""
-        return queries.alarms_page(self.connection, LINES, centre=centre_id).items
+        return oversight.alarms_page(self.connection, WantedAlarms(centre=centre_id), LINES).items
 
     def statement(self, payload_sha256: str) -> StatementDetail:
         """Return one statement.
@@ -116,13 +130,13 @@ class Lookup:
         row = queries.statement_row(self.connection, payload_sha256)
         return self.registry.store.objects.read(row.envelope_sha256)
 
-    def receipt(self, payload_sha256: str) -> bytes:
-        """Return the first receipt that a statement was accepted: the one that dates it.
+    def receipt(self, payload_sha256: str, which: WhichReceipt = "first") -> bytes:
+        """Return the first receipt that a statement was accepted, which dates it, or that of the highest level.
 
         Raises:
             RefusedError: `statement-unknown`.
         """
-        return queries.receipt_of(self.connection, payload_sha256)
+        return queries.receipt_of(self.connection, payload_sha256, which)
 
     def stated(self, payload_sha256: str) -> CapacityStatement:
         """Return the signed statement, which was verified before it was stored.
@@ -135,9 +149,17 @@ class Lookup:
         assert isinstance(statement, CapacityStatement)
         return statement
 
-    def alarms(self, cursor: str | None) -> Page[Alarm]:
-        """Return alarms, the newest first."""
-        return queries.alarms_page(self.connection, LINES, cursor)
+    def alarms(self, cursor: str | None, acknowledged: bool | None = None) -> Page[Alarm]:
+        """Return alarms, the newest first. None for `acknowledged`: all."""
+        return oversight.alarms_page(self.connection, WantedAlarms(acknowledged=acknowledged), LINES, cursor)
+
+    def alarm_groups(self, cursor: str | None) -> Page[AlarmGroup]:
+        """Return alarms by pair of centres, that of the newest alarm first."""
+        return oversight.alarm_groups_page(self.connection, WantedAlarms(), "centres", LINES, cursor)
+
+    def audit(self, cursor: str | None) -> Page[AuditLine]:
+        """Return lines of the audit log, the newest first. Only the platform may see them."""
+        return oversight.audit_page(self.connection, WantedAudit(), LINES, cursor)
 
     def refused(self, cursor: str | None) -> Page[Decision]:
         """Return refused submissions, the newest first."""

@@ -15,6 +15,7 @@ from bench.record import Grade, read_yaml
 from bench.units import MFLOP_PER_PFLOP, percent_text, rate_text, truncated
 from certify.policy.centre import Bilingual
 from certify.policy.reasons import reasons
+from certify.registry.api.common import TrustStatus
 
 Lang = Literal["zh", "en"]
 LANGS: tuple[Lang, ...] = get_args(Lang)
@@ -101,6 +102,8 @@ class Site:
     version: str
     keyid: str
     accepts_simulated: bool
+    root_path: str = ""  # before every path of its pages, assets and API
+    rehearsal: bool = False  # simulated statements add up in it, and they alone
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ class Frame:
     path: str
     query: str
     at: str
+    trust: TrustStatus | None = None
 
     @property
     def tag(self) -> str:
@@ -125,4 +129,8 @@ class Frame:
 
     def url(self, path: str, lang: Lang | None = None) -> str:
         """Return the address of a page in this language or another."""
-        return f"/{lang or self.lang}/{path}"
+        return self.at_root(f"/{lang or self.lang}/{path}")
+
+    def at_root(self, path: str) -> str:
+        """Return the address of a path of the registry."""
+        return f"{self.site.root_path}{path}"

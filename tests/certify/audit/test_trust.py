@@ -27,8 +27,9 @@ from certify.keys.files import load_private
 from certify.keys.signers import PrivateKey, spki_text
 from certify.policy.policies import load_policy
 from certify.trust.dating import make_witness
+from certify.trust.revocations import Revocation
 from certify.trust.store import Anchor
-from certify.trust.trusted_set import Delegation, Revocation, TrustedKey, TrustRoot
+from certify.trust.trusted_set import Delegation, TrustedKey, TrustRoot
 from tests.bad_input.command import petaseal
 from tests.certify.measured import (
     CENTRE_ID,

@@ -170,7 +170,7 @@ def test_a_revocation_list(centre: Measured, hands: Hands) -> None:
     ok = verifying(centre, "--trust", hands["3.json"], "--revocations", hands["r1.json"], "--json")
     assert ok.status == 0, ok.err
     assert not any("revoked since" in what for what in json.loads(ok.out)["not_checked"])
-    more = ("--statement", payload, "--previous", hands["r1.json"])
+    more = ("--statement", payload, "--reissue-allowed", "--previous", hands["r1.json"])
     made = hands.good("revoke", hands["3.json"], *more, *why, by=("a", "b"), out="r2.json")
     assert (made["predicate"]["version"], len(made["predicate"]["revocations"])) == (2, 1)
     answer = verifying(centre, "--trust", hands["3.json"], "--revocations", hands["r2.json"])
@@ -205,6 +205,14 @@ WRONG: dict[str, tuple[tuple[object, ...], str]] = {
     "revoke no id": (("revoke", "3.json", "zz", "--reason", "x"), "usage"),
     "revoke an unknown key": (("revoke", "3.json", "ab" * 32, "--reason", "x"), "key-unknown"),
     "revoke a statement without a list": (("revoke", "3.json", "--statement", "ab" * 32, "--reason", "x"), "usage"),
+    "revoke a digest, whose records nobody knows": (
+        ("revoke", "3.json", "--statement", "ab" * 32, "--list", "--reason", "x"),
+        "usage",
+    ),
+    "revoke a file that is no statement": (
+        ("revoke", "3.json", "--statement", "2.json", "--list", "--reason", "x"),
+        "predicate-type-wrong",
+    ),
     "a time in words": (("revoke", "3.json", "ab" * 32, "--reason", "x", "--revoked-at", "yesterday"), "time-invalid"),
     "a reason that is no text": (("revoke", "3.json", "ab" * 32, "--reason", "\udcff"), "usage"),
     "a reason of two lines": (("revoke", "3.json", "ab" * 32, "--reason", "a\nb"), "usage"),
@@ -220,7 +228,7 @@ def test_wrong_input_changes_nothing(hands: Hands, name: str) -> None:
     paths = {f.name for f in hands.folder.iterdir()}
     answer = hands.trust(*(str(hands[str(a)]) if a in paths else a for a in args), by=("a", "b"), out="new.json")  # type: ignore[arg-type]
     assert answer.code == expected
-    assert answer.status == (1 if expected == "trust-root-invalid" else 2)
+    assert answer.status == (1 if expected in ("trust-root-invalid", "predicate-type-wrong") else 2)
     assert not hands["new.json"].exists()
 
 
@@ -266,6 +274,25 @@ def test_a_statement_is_revoked_by_its_file(centre: Measured, hands: Hands) -> N
     assert (answer.code, answer.status) == ("statement-revoked", 1)
 
 
+@pytest.mark.parametrize("reissue", [False, True])
+def test_whether_a_revoked_statement_may_be_issued_again(
+    centre: Measured, hands: Hands, tmp_path: Path, reissue: bool
+) -> None:
+    hands.begin()
+    file = centre.folder / "out" / "statement.dsse.json"
+    why = ("--list", "--reason", "measured in error", "--statement", file, *(["--reissue-allowed"] if reissue else []))
+    hands.good("revoke", hands["3.json"], *why, by=("a", "b"), out="r1.json")
+    shown = hands.trust("show", hands["r1.json"]).out
+    assert ("its records: revoked with it" in shown) is not reissue
+    again = centre.certify(tmp_path / "again", sequence=2, previous=file)
+    told = ("verify", again.out, "--accept-simulated", "--trust", hands["3.json"])
+    answer = petaseal(*told, "--revocations", hands["r1.json"])
+    assert answer.status == int(not reissue), answer.err
+    assert reissue or answer.code == "records-revoked"
+    assert reissue or "measure again" in answer.err
+    assert reissue or petaseal(*told).code == "records-revoked"  # it is remembered
+
+
 def test_no_more_signatures_than_anybody_reads(hands: Hands) -> None:
     for i in range(9):
         new_key(hands[f"k{i}.pem"], None)
@@ -296,3 +323,83 @@ def test_people_can_read_a_root(hands: Hands) -> None:
     for text in ("version 3", f"operator for {CENTRE_ID}: 1 of 1", "root: 2 of 2", hands.id_of("witness")):
         assert text in lines
     assert lines.count("signed by ") == 2
+
+
+def test_many_keys_become_one_version_or_none(hands: Hands) -> None:
+    hands.begin()
+    rows = ["role,centre,public_key,valid_until,threshold"]
+    for i in range(40):
+        new_key(hands[f"op-{i}.pem"], None)
+        rows.append(f"operator,gz-{i},op-{i}.pem.pub,{'2126-12-31' if i else ''},")
+    rows.append("node,gz-1 gz-2,node.pem.pub,2126-12-31T08:00:00.000000Z,1")
+    hands["keys.csv"].write_text("\r\n".join([*rows, ",,,,", ""]), "utf-8-sig")
+    made = hands.good("add", hands["3.json"], "--keys", hands["keys.csv"], by=("a", "b"), out="4.json")
+    roles = {tuple(role["centre_ids"] or ()): role for role in made["predicate"]["roles"] if role["role"] == "operator"}
+    assert len(roles) == 41
+    assert made["predicate"]["version"] == 4
+    (keyid,) = roles[("gz-7",)]["keys"]
+    assert keyid == hands.id_of("op-7")
+    assert made["predicate"]["keys"][keyid]["valid_until"] == "2126-12-31T00:00:00.000000Z"
+    assert hands.good("verify", hands["4.json"])["version"] == 4
+    new_key(hands["extra.pem"], None)
+    for row, code, said in (
+        ("king,,c.pem.pub,,", "table-invalid", "the role 'king' is none of"),
+        ("root,,c.pem.pub,,", "table-invalid", "the role 'root' is none of"),
+        ("operator,,c.pem.pub,,", "table-invalid", "a key of role operator needs a centre"),
+        ("witness,gz-1,c.pem.pub,,", "table-invalid", "a key of role witness is of no centre"),
+        ("operator,GZ,c.pem.pub,,", "table-invalid", "'GZ' is not a name of a centre"),
+        ("operator,gz-99 gz-99,c.pem.pub,,", "table-invalid", "names one centre twice"),
+        ("operator,gz-99,missing.pub,,", "file-missing", "missing.pub: no such file"),
+        ("operator,gz-99,,,", "table-invalid", "names no file of a public key"),
+        ("operator,gz-99,c.pem.pub,soon,", "table-invalid", "the time 'soon' is neither a date"),
+        ("operator,gz-99,c.pem.pub,2020-01-01,", "table-invalid", "which is past"),
+        ("operator,gz-99,c.pem.pub,,9", "table-invalid", "the threshold '9' is no number from 1 to 8"),
+        ("operator,gz-99,op-3.pem.pub,,", "key-two-roles", "is in the trust root already"),
+        ("operator,gz-98 gz-3,c.pem.pub,,", "trust-root-invalid", "speak for gz-3 together with gz-3 already"),
+    ):
+        hands["more.csv"].write_text(f"{rows[0]}\nwitness,,extra.pem.pub,,\n{row}\n")
+        answer = hands.trust("add", hands["4.json"], "--keys", hands["more.csv"], by=("a", "b"), out="5.json")
+        assert (answer.code, "more.csv, row 3: " in answer.err, said in answer.err) == (code, True, True), answer.err
+        assert not hands["5.json"].exists()
+
+
+def test_a_table_of_keys_stands_in_place_of_one(hands: Hands) -> None:
+    hands.begin()
+    hands["keys.csv"].write_text("role,centre,public_key\nnode,gz-1,node.pem.pub\n")
+    both = ("--keys", hands["keys.csv"], "--role", "node")
+    assert hands.trust("add", hands["3.json"], *both, by=("a", "b"), out="4.json").code == "usage"
+    assert hands.trust("add", hands["3.json"], "--role", "node", by=("a", "b"), out="4.json").code == "usage"
+    hands["keys.csv"].write_text("rolle,centre,public_key\nnode,gz-1,node.pem.pub\n")
+    answer = hands.trust("add", hands["3.json"], *both[:2], by=("a", "b"), out="4.json")
+    assert answer.code == "table-invalid"
+    hands["keys.csv"].write_bytes(b"role,centre,public_key\nnode,\xff,node.pem.pub\n")
+    assert hands.trust("add", hands["3.json"], *both[:2], by=("a", "b"), out="4.json").code == "table-invalid"
+
+
+def test_several_versions_in_one_file(
+    hands: Hands, centre: Measured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Wherever a root is read; a keeper's change goes on from the last of them."""
+    fingerprint = hands.begin()
+    whole = b"".join(hands[f"{i}.json"].read_bytes() for i in (1, 2, 3))
+    hands["chain.json"].write_bytes(whole)
+    shown = hands.good("show", hands["chain.json"])
+    assert (shown["predicate"]["version"], [one["version"] for one in shown["versions_before"]]) == (3, [1, 2])
+    monkeypatch.setenv("PETASEAL_STATE", str(tmp_path / "elsewhere"))
+    assert hands.trust("verify", hands["chain.json"]).code == "trust-root-unpinned"
+    assert hands.good("verify", hands["chain.json"], "--fingerprint", fingerprint)["version"] == 3
+    key = ("--role", "node", "--centre", CENTRE_ID, "--public-key", hands["node.pem.pub"])
+    hands.good("add", hands["chain.json"], *key, by=("a",), out="4.json")
+    hands["chain.json"].write_bytes(whole + hands["4.json"].read_bytes())
+    assert hands.trust("verify", hands["chain.json"]).code == "trust-root-signatures"
+    hands.good("sign", hands["chain.json"], by=("b",))
+    assert hands["chain.json"].read_bytes().startswith(whole)
+    assert hands.good("verify", hands["chain.json"])["version"] == 4
+    assert verifying(centre, "--trust", hands["chain.json"]).status == 0
+    # the newest fingerprint alone is enough: what lies before it in the file is not looked at
+    monkeypatch.setenv("PETASEAL_STATE", str(tmp_path / "third"))
+    last = shown["fingerprint"]
+    assert hands.good("verify", hands["chain.json"], "--fingerprint", last)["version"] == 4
+    hands["gap.json"].write_bytes(b"".join(hands[f"{i}.json"].read_bytes() for i in (1, 3)))
+    monkeypatch.setenv("PETASEAL_STATE", str(tmp_path / "fourth"))
+    assert hands.trust("verify", hands["gap.json"], "--fingerprint", fingerprint).code == "trust-root-skipped"

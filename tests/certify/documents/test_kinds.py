@@ -15,7 +15,8 @@ from certify.documents import kinds as documents
 from certify.documents.caps import CAPS, Caps
 from certify.documents.kinds import DOCUMENTS, Baseline, BaselineDevice, Witness
 from certify.trust.opening import Verifier
-from certify.trust.trusted_set import Revocations, TrustedSet
+from certify.trust.revocations import Revocations
+from certify.trust.trusted_set import TrustedSet
 from tests.certify.signed import (
     AFTER,
     BEFORE,

@@ -79,7 +79,7 @@ def test_an_honest_figure_has_no_code() -> None:
 
 
 def test_all_limits_stand_beside_each_other() -> None:
-    facts = FACTS._replace(issued=(Issued(98_000_000, 1000),))
+    facts = replace(FACTS, issued=(Issued(98_000_000, 1000),))
     known = rating_of(replace(FP16, best_known_mflop_s=90_000_000))
     assert limits(facts, known) == {
         "silicon": 120_000_000,  # L1
@@ -113,7 +113,7 @@ def test_each_limit_is_passed_by_one_mflop_s(name: str, code: str, effect: str) 
     found = {
         one.name: one
         for of in (
-            ceilings(FACTS._replace(issued=(Issued(99_000_000, 1000),)), RATING, HIGHEST),
+            ceilings(replace(FACTS, issued=(Issued(99_000_000, 1000),)), RATING, HIGHEST),
             ceilings(FACTS, rating_of(known), HIGHEST),
             cpu_ceilings("fp64", "native", "avx2", 64, 3000),
         )
@@ -127,35 +127,35 @@ def test_each_limit_is_passed_by_one_mflop_s(name: str, code: str, effect: str) 
 
 
 def test_l1_takes_the_fewer_units_and_the_lower_clock() -> None:
-    assert limits(FACTS._replace(units=1000))["silicon"] == 120_000_000
-    assert limits(FACTS._replace(units=75))["silicon"] == 90_000_000
-    assert limits(FACTS._replace(max_clock_mhz=9000))["silicon"] == 120_000_000
-    assert limits(FACTS._replace(max_clock_mhz=1100))["silicon"] == 110_000_000
-    untold = FACTS._replace(units=None, max_clock_mhz=None)
+    assert limits(replace(FACTS, units=1000))["silicon"] == 120_000_000
+    assert limits(replace(FACTS, units=75))["silicon"] == 90_000_000
+    assert limits(replace(FACTS, max_clock_mhz=9000))["silicon"] == 120_000_000
+    assert limits(replace(FACTS, max_clock_mhz=1100))["silicon"] == 110_000_000
+    untold = replace(FACTS, units=None, max_clock_mhz=None)
     assert limits(untold)["silicon"] == 120_000_000
     assert notes(untold, RATING, ceilings(untold, RATING, HIGHEST)) == ("units-not-told", "clock-not-told")
 
 
 def test_l2_needs_sixty_readings_of_the_clock() -> None:
-    assert "observed-clock" in limits(FACTS._replace(clock_samples=60))
-    few = limits(FACTS._replace(clock_samples=59))
+    assert "observed-clock" in limits(replace(FACTS, clock_samples=60))
+    few = limits(replace(FACTS, clock_samples=59))
     assert "observed-clock" not in few
     assert "mean-clock" not in few
 
 
 @pytest.mark.parametrize(("rate", "exists"), [(94_999_999, False), (95_000_000, True)])
 def test_l3_needs_a_kernel_that_reached_the_silicon(rate: int, exists: bool) -> None:
-    facts = FACTS._replace(issued=(Issued(rate, 1000),))
+    facts = replace(FACTS, issued=(Issued(rate, 1000),))
     assert ("issue-rate" in limits(facts)) is exists
     assert ceilings(facts, RATING, HIGHEST).step == ("measured" if exists else "silicon")
 
 
 def test_l3_never_raises_a_limit_and_takes_the_fastest_kernel() -> None:
     slow, fast = Issued(95_000_000, 1000), Issued(99_000_000, 1000)
-    assert limits(FACTS._replace(issued=(slow, fast)))["issue-rate"] == 99_970_200
-    invented = limits(FACTS._replace(issued=(Issued(10**12, 1000),)))
+    assert limits(replace(FACTS, issued=(slow, fast)))["issue-rate"] == 99_970_200
+    invented = limits(replace(FACTS, issued=(Issued(10**12, 1000),)))
     assert {k: v for k, v in invented.items() if k != "issue-rate"} == limits()
-    assert "issue-rate" not in limits(FACTS._replace(issued=(fast,), clock_mean_mhz=None))
+    assert "issue-rate" not in limits(replace(FACTS, issued=(fast,), clock_mean_mhz=None))
 
 
 @pytest.mark.parametrize("confidence", ["high", "medium", "low", "none"])
@@ -178,7 +178,7 @@ def test_l4_exists_without_certain_silicon_and_with_a_good_rating(confidence: st
     ids=["no highest clock", "no units", "uncertain"],
 )
 def test_silicon_that_is_not_certain_bounds_nothing(changes: dict[str, Any]) -> None:
-    found = ceilings(FACTS._replace(issued=(Issued(99_000_000, 1000),)), rating_of(**changes), HIGHEST)
+    found = ceilings(replace(FACTS, issued=(Issued(99_000_000, 1000),)), rating_of(**changes), HIGHEST)
     assert {one.name for one in found.limits} == {"rating", "highest-rating"}
     assert found.step == "rating"
 
@@ -186,7 +186,7 @@ def test_silicon_that_is_not_certain_bounds_nothing(changes: dict[str, Any]) -> 
 @pytest.mark.parametrize(("rate", "said"), [(110_000_000, False), (110_000_001, True)])
 def test_above_uncertain_silicon_is_a_note_at_what_the_device_tells(rate: int, said: bool) -> None:
     uncertain = rating_of(replace(FP16, silicon_confidence="uncertain"))
-    facts = FACTS._replace(rate_mflop_s=rate, max_clock_mhz=1100)
+    facts = replace(FACTS, rate_mflop_s=rate, max_clock_mhz=1100)
     found = notes(facts, uncertain, ceilings(facts, uncertain, HIGHEST))
     assert ("above-uncertain-silicon" in found) is said
     assert effect_of("above-uncertain-silicon") == "note"
@@ -206,22 +206,22 @@ def test_without_a_row_nothing_but_the_highest_rating_bounds() -> None:
     assert [one.name for one in found.limits] == ["highest-rating"]
     assert notes(FACTS, None, found) == ("no-ceiling",)
     assert effect_of("no-ceiling") == "hold"
-    assert ceilings(FACTS._replace(issued=(Issued(99_000_000, 1000),)), None, HIGHEST).step == "none"
+    assert ceilings(replace(FACTS, issued=(Issued(99_000_000, 1000),)), None, HIGHEST).step == "none"
 
 
 def test_a_part_has_its_share_of_each_limit() -> None:
     half = UnitShare(1, 2)
-    facts = FACTS._replace(units=None)
+    facts = replace(FACTS, units=None)
     assert limits(facts, share=half)["silicon"] == 60_000_000
     assert limits(facts, RATED_ONLY, half)["rating"] == 52_500_000
-    assert limits(facts._replace(units=50), share=half, lone=False).keys() == {
+    assert limits(replace(facts, units=50), share=half, lone=False).keys() == {
         "silicon",
         "observed-clock",
         "mean-clock",
     }
-    told = facts._replace(rate_mflop_s=NOMINAL // 2, units=50)
+    told = replace(facts, rate_mflop_s=NOMINAL // 2, units=50)
     assert notes(told, RATING, ceilings(told, RATING, HIGHEST, half), half) == ()
-    above = told._replace(rate_mflop_s=NOMINAL // 2 + 1)
+    above = replace(told, rate_mflop_s=NOMINAL // 2 + 1)
     assert notes(above, RATING, ceilings(above, RATING, HIGHEST, half), half) == ("above-nominal",)
 
 
@@ -285,9 +285,9 @@ def test_nothing_that_a_record_tells_raises_the_limit(
     rate: int, units: int | None, clock: int | None, seen: int | None, issued: list[Issued], known: int | None
 ) -> None:
     row = rating_of(replace(FP16, best_known_mflop_s=known))
-    honest = ceilings(FACTS._replace(units=None, max_clock_mhz=None, clock_samples=0), row, HIGHEST)
+    honest = ceilings(replace(FACTS, units=None, max_clock_mhz=None, clock_samples=0), row, HIGHEST)
     told = ceilings(
-        FACTS._replace(rate_mflop_s=rate, units=units, max_clock_mhz=clock, clock_max_mhz=seen, issued=tuple(issued)),
+        replace(FACTS, rate_mflop_s=rate, units=units, max_clock_mhz=clock, clock_max_mhz=seen, issued=tuple(issued)),
         row,
         HIGHEST,
     )

@@ -899,7 +899,7 @@ def honest(profile: str = "smoke", own_campaign: bool = False) -> Judged:
 
 def test_an_honest_device_agrees_with_itself_beside_its_figure() -> None:
     one = judged(Broken("honest", (), {"energy_ppm": 20_000}, profile=PATHS))
-    assert set(one.codes()[0]) <= {*UNRATED}
+    assert set(one.codes().codes) <= {*UNRATED}
     (reference,) = one.record.companions
     assert (reference.kernel, reference.role, reference.precision) == ("gemm-fake", "path", "fp16")
     assert one.figure.power_counter_mw == pytest.approx(663_000, rel=1e-3)
@@ -910,9 +910,8 @@ def test_an_honest_device_agrees_with_itself_beside_its_figure() -> None:
 @pytest.mark.parametrize("profile", ["smoke", "standard"])
 def test_an_honest_run_earns_no_hold_and_no_void(profile: str, own_campaign: bool) -> None:
     one = honest(profile, own_campaign)
-    codes, grade = one.codes()[:2]
-    assert codes == []
-    assert grade == profile
+    judgement = one.codes()
+    assert (judgement.codes, judgement.grade) == ([], profile)
     (line,) = one.statement().classes
     assert (line.counted.devices, line.untested.devices) == (1, 0)
     assert line.counted.certified_mflop_s == one.figure.certified_mflop_s > 0
@@ -1014,17 +1013,17 @@ def test_r10_a_precision_without_a_window_does_not_count() -> None:
     one = honest()
     windows = (replace(one.campaign.windows[0], precision="fp64"),)
     elsewhere = one._replace(campaign=replace(one.campaign, windows=windows))
-    assert "outside-window" in elsewhere.codes()[0]
+    assert "outside-window" in elsewhere.codes().codes
 
 
 def test_r12_holds_alike_at_every_grade() -> None:
     case = honest().case()
     limit = case.ceilings.binding
     assert limit is not None
-    above = case._replace(figure=case.figure._replace(sustained_mflop_s=limit.mflop_s + 1))
+    above = replace(case, figure=case.figure._replace(sustained_mflop_s=limit.mflop_s + 1))
     for grade in (None, "smoke", "standard", "certification"):
-        assert plausibility.r12_ceilings(case._replace(grade=grade)) == ()
-        assert limit.code in plausibility.r12_ceilings(above._replace(grade=grade))
+        assert plausibility.r12_ceilings(replace(case, grade=grade)) == ()
+        assert limit.code in plausibility.r12_ceilings(replace(above, grade=grade))
 
 
 # Each limit exactly, just below and just above it
@@ -1080,7 +1079,7 @@ def test_r5_limits_of_the_errors(
 ) -> None:
     case = honest().case(row_error_ppm=row_ppm, rms_error_ppm=rms_ppm)
     limits = residual_limits(precision)
-    case = case._replace(setting=case.setting._replace(limits=limits))
+    case = replace(case, setting=case.setting._replace(limits=limits))
     assert (*products.r2_operands_random(case), *products.r5_products_verified(case)) == codes
 
 
@@ -1158,7 +1157,7 @@ def test_r7_a_figure_reaches_the_grade_of_its_profile(
     wanted: Grade, grade: Grade | None, codes: tuple[str, ...]
 ) -> None:
     case = honest().case()
-    assert timing.r7_window(case._replace(grade=grade, setting=case.setting._replace(wanted=wanted))) == codes
+    assert timing.r7_window(replace(case, grade=grade, setting=case.setting._replace(wanted=wanted))) == codes
 
 
 def test_r7_a_node_that_measures_itself_is_not_asked_for_more_than_standard() -> None:
@@ -1202,7 +1201,7 @@ def test_r9_limit_of_the_autocorrelation(ppm: int, codes: tuple[str, ...]) -> No
 def with_clock(case: Case, uncertainty_ns: int | None) -> Case:
     record = case.setting.record
     changed = replace(record, clock=replace(record.clock, uncertainty_ns=uncertainty_ns))
-    return case._replace(setting=case.setting._replace(record=changed))
+    return replace(case, setting=case.setting._replace(record=changed))
 
 
 @pytest.mark.parametrize("uncertainty_ns", [0, 1, 1_000_000])
@@ -1220,7 +1219,7 @@ def test_r10_limit_of_the_uncertainty(uncertainty_ns: int, codes: tuple[str, ...
     case = honest().case(opened_ns=0, counted_until_ns=1, covered_until_ns=300 * S)
     assert case.setting.window is not None
     longer = replace(case.setting.window, closes_ns=case.setting.window.opens_ns + 300 * S)
-    case = case._replace(setting=case.setting._replace(window=longer))
+    case = replace(case, setting=case.setting._replace(window=longer))
     assert timing.r10_simultaneous(with_clock(case, uncertainty_ns)) == codes
 
 
@@ -1244,12 +1243,12 @@ def test_r10_limits_of_the_window(opened_ns: int, counted_ns: int, covered_ns: i
 def test_r11_limits_of_the_clocks(sign: int, beside_ns: int, disagrees: bool) -> None:
     case = honest().case()
     elapsed = 100 * S
-    case = case._replace(elapsed_ns=elapsed)
+    case = replace(case, elapsed_ns=elapsed)
     event = case.figure._replace(event_over_ns=sign * (S + beside_ns), opened_ns=0, counted_until_ns=elapsed)
-    assert timing.r11_clocks_agree(case._replace(figure=event)) == (("event-clock-disagrees",) if disagrees else ())
+    assert timing.r11_clocks_agree(replace(case, figure=event)) == (("event-clock-disagrees",) if disagrees else ())
     utc_ns = elapsed + sign * (S + timing.UTC_READING_NS + beside_ns)
     utc = case.figure._replace(event_over_ns=None, opened_ns=0, counted_until_ns=utc_ns)
-    assert timing.r11_clocks_agree(case._replace(figure=utc)) == (("utc-clock-disagrees",) if disagrees else ())
+    assert timing.r11_clocks_agree(replace(case, figure=utc)) == (("utc-clock-disagrees",) if disagrees else ())
 
 
 @pytest.mark.parametrize(
@@ -1276,12 +1275,12 @@ def test_r13_limits_of_the_readings(
     """Each quantity is judged alone; too few of either hold where the source tells the clock."""
     plenty = {"clock_samples": 600, "clock_gap_ns": S, "power_samples": 600, "power_gap_ns": S}
     case = honest().case(**{**plenty, f"{quantity}_samples": samples, f"{quantity}_gap_ns": gap_ns})
-    case = case._replace(grade=grade)
+    case = replace(case, grade=grade)
     assert telemetry.r13_telemetry(case) == (() if enough else ("telemetry-incomplete",))
     tool = case.setting._replace(model=replace(case.setting.model, source="ixsmi"))  # not known to report the clock
-    without = case._replace(figure=case.figure._replace(device="corex:0"), setting=tool)
+    without = replace(case, figure=case.figure._replace(device="corex:0"), setting=tool)
     assert telemetry.r13_telemetry(without) == (() if enough else ("telemetry-slow",))
-    cpu = case._replace(setting=case.setting._replace(model=replace(case.setting.model, kind="cpu")))
+    cpu = replace(case, setting=case.setting._replace(model=replace(case.setting.model, kind="cpu")))
     assert telemetry.r13_telemetry(cpu) == ()
 
 
@@ -1292,7 +1291,8 @@ def test_r13_what_each_source_exposes_must_be_there(row: SourceRow, quantity: st
     gone: dict[str, Any] = {"clock": {"clock_mean_mhz": None, "clock_max_mhz": None}, "power": {"power_mean_mw": None}}
     case = honest().case(**{f"{quantity}_samples": 0, f"{quantity}_gap_ns": None, **gone[quantity]})
     model = replace(case.setting.model, source=row.source, exposes=())  # it says that it exposes nothing
-    case = case._replace(
+    case = replace(
+        case,
         grade="standard",
         figure=case.figure._replace(device=f"{row.kind}:0"),
         setting=case.setting._replace(model=model),
@@ -1430,9 +1430,9 @@ def test_a_second_path_through_the_same_library_is_none_and_says_so(
     kernels = {"fake": Kernels(figure="gemm-torch", companions={"fp16": ("gemm-cupy",)})}
     other = one._replace(record=change(one.record), profile=replace(PATHS, kernels=kernels))
     expected = {"same-library"} if says_so else set()
-    assert set(other.codes()[0]) - {*UNRATED} - {"switch-unreadable"} == expected
+    assert set(other.codes().codes) - {*UNRATED} - {"switch-unreadable"} == expected
     slower = other._replace(record=beside_is(rate_mflop_s=lambda rate: rate * 97 // 100)(other.record))
-    assert set(slower.codes()[0]) - {*UNRATED} == {*expected, "paths-disagree"}
+    assert set(slower.codes().codes) - {*UNRATED} == {*expected, "paths-disagree"}
 
 
 def test_a_record_has_every_switch_of_its_kernel_and_stack() -> None:

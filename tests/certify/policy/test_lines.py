@@ -18,6 +18,8 @@ GIVEN: list[tuple[str, dict[str, object]]] = [
     ("signed-before-revocation", {"keyid": "k", "revoked_at": "2027", "reason": "stolen", "seen_at": "2026"}),
     ("witness-skipped", {"name": "w.json", "reason": "json-invalid"}),
     ("receipt-skipped", {"name": "r.json", "reason": "json-invalid"}),
+    ("witnesses-cut", {"count": 1, "most": 8, "names": "w9.json"}),
+    ("receipts-cut", {"count": 1, "most": 8, "names": "r9.json"}),
     ("challenge-self-chosen", {}),
     ("challenge-unproven", {"source": "witness"}),
     ("campaign-unbound", {}),

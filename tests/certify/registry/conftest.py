@@ -23,6 +23,25 @@ if TYPE_CHECKING:
     from certify.registry.base.registry import Registry
 
 
+# Rooms that know nothing of the database below them: their tests run on the server in the long tests.
+ABOVE = ("client", "service", "web", "test_commands.py", "test_picking.py", "test_rehearsal.py", "test_trust_grace.py")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        spec = getattr(item, "callspec", None)
+        if spec is None or spec.params.get("database") != "postgresql" or not item.path.is_relative_to(here):
+            continue
+        # one that knows PostgreSQL alone has no other place
+        alone = any(
+            mark.args[0] == "database" and mark.args[1] == ["postgresql"] for mark in item.iter_markers("parametrize")
+        )
+        if item.path.relative_to(here).parts[0] in ABOVE and not alone:
+            item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server; a test may stop and start it, and leaves it running."""
@@ -95,8 +114,8 @@ def place(tmp_path: Path, keys: Path, database: str, empty_file: Path) -> Laid:
 @pytest.fixture
 def registry(place: Laid) -> Iterator[Registry]:
     """An open registry."""
+    from certify.registry.base.pool import VerificationPool
     from certify.registry.base.registry import open_registry
-    from certify.registry.base.verifying import VerificationPool
 
     # without a process of its own for verifying, which takes longer to start than a test; test_app.py has the real one
     opened = replace(open_registry(place.root), verifier=VerificationPool(0))

@@ -9,27 +9,29 @@ from __future__ import annotations
 import gzip
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from bench.profile import load_profile
-from bench.record import ExpectedNode, NodeRecord, digest
+from bench.record import ExpectedNode, NodeRecord, Tool, digest
 from bench.units import DAY_NS, utc_ns, utc_text
 from certify.documents import dsse
-from certify.documents.kinds import PAYLOAD_TYPE, Role, make_document
+from certify.documents.kinds import PAYLOAD_TYPE, Level, Role, Witness, make_document
 from certify.keys.files import load_private, load_public, new_key, public_path
 from certify.keys.signers import PrivateKey, load_scheme
 from certify.registry.base.registry import FILE
 from certify.statement.issue import IssuedStatement
 from certify.trust import editing as trust_edit
+from certify.trust.revocations import Revocations, RevokedRecords
 from certify.trust.root import read_root
 from certify.trust.store import Anchor, accept_files
-from certify.trust.trusted_set import Revocations, TrustRoot
+from certify.trust.trusted_set import TrustRoot
 from tests.certify.measured import (
     Measured,
     centre_yaml,
@@ -84,18 +86,40 @@ class Laid:
         return Anchor(trust=self.trust, fingerprint=read_root(self.trust.read_bytes()).fingerprint)
 
     def revocations(
-        self, keyids: tuple[str, ...] = (), statements: tuple[str, ...] = (), at: str | None = None
+        self,
+        keyids: tuple[str, ...] = (),
+        statements: tuple[str, ...] = (),
+        at: str | None = None,
+        records: Mapping[str, RevokedRecords] | None = None,
     ) -> bytes:
-        """Return a signed revocation list, its first version."""
+        """Return a signed revocation list, its first version; statements fall alone, and those of `records` with them.
+
+        `records` is by payload digest.
+        """
+        named: dict[str, RevokedRecords | UnsetType] = {**dict.fromkeys(statements, UNSET), **(records or {})}
         root: TrustRoot = read_root(self.trust.read_bytes()).root
         now = utc_text(time.time_ns())
         valid = trust_edit.Validity(now, 30)
-        listed: Revocations = trust_edit.listed(root, None, keyids, statements, at or now, "stolen", valid)
+        listed: Revocations = trust_edit.listed(root, None, keyids, named, at or now, "stolen", valid)
         return trust_edit.sealed("revocations", listed, [self.key("root")])
 
     def new_root(self, root: TrustRoot) -> None:
         """Sign a further version of the trust root and lay it in the registry's folder."""
         self.trust.write_bytes(trust_edit.sealed("trust-root", root, [self.key("root")]))
+
+
+def witness(
+    place: Laid, payload_sha256: str, at: str | None = None, level: Level = "recomputed", version: str = "0.1.0"
+) -> bytes:
+    """Return a witness's document on a statement of `CENTRE`, by a tool of a version; now, unless a time is given."""
+    said = Witness(
+        centre_id=CENTRE,
+        witnessed_at=at or utc_text(time.time_ns()),
+        level=level,
+        checks=("records",),
+        tool=Tool(version=version, sha256="ab" * 32),
+    )
+    return dsse.seal(make_document("witness", said, payload_sha256), PAYLOAD_TYPE, [place.key("witness")])
 
 
 def lay_keys(folder: Path) -> Path:
@@ -150,6 +174,7 @@ def lay_centre(
     campaign_id: str = "2026-03",
     enrolled: bool = True,
     change: Callable[[int, NodeRecord], NodeRecord] = lambda index, record: record,
+    signing: PrivateKey | None = None,
     **centre: Any,
 ) -> Measured:
     """Lay out a measured centre as `tests.certify.measured` does, signed by the people of `lay_keys`.
@@ -164,6 +189,7 @@ def lay_centre(
         campaign_id: of its campaign, from which the challenge follows.
         enrolled: whether the key that signs the records is the one that the trust root lists.
         change: what becomes of each node's record before it is signed.
+        signing: signs the records in place of the centre's node key.
         centre: further values of the centre file, or other ones.
     """
     folder.mkdir()
@@ -183,11 +209,12 @@ def lay_centre(
         challenge=digest([centre_id, campaign_id])[:32],
         nodes=tuple(ExpectedNode(node_id=node_name(number), pool="main") for number in numbers),
     )
-    signing = people.key(node) if enrolled else load_scheme("ed25519").generate()
+    signing = signing or (people.key(node) if enrolled else load_scheme("ed25519").generate())
+    template, campaign_sha256 = replace(base.record, challenge=campaign.challenge), digest(campaign)
     records = folder / "records"
     records.mkdir()
     for number in numbers:
-        record = of_node(replace(base.record, challenge=campaign.challenge), number, campaign, signing)
+        record = of_node(template, number, campaign, signing, campaign_sha256)
         record = change(number, record)
         # a further, empty member of the file: the same samples, and not the same bytes in two records
         samples = base.samples + gzip.compress(b"", mtime=zlib.crc32(f"{campaign.challenge}/{number}".encode()))

@@ -17,6 +17,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 USER = "postgres"
 START_S = 60.0
 
@@ -27,6 +29,12 @@ def binaries() -> Path | None:
     found = shutil.which("postgres")
     places = [*reversed(debian), *([Path(found).resolve().parent] if found else [])]
     return next((place for place in places if (place / "initdb").exists() and (place / "postgres").exists()), None)
+
+
+# Where a test takes seconds on each: on SQLite always, on the server in the long tests.
+SERVER_IS_LONG = pytest.mark.parametrize(
+    "database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True
+)
 
 
 class Postgres:

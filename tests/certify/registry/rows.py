@@ -15,8 +15,10 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from bench.units import DAY_NS, utc_ns, utc_text
-from certify.registry.storage import tables
+from certify.registry.storage import node_tables, tables
+from certify.registry.storage.city_tables import missing_lines
 from certify.registry.storage.store import Store
+from certify.trust.trusted_set import skewed
 
 T0 = "2026-03-01T08:00:00.000000Z"
 PFLOPS = 10**9  # MFLOP/s
@@ -48,12 +50,16 @@ class PoolOf:
     nodes: int = 1
     devices: int = 8  # of a node
     vendor: str = "NVIDIA"
+    model: str = "NVIDIA H20"
+    memory_bytes: int | None = 96 * 2**30  # of a device
     on_hold_mflop_s: int = 0
     never_scheduled_mflop_s: int = 0  # part of what is certified, of one device of each node
     with_witness_mflop_s: int = 0  # beside it, likewise
     untested_devices: int = 0
     untested_nominal_mflop_s: int = 0
     nodes_missing: int = 0
+    missing_at_most_mflop_s: int | None = None  # what they could add; None: nobody knows
+    keyids: tuple[str, ...] = ()  # of the nodes' keys; made-up ones where it is empty
     more: dict[str, Any] = field(default_factory=dict)  # columns of the line
 
 
@@ -147,8 +153,17 @@ def add_statement(
     connection.execute(tables.pool_lines.insert(), [_pool_line(statement, pool, level) for pool in pools])
     if steps := [line for pool in pools for line in _steps(statement, pool)]:
         connection.execute(tables.step_lines.insert(), steps)
+        models = {pool.pool: {"vendor": pool.vendor, "model": pool.model} for pool in pools}
+        lines = [{**line, **models[line["pool"]], "number": number} for number, line in enumerate(steps)]
+        connection.execute(node_tables.model_step_lines.insert(), lines)
+    inventory = [
+        {"statement": statement, "number": number, "devices": pool.nodes * pool.devices, **_model(pool)}
+        for number, pool in enumerate(pools)
+    ]
+    connection.execute(node_tables.inventory_lines.insert(), inventory)
     connection.execute(tables.vendor_lines.insert(), [_vendor_line(statement, pool) for pool in pools])
     connection.execute(tables.class_lines.insert(), _class_lines(statement, pools))
+    connection.execute(missing_lines.insert(), _missing_lines(statement, pools))
     if level == "recomputed":
         recompute(connection, statement, pools, at=at, change=False)
     verified = {"statement": statement, "level": "trusted", "at": at, "records_sha256": None, "records_bytes": None}
@@ -219,6 +234,16 @@ def _class_lines(statement: str, pools: Sequence[PoolOf]) -> list[dict[str, Any]
     ]
 
 
+def _missing_lines(statement: str, pools: Sequence[PoolOf]) -> list[dict[str, Any]]:
+    """Return what missing nodes could add to each class: the sum over its pools, unless one is not known."""
+    at_most: dict[str, int | None] = {}
+    for pool in pools:
+        before = at_most.get(pool.pool_class, 0)
+        more = pool.missing_at_most_mflop_s if pool.nodes_missing else 0
+        at_most[pool.pool_class] = None if before is None or more is None else before + more
+    return [{"statement": statement, "pool_class": name, "at_most_mflop_s": most} for name, most in at_most.items()]
+
+
 def recompute(
     connection: Connection,
     statement: str,
@@ -238,13 +263,43 @@ def recompute(
     )
     nodes = [
         {"statement": statement, "pool": pool.pool, "node_id": node_id, **rates}
-        | {"keyid": keyid(centre_id, node_id), "devices_sha256": devices(centre_id, node_id)}
+        | {"keyid": of_node, "devices_sha256": devices(centre_id, node_id)}
         for pool in pools
-        for node_id, rates in zip(node_ids(pool), map(_merged, node_rates(pool), node_parts(pool)), strict=True)
+        for node_id, of_node, rates in zip(
+            node_ids(pool), _keyids(centre_id, pool), map(_merged, node_rates(pool), node_parts(pool)), strict=True
+        )
     ]
     connection.execute(tables.node_lines.insert(), nodes)
+    of_nodes = [
+        {"statement": statement, "node_id": node_id, "number": 0, "devices": pool.devices, **_model(pool)}
+        | _memory(pool, 1)
+        for pool in pools
+        for node_id in node_ids(pool)
+    ]
+    connection.execute(node_tables.node_models.insert(), of_nodes)
+    per_node = ("devices_per_node", "devices_per_node_most")
+    sums = [
+        {"statement": statement, "number": number, "nodes": pool.nodes, "devices": pool.nodes * pool.devices}
+        | {**dict.fromkeys(per_node, pool.devices), **_model(pool), **_memory(pool, pool.nodes)}
+        for number, pool in enumerate(pools)
+    ]
+    connection.execute(node_tables.model_lines.insert(), sums)
     if change:
         add_change(connection, "verification", centre_id, project_id, statement, at=at)
+
+
+def _model(pool: PoolOf) -> dict[str, Any]:
+    return {"pool": pool.pool, "vendor": pool.vendor, "model": pool.model, "count_unit": "card"}
+
+
+def _memory(pool: PoolOf, nodes: int) -> dict[str, Any]:
+    unrated = pool.more.get("devices_without_rating", 0) // pool.nodes * nodes
+    memory = dict.fromkeys(("memory_bytes", "memory_bytes_most"), pool.memory_bytes)
+    return {**memory, "devices_without_rating": unrated}
+
+
+def _keyids(centre_id: str, pool: PoolOf) -> Sequence[str]:
+    return pool.keyids or [keyid(centre_id, node_id) for node_id in node_ids(pool)]
 
 
 def _merged(rates: dict[str, int], parts: dict[str, int]) -> dict[str, int]:
@@ -279,11 +334,23 @@ def devices(centre_id: str, node_id: str) -> str:
 
 
 def add_change(
-    connection: Connection, kind: str, centre_id: str, project_id: str = "", statement: str | None = None, *, at: str
+    connection: Connection,
+    kind: str,
+    centre_id: str,
+    project_id: str = "",
+    statement: str | None = None,
+    *,
+    at: str,
+    nodes: Sequence[str] = (),
 ) -> None:
-    """Store that something of a chain changed."""
+    """Store that something of a chain changed, or of these nodes of it."""
     row = {"at": at, "kind": kind, "centre_id": centre_id, "project_id": project_id, "statement": statement}
-    connection.execute(tables.changes.insert(), row)
+    key = connection.execute(tables.changes.insert(), row).inserted_primary_key
+    assert key is not None
+    if nodes:
+        connection.execute(
+            node_tables.node_changes.insert(), [{"change": key[0], "node_id": node_id} for node_id in nodes]
+        )
 
 
 def add_act(
@@ -331,7 +398,9 @@ def beat(
     found = tables.presence.c
     key = (found.centre_id == centre_id) & (found.node_id == node_id)
     before = connection.execute(select(found.seen_at, found.devices_sha256).where(key)).one_or_none()
-    seen_at = at if before is None else max(at, before.seen_at)  # a clock that is set back makes nobody silent earlier
+    heard = before.seen_at if before is not None and (before.seen_at or at) <= skewed(at) else None
+    # a clock that is set back a little makes nobody silent earlier; what lies further ahead is taken back
+    seen_at = max(at, heard or at)
     # some reader, whose clock was ahead, may have told already that the node is silent
     nearly_silent = after(at, -0.9 * stale_after_s)
     row = {"nonce": "00", "seen_at": seen_at, "beats": 1, "heartbeat_sha256": None, "keyid": keyid(centre_id, node_id)}
@@ -340,8 +409,8 @@ def beat(
         connection.execute(tables.presence.insert(), row | {"centre_id": centre_id, "node_id": node_id})
     else:
         connection.execute(update(tables.presence).where(key).values(**row))
-    if before is None or before.seen_at <= nearly_silent or before.devices_sha256 != row["devices_sha256"]:
-        add_change(connection, "presence", centre_id, at=at)
+    if before is None or heard is None or heard <= nearly_silent or before.devices_sha256 != row["devices_sha256"]:
+        add_change(connection, "presence", centre_id, at=at, nodes=[node_id])
 
 
 def add_alarm(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +80,14 @@ def fill(store: Store) -> dict[str, str]:
     return {"a": a, "golden": shown}
 
 
-def serve(folder: Path, keys: Path, database: Path, **settings: Any) -> Generator[Site, None, None]:
+def serve(
+    folder: Path,
+    keys: Path,
+    database: Path,
+    filling: Callable[[Store], dict[str, str]] = fill,
+    at_ns: int = NOW_NS,
+    **settings: Any,
+) -> Generator[Site, None, None]:
     """Serve a filled registry until the generator is closed."""
     import uvicorn
 
@@ -89,8 +96,8 @@ def serve(folder: Path, keys: Path, database: Path, **settings: Any) -> Generato
 
     laid = lay_registry(folder, keys, **settings)
     shutil.copyfile(database, laid.root / database.name)
-    registry = open_registry(laid.root, lambda: NOW_NS)
-    named = fill(registry.store)
+    registry = open_registry(laid.root, lambda: at_ns)
+    named = filling(registry.store)
     config = uvicorn.Config(create_app(registry), port=0, log_level="critical", lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

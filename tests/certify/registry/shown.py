@@ -12,31 +12,39 @@ from bench.units import MFLOP_PER_PFLOP as PFLOPS
 from certify.documents.statement import CapacityStatement, CeilingLine
 from certify.policy.capacity import Capacity
 from certify.policy.centre import Bilingual
-from certify.policy.policies import Policy, load_policy
+from certify.policy.policies import Policy, Threshold, load_policy
 from certify.policy.thresholds import ClassEvidence, PolicyEvidence
 from certify.policy.verdicts import evaluate
+from certify.registry.api.cities import (
+    AbsentCentre,
+    AbsentClass,
+    City,
+    CityCondition,
+    Component,
+    Gap,
+    Lifecycle,
+    LifecycleLine,
+    Missing,
+)
 from certify.registry.api.common import ENDED, REACHED, Rates
+from certify.registry.api.nodes import ModelLine, StepSum
+from certify.registry.api.oversight import AlarmGroup, AuditLine
+from certify.registry.api.reached import OtherCondition, Reached, ReachedLine, Trend, TrendPoint
 from certify.registry.api.views import (
     Alarm,
     AttemptLine,
     CentreDetail,
     CentreSummary,
-    City,
-    CityCondition,
     ClassCapacity,
-    Component,
     Decision,
     ExternalIdentifier,
-    Gap,
-    Lifecycle,
-    LifecycleLine,
-    Missing,
     PoolCapacity,
+    RecordTool,
+    SharedKey,
     StatementDetail,
     StatementSummary,
-    StepSum,
 )
-from certify.registry.web import pages
+from certify.registry.web import centre_list, pages
 from certify.registry.web.wording import Frame, Lang, Site
 from tests.certify.golden.test_golden import HERE as GOLDEN
 
@@ -125,6 +133,21 @@ def history() -> tuple[StatementSummary, ...]:
     return (summary(4, previous_sha256=sha(3)), *reversed(old))
 
 
+MODEL = ModelLine(
+    vendor="Huawei",
+    model="Ascend 910B2",
+    count_unit="package",
+    devices=6144,
+    nodes=768,
+    devices_per_node=8,
+    devices_per_node_most=8,
+    memory_bytes=64 * 2**30,
+    memory_bytes_most=64 * 2**30,
+    devices_without_rating=16,
+    steps=(StepSum(step="silicon", devices=6144, certified_mflop_s=1_999_960_000_000),),
+)
+
+
 def pool(**changes: Any) -> PoolCapacity:
     made = PoolCapacity(
         centre_id="gz-nansha",
@@ -162,6 +185,12 @@ def pool(**changes: Any) -> PoolCapacity:
         nodes_online=576,
         external_ids=("cn-suanli:0001",),
         alarms=0,
+        name=NAME,
+        jurisdiction="CN-440115",
+        city="CN-440100",
+        devices_without_rating=16,
+        models=(MODEL,),
+        models_left_out=0,
     )
     return replace(made, **changes)
 
@@ -247,6 +276,11 @@ def detail(**changes: Any) -> StatementDetail:
         ceilings=(CEILING,),
         decisions=(decision(decision="accepted", code=None, detail=None, level="trusted"),),
         superseded_by=None,
+        tools=(
+            RecordTool(version="0.2.0", sha256="ab" * 32, records=760, known=True, release="0.2.0", note=None),
+            RecordTool(version="0.2.0", sha256="ef" * 32, records=8, known=False, release=None, note="tool-unknown"),
+        ),
+        shared_keys=(SharedKey(keyid="cd" * 32, nodes=3),),
         links={"envelope": f"/v1/statements/{sha(4)}/envelope", "receipt": f"/v1/statements/{sha(4)}/receipt"},
     )
     return replace(made, **changes)
@@ -280,6 +314,10 @@ def city(policy: str = "guangzhou-2027") -> City:
                 basis=one.basis,
                 gap_mflop_s=None if share else max(0, verdict.threshold_mflop_s - one.observed_mflop_s),
                 gap_ppm=max(0, verdict.threshold_ppm - (one.observed_ppm or 0)) if share else None,
+                reached_ppm=999_999,
+                least_mflop_s=None if share else one.observed_mflop_s,
+                least_ppm=0 if share else None,
+                most_ppm=10**6 if share else None,
             )
             for one in verdict.bases
         )
@@ -302,6 +340,8 @@ def city(policy: str = "guangzhou-2027") -> City:
                 clause_text=condition.clause.text,
                 verdict=verdict,
                 gaps=gaps(verdict) if verdict.operator else (),
+                target=condition.value if isinstance(condition, Threshold) else None,
+                target_unit=condition.unit if isinstance(condition, Threshold) else None,
             )
             for condition, verdict in zip(document.judged, verdicts(policy, "city"), strict=True)
         ),
@@ -319,10 +359,86 @@ def city(policy: str = "guangzhou-2027") -> City:
             Missing(code="declared-only", statements=2, certified_mflop_s=PFLOPS, examples=("gz-huangpu",)),
             Missing(code="grade-too-low", statements=1, certified_mflop_s=0, examples=()),
         ),
+        absent=(
+            AbsentCentre(
+                centre_id="gz-panyu",
+                project_id="p2",
+                code="expired",
+                since=UNTIL,
+                last_valid=sha(8),
+                could_add=(
+                    AbsentClass(pool_class="intelligent", at_most_mflop_s=7 * PFLOPS, at_most_nominal_mflop_s=None),
+                ),
+            ),
+            AbsentCentre(
+                centre_id="gz-zengcheng",
+                project_id=None,
+                code="never-submitted",
+                since=None,
+                last_valid=None,
+                could_add=(AbsentClass(pool_class="intelligent", at_most_mflop_s=None, at_most_nominal_mflop_s=None),),
+            ),
+        ),
         tiers={"node": 1, "cluster_zone": 5},
         operators=3,
         domestic_ppm=812_345,
         devices_contested=128,
+    )
+
+
+def trend(policy: str = "guangzhou-2027") -> Trend:
+    """Return three days of two classes; nothing was sampled on the first."""
+    points = tuple(
+        TrendPoint(
+            at=f"2026-05-{29 + day}T23:59:59.999999Z",
+            pool_class=pool_class,
+            precision="fp64" if pool_class == "supercomputing" else "fp16",
+            certified_mflop_s=(day + 1) * 1000 * PFLOPS,
+            managed_mflop_s=day * 500 * PFLOPS,
+            schedulable_mflop_s=day * 400 * PFLOPS if day else None,
+        )
+        for day in range(3)
+        for pool_class in ("intelligent", "supercomputing")
+    )
+    return Trend(policy=policy, at=NOW, points=points)
+
+
+def reached() -> Reached:
+    """Return who reached 2000P: one did, one only says so, one is just below."""
+    document = load_policy("guangzhou-2000p")
+    condition = next(one for one in document.judged if isinstance(one, Threshold))
+    own = verdicts("guangzhou-2000p", "centre")
+    stated = next(one for one in own if one.condition == condition.condition)
+    line = ReachedLine(
+        centre_id="gz-nansha",
+        project_id="p1",
+        name=NAME,
+        statement=sha(1),
+        level="recomputed",
+        state="managed",
+        verdict="met",
+        reason=None,
+        bases=stated.bases,
+        certified_mflop_s=2310 * PFLOPS,
+        reached_ppm=1_155_000,
+        conditions=tuple(
+            OtherCondition(condition=one.condition, title=None, verdict=one.verdict, reason=one.reason) for one in own
+        ),
+    )
+    return Reached(
+        policy="guangzhou-2000p",
+        title=document.title,
+        document_status="draft",
+        condition=condition.condition,
+        condition_title=condition.title,
+        target=condition.value,
+        target_unit=condition.unit,
+        at=NOW,
+        met=(line,),
+        declared_only=(replace(line, level="trusted"),),
+        below=(replace(line, verdict="not_met", reached_ppm=999_999),),
+        below_count=21,
+        not_judged=3,
     )
 
 
@@ -352,6 +468,29 @@ def policies() -> dict[str, Policy]:
     return {name: load_policy(name) for name in ("guangzhou-2000p", "guangzhou-2027", "wuhan-2025")}
 
 
+def alarm_group() -> AlarmGroup:
+    """Return alarms between two centres."""
+    return AlarmGroup(
+        code="device-claimed-twice",
+        title=alarm().title,
+        centre_id="gz-nansha",
+        other_centre_id="wh-east",
+        payload_sha256=None,
+        alarms=3,
+        open=2,
+        devices=8,
+        first_at=NOW,
+        last_at=NOW,
+        last_id=3,
+    )
+
+
+def audit_line(outcome: str = "done") -> AuditLine:
+    """Return a line of the audit log."""
+    fields: dict[str, Any] = {"token_id": None, "token": None, "action": "token.new", "target": "gz-nansha"}
+    return AuditLine(id=1, at=NOW, outcome=outcome, request_id="0123456789abcdef", **fields)
+
+
 def every_page(lang: Lang) -> dict[str, str]:
     """Return every page, by its name."""
     found = [
@@ -372,11 +511,13 @@ def every_page(lang: Lang) -> dict[str, str]:
     attempts_ = [attempt(state) for state in ("submitted", "open", "not-submitted")]
     refusals = [decision(), decision(code="device-claimed-twice", detail="uuid:GPU-1234abcd-00 of gpu-00000/cuda:0")]
     return {
-        "overview": pages.overview(frame(lang), (city(), city("wuhan-2025")), lifecycle()),
-        "centres": pages.centres(frame(lang, "centres"), found, pools_, pages.CentresAsk()),
+        "overview": pages.overview(frame(lang), (city(), city("wuhan-2025")), lifecycle(), (reached(),), (trend(),)),
+        "centres": centre_list.centres(frame(lang, "centres"), found, pools_, centre_list.CentresAsk()),
         "centre": pages.centre(frame(lang, "centres/gz-nansha"), whole, (alarm(),)),
         "statement": pages.statement(frame(lang, f"statements/{sha(4)}"), detail(), golden(), policies()),
         "alarms": pages.alarms(frame(lang, "alarms"), (alarm(),), "abc"),
+        "alarm-groups": pages.alarm_groups(frame(lang, "alarm-groups"), (alarm_group(),), None),
+        "audit": pages.audit(frame(lang, "audit"), (audit_line(), audit_line("token-scope")), "abc"),
         "refused": pages.refused(frame(lang, "refused"), refusals, None),
         "attempts": pages.attempts(frame(lang, "attempts"), attempts_),
         "error": pages.error(frame(lang, "nothing"), 404, "not-found"),

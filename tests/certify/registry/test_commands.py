@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import yaml
 
 from bench.record import digest
 from certify.commands.registry.registry_admin import serve
@@ -23,7 +24,7 @@ from certify.registry.service.init import open_store
 from certify.statement.package import pack
 from tests.bad_input.command import Answer, petaseal, started
 from tests.certify.measured import Measured, node_name
-from tests.certify.registry.laid import CENTRE, OTHER, Laid, lay_registry
+from tests.certify.registry.laid import CENTRE, OTHER, Laid, lay_registry, witness
 from tests.certify.registry.serving import new_token, serving
 
 
@@ -212,6 +213,22 @@ def test_tls(keys: Path, tmp_path: Path, empty_file: Path) -> None:
 # --- who talks to one -------------------------------------------------------------------------------------------------
 
 
+def test_witness_documents_that_are_not_sent_are_named(running: Running, statement: Path) -> None:
+    for number in range(10):
+        (statement / f"witness-{number}.dsse.json").write_bytes(b"no document")
+    answer = petaseal(*running.ask("push", statement, by="operator"))
+    assert answer.status == 1  # the first of them is sent, and refused
+    for number in range(10):
+        of_another = witness(running.laid, "ab" * 32, version=f"0.2.{number}")
+        (statement / f"witness-{number}.dsse.json").write_bytes(of_another)
+    answer = petaseal(*running.ask("push", statement, by="operator"))
+    assert answer.status == 0, answer.err
+    assert "NOT SENT: 2 witness document(s) beyond the first 8 by name: witness-8.dsse.json" in answer.out
+    pushed = running.good("push", statement, by="operator")
+    assert [one["not_sent"] != [] for one in pushed["decisions"]] == [False] * 8 + [True, False]
+    assert "[witnesses-cut]" in pushed["decisions"][8]["not_sent"][0]
+
+
 def test_a_statement_goes_there_and_back(running: Running, statement: Path, tmp_path: Path) -> None:
     pushed = running.good("push", statement, by="operator")
     assert pushed["accepted"] is True
@@ -222,7 +239,10 @@ def test_a_statement_goes_there_and_back(running: Running, statement: Path, tmp_
 
     fetched = tmp_path / "fetched"
     pulled = running.good("pull", "--statement", sha256, "--out", fetched, by="operator")
-    assert len(pulled["files"]) == 3
+    names = ["statement.dsse.json", "receipt.dsse.json", "receipt-records.dsse.json", "records.jsonl"]
+    assert [Path(file).name for file in pulled["files"]] == names
+    levels = [parse_payload("receipt", payload(fetched / name)).predicate.level for name in names[1:3]]
+    assert levels == ["trusted", "recomputed"]
     for name in ("statement.dsse.json", "records.jsonl"):
         assert (fetched / name).read_bytes() == (statement / name).read_bytes()
     trust = ("--trust", running.laid.trust, "--fingerprint", running.laid.anchor.fingerprint)
@@ -230,7 +250,7 @@ def test_a_statement_goes_there_and_back(running: Running, statement: Path, tmp_
     assert checked.status == 0, checked.err
     assert running.bad("pull", "--statement", sha256, "--out", fetched).code == "output-exists"
     public = running.good("pull", "--statement", sha256, "--out", tmp_path / "public")
-    assert [Path(file).name for file in public["files"]] == ["statement.dsse.json", "receipt.dsse.json"]
+    assert [Path(file).name for file in public["files"]] == names[:3]
     assert "token-missing" in public["not_fetched"][0]
 
     again = petaseal(*running.ask("push", pack(statement, tmp_path / "x.tar.gz").path, by="operator"))
@@ -290,6 +310,30 @@ def test_the_feed(running: Running, statement: Path, tmp_path: Path) -> None:
         process.communicate()
 
 
+def test_nodes_and_what_they_are_called(running: Running, statement: Path, tmp_path: Path) -> None:
+    running.good("push", statement, by="operator")
+    names = tmp_path / "names.csv"
+    names.write_text("node_id,alias\ngpu-00000,gpu[001]\ngone,old\n")
+    named = running.good("alias", names, "--centre", CENTRE, by="operator")
+    assert (len(named["aliases"]), named["unknown"]) == (2, ["gone"])
+    names.write_text("node_id,alias\ngone,\n")
+    running.good("alias", names, "--centre", CENTRE, "--update", by="operator")
+    assert running.good("alias", "--centre", CENTRE, by="operator")["unknown"] == []
+    assert running.bad("alias", names, "--centre", CENTRE).code == "token-missing"
+    running.good("pull", "--nodes", "--out", tmp_path / "nodes", by="operator")
+    (node,) = json.loads((tmp_path / "nodes" / "nodes.json").read_text())["items"]
+    assert (node["centre_id"], node["node_id"], node["alias"]) == (CENTRE, "gpu-00000", "gpu[001]")
+    assert "gpu[001]" in (tmp_path / "nodes" / "nodes.csv").read_text()
+    process = started(*running.ask("pull", "--nodes", "--follow", by="operator"))
+    try:
+        assert process.stdout is not None
+        line = json.loads(process.stdout.readline())
+        assert (line["centres"], [one["alias"] for one in line["items"]]) == (None, ["gpu[001]"])
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_what_is_there_is_shown(running: Running, statement: Path) -> None:
     running.good("push", statement, by="operator")
     whole = petaseal(*running.ask("status"))
@@ -311,25 +355,26 @@ def test_a_pool_is_managed(running: Running, statement: Path) -> None:
     running.good("act", "deregister", *pool, by="platform")
 
 
+def write_listing(file: Path, centre: Measured, serial: str | None = None) -> None:
+    """Write what ``petaseal devices --json`` prints on the centre's first node."""
+    record = parse_payload("node-record", payload(centre.record(0))).predicate
+    rows = []
+    for device in record.devices:
+        import msgspec
+
+        row = {**msgspec.to_builtins(device), "model": msgspec.to_builtins(record.models[device.model])}
+        rows.append({**row, "nominal_mflop_s": {}, "serial": serial or device.serial})
+    file.write_text(json.dumps({"devices": rows, "problems": []}))
+
+
 def test_heartbeats(running: Running, statement: Path, centre: Measured, tmp_path: Path) -> None:
     running.good("push", statement, by="operator")
-    record = parse_payload("node-record", payload(centre.record(0))).predicate
     listing = tmp_path / "devices.json"
-
-    def listed(serial: str | None) -> None:
-        rows = []
-        for device in record.devices:
-            import msgspec
-
-            row = {**msgspec.to_builtins(device), "model": msgspec.to_builtins(record.models[device.model])}
-            rows.append({**row, "nominal_mflop_s": {}, "serial": serial or device.serial})
-        listing.write_text(json.dumps({"devices": rows, "problems": []}))
-
-    listed(None)
+    write_listing(listing, centre)
     node = ("--centre", CENTRE, "--node", node_name(0), "--devices", listing)
     key = ("--key", running.laid.file("node"))
     assert running.good("heartbeat", *node, *key)["online"] is True
-    listed("165400009999")
+    write_listing(listing, centre, "165400009999")
     answer = running.bad("heartbeat", *node, *key)
     assert (answer.status, answer.code) == (1, "devices-differ")
     assert running.bad("heartbeat", *node).code == "signer-mismatch"  # this node's own key
@@ -340,6 +385,34 @@ def test_heartbeats(running: Running, statement: Path, centre: Measured, tmp_pat
         assert process.stdout is not None
         first, second = (json.loads(process.stdout.readline()) for _ in range(2))
         assert first["nonce"] != second["nonce"]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_heartbeats_of_a_rack(running: Running, statement: Path, centre: Measured, tmp_path: Path) -> None:
+    running.good("push", statement, by="operator")
+    write_listing(tmp_path / "devices.json", centre)
+    named = {"key": str(running.laid.file("node")), "devices": "devices.json"}
+    rack = {"centre": CENTRE, "nodes": [{"node": node_name(0), **named}]}
+    file = tmp_path / "rack.yaml"
+    file.write_text(yaml.safe_dump(rack))
+    (line,) = running.good("heartbeat", "--rack", file)["lines"]
+    assert (line["node_id"], line["online"], line["code"]) == (node_name(0), True, None)
+    # what is wrong with one is said of it alone
+    file.write_text(yaml.safe_dump({**rack, "nodes": [*rack["nodes"], {"node": "nobody", **named}]}))
+    answer = running.bad("heartbeat", "--rack", file)
+    assert (answer.status, answer.code) == (1, "node-unknown")
+    assert f"1 of 2 nodes of {CENTRE} on-line" in answer.out
+    assert "nobody NOT ON-LINE [node-unknown]" in answer.out
+    for options in ((), ("--rack", file, "--node", "a"), ("--rack", file, "--centre", CENTRE), ("--node", "a")):
+        assert running.bad("heartbeat", *options).code == "usage"
+    process = started(*running.ask("heartbeat", "--rack", file, "--every", 1, "--json"))
+    try:
+        assert process.stdout is not None
+        first, second = (json.loads(process.stdout.readline())["lines"] for _ in range(2))
+        assert first[0]["nonce"] != second[0]["nonce"]
+        assert [line["code"] for line in second] == [None, "node-unknown"]
     finally:
         process.kill()
         process.communicate()
@@ -367,6 +440,7 @@ def test_a_list_of_the_revoked(running: Running, other_centre: Measured, tmp_pat
         (("--statement", "ab" * 32), "usage"),
         (("--statement", "ab" * 32, "--follow"), "usage"),
         (("--feed", "--follow", "--out", "x"), "usage"),
+        (("--feed", "--nodes", "--out", "x"), "usage"),
     ],
 )
 def test_pull_of_nothing(arguments: tuple[str, ...], code: str) -> None:

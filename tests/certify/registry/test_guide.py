@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from certify.registry.web.overview import in_unit, unit_of
 from tests.certify.registry.serving import serving
 
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "platform-guide.md"
@@ -105,10 +106,19 @@ def test_the_guide(tmp_path: Path) -> None:
         told["python"] = engineer.first_line([sys.executable, "-u", "-c", engineer.filled(code)])
         feed = json.loads((tmp_path / "feed" / "capacity.json").read_text())
         page = engineer.run(f"curl -s {engineer.url}/en/centres/demo")
+        overview = engineer.run(f"curl -s {engineer.url}/en/")
     (pool,) = feed["items"]
     assert (pool["centre_id"], pool["pool"], pool["level"]) == ("demo", "cpu", "recomputed")
     assert pool["state"] == ("schedulable" if pool["certified_mflop_s"] else "managed")
     assert pool["nodes_online"] == 1
+    # the overview has the same state, and the sum of the one pool, which is 0 where this machine was too busy
+    lifecycle = overview.partition('id="lifecycle"')[2]
+    (row,) = re.findall(r'<tr[^>]*><th[^>]*><span class="state .*?</tr>', lifecycle, re.S)
+    unit = unit_of([pool["sustained_mflop_s"]])
+    figures = [in_unit(pool[f"{name}_mflop_s"], unit, bare=True) for name in ("certified", "sustained")]
+    assert f'class="state state-{pool["state"]}"' in row
+    assert re.findall(r'class="n">([^<]*)</td>', row) == ["1", f"{pool['devices']}", *figures]
+    assert f'class="state state-{pool["state"]}"' in page
     answers = [
         json.loads(text)
         for line, text in told.items()

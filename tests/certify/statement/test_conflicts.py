@@ -29,7 +29,8 @@ from certify.statement.claim import Claim, ClaimReader, DeviceIndex, Shown, _rea
 from certify.statement.conflicts import compare, conflicts
 from certify.trust.dating import make_witness
 from certify.trust.opening import Verifier
-from certify.trust.trusted_set import Revocation, TrustedSet, Withdrawal
+from certify.trust.revocations import Revocation, Withdrawal
+from certify.trust.trusted_set import TrustedSet
 from tests.certify.judged import basis_of, statement_of
 from tests.certify.measured import CENTRE_ID, Measured, measured, of_node, simulated, test_campaign
 from tests.certify.signed import new_key, sha
@@ -269,8 +270,17 @@ CASES = {
         (),
     ),
     # machines
-    "a machine in two windows": Case(
-        Made(), Made(**ELSEWHERE | {"signers": ("key",)}, devices=(OTHER_CARD,)), ("machine-in-two-windows",)
+    "a machine in two windows": Case(Made(), Made(project="P-2", devices=(OTHER_CARD,)), ("machine-in-two-windows",)),
+    "a machine in two windows under two names, with its device": Case(
+        Made(),
+        Made(**ELSEWHERE | {"signers": ("key",)}, node="node-2"),
+        ("device-in-two-windows", "device-claimed-twice", "machine-in-two-windows"),
+    ),
+    "two nodes of two centres under one key": Case(
+        Made(), Made(**ELSEWHERE | {"signers": ("key",)}, devices=(OTHER_CARD,)), ("node-key-shared",)
+    ),
+    "two nodes of one centre under one key": Case(
+        Made(), Made(project="P-2", node="node-2", devices=(OTHER_CARD,)), ("node-key-shared",)
     ),
     "a machine in another centre": Case(
         Made(), Made(**APART | {"signers": ("key",)}, devices=(OTHER_CARD,)), ("machine-moved",)
@@ -280,7 +290,9 @@ CASES = {
     ),
     "a machine under its name": Case(Made(), Made(project="P-2", **LATER, devices=(OTHER_CARD,)), ()),
     "a key of several nodes is no machine": Case(
-        Made(signers=("key", "key")), Made(**ELSEWHERE | {"signers": ("key",)}, devices=(OTHER_CARD,)), ()
+        Made(signers=("key", "key")),
+        Made(**ELSEWHERE | {"signers": ("key",)}, devices=(OTHER_CARD,)),
+        (),
     ),
     # samples
     "two records on the same samples": Case(
@@ -315,8 +327,9 @@ def test_intervals_are_compared_from_both_sides(name: str) -> None:
 
 def test_every_conflict_has_a_case_and_an_effect() -> None:
     codes = {code for case in CASES.values() for code in case.codes}
-    assert len(codes) == 11
-    assert {code for code in codes if effect_of(code) == "note"} == {"device-moved", "machine-moved"}
+    assert len(codes) == 12
+    notes = {code for code in codes if effect_of(code) == "note"}
+    assert notes == {"device-moved", "machine-moved", "node-key-shared"}
 
 
 def test_a_fork_voids_both() -> None:

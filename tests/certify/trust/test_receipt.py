@@ -29,9 +29,10 @@ from certify.statement.claim import open_attested
 from certify.statement.package import opened, pack
 from certify.trust.dating import first_receipt, open_receipt
 from certify.trust.opening import Verifier
+from certify.trust.revocations import Revocation
 from certify.trust.root import read_root
 from certify.trust.store import Anchor
-from certify.trust.trusted_set import Delegation, Revocation, TrustedSet
+from certify.trust.trusted_set import Delegation, TrustedSet
 from certify.verify import verifier as verify
 from certify.verify.describe import describe_report
 from certify.verify.report import VerificationReport, steps_of
@@ -169,13 +170,13 @@ def test_what_is_told_of_it(platform: Platform) -> None:
     assert report.as_json()["receipt"] == {"keyid": keyid, "received_at": at, "level": "recomputed"}
     assert "receipt of a registry" in report.checked
     assert "receipt-of-a-registry" in steps_of(report)
-    (note,) = report.notes
+    note, _ = report.notes  # and that both nodes signed with one key
     assert note.endswith(
         f"accepted only because somebody who is trusted saw the statement before, at {at} [signed-before-revocation]"
     )
     unsaved = platform.check(platform.root(None), first)
     assert code(unsaved) is None
-    assert unsaved.notes == ()
+    assert [note.endswith("[node-key-shared]") for note in unsaved.notes] == [True]
     assert platform.check(platform.root(None)).as_json()["receipt"] is None
 
 
@@ -445,6 +446,12 @@ def test_so_many_that_lie_there_are_looked_at(platform: Platform) -> None:
     report = in_folder(platform, platform.root(None), out)
     assert len([line for line in report.not_checked if line.startswith("the receipt")]) == CAPS.package_receipts
     assert report.receipt is None
+    assert "1 receipt(s) beyond the first 8 by name: receipt-x.dsse.json [receipts-cut]" in report.not_checked
+    for number in range(CAPS.package_witnesses + 5):
+        (out / f"witness-{number:02}.dsse.json").write_bytes(b"{}")
+    names = "witness-08.dsse.json, witness-09.dsse.json, witness-10.dsse.json and 2 more"
+    cut = f"5 witness document(s) beyond the first 8 by name: {names} [witnesses-cut]"
+    assert cut in in_folder(platform, platform.root(None), out).not_checked
 
 
 def test_beside_another_s_statement_and_in_an_audit(platform: Platform) -> None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from bench.errors import InputError, RefusedError
 from certify.documents import dsse
 from certify.documents import kinds as documents
-from certify.trust.editing import Validity, first, following, lacking, listed, rotated, with_key, without_keys
-from certify.trust.root import Root, accept, accept_revocations, open_revocations, read_root
+from certify.trust.describing import lacking
+from certify.trust.editing import Validity, first, following, listed, rotated, with_key, without_keys
+from certify.trust.revocations import Revocations, RevokedRecords, Withdrawal
+from certify.trust.root import Root, accept, accept_revocations, open_revocations, read_root, read_versions
 from certify.trust.store import Anchor, Memory, accept_files, open_anchor
-from certify.trust.trusted_set import Revocations, Withdrawal
 from tests.certify.signed import AFTER, BEFORE, CENTRE, NOW, Cast, b64, envelope, rewritten, sha
 
 CAST = Cast()
@@ -253,6 +256,8 @@ def test_one_id_never_hides_behind_another(tmp_path: Path) -> None:
 
 
 # --- revocation lists ---
+MEASURED = RevokedRecords(records_root=sha("records"), campaign_sha256=sha("campaign"), starts_at=BEFORE)
+BAD = Withdrawal(payload_sha256=sha("bad"), revoked_at=NOW, reason="a mistake")
 
 
 def revoking(*signed_by: str, version: int = 1, issued_at: str = SECOND_ISSUED, **changes: Any) -> bytes:
@@ -262,7 +267,7 @@ def revoking(*signed_by: str, version: int = 1, issued_at: str = SECOND_ISSUED, 
         "issued_at": issued_at,
         "expires_at": AFTER,
         "revocations": CAST.revoked("operator1"),
-        "statements": (Withdrawal(payload_sha256=sha("bad"), revoked_at=NOW, reason="a mistake"),),
+        "statements": (BAD,),
     }
     payload = documents.make_document("revocations", Revocations(**{**values, **changes}))
     return dsse.seal(payload, documents.PAYLOAD_TYPE, [CAST[name] for name in signed_by])
@@ -303,6 +308,13 @@ LISTS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: loaded(revoking("root1", "root2", version=2, revocations=()), revoking("root1", "root2")),
         "revocations-rollback",
     ),
+    "records that are no longer revoked": (
+        lambda: loaded(
+            revoking("root1", "root2", version=2),
+            revoking("root1", "root2", statements=(replace(BAD, records=MEASURED),)),
+        ),
+        "revocations-rollback",
+    ),
     "a statement that is no longer revoked": (
         lambda: loaded(revoking("root1", "root2", version=2, statements=()), revoking("root1", "root2")),
         "revocations-rollback",
@@ -336,10 +348,45 @@ def test_a_list_revokes_keys_at_every_time_and_statements_from_their_time_on() -
     for at in (BEFORE, NOW, "2026-12-01T00:00:00.000000Z"):
         with pytest.raises(RefusedError, match="key-revoked"):
             trusted.check("campaign", both, CENTRE, at)
-    trusted.check_withdrawn(sha("bad"), BEFORE)
-    trusted.check_withdrawn(sha("good"), NOW)
+    trusted.check_withdrawn(sha("bad"), MEASURED, BEFORE)
+    trusted.check_withdrawn(sha("good"), MEASURED, NOW)
     with pytest.raises(RefusedError, match="statement-revoked"):
-        trusted.check_withdrawn(sha("bad"), NOW)
+        trusted.check_withdrawn(sha("bad"), MEASURED, NOW)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "code"),
+    [
+        ("the same records", {}, "records-revoked"),
+        ("fewer of them, or more", {"records_root": sha("other")}, "records-revoked"),
+        ("the same root under another start", {"starts_at": AFTER}, "records-revoked"),
+        ("the campaign run again", {"records_root": sha("other"), "starts_at": AFTER}, None),
+        ("another campaign", {"records_root": sha("other"), "campaign_sha256": sha("other")}, None),
+    ],
+)
+def test_a_statement_over_records_that_were_revoked_with_another(
+    name: str, changes: dict[str, Any], code: str | None
+) -> None:
+    entry = Withdrawal(payload_sha256=sha("bad"), revoked_at=NOW, reason="a throttled clock", records=MEASURED)
+    trusted = V1.trusted.with_revocations(loaded(revoking("root1", "root2", statements=(entry,))))
+    again = replace(MEASURED, **changes)
+    trusted.check_withdrawn(sha("reissued"), again, BEFORE)
+    if code is None:
+        trusted.check_withdrawn(sha("reissued"), again, NOW)
+        return
+    with pytest.raises(RefusedError) as refused:
+        trusted.check_withdrawn(sha("reissued"), again, NOW)
+    assert refused.value.code == code, name
+    assert "a throttled clock" in refused.value.what
+
+
+def test_a_later_list_takes_no_records_back_to_life() -> None:
+    entry = Withdrawal(payload_sha256=sha("bad"), revoked_at=NOW, reason="x", records=MEASURED)
+    alone = replace(entry, records=UNSET)
+    both = loaded(revoking("root1", "root2", statements=(entry,)))
+    trusted = V1.trusted.with_revocations(both).with_revocations(replace(both, statements=(alone,)))
+    with pytest.raises(RefusedError, match="records-revoked"):
+        trusted.check_withdrawn(sha("reissued"), MEASURED, NOW)
 
 
 @pytest.mark.parametrize(
@@ -428,12 +475,21 @@ def test_root_keys_change_only_as_such() -> None:
 
 
 def test_a_list_goes_on_from_the_one_before() -> None:
-    one = listed(CAST.root(), None, [CAST.ids["node"]], [], NOW, "lost", VALID)
-    two = listed(CAST.root(), one, [], [sha("bad")], NOW, "a mistake", VALID)
+    one = listed(CAST.root(), None, [CAST.ids["node"]], {}, NOW, "lost", VALID)
+    two = listed(CAST.root(), one, [], {sha("bad"): UNSET}, NOW, "a mistake", VALID)
     assert (two.version, len(two.revocations), len(two.statements)) == (2, 1, 1)
     with pytest.raises(RefusedError, match="revocations-invalid"):
-        listed(CAST.root(), two, [CAST.ids["node"]], [], NOW, "again", VALID)
+        listed(CAST.root(), two, [CAST.ids["node"]], {}, NOW, "again", VALID)
     assert replace(two, version=1) != one
+
+
+def test_records_that_turn_out_bad_are_added_to_what_was_revoked_alone() -> None:
+    one = listed(CAST.root(), None, [], {sha("bad"): UNSET}, BEFORE, "wrong park", VALID)
+    two = listed(CAST.root(), one, [], {sha("bad"): MEASURED}, NOW, "a throttled clock", VALID)
+    (entry,) = two.statements
+    assert (entry.records, entry.revoked_at, entry.reason) == (MEASURED, BEFORE, "wrong park")
+    with pytest.raises(RefusedError, match="revocations-invalid"):  # they are there already
+        listed(CAST.root(), two, [], {sha("bad"): MEASURED}, NOW, "again", VALID)
 
 
 def test_a_second_signature_is_added_to_what_is_there() -> None:
@@ -442,3 +498,17 @@ def test_a_second_signature_is_added_to_what_is_there() -> None:
     assert whole.content == V1.content
     with pytest.raises(RefusedError, match="signature-duplicate"):
         dsse.countersign(begun.envelope, CAST["root1"])
+
+
+@pytest.mark.parametrize("line", [b"{}\n", b"\n", b"{\n", b"{}\r", b"x"])
+def test_a_file_of_millions_of_lines_is_refused_without_making_millions_of_them(line: bytes) -> None:
+    content = line * (2**20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(RefusedError) as refused:
+            read_versions(content, "roots")
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert refused.value.code in ("trust-root-chain", "json-invalid", "document-too-large")
+    assert taken < 3 * len(content) + 2**20

@@ -13,8 +13,9 @@ from certify.documents import kinds as documents
 from certify.documents.caps import Caps
 from certify.documents.kinds import DOCUMENTS
 from certify.keys import signers
+from certify.trust.revocations import Revocations
 from certify.trust.root import accept, read_root
-from certify.trust.trusted_set import Revocations, TrustedSet, TrustRoot
+from certify.trust.trusted_set import TrustedSet, TrustRoot
 from tests.certify.signed import AFTER, BEFORE, CENTRE, NOW, Cast, b64, sha
 
 CAST = Cast()

@@ -202,6 +202,20 @@ def test_a_node_on_its_own_counts_where_the_centre_file_says(tmp_path: Path) -> 
     check_all_verifiers(place, tmp_path)
 
 
+def test_the_campaign_that_a_record_holds_is_the_one_that_it_answers(tmp_path: Path) -> None:
+    place = lay(tmp_path, AI, HPC)
+    self_issued(place)
+    made = place.certify(campaign=None).statement
+    for name, held in {"another": replace(made.campaign, series="other"), "none": None}.items():
+
+        def change(found: list[bytes], _: Measured, held: Campaign | None = held) -> list[bytes]:
+            return [attacks.resealed(found[0], campaign=held)]
+
+        case = case_of(place, attacks.records(change, bound=True)(place))
+        assert case.first(tmp_path) == (False, "campaign-differs"), name
+        agree({name: case}, tmp_path)
+
+
 def test_a_node_on_its_own_in_two_pools_of_all_nodes_is_refused(tmp_path: Path) -> None:
     place = lay(tmp_path, ALL_AI, ALL_HPC, campaigned=nodes_in(("ai",), ("hpc",)))
     self_issued(place)

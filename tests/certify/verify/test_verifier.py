@@ -25,7 +25,8 @@ from certify.documents.merkle import record_root
 from certify.keys.files import load_private, new_key, public_path
 from certify.keys.signers import PrivateKey, spki_text
 from certify.policy.ratings import load_ratings
-from certify.trust.trusted_set import Delegation, Revocation, TrustedKey, TrustRoot
+from certify.trust.revocations import Revocation
+from certify.trust.trusted_set import Delegation, TrustedKey, TrustRoot
 from certify.verify import verifier as verify
 from certify.verify.describe import describe_report
 from certify.verify.report import LEVELS, VerificationReport

@@ -8,11 +8,15 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 
-from bench.errors import InputError
+from bench.errors import InputError, one_line
+from certify.registry.storage import tables
+from certify.registry.storage.columns import metadata
 from certify.registry.storage.store import LOCK, Store
 
+VERSIONS = "alembic_version"
+NAMED = 5  # foreign tables that a sentence names
 HERE = Path(__file__).parent
 
 
@@ -32,7 +36,7 @@ def migrate(store: Store) -> None:
     """Bring a database to this version's tables; a second process that does so at the same time waits.
 
     Raises:
-        InputError: `database-newer`, a later version of petaseal made it.
+        InputError: `database-newer`, a later version of petaseal made it; `database-foreign`, it is something else's.
     """
     config = _config()
     with store.engine.connect() as connection:
@@ -42,6 +46,11 @@ def migrate(store: Store) -> None:
         else:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         revision = current(connection)
+        others = foreign_tables(connection)
+        # a version of the same number may be another program's, which uses the same library
+        if others and (revision is None or not inspect(connection).has_table(tables.statements.name)):
+            what = f"holds tables of something else ({listed(others)})"
+            raise InputError("database-foreign", what, where="database", fix="use one of the registry's own")
         known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
         # an older program would write rows that the newer tables do not expect
         if revision is not None and revision not in known:
@@ -52,6 +61,21 @@ def migrate(store: Store) -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
         connection.commit()
+
+
+def foreign_tables(connection: Connection) -> list[str]:
+    """Return the names of a database's tables that are not the registry's."""
+    revision = current(connection)
+    ours = {table.name for table in metadata.sorted_tables} | {VERSIONS}
+    # without a revision nothing is ours, whatever its name
+    names = set(inspect(connection).get_table_names())
+    return sorted(names - (ours if revision is not None else {VERSIONS}))
+
+
+def listed(names: list[str]) -> str:
+    """Return the first of some names as one text, and how many more there are."""
+    shown = ", ".join(one_line(name, 64) for name in names[:NAMED])
+    return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"
 
 
 def _config() -> Config:

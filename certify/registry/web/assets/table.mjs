@@ -9,8 +9,9 @@ if (table && form) {
     const asked = new FormData(form), words = asked.get("q").toLowerCase().split(/\s+/);
     let shown = 0;
     for (const row of rows) {
-      const { text, district, class: classes, state } = row.dataset;
-      const fits = words.every((word) => text.includes(word)) && ["", district].includes(asked.get("district"))
+      const { text, city, district, class: classes, state } = row.dataset;
+      const fits = words.every((word) => text.includes(word)) && ["", city].includes(asked.get("city"))
+        && ["", district].includes(asked.get("district"))
         && (!asked.get("class") || classes.split(" ").includes(asked.get("class")))
         && ["", state].includes(asked.get("state"));
       row.hidden = !fits;
@@ -19,9 +20,9 @@ if (table && form) {
     count.textContent = count.dataset.shown.replace("#", shown);
     none.hidden = shown > 0;
   };
-  const sort = (link) => {
-    const head = link.closest("th"), key = `data-sort-${link.dataset.sort}`;
-    const down = head.getAttribute("aria-sort") === "ascending";
+  const { sort: by, order } = form.elements;
+  const sort = () => {
+    const key = `data-sort-${by.value}`, down = order.value === "desc";
     const value = (row) => row.getAttribute(key);
     rows.sort((a, b) => {
       const [x, y] = [value(a), value(b)], numbers = /^-?\d+$/.test(x) && /^-?\d+$/.test(y);
@@ -29,17 +30,19 @@ if (table && form) {
     });
     body.append(...rows);
     for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+    const head = table.tHead.querySelector(`a[data-sort="${by.value}"]`).closest("th");
     head.setAttribute("aria-sort", down ? "descending" : "ascending");
-    form.elements.sort.value = link.dataset.sort;
-    form.elements.order.value = down ? "desc" : "asc";
   };
-  form.addEventListener("input", filter);
+  form.addEventListener("input", (event) => [by, order].includes(event.target) ? sort() : filter());
   form.addEventListener("submit", (event) => { event.preventDefault(); filter(); });
   table.tHead.addEventListener("click", (event) => {
     const link = event.target.closest("a[data-sort]");
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    sort(link);
+    order.value = link.closest("th").getAttribute("aria-sort") === "ascending" ? "desc" : "asc";
+    by.value = link.dataset.sort;
+    sort();
   });
+  if ([by, order].some((one) => !one.options[one.selectedIndex].hasAttribute("selected") && one.selectedIndex)) sort();
   filter(); // what was typed before this ran, or came back with the page
 }

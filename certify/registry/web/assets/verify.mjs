@@ -1,6 +1,6 @@
 // Runs the JavaScript verifier in the reader's browser over the signed statement and what the reader gives: the key, and
 // records from his own disk. Nothing of that is sent anywhere. Every word comes from the page.
-import { verify } from "/assets/verifier.mjs";
+import { verify } from "./verifier.mjs";
 
 const form = document.getElementById("verify-form"), answer = document.getElementById("verify-answer");
 const words = form.dataset;
@@ -34,7 +34,7 @@ const fetched = async (url) => {
 };
 const bytes = async (file) => (file?.size ? new Uint8Array(await file.arrayBuffer()) : null);
 const schemas = async () => Object.fromEntries(await Promise.all(DOCUMENTS.map(async (name) => [
-  name, await (await fetched(`/assets/schemas/${name}.schema.json`)).json()])));
+  name, await (await fetched(new URL(`schemas/${name}.schema.json`, import.meta.url))).json()])));
 
 async function run() {
   const given = new FormData(form), file = await bytes(given.get("key-file"));

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import re
+import stat
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
 from bench.errors import InputError
+from bench.record import write_atomic
 from bench.units import DAY_NS, utc_ns, utc_text
 from certify.registry.api.common import Scope
-from certify.registry.base import tokens
+from certify.registry.base import token_table, tokens
 from certify.registry.base.registry import Registry
+from certify.registry.base.token_table import create_tokens, read_tokens
 from certify.registry.base.tokens import Token
 from certify.registry.storage import tables
 from tests.certify.registry.laid import CENTRE
@@ -101,3 +105,79 @@ def test_a_token_that_there_is_not(registry: Registry) -> None:
             with pytest.raises(InputError) as caught:
                 change(connection, 77, NOW)
             assert caught.value.code == "token-unknown"
+
+
+def table(folder: Path, *rows: str, heading: str = "name,scope,centre,days") -> Path:
+    file = folder / "tokens.csv"
+    file.write_text("\n".join([heading, *rows]) + "\n", "utf-8-sig")
+    return file
+
+
+def test_tokens_of_a_table_are_made_together(registry: Registry, tmp_path: Path) -> None:
+    rows = [f"算力中心 {i},operator,gz-{i:03d},{'30' if i % 2 else ''}" for i in range(300)]
+    wanted = read_tokens(table(tmp_path, *rows, "", "platform,platform,,"), 366)
+    made = create_tokens(registry.store, wanted, NOW, tmp_path / "out" / "tokens")
+    assert len(made) == 301
+    assert stat.S_IMODE((tmp_path / "out" / "tokens").stat().st_mode) == 0o700
+    files = sorted((tmp_path / "out" / "tokens").iterdir())
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    assert files == sorted(path for _, path in made)
+    with registry.store.reading() as connection:
+        assert len(tokens.list_tokens(connection)) == 301
+        for token, path in made[::50]:
+            assert tokens.find_token(connection, path.read_text().strip(), NOW) == token
+    assert [made[0][0].expires_at, made[1][0].expires_at] == [later(366), later(30)]
+    assert (made[0][0].name, made[0][0].centre_id, made[-1][0].scope) == ("算力中心 0", "gz-000", "platform")
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("x,king,,", "row 4: the scope 'king' is none of"),
+        ("x,operator,,", "row 4: a token of scope operator needs a centre"),
+        ("x,reader,gz-1,", "row 4: a token of scope reader is of no centre"),
+        ("x,operator,GZ 1,", "row 4: 'GZ 1' is not a name of a centre"),
+        ("x,reader,,0", "row 4: the days '0' are no number"),
+        ("x,reader", "row 4: has 2 values, and not 4"),
+        (",reader,,", "row 4: has no name"),
+        ("a,operator,gz-1,5", "row 4: is the same token as that of row 2"),
+    ],
+)
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_row_at_fault_makes_no_token(registry: Registry, tmp_path: Path, row: str, said: str) -> None:
+    file = table(tmp_path, "a,operator,gz-1,", "b,operator,gz-2,", row)
+    with pytest.raises(InputError) as caught:
+        create_tokens(registry.store, read_tokens(file, 366), NOW, tmp_path / "tokens")
+    assert (caught.value.code, said in str(caught.value)) == ("table-invalid", True), str(caught.value)
+    assert not (tmp_path / "tokens").exists()
+    with registry.store.reading() as connection:
+        assert tokens.list_tokens(connection) == []
+
+
+@pytest.mark.parametrize("heading", ["name,scope", "name,scope,centre,secret", "name,name,scope,centre", ""])
+def test_a_table_of_other_columns_is_refused(tmp_path: Path, heading: str) -> None:
+    with pytest.raises(InputError, match="table-invalid"):
+        read_tokens(table(tmp_path, "a,operator,gz-1,", heading=heading), 366)
+
+
+def test_where_a_file_cannot_be_written_no_token_is_made(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = read_tokens(table(tmp_path, *(f"n{i},operator,gz-{i}," for i in range(5))), 366)
+    written = []
+
+    def full(path: Path, content: bytes, mode: int, *, new: bool) -> None:
+        written.append(path)
+        if len(written) == 4:
+            raise InputError("output-not-writable", "the disk is full", where=path)
+        write_atomic(path, content, mode, new=new)
+
+    monkeypatch.setattr(token_table, "write_atomic", full)
+    with pytest.raises(InputError, match="disk is full"):
+        create_tokens(registry.store, wanted, NOW, tmp_path / "new" / "tokens")
+    assert list((tmp_path / "new").iterdir()) == []
+    with registry.store.reading() as connection:
+        assert tokens.list_tokens(connection) == []
+    (tmp_path / "new" / "tokens").mkdir()
+    with pytest.raises(InputError, match="output-exists"):
+        create_tokens(registry.store, wanted, NOW, tmp_path / "new" / "tokens")

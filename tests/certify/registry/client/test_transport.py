@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from bench.errors import InputError, PetasealError, RefusedError
+from certify.policy.centre import Bilingual
 from certify.registry.api.common import ActAsk
 from certify.registry.api.views import CapacityFeed, PoolCapacity
 from certify.registry.client.client import RegistryClient
@@ -315,6 +316,12 @@ def pool(name: str, sequence: int = 1, **changes: Any) -> PoolCapacity:
         nodes_online=0,
         external_ids=(),
         alarms=0,
+        name=Bilingual(zh="中心", en="Centre"),
+        jurisdiction=None,
+        city=None,
+        devices_without_rating=0,
+        models=(),
+        models_left_out=0,
     )
     return msgspec.structs.replace(base, **changes)
 

@@ -14,14 +14,14 @@ from unittest import mock
 
 import pytest
 from msgspec import structs
-from sqlalchemy import Integer, Table, func, select
+from sqlalchemy import Boolean, Integer, Table, func, select
 from sqlalchemy.exc import DBAPIError
 
 from bench.errors import RefusedError
-from bench.record import Tool, digest
+from bench.record import digest
 from bench.units import DAY_NS, utc_ns, utc_text
 from certify.documents import dsse
-from certify.documents.kinds import PAYLOAD_TYPE, Level, OpenedDocument, Witness, make_document, parse_payload
+from certify.documents.kinds import PAYLOAD_TYPE, Level, OpenedDocument, make_document, parse_payload
 from certify.documents.statement import CapacityStatement
 from certify.registry.api.common import Decided
 from certify.registry.base.tokens import Token
@@ -32,12 +32,12 @@ from certify.registry.state.model import PoolState
 from certify.registry.state.read import read_centre_states
 from certify.registry.storage import tables
 from certify.trust.opening import Verifier
+from certify.trust.revocations import Revocation
 from certify.trust.root import read_root
-from certify.trust.trusted_set import Revocation
 from tests.certify.attacks import canonical, payload_of
 from tests.certify.exceptional import above_best_known, exceptional_policy
 from tests.certify.measured import Measured, withdraw
-from tests.certify.registry.laid import CENTRE, OTHER, SINCE, Laid, certified, lay_centre
+from tests.certify.registry.laid import CENTRE, OTHER, SINCE, Laid, certified, lay_centre, witness
 
 if TYPE_CHECKING:
     from certify.registry.base.registry import Registry
@@ -130,14 +130,7 @@ def opened(centre: Measured) -> OpenedDocument[CapacityStatement]:
 
 def witness_of(centre: Measured, place: Laid, payload_sha256: str, level: Level = "recomputed") -> bytes:
     """Return a witness's document on a centre's statement."""
-    said = Witness(
-        centre_id=CENTRE,
-        witnessed_at=opened(centre).predicate.issue.issued_at,
-        level=level,
-        checks=("records",),
-        tool=Tool(version="0.1.0", sha256="ab" * 32),
-    )
-    return dsse.seal(make_document("witness", said, payload_sha256), PAYLOAD_TYPE, [place.key("witness")])
+    return witness(place, payload_sha256, opened(centre).predicate.issue.issued_at, level)
 
 
 @pytest.fixture
@@ -194,6 +187,15 @@ def test_a_witness_makes_count_what_needs_one(
     with registry.store.writing() as connection:
         connection.execute(tables.witnesses.delete())
     assert [one.code for one in check(registry).problems] == ["stored-rows-differ"]
+
+
+@SQLITE
+def test_the_ninth_witness_of_a_statement_is_not_read_and_its_answer_says_so(registry: Registry, place: Laid) -> None:
+    for number in range(9):
+        content = witness(place, "ab" * 32, version=f"0.2.{number}")
+        decided = ingest.submit_supporting(registry, "witness", content, OPERATOR)
+        assert decided.decision == "accepted"
+        assert ["[witnesses-cut]" in note for note in decided.notes] == [True] * (number == 8)
 
 
 @SQLITE
@@ -272,8 +274,14 @@ def many(*path: str) -> Callable[[Any], None]:
 
 def other_pools(said: Any) -> None:
     """Name another pool than the centre has."""
-    for line in (*said["pools"], *said["ceilings"], *said["vendors"]):
+    for line in (*said["pools"], *said["ceilings"], *said["vendors"], *said["inventory"]):
         line["pool"] = "other"
+
+
+def other_step(said: Any) -> None:
+    """Rest every model on another step of evidence than the pool."""
+    for line in said["ceilings"]:
+        line["step"] = "another"
 
 
 UNFIT: dict[str, Callable[[Any], None]] = {
@@ -282,6 +290,10 @@ UNFIT: dict[str, Callable[[Any], None]] = {
     "a class twice": twice("classes"),
     "other pools": other_pools,
     "a vendor elsewhere": lambda said: said["vendors"].append({**said["vendors"][0], "pool": "other"}),
+    "a model elsewhere": lambda said: said["inventory"].append({**said["inventory"][0], "pool": "other"}),
+    "a model twice": twice("inventory"),
+    "more of a model than a table holds": lambda said: said["inventory"][0].update(devices=2**40),
+    "models on another step": other_step,
     "untested devices": many("untested", "devices"),
     "devices without rating": many("counted", "devices_without_rating"),
 }
@@ -300,7 +312,8 @@ def test_lines_that_no_table_takes_are_refused(registry: Registry, centre: Measu
 def test_a_step_of_other_rules_may_have_a_long_name(registry: Registry, centre: Measured, place: Laid) -> None:
     value = payload_of(statement_of(centre))
     value["predicate"]["rules"] = "petaseal-rules/9.9"
-    value["predicate"]["pools"][0]["steps"][0]["step"] = "s" * 63
+    for line in (*value["predicate"]["pools"][0]["steps"], *value["predicate"]["ceilings"]):
+        line["step"] = "s" * 63
     sealed = dsse.seal(canonical(value), PAYLOAD_TYPE, [place.key("operator")])
     assert ingest.submit_statement(registry, sealed, OPERATOR).decision == "accepted"
 
@@ -489,7 +502,9 @@ def _any_row(registry: Registry, table: Table) -> dict[str, Any]:
     (statement,) = rows(registry, tables.statements)
     made: dict[str, Any] = {}
     for column in table.columns:
-        if column.foreign_keys:
+        if isinstance(column.type, Boolean):
+            made[column.name] = False
+        elif column.foreign_keys and not isinstance(column.type, Integer):  # numbers refer to a first row
             made[column.name] = statement.payload_sha256
         elif not column.nullable and not (column.autoincrement is True and column.name == "id"):
             made[column.name] = 1 if isinstance(column.type, Integer) else "x"

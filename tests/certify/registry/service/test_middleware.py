@@ -32,9 +32,10 @@ from certify.registry.base.failures import STATUS, LimitedError, failure_of
 from certify.registry.base.registry import Limits, Registry
 from certify.registry.base.tokens import Token
 from certify.registry.service import parameters
-from certify.registry.service.bodies import ENVELOPE, GZIP_MEMBERS, LINES, BodyRule, read, read_into
+from certify.registry.service.http.bodies import ENVELOPE, GZIP_MEMBERS, LINES, BodyRule, read, read_into
 from certify.registry.service.middleware import Buckets, Gate, JsonLines, RequestMiddleware, client_of
 from certify.registry.service.openapi import Json, decided, handle
+from certify.registry.state.traffic import Traffic
 from tests.certify.registry.within import Within
 
 AT = "2026-03-01T00:00:00.000000Z"
@@ -301,9 +302,10 @@ def log() -> Iterator[list[str]]:
 def small(registry: Registry, max_requests: int = 10, **limits: int) -> FastAPI:
     """Return an application of a few routes inside the rim."""
     app = FastAPI(openapi_url=None, exception_handlers={HTTPException: handle})
-    app.state.registry = registry
+    app.state.registry, app.state.root_path = registry, ""
     gate = Gate(Limits(**limits), itertools.repeat(0.0).__next__)
-    app.add_middleware(RequestMiddleware, registry=registry, gate=gate, max_requests=max_requests)
+    traffic = Traffic()
+    app.add_middleware(RequestMiddleware, registry=registry, gate=gate, max_requests=max_requests, traffic=traffic)
 
     @app.get("/v1/open")
     def opened(token: parameters.Reader) -> Response:
@@ -544,6 +546,7 @@ def decision(**changes: Any) -> Decided:
 )
 def test_a_decision_is_answered(given: Decided, status: int, kind: str) -> None:
     app = FastAPI(openapi_url=None)
+    app.state.root_path = "/below"
 
     async def answer(request: Request) -> Response:
         request.state.request_id = "id"
@@ -557,4 +560,4 @@ def test_a_decision_is_answered(given: Decided, status: int, kind: str) -> None:
         assert (problem.code, problem.receipt) == ("expired", "cmVj")
     else:
         assert msgspec.json.decode(told.content, type=Decided) == given
-        assert told.headers["location"] == "/v1/statements/x"
+        assert told.headers["location"] == "/below/v1/statements/x"

@@ -21,7 +21,7 @@ from certify.registry.base import tokens
 from certify.registry.base.registry import Registry, open_registry
 from certify.registry.service.app import create_app
 from certify.registry.state.cache import reader_of
-from certify.registry.state.feed import csv_of
+from certify.registry.state.feeds.sheets import csv_of
 from certify.registry.storage import tables
 from tests.certify.registry import rows
 from tests.certify.registry.laid import lay_registry
@@ -97,7 +97,11 @@ def test_the_feed_as_csv(client: Within, registry: Registry, now: str) -> None:
     assert answer.content == client.get("/v1/capacity?format=csv").content
     assert answer.text.count("\r\n") == 2
     (line,) = csv.DictReader(io.StringIO(answer.text))
-    assert tuple(line) == PoolCapacity.__struct_fields__
+    fields = [name for name in PoolCapacity.__struct_fields__ if name != "name"]
+    assert sorted(line) == sorted([*fields, "name_en", "name_zh"])
+    assert (line["name_zh"], line["jurisdiction"], line["city"]) == ("中心 gz-1", "CN-440100", "CN-440100")
+    (model,) = json.loads(line["models"])
+    assert (model["vendor"], model["model"], model["memory_bytes"]) == ("NVIDIA", "NVIDIA H20", 96 * 2**30)
     assert line["district"] == '\'=HYPERLINK("http://x")'
     assert line["project_id"] == "'-2+3"
     assert (line["certified_mflop_s"], line["certified_pflops"]) == ("2000000000000", "2000.000000")
@@ -105,11 +109,120 @@ def test_the_feed_as_csv(client: Within, registry: Registry, now: str) -> None:
     assert client.get("/v1/capacity?format=json", headers={"Accept": "text/csv"}).json()["changed"] is None
 
 
+PLACES = {"gz-1": "CN-440115", "gz-2": "CN-440100", "fs-1": "CN-440600", "wh-1": "CN-420100", "nowhere": None}
+
+
+@pytest.fixture
+def places(client: Within, registry: Registry, now: str) -> Within:
+    """Centres in several places, with devices of several vendors."""
+    pools = {
+        "gz-1": PoolOf(vendor="Huawei", model="Ascend910B2", memory_bytes=64 * 2**30),
+        "gz-2": PoolOf(),
+        "fs-1": PoolOf(vendor="Huawei", model="Ascend910B4", memory_bytes=32 * 2**30),
+        "wh-1": PoolOf(vendor="NVIDIA", model="NVIDIA H200", memory_bytes=141 * 10**9),
+    }
+    with registry.store.writing() as connection:
+        for centre_id, jurisdiction in PLACES.items():
+            pool = pools.get(centre_id, PoolOf(vendor="Hygon", model="K100_AI", memory_bytes=None))
+            add_statement(connection, centre_id, [pool], at=now, jurisdiction=jurisdiction)
+    return client
+
+
+@pytest.mark.parametrize(
+    ("asked", "centres"),
+    [
+        ("jurisdiction=CN-440100", ["gz-1", "gz-2"]),
+        ("jurisdiction=CN-440115", ["gz-1"]),
+        ("jurisdiction=CN-44", ["fs-1", "gz-1", "gz-2"]),
+        ("jurisdiction=CN", ["fs-1", "gz-1", "gz-2", "wh-1"]),
+        ("vendor=HUAWEI", ["fs-1", "gz-1"]),
+        ("model=nvidia%20h20", ["gz-2"]),
+        ("model=NVIDIA%20H20*", ["gz-2", "wh-1"]),
+        ("vendor=Huawei&model=Ascend910B*&jurisdiction=CN-440100", ["gz-1"]),
+        ("vendor=NVIDIA&model=Ascend910B2", []),
+        ("vendor=Hygon", ["nowhere"]),
+        ("state=certified&model=Ascend910B4", ["fs-1"]),
+        ("state=managed&model=Ascend910B4", []),
+    ],
+)
+def test_lists_are_asked_by_place_and_model(places: Within, asked: str, centres: list[str]) -> None:
+    for path in ("capacity", "centres", "statements"):
+        found = {item["centre_id"] for item in places.get(f"/v1/{path}?{asked}").json()["items"]}
+        assert (path, sorted(found)) == (path, centres)
+
+
+def test_the_feed_says_where_and_what(places: Within) -> None:
+    (pool,) = places.get("/v1/capacity?centre=gz-1").json()["items"]
+    assert (pool["name"], pool["jurisdiction"]) == ({"zh": "中心 gz-1", "en": "Centre gz-1"}, "CN-440115")
+    assert (pool["city"], pool["devices_without_rating"], pool["models_left_out"]) == ("CN-440100", 0, 0)
+    assert pool["models"] == [
+        {
+            "vendor": "Huawei",
+            "model": "Ascend910B2",
+            "count_unit": "card",
+            "devices": 8,
+            "nodes": 1,
+            "devices_per_node": 8,
+            "devices_per_node_most": 8,
+            "memory_bytes": 64 * 2**30,
+            "memory_bytes_most": 64 * 2**30,
+            "devices_without_rating": 0,
+            "steps": [{"step": "silicon", "devices": 8, "certified_mflop_s": 2 * 10**12}],
+        }
+    ]
+
+
+def test_models_of_what_is_only_declared_are_those_of_the_statement(
+    client: Within, registry: Registry, now: str
+) -> None:
+    with registry.store.writing() as connection:
+        add_statement(connection, "gz-1", [PoolOf(nodes=3)], at=now, level="trusted")
+    (model,) = client.get("/v1/capacity").json()["items"][0]["models"]
+    assert (model["model"], model["devices"]) == ("NVIDIA H20", 24)
+    assert (model["nodes"], model["memory_bytes"], model["devices_per_node"]) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("path", "parameter"),
+    [
+        ("/v1/capacity?jurisdicton=CN-440100", "jurisdicton"),
+        ("/v1/capacity?State=expired", "State"),
+        ("/v1?x=", "x"),
+        ("/v1/openapi.json?x=1", "x"),
+        ("/v1/centres/gz-1?limit=5", "limit"),
+        ("/v1/statements?class=edge&klass=edge", "klass"),
+        ("/v1/capacity?state=expired&state=managed", "state"),
+        ("/v1/decisions?limit=1&limit=1", "limit"),
+        ("/v1/nodes/gz-1/node/nonce?fast=1", "fast"),
+    ],
+)
+def test_parameters_that_no_route_takes_are_refused(client: Within, path: str, parameter: str) -> None:
+    answer = client.get(path)
+    assert code_of(answer) == (422, "request-invalid")
+    assert parameter in answer.json()["detail"]
+    posted = client.post(f"/v1/heartbeats?{parameter}=1", content=b"{}")
+    assert code_of(posted) == (422, "request-invalid")
+    assert client.get(f"/en/centres?{parameter}=1").status_code == 200
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_every_operation_of_the_api_refuses_what_it_does_not_take(client: Within, registry: Registry) -> None:
+    token = bearer(registry, "platform")
+    paths = client.get("/v1/openapi.json").json()["paths"]
+    operations = [(method, path) for path, each in paths.items() for method in each if path.startswith("/v1")]
+    assert len(operations) >= 35
+    for method, path in operations:
+        place = path.replace("{sha256}", "ab" * 32).replace("{", "").replace("}", "")
+        answer = client.request(method.upper(), f"{place}?zzz=1", headers=token)
+        assert (method, path, *code_of(answer)) == (method, path, 422, "request-invalid")
+        assert "zzz" in answer.json()["detail"]
+
+
 def test_only_text_is_defused(registry: Registry, now: str) -> None:
     with registry.store.writing() as connection:
         add_statement(connection, "gz-1", at=now)
     pools = list(reader_of(registry.store).now(now, 300).pools)
-    assert b"'" not in csv_of(pools)
+    assert b"'" not in csv_of(PoolCapacity, pools)
 
 
 def test_statements_are_paged_by_their_keys(client: Within, registry: Registry, now: str) -> None:
@@ -166,7 +279,8 @@ def test_a_statement_tells_what_was_decided(client: Within, registry: Registry, 
     own = bearer(registry, "operator", "gz-1")
     told = client.get(f"/v1/statements/{statement}", headers=own).json()
     assert [one["detail"] for one in told["decisions"]] == ["uuid:abc"]
-    assert set(told["links"]) == {"envelope", "receipt", "page", "records", "nodes"}
+    receipts = {"receipt", "receipt_first", "receipt_highest"}
+    assert set(told["links"]) == {"envelope", *receipts, "page", "records", "nodes"}
     answer = client.get(told["links"]["envelope"])
     sha256 = hashlib.sha256(content)
     assert answer.content == content
@@ -175,6 +289,14 @@ def test_a_statement_tells_what_was_decided(client: Within, registry: Registry, 
     assert answer.headers["content-disposition"] == 'attachment; filename="gz-1-1.statement.dsse.json"'
     assert client.get(told["links"]["envelope"], headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
     assert client.get(told["links"]["receipt"]).content == b"signed"
+    assert client.get(told["links"]["receipt_highest"]).content == b"signed"  # so far there is no other
+    with registry.store.writing() as connection:
+        for receipt in (b"recomputed", b"recomputed again"):
+            row = decision | {"kind": "records", "level": "recomputed", "token_id": 1, "receipt": receipt}
+            connection.execute(tables.decisions.insert(), row)
+    wanted = {"receipt": b"signed", "receipt_first": b"signed", "receipt_highest": b"recomputed"}
+    assert {name: client.get(told["links"][name]).content for name in wanted} == wanted
+    assert client.get(f"/v1/statements/{statement}/receipt?which=newest").status_code == 422
     for part in ("", "/envelope", "/receipt"):
         assert code_of(client.get(f"/v1/statements/{'0' * 64}{part}")) == (404, "statement-unknown")
 
@@ -343,3 +465,47 @@ def test_an_object_that_is_gone_is_not_the_askers_fault(client: Within, registry
         statement = add_statement(connection, "gz-1", at=now)
         assert connection.scalar(select(tables.statements.c.envelope_sha256))
     assert code_of(client.get(f"/v1/statements/{statement}/envelope")) == (503, "unavailable")
+
+
+@pytest.mark.parametrize(
+    ("path", "column"),
+    [
+        ("centres", "centre_id"),
+        ("statements", "payload_sha256"),
+        ("alarms", "other_centre_id"),
+        ("decisions", "decision"),
+        ("attempts", "challenge"),
+    ],
+)
+def test_lists_are_to_be_had_as_csv_page_by_page(client: Within, registry: Registry, path: str, column: str) -> None:
+    now = registry.now
+    with registry.store.writing() as connection:
+        for number in (1, 2, 3):
+            sha256 = add_statement(connection, f"gz-{number}", at=now, name_zh="南沙, 智算")
+            rows.add_alarm(connection, sha256, sha256, f"gz-{number}", "gz-9")
+            values: dict[str, Any] = {
+                "at": now,
+                "kind": "statement",
+                "object_sha256": None,
+                "centre_id": f"gz-{number}",
+            }
+            values |= {"code": None, "detail": None, "level": "trusted", "decision": "accepted", "receipt": b"{}"}
+            connection.execute(tables.decisions.insert(), values | {"payload_sha256": sha256, "token_id": 1})
+            drawn = {"challenge": f"{number:032x}", "centre_id": f"gz-{number}", "issued_at": now, "token_id": 1}
+            connection.execute(tables.challenges.insert(), drawn | {"expires_at": after(now, HOUR_S)})
+    plain = client.get(f"/v1/{path}", params={"limit": 2})
+    # the JSON answer is stored in the response cache under the same address, and is not what is asked for here
+    assert client.get(f"/v1/{path}", params={"limit": 2}).headers["vary"].startswith("Accept")
+    answer = client.get(f"/v1/{path}", params={"limit": 2}, headers={"Accept": "text/csv"})
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert f'filename="{path}.csv"' in answer.headers["content-disposition"]
+    found = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
+    assert [line[column] for line in found] == [str(item[column]) for item in plain.json()["items"]]
+    following = answer.headers["link"].removeprefix("<").removesuffix('>; rel="next"')
+    last = client.get(following, headers={"Accept": "text/csv"})
+    found += csv.DictReader(io.StringIO(last.content.decode("utf-8-sig")))
+    assert "link" not in last.headers
+    whole = client.get(f"/v1/{path}", params={"format": "json"}, headers={"Accept": "text/csv"}).json()["items"]
+    assert [line[column] for line in found] == [str(item[column]) for item in whole]
+    assert len(whole) == 3
+    assert client.get(f"/v1/{path}", params={"format": "csv"}).headers["content-type"].startswith("text/csv")

@@ -153,8 +153,9 @@ def test_what_depends_on_the_asker_is_not_kept(
 
 def test_only_what_anybody_may_have_is_looked_for(registry: Registry) -> None:
     answers = ResponseCache(registry)
-    scope = {"method": "GET", "path": "/v1", "query_string": b"a=1", "state": {"token": None}}
+    scope = {"method": "GET", "path": "/v1", "query_string": b"a=1", "state": {"token": None}, "headers": []}
     assert answers.may_have(scope) == ("/v1", b"a=1")
+    assert answers.may_have({**scope, "headers": [(b"accept", b"text/csv, */*")]}) is None  # what is stored is JSON
     assert answers.may_have({**scope, "method": "POST"}) is None
     assert answers.may_have({**scope, "state": {"token": ValueError()}}) is None
 

@@ -18,6 +18,7 @@ from certify.registry.state.feed import PoolFilter, feed
 from certify.registry.state.model import Snapshot, pflops
 from certify.registry.storage.store import Store
 from tests.certify.registry import rows
+from tests.certify.registry.postgres import SERVER_IS_LONG
 from tests.certify.registry.rows import PFLOPS, T0, PoolOf, add_statement, after, open_store
 
 STALE_S = 300
@@ -272,12 +273,16 @@ class World:
             rows.add_external_id(connection, centre, str(self.random.randint(0, 9)), project_id=project, at=self.at)
 
     def pass_time(self) -> None:
-        """Let time pass: not at all, a little, until nodes are silent, or back a little."""
+        """Let time pass: not at all, a little, until nodes are silent, back a little, or as far as it was wrong."""
+        if self.random.random() < 0.05:
+            self.at = self.latest = after(self.at, -4000)
+            return
         self.at = after(self.at, self.random.choice((0, 0, 0.000001, 1, 40, 150, 299, 300, 500, -20)))
         self.latest = max(self.latest, self.at)
         self.at = max(self.at, after(self.latest, -20))
 
 
+@SERVER_IS_LONG
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2, 3))])
 def test_a_follower_holds_what_everybody_gets(store: Store, seed: int) -> None:
     world = World(seed)

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
 import shutil
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import ANY
+from urllib.error import HTTPError
 from urllib.parse import quote
+from urllib.request import Request, urlopen
 
 import pytest
 
 from certify.keys.signers import pem_text
+from certify.registry.state.feeds.sheets import FORMULAS
+from certify.registry.web import ROOMS as ROOMS_OF_WEB
+from certify.registry.web.downloads import SHEETS
 from tests.certify.golden.test_documents import folder, trusted
 from tests.certify.golden.test_golden import AT
 from tests.certify.golden.test_golden import HERE as GOLDEN
 from tests.certify.registry.served import ATTACK, NOW_NS, Site, serve
+from tests.certify.registry.web.crowd import LONGEST, fill_crowd
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -41,6 +52,22 @@ ROOMS = (
     "statements/{a}",
     "statements/{golden}",
     "alarms",
+    "refused",
+    "attempts",
+)
+CROWDED = (  # of 300 centres
+    "",
+    "centres",
+    "centres?page=2&sort=alarms&order=desc",
+    f"centres/{LONGEST}",
+    "centres/gz-001",
+    "statements/{a}",
+    "statements/{revoked}",
+    "statements/{simulated}",
+    "alarms",
+    "alarms?acknowledged=true",
+    "alarm-groups",
+    "audit",
     "refused",
     "attempts",
 )
@@ -129,9 +156,10 @@ def test_every_page_on_a_desk_and_on_a_phone(tab: Open, site: Site, lang: str, c
     page = seen.page
     for room in ROOMS:
         seen.show(site.url(lang, room))
-        for width, height in ((1280, 800), (640, 400), (360, 740)):  # 640: 200 % of 1280
+        for width, height in ((1400, 900), (800, 1100), (390, 844), (640, 400)):  # the last: 200 % of 1280
             page.set_viewport_size({"width": width, "height": height})
             assert seen.overflow_px == 0, (room, width)
+            assert wider(page) == [], (room, width)
         seen.widen_letters()
         page.set_viewport_size({"width": 320, "height": 568})  # WCAG 2.2, 1.4.10
         assert seen.overflow_px == 0, (room, "wide letters")
@@ -141,6 +169,25 @@ def test_every_page_on_a_desk_and_on_a_phone(tab: Open, site: Site, lang: str, c
         assert "1234abcd" not in page.content()  # an identity that a refusal's sentence tells
         if "test" in room or "golden" in room:
             assert page.get_by_text({"zh": "不能证明", "en": "proves nothing"}[lang]).first.is_visible()
+
+
+def wider(page: Page) -> list[str]:
+    """Return elements that are wider than the frame around them, or whose content is wider than they are."""
+    found: list[str] = page.evaluate(
+        """() => {
+          const inner = (node) => ["INPUT", "TEXTAREA", "SELECT"].includes(node.tagName);
+          const apart = (node) => node.closest("svg, .unseen, .skip")
+            || (node.closest("thead") && getComputedStyle(node.closest("thead")).position === "absolute");
+          return [...document.querySelectorAll("body *")].filter((node) => node.checkVisibility() && !apart(node))
+            .filter((node) => {
+              const frame = node.parentElement.closest(".scroll, .city, main, header, footer, body");
+              const [box, around] = [node, frame].map((one) => one.getBoundingClientRect());
+              return box.right > around.right + 1 || box.left < around.left - 1
+                || (!inner(node) && node.clientWidth > 0 && node.scrollWidth > node.clientWidth + 1);
+            }).map((node) => node.outerHTML.slice(0, 120));
+        }"""
+    )
+    return found
 
 
 def faint(page: Page) -> list[str]:
@@ -220,6 +267,135 @@ def test_centres_are_searched_filtered_and_sorted(tab: Open, site: Site, scripts
     expect(page.get_by_text("No centre fits.")).to_be_visible()
 
 
+def test_centres_are_filtered_by_city(tab: Open, site: Site) -> None:
+    from playwright.sync_api import expect
+
+    seen = tab()
+    seen.show(site.url("zh", "centres"))
+    shown = seen.page.locator("#centres tbody tr:visible th code")
+    seen.page.get_by_label("城市").select_option(label="武汉市")
+    expect(shown).to_have_text(["wh-b"])
+    seen.show(site.url("zh", "centres?city=CN-440100"))  # as the form without scripts asks, and as a link says it
+    expect(shown).to_have_text(["gz-evil", "gz-test", "gz-a"])
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory, keys: Path, empty_file: Path) -> Iterator[Site]:
+    """A registry of 300 centres."""
+    yield from serve(tmp_path_factory.mktemp("crowd") / "registry", keys, empty_file, fill_crowd)
+
+
+def read(site: Site, lang: str, room: str, *, as_platform: bool = True) -> HTTPResponse:
+    """Return what a page or file is answered with."""
+    headers = {"Authorization": f"Bearer {site.named['token']}"} if as_platform else {}
+    address = site.url(lang, room)
+    assert address.startswith("http://127.0.0.1:")
+    answer: HTTPResponse = urlopen(Request(address, headers=headers), timeout=30)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("lang", "rooms"),
+    [
+        ("zh", ("", f"centres/{LONGEST}", "audit")),
+        ("en", ("statements/{a}", "alarm-groups")),
+        pytest.param("zh", CROWDED, marks=pytest.mark.long),
+        pytest.param("en", CROWDED, marks=pytest.mark.long),
+    ],
+)
+def test_no_element_of_a_whole_city_is_wider_than_its_frame(
+    tab: Open, crowd: Site, lang: str, rooms: tuple[str, ...]
+) -> None:
+    headers = {"Authorization": f"Bearer {crowd.named['token']}"}
+    seen = tab(extra_http_headers=headers, timezone_id="Asia/Shanghai")
+    for room in rooms:
+        seen.show(crowd.url(lang, room))
+        for details in seen.page.locator("details").all():
+            details.evaluate("node => { node.open = true }")
+        for width in (1400, 800, 390):
+            seen.page.set_viewport_size({"width": width, "height": 900})
+            assert seen.overflow_px == 0, (room, width)
+            assert wider(seen.page) == [], (room, width)
+        assert seen.page.locator("[aria-current]").count() == 1, room
+
+
+def test_a_phone_sorts_without_the_head_of_the_table(tab: Open, site: Site, crowd: Site) -> None:
+    from playwright.sync_api import expect
+
+    for scripts, address in ((False, crowd.url("en", "centres?q=gz-01")), (True, site.url("en", "centres"))):
+        seen = tab(java_script_enabled=scripts, viewport={"width": 390, "height": 844})
+        seen.show(address)
+        assert seen.page.locator("#centres thead").bounding_box() == {"x": ANY, "y": ANY, "width": 1, "height": 1}
+        seen.page.get_by_label("Sorted by").select_option("alarms")
+        seen.page.get_by_label("Order", exact=True).select_option("desc")
+        if not scripts:
+            with seen.page.expect_navigation():
+                seen.page.get_by_role("button", name="Search").click()
+        expect(seen.page.locator("th[aria-sort]")).to_have_attribute("aria-sort", "descending")
+        found = [int(one) for one in seen.page.locator("#centres tbody td:last-child").all_inner_texts()]
+        assert found == sorted(found, reverse=True)
+        assert len(set(found)) > 1
+
+
+PAGE_OF = {  # of a list whose page does not have its name
+    "lifecycle": "",
+    "reached": "",
+    **{f"cities/{{policy}}/{name}": "" for name in ("absent", "components", "missing", "trend")},
+}
+
+
+@pytest.mark.parametrize("name", [*SHEETS, "reached"])
+def test_every_list_is_downloaded_as_csv(crowd: Site, name: str) -> None:
+    named = {"policy": "guangzhou-2027", "centre_id": LONGEST, "sha256": crowd.named["a"]}
+    path = f"{name.format(**named)}.csv"
+    page = PAGE_OF.get(name, path.removesuffix(".csv").rpartition("/")[0] if "/" in name else name)
+    assert f'<a download href="/zh/{path}">' in read(crowd, "zh", page).read().decode()
+    answer = read(crowd, "zh", path)
+    assert answer.headers["Content-Type"] == "text/csv; charset=utf-8; header=present"
+    content = answer.read()
+    assert content.startswith(BOM_UTF8)
+    lines = list(csv.reader(io.StringIO(content.decode("utf-8-sig"))))
+    assert len(lines) > 1
+    assert {len(line) for line in lines} == {len(lines[0])}
+    assert [cell for line in lines for cell in line if cell.startswith(FORMULAS)] == []
+
+
+def test_every_page_with_a_list_links_to_its_csv(crowd: Site) -> None:
+    assert {path for path in ROOMS_OF_WEB if path.endswith(".csv")} == {f"{name}.csv" for name in [*SHEETS, "reached"]}
+    for room in CROWDED:
+        assert "<a download href=" in read(crowd, "en", room).read().decode(), room
+
+
+def test_the_audit_log_is_the_platforms(crowd: Site) -> None:
+    for room in ("audit", "audit.csv"):
+        with pytest.raises(HTTPError, match="401"):
+            read(crowd, "zh", room, as_platform=False)
+    assert "alarms.acknowledge" in read(crowd, "zh", "audit").read().decode()
+
+
+@pytest.mark.parametrize("name", ["lifecycle", "centres", "alarms", "refused", "attempts"])
+def test_a_download_has_as_many_lines_as_its_page(tab: Open, site: Site, name: str) -> None:
+    path = f"{name.format(centre_id='gz-a')}.csv"
+    page = {"lifecycle": ""}.get(name, name.format(centre_id="gz-a").removesuffix("/pools").removesuffix("/statements"))
+    seen = tab()
+    seen.show(site.url("zh", page))
+    assert seen.page.locator(f"a[download][href$='/zh/{path}']").count() == 1
+    answer = seen.page.request.get(site.url("zh", path))
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8; header=present"
+    lines = list(csv.DictReader(io.StringIO(answer.body().decode("utf-8-sig"))))
+    shown = {"lifecycle": ".life tbody tr:not(.group)", "centres": "#centres tbody tr"}
+    rows = seen.page.locator(shown[name]).count() if name in shown else None
+    assert lines
+    assert rows in (None, len(lines))
+    assert "1234abcd" not in answer.text()
+
+
+def test_a_download_holds_what_the_page_was_asked_for(tab: Open, site: Site) -> None:
+    answer = tab().page.request.get(site.url("zh", "centres.csv?q=nansha&sort=valid"))
+    (line,) = csv.DictReader(io.StringIO(answer.body().decode("utf-8-sig")))
+    assert (line["centre_id"], line["name_zh"], line["jurisdiction"]) == ("gz-a", "南沙智算中心", "CN-440100")
+
+
 def test_what_is_typed_before_the_script_runs_counts(tab: Open, site: Site) -> None:
     from playwright.sync_api import expect
 
@@ -231,6 +407,17 @@ def test_what_is_typed_before_the_script_runs_counts(tab: Open, site: Site) -> N
     for route in late:
         route.continue_()
     expect(seen.page.locator("#centres tbody tr:visible th code")).to_have_text(["gz-a"])
+
+
+@pytest.mark.parametrize(("zone", "shown"), [("Asia/Shanghai", "2026-02-02 08:00:00 UTC+08:00"), ("UTC", None)])
+def test_a_time_in_utc_has_its_readers_own_beside_it(tab: Open, site: Site, zone: str, shown: str | None) -> None:
+    seen = tab(timezone_id=zone)
+    seen.show(site.url("zh", "attempts"))
+    times = seen.page.locator("td time[datetime^='2026-02-01']")
+    assert times.first.inner_text() == "2026-02-01 00:00:00"
+    assert seen.page.locator(".local").count() == (0 if shown is None else seen.page.locator("time").count())
+    if shown is not None:
+        assert f"({shown.replace('02-02', '02-01')})" in seen.page.locator("td:has(time)").nth(1).inner_text()
 
 
 def test_words_of_others_stay_words(tab: Open, site: Site) -> None:
@@ -335,7 +522,7 @@ def test_a_keyboard_reaches_the_text_and_every_table(tab: Open, site: Site) -> N
     seen.page.keyboard.press("Enter")
     assert seen.page.evaluate("document.activeElement.id") == "content"
     seen.page.keyboard.press("Tab")
-    assert seen.page.evaluate("document.activeElement.className") == "scroll"
+    assert seen.page.evaluate("document.activeElement.classList.contains('scroll')")
     assert seen.page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from bench.units import MFLOP_PER_PFLOP as PFLOPS
 from certify.policy.centre import CLASSES, Bilingual
 from certify.registry.api.common import ENDED, REACHED
 from certify.registry.api.views import CentreDetail
-from certify.registry.web import chart, files, language, pages, wording
+from certify.registry.web import centre_list, chart, files, language, overview, pages, wording
 from certify.registry.web.wording import Lang
 from certify.statement.page import CLASS_NAMES, GRADES, VERDICTS, WARNINGS_ZH
 from tests.certify.registry.shown import (
@@ -29,7 +30,9 @@ from tests.certify.registry.shown import (
     line,
     policies,
     pool,
+    reached,
     summary,
+    trend,
 )
 
 CLOSING = "</main><script>alert(1)</script>"
@@ -87,7 +90,7 @@ def test_every_page_is_well_formed_and_loads_nothing_from_elsewhere(lang: Lang, 
     assert ("html", {"lang": wording.TAGS[lang]}) in read.tags
     assert sum(tag == "h1" for tag, _ in read.tags) == sum(tag == "main" for tag, _ in read.tags) == 1
     tables = page.count("<table")
-    assert page.count("<caption") == tables == page.count('class="scroll"')
+    assert page.count("<caption") == tables == page.count('class="scroll')
     assert all("scope" in found for tag, found in read.tags if tag == "th")
 
 
@@ -101,10 +104,14 @@ def test_no_word_of_the_other_language_is_the_pages_own(name: str) -> None:
 
 
 def test_every_text_is_used_and_stands_in_both_languages() -> None:
-    sources = "".join(path.read_text() for path in (WEB / "templates").glob("*.j2")) + (WEB / "pages.py").read_text()
+    sources = "".join(path.read_text() for path in [*(WEB / "templates").glob("*.j2"), *WEB.glob("*.py")])
     exact = set(re.findall(r"""["']([a-z][a-z0-9_.-]+)["']""", sources))
     families = set(re.findall(r"""t\(["']([a-z.]+\.)["'] ~""", sources)) | {"error.", "missing."}
-    families |= {f"{prefix}." for prefix in re.findall(r"""known\("(\w+)"\)""", sources)} | {"class.", "state."}
+    families |= {f"{prefix}." for prefix in re.findall(r"""known\("(\w+)"\)""", sources)} | {
+        "class.",
+        "state.",
+        "place.",
+    }
     unused = {key for key in wording.texts() if key not in exact and not key.startswith(tuple(families))}
     assert unused == set()
     for key, text in wording.texts().items():
@@ -119,7 +126,7 @@ def test_every_text_is_used_and_stands_in_both_languages() -> None:
 def test_no_template_holds_a_word_of_its_own(path: Path) -> None:
     source = re.sub(r"{%.*?%}|{{.*?}}|{#.*?#}", "", path.read_text(), flags=re.DOTALL)
     words = re.findall(r"[^\W\d_]{2,}", Read(source).text)
-    assert set(words) <= {"petaseal"}
+    assert set(words) <= {"petaseal", "UTC"}
     shown = [value for name in ("title", "aria-label", "alt", "placeholder") for value in Read(source).attributes(name)]
     assert "".join(shown) == ""
 
@@ -147,14 +154,46 @@ def test_every_state_class_and_level_has_its_word() -> None:
 
 def test_the_overview_tells_value_gap_and_verdict_on_each_basis() -> None:
     text = Read(pages.overview(frame("zh"), (city(),), lifecycle())).text.replace(wording.NBSP, " ")
-    for told in ("可核验下限", "1,999.9 PFLOPS", "差 98,000.0 PFLOPS", "若按草案发布", "未达到", "另有 16 台无标称"):
+    # the targets in the unit of their text, and every figure beside it in the same
+    for told in ("可核验下限", "1.999 EFLOPS", "差 98.000 EFLOPS", "若按草案发布", "未达到", "另有 16 台无标称"):
         assert told in text
+    assert "> 100 EFLOPS" in text
+    assert "为目标的 99.9 %" in text  # of 999,999 ppm: it never rounds up to 100.0
     assert "2,000.0" not in text  # 1,999.96 is never shown as 2,000.0
     assert "if issued as drafted" in Read(pages.overview(frame("en"), (city(),), lifecycle())).text
     assert "若按草案发布" not in Read(pages.overview(frame("zh"), (city("wuhan-2025"),), lifecycle())).text
     assert "没有评分" in text
     assert "记账" in text
     assert re.search(r"未提交记录，仅为声明\s*2", text)
+
+
+def test_a_column_has_one_unit_and_a_small_figure_is_not_nothing() -> None:
+    assert overview.unit_of([PFLOPS, 1]) == "PFLOPS"
+    assert overview.unit_of([PFLOPS - 1, None]) == "TFLOPS"
+    assert [overview.in_unit(one, "EFLOPS", bare=True) for one in (0, 1, 10**6, 999_999 * PFLOPS, 6_700 * PFLOPS)] == [
+        "0",
+        "<0.000001",
+        "0.000001",
+        "999.9",
+        "6.700",
+    ]
+
+
+def test_the_overview_names_the_absent_and_who_reached_2000p() -> None:
+    page = pages.overview(frame("en"), (city(),), lifecycle(), (reached(),), (trend(),))
+    text = Read(page).text.replace(wording.NBSP, " ")
+    for told in (
+        "gz-zengcheng",
+        "it never submitted",
+        "7.000",
+        "Who reached 2,000 PFLOPS",
+        "the nearest first (21 in all)",
+        "115.5 %",
+        "The sums over time",
+    ):
+        assert told in text
+    assert "pass" not in re.findall(r"[a-z]+", text)
+    assert page.count('class="curve curve-schedulable"') == 2
 
 
 def test_precisions_are_never_in_one_life_cycle_table() -> None:
@@ -184,23 +223,31 @@ def test_centres_are_searched_filtered_and_sorted_by_the_address(query: dict[str
         centre("b", name=Bilingual(zh="中心 b", en="Bravo"), district="东湖", classes=(line(pflops=9000),)),
         centre("c", name=Bilingual(zh="中心 c", en="Charlie"), classes=(line("edge", "fp16", 1),)),
     ]
-    page = pages.centres(frame("en"), found, (), pages.read_ask(query))
+    page = centre_list.centres(frame("en"), found, (), centre_list.read_ask(query))
     assert re.findall(r"<code>(\w)</code>", page) == expected
 
 
+def test_centres_are_filtered_by_city_also_where_the_city_is_a_province() -> None:
+    places = (("a", "CN-110108"), ("b", "CN-440115"), ("c", "CN-440106"), ("d", "CN-440000"), ("e", None))
+    found = [centre(name, jurisdiction=place) for name, place in places]
+    page = centre_list.centres(frame("en"), found, (), centre_list.read_ask({"city": "CN-110000"}))
+    assert re.findall(r"<code>(\w)</code>", page) == ["a"]
+    assert re.findall(r'<option value="(CN-\d+)"', page) == ["CN-110000", "CN-440100"]
+
+
 def test_what_is_asked_for_survives_in_every_link() -> None:
-    ask = pages.read_ask({"q": "a&b <x>", "class": "edge", "sort": "alarms", "order": "desc"})
-    assert pages.ask_query(ask) == "?q=a%26b+%3Cx%3E&sort=alarms&order=desc&class=edge"
-    page = pages.centres(frame("en"), [centre()], (), ask)
+    ask = centre_list.read_ask({"q": "a&b <x>", "class": "edge", "sort": "alarms", "order": "desc"})
+    assert centre_list.ask_query(ask) == "?q=a%26b+%3Cx%3E&sort=alarms&order=desc&class=edge"
+    page = centre_list.centres(frame("en"), [centre()], (), ask)
     assert 'value="a&amp;b &lt;x&gt;"' in page
     assert "sort=operator&amp;class=edge" in page
     assert 'aria-sort="descending"' in page
 
 
 def test_many_centres_are_shown_in_pages() -> None:
-    many = [centre(f"c{n:04d}") for n in range(pages.ROWS + 1)]
-    first, second = (pages.centres(frame("en"), many, (), pages.CentresAsk(page=n)) for n in (1, 2))
-    assert first.count("data-text=") == pages.ROWS
+    many = [centre(f"c{n:04d}") for n in range(centre_list.ROWS + 1)]
+    first, second = (centre_list.centres(frame("en"), many, (), centre_list.CentresAsk(page=n)) for n in (1, 2))
+    assert first.count("data-text=") == centre_list.ROWS
     assert second.count("data-text=") == 1
     assert "?page=2" in first
     assert 'rel="next"' not in second
@@ -216,19 +263,22 @@ def test_what_proves_nothing_says_so_in_every_view(lang: Lang, changes: dict[str
         summary=centre(), pools=(pool(**changes),), statements=(doubtful,), attempts=(), external_ids=()
     )
     for page in (
-        pages.centres(frame(lang), [centre()], [pool(**changes)], pages.CentresAsk()),
+        centre_list.centres(frame(lang), [centre()], [pool(**changes)], centre_list.CentresAsk()),
         pages.centre(frame(lang), whole, ()),
         pages.statement(frame(lang), detail(summary=doubtful), None, policies()),
     ):
         assert wording.said(mark, lang) in Read(page).text
     assert wording.said(warning, lang) in Read(pages.centre(frame(lang), whole, ())).text
     assert (
-        wording.said(mark, lang) not in Read(pages.centres(frame(lang), [centre()], [pool()], pages.CentresAsk())).text
+        wording.said(mark, lang)
+        not in Read(centre_list.centres(frame(lang), [centre()], [pool()], centre_list.CentresAsk())).text
     )
 
 
 def test_an_ended_pool_that_proves_nothing_does_not_mark_its_centre() -> None:
-    page = pages.centres(frame("en"), [centre()], [pool(), pool(simulated=True, state="expired")], pages.CentresAsk())
+    page = centre_list.centres(
+        frame("en"), [centre()], [pool(), pool(simulated=True, state="expired")], centre_list.CentresAsk()
+    )
     assert "proves nothing" not in page
 
 
@@ -236,7 +286,7 @@ def test_words_of_others_stay_words() -> None:
     name = Bilingual(zh=f"{CLOSING}{{{{ 7*7 }}}}", en=f'"{CLOSING}')
     hostile = centre(name=name, operator=CLOSING, district=CLOSING)
     for page in (
-        pages.centres(frame("zh"), [hostile], (), pages.CentresAsk(q="script")),
+        centre_list.centres(frame("zh"), [hostile], (), centre_list.CentresAsk(q="script")),
         pages.statement(frame("en"), detail(summary=summary(name=name), operator=CLOSING), None, {}),
         pages.alarms(frame("zh"), [alarm(title=name, centre_id=CLOSING)], CLOSING),
         pages.refused(frame("zh"), [decision(detail=CLOSING, centre_id=CLOSING, kind=CLOSING)], None),

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import msgspec
 from anyio import to_thread
 from fastapi import APIRouter, Request
 from sqlalchemy import select
@@ -18,32 +19,42 @@ from starlette.responses import Response
 
 from bench.errors import PetasealError, RefusedError
 from certify.documents.caps import CAPS
-from certify.registry.api.common import ActAsk, ActDone, Beat, ChallengeAsk, Decided, Drawn
+from certify.registry.api.common import ActAsk, ActDone, ChallengeAsk, Decided, Drawn
+from certify.registry.api.nodes import Aliases, AliasesAsk
+from certify.registry.api.oversight import Acknowledgement, AcknowledgementAsk
 from certify.registry.base.access import operator_of
 from certify.registry.base.registry import Registry
 from certify.registry.base.tokens import Token
-from certify.registry.intake import campaigns, ingest, presence, transitions
-from certify.registry.service.bodies import ENVELOPE, JSON, LINES, BodyRule, read, read_ask, read_into
+from certify.registry.intake import acknowledging, aliases, campaigns, ingest, transitions
+from certify.registry.service.http.bodies import ENVELOPE, JSON, LINES, BodyRule, read, read_ask, read_into
 from certify.registry.service.middleware import Gate
 from certify.registry.service.openapi import Json, answers, decided, takes
-from certify.registry.service.parameters import Digest, Holder, Platform, registry_of
+from certify.registry.service.parameters import (
+    STRICT,
+    AlarmNumber,
+    Digest,
+    Holder,
+    NamePart,
+    Platform,
+    registry_of,
+)
 from certify.registry.storage import tables
 from certify.registry.storage.store import Staged, audit
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-HEARTBEAT_BYTES = 2**16
-router = APIRouter(prefix="/v1", tags=["submit"], default_response_class=Response)
+ALIASES_BYTES = 2**24  # of tens of thousands of nodes with long names
+router = APIRouter(prefix="/v1", tags=["submit"], default_response_class=Response, dependencies=STRICT)
 
 DECIDED = answers(Decided, 201, "Accepted", s200="The same was accepted before; nothing new was stored")
 
 
-def decides(path: str) -> Callable[[F], F]:
+def decides(path: str, document: str) -> Callable[[F], F]:
     """Register a route that takes a signed document and answers what was decided of it."""
-    return router.post(path, status_code=201, responses=DECIDED, openapi_extra=takes(ENVELOPE))
+    return router.post(path, status_code=201, responses=DECIDED, openapi_extra=takes(ENVELOPE, None, document))
 
 
-@decides("/statements")
+@decides("/statements", "capacity-statement")
 async def submit_statement(request: Request, token: Holder) -> Response:
     """Submit a statement: its envelope, as it was signed."""
     async with _gate(request).turn(token):
@@ -52,7 +63,9 @@ async def submit_statement(request: Request, token: Holder) -> Response:
     return decided(decision, request, f"/v1/statements/{decision.payload_sha256}")
 
 
-@router.put("/statements/{sha256}/records", status_code=201, responses=DECIDED, openapi_extra=takes(LINES))
+@router.put(
+    "/statements/{sha256}/records", status_code=201, responses=DECIDED, openapi_extra=takes(LINES, None, "node-record")
+)
 async def submit_records(request: Request, sha256: Digest, token: Holder) -> Response:
     """Submit the records of a statement (``records.jsonl``): the registry recomputes the statement from them."""
     registry, gate = registry_of(request), _gate(request)
@@ -68,19 +81,19 @@ async def submit_records(request: Request, sha256: Digest, token: Holder) -> Res
     return decided(decision, request, f"/v1/statements/{sha256}")
 
 
-@decides("/baselines")
+@decides("/baselines", "baseline")
 async def submit_baseline(request: Request, token: Holder) -> Response:
     """Submit a signed baseline inventory, before the statement that binds it."""
     return await _submit_supporting(request, token, "baseline", CAPS.baseline_bytes)
 
 
-@decides("/witnesses")
+@decides("/witnesses", "witness")
 async def submit_witness(request: Request, token: Holder) -> Response:
     """Submit a witness's document about a statement, before the statement where a policy asks for one."""
     return await _submit_supporting(request, token, "witness", CAPS.witness_bytes)
 
 
-@decides("/revocations")
+@decides("/revocations", "revocations")
 async def submit_revocations(request: Request, token: Platform) -> Response:
     """Submit a signed revocation list."""
     async with _gate(request).turn(token):
@@ -101,7 +114,7 @@ async def draw_challenge(request: Request, token: Holder) -> Response:
     return Json(drawn, 201)
 
 
-@decides("/campaigns")
+@decides("/campaigns", "campaign")
 async def submit_campaign(request: Request, token: Holder) -> Response:
     """Show a signed campaign, so that its records can be posted."""
     async with _gate(request).turn(token):
@@ -110,7 +123,7 @@ async def submit_campaign(request: Request, token: Holder) -> Response:
     return decided(decision, request)
 
 
-@decides("/campaigns/{sha256}/records")
+@decides("/campaigns/{sha256}/records", "node-record")
 async def submit_record(request: Request, sha256: Digest, token: Holder) -> Response:
     """Post one node's record of a campaign: one of maybe ten thousand, so that it is not counted as a submission."""
     async with _gate(request).turn(token, counted=False):
@@ -120,7 +133,7 @@ async def submit_record(request: Request, sha256: Digest, token: Holder) -> Resp
 
 
 @router.post("/acts", status_code=201, responses=answers(ActDone, 201, "Done"), openapi_extra=takes(JSON, ActAsk))
-async def act(request: Request, token: Platform) -> Response:
+async def perform_act(request: Request, token: Platform) -> Response:
     """Enter a pool in the register, take it under management, or end that."""
     async with _gate(request).turn(token, counted=False):
         ask = await _ask(request, ActAsk)
@@ -128,13 +141,42 @@ async def act(request: Request, token: Platform) -> Response:
     return Json(done, 201)
 
 
-@router.post("/heartbeats", responses=answers(Beat, 200, "Heard"), openapi_extra=takes(ENVELOPE))
-async def beat(request: Request) -> Response:
-    """Send a node's heartbeat, signed by the node's own key; it needs no token, and is no line of the audit log."""
-    registry, gate = registry_of(request), _gate(request)
-    idle_s = registry.settings.limits.body_idle_s
-    content = await read(request, BodyRule(ENVELOPE, HEARTBEAT_BYTES, idle_s, idle_s), gate.writers)
-    return Json(await to_thread.run_sync(presence.beat, registry, content, limiter=gate.beats))
+@router.put("/centres/{centre_id}/aliases", responses=answers(Aliases), openapi_extra=takes(JSON, AliasesAsk))
+async def replace_aliases(request: Request, centre_id: NamePart, token: Holder) -> Response:
+    """Say what a centre's own scheduler calls its nodes: these names, and no others."""
+    return await _set_aliases(request, centre_id, token, aliases.replace_aliases)
+
+
+@router.patch("/centres/{centre_id}/aliases", responses=answers(Aliases), openapi_extra=takes(JSON, AliasesAsk))
+async def change_aliases(request: Request, centre_id: NamePart, token: Holder) -> Response:
+    """Change what a centre's own scheduler calls some of its nodes; null takes a name away."""
+    return await _set_aliases(request, centre_id, token, aliases.change_aliases)
+
+
+async def _set_aliases(
+    request: Request, centre_id: str, token: Token, service: Callable[[Registry, str, AliasesAsk], Aliases]
+) -> Response:
+    # counted though nothing is verified: followers are told of each change of thousands of names for ever
+    async with _gate(request).turn(token):
+        operator_of(token, centre_id)
+        idle_s = registry_of(request).settings.limits.body_idle_s
+        content = await read(request, BodyRule(JSON, ALIASES_BYTES, idle_s), _gate(request).writers)
+        ask = msgspec.json.decode(content, type=AliasesAsk)
+        return Json(await _call(request, token, "aliases", service, centre_id, ask))
+
+
+@router.post(
+    "/alarms/{number}/acknowledgement",
+    status_code=201,
+    responses=answers(Acknowledgement, 201, "Stored"),
+    openapi_extra=takes(JSON, AcknowledgementAsk),
+)
+async def acknowledge_alarm(request: Request, number: AlarmNumber, token: Platform) -> Response:
+    """Acknowledge an alarm with a reason, or withdraw that, as the platform; all that was said stays stored."""
+    async with _gate(request).turn(token, counted=False):
+        ask = await _ask(request, AcknowledgementAsk)
+        said = await _call(request, token, "acknowledge", acknowledging.acknowledge, number, ask, token)
+    return Json(said, 201)
 
 
 def _gate(request: Request) -> Gate:
@@ -162,7 +204,7 @@ async def _ask(request: Request, kind: type[T]) -> T:
 async def _call(request: Request, token: Token, action: str, service: Callable[..., T], *arguments: Any) -> T:
     """Return what a service answers, called in a thread, and write what became of it."""
     registry = registry_of(request)
-    path = request.url.path
+    path = request.scope["path"]
 
     # in a transaction of its own, after the service's: a refusal must leave its line too
     def write(outcome: str, target: str) -> None:

@@ -1,0 +1,1 @@
+"""Routes of the registry, by what they are about."""

@@ -1,0 +1,1 @@
+"""What schedulers and people take as a whole: the feed of nodes, positions of followers, filters, and lists as CSV."""
