@@ -21,7 +21,6 @@ from certify.registry.service.app import create_app
 from certify.registry.service.http.protocol import Protocol
 from certify.registry.service.http.subpath import checked_root_path
 from certify.registry.service.middleware import JsonLines
-from certify.registry.state.cache import current_snapshot
 from certify.registry.state.feed import PoolFilter, feed
 
 SWITCH_S = 0.0005  # for which a thread may compute while another waits
@@ -100,7 +99,6 @@ def run(
     # once at a start: what a killed service left half-written
     registry.store.objects.sweep()
     # the first reader, and the first follower of the feed, wait for nothing that can be made before
-    current_snapshot(registry.store, registry.now, registry.settings)
     feed(registry.store, registry.now, registry.settings.stale_after_s, PoolFilter())
     # what stands now stays: to look through all of it again and again would let every reader wait
     gc.collect()

@@ -39,7 +39,6 @@ from tests.certify.registry import rows
 from tests.certify.registry.intake.test_ingest import OPERATOR, PLATFORM, UNTIL, count, statement_of
 from tests.certify.registry.intake.test_presence import heartbeat
 from tests.certify.registry.laid import CENTRE, OTHER, SINCE, Laid
-from tests.certify.registry.postgres import SERVER_IS_LONG
 from tests.certify.registry.within import Within
 
 if TYPE_CHECKING:
@@ -182,7 +181,6 @@ def later_list(place: Laid, root: bytes, before: bytes, keyid: str) -> bytes:
     return editing.sealed("revocations", made, [place.key("root")])
 
 
-@SERVER_IS_LONG
 def test_what_lies_in_the_roots_place_drains_nobody_and_gives_nothing(
     managed: Registry, place: Laid, other_centre: Measured
 ) -> None:

@@ -24,7 +24,6 @@ from tests.certify.registry import rows
 from tests.certify.registry.beating import DEVICES, Node, lay_nodes
 from tests.certify.registry.laid import Laid
 from tests.certify.registry.listening import opened
-from tests.certify.registry.postgres import SERVER_IS_LONG
 from tests.certify.registry.serving import serving
 
 if TYPE_CHECKING:
@@ -84,7 +83,6 @@ def codes(lines: Sequence[BeatLine]) -> set[str | None]:
     return {line.code for line in lines}
 
 
-@SERVER_IS_LONG
 def test_a_rack_is_kept_on_line(place: Laid, nodes: list[Node], closing: contextlib.ExitStack) -> None:
     with serving(place.root) as url:
         heart = heart_of(url, nodes, closing)
