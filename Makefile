@@ -7,9 +7,9 @@ UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export UV_FIND_LINKS
 unexport PYTHONDONTWRITEBYTECODE  # else each process compiles all that it imports
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --constraint constraints.txt
-INPUTS := pyproject.toml constraints.txt Makefile
+INPUTS := pyproject.toml fonts/pyproject.toml constraints.txt Makefile
 
-.PHONY: certify check house test test-long test-npu perf fuzz lint format docs release-tables clean
+.PHONY: certify check house test test-long test-npu perf fuzz lint format docs examples release-tables clean
 .DELETE_ON_ERROR:
 
 $(BIN)/uv: constraints.txt
@@ -31,17 +31,19 @@ $(VENV)/.npu: $(VENV)/.dev
 	$(UV) --no-deps --target $(VENV)/npu --group npu
 	touch $@
 
+# Each step prints the figures: those of verify, the last, are shown. A run ends with 1 where a figure is void.
 certify: export PETASEAL_STATE := $(OUT)/state
 certify: $(VENV)/.base  ## measure this machine, sign a statement, verify it
 	rm -rf $(OUT)
-	$(BIN)/petaseal keys new --no-passphrase --out $(OUT)/operator.pem
-	$(BIN)/petaseal run --profile smoke --device cpu --precision fp16,fp32,fp64 --out $(OUT) || [ $$? -eq 1 ]  # 1: a void figure
-	$(BIN)/petaseal certify $(OUT) --centre demo --key $(OUT)/operator.pem --out $(OUT)
+	$(BIN)/petaseal keys new --no-passphrase --out $(OUT)/operator.pem >/dev/null
+	$(BIN)/petaseal run --profile smoke --device cpu --precision fp16,fp32,fp64 --out $(OUT) >$(OUT)/run.txt || [ $$? -eq 1 ]
+	$(BIN)/petaseal certify $(OUT) --centre demo --key $(OUT)/operator.pem --out $(OUT) >$(OUT)/certify.txt
 	$(BIN)/petaseal verify $(OUT)/statement.dsse.json --public-key $(OUT)/operator.pem.pub \
 	  --records $(OUT)/records.jsonl --samples $(OUT) --require audited
 	@echo
 	@echo "To look further:"
 	@echo "  the page          $(OUT)/statement.html"
+	@echo "  what was printed  $(OUT)/run.txt $(OUT)/certify.txt"
 	@echo "  a reason code     $(BIN)/petaseal explain upcast"
 	@echo "  the policy        $(BIN)/petaseal policy show guangzhou-2000p"
 	@echo "  without petaseal  $(BIN)/python docs/independent_verifier.py $(OUT)/operator.pem.pub \\"
@@ -86,6 +88,9 @@ fuzz: $(VENV)/.dev  ## every parser under a coverage-guided fuzzer, FUZZ_SECONDS
 
 docs: $(VENV)/.base  ## regenerate what is generated: JSON Schemas, reason codes
 	$(BIN)/python docs/generate.py
+
+examples: $(VENV)/.dev  ## make the examples of results/ anew, in two minutes; MEASURE=1: the CPU's figure too
+	$(BIN)/python -m tests.examples $(if $(MEASURE),--measure)
 
 release-tables: $(VENV)/.base  ## keep the ratings, policies and profiles of this version by their digests
 	$(BIN)/python docs/release_tables.py

@@ -19,6 +19,7 @@ from bench.errors import InputError, OutputExistsError
 from bench.host.cgroup import read_limits
 from bench.host.container import in_container
 from bench.host.cpus import usable_cpus
+from bench.host.files import content
 from bench.record import Environment, emulation_libraries, identifier, write_atomic
 from bench.record.files import state_dir, writing_state
 
@@ -290,6 +291,6 @@ def virtualised(root: Path = Path("/")) -> bool | None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return content(path).decode("utf-8", "replace")
     except OSError:
         return ""

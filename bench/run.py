@@ -15,7 +15,7 @@ from bench.output import NodeSigner, Reserved
 from bench.profile import chosen_workloads, load_profile
 from bench.record import Campaign, NodeRecord, Profile, Workload
 from bench.record.judged import Judged
-from bench.show import RunProgress
+from bench.terminal.live import RunProgress, Yardstick
 from bench.units import utc_ns
 from kernels.base import kernel_names
 
@@ -94,13 +94,16 @@ def check_kernel(kernel: str | None) -> None:
         raise InputError("unknown-kernel", f"there is no kernel {kernel!r}", fix=f"choose from {', '.join(names)}")
 
 
-def measure_and_write(request: NodeRequest, signer: NodeSigner, place: Reserved, quiet: bool) -> NodeRecord:
+def measure_and_write(
+    request: NodeRequest, signer: NodeSigner, place: Reserved, quiet: bool, yardstick: Yardstick
+) -> NodeRecord:
     """Measure, sign, and write the samples and then the record: a record that exists has its samples."""
-    with RunProgress(request, quiet) as report:
+    # Written before the screen is left: a terminal that was stopped must not keep a record from the disk.
+    with RunProgress(request, quiet, yardstick) as report:
         record, samples = measure_node(request, report)
-    # The record binds its samples by their digest: an auditor can ask for them later.
-    envelope = signer.sign(record, hashlib.sha256(samples).hexdigest())
-    place.write_or_rescue(envelope, samples)
+        # The record binds its samples by their digest: an auditor can ask for them later.
+        envelope = signer.sign(record, hashlib.sha256(samples).hexdigest())
+        place.write_or_rescue(envelope, samples)
     return record
 
 

@@ -48,6 +48,11 @@ def rate_text(rate_mflop_s: int | None) -> str:
     return f"{rate_mflop_s} MFLOPS"
 
 
+def size_text(size_bytes: int) -> str:
+    """Return the size of a file as a text: in KB, rounded up, and from 1 MB on in MB with one decimal."""
+    return f"{-(-size_bytes // 1000)} KB" if size_bytes < 10**6 else f"{size_bytes / 1e6:.1f} MB"
+
+
 def pflops_text(rate_mflop_s: int | None, decimals: int = 1) -> str:
     """Return a rate in PFLOPS, truncated to `decimals` digits; "n/a" where there is none."""
     return "n/a" if rate_mflop_s is None else truncated(rate_mflop_s, MFLOP_PER_PFLOP, decimals)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.errors import InputError
+from bench.host.python_start import no_folder_first
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -67,7 +68,10 @@ def _context() -> BaseContext:
         threads = len(list(Path("/proc/self/task").iterdir()))  # those of libraries too
     except OSError:  # not Linux, whose forks others do not match
         threads = 0
-    return get_context("fork" if threads == 1 + _watched else "spawn")
+    if threads == 1 + _watched:
+        return get_context("fork")
+    no_folder_first()
+    return get_context("spawn")
 
 
 _work: Callable[[Any], Any] | None = None  # of this worker process

@@ -30,7 +30,7 @@ from tests.bench.test_run import quick
 from tests.certify.measured import Measured, centre_yaml, measured
 
 TWO_NODES = {"pool": "main", "class": "intelligent", "nodes": ["n1", "n2"], "devices": "all"}
-GROUPS = ("keys", "centre", "policy", "campaign", "trust", "audit", "registry")
+GROUPS = ("keys", "centre", "policy", "campaign", "trust", "audit", "report", "registry")
 SERVICES = [("registry", "serve")]  # that speak over a network
 
 
@@ -39,6 +39,7 @@ def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PETASEAL_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("PETASEAL_SCENARIO", "")
     monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
 
 
 @pytest.fixture
@@ -248,10 +249,11 @@ def test_json_is_one_object_and_nothing_else(centre: Measured, tmp_path: Path) -
         "policy list": ("policy", "list"),
         "policy show": ("policy", "show", "wuhan-2025"),
         "explain": ("explain", "not-steady"),
+        "report pdf": ("report", "pdf", centre.folder / "out", "--out", tmp_path / "statement.pdf"),
         **campaigning(tmp_path, centre),
     }
     elsewhere = ["bundle", "campaign spot-check"]  # tests/certify/offline/test_bundle.py, which fetches; below
-    elsewhere += ["trust verify", "audit retest"]  # test_trust in tests/certify/commands, test_retest in fleet
+    elsewhere += ["trust verify", "audit retest", "doctor", "report html"]  # tests/certify: each has its tests
     elsewhere += [" ".join(path) for path in commands() if path[0] == "registry"]  # tests/certify/registry
     assert sorted([*cases, *elsewhere]) == sorted(" ".join(path) for path in commands())
     for name, arguments in cases.items():
@@ -344,7 +346,7 @@ def on_terminal(*args: object, columns: int = 80, typed: tuple[bytes, ...] = ())
         stdout=slave,
         stderr=slave,
         start_new_session=True,
-        env={**{k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS")}, "TERM": "xterm"},
+        env={**{k: v for k, v in os.environ.items() if k != "COLUMNS"}, "TERM": "xterm"},
     )
     os.close(slave)
     shown, end = b"", time.monotonic() + 60
@@ -374,7 +376,7 @@ def test_certify_and_verify_on_a_terminal(centre: Measured, columns: int) -> Non
     from rich.cells import cell_len
 
     for verb, arguments in (("judged", certifying(centre)), ("checked", verifying(centre))):
-        status, shown = on_terminal(*arguments, columns=columns)
+        status, shown = on_terminal(*arguments, "--all", columns=columns)
         assert status == 0, shown
         assert f"{verb}: 2 records" in shown  # the progress, which is wiped away at the end
         lines = plain(shown)
@@ -396,10 +398,10 @@ def test_devices_and_policies_on_a_terminal() -> None:
 def test_run_shows_live_progress_on_a_terminal_only(tmp_path: Path) -> None:
     status, shown = on_terminal(*running(tmp_path))
     assert status == 0, shown
-    assert "warmup" in shown
-    assert "window" in shown
-    assert "\x1b[" in shown
-    assert "certified" in shown
+    assert "measuring" in shown
+    assert "at least" in shown
+    assert "\x1b[?1049l" in shown  # the screen is left
+    assert "certified " in shown
 
 
 def test_a_passphrase_is_asked_for_on_a_terminal_only(tmp_path: Path) -> None:
@@ -505,7 +507,9 @@ def test_verify_never_imports_numpy_or_torch(centre: Measured) -> None:
 def test_exit_statuses(centre: Measured, tmp_path: Path) -> None:
     good(*certifying(centre))
     assert petaseal(*verifying(centre)).status == 0
-    assert petaseal(*verifying(centre)[:-1]).code == "simulated"
+    refused = petaseal(*verifying(centre)[:-1])
+    assert refused.code == "simulated"
+    assert "--accept-simulated" in refused.err
     assert petaseal(*verifying(centre, "--require", "trusted")).status == 1
     assert petaseal(*verifying(centre, "--require", "guangzhou-2000p/scale-2000p")).status == 1
     assert petaseal(*verifying(centre, "--require", "recomputed")).status == 0
@@ -515,13 +519,22 @@ def test_exit_statuses(centre: Measured, tmp_path: Path) -> None:
     assert petaseal(*certifying(centre)).status == 1
 
 
-def test_a_run_of_which_every_device_fails_exits_1(tmp_path: Path) -> None:
+def test_a_run_of_which_every_device_fails_exits_1(centre: Measured, tmp_path: Path) -> None:
     scenario = tmp_path / "broken.yaml"
     scenario.write_text(yaml.safe_dump({"default": {"rate_gflop_s": {"fp64": 1000}}}))
     answer = petaseal(*running(tmp_path, "--scenario", scenario))
     assert answer.status == 1
-    assert answer.out.count("unsupported-precision") == 2
+    assert answer.out.count("unsupported\n") == 2
+    assert answer.out.count("unsupported-precision [all]: ") == 1
     assert len(list((tmp_path / "run").glob("*.record.dsse.json"))) == 1
+    # It ended before its windows did, over which nothing may be signed before: that is waited for, not refused.
+    profile = ("--profile", quick(tmp_path))
+    made = petaseal(
+        "certify", tmp_path / "run", "--centre", "demo", *profile, "--key", centre.key, "--out", tmp_path / "s"
+    )
+    assert made.status == 0, made.err
+    assert "petaseal: the run ended before its last window did: waiting " in made.err
+    assert "NOTHING COUNTS" in made.out
 
 
 def test_two_policies_and_one_policy_twice(centre: Measured) -> None:

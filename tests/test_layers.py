@@ -18,11 +18,19 @@ from tests.importing import Import
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("kernels", "bench", "certify")
-CERTIFY_MAY_IMPORT = {"bench.record", "bench.units", "bench.errors"}
+CERTIFY_MAY_IMPORT = {
+    "bench.errors",
+    "bench.host.python_start",
+    "bench.language",
+    "bench.record",
+    "bench.terminal.summary",
+    "bench.units",
+}
 COMMANDS = "certify/commands/"
 ROOMS = (
     "commands",
     "registry",
+    "report",
     "fleet",
     "audit",
     "campaign",

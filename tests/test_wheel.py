@@ -70,7 +70,12 @@ def test_everything_travels_inside(wheel: Path) -> None:
         names = set(content.namelist())
     configs = {path.relative_to(ROOT / "configs").as_posix() for path in (ROOT / "configs").rglob("*.*")}
     assert {f"bench/_configs/{name}" for name in configs} <= names
-    assert {"certify/statement/statement.html.j2", "kernels/normal_quantiles.npy", "certify/__main__.py"} <= names
+    assert {
+        "certify/statement/paper/statement.html.j2",
+        "certify/statement/paper/statement.typ",
+        "kernels/normal_quantiles.npy",
+        "certify/__main__.py",
+    } <= names
     assert {f"kernels/cuda/{path.name}" for path in (ROOT / "kernels" / "cuda").glob("*.cu")} <= names
     for room in ("bench", "certify", "kernels"):
         sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / room).rglob("*.py")}

@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from bench.campaign.launch.preflight import twins
+from bench.language import text_in
 from bench.record import Campaign, PoolClass
 from bench.record.roster import Roster, RosterNode
 from bench.record.shapes import Settled, SettledShape
@@ -238,7 +239,7 @@ def _line(
         due_ns is not None and status is not None and status.ready_at is not None and utc_ns(status.ready_at) > due_ns
     )
     waiting = place != "expected" or status is None
-    reason = "not ready, and nearly all others are" if few_left and waiting else slow
+    reason = text_in("en", "straggler", "not-ready") if few_left and waiting else slow
     return BoardLine(
         node_id=node.node_id,
         name=node.name,
@@ -275,7 +276,7 @@ def _slow(roster: Roster, known: Mapping[str, Status], places: Mapping[str, Plac
         middle = median(group.values())
         for node_id, rate in group.items():
             if rate * 100 < SLOW_PERCENT * middle:
-                slow[node_id] = f"at {rate * 100 / middle:.0f} % of its pool's median"
+                slow[node_id] = text_in("en", "straggler", "slow", percent=f"{rate * 100 / middle:.0f}")
     return slow
 
 
@@ -287,28 +288,28 @@ def _phase(
     is_waiting: bool,
     ended: str | None,
 ) -> str:
-    """Return what the campaign does just now, in words."""
+    """Return what the campaign does just now, in English words, as its JSON has them."""
     if starts_ns is not None and all(place in OVER for place in places):
-        return "is over: every node has ended"
+        return text_in("en", "campaign_phase", "over")
     if ended is not None:
-        return f"is over: {ended}"
+        return text_in("en", "campaign_phase", "ended", how=ended)
     if starts_ns is None and now_ns > utc_ns(campaign.starts_until):
-        return f"is over: it was to start until {campaign.starts_until}, and did not"
+        return text_in("en", "campaign_phase", "too-late", until=campaign.starts_until)
     if starts_ns is None and is_waiting:
-        return "waiting in the engine's queue"
+        return text_in("en", "campaign_phase", "queued")
     if starts_ns is None and all(place == "expected" for place in places):
-        return "no node has told anything yet"
+        return text_in("en", "campaign_phase", "silent")
     if starts_ns is None:
-        return "waiting for all nodes to be ready"
+        return text_in("en", "campaign_phase", "readying")
     since = now_ns - starts_ns
     if since < 0:
-        return f"starts in {-since // SECOND_NS + 1} s"
+        return text_in("en", "campaign_phase", "starting", seconds=-since // SECOND_NS + 1)
     for window in campaign.windows:
-        if since < window.opens_ns:
-            return f"warming up for {window.workload}, {(window.opens_ns - since) // SECOND_NS} s left"
-        if since < window.closes_ns:
-            return f"measuring {window.workload}, {(window.closes_ns - since) // SECOND_NS} s left"
+        for key, until_ns in (("warming", window.opens_ns), ("measuring", window.closes_ns)):
+            if since < until_ns:
+                left = (until_ns - since) // SECOND_NS
+                return text_in("en", "campaign_phase", key, workload=window.workload, seconds=left)
     silent = sum(place == "expected" for place in places)
     if silent < len(places) and all(place in OVER or place == "expected" for place in places):
-        return f"is over: every node that took part has ended; {silent} of {len(places)} never reported"
-    return "windows are over; records are being written"
+        return text_in("en", "campaign_phase", "over-without", silent=silent, nodes=len(places))
+    return text_in("en", "campaign_phase", "writing")

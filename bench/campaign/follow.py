@@ -15,6 +15,7 @@ from bench.campaign.opening import NO_ENGINE, OpenCampaign
 from bench.campaign.show import Live
 from bench.clock import Clock, SystemClock
 from bench.errors import PetasealError
+from bench.language import text_in
 from bench.launchers import load_launcher
 from bench.record.folder import Folder, survey
 from bench.record.status import Launched, Status
@@ -23,9 +24,9 @@ from bench.record.status import Launched, Status
 def ending(folder: Folder, launched: Launched | None) -> str | None:
     """Return how a campaign ended, a clause; None where its folder shows no end."""
     if folder.aborted():
-        return "it was aborted"
+        return text_in("en", "ending", "aborted")
     if launched is not None and launched.ended_at is not None and launched.refused is None:  # else it may yet begin
-        return f"its launch ended at {launched.ended_at}"
+        return text_in("en", "ending", "launch-ended", at=launched.ended_at)
     return None
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.campaign.board import BoardLine, Overview
 from bench.errors import one_line
-from bench.show import is_terminal, print_json, print_lines, say
+from bench.language import Language, language, said_in, text, text_in
+from bench.terminal.screen import is_terminal, summary_here
+from bench.terminal.show import print_json, print_lines, say
+from bench.terminal.summary import Part, fixed, listing, whole_part
 from bench.units import pflops_text, rate_text, shortened_list
 
 if TYPE_CHECKING:
@@ -23,35 +28,128 @@ SHOWN = 15  # nodes in trouble, of thousands
 WORST = ("failed", "lost", "void", "aborted")
 
 
-def lines(view: Overview) -> list[str]:
-    """Return the board of a campaign as printed lines."""
-    counts = ", ".join(f"{count} {place}" for place, count in view.places.items() if count)
-    shown = [
-        f"{view.phase}",
-        *(f"waiting    {line}" for line in view.waiting),
-        *(f"not ready  {line}" for line in view.unready),
-        f"nodes      {view.expected} expected: {counts}; {view.late} late, {view.left_out} left out",
+def lines(view: Overview, lang: Language = "en", shown: int | None = SHOWN) -> list[str]:
+    """Return the board of a campaign as printed lines, with so many nodes in trouble; None: all of them."""
+    troubled = _troubled(view, lang)
+    nodes = troubled if shown is None else troubled[:shown]
+    left = len(troubled) - len(nodes)
+    return [
+        said_phase(view.phase, lang),
+        *_waiting(view, lang),
+        *_unready(view, lang),
+        _nodes_line(view, lang),
+        *_start(view, lang),
+        *_shapes(view, lang),
+        *_live(view, lang),
+        *_so_far(view, lang),
+        *_against(view, lang),
+        *nodes,
+        *([text_in(lang, "status", "more-nodes-json", count=left)] if left else []),
     ]
-    if view.starts_at:
-        shown.append(f"start      {view.starts_at}; the last window closes at {view.ends_at} (ETA)")
-    shown += [f"shape      {shape}" for shape in view.shapes]
-    for name, value in view.live_mflop_s.items():
-        shown.append(f"just now   {name}: {rate_text(value)} (sustained, under load)")
-    for name, value in view.certified_mflop_s.items():
-        shown.append(f"so far     {name}: {rate_text(value)} (certified, as the nodes say)")
-    # Before the first record there is no sum, and 0 % would read as a failure.
-    for against in view.against if view.certified_mflop_s else ():
-        share = against.certified_mflop_s * 1000 // against.threshold_mflop_s / 10
-        demanded = pflops_text(against.threshold_mflop_s)
-        shown.append(
-            f"against    {against.name}: {pflops_text(against.certified_mflop_s)} of {demanded} PFLOPS ({share} %)"
+
+
+def summary(view: Overview, lang: Language, *remarks: str) -> list[Part]:
+    """Return the parts of a campaign's summary: how far it is, the sum against the thresholds, who is in trouble."""
+    troubled, against = _troubled(view, lang), _against(view, lang)
+    waiting = [*_waiting(view, lang), *_unready(view, lang)]
+
+    def entries(key: str, texts: Sequence[str], worth: int = 1) -> Part:
+        return replace(listing("", texts, key, lang), worth=worth)
+
+    return [
+        fixed(said_phase(view.phase, lang), _nodes_line(view, lang), *_start(view, lang)),
+        entries("waiting", waiting),
+        entries("sums", _so_far(view, lang), worth=2),
+        entries("thresholds", against, worth=2),
+        entries("rates", _live(view, lang)),
+        entries("nodes", troubled),
+        entries("shapes", _shapes(view, lang)),
+        whole_part(len(lines(view, lang, None)) + len(remarks), lang),
+        fixed(*remarks, is_copied=True),
+    ]
+
+
+def said_phase(phase: str, lang: Language) -> str:
+    """Return a phase in a language."""
+    how = phase.removeprefix("is over: ")
+    ending = said_in(lang, "ending", how)
+    if ending != how:
+        return text_in(lang, "campaign_phase", "ended", how=ending)
+    return said_in(lang, "campaign_phase", phase)
+
+
+def _waiting(view: Overview, lang: Language) -> list[str]:
+    return [text_in(lang, "status", "waiting", what=line) for line in view.waiting]
+
+
+def _unready(view: Overview, lang: Language) -> list[str]:
+    return [text_in(lang, "status", "unready", what=line) for line in view.unready]
+
+
+def _nodes_line(view: Overview, lang: Language) -> str:
+    counts = text_in(lang, "status", "comma").join(
+        text_in(lang, "status", "count", count=count, place=text_in(lang, "place", place))
+        for place, count in view.places.items()
+        if count
+    )
+    return text_in(
+        lang, "status", "nodes", expected=view.expected, counts=counts, late=view.late, left_out=view.left_out
+    )
+
+
+def _start(view: Overview, lang: Language) -> list[str]:
+    return [text_in(lang, "status", "start", starts=view.starts_at, ends=view.ends_at)] if view.starts_at else []
+
+
+def _shapes(view: Overview, lang: Language) -> list[str]:
+    return [
+        text_in(
+            lang,
+            "status",
+            "shape",
+            what=one.precision,
+            product=one.product,
+            shape=f"{one.shape.m} x {one.shape.n} x {one.shape.k}",
+            chosen=one.chosen_by,
+            devices=one.devices,
         )
-    # Thousands of nodes do not fit: those who must be looked after come first.
+        for one in view.shapes
+    ]
+
+
+def _live(view: Overview, lang: Language) -> list[str]:
+    rates = view.live_mflop_s.items()
+    return [text_in(lang, "status", "just-now", name=name, rate=rate_text(value)) for name, value in rates]
+
+
+def _so_far(view: Overview, lang: Language) -> list[str]:
+    sums = view.certified_mflop_s.items()
+    return [
+        text_in(lang, "status", "so-far", name=text_in(lang, "class_code", name), rate=rate_text(value))
+        for name, value in sums
+    ]
+
+
+def _against(view: Overview, lang: Language) -> list[str]:
+    """Return the running sums against the thresholds; before the first record 0 % would read as a failure."""
+    return [
+        text_in(
+            lang,
+            "status",
+            "against",
+            name=one.name,
+            certified=pflops_text(one.certified_mflop_s),
+            demanded=pflops_text(one.threshold_mflop_s),
+            share=one.certified_mflop_s * 1000 // one.threshold_mflop_s / 10,
+        )
+        for one in (view.against if view.certified_mflop_s else ())
+    ]
+
+
+def _troubled(view: Overview, lang: Language) -> list[str]:
+    """Return the nodes that must be looked after, the worst first."""
     troubled = sorted((line for line in view.nodes if trouble(line)), key=_how_bad)
-    shown += [f"  {line.name}: {trouble(line)}" for line in troubled[:SHOWN]]
-    if len(troubled) > SHOWN:
-        shown.append(f"  and {len(troubled) - SHOWN} more; see --json")
-    return shown
+    return [f"  {line.name}: {trouble(line, lang)}" for line in troubled]
 
 
 def _how_bad(line: BoardLine) -> tuple[int, int]:
@@ -61,12 +159,13 @@ def _how_bad(line: BoardLine) -> tuple[int, int]:
     return len(WORST) + (not line.late), line.rate_mflop_s or 0
 
 
-def trouble(line: BoardLine) -> str | None:
+def trouble(line: BoardLine, lang: Language = "en") -> str | None:
     """Return what should be known of a node, None where all is well."""
     if line.place in ("void", "failed", "aborted", "lost"):
-        return f"{line.place}{f': {one_line(line.message)}' if line.message else ''}"
-    late = f"late: ready at {line.ready_at}" if line.late else None
-    return "; ".join(filter(None, (late, line.straggler))) or None
+        return f"{text_in(lang, 'place', line.place)}{f': {one_line(line.message)}' if line.message else ''}"
+    late = text_in(lang, "status", "late", at=line.ready_at) if line.late else None
+    slow = said_in(lang, "straggler", line.straggler) if line.straggler else None
+    return "; ".join(filter(None, (late, slow))) or None
 
 
 class Live:
@@ -102,7 +201,7 @@ class Live:
             and not phase.startswith(("starts in", "is over"))  # the one counts down, the other is the last screen
         ):
             self._phase = phase
-            say(phase, aside=True)
+            say(re.split("[,，]", said_phase(view.phase, language()))[0], aside=True)
 
     def remark(self, text: str) -> None:
         """Print one event of the campaign, a line."""
@@ -119,9 +218,11 @@ def table(view: Overview) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    counts = Table(*(place for place, count in view.places.items() if count), "of", box=None)
+    lang = language()
+    places = (text_in(lang, "place", place) for place, count in view.places.items() if count)
+    counts = Table(*places, text_in(lang, "statement_lines", "of"), box=None)
     counts.add_row(*(str(count) for count in view.places.values() if count), str(view.expected))
-    rest = [text for text in lines(view) if not text.startswith("nodes ")]
+    rest = [text for text in lines(view, lang) if text != _nodes_line(view, lang)]
     return Group(Text(rest[0]), counts, *(Text(text) for text in rest[1:]))
 
 
@@ -137,7 +238,7 @@ def show_check(problems: Sequence[str], seen: Sequence[str], reported: int, expe
 
 def next_line(command: str, *words: str | Path) -> str:
     """Return the command that comes next, to be copied into a shell as it is."""
-    return f"next       petaseal {command} {shlex.join(map(str, words))}"
+    return text("summary", "next", command=f"{command} {shlex.join(map(str, words))}")
 
 
 def unheard_lines(looked: PreflightResult, roster: Roster) -> list[str]:
@@ -217,11 +318,12 @@ def show_dry_run(opened: OpenCampaign, plan: LaunchPlan, detach: bool, again: Se
     say("\n".join(commands))  # as they are, to be copied
 
 
-def show_view(view: Overview, as_json: bool, *remarks: str | None) -> None:
-    """Print the board of a campaign, with remarks where it is not JSON."""
+def show_view(view: Overview, as_json: bool, *remarks: str | None, show_all: bool = False) -> None:
+    """Print the board of a campaign, with remarks where it is not JSON: a summary, or the whole."""
     if as_json:
         import msgspec
 
         print_json(msgspec.to_builtins(view))
-    else:
-        print_lines([*lines(view), *filter(None, remarks)])
+        return
+    lang, known = language(), [remark for remark in remarks if remark is not None]
+    print_lines([*lines(view, lang, None), *known] if show_all else summary_here(summary(view, lang, *known)))

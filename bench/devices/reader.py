@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import os
 import signal
 import socket
@@ -26,13 +25,13 @@ import msgspec
 
 from bench.devices.base import Faulty, LocalDevice, UnusableError
 from bench.errors import DeviceError, InputError
+from bench.host.python_start import start_code
 from bench.record.node import FailureCode
 from bench.telemetry import Reading
 
 FIND_S = 90.0  # a driver that wakes eight devices up takes seconds, a node's tool some more
 END_S = 2.0  # how long a reader is waited for once it was asked to end
 TICK_S = 0.5
-START = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from bench.devices.reader_main import main; main()"
 
 
 class SourceClass(msgspec.Struct, frozen=True):
@@ -196,7 +195,13 @@ class ReaderProcess:
                 # What a library prints reaches no terminal, and a reader that stays behind holds nobody's pipe open.
                 # In a session of its own no terminal ends or stops it in a vendor's call.
                 self.process = subprocess.Popen(
-                    [sys.executable, "-c", START, str(theirs.fileno()), str(os.getpid()), json.dumps(sys.path)],
+                    [
+                        sys.executable,
+                        "-c",
+                        start_code("bench.devices.reader_main"),
+                        str(theirs.fileno()),
+                        str(os.getpid()),
+                    ],
                     pass_fds=[theirs.fileno(), *descriptors],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,

@@ -6,21 +6,22 @@ in here knows a vendor, a process or a file, and nothing in here rests: a chip t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from bench.clock import Clock
+from bench.engine.progress import Report, SoFar, silent
 from bench.errors import DeviceError
 from bench.record import SUBWINDOWS, Figure, Profile, Workload, throughput_bounds
 from bench.record.node import WarmupEnd
-from bench.reference.checks import Check
+from bench.reference.checks import Check, Worst
 from bench.steady import SteadyTest
 from bench.telemetry import Sample, Sampler, summary
 from bench.units import gemm_mflop
 
 if TYPE_CHECKING:
-    from kernels.base import Prepared, Residual
+    from kernels.base import Prepared
 
 # The window is entered this late and left this early: a launch that lies within it by the monotonic clock must do so by
 # UTC too, which is what is recorded, and the two are never read at one instant.
@@ -86,31 +87,13 @@ class WindowResult(NamedTuple):
     last_set: int
 
 
-class Worst:
-    """The largest errors over many checks (R5); one that is not a number (None) is larger than any."""
-
-    def __init__(self) -> None:
-        self.row_error_ppm: int | None = 0
-        self.rms_error_ppm: int | None = 0
-
-    def add(self, residual: Residual) -> None:
-        """Take the residuals of one check, where they are worse than those so far."""
-        self.row_error_ppm = worse(self.row_error_ppm, residual.row_error_ppm)
-        self.rms_error_ppm = worse(self.rms_error_ppm, residual.rms_error_ppm)
-
-
-def worse(a: int | None, b: int | None) -> int | None:
-    """Return the larger of two errors; None (NaN, Inf or a stale product) dominates."""
-    return None if a is None or b is None else max(a, b)
-
-
 def measure(
     prepared: Prepared,
     task: Task,
     clock: Clock,
     sampler: Sampler,
     timer: EventTimer | None = None,
-    report: Callable[[str, int], None] = lambda phase, rate: None,
+    report: Report = silent,
 ) -> WindowResult:
     """Load a device from its ramp slot, or from before it, to the end of the guard, and measure in between.
 
@@ -120,7 +103,7 @@ def measure(
         clock: this machine's clocks.
         sampler: telemetry of the device.
         timer: the device's own time, where it has one.
-        report: called now and then with the phase and the rate in MFLOP/s.
+        report: called now and then with the phase, the rate in MFLOP/s, and what returns the rest so far.
 
     Raises:
         DeviceError: fewer than 30 units of launches were finished in the core window, or telemetry reports a fault.
@@ -154,6 +137,7 @@ class _Loop:
         self.preheat_ns = 0
         self.verified = 0
         self.worst = Worst()
+        self.boundaries: list[Boundary] = []  # of the window's units so far
         self.checking: list[tuple[int, int]] = []  # end of each check, monotonic ns, and how long it took
         problem = prepared.problem
         self.unit_flop = 2 * problem.m * problem.n * problem.k * task.batch
@@ -167,6 +151,18 @@ class _Loop:
         """Return MFLOP/s of so many units in so much time."""
         return units * self.unit_flop * 1000 // max(1, elapsed_ns)
 
+    def so_far(self) -> SoFar:
+        """Return what the window has given so far: a few integers are copied, for the device waits meanwhile."""
+        units, problem = len(self.boundaries) - 1, self.prepared.problem
+        each = units // SUBWINDOWS or units  # as R9 cuts the whole window; in one piece where that is too little
+        cuts = self.boundaries[::each][: SUBWINDOWS + 1] if units > 0 else []
+        parts_ns = tuple([b.at_ns - a.at_ns for a, b in pairwise(cuts)])
+        work_mflop = gemm_mflop(problem.m, problem.n, problem.k, each * len(parts_ns) * self.task.batch)
+        worst = self.worst
+        return SoFar(
+            work_mflop, parts_ns, self.verified, worst.row_error_ppm, worst.rms_error_ppm, self.sampler.latest()
+        )
+
     def unit(self) -> None:
         """Launch one unit and wait for it.
 
@@ -179,17 +175,17 @@ class _Loop:
         self.prepared.synchronize()
         self.next += self.task.batch
 
-    def preheat(self, report: Callable[[str, int], None]) -> None:
+    def preheat(self, report: Report) -> None:
         """Load until the device's ramp slot; where that has come already, not at all. It is no part of the warm-up."""
         # Devices that are ready early would stand idle and cool: what they load before their slot is recorded apart.
         begun = at = self.clock.monotonic_ns()
         while at < self.task.span.load_ns:
             self.unit()
             last, at = at, self.clock.monotonic_ns()
-            report("preheat", self.rate(1, at - last))
+            report("preheat", self.rate(1, at - last), self.so_far)
         self.preheat_ns = at - begun
 
-    def warm_up(self, report: Callable[[str, int], None]) -> tuple[list[SampleRow], WarmupEnd]:
+    def warm_up(self, report: Report) -> tuple[list[SampleRow], WarmupEnd]:
         """Load until the core window opens, whatever trends there are; return its samples and what had a trend."""
         task, now = self.task, self.clock.monotonic_ns
         profile, span = task.profile, task.span
@@ -208,18 +204,18 @@ class _Loop:
                 rows.append(
                     SampleRow(task.device, str(task.workload), "warmup", at - span.opens_ns, "rate_mflop_s", rate)
                 )
-                report("warmup", rate)
+                report("warmup", rate, self.so_far)
                 last, units = at, 0
         return rows, test.reason()
 
-    def window(self, report: Callable[[str, int], None]) -> list[Boundary]:
+    def window(self, report: Report) -> list[Boundary]:
         """Launch until the core window has closed; return the boundaries of all units that lie within it."""
         task, clock, mark = self.task, self.clock, self.timer.mark if self.timer else lambda: None
         span, closes = task.span, task.span.closes_ns - EDGE_NS
         length = span.closes_ns - span.opens_ns
         # Reversed, so that the next check is the last item: popping it moves nothing in the timed loop.
         due = [(span.opens_ns + check.at_parts * length // 2**16, check) for check in reversed(task.checks)]
-        boundaries = [Boundary(*clock.pair_ns(), mark())]
+        boundaries = self.boundaries = [Boundary(*clock.pair_ns(), mark())]
         at = reported = boundaries[0].at_ns
         units = 0
         while at < closes:
@@ -235,7 +231,7 @@ class _Loop:
             boundaries.append(Boundary(at, utc, device_mark))
             units += 1
             if at - reported >= task.profile.telemetry_interval_ns:
-                report("window", self.rate(units, at - reported))
+                report("window", self.rate(units, at - reported), self.so_far)
                 reported, units = at, 0
         if boundaries[-1].at_ns > closes:  # R8: only whole launches in the window count
             boundaries.pop()

@@ -13,6 +13,7 @@ import msgspec
 from bench.devices.base import StackFacts
 from bench.engine.compute import DeviceRequest
 from bench.engine.measure import SampleRow
+from bench.engine.progress import SoFar
 from bench.engine.schedule import UtcWindow
 from bench.engine.session import Result, WorkloadFacts
 from bench.record import Shape, Workload
@@ -68,11 +69,12 @@ class WorkerReady(msgspec.Struct, tag=True, frozen=True):
 
 
 class Progress(msgspec.Struct, tag=True, frozen=True):
-    """Message of a worker, at intervals: the phase that it is in, and its present rate, MFLOP/s."""
+    """Message of a worker, at intervals: the phase that it is in, its present rate, MFLOP/s, and its window so far."""
 
     workload: Workload
     phase: str
     rate_mflop_s: int
+    so_far: SoFar | None = None
 
 
 class WindowDone(msgspec.Struct, tag=True, frozen=True):

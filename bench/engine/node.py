@@ -136,10 +136,11 @@ class _Node:
         start = request.start or FixedStart(utc_ns(campaign.starts_from))
         self.starts_ns = start.wait_ns(sum(bool(worker.ready) for worker in self.supervisor.alive()))
         check_start(campaign, self.starts_ns)
-        self.report(Event("start", text=utc_text(self.starts_ns)))
-        for window in campaign.windows:
-            if window.workload in self.workloads:
-                self.measure(window, campaign)
+        windows = [window for window in campaign.windows if window.workload in self.workloads]
+        seen = {str(window.workload): self.window_of(window, campaign, self.starts_ns) for window in windows}
+        self.report(Event("start", text=utc_text(self.starts_ns), windows=seen))
+        for window in windows:
+            self.measure(window, campaign)
         # Figures first: a reference that takes its process with it afterwards takes none of them.
         self.conclude()
         self.measure_references()

@@ -6,7 +6,7 @@ the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,14 +15,15 @@ import msgspec
 from bench.clock import Clock, sleep_until_utc
 from bench.devices.base import OpenDevice
 from bench.engine.compute import Compute, DeviceRequest, failure_of
-from bench.engine.measure import SampleRow, Task, WindowResult, WindowSpan, Worst, measure
+from bench.engine.measure import SampleRow, Task, WindowResult, WindowSpan, measure
+from bench.engine.progress import Report, silent
 from bench.engine.schedule import UtcWindow
 from bench.errors import DeviceError
 from bench.profile import MOST_SETS, Trial, batch_of, choose_fixed, choose_tuned, longest_launch_ns, needed_bytes
 from bench.record import Choice, Figure, Precision, Profile, Shape, Workload
 from bench.record.node import Method
 from bench.record.plan import ROLES, ReferenceRole, role_of
-from bench.reference.checks import draw_checks, final_seed, probe_seed
+from bench.reference.checks import Worst, draw_checks, final_seed, probe_seed
 from bench.reference.measurements import (
     ReferenceResult,
     ReferenceTask,
@@ -180,15 +181,13 @@ class Session:
         self.remarks += [remark] if remark is not None and remark not in self.remarks else []
         return facts
 
-    def measure(
-        self, workload: Workload, window: UtcWindow, report: Callable[[str, int], None] = lambda p, r: None
-    ) -> None:
+    def measure(self, workload: Workload, window: UtcWindow, report: Report = silent) -> None:
         """Wait for the device's ramp slot and measure one workload in its window.
 
         Args:
             workload: that is prepared.
             window: as this device sees it.
-            report: called now and then with the phase and the rate in MFLOP/s.
+            report: called now and then with the phase, the rate in MFLOP/s, and what returns the rest so far.
 
         Raises:
             DeviceError: too few launches were finished in the window, or telemetry reports a fault.
@@ -224,7 +223,7 @@ class Session:
         self,
         workload: Workload,
         window: UtcWindow,
-        report: Callable[[str, int], None] = lambda p, r: None,
+        report: Report = silent,
         roles: Collection[ReferenceRole] = ROLES,
     ) -> None:
         """Measure a workload's references, one after another from the end of a window's guard on.

@@ -22,6 +22,7 @@ from bench.clock import SystemClock
 from bench.devices import load_backend
 from bench.engine import messages
 from bench.engine.compute import failure_of
+from bench.engine.progress import Report, SoFar
 from bench.engine.readings import ReceivedReadings
 from bench.engine.schedule import UtcWindow
 from bench.engine.session import Session, WorkloadFacts
@@ -166,19 +167,20 @@ def measure_references(
     return messages.ReferencesDone(tuple(session.references[done:]))
 
 
-def progress_reporter(workload: Workload, connection: Connection[Any, Any]) -> Callable[[str, int], None]:
-    """Return a function that reports to the node, now and then, a workload's phase and rate in MFLOP/s.
+def progress_reporter(workload: Workload, connection: Connection[Any, Any]) -> Report:
+    """Return a function that reports to the node, now and then, a workload's phase, rate in MFLOP/s, and more.
 
     The measuring loop calls it as often as it likes: a message each time would cost the rate that it reports.
     """
     reported_ns = 0
 
-    def report(phase: str, rate_mflop_s: int) -> None:
+    def report(phase: str, rate_mflop_s: int, look: Callable[[], SoFar] | None = None) -> None:
         nonlocal reported_ns
         now = time.monotonic_ns()
         if now - reported_ns >= PROGRESS_NS:
             reported_ns = now
-            connection.send_bytes(messages.encode(messages.Progress(workload, phase, rate_mflop_s)))
+            so_far = None if look is None else look()
+            connection.send_bytes(messages.encode(messages.Progress(workload, phase, rate_mflop_s, so_far)))
 
     return report
 

@@ -7,12 +7,11 @@ device, since a driver that crashes takes its process with it, and a call that h
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
@@ -20,8 +19,11 @@ from bench.clock import Clock
 from bench.devices.base import LocalDevice
 from bench.devices.reader import interrupt_left_to_parent
 from bench.engine import messages
+from bench.engine.progress import SoFar
 from bench.engine.readings import NodeReadings
+from bench.engine.schedule import UtcWindow
 from bench.engine.session import WorkloadFacts
+from bench.host.python_start import start_code
 from bench.host.share import WorkerShare
 from bench.host.threads import worker_environment
 from bench.record import Failure, Shape, Workload
@@ -29,7 +31,6 @@ from bench.record.node import FailureCode
 from bench.units import SECOND_NS
 
 TICK_NS = 200_000_000  # how often the node's load and its readers' remarks are looked at while workers compute
-START = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from bench.engine.worker import main; main()"
 
 
 class WorkerTimeouts(NamedTuple):
@@ -52,6 +53,8 @@ class Event(NamedTuple):
     workload: str | None = None
     rate_mflop_s: int | None = None
     text: str | None = None
+    so_far: SoFar | None = None
+    windows: Mapping[str, UtcWindow] | None = None  # of "start": each workload's, in order, as the node sees it
 
 
 @contextlib.contextmanager
@@ -93,7 +96,7 @@ class WorkerProcess:
             numbers = (worker_end.fileno(), os.getpid(), *(inherited or [-1]))
             # The parent's search path for modules: what a user's folder holds must not pass for a module of ours.
             self.process = subprocess.Popen(
-                [sys.executable, "-c", START, *map(str, numbers), json.dumps(sys.path)],
+                [sys.executable, "-c", start_code("bench.engine.worker"), *map(str, numbers)],
                 pass_fds=[worker_end.fileno(), *inherited],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,  # vendors' libraries print there what they like, and --json is ours
@@ -207,7 +210,8 @@ class Supervisor:
             self._lose(worker, workloads)
             return True
         if isinstance(message, messages.Progress):
-            self.report(Event(message.phase, worker.name, str(message.workload), message.rate_mflop_s))
+            rate, so_far = message.rate_mflop_s, message.so_far
+            self.report(Event(message.phase, worker.name, str(message.workload), rate, so_far=so_far))
         elif isinstance(message, messages.Ended):
             worker.last_words = f": {message.text}"  # its exit status comes next
         else:

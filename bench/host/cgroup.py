@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.host.files import field_number, line, number
+from bench.host.files import field_number, line, number, whole
 from bench.host.mounts import parse_mounts
 
 UNLIMITED_BYTES = 2**60  # version 1 writes "no limit" as the largest multiple of a page, just below 2**63
@@ -123,9 +123,8 @@ def _quota_mcpu(folder: Path) -> int | None:
     fields = line(folder / "cpu.max").split()  # "max 100000" is no limit
     if len(fields) != 2:
         fields = [line(folder / "cpu.cfs_quota_us"), line(folder / "cpu.cfs_period_us")]  # -1 is no limit
-    if not all(field.isdecimal() for field in fields) or int(fields[1]) == 0:
-        return None
-    return -(-int(fields[0]) * 1000 // int(fields[1]))
+    quota, period = map(whole, fields)
+    return -(-quota * 1000 // period) if quota is not None and period else None
 
 
 def _memory_limits(folder: Path) -> list[tuple[int, int]]:

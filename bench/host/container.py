@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from bench.host.files import content
+
 MARKS = (".dockerenv", "run/.containerenv", "run/systemd/container")  # Docker; Podman and CRI-O; systemd
 GROUP = re.compile(r"[/-](?:(?:docker|libpod|crio|cri-containerd|lxc)[-/]|lxc\.payload|kubepods)")
 
@@ -31,6 +33,6 @@ def in_container(root: Path = Path("/"), environ: Mapping[str, str] = os.environ
 
 def _bytes(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return content(path)
     except OSError:
         return None

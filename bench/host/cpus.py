@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench.host.cgroup import read_limits
-from bench.host.files import line, number
+from bench.host.files import line, number, whole
+
+MOST_CPUS = 2**20  # a list may name more by two numbers than memory holds
 
 
 def usable_cpus() -> list[int]:
@@ -60,6 +62,7 @@ def parse_cpus(text: str) -> frozenset[int]:
     cpus: set[int] = set()
     for part in text.split(","):
         first, _, last = part.strip().partition("-")
-        if first.isdecimal() and (last or first).isdecimal():
-            cpus.update(range(int(first), int(last or first) + 1))
+        lowest, highest = whole(first), whole(last or first)
+        if lowest is not None and highest is not None and highest < MOST_CPUS:
+            cpus.update(range(lowest, highest + 1))
     return frozenset(cpus)

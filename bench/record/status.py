@@ -53,6 +53,24 @@ def alike_devices(devices: Iterable[tuple[DeviceModel, Device]]) -> tuple[AlikeD
     return tuple(AlikeDevices(*same[0], tuple(device.device for _, device in same)) for same in groups.values())
 
 
+class DoctorFinding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one check of the doctor came upon: a row of ``configs/doctor.yaml`` with what fills its sentence."""
+
+    check: str
+    values: dict[str, str] = {}
+    devices: tuple[str, ...] = ()  # none: the node itself
+    counts_0: bool = False  # a device of it would count 0
+
+
+class Examination(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the doctor's checks came to on one node (`bench.doctor`)."""
+
+    findings: tuple[DoctorFinding, ...] = ()
+    fine: tuple[str, ...] = ()
+    unread: dict[str, str] = {}  # check -> why it cannot be read there, a clause
+    absent: tuple[str, ...] = ()  # checks of what the node does not have
+
+
 class NodeFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a node reports of itself before T0 (`bench.campaign.node.facts`)."""
 
@@ -68,6 +86,9 @@ class NodeFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     machine_ids: dict[str, str] = {}
     device_ids: dict[str, str] = {}
     remarks: tuple[str, ...] = ()  # as problems, and costs nothing
+    unexamined: tuple[str, ...] = ()  # those of the problems that no check of the doctor is about
+    examination: Examination | None = None
+    tool_sha256: str | None = None  # of the harness that runs there
 
 
 class ReportedSums(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

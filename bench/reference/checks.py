@@ -1,4 +1,4 @@
-"""Which launches of a window are verified: drawn from the campaign's challenge, before anything is measured (R5).
+"""Which launches of a window are verified (R5), drawn from the campaign's challenge beforehand, and the worst of them.
 
 Pure: an auditor draws the same ones again.
 """
@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bench.record import SUBWINDOWS, encode
+
+if TYPE_CHECKING:
+    from kernels.base import Residual
 
 # A remainder of launches at the window's end is not counted (R9): checks are drawn before it.
 DRAWN_SUBWINDOWS = SUBWINDOWS - 2
@@ -80,3 +83,21 @@ def _shuffled(items: list[int], stream: Iterator[int]) -> list[int]:
         other = next(stream) % (last + 1)
         items[last], items[other] = items[other], items[last]
     return items
+
+
+class Worst:
+    """The largest errors over many checks (R5); one that is not a number (None) is larger than any."""
+
+    def __init__(self) -> None:
+        self.row_error_ppm: int | None = 0
+        self.rms_error_ppm: int | None = 0
+
+    def add(self, residual: Residual) -> None:
+        """Take the residuals of one check, where they are worse than those so far."""
+        self.row_error_ppm = worse(self.row_error_ppm, residual.row_error_ppm)
+        self.rms_error_ppm = worse(self.rms_error_ppm, residual.rms_error_ppm)
+
+
+def worse(a: int | None, b: int | None) -> int | None:
+    """Return the larger of two errors; None (NaN, Inf or a stale product) dominates."""
+    return None if a is None or b is None else max(a, b)

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import msgspec
 
 from bench.clock import Clock
-from bench.engine.measure import Worst
 from bench.errors import explained, public_text
 from bench.record import Precision, ReferenceFigure
 from bench.record.plan import ReferenceRole, role_of
-from bench.reference.checks import probe_seed
+from bench.reference.checks import Worst, probe_seed
 from bench.telemetry import Sampler
 
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ from certify.documents.statement import PoolLine
 from certify.judge.ceilings import bound_of
 from certify.policy.policies import Condition, Policy, demand
 from certify.policy.reasons import effect_of, reasons
+from certify.policy.verdict_lines import missing_lines
 from certify.policy.verdicts import Verdict
 from certify.samples.summary import TelemetrySummary
 from certify.statement.bounds import bound_text
-from certify.statement.describe import missing_lines
 from certify.statement.records import Chain
 
 SHOWN = 30  # findings of one code for people; all that are kept are in the JSON

@@ -6,25 +6,31 @@ statement would be refused for is refused here too; only what `lifted` names is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from bench.errors import InputError
+from bench.errors import InputError, one_line
+from bench.language import Language, text_in
 from bench.record import GRADES, Document, Grade, Name, Positive, Sha256, Text, encode, refuse_existing, write_atomic
+from bench.terminal.summary import Part, fixed, whole_part
 from certify.policy.centre import Bilingual
-from certify.policy.missing import Lack, missing
+from certify.policy.missing import Lack, missing, missing_text
 from certify.policy.policies import Policy
 from certify.policy.thresholds import BaselineMatch, ClassEvidence, PolicyEvidence, Unrecorded, writable
+from certify.policy.verdict_lines import describe_verdict, meaning_lines
 from certify.policy.verdicts import Verdict, evaluate
 from certify.statement.build import evidence_of
-from certify.statement.describe import describe_verdict
 from certify.statement.issue import Computed, IssueRequest, compute
-from certify.statement.page import page_environment, policy_rows
+from certify.statement.paper.page import page_environment
+from certify.statement.paper.verdict_rows import policy_rows
+from certify.statement.summary import missing_part, threshold_parts
 
 WATERMARK = Bilingual(zh="演练，不构成任何证明", en="REHEARSAL - proves nothing")
+MARK = f"{WATERMARK.en} / {WATERMARK.zh}"
 FILES = ("rehearsal.json", "rehearsal.html")
 MOST_TIMES = 100_000
 AS_IF = {
@@ -75,16 +81,39 @@ class Rehearsed(NamedTuple):
             "files": [str(self.out / name) for name in FILES],
         }
 
-    def lines(self) -> list[str]:
+    def lines(self, lang: Language = "en") -> list[str]:
         """Return the rehearsal as printed lines, none of which reads like one of a statement."""
-        result, mark = self.rehearsal, f"{WATERMARK.en} / {WATERMARK.zh}"
-        lines = [f"{result.centre_id}: {result.centre_name.zh} {result.centre_name.en}, campaign {result.campaign_id}"]
-        lines += [f"{one.text.en} ({one.code})" for one in result.lifted]
-        for verdict in result.rehearsed:
-            lines += describe_verdict(verdict)
-        lines += [f"MISSING: {one}" for one in self.missing]
-        written = " and ".join(str(self.out / name) for name in FILES)
-        return [mark, *(f"rehearsal: {line}" for line in lines), f"written to {written}; nothing was signed", mark]
+        lines = [*self._head(lang)]
+        for verdict in self.rehearsal.rehearsed:
+            lines += describe_verdict(verdict, lang)
+        lines += meaning_lines(self.rehearsal.rehearsed, lang)
+        lines += [missing_text(one, lang) for one in self.missing]
+        return [MARK, *_marked(lines, lang), self._written(lang), MARK]
+
+    def summary(self, lang: Language) -> list[Part]:
+        """Return the parts of the rehearsal's summary, of which no line reads like one of a statement."""
+        verdicts = threshold_parts(self.rehearsal.rehearsed, lang)
+        whole = whole_part(len(self.lines(lang)), lang)
+        parts = [fixed(*self._head(lang)), *verdicts, missing_part(self.missing, lang), whole]
+        marked = [replace(part, forms=tuple(_marked(form, lang) for form in part.forms)) for part in parts]
+        return [fixed(MARK), *marked, fixed(self._written(lang), is_copied=True), fixed(MARK)]
+
+    def _head(self, lang: Language) -> list[str]:
+        """Return of which campaign it is, and what it sets aside."""
+        result = self.rehearsal
+        name, campaign = result.centre_name, result.campaign_id
+        of = text_in(lang, "rehearsal", "of", centre=result.centre_id, zh=name.zh, en=name.en, campaign=campaign)
+        lifted = [one.text.zh if lang == "zh" else one.text.en for one in result.lifted]
+        codes = [one.code for one in result.lifted]
+        return [one_line(of), *(f"{text} ({code})" for text, code in zip(lifted, codes, strict=True))]
+
+    def _written(self, lang: Language) -> str:
+        files = text_in(lang, "rehearsal", "and").join(str(self.out / name) for name in FILES)
+        return text_in(lang, "rehearsal", "written", files=files)
+
+
+def _marked(lines: Iterable[str], lang: Language) -> tuple[str, ...]:
+    return tuple(text_in(lang, "rehearsal", "line", line=line) for line in lines)
 
 
 def rehearse(request: IssueRequest, times: int, progress: Callable[[int], None] = lambda records: None) -> Rehearsed:

@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
+from bench.language import language
 from certify.commands import options
 from certify.commands.launch import shared_campaign
-from certify.commands.output import RecordCounter, report
+from certify.commands.output import RecordCounter, in_short, report
 
 app = typer.Typer()
 
@@ -23,6 +24,8 @@ def diagnose(
     trust: options.TrustInstead = None,
     previous: Annotated[Path | None, typer.Option(help="Folder of an earlier campaign of the centre.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the page and its pictures.")] = None,
+    show_all: options.All = False,
+    lang: options.Lang = None,
     as_json: options.Json = False,
 ) -> None:
     """Find slow nodes, devices and racks, throttling and drift; say which to take out and what the sum becomes."""
@@ -38,7 +41,8 @@ def diagnose(
             out=out,
             progress=count,
         )
-    report(as_json, diagnosis.as_json(), diagnosis.lines())
+    shown = in_short(diagnosis.summary(language()), diagnosis.lines(language()), show_all)
+    report(as_json, diagnosis.as_json(), shown)
 
 
 @app.command(

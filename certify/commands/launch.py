@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.errors import RefusedError
-from bench.show import print_lines
-from certify.commands.options import JsonAlone, NodeKey, NodePassphraseFile, OwnRatings
+from bench.terminal.show import print_lines
+from certify.commands.options import All, JsonAlone, Lang, NodeKey, NodePassphraseFile, OwnRatings
 from certify.commands.output import report
 from certify.commands.run import node_signer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bench.campaign.opening import OpenCampaign
+    from bench.doctor.report import DoctorReport
+    from bench.doctor.table import DoctorRow
     from bench.record import Campaign, NodeRecord
-    from bench.record.status import ReportedSums
+    from bench.record.status import NodeFacts, ReportedSums
 
 app = typer.Typer()
 
@@ -113,9 +118,14 @@ def check(
     engine_option: EngineOptions = None,
     timeout: Annotated[float, typer.Option(min=1, max=DAY_S, help="seconds to wait for all nodes")] = 600,
     ratings: OwnRatings = None,
+    whole: Annotated[bool, typer.Option("--all", help="show every check of the doctor, and every line")] = False,
+    lang: Lang = None,
     as_json: JsonAlone = False,
 ) -> None:
-    """Look at every node before anything is measured: devices and what they can count, drivers, clocks, disk."""
+    """Look at every node before anything is measured: devices and what they can count, drivers, clocks, disk.
+
+    What moves the figures is shown as `petaseal doctor` shows it.
+    """
     import msgspec
 
     from bench.campaign.launch.plan import plan_of
@@ -123,6 +133,7 @@ def check(
     from bench.campaign.opening import OpenCampaign
     from bench.campaign.running import look
     from bench.campaign.show import next_line, show_check, unchecked_lines, unheard_lines
+    from bench.doctor.show import show_report
     from certify.campaign.prospects import of_nodes, terms_of
     from certify.policy.ratings import load_ratings
 
@@ -134,33 +145,95 @@ def check(
     facts = {node: status.facts for node, status in looked.known.items() if status.facts is not None}
     names = {node.node_id: node.name for node in opened.roster.nodes}
     expected = of_nodes(terms, {node: reported.found for node, reported in facts.items()}, names, table)
+    doctor = fleet_report(opened, facts)
     problems = [
         *unheard_lines(looked, opened.roster),
         *fleet_problems(facts, opened.roster),
         *looked.clocks,
         *unchecked_lines(looked, opened.roster, timeout),
         *expected.problems,
+        *(f"{one.where}: {one.sentence('en')} ({one.row.code})" for one in doctor.findings if one.counts_0),
     ]
     value = {
         "expected": len(names),
         "facts": {node: msgspec.to_builtins(reported) for node, reported in facts.items()},
         "problems": problems,
         "waiting": [line for _, line in looked.waiting],
+        "doctor": doctor.as_json(),
         **expected.as_json(),
     }
     shown = show_check(problems, seen(facts, opened.roster), len(facts), len(names))
     remarks = [f"  note: {remark}" for remark in fleet_remarks(facts, opened.roster)]
-    same = same_options(context, "timeout", "ratings")
-    after = [] if problems else [next_line("campaign launch", opened.folder.root, *same)]
-    report(as_json, value, [*shown, *remarks, *expected.lines(), *after])
+    report(as_json, value, [*shown, *remarks, *expected.lines()])
+    if not as_json:
+        show_report(doctor, whole)
+        same = same_options(context, "timeout", "ratings", "whole", "lang")
+        print_lines([] if problems else [next_line("campaign launch", opened.folder.root, *same)])
     if problems:
         raise RefusedError("preflight-failed", f"{len(problems)} problem(s) were found", where=folder)
+
+
+def fleet_report(opened: OpenCampaign, facts: Mapping[str, NodeFacts]) -> DoctorReport:
+    """Return what the doctor adds to a check of all nodes: what the check itself says in its sentences is left out."""
+    from bench.doctor.fleet_checks import FleetView
+    from bench.doctor.report import models_of, report_of
+
+    models = models_of((one.model, len(one.names)) for its in facts.values() for one in its.found)
+    rows = {check: row for check, row in code_rows().items() if check not in SAID_BY_CHECK}
+    fleet = FleetView(facts, opened.roster)
+    return report_of(rows, fleet.examinations, models=models, fleet=fleet)
+
+
+# What `campaign check` says of nodes in sentences of its own (`bench.campaign.node.facts`, `preflight`).
+SAID_BY_CHECK = frozenset(
+    """device-fault clock-unknown clock-wide disk folder node-problem fleet-identity fleet-machine fleet-clock
+    fleet-devices fleet-models fleet-drivers fleet-silent""".split()  # noqa: SIM905 - read more easily than a list
+)
+
+
+def campaign_report(root: Path, ratings: Path | None) -> DoctorReport:
+    """Return what the doctor says of a campaign's nodes, by what each reported last (`petaseal campaign check`)."""
+    from bench.campaign.opening import OpenCampaign
+    from bench.doctor.fleet_checks import FleetView
+    from bench.doctor.report import models_of, report_of
+    from bench.record.folder import survey
+    from bench.record.status import DoctorFinding, Status
+    from certify.campaign.prospects import of_nodes, terms_of
+    from certify.policy.ratings import load_ratings
+
+    opened = OpenCampaign.at(root, shared_campaign)
+    table, terms = load_ratings(ratings), terms_of(opened.folder, opened.campaign, opened.profile)
+    names = {node.node_id: node.name for node in opened.roster.nodes}
+    known: dict[str, Status] = {}
+    survey(opened.folder, known, names.keys())
+    facts = {node: status.facts for node, status in known.items() if status.facts is not None}
+    expected = of_nodes(terms, {node: its.found for node, its in facts.items()}, names, table)
+    codes = [
+        (DoctorFinding(code, {}, (), counts_0=True), tuple(sorted(one.nodes)))
+        for one in expected.models
+        for code in one.outlook.against
+    ]
+    models = models_of((one.model, len(one.names)) for its in facts.values() for one in its.found)
+    fleet = FleetView(facts, opened.roster)
+    return report_of(code_rows(), fleet.examinations, codes, models, fleet)
+
+
+def code_rows() -> dict[str, DoctorRow]:
+    """Return every row of the doctor's table, with the meanings of the codes that are known beforehand."""
+    from bench.doctor.table import rows_with
+    from bench.language import Message
+    from certify.policy.reasons import mending, reasons
+
+    table = reasons()
+    return rows_with({code: (table[code].rule, Message(en=table[code].en, zh=table[code].zh)) for code in mending()})
 
 
 @app.command(epilog="Example: petaseal campaign status campaign")
 def status(
     folder: Dir,
     watch: Annotated[bool, typer.Option("--watch", help="go on until the campaign is over")] = False,
+    show_all: All = False,
+    lang: Lang = None,
     as_json: JsonAlone = False,
 ) -> None:
     """Show where every node stands, and the running sum against the thresholds."""
@@ -170,7 +243,7 @@ def status(
 
     opened = OpenCampaign.at(folder, shared_campaign, public=True)
     view = follow(opened, watch and not as_json)
-    show_view(view, as_json, opened.withheld)
+    show_view(view, as_json, opened.withheld, show_all=show_all)
 
 
 @app.command(epilog="Example: petaseal campaign abort campaign")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from pathlib import Path
 from typing import Annotated
@@ -10,12 +11,33 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from bench.errors import InputError
+from bench.errors import InputError, PetasealError, one_line
 from bench.units import utc_ns, utc_text
+
+# A date, with or without a time of day, with or without a fraction of up to a microsecond.
+_TYPED_TIME = re.compile(r"(\d{4}-\d\d-\d\d)(?:T(\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?Z)?", re.ASCII)
+
+
+def _choose(chosen: str | None) -> str | None:
+    """Have everything shown in the language that `--lang` names."""
+    from bench.language import LANGUAGES, choose_language
+
+    if chosen is not None and chosen not in LANGUAGES:
+        raise InputError("usage", f"{chosen[:20]!r} is neither en nor zh", where="--lang")
+    choose_language(None if chosen is None else "zh" if chosen == "zh" else "en")
+    return chosen
+
 
 # Help texts are part of the interface: where two commands word one option in two ways, there are two of it here.
 # --- what is printed ---
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
+Lang = Annotated[
+    str | None,
+    typer.Option(
+        "--lang", callback=_choose, is_eager=True, help="en or zh: language of what is shown (default: the locale's)."
+    ),
+]
+All = Annotated[bool, typer.Option("--all", help="Print the whole, not the summary.")]
 JsonAlone = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]
 
 # --- who signs ---
@@ -42,11 +64,17 @@ Fingerprint = Annotated[
     str | None, typer.Option(help="The trust root's fingerprint, where no version of it was accepted before.")
 ]
 Revocations = Annotated[Path | None, typer.Option(help="Revocation list of the trust root.")]
-At = Annotated[str | None, typer.Option(help="Answer for this UTC time, as 2026-03-01T08:00:00.000000Z.")]
+At = Annotated[str | None, typer.Option(help="Answer for this UTC time, as 2026-03-01 or 2026-03-01T08:00:00Z.")]
 
 # --- what a statement is judged by ---
 Statement = Annotated[
     Path, typer.Argument(metavar="STATEMENT", help="statement.dsse.json, or a folder or package of its files.")
+]
+StatementIfAny = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="STATEMENT", help="statement.dsse.json or statement.pdf, or a folder or package of a statement's files."
+    ),
 ]
 Records = Annotated[Path | None, typer.Option(help="records.jsonl, or a folder of record envelopes.")]
 Baseline = Annotated[Path | None, typer.Option(help="The signed baseline that the statement binds.")]
@@ -111,6 +139,13 @@ def checked_challenge(text: str | None, option: str = "--challenge") -> str | No
         raise InputError("challenge-invalid", what, where=option) from None
 
 
+def name_way_on(refusal: PetasealError | None) -> None:
+    """Name the option that takes what was refused for being simulated, in the refusal itself."""
+    # Here: a registry refuses in the same words, and whoever asks it has no such option.
+    if refusal is not None and refusal.code == "simulated":
+        refusal.fix = "to look at it all the same, give --accept-simulated"
+
+
 def finite(value: float, option: str) -> float:
     """Return a number that is one: "nan" lies within any limits.
 
@@ -129,8 +164,7 @@ def checked_time(text: str, option: str) -> str:
     Raises:
         InputError: `time-invalid`.
     """
-    moment_ns(text, option)
-    return text
+    return utc_text(moment_ns(text, option))
 
 
 def moment_ns(text: str | None, option: str) -> int:
@@ -139,10 +173,17 @@ def moment_ns(text: str | None, option: str) -> int:
     Raises:
         InputError: `time-invalid`.
     """
+    if text is None:
+        return time.time_ns()
+    # Documents have the one form of `utc_ns`; whoever types a time may leave out what is zero.
+    typed = _TYPED_TIME.fullmatch(text)
     try:
-        return time.time_ns() if text is None else utc_ns(text)
-    except ValueError as error:
-        raise InputError("time-invalid", str(error), where=option) from None
+        if typed is None:
+            raise ValueError
+        return utc_ns(f"{typed[1]}T{typed[2] or '00:00:00'}.{(typed[3] or '').ljust(6, '0')}Z")
+    except ValueError:
+        what = f"{one_line(text, 80)!r} is no UTC time such as 2026-03-01, 2026-03-01T08:00:00Z or"
+        raise InputError("time-invalid", f"{what} 2026-03-01T08:00:00.000000Z", where=option) from None
 
 
 def utc_now() -> str:

@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
 import io
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from bench.errors import InputError, PetasealError, escaped
-from bench.show import is_terminal, print_json, print_lines
+from bench.terminal.screen import discard_output, is_terminal, summary_here
+from bench.terminal.show import print_json, print_lines
+from bench.terminal.summary import Part
 
 
 def report(as_json: bool, value: Any, lines: Sequence[str]) -> None:
@@ -24,6 +24,12 @@ def report(as_json: bool, value: Any, lines: Sequence[str]) -> None:
         print_json(value)
     else:
         print_lines(lines)
+
+
+def in_short(parts: Sequence[Part], whole: Sequence[str], show_all: bool) -> list[str]:
+    """Return what is printed for people: the whole under ``--all``, else a summary of one screen."""
+    # In a pipe as well: `--all` and `--json` are there for scripts, and one command says one thing.
+    return list(whole) if show_all else summary_here(parts)
 
 
 class RecordCounter:
@@ -71,6 +77,18 @@ def escape_what_a_terminal_lacks() -> None:
             stream.reconfigure(errors="escaped")
 
 
+def keep_output_whole() -> None:
+    """Give stdout a buffer where it has none, so that a disk that takes a part of a text is an error.
+
+    Under PYTHONUNBUFFERED, which images of containers set, Python leaves out the rest and says nothing.
+    """
+    stream = sys.stdout
+    if isinstance(stream, io.TextIOWrapper) and isinstance(stream.buffer, io.FileIO):
+        # With each line it is handed on, for which the variable is there.
+        whole = io.BufferedWriter(stream.buffer)
+        sys.stdout = io.TextIOWrapper(whole, stream.encoding, stream.errors, line_buffering=True)
+
+
 def _escaped(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeEncodeError)
     lacking = error.object[error.start : error.end]
@@ -84,7 +102,20 @@ def fail(error: PetasealError) -> NoReturn:
     # Service managers start processes with stderr closed: Python then has no stream there.
     if sys.stderr is not None:
         print(f"petaseal: {error}", file=sys.stderr)  # noqa: T201
+        if (meaning := _meaning(error.code)) is not None:
+            print(f"          {meaning}", file=sys.stderr)  # noqa: T201
     sys.exit(error.exit_status)
+
+
+def _meaning(code: str) -> str | None:
+    """Return what a code means, in Chinese where that is the language; None elsewhere: the sentence has said it."""
+    from bench.language import language
+
+    if language() == "en":
+        return None
+    from certify.policy.reasons import reasons
+
+    return reasons()[code].zh if code in reasons() else None
 
 
 def fail_system(error: OSError) -> NoReturn:
@@ -103,9 +134,3 @@ def fail_usage(error: Any) -> NoReturn:
     context = getattr(error, "ctx", None)
     fix = f"see {context.command_path if context is not None else 'petaseal'} --help"
     fail(InputError("usage", error.format_message().rstrip("."), fix=fix))
-
-
-def discard_output() -> None:
-    """Send the rest of the output nowhere, so that the interpreter does not stumble over it when it ends."""
-    with contextlib.suppress(AttributeError, OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from bench.errors import Interrupted, PetasealError
 from certify.commands import explain, run, statement, witness
 from certify.commands.offline import bundle, package
-from certify.commands.output import escape_what_a_terminal_lacks, fail, fail_system, fail_usage
+from certify.commands.output import escape_what_a_terminal_lacks, fail, fail_system, fail_usage, keep_output_whole
 
 PURPOSE = "Measure the sustained FP16 and FP64 throughput of a computing centre, and sign the figure."
 GROUPS = {  # name -> what it is for, and the module of its commands
@@ -30,6 +30,7 @@ GROUPS = {  # name -> what it is for, and the module of its commands
         "Hold a statement against its raw samples. `petaseal audit DIR` is short for `petaseal audit run DIR`.",
         "audit",
     ),
+    "report": ("Draw a statement or a measurement for people to read.", "report"),
     "registry": ("Run a registry of statements, or talk to one.", "registry.registry"),
 }
 
@@ -90,6 +91,7 @@ def main() -> NoReturn:
     """Run the command line and exit: the one place where an error becomes one sentence and an exit status."""
     # Before anything is parsed: a usage error may quote what was typed.
     escape_what_a_terminal_lacks()
+    keep_output_whole()
     try:
         # `python -m certify` is to call itself petaseal as well; and the statuses below are ours, not Typer's.
         status = app(prog_name="petaseal", standalone_mode=False)

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.errors import InputError, Interrupted
-from certify.commands.options import JsonAlone, NodeKey, NodePassphraseFile, OwnRatings
+from certify.commands.options import JsonAlone, Lang, NodeKey, NodePassphraseFile, OwnRatings
 
 if TYPE_CHECKING:
-    from bench.output import NodeSigner
-    from bench.record import NodeRecord
+    from collections.abc import Callable, Mapping, Sequence
+
+    from bench.devices.base import LocalDevice
+    from bench.output import NodeFiles, NodeSigner
+    from bench.record import Device, DeviceModel, NodeRecord, Precision
+    from bench.record.judged import DeviceOutlook, Judged
+    from bench.run import RunPlan
+    from bench.terminal.closing import RunSummary
+    from bench.terminal.live import Yardstick
+
+    Nominal = Mapping[tuple[str, Precision], int]
 
 app = typer.Typer()
 
@@ -50,7 +61,7 @@ def devices(
     from bench.devices import survey_devices
     from bench.record.identities import collisions
     from bench.scenario import use_scenario
-    from bench.show import say, show_devices
+    from bench.terminal.show import say, show_devices
     from certify.statement.outlook import foresee
 
     use_scenario(scenario)
@@ -58,7 +69,7 @@ def devices(
     outlook = foresee(policy or (), ratings)
     usable, unusable = survey_devices(device)
     if watch:
-        from bench.watch import watch_devices
+        from bench.terminal.watch import watch_devices
 
         for problem in unusable:
             say(f"cannot be used: {problem}", aside=True)
@@ -97,6 +108,10 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="print the plan, its time and energy, and measure nothing")
     ] = False,
+    show_all: Annotated[
+        bool, typer.Option("--all", help="at the end also every figure's shape, bound and codes, and the references")
+    ] = False,
+    lang: Lang = None,
     as_json: JsonAlone = False,
 ) -> None:
     """Measure this node and write a signed record with its samples."""
@@ -108,7 +123,7 @@ def run(
     from bench.environment import machine_id, node_id, refuse_emulation
     from bench.output import NodeFiles, reserved
     from bench.scenario import use_scenario
-    from bench.show import say_faulty, show_plan, show_result
+    from bench.terminal.show import print_json, result_json, say_faulty, show_plan
     from certify.statement.campaign import parsed_campaign
     from certify.statement.describe import describe_record, judge_record
     from certify.statement.outlook import foresee
@@ -132,30 +147,114 @@ def run(
         timed = given or plan.self_issued()
         show_plan(sound, plan.profile, timed, plan.workloads, foresee((), None), as_json)
         return
+    nominal = rated(sound, foresee((), None))
     # Not for a dry run: what is not dated needs no true time.
     check_clock()
     machine = machine_id()
-    files = NodeFiles(out, node or node_id(machine))
+    # What is published names no machine, not even by a digest that whoever knows its id can make again.
+    files = NodeFiles(out, node or node_id(os.urandom(16).hex() if replace_identities else machine))
     try:
         # The place is kept before the measurement: hours of it must not end at a file that cannot be written.
         with reserved(files) as place:
             signer = node_signer(key, passphrase_file, machine)
-            request = NodeRequest(
-                *(*plan, files.name, signer.spki_b64, given, agreed, kernel),
-                replace_identities=replace_identities,
-                unset=unset,
-            )
-            record = running.measure_and_write(request, signer, place, as_json)
+            asked = (*plan, files.name, signer.spki_b64, given, agreed, kernel)
+            request = NodeRequest(*asked, replace_identities=replace_identities, unset=unset)
+            record = running.measure_and_write(request, signer, place, as_json, yardstick(plan, sound, nominal))
     except KeyboardInterrupt:
         raise Interrupted("interrupted; the measurement was ended and nothing was left half-written") from None
     # On its own a node issues a campaign for itself, which its record carries.
     measured_for = given or record.campaign
     assert measured_for is not None
     judged = judge_record(record, measured_for, plan.profile)
-    show_result(record, files, judged, describe_record(record, judged), as_json)
+    if as_json:
+        print_json(result_json(record, files, judged))
+    else:
+        further = next_commands(out, profile, campaign, [one.model.kind for one in sound])
+        summary = closing_of(record, files, judged, nominal, plan.profile.grade, further)
+        show_end(summary, describe_record(record, judged) if show_all else ())
     # The record is written all the same: it is evidence also of what failed.
     if running.went_wrong(record, judged):
         raise typer.Exit(1)
+
+
+def show_end(summary: RunSummary, described: Sequence[str]) -> None:
+    """Print the end of a run, after the whole of it where that was asked for."""
+    from bench.terminal.closing import show
+    from bench.terminal.columns import surface_of
+    from bench.terminal.show import print_lines
+
+    if described:
+        print_lines([*described, ""])
+    show(summary, surface_of(sys.stdout, os.environ))
+
+
+def rated(devices: Sequence[LocalDevice], outlook: Callable[[DeviceModel, Device], DeviceOutlook]) -> Nominal:
+    """Return the nominal rates of devices, by device and precision, as far as they are rated."""
+    return {
+        (one.device.device, precision): rate
+        for one in devices
+        for precision, rate in outlook(one.model, one.device).nominal_mflop_s.items()
+    }
+
+
+def yardstick(plan: RunPlan, devices: Sequence[LocalDevice], nominal: Nominal) -> Yardstick:
+    """Return what a run's figures are held against while they are measured."""
+    from bench.campaign.estimate import Load, estimate_of, kind_of
+    from bench.terminal.live import Yardstick
+    from certify.judge.case import is_wrong, residual_limits
+
+    campaign = plan.self_issued()
+    kinds = Counter(kind_of(one.device.device.partition(":")[0]) for one in devices)
+    loads = [Load(1, count, None, campaign.windows, os.cpu_count(), kind) for kind, count in kinds.items()]
+    taken = estimate_of(campaign, plan.profile, loads) if loads else None
+    return Yardstick(nominal, lambda precision, so_far: is_wrong(so_far, residual_limits(precision)), taken)
+
+
+def closing_of(
+    record: NodeRecord,
+    files: NodeFiles,
+    judged: Judged,
+    nominal: Nominal,
+    grade: str,
+    further: Sequence[Sequence[str]],
+) -> RunSummary:
+    """Return what the end of a run says of its record."""
+    from bench.language import language, text
+    from bench.terminal.closing import RunSummary, rows_of
+    from certify.policy.reasons import reasons
+
+    def meaning(code: str) -> str:
+        entry = reasons().get(code)
+        return "" if entry is None else entry.zh if language() == "zh" else entry.en
+
+    rows = rows_of(record, judged, lambda figure, workload: nominal.get((figure.device, workload.precision)))
+    warnings = [text("warning", "simulated")] if any(model.simulated for model in record.models) else []
+    warnings += [text("warning", "smoke")] if grade == "smoke" else []
+    wrote = text("run", "wrote", record=files.record, samples=files.samples.name)
+    return RunSummary(rows, meaning, warnings, wrote, further)
+
+
+def next_commands(out: Path, profile: str | None, campaign: Path | None, kinds: Sequence[str]) -> list[list[str]]:
+    """Return what to type after a run, with names that can be copied: files that are here, or that it makes.
+
+    Args:
+        out: where the record lies.
+        profile: as it was given.
+        campaign: as it was given.
+        kinds: of the devices.
+    """
+    key, centre = Path("operator.pem"), "centre.yaml"
+    commands = [] if key.exists() else [["petaseal", "keys", "new", "--out", str(key)]]
+    if not Path(centre).exists():
+        if set(kinds) == {"cpu"}:
+            centre = "demo"  # whose one pool is of processors
+        else:
+            commands.append(["petaseal", "centre", "new", "--out", centre])
+    command = ["petaseal", "certify", str(out), "--centre", centre]
+    command += ["--campaign", str(campaign)] if campaign is not None else []
+    # An installed profile is known by its name; a file of one's own is not.
+    command += ["--profile", profile] if profile is not None and Path(profile).is_file() else []
+    return [*commands, [*command, "--key", str(key), "--out", str(out / "statement")]]
 
 
 def names(text: str) -> list[str]:

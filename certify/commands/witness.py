@@ -78,6 +78,7 @@ def witness(
         not_checked = package.named(recomputed.not_checked, place, statement)
         # A refused statement is never witnessed, whatever held before the refusal.
         if recomputed.refusal is not None:
+            options.name_way_on(recomputed.refusal)
             raise recomputed.refusal
     assert recomputed.statement is not None
     assert recomputed.payload_sha256 is not None

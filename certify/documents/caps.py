@@ -30,6 +30,9 @@ class Caps:
     trust_chain_bytes: int = 32 * _MIB  # of all versions in one file: a root of 1,000 keys takes 0.5 MB
     trust_versions: int = 64  # in one file: a registry that was away for a year of weekly versions catches up
     page_bytes: int = 64 * _MIB  # the page of a statement that may be as large; two nodes take 12 KB
+    pdf_memory_bytes: int = 1024 * _MIB  # of the process that reads a PDF: the statement in it, unpacked, a few times
+    pdf_cpu_s: int = 10  # of that process; a statement of 10,000 nodes takes 0.3 s
+    pdf_wall_s: int = 60  # on a machine that has other work
     package_bytes: int = 32 * 1024 * _MIB  # `records_bytes` and as much of samples
 
     records: int = 200_000  # nodes of one centre; ten times the largest centre that is known

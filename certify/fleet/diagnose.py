@@ -14,17 +14,20 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bench.errors import InputError, RefusedError, one_line
+from bench.language import Language, text_in
 from bench.record import Campaign, digest, encode, write_atomic
 from bench.record.files import state_dir
 from bench.record.folder import Folder, check_belongs
 from bench.record.roster import Roster
+from bench.terminal.summary import Part
 from bench.units import utc_text
 from certify.campaign.collect import scope_of
 from certify.documents.kinds import RECORD_SUFFIX
+from certify.fleet.describe import describe, summary_of
 from certify.fleet.findings import Diagnosis, FleetReading
 from certify.fleet.fleet import diagnose
 from certify.fleet.readings import FolderFigures, check_over, read_figures
-from certify.fleet.report import FleetReport, Picture, describe
+from certify.fleet.report import FleetReport, Picture
 from certify.policy.centre import Centre
 from certify.statement.attendance import MISSING, Absence, read_attendance
 from certify.statement.campaign import open_campaign
@@ -49,9 +52,16 @@ class Diagnosed:
         fields: dict[str, Any] = msgspec.to_builtins(self.report)
         return {**fields, "page": str(self.out / PAGE)}
 
-    def lines(self) -> list[str]:
-        """Return the result as printed lines."""
-        return [*describe(self.report), f"written to {self.out / PAGE}"]
+    def lines(self, lang: Language = "en") -> list[str]:
+        """Return the whole result as printed lines."""
+        return [*describe(self.report, lang), self._written(lang)]
+
+    def summary(self, lang: Language) -> list[Part]:
+        """Return the parts of the result's summary."""
+        return summary_of(self.report, lang, self._written(lang))
+
+    def _written(self, lang: Language) -> str:
+        return text_in(lang, "statement_lines", "written", place=self.out / PAGE)
 
 
 class _Read(NamedTuple):
@@ -161,11 +171,9 @@ def remarks(campaign: Campaign, before: Campaign | None, diagnosis: Diagnosis) -
     """Return sentences on what a comparison with the campaign before lacks."""
     sentences = []
     if before is not None and before.profile_sha256 != campaign.profile_sha256:
-        profiles = f"{before.profile}, now {campaign.profile}"
-        sentences.append(f"The campaign before was measured by another profile ({profiles}).")
+        sentences.append(text_in("en", "remark", "profile", before=before.profile, now=campaign.profile))
     if before is not None and not diagnosis.drifts:
-        what = "has no device in common with this one, by node and name: no drift is shown"
-        sentences.append(f"The campaign before {what}.")
+        sentences.append(text_in("en", "remark", "no-pair"))
     return tuple(sentences)
 
 

@@ -13,11 +13,13 @@ from html import escape
 from typing import NamedTuple
 
 from bench.errors import one_line
+from bench.terminal.summary import counted
 from bench.units import MFLOP_PER_UNIT, rate_text, truncated
-from certify.fleet.findings import Diagnosis, FleetReading, Outlier, Population, Side, Spread, counted
+from certify.fleet.findings import Diagnosis, FleetReading, Outlier, Population, Side, Spread
 
 DOTS = 240
 WIDTH, LEFT, RIGHT, PLOT, LANE = 960, 64, 64, 220, 17
+NARROW = 440  # of a picture in a page that says its title and legend itself
 COLUMN = 8  # px
 NAMED = 12
 REACH = 2  # times as far as the limits are apart
@@ -32,11 +34,17 @@ class _View(NamedTuple):
 
     low: float
     high: float
+    width: int
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether title, legend and warning are left to the page around."""
+        return self.width < WIDTH
 
     def x(self, rate: float) -> float:
         """Return the place of a rate, px; at the edge for one that is further out."""
         part = (rate - self.low) / (self.high - self.low)
-        return LEFT + min(max(part, 0.0), 1.0) * (WIDTH - LEFT - RIGHT)
+        return LEFT + min(max(part, 0.0), 1.0) * (self.width - LEFT - RIGHT)
 
 
 class _Named(NamedTuple):
@@ -78,6 +86,7 @@ def distribution_svg(
     outliers: Sequence[Outlier],
     names: Mapping[str, str],
     warning: str | None = None,
+    width: int = WIDTH,
 ) -> str:
     """Return the picture of one model in one workload.
 
@@ -87,20 +96,19 @@ def distribution_svg(
         outliers: those of it, the worst first.
         names: the engine's name of each node, where it is known.
         warning: a line in red, if any.
+        width: px; `NARROW` leaves the lines of text to the page around.
     """
-    view = _view(spread, rates)
-    named = _named(outliers, names)
+    view = _view(spread, rates, width)
+    named = _named(outliers, names, 18 if view.is_narrow else 40)
     labels, lanes = _labels(named[:NAMED], view)
-    top = 50 + 20 * (warning is not None) + lanes * LANE + 14
+    top = (8 if view.is_narrow else 50 + 20 * (warning is not None)) + lanes * LANE + 14
     base = top + PLOT
-    size = f"{counted(spread.devices, 'device')} on {counted(spread.nodes, 'node')}"
+    size = f"{counted(spread.devices, 'device', 'en')} on {counted(spread.nodes, 'node', 'en')}"
     head = f"{one_line(spread.model, 60)} {spread.workload}: {size}"
-    height = base + 96
+    height = base + (56 if view.is_narrow else 96)
     # Later elements lie on top: names over dots, dots over bands.
     body = [
-        _text(LEFT, 24, head, size=16),
-        _text(LEFT, 43, _legend(spread, outliers), fill="#555"),
-        _text(LEFT, 62, one_line(warning, 140), fill=COLOURS["slow"], size=13) if warning is not None else "",
+        *([] if view.is_narrow else _lines(head, _legend(spread, outliers), warning)),
         *_bands(spread, view, top, base),
         *_devices(rates, outliers, view, top, base),
         *_axis(spread, view, base),
@@ -108,14 +116,14 @@ def distribution_svg(
         *_marks(outliers, view, base),
         *(f'<path d="M{x:.1f},{top - 10 - lane * LANE}V{base + 3}" stroke="#999"/>' for x, _, lane, _, _ in labels),
         *(_text(at, top - 14 - lane * LANE, text, fill=fill, halo=True) for _, at, lane, text, fill in labels),
-        _text(LEFT, height - 10, _rest(len(named)), fill="#555"),
+        "" if view.is_narrow else _text(LEFT, height - 10, _rest(len(named)), fill="#555"),
     ]
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
             'font-family="sans-serif" font-size="12">',
             f"<title>{escape(head)}</title>",
-            f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
+            f'<rect width="{width}" height="{height}" fill="white"/>',
             *filter(None, body),
             "</svg>",
             "",
@@ -123,14 +131,19 @@ def distribution_svg(
     )
 
 
-def _view(spread: Spread, rates: Sequence[int]) -> _View:
+def _lines(head: str, legend: str, warning: str | None) -> list[str]:
+    warned = [] if warning is None else [_text(LEFT, 62, one_line(warning, 140), fill=COLOURS["slow"], size=13)]
+    return [_text(LEFT, 24, head, size=16), _text(LEFT, 43, legend, fill="#555"), *warned]
+
+
+def _view(spread: Spread, rates: Sequence[int], width: int) -> _View:
     """Return the shown range: the usual range, and `REACH` times its width on both sides."""
     ends = [end for p in spread.populations for end in (p.low_mflop_s, p.high_mflop_s) if end is not None]
     low, high = (min(ends), max(ends)) if ends else (min(rates), max(rates))
     reach = REACH * (high - low)
     shown = [low, high, *(rate for rate in rates if low - reach <= rate <= high + reach)]
     pad = max((max(shown) - min(shown)) * 0.06, high * 0.005, 1)
-    return _View(min(shown) - pad, max(shown) + pad)
+    return _View(min(shown) - pad, max(shown) + pad, width)
 
 
 def _text(
@@ -169,7 +182,7 @@ def _bands(spread: Spread, view: _View, top: float, base: float) -> list[str]:
     for index, one in enumerate(spread.populations):
         x = view.x(one.median_mflop_s)
         drawn.append(f'<path d="M{x:.1f},{top}V{base}" stroke="{LINES[index]}" stroke-width="1.5"/>')
-        anchor, shift = ("start", 6) if x < WIDTH / 2 else ("end", -6)
+        anchor, shift = ("start", 6) if x < view.width / 2 else ("end", -6)
         drawn.append(_text(x + shift, top + 16 + 18 * index, _median(one), fill=LINES[index], anchor=anchor, halo=True))
     return drawn
 
@@ -207,10 +220,10 @@ def _devices(rates: Sequence[int], outliers: Sequence[Outlier], view: _View, top
 
 
 def _axis(spread: Spread, view: _View, base: float) -> list[str]:
-    step = _round_step((view.high - view.low) / 5)
+    step = _round_step((view.high - view.low) / (3.5 if view.is_narrow else 5))
     centre = max(spread.populations[-1].median_mflop_s, 1)
     first = -(-int(view.low) // step) * step
-    drawn = [f'<path d="M{LEFT},{base}H{WIDTH - RIGHT}" stroke="#222"/>']
+    drawn = [f'<path d="M{LEFT},{base}H{view.width - RIGHT}" stroke="#222"/>']
     for rate in range(max(first, 0), int(view.high) + 1, step):
         off = (rate - centre) / centre
         x = view.x(rate)
@@ -244,7 +257,7 @@ def _edges(rates: Sequence[int], view: _View, base: float) -> list[str]:
     if below:
         drawn.append(_text(LEFT - 6, base - 12, f"◀ {below:,}", fill=COLOURS["slow"], anchor="end"))
     if above:
-        drawn.append(_text(WIDTH - RIGHT + 6, base - 12, f"{above:,} ▶", fill=COLOURS["fast"]))
+        drawn.append(_text(view.width - RIGHT + 6, base - 12, f"{above:,} ▶", fill=COLOURS["fast"]))
     return drawn
 
 
@@ -253,7 +266,7 @@ def _marks(outliers: Sequence[Outlier], view: _View, base: float) -> list[str]:
     return [f'<path d="M{x},{base + 2}l4,9h-8z" fill="{fill}"/>' for x, fill in sorted(places)]
 
 
-def _named(outliers: Sequence[Outlier], names: Mapping[str, str]) -> list[_Named]:
+def _named(outliers: Sequence[Outlier], names: Mapping[str, str], most: int) -> list[_Named]:
     """Return what to name, the worst first: each device, but a node that is slow as a whole once."""
     of_node: dict[tuple[str, str], list[Outlier]] = {}
     for one in outliers:
@@ -263,7 +276,7 @@ def _named(outliers: Sequence[Outlier], names: Mapping[str, str]) -> list[_Named
         middle = sorted(together, key=lambda o: o.sustained_mflop_s)[len(together) // 2]
         sign = "+" if middle.off_ppm > 0 else ""
         what = middle.device if len(together) == 1 else f"({len(together)} devices)"
-        text = f"{one_line(names.get(middle.node_id, middle.node_id), 40)} {what}"
+        text = f"{one_line(names.get(middle.node_id, middle.node_id), most)} {one_line(what, most)}"
         text += f" {sign}{truncated(middle.off_ppm, 10_000, 1)} %"
         named.append(_Named(middle.sustained_mflop_s, text, COLOURS[middle.side]))
     return named
@@ -277,7 +290,7 @@ def _labels(named: Sequence[_Named], view: _View) -> tuple[list[tuple[float, flo
         # A reader has no font metrics: the width is estimated, wide where East Asian letters are.
         width = sum(13 if unicodedata.east_asian_width(c) in "WF" else 7 for c in one.text)
         x = view.x(one.rate_mflop_s)
-        at = max(4.0, min(x - 4, WIDTH - 4 - width))
+        at = max(4.0, min(x - 4, view.width - 4 - width))
         # The first lane in which the name fits behind the one before it: names never cover each other.
         lane = next((index for index, end in enumerate(ends) if end <= at), len(ends))
         ends[lane:] = [at + width + 12, *ends[lane + 1 :]]

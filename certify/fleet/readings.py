@@ -133,7 +133,7 @@ def judge_figures(record: NodeRecord, scopes: Scopes, payload_sha256: str) -> Ju
                 )
                 continue
             figure, model = figures[workload, name], record.models[device.model]
-            reading = _reading(record.node_id, model, workload, figure)
+            reading = reading_of(record.node_id, model, workload, figure)
             passed.append(Passed(reading, workload, pool.pool_class, identities(device)))
     return JudgedRecord(
         record.node_id,
@@ -145,15 +145,15 @@ def judge_figures(record: NodeRecord, scopes: Scopes, payload_sha256: str) -> Ju
     )
 
 
-def _reading(node_id: str, model: DeviceModel, workload: Workload, figure: Figure) -> FleetReading:
+def model_name(model: DeviceModel) -> str:
+    """Return the name under which the devices of a model are compared: vendor, model and bin, each once."""
     name = full_name(model.vendor, model.model)
-    return filled(
-        FleetReading,
-        figure,
-        node_id=node_id,
-        model=name if model.bin is None or model.bin in name else f"{name} {model.bin}",
-        workload=str(workload),
-    )
+    return name if model.bin is None or model.bin in name else f"{name} {model.bin}"
+
+
+def reading_of(node_id: str, model: DeviceModel, workload: Workload, figure: Figure) -> FleetReading:
+    """Return a device's figure as it is compared with those of others."""
+    return filled(FleetReading, figure, node_id=node_id, model=model_name(model), workload=str(workload))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The result of a diagnosis: the type of ``diagnosis.json``, lines of it for people, and the page ``index.html``.
+"""The result of a diagnosis: the type of ``diagnosis.json`` and the page ``index.html``.
 
 Only types, words and layout: the findings are computed in `certify.fleet.fleet`. The page is self-contained, bilingual
 and without a script."""
@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from bench.record import Document, Name, Sha256, Text, UtcTime
-from bench.units import rate_text, truncated
-from certify.documents.kinds import RECORD_SUFFIX
+from bench.units import truncated
 from certify.documents.statement import NotCounted
-from certify.fleet.findings import SHOWN, Diagnosis, Reason, Side, lines, shortened
+from certify.fleet.findings import Diagnosis, Reason, Side
 from certify.fleet.readings import RefusedRecord
 from certify.policy.centre import Centre
 from certify.policy.reasons import reasons
 from certify.statement.attendance import Absence
 from certify.statement.describe import PROVES_NOTHING
+from certify.statement.paper.page import page_environment
 
 
 class Picture(Document, frozen=True, kw_only=True):
@@ -48,22 +48,6 @@ class FleetReport(Document, frozen=True, kw_only=True):
     pictures: tuple[Picture, ...]
 
 
-def describe(report: FleetReport, shown: int = SHOWN) -> list[str]:
-    """Return a diagnosis as printed lines, at most so many of each kind of finding."""
-    present = report.expected - len(report.absent)
-    text = [f"{report.campaign_id} of {report.centre_id}: records of {present:,} of {report.expected:,} nodes"]
-    if report.simulated:
-        text.append(PROVES_NOTHING["simulated"])
-    absent = [f"{report.names.get(one.node_id, one.node_id)}: {_why(one)}" for one in report.absent]
-    text += shortened("Nodes without a record that can be judged", absent, shown)
-    strangers = [one for one in report.refused if one.file.removesuffix(RECORD_SUFFIX) not in report.names]
-    text += shortened(
-        "Files that are no record of a node", [f"{r.file}: {r.what} [{r.code}]" for r in strangers], shown
-    )
-    text += shortened("Figures that count 0 and are not compared", not_compared(report), shown)
-    return [*text, *report.remarks, *lines(report.diagnosis, report.names, shown)]
-
-
 def not_compared(report: FleetReport) -> list[str]:
     """Return the figures that are void or held or were not measured, one line for each node and reason."""
     devices: dict[tuple[str, tuple[str, ...]], list[str]] = {}
@@ -73,10 +57,6 @@ def not_compared(report: FleetReport) -> list[str]:
         f"{report.names.get(node_id, node_id)}, {', '.join(what)}: {', '.join(codes)}"
         for (node_id, codes), what in devices.items()
     ]
-
-
-def _why(one: Absence) -> str:
-    return one.code if one.detail is None else f"{one.code} ({one.detail})"
 
 
 ROWS = 100  # of a table; all of them are in the JSON
@@ -101,16 +81,10 @@ def render_fleet(report: FleetReport, pictures: Sequence[str], centre: Centre) -
     """
     from importlib.metadata import version
 
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    # Autoescape, since names of nodes and models come from records; StrictUndefined, since an empty cell would lie.
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters.update(
-        rate=rate_text, percent=_percent, moment=_moment, node=lambda node_id: report.names.get(node_id, node_id)
-    )
+    environment = page_environment(Path(__file__).parent)
+    environment.filters.update(percent=_percent, node=lambda node_id: report.names.get(node_id, node_id))
     return environment.get_template("fleet.html.j2").render(
         r=report,
         d=report.diagnosis,
@@ -134,10 +108,6 @@ def _percent(ppm: int | None) -> str:
     text = truncated(abs(ppm), 10_000, 1)
     sign = "" if text == "0.0" else "+" if ppm > 0 else "-"
     return f"{sign}{text} %"
-
-
-def _moment(text: str) -> str:
-    return f"{text[:10]} {text[11:19]}"
 
 
 def _codes(report: FleetReport) -> list[dict[str, Any]]:

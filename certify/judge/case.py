@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -159,7 +159,19 @@ def kind_of(device: str) -> str:
     return device.partition(":")[0]
 
 
-def is_wrong(f: Figure | ReferenceFigure, limits: ResidualLimits) -> bool:
+class ProductErrors(Protocol):
+    """What has the largest errors of products: a figure, a reference's, or a measurement that goes on."""
+
+    @property
+    def row_error_ppm(self) -> int | None:
+        """The largest error of a row; None for NaN, Inf or a stale product."""
+
+    @property
+    def rms_error_ppm(self) -> int | None:
+        """The largest root mean square error; None as above."""
+
+
+def is_wrong(f: ProductErrors, limits: ResidualLimits) -> bool:
     """Return whether a product was wrong: NaN, Inf or stale, or an error beyond its bound."""
     if f.row_error_ppm is None or f.rms_error_ppm is None:
         return True

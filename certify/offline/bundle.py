@@ -21,7 +21,17 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from bench.errors import InputError
 from bench.record import refuse_existing, replacing
-from certify.offline.wheels import Wheel, WheelRequirement, WheelTarget, fetch, holds, petaseal_wheel, runs_on
+from certify.offline.wheels import (
+    FONTS,
+    Wheel,
+    WheelRequirement,
+    WheelTarget,
+    fetch,
+    fonts_wheel,
+    holds,
+    petaseal_wheel,
+    runs_on,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -112,10 +122,12 @@ def make_bundle(out: Path, targets: Sequence[WheelTarget], extras: Sequence[str]
         report("building petaseal's own wheel")
         wheel = petaseal_wheel(work)
         roots = {target: roots_of(wheel, target, extras) for target in targets}
+        wants_fonts = any(one.name == FONTS for wanted in roots.values() for one in wanted)
+        own = {FONTS: fonts_wheel(work)} if wants_fonts else {}
         fetched: dict[WheelTarget, dict[str, Wheel]] = {}
         for number, target in enumerate(targets, 1):
             report(f"fetching wheels for {target} ({number} of {len(targets)})")
-            fetched[target] = fetch(wheel, roots[target], target, work)
+            fetched[target] = fetch(wheel, roots[target], target, work, own)
         report("packing")
         files = staged(wheel, roots, fetched)
         with replacing(out, mode=None, new=True, folder_mode=None) as archive:

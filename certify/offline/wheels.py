@@ -19,6 +19,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from packaging.markers import Marker, UndefinedComparison
@@ -26,7 +27,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
-from bench.errors import InputError
+from bench.errors import InputError, MissingLibraryError
 from bench.record import write_atomic
 
 if TYPE_CHECKING:
@@ -235,6 +236,7 @@ def _digest(data: bytes) -> str:
 
 
 HOME = Path(__file__).resolve().parents[2]
+FONTS = "petaseal-fonts"
 MAX_ROUNDS = 8  # each fetches what the round before brought to light; real lists need one or two
 
 
@@ -244,28 +246,48 @@ def petaseal_wheel(folder: Path) -> Wheel:
     Raises:
         InputError: `pip-failed`, `missing-library` or `install-damaged`.
     """
+    return _own_wheel("petaseal", HOME, folder)
+
+
+def fonts_wheel(folder: Path) -> Wheel:
+    """Build the wheel of petaseal's fonts, likewise: no index has to have it, and none is trusted to.
+
+    Raises:
+        InputError: as for `petaseal_wheel`.
+    """
+    return _own_wheel(FONTS, HOME / "fonts", folder)
+
+
+def _own_wheel(name: str, sources: Path, folder: Path) -> Wheel:
+    from importlib.metadata import PackageNotFoundError, distribution
+
     if (HOME / "pyproject.toml").is_file():
-        pip(
-            *("wheel", "--no-deps", "--wheel-dir", str(folder), str(HOME)),
-            what="petaseal's own wheel cannot be built",
-            work=folder,
-        )
-        (path,) = folder.glob("petaseal-*.whl")
+        what = f"the wheel of {name} cannot be built"
+        pip("wheel", "--no-deps", "--wheel-dir", str(folder), str(sources), what=what, work=folder)
+        (path,) = folder.glob(f"{name.replace('-', '_')}-*.whl")
         return read_wheel(path)
-    from importlib.metadata import distribution
+    try:
+        installed = distribution(name)
+    except PackageNotFoundError:
+        raise MissingLibraryError(name, "for the extra report of a bundle", "report") from None
+    return read_wheel(rebuild_wheel(installed, folder))
 
-    return read_wheel(rebuild_wheel(distribution("petaseal"), folder))
 
-
-def fetch(petaseal: Wheel, roots: Sequence[WheelRequirement], target: WheelTarget, work: Path) -> dict[str, Wheel]:
-    """Let pip fetch all wheels that a target needs, and return them by name.
+def fetch(
+    petaseal: Wheel,
+    roots: Sequence[WheelRequirement],
+    target: WheelTarget,
+    work: Path,
+    own: Mapping[str, Wheel] = MappingProxyType({}),
+) -> dict[str, Wheel]:
+    """Let pip fetch all wheels that a target needs but those of ours, and return them by name.
 
     Raises:
         InputError: `wheel-missing` or `pip-failed`.
     """
     constraints = work / f"constraints-{target.machine}-{target.python}.txt"
     write_atomic(constraints, "".join(f"{line}\n" for line in pinned(target)).encode())
-    asked = list(roots)
+    asked = [root for root in roots if root.name not in own]
     # pip leaves out a requirement whose condition is false for the Python that runs it. Each round reads the wheels
     # that came, judges their conditions for the target, and asks by name for what is missing.
     for round_ in range(MAX_ROUNDS):
@@ -276,7 +298,7 @@ def fetch(petaseal: Wheel, roots: Sequence[WheelRequirement], target: WheelTarge
         options += [f"--constraint={constraints}", f"--dest={folder}"]
         what = f"wheels for {target} cannot be fetched"
         pip("download", *options, *map(str, asked), what=what, work=work, target=target)
-        wheels = {wheel.name: wheel for wheel in map(read_wheel, sorted(folder.glob("*.whl")))}
+        wheels = {wheel.name: wheel for wheel in map(read_wheel, sorted(folder.glob("*.whl")))} | dict(own)
         needed, missing = closure(roots, wheels, target)
         if not missing:
             return {name: wheels[name] for name in sorted(needed)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from bench.language import Language, text_in
 from certify.policy.centre import Centre, Declaration
 from certify.policy.policies import (
     Condition,
@@ -21,6 +22,7 @@ from certify.policy.policies import (
     Threshold,
     items_of,
 )
+from certify.policy.reasons import reasons
 from certify.policy.thresholds import INSUFFICIENT, Outcome
 from certify.policy.verdicts import WEAKEST_FIRST, Verdict, lies_within
 
@@ -70,8 +72,7 @@ class Lack(NamedTuple):
     what: str
 
     def __str__(self) -> str:
-        where = "" if self.field is None else f" (centre file: {self.field})"
-        return f"{self.policy}/{self.condition} lacks {self.what}{where} [{self.code}]"
+        return f"{self.policy}/{self.condition} lacks {lack_text(self, 'en')}"
 
     @property
     def how(self) -> str | None:
@@ -79,6 +80,21 @@ class Lack(NamedTuple):
         if self.field is None:
             return None
         return HOW.get(self.field, f"write the digest of the paper under {self.field} (sha256sum PAPER)")
+
+
+def lack_text(one: Lack, lang: Language) -> str:
+    """Return what a condition lacks and where it is given, with its code."""
+    where = "" if one.field is None else text_in(lang, "statement_lines", "centre-field", field=one.field)
+    what = one.what if lang == "en" else reasons()[one.code].zh.rstrip("。")
+    return f"{what}{where} [{one.code}]"
+
+
+def missing_text(one: Lack, lang: Language) -> str:
+    """Return the line that says what one condition lacks."""
+    lacks = text_in(
+        lang, "statement_lines", "lacks", condition=f"{one.policy}/{one.condition}", what=lack_text(one, lang)
+    )
+    return text_in(lang, "statement_lines", "missing", what=lacks)
 
 
 class Reach(NamedTuple):

@@ -293,12 +293,17 @@ def is_altered(policy: Policy) -> bool:
     return digest(policy) != digest(read_config("policies", policy.policy, Policy))
 
 
-def describe(policy: Policy) -> list[str]:
-    """Return a policy's conditions and clauses as printed lines."""
+def in_both(text: Bilingual, lang: str | None, between: str = " / ") -> str:
+    """Return a text in one language; None: in both."""
+    return {"en": text.en, "zh": text.zh}.get(lang or "", f"{text.zh}{between}{text.en}")
+
+
+def describe(policy: Policy, lang: str | None = None) -> list[str]:
+    """Return a policy's conditions and clauses as printed lines, its titles in one language; None: in both."""
     document = policy.document
     status = "draft (if issued as drafted)" if document.status == "draft" else "in force"
     lines = [
-        f"{policy.policy}: {policy.title.zh} / {policy.title.en}",
+        f"{policy.policy}: {in_both(policy.title, lang)}",
         f"  {document.title.zh}{f' {document.number}' if document.number else ''}, {document.issuer.zh}",
         f"  {document.title.en}; {status}; date {document.date or 'not issued'}; scope: {policy.scope};"
         f" minimum grade: {policy.minimum_grade}; accepted holds: {', '.join(policy.accept) or 'none'}",
@@ -308,11 +313,10 @@ def describe(policy: Policy) -> list[str]:
     ]
     for name, counting in policy.counting.items():
         counts = f"{counting.precision}, accumulate {counting.accumulate}, {counting.choice} shape"
-        lines.append(f"  counts {name}: {counts}; {counting.assumption.zh} {counting.assumption.en}")
+        lines.append(f"  counts {name}: {counts}; {in_both(counting.assumption, lang, ' ')}")
     for condition in policy.judged:
         lines.append(f"  {condition.condition} ({condition.clause.ref}): {condition.clause.text}")
-        title = f"{condition.title.zh} / {condition.title.en}"
-        lines.append(f"    {title}: {demand(condition)} [{condition_code(condition)}]")
+        lines.append(f"    {in_both(condition.title, lang)}: {demand(condition)} [{condition_code(condition)}]")
     return lines
 
 

@@ -18,6 +18,7 @@ from typing import Literal
 import msgspec
 
 from bench.errors import InputError
+from bench.language import Language, text_in
 from bench.record import Document, Text, config_path, read_yaml
 
 Effect = Literal["note", "hold", "void", "limit", "refuse", "input", "verdict", "condition", "line"]
@@ -56,10 +57,16 @@ class Mending(Document, frozen=True, kw_only=True):
     zh: Text
 
 
+class _Mended(msgspec.Struct):
+    """The part of the doctor's table that is about codes; its checks are `bench.doctor`'s to read."""
+
+    codes: dict[str, Mending]
+
+
 @cache
 def mending() -> dict[str, Mending]:
     """Return the table of what can be done beforehand, by code."""
-    return read_yaml(config_path("mending.yaml"), dict[str, Mending])
+    return read_yaml(config_path("doctor.yaml"), _Mended).codes
 
 
 @cache
@@ -80,19 +87,20 @@ def home_of(code: str) -> Home:
     return homes().get(code) or Home(text="not known yet: run make docs", functions=(), further=0, test=None)
 
 
-def home_lines(code: str) -> list[str]:
+def home_lines(code: str, lang: Language = "en") -> list[str]:
     """Return the rule, the functions and the test behind a code as printed lines; none for an unknown code."""
     entry = reasons().get(code)
     if entry is None:
         return []
     home = home_of(code)
-    further = f", and {home.further} further" if home.further else ""
+    further = text_in(lang, "explain", "further", count=home.further) if home.further else ""
     functions = ", ".join(f"{one.function} ({one.file})" for one in home.functions)
+    functions = functions or text_in(lang, "explain", "no-function")
     return [
-        f"rule: docs/{entry.rule}",
+        text_in(lang, "explain", "rule", rule=f"docs/{entry.rule}"),
         f"  {home.text}",
-        f"enforced by: {functions or 'no function that is known'}{further}",
-        f"attacked by: {home.test or 'no test that is known'}",
+        text_in(lang, "explain", "enforced", functions=functions + further),
+        text_in(lang, "explain", "attacked", test=home.test or text_in(lang, "explain", "no-test")),
     ]
 
 

@@ -20,6 +20,7 @@ LINE_MAX_BYTES = 4096  # a row takes 120; a bomb in one line is never held whole
 MAX_DIGITS = 18
 MAX_NAME_BYTES = 64
 MANY_NAMES = 64  # in one block: from there on they are looked up one by one
+MAX_TEXTS = 2**20  # other than integers; digests of 32 operand sets on 1,024 devices in eight workloads are half
 MAX_NAMES = 4096  # of quantities in one file; a tuned workload of 32 operand sets has some 150
 OUT_OF_MEMORY = "out-of-memory"
 NEWLINE, COMMA, MINUS, ZERO = b"\n,-0"
@@ -60,6 +61,7 @@ class TableState:
     names: _Numbered = field(default_factory=_Numbered)  # of quantities
     texts: _Numbered = field(default_factory=_Numbered)  # "none" is the first
     last: tuple[str, str, int, int, str, str] = ("", "", 0, 0, "", "")
+    reasons: _Numbered = field(default_factory=_Numbered)  # of throttling, each combination once
     of_figure: int = 0  # rows of the present device and workload so far
 
     def refused(self, what: str) -> RefusedError:
@@ -71,6 +73,15 @@ class TableState:
         number = self.names.number(name)
         if number == MAX_NAMES or len(name) > MAX_NAME_BYTES:
             raise self.refused(f"have more than {MAX_NAMES} quantities, or one of more than {MAX_NAME_BYTES} letters")
+        return number
+
+    def text(self, name: str, text: str) -> int:
+        """Return the number of a text, which is the value of a quantity."""
+        # Each is held and looked at: a table in which every row had one of its own would cost gigabytes and minutes.
+        if name == THROTTLED and self.reasons.number(text) == MAX_NAMES:
+            raise self.refused(f"have more than {MAX_NAMES} combinations of reasons of throttling")
+        if (number := self.texts.number(text)) == MAX_TEXTS:
+            raise self.refused(f"have more than {MAX_TEXTS} texts")
         return number
 
 
@@ -209,7 +220,7 @@ class Block:
             name, text = names[int(quantity[row])], self._text(begins[row], ends[row])
             if not _is_value(name, int(phases[row]), text):
                 raise self.state.refused(f"have a value of {name} that is none")
-            values[row] = -TEXT - self.state.texts.number(text)
+            values[row] = -TEXT - self.state.text(name, text)
         return values
 
     def _check_order(

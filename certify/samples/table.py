@@ -34,10 +34,15 @@ def bound_samples(opened: OpenedDocument[NodeRecord], path: Path) -> bytes:
     Raises:
         RefusedError: `samples-missing`, `samples-differ`.
     """
+    return samples_of_digest(opened.subject_digest, path)
+
+
+def samples_of_digest(sha256: str, path: Path) -> bytes:
+    """Return the samples in a file, which have the digest that their record binds (see `bound_samples`)."""
     if not path.exists():
         raise RefusedError("samples-missing", "there are no samples of this record", where=path)
     content = read_bytes(path, CAPS.samples_bytes)
-    if hashlib.sha256(content).hexdigest() != opened.subject_digest:
+    if hashlib.sha256(content).hexdigest() != sha256:
         raise RefusedError("samples-differ", "are not the samples that the record binds", where=path)
     return content
 

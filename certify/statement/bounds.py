@@ -5,6 +5,7 @@ Nothing is computed here; which step and limit a figure has is `certify.judge.ce
 
 from __future__ import annotations
 
+from bench.language import Language, text_in
 from bench.units import rate_text
 from certify.judge.ceilings import LimitName, Step
 
@@ -43,9 +44,22 @@ LIMITS: dict[LimitName, dict[str, str]] = {
 }
 
 
-def bound_text(step: str, limit: str | None, limit_mflop_s: int | None) -> str:
+# The clocks of each figure make these limits, so that those of several figures differ; a statement has the lowest.
+OF_EACH_FIGURE = ("observed-clock", "mean-clock", "issue-rate")
+
+
+def bounds_text(step: str, limit: str | None, least_mflop_s: int | None, figures: int, lang: Language = "en") -> str:
+    """Return what binds several figures as a text: where their limits differ, the lowest of them, and called so."""
+    if figures < 2 or least_mflop_s is None or limit not in OF_EACH_FIGURE:
+        return bound_text(step, limit, least_mflop_s, lang)
+    name: str = {str(key): each[lang] for key, each in LIMITS.items()}[limit]
+    return text_in(lang, "statement_lines", "bounded-each", limit=name, rate=rate_text(least_mflop_s), step=step)
+
+
+def bound_text(step: str, limit: str | None, limit_mflop_s: int | None, lang: Language = "en") -> str:
     """Return the step of evidence of a figure and the limit that binds it as a text; an unknown limit by its name."""
-    words = {str(name): each["en"] for name, each in LIMITS.items()}
+    words = {str(name): each[lang] for name, each in LIMITS.items()}
     if limit is None or limit_mflop_s is None:
-        return f"bounded by nothing ({step})"
-    return f"bounded by {words.get(limit, limit)}: at most {rate_text(limit_mflop_s)} ({step})"
+        return text_in(lang, "statement_lines", "unbounded", step=step)
+    limited, rate = words.get(limit, limit), rate_text(limit_mflop_s)
+    return text_in(lang, "statement_lines", "bounded", limit=limited, rate=rate, step=step)

@@ -12,7 +12,7 @@ from bench.record import Campaign, Profile, SharedFile, config_names, digest, re
 from bench.record.campaign import ends_ns
 from bench.record.closing import Closing
 from bench.record.folder import CLOSING, Folder
-from bench.units import utc_ns
+from bench.units import utc_ns, utc_text
 from certify.documents.caps import CAPS
 from certify.documents.dsse import decode, parse_envelope
 from certify.documents.kinds import RECORD_SUFFIX, OpenedDocument, parse_payload
@@ -110,9 +110,10 @@ def check_campaign(campaign: Campaign, centre: Centre, starts_at: str, issued_at
     if problem is not None:
         raise RefusedError("window-invalid", problem, where=campaign.campaign_id)
     # A statement over windows that are still to come could be signed with any figures.
-    if ends_ns(campaign, starts_at) > utc_ns(issued_at):
+    if (over_ns := ends_ns(campaign, starts_at)) > utc_ns(issued_at):
         what = f"the measurement that began at {starts_at} is not over at {issued_at}, the time of issue"
-        raise RefusedError("issued-before-measured", what, where=campaign.campaign_id)
+        fix = f"its windows end at {utc_text(over_ns)}: issue the statement after that"
+        raise RefusedError("issued-before-measured", what, where=campaign.campaign_id, fix=fix)
     check_day(centre, starts_at)
 
 

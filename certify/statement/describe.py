@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from bench.errors import one_line
+from bench.language import Language, text_in
 from bench.record import (
     Campaign,
+    Choice,
     Figure,
     Measurement,
     NodeRecord,
+    PoolClass,
+    Precision,
     Profile,
     ReferenceFigure,
     ReferenceMeasurement,
     Workload,
 )
 from bench.record.judged import Explained, Judged
-from bench.units import efficiency, full_name, percent_text, rate_text, shortened_list, truncated
+from bench.terminal.summary import cells, padded
+from bench.units import efficiency, full_name, percent_text, rate_text, truncated
 from certify.documents.statement import CapacityStatement, CeilingLine, ClassLine, StepLine, Totals
 from certify.judge.case import MeasurementPlan
 from certify.judge.ceilings import bound_of
@@ -22,8 +30,9 @@ from certify.judge.rules import figures_of
 from certify.judge.telemetry import has_foreign_load
 from certify.policy.ratings import installed_ratings
 from certify.policy.reasons import effect_of
-from certify.policy.verdicts import BasisVerdict, Growth, Verdict
-from certify.statement.bounds import bound_text
+from certify.policy.verdict_lines import coded, describe_verdict, meaning_lines
+from certify.statement.bounds import bound_text, bounds_text
+from certify.statement.paper.summary import summary_of
 
 SHOWN = 5  # names of nodes, of thousands
 PROVES_NOTHING = {
@@ -35,11 +44,6 @@ PROVES_NOTHING = {
 
 # What a line of the kinds above is a case of.
 WARNING_CODES = {"simulated": "simulated", "smoke": "smoke-grade", "nothing": "nothing-counted"}
-
-
-def coded(line: str, code: str) -> str:
-    """Return a printed line with the code that leads to its rule."""
-    return f"{line} [{code}]"
 
 
 def judge_record(record: NodeRecord, campaign: Campaign, profile: Profile) -> Judged:
@@ -121,44 +125,75 @@ def warnings_of(statement: CapacityStatement) -> list[str]:
     return [kind for kind, holds in kinds.items() if holds]
 
 
-def describe_statement(statement: CapacityStatement, witnessed: bool = False) -> list[str]:
+def describe_statement(statement: CapacityStatement, witnessed: bool = False, lang: Language = "en") -> list[str]:
     """Return a statement's figures, verdicts and gaps.
 
     Args:
         statement: to be described.
         witnessed: whether a witness of this statement is known, so that what needs one counts.
+        lang: of the lines.
     """
-    centre, issue = statement.centre, statement.issue
     lines = [
-        f"{centre.centre_id} ({centre.name.zh} {centre.name.en}), statement {issue.sequence}",
-        coded(f"grade {statement.grade or 'none'}, valid until {issue.valid_until}", "statement-grade"),
-        *_campaign_lines(statement),
-        *(coded(PROVES_NOTHING[kind], WARNING_CODES[kind]) for kind in warnings_of(statement)),
+        title_line(statement, lang),
+        grade_line(statement, lang),
+        *_campaign_lines(statement, lang),
+        *warning_lines(statement, lang),
+        *(sentence[lang] for sentence in summary_of(statement)),
     ]
     for line in statement.classes:
-        workload = Workload(line.precision, line.choice)
+        what = class_name(line.pool_class, line.precision, line.choice, lang)
         lines += [
-            coded(f"{line.pool_class} {workload}: {line.counted.devices} device(s) counted", "counted-sum"),
-            *_totals(line.counted),
-            *_evidence_lines(line, witnessed),
+            coded(text_in(lang, "statement_lines", "counted", what=what, count=line.counted.devices), "counted-sum"),
+            *_totals(line.counted, lang),
+            *_evidence_lines(line, witnessed, lang),
         ]
         if line.untested.devices or line.nodes_missing:
-            missing = f"  counted 0: {line.untested.devices} device(s); nodes missing: {line.nodes_missing}"
-            lines.append(coded(missing, "counted-nothing"))
+            devices, nodes = line.untested.devices, line.nodes_missing
+            missing = text_in(lang, "statement_lines", "counted-nothing", devices=devices, nodes=nodes)
+            lines.append(coded(f"  {missing}", "counted-nothing"))
     for shown in statement.shown:
-        workload = Workload(shown.precision, shown.choice)
-        what = f"{shown.pool} {workload}: {shown.shown.devices} device(s) shown, not counted"
-        lines.append(coded(what, "shown-not-counted"))
-        lines += _totals(shown.shown)
-    lines += [coded(_ceiling_text(one), "binding-limit") for one in statement.ceilings]
+        of_pool = f"{shown.pool} {Workload(shown.precision, shown.choice)}"
+        not_counted = text_in(lang, "statement_lines", "shown", what=of_pool, count=shown.shown.devices)
+        lines.append(coded(not_counted, "shown-not-counted"))
+        lines += _totals(shown.shown, lang)
+    lines += [coded(_ceiling_text(one, lang), "binding-limit") for one in statement.ceilings]
     share = percent_text(statement.bookkeeping.intelligent_share_ppm)
-    lines.append(coded(f"share of intelligent compute: {share}", "mixed-share"))
+    lines.append(coded(text_in(lang, "statement_lines", "share", share=share), "mixed-share"))
     for verdict in statement.verdicts:
-        lines += describe_verdict(verdict)
+        lines += describe_verdict(verdict, lang)
+    lines += meaning_lines(statement.verdicts, lang)
     held = [f"{f.code} x {f.devices} ({f.workload})" for f in statement.findings if f.effect in ("hold", "void")]
     if held:
-        lines.append(f"held or void: {', '.join(held)}; see petaseal explain CODE")
+        lines.append(text_in(lang, "statement_lines", "held", codes=", ".join(held)))
     return lines
+
+
+def title_line(statement: CapacityStatement, lang: Language) -> str:
+    """Return which statement of which centre it is."""
+    centre, sequence = statement.centre, statement.issue.sequence
+    title = text_in(
+        lang, "statement_lines", "title", centre=centre.centre_id, zh=centre.name.zh, en=centre.name.en, number=sequence
+    )
+    return one_line(title)
+
+
+def grade_line(statement: CapacityStatement, lang: Language) -> str:
+    """Return a statement's grade and until when it is valid."""
+    grade, until = f"grade-{statement.grade or 'none'}", statement.issue.valid_until
+    return coded(
+        text_in(lang, "statement_lines", "grade", grade=text_in(lang, "statement_lines", grade), until=until),
+        "statement-grade",
+    )
+
+
+def warning_lines(statement: CapacityStatement, lang: Language) -> list[str]:
+    """Return why a statement proves nothing, if so."""
+    return [coded(text_in(lang, "warning", kind), WARNING_CODES[kind]) for kind in warnings_of(statement)]
+
+
+def class_name(pool_class: PoolClass, precision: Precision, choice: Choice, lang: Language) -> str:
+    """Return a class and what counts in it, such as "intelligent fp16"."""
+    return f"{text_in(lang, 'class_code', pool_class)} {Workload(precision, choice)}"
 
 
 def absent_nodes(statement: CapacityStatement) -> dict[str, list[str]]:
@@ -170,41 +205,66 @@ def absent_nodes(statement: CapacityStatement) -> dict[str, list[str]]:
     return explained
 
 
-def _campaign_lines(statement: CapacityStatement) -> list[str]:
+def _campaign_lines(statement: CapacityStatement, lang: Language) -> list[str]:
     campaign = statement.campaign
     if campaign.self_issued:
         return []
-    ramp = f", ramp {campaign.ramp_ns / 1e9:g} s" if campaign.ramp_ns else ""
-    what = (
-        f"campaign {campaign.campaign_id}: all nodes at {statement.starts_at}{ramp}; {statement.records} of"
-        f" {len(campaign.nodes)} expected nodes have a record"
+    ramp = text_in(lang, "statement_lines", "ramp", seconds=f"{campaign.ramp_ns / 1e9:g}") if campaign.ramp_ns else ""
+    what = text_in(
+        lang,
+        "statement_lines",
+        "campaign",
+        campaign=campaign.campaign_id,
+        starts=f"{statement.starts_at}{ramp}",
+        records=statement.records,
+        nodes=len(campaign.nodes),
     )
     lines = [coded(what, "one-start")]
     for attempt in campaign.earlier:
-        what = f"  attempt before: {attempt.campaign_id}, opened at {attempt.issued_at}, {attempt.outcome}"
-        lines.append(coded(what, "attempt-before"))
+        outcome = text_in(lang, "attempt", attempt.outcome)
+        before, opened = attempt.campaign_id, attempt.issued_at
+        what = text_in(lang, "statement_lines", "attempt", campaign=before, opened=opened, outcome=outcome)
+        lines.append(coded(f"  {what}", "attempt-before"))
     for code, nodes in absent_nodes(statement).items():
-        lines.append(f"  {code}: {shortened_list(nodes, SHOWN)}")
+        lines.append(f"  {code}: {names_text(nodes, lang)}")
     return lines
 
 
-def _totals(totals: Totals) -> list[str]:
-    nominal = "none" if totals.devices_without_rating == totals.devices else rate_text(totals.nominal_mflop_s)
+def names_text(names: Sequence[str], lang: Language, shown: int = SHOWN) -> str:
+    """Return the first of many names, and how many more there are."""
+    rest = len(names) - shown
+    first = ", ".join(names[:shown])
+    return text_in(lang, "statement_lines", "and-more", names=first, count=rest) if rest > 0 else first
+
+
+def _totals(totals: Totals, lang: Language) -> list[str]:
+    nominal = rate_text(totals.nominal_mflop_s)
+    if totals.devices_without_rating == totals.devices:
+        nominal = text_in(lang, "total", "none")
     certified, sustained = rate_text(totals.certified_mflop_s), rate_text(totals.sustained_mflop_s)
+    rows = (
+        (("certified", certified), ("sustained", sustained)),
+        (("upper", rate_text(totals.upper_mflop_s)), ("nominal", nominal)),
+    )
+    wide = max(cells(text_in(lang, "total", name)) for name in ("certified", "sustained", "upper", "nominal"))
     return [
-        f"  certified {certified:>14}   sustained {sustained:>14}",
-        f"  upper     {rate_text(totals.upper_mflop_s):>14}   nominal   {nominal:>14}",
+        "  "
+        + "   ".join(f"{padded(text_in(lang, 'total', name), wide)} {padded(rate, 14, True)}" for name, rate in row)
+        for row in rows
     ]
 
 
-def _evidence_lines(line: ClassLine, witnessed: bool) -> list[str]:
+def _evidence_lines(line: ClassLine, witnessed: bool, lang: Language) -> list[str]:
     """Return what a class's sum rests on, what of it no platform schedules, and what a witness adds to it."""
-    lines = [coded(f"  by step of evidence: {steps_text(line.steps)}", "evidence-steps")] if line.steps else []
+    lines = []
+    if line.steps:
+        steps = text_in(lang, "statement_lines", "steps", steps=steps_text(line.steps))
+        lines.append(coded(f"  {steps}", "evidence-steps"))
     if never := line.counted.never_scheduled_mflop_s:
-        what = f"  never scheduled, for nothing known bounds it: {rate_text(never)}"
-        lines.append(coded(what, "never-scheduled"))
+        what = text_in(lang, "statement_lines", "never-scheduled", rate=rate_text(never))
+        lines.append(coded(f"  {what}", "never-scheduled"))
     if line.with_witness.devices:
-        lines.append(coded(f"  {witness_text(line.with_witness, witnessed)}", "needs-witness"))
+        lines.append(coded(f"  {witness_text(line.with_witness, witnessed, lang)}", "needs-witness"))
     return lines
 
 
@@ -213,84 +273,20 @@ def steps_text(steps: tuple[StepLine, ...]) -> str:
     return ", ".join(f"{one.step} {rate_text(one.certified_mflop_s)} ({one.devices})" for one in steps)
 
 
-def witness_text(totals: Totals, witnessed: bool) -> str:
+def witness_text(totals: Totals, witnessed: bool, lang: Language = "en") -> str:
     """Return what a witness of the statement adds to a sum, or would add."""
-    said = f"{rate_text(totals.certified_mflop_s)} ({totals.devices} device(s))"
-    return f"counts with the witness: +{said}" if witnessed else f"counts nothing without a witness: {said}"
+    key, rate = ("witnessed" if witnessed else "needs-witness"), rate_text(totals.certified_mflop_s)
+    return text_in(lang, "statement_lines", key, rate=rate, devices=totals.devices)
 
 
-def _ceiling_text(line: CeilingLine) -> str:
-    figures = f"{line.figures} figure(s) of {full_name(line.vendor, line.model)}, {line.counted} not held or void"
-    bound = bound_text(line.step, line.limit, line.least_mflop_s)
-    return f"{line.pool} {Workload(line.precision, line.choice)}: {figures}; {bound}"
-
-
-def describe_verdict(verdict: Verdict) -> list[str]:
-    """Return one verdict with what decides it."""
-    reason = f": {verdict.reason}" if verdict.reason else ""
-    status = " (if issued as drafted)" if verdict.document_status == "draft" else ""
-    first = f"{verdict.policy}/{verdict.condition}: {verdict.verdict}{reason}{status}"
-    lines = [
-        *(coded(line, "verdict-growth") for line in growth_lines(verdict)),
-        *(coded(line, "verdict-bases") for line in bases_lines(verdict)),
-        *(coded(line, "verdict-missing") for line in missing_lines(verdict)),
-    ]
-    return [first, *(f"  {line}" for line in lines)]
-
-
-def missing_lines(verdict: Verdict) -> list[str]:
-    """Return what nodes without a record could add to the values that a verdict compares; none where all have one."""
-    if not verdict.nodes_missing:
-        return []
-    nodes = f"{verdict.nodes_missing} node{'' if verdict.nodes_missing == 1 else 's'} without a record"
-    if verdict.missing_at_most_mflop_s is None:
-        return [f"nobody knows what {nodes} could add"]
-    return [f"{nodes} could add at most {rate_text(verdict.missing_at_most_mflop_s)}"]
-
-
-def growth_lines(verdict: Verdict) -> list[str]:
-    """Return the lines under "newly added": the baseline, the new devices, and the net growth; none elsewhere."""
-    if (growth := verdict.growth) is None:
-        return []
-    before = "nothing, as is declared"
-    if growth.baseline_devices:
-        before = f"{growth.baseline_devices} device(s), {growth.still_present_devices} of them still there"
-    added = f"newly added {rate_text(growth.newly_added_mflop_s)} certified"
-    return [
-        f"baseline: {before}; {growth.new_devices} new device(s); {added}",
-        f"net growth: {net_devices(growth):+} device(s); certified {net_text(growth)}",
-    ]
-
-
-def net_devices(growth: Growth) -> int:
-    """Return how many devices more there are now than the baseline lists."""
-    return growth.still_present_devices + growth.new_devices - growth.baseline_devices
-
-
-def net_text(growth: Growth) -> str:
-    """Return the certified capacity now less that of the baseline."""
-    if (net := growth.net_mflop_s) is None:
-        return "not known: nothing says what the baseline's devices sustained"
-    return f"{'-' if net < 0 else '+'}{rate_text(abs(net))}"
-
-
-def bases_lines(verdict: Verdict) -> list[str]:
-    """Return the values that a verdict compares and what comes of each, one line for each basis; none for no value."""
-    if verdict.threshold_mflop_s is not None:
-        against = f"demanded {verdict.operator} {rate_text(verdict.threshold_mflop_s)}"
-        shown = [(b, _observed(b, verdict)) for b in verdict.bases]
-    elif verdict.threshold_ppm is not None:
-        against = f"demanded {verdict.operator} {percent_text(verdict.threshold_ppm)}"
-        shown = [(b, percent_text(b.observed_ppm)) for b in verdict.bases]
-    else:  # shown, and no number is demanded
-        of = [(b, f"{rate_text(b.observed_mflop_s)} of {rate_text(b.whole_mflop_s)}") for b in verdict.bases]
-        return [f"{b.basis}: {percent_text(b.observed_ppm)}, {parts}" for b, parts in of]
-    return [f"{b.basis}: {value}; {against}: {b.verdict}{f' ({b.reason})' if b.reason else ''}" for b, value in shown]
-
-
-def _observed(basis: BasisVerdict, verdict: Verdict) -> str:
-    """Return the value on one basis; a missing rating is said, never shown as 0."""
-    if basis.basis != "nominal" or not verdict.without_rating:
-        return rate_text(basis.observed_mflop_s)
-    missing = f"{verdict.without_rating} device(s) without rating"
-    return f"{rate_text(basis.observed_mflop_s)} + {missing}" if basis.observed_mflop_s else missing
+def _ceiling_text(line: CeilingLine, lang: Language) -> str:
+    return text_in(
+        lang,
+        "statement_lines",
+        "ceiling",
+        what=f"{line.pool} {Workload(line.precision, line.choice)}",
+        figures=line.figures,
+        model=one_line(full_name(line.vendor, line.model)),
+        counted=line.counted,
+        bound=bounds_text(line.step, line.limit, line.least_mflop_s, line.figures, lang),
+    )

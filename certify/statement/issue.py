@@ -1,6 +1,6 @@
 """``petaseal certify``: from a folder of records to a signed statement, its record list and its page.
 
-I/O only; what is computed is `certify.statement.build.build`. The three files are written one by one, each whole, the
+I/O only; what is computed is `certify.statement.build.build`. The files are written one by one, each whole, the
 statement last: whoever finds a statement finds what it binds.
 """
 
@@ -11,12 +11,13 @@ import hashlib
 import os
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from bench.errors import InputError, RefusedError, one_line
+from bench.errors import InputError, RefusedError
+from bench.language import Language, text_in
 from bench.record import (
     Campaign,
     NodeRecord,
@@ -27,7 +28,6 @@ from bench.record import (
     read_given,
     refuse_existing,
     replacing,
-    write_atomic,
 )
 from bench.record.campaign import ends_ns
 from bench.units import DAY_NS, utc_ns, utc_text
@@ -41,7 +41,7 @@ from certify.judge.scope import Scope
 from certify.keys.loading import load_signing_key
 from certify.keys.signers import PrivateKey
 from certify.policy.centre import Centre, load_centre
-from certify.policy.missing import Lack, missing
+from certify.policy.missing import missing
 from certify.policy.policies import Policy, load_policies
 from certify.policy.ratings import installed_ratings
 from certify.policy.released import withdrawn
@@ -59,13 +59,18 @@ from certify.statement.campaign import (
     read_closing,
 )
 from certify.statement.claim import makers_of
-from certify.statement.page import render
+from certify.statement.paper.page import render
+from certify.statement.paper.pdf import SignedStatement, pdf_if_installed
+from certify.statement.paper.view import view_of
 from certify.statement.records import Examined, Examiner, RecordSummary, chunks_of, envelopes, examine
+from certify.statement.summary import IssuedStatement
 from certify.trust.opening import Verifier
 from certify.trust.trusted_set import TrustedSet
 
 BASELINE = "baseline.dsse.json"  # where the centre has one: whoever recomputes the statement needs it
-OUTPUTS = ("records.jsonl", "statement.html", "statement.dsse.json")  # in the order of writing
+PDF = "statement.pdf"  # where the extra `report` is installed
+MOST_WAIT_NS = 120 * 10**9  # for the windows of a run that ended early: longer than those of the profile smoke
+OUTPUTS = ("records.jsonl", "statement.html", PDF, "statement.dsse.json")  # in the order of writing
 
 
 @dataclass(frozen=True)
@@ -86,42 +91,7 @@ class IssueRequest:
     signer: str | None = None  # command that signs for every key; the keys are then the public ones
 
 
-@dataclass(frozen=True)
-class IssuedStatement:
-    """A statement that was made, for the command line to show."""
-
-    statement: CapacityStatement
-    out: Path
-    keyids: tuple[str, ...]
-    payload_sha256: str
-    missing: tuple[Lack, ...] = ()  # what conditions lack, and which field of the centre file gives it
-    notes: tuple[str, ...] = ()  # on who made and signed the records
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the result as the JSON value of ``--json``."""
-        import msgspec
-
-        return {
-            "statement": str(self.out / "statement.dsse.json"),
-            "payload_sha256": self.payload_sha256,
-            "keyids": list(self.keyids),
-            "missing": [one._asdict() for one in self.missing],
-            "notes": list(self.notes),
-            "predicate": msgspec.to_builtins(self.statement),
-        }
-
-    def lines(self) -> list[str]:
-        """Return the result as printed lines."""
-        from certify.statement.describe import describe_statement
-
-        signed = [f"signed by {keyid}" for keyid in self.keyids]
-        lacking = [f"MISSING: {one}" for one in self.missing]
-        made = (f"statement {self.payload_sha256}", *signed, f"written to {self.out}")
-        lacking += [one_line(f"NOTE: {what}", 1000) for what in self.notes]
-        return [*describe_statement(self.statement), *lacking, *made]
-
-
-def next_line(request: IssueRequest, made: IssuedStatement) -> str:
+def next_line(request: IssueRequest, made: IssuedStatement, lang: Language) -> str:
     """Return the command that comes next, to be copied into a shell as it is."""
     (key, *_) = request.keys
     public = key if request.signer else Path(f"{key}.pub")  # of a key on a token the public one was given
@@ -132,7 +102,7 @@ def next_line(request: IssueRequest, made: IssuedStatement) -> str:
     words += [word for name in request.policies if name not in config_names("policies") for word in ("--policy", name)]
     words += ["--profile", request.profile] if request.profile else []
     words += ["--accept-simulated"] if made.statement.simulated else []
-    return f"next       petaseal verify {shlex.join(words)}"
+    return text_in(lang, "summary", "next", command=f"verify {shlex.join(words)}")
 
 
 class Computed(NamedTuple):
@@ -149,8 +119,17 @@ class Computed(NamedTuple):
     basis: StatementInputs
 
 
-def compute(request: IssueRequest, progress: Callable[[int], None] = lambda records: None) -> Computed:
+def compute(
+    request: IssueRequest,
+    progress: Callable[[int], None] = lambda records: None,
+    wait: Callable[[int], None] = lambda left_ns: None,
+) -> Computed:
     """Judge the records and compute the statement; nothing is signed or written.
+
+    Args:
+        request: what was asked for.
+        progress: called with the number of records that were judged.
+        wait: called with the ns until the windows of this node's run are over, where they are nearly.
 
     Raises:
         InputError, RefusedError: with the code of the first fault.
@@ -172,6 +151,10 @@ def compute(request: IssueRequest, progress: Callable[[int], None] = lambda reco
     inventory = baseline_path(request.centre, centre)
     baseline = open_baseline(inventory, centre, Verifier(trust, now))
     campaign, starts_at = _campaign(request, trust, now)
+    # A run of which every workload failed ends before its windows do, and nothing of it may be issued before.
+    if campaign.self_issued and 0 < (left_ns := ends_ns(campaign, starts_at) - time.time_ns()) <= MOST_WAIT_NS:
+        wait(left_ns)
+        now = utc_text(time.time_ns())
     scope = Scope.of(
         campaign,
         starts_at,
@@ -199,34 +182,37 @@ def compute(request: IssueRequest, progress: Callable[[int], None] = lambda reco
     return Computed(statement, centre, policies, keys, inventory, examined, order, root, basis)
 
 
-def certify(request: IssueRequest, progress: Callable[[int], None] = lambda records: None) -> IssuedStatement:
+def certify(
+    request: IssueRequest,
+    progress: Callable[[int], None] = lambda records: None,
+    wait: Callable[[int], None] = lambda left_ns: None,
+) -> IssuedStatement:
     """Make, sign and write a capacity statement.
+
+    Args:
+        request, progress, wait: as for `compute`.
 
     Raises:
         InputError, RefusedError: with the code of the first fault; nothing is then written.
     """
-    statement, centre, policies, keys, inventory, examined, order, root, _ = compute(request, progress)
+    statement, centre, policies, keys, inventory, examined, order, root, _ = compute(request, progress, wait)
     payload = make_document("capacity-statement", statement, root)
     keyids = tuple(key.public.keyid for key in keys)
     lacking = missing(centre, policies, statement.verdicts)
     _, notes = makers_of((one.signer, one.node_id, one.tool) for one in examined.seen)
     made = IssuedStatement(statement, request.out, keyids, hashlib.sha256(payload).hexdigest(), lacking, notes)
-    page = render(statement, policies, " ".join(keyids), made.payload_sha256)
-    outputs = OUTPUTS if inventory is None else (BASELINE, *OUTPUTS)
-    # What another run left is not ours to remove, should this one fail.
-    there = {name for name in outputs if os.path.lexists(request.out / name)}  # left by a run that was killed
-    try:
-        if inventory is not None:
-            write_atomic(request.out / BASELINE, read_bytes(inventory, CAPS.baseline_bytes))
-        _write_records(request, examined, order)
-        write_atomic(request.out / "statement.html", page.encode())
-        write_atomic(request.out / "statement.dsse.json", seal(payload, PAYLOAD_TYPE, keys))
-    except BaseException:
-        for name in set(outputs) - there:
-            with contextlib.suppress(OSError):
-                (request.out / name).unlink()
-        raise
-    return made
+    # Signed before anything is written, and before the PDF, which holds the signed bytes.
+    sealed = seal(payload, PAYLOAD_TYPE, keys)
+    view = view_of(statement, policies, " ".join(keyids), made.payload_sha256)
+    paper, without = pdf_if_installed(SignedStatement(sealed, statement, keyids, made.payload_sha256), policies)
+    files: dict[str, Iterable[bytes] | None] = {}
+    if inventory is not None:
+        files[BASELINE] = [read_bytes(inventory, CAPS.baseline_bytes)]
+    # In ascending order of payload digest; each line is what was judged.
+    records = (_same_bytes(examined.paths[i], examined.seen[i]) for i in order)
+    parts = (records, [render(view).encode()], None if paper is None else [paper], [sealed])
+    _write_outputs(request.out, files | dict(zip(OUTPUTS, parts, strict=True)))
+    return replace(made, notes=(*notes, *without))
 
 
 def _signing_keys(request: IssueRequest) -> list[PrivateKey]:
@@ -337,11 +323,31 @@ def _issue(
     )
 
 
-def _write_records(request: IssueRequest, examined: Examined, order: list[int]) -> None:
-    """Write ``records.jsonl`` in ascending order of payload digest; each line is what was judged."""
-    with replacing(request.out / "records.jsonl") as file:
-        for i in order:
-            file.write(_same_bytes(examined.paths[i], examined.seen[i]))
+def _write_outputs(folder: Path, files: Mapping[str, Iterable[bytes] | None]) -> None:
+    """Write files one by one, each whole; where one fails, those that this made are gone again.
+
+    Args:
+        folder: that they stand in.
+        files: by name, in the order of writing, the parts of each; None: there shall be none of that name.
+
+    Raises:
+        InputError: a code of `replacing`.
+    """
+    # What another run left is not ours to remove, should this one fail.
+    there = {name for name in files if os.path.lexists(folder / name)}  # left by a run that was killed
+    try:
+        for name, parts in files.items():
+            if parts is None:  # of that killed run, and another statement's
+                (folder / name).unlink(missing_ok=True)
+                continue
+            with replacing(folder / name) as file:
+                for part in parts:
+                    file.write(part)
+    except BaseException:
+        for name in files.keys() - there:
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()
+        raise
 
 
 def _same_bytes(path: Path, seen: RecordSummary) -> bytes:

@@ -1,7 +1,7 @@
 """What a device can expect of a measurement, for people and machines: what bounds it, where it counts, what is missing.
 
 Nothing is computed here; that is `certify.judge.expectation`. What can be done about a code stands in
-``configs/mending.yaml``.
+``configs/doctor.yaml``.
 """
 
 from __future__ import annotations

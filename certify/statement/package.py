@@ -37,6 +37,7 @@ _CAPS = {  # of a member: the field of `Caps`
     STATEMENT: "statement_bytes",
     RECORDS: "records_bytes",
     "statement.html": "page_bytes",
+    "statement.pdf": "page_bytes",
     "baseline.dsse.json": "baseline_bytes",
 }
 

@@ -15,6 +15,8 @@ from certify.trust.dating import Attestations
 from certify.trust.store import Anchor
 
 if TYPE_CHECKING:
+    from certify.statement.paper.opening import StatementPdf
+    from certify.statement.paper.qr import QrCode
     from certify.statement.records import RecordSummary
 
 
@@ -31,6 +33,9 @@ class Evidence:
     profiles: tuple[str, ...] = ()
     ratings: tuple[str, ...] = ()
     others: tuple[Path, ...] = ()  # other statements, or folders of them, to compare with
+    paper: StatementPdf | None = None  # the PDF that is the statement's file, or lies beside it
+    unread_pdf: bool = False  # such a PDF lies there, and nobody asked for it
+    code: QrCode | None = None  # that somebody read from a page
 
     def in_folder(self, place: Path) -> Evidence:
         """Return the evidence of a folder with a statement's files: what was not given is taken from it.
@@ -51,6 +56,7 @@ class Evidence:
             records=given_or_there(self.records, "records.jsonl"),
             samples=given_or_there(self.samples, "samples"),
             baseline=given_or_there(self.baseline, "baseline.dsse.json"),
+            unread_pdf=os.path.lexists(place / "statement.pdf"),
             attestations=Attestations.around(place, self.attestations.witnesses, self.attestations.receipts),
         )
 

@@ -29,6 +29,7 @@ from certify.verify.statement_checks import TrustLimit
 if TYPE_CHECKING:
     from certify.statement.build import StatementInputs
     from certify.statement.claim import DeviceIndex
+    from certify.statement.paper.opening import PageCheck
     from certify.statement.records import Examined
 
 
@@ -55,6 +56,7 @@ class VerificationReport:
     self_asserted: int | None = None  # records under a key that nobody enrolled
     signers_of_records: int | None = None  # distinct keys; fewer than records means that nodes shared one
     tools: tuple[ToolCount, ...] = ()  # that made the records
+    page: PageCheck | None = None  # of a statement that came as a PDF
     checked: list[str] = field(default_factory=list)
     not_checked: list[str] = field(default_factory=list)
     notes: tuple[str, ...] = ()  # what refuses nothing and must be known
@@ -76,6 +78,7 @@ class VerificationReport:
             "level": self.level,
             "not_checked": self.not_checked,
             "notes": list(self.notes),
+            "page": None if self.page is None else self.page._asdict(),
             "payload_sha256": self.payload_sha256,
             "reason": str(self.refusal) if self.refusal else "; ".join(self.unmet) or None,
             "self_asserted_records": self.self_asserted,

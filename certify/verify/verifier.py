@@ -35,6 +35,8 @@ from certify.verify.statement_checks import (
     limits,
 )
 
+PAGE = "page"  # of `--require`
+
 
 def verify(request: VerifyRequest, progress: Callable[[int], None] = lambda records: None) -> VerificationReport:
     """Verify a statement as far as what was given allows.
@@ -67,8 +69,15 @@ def explain_steps() -> list[str]:
 
 
 def read_statement(v: Verification) -> None:
-    """Step 1: read the file, which must be within its cap; nothing larger is ever held in memory."""
-    v.content = read_given(v.where, CAPS.statement_bytes)
+    """Step 1: read the file, which must be within its cap; nothing larger is ever held in memory.
+
+    What is attached to a PDF is the statement as good as its file: nothing below knows how it came.
+    """
+    paper = v.evidence.paper
+    if paper is not None and paper.path == v.where:
+        v.content = paper.statement
+    else:
+        v.content = read_given(v.where, CAPS.statement_bytes)
 
 
 def open_trust(v: Verification) -> None:
@@ -231,6 +240,33 @@ def _compare(v: Verification) -> None:
     v.report.not_checked += outcome.not_checked
 
 
+def check_page(v: Verification) -> None:
+    """Step 19: draw the page of a PDF anew and compare its bytes, and compare what a QR code says.
+
+    A page shows what its reader believes: one that is not the statement's is a forgery, whoever signed the statement.
+    """
+    if (code := v.evidence.code) is not None:
+        code.check(v.statement, v.opened.payload_sha256, v.where)
+        v.report.checked.append("QR code")
+    if (paper := v.evidence.paper) is None:
+        if v.evidence.unread_pdf:
+            v.not_checked("page-not-verified", why="statement.pdf, which lies there, was not opened (--require page)")
+        return
+    if paper.statement != v.content:
+        raise RefusedError("page-differs", "the statement in the PDF is another one than beside it", where=paper.path)
+    v.report.page = page = paper.compare(v.policies, paper.path)
+    if page.status == "differs":
+        what = "the page is not what petaseal draws of the statement in it: one of them was changed or exchanged"
+        fix = "believe no figure on it; take the statement out (pdfdetach) and verify that"
+        raise RefusedError("page-differs", what, where=paper.path, fix=fix)
+    if page.status == "same":
+        v.report.checked.append("page")
+    elif page.status == "appended":
+        v.not_checked("page-appended", count=f"{page.appended_bytes:,}")
+    else:
+        v.not_checked("page-not-verified", why=page.why)
+
+
 class Step(NamedTuple):
     """One check: its number and sentence are those of docs/verification.md."""
 
@@ -258,6 +294,7 @@ STEPS = (
     Step(16, "Totals and verdicts are those that the records give.", recompute),
     Step(17, "The samples give each record's figures and telemetry, and look measured.", check_samples),
     Step(18, "No other statement that was given contradicts it.", compare_statements),
+    Step(19, "The page of a PDF, and a QR code's text, are those of the statement.", check_page),
 )
 
 
@@ -271,6 +308,9 @@ def _unmet(require: tuple[str, ...], report: VerificationReport) -> Iterator[str
             reached = LEVELS.index(report.level) >= LEVELS.index(wanted)
             if not reached or (wanted == "trusted" and "trust root" not in report.checked):
                 yield f"level {wanted} is required, and {report.level} was reached"
+        elif wanted == PAGE:
+            if report.page is None or report.page.status != "same":
+                yield f"{PAGE} is required, and {_page_text(report)}"
         elif wanted in verdicts:
             if LEVELS.index(report.level) < LEVELS.index("recomputed"):  # so far it is only what the signer says
                 why = report.limits[0].what if report.limits else "give --records"
@@ -278,5 +318,14 @@ def _unmet(require: tuple[str, ...], report: VerificationReport) -> Iterator[str
             elif verdicts[wanted] != "met":
                 yield f"{wanted} is required to be met, and is {verdicts[wanted]}"
         else:
-            known = ", ".join([*LEVELS, *verdicts])
+            known = ", ".join([*LEVELS, PAGE, *verdicts])
             raise InputError("unknown-name", f"there is no {wanted!r}", where="--require", fix=f"use one of {known}")
+
+
+def _page_text(report: VerificationReport) -> str:
+    """Return why the page of a statement is not shown to be its page."""
+    if report.page is None:
+        return "the statement was not given as a PDF"
+    if report.page.appended_bytes:
+        return f"{report.page.appended_bytes:,} bytes were appended to it"
+    return f"it was not verified: {report.page.why}"

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa, x25519
 
 from bench.record import config_path
+from bench.terminal.show import CLOSED_PIPE
 from certify.keys.files import load_public, new_key, public_path
 from tests.bad_input.command import Answer, contents, petaseal, process
 from tests.bad_input.laid_out import certified, stated, verified
@@ -490,8 +491,20 @@ def test_an_answer_that_nobody_can_read(place: Path) -> None:
         os.close(reader)
         answer = process(*arguments, *more, stdout=writer)
         os.close(writer)
-        assert answer.status == 1
+        assert answer.status == CLOSED_PIPE
         assert answer.err == ""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_disk_that_takes_a_part_of_an_answer(tmp_path: Path, unbuffered: str) -> None:
+    """A limit of 1,024 bytes for a file does what a full disk does: the first write is short, the next one fails."""
+    command = 'ulimit -f 1; exec "$0" -m certify verify --explain > "$1"'
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered, "PYTHONDONTWRITEBYTECODE": "1"}
+    words = ["bash", "-c", command, sys.executable, str(tmp_path / "answer")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    assert (tmp_path / "answer").stat().st_size == 1024
+    assert done.returncode == 2
+    assert "[system-error]" in done.stderr
 
 
 def test_closed_streams(place: Path) -> None:

@@ -698,7 +698,7 @@ def test_a_profile_that_bears_an_installed_name_or_is_nobodys(place: Path) -> No
         answer = certified(centre, "--profile", file)
         assert (answer.code if code else "", answer.status) == (code or "", 1 if code else 0)
     assert verified(centre).code == "profile-unknown"
-    answer = verified(centre, "--profile", file)
+    answer = verified(centre, "--profile", file, "--all")
     assert answer.status == 0
     assert "NOT CHECKED: the profile our-own" in answer.out
 

@@ -67,6 +67,7 @@ def running(tmp_path: Path, out: Path) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.long
 def test_a_second_run_into_the_same_folder_is_refused_at_its_start(tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = running(tmp_path, out)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ import pytest
 
 from bench.sensors import CpuSource
 from bench.telemetry import Reading
-from tests.certify.measured import measured
-from tests.perf import accelerator, adversary, beside, costs, harness, intruder, plot, search, tricks
+from tests.perf import accelerator, adversary, beside, costs, harness, intruder, search, tricks
 from tests.perf.rig import Setup, alone
 
 SETUP = Setup("cpu", "fp64", 0.6)
@@ -135,19 +133,3 @@ def test_a_trick_that_worked_and_was_not_caught_is_missed(monkeypatch: pytest.Mo
     found = adversary.measure(SETUP)
     assert [told.outcome for told in found.told] == ["missed", "no-effect"]
     assert found.missed == ["works"]
-
-
-def test_a_window_is_drawn_from_a_record_and_its_samples(tmp_path: Path) -> None:
-    centre = measured(tmp_path, nodes=1, devices=2, precisions=("fp16",))
-    record = centre.record(0)
-    samples = record.with_name(record.name.replace("record.dsse.json", "samples.csv.gz"))
-    out = tmp_path / "window.svg"
-    assert plot.main([str(record), str(samples), "--device", "fake:1", "--out", str(out)]) == 0
-    texts = [node.text or "" for node in ElementTree.fromstring(out.read_text()).iter() if node.tag.endswith("text")]
-    assert texts[0].startswith("Fake-1 fake:1, fp16, ")
-    assert texts[0].endswith("SIMULATED")
-    assert {"rate, TFLOP/s", "clock, MHz", "power, W", "temperature, C"} <= set(texts)
-    (measurement, *_) = plot.read_record(record).measurements
-    (rates, *_) = plot.panels(measurement, "fake:1", plot.read_samples(samples))
-    assert len([t for t, _ in rates.points if t > 0.5]) >= 30
-    assert plot.main([str(record), str(samples), "--device", "fake:7", "--out", str(out)]) == 2

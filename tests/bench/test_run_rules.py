@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 from msgspec.structs import replace
 
-from bench.engine.measure import worse
+from bench.engine.measure import WindowResult, measure
+from bench.engine.progress import SoFar
 from bench.engine.schedule import self_issued
 from bench.profile import load_profile
 from bench.record import Figure, Measurement, NodeRecord, Shape, Workload, throughput_bounds
+from bench.reference.checks import worse
 from bench.scenario import Scenario, Script
 from bench.units import gemm_mflop
 from tests.bench.fleet import BEGIN_NS, NODE, simulate, simulate_node
@@ -395,3 +399,33 @@ def test_times_of_the_record_are_those_of_the_campaign() -> None:
     assert window.closes_ns - window.opens_ns == WINDOW_NS
     assert record.campaign.self_issued
     assert record.challenge == record.campaign.challenge
+
+
+def test_r9_what_is_shown_meanwhile_is_the_interval_of_what_is_over() -> None:
+    """At the last look it is near the figure's; before 30 units of launches there is none."""
+    looks: list[SoFar] = []
+
+    def report(phase: str, rate_mflop_s: int, look: Callable[[], SoFar] | None = None) -> None:
+        if look is not None and phase in ("warmup", "window"):
+            looks.append(look())
+
+    def watched(prepared: Any, task: Any, clock: Any, sampler: Any, timer: Any, _: object) -> WindowResult:
+        return measure(prepared, task, clock, sampler, timer, report)
+
+    with mock.patch("bench.engine.session.measure", watched):
+        figure = figure_of({"noise_ppm": 3000})
+    before = [look for look in looks if not look.parts_ns]
+    within = [look for look in looks if look.parts_ns]
+    assert len(before) >= SMOKE.steady_state.min_samples
+    assert all(look.bounds() is None and look.sustained_mflop_s() is None for look in before)
+    last = within[-1].bounds()
+    assert last is not None
+    assert last.sustained_mflop_s == pytest.approx(figure.sustained_mflop_s, rel=0.005)
+    assert last.certified_mflop_s < last.sustained_mflop_s
+    assert 0 < within[-1].verified <= figure.verified_launches
+    assert within[-1].row_error_ppm is not None
+    assert within[-1].reading.temperature_c == 62
+    counts = [look.verified for look in within]
+    assert counts == sorted(counts)
+    few = [look for look in within if len(look.parts_ns) == 1]
+    assert all(look.bounds() is None and look.sustained_mflop_s() for look in few)

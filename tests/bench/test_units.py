@@ -13,10 +13,17 @@ from bench.units import (
     rate_text,
     ratio_ppm,
     shortened_list,
+    size_text,
     truncated,
     utc_ns,
     utc_text,
 )
+
+
+def test_no_file_has_the_size_0_mb() -> None:
+    assert [size_text(size) for size in (1, 37_500, 999_999, 10**6, 15 * 10**6)] == [
+        *("1 KB", "38 KB", "1000 KB", "1.0 MB", "15.0 MB")
+    ]
 
 
 def test_1999_96_never_prints_2000() -> None:

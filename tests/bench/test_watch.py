@@ -26,7 +26,7 @@ from bench.devices import select_devices
 from bench.devices.reader import Taken
 from bench.errors import DeviceError
 from bench.telemetry import Reading
-from bench.watch import HEADINGS, LEGEND, LatestReadings, Screen, WatchRow
+from bench.terminal.watch import HEADINGS, LEGEND, LatestReadings, Screen, WatchRow
 from tests.fake_nvidia import environment, gpu
 
 WHOLE = Reading(

@@ -643,6 +643,15 @@ INDEX: dict[str, tuple[str, ...]] = {
         "statement.test_package:ATTACKS",
         "statement.test_package:FOLDERS",
     ),
+    "statements on paper": (
+        "statement.papers:REFUSED",
+        "statement.papers:UNVERIFIED",
+        "statement.papers:APPENDED",
+        "verify.test_paper:test_an_appended_annotation_repaints_the_page_and_the_original_is_given_back",
+        "verify.test_paper:test_a_bomb_ends_in_its_own_process",
+        "verify.test_paper:test_a_folder_of_downloads_runs_nothing",
+    ),
+    "QR codes of other statements, or of none": ("verify.test_paper:CHANGED",),
     "nodes and devices that are moved between pools": ("verify.test_pools:FORGED", "attacks:RECORDS"),
     "devices that records leave out of a pool": (
         "verify.test_pools:test_a_record_without_a_device_of_a_pool_that_its_node_is_in_leaves_the_node_missing_there",

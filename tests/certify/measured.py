@@ -32,6 +32,7 @@ from certify.keys.signers import PrivateKey, load_scheme, spki_text
 from certify.policy import released
 from certify.policy.centre import Centre
 from certify.statement import issue
+from certify.statement.summary import IssuedStatement
 from certify.trust.dating import Attestations
 from certify.trust.store import Anchor
 from certify.verify import verifier as verify
@@ -71,7 +72,7 @@ class Measured:
     def public_key(self) -> Path:
         return public_path(self.key)
 
-    def certify(self, out: Path | None = None, **changes: Any) -> issue.IssuedStatement:
+    def certify(self, out: Path | None = None, **changes: Any) -> IssuedStatement:
         """Make a statement as ``petaseal certify`` does."""
         request = issue.IssueRequest(
             records=self.records,

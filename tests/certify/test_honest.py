@@ -256,6 +256,7 @@ def test_no_published_measurement_is_held(precision: Precision, row: Row, tflops
     assert_counts(row, precision, tflops, "guangzhou-2000p")
 
 
+@pytest.mark.long
 def test_6390_cards_of_910b3_reach_2000p_in_nominal_and_in_nothing_else() -> None:
     """Measured and recorded node by node, under declared park and facility and an empty baseline."""
     nodes = 799  # of 8 cards, the last of 6

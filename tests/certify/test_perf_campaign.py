@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from certify.campaign.collect import collect
-from tests.perf import campaign, plot
+from tests.perf import campaign
+from tests.perf.records import read_record
 
 
 def test_the_part_runs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,4 +36,4 @@ def test_the_campaign_is_whole_and_each_node_has_a_key_of_its_own(tmp_path: Path
     opened = campaign.lay_out(tmp_path, 3, devices=1)
     assert collect(opened.folder).complete
     files = list((opened.folder.root / "records").rglob("*.record.dsse.json"))
-    assert len({plot.read_record(file).signer_spki for file in files}) == len(files) == 3
+    assert len({read_record(file).signer_spki for file in files}) == len(files) == 3

@@ -137,6 +137,7 @@ def test_an_intelligent_node_is_certified_within_twenty_minutes(cores: int, tmp_
     assert statement.classes[0].counted.devices == DEVICES
 
 
+@pytest.mark.long
 def test_nodes_of_two_classes_measure_what_counts_in_theirs_alone(tmp_path: Path) -> None:
     """Nobody misses the other class's figures: not the judge, nor the statement, nor its verifier."""
     pools = ExpectedPool(pool="main", workloads=("fp16",)), ExpectedPool(pool="hpc", workloads=("fp64",))
@@ -168,6 +169,7 @@ def test_nodes_of_two_classes_measure_what_counts_in_theirs_alone(tmp_path: Path
         assert (len(seen.passed), list(seen.not_counted)) == (DEVICES, [])
 
 
+@pytest.mark.long
 def test_a_campaign_with_a_ramp_has_no_preheating() -> None:
     pool = ExpectedPool(pool="main", workloads=("fp16",))
     campaign = campaign_of(pool, workloads=(FP16,), ramp_ns=15 * SECOND_NS)

@@ -10,6 +10,7 @@
      pci DOMAIN:BUS                      in hex
      memory, free, sms, l2, max_clock, ecc, ecc_pending, mig_mode, gi, ci NUMBER
      power_limit, default_limit, max_limit, app_clock, persistence, compute NUMBER
+     rows_corrected, rows_uncorrected, rows_pending, rows_failed NUMBER    remapped rows; unknown without rows_pending
      virtualization NUMBER               of nvmlGpuVirtualizationMode_t: 1 pass-through, 2 in a vGPU guest
      pci_ids NUMBER                      device and vendor id, e.g. 0x20f110de
      capability MAJOR MINOR
@@ -24,7 +25,7 @@
 #define WORDS                                                                                                     \
   " uuid name serial part vbios pci memory free sms l2 max_clock ecc ecc_pending mig_mode gi ci power_limit "      \
   "default_limit max_limit app_clock persistence compute virtualization pci_ids capability clock power temperature " \
-  "usage reasons uncorrected processes lost xid "
+  "usage reasons uncorrected processes lost xid rows_corrected rows_uncorrected rows_pending rows_failed "
 #include "script.h"
 
 static inline long lost(struct device *d) { return whole_of(d->parent ? d->parent : d, "lost", 0); }

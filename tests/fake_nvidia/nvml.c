@@ -140,6 +140,13 @@ int nvmlDeviceGetEccMode(handle d, unsigned *current, unsigned *pending) {
   *current = whole_of(d, "ecc", 0), *pending = whole_of(d, "ecc_pending", *current);
   return 0;
 }
+int nvmlDeviceGetRemappedRows(handle d, unsigned *corrected, unsigned *uncorrected, unsigned *pending, unsigned *failed) {
+  WHOLE(d);
+  if (!has(d, "rows_pending")) return NOT_SUPPORTED;
+  *corrected = whole_of(d, "rows_corrected", 0), *uncorrected = whole_of(d, "rows_uncorrected", 0);
+  *pending = whole_of(d, "rows_pending", 0), *failed = whole_of(d, "rows_failed", 0);
+  return 0;
+}
 int nvmlDeviceGetTotalEccErrors(handle d, unsigned type, unsigned counter, unsigned long long *count) {
   WHOLE(d);
   int ecc = whole_of(d, "ecc", 0);

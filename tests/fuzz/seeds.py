@@ -13,6 +13,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pikepdf
 import yaml
 from msgspec.structs import replace
 
@@ -24,6 +25,7 @@ from certify.documents.kinds import PAYLOAD_TYPE, Baseline, BaselineDevice, Witn
 from certify.documents.merkle import prove, record_root
 from certify.keys.signers import pem_text
 from certify.policy.ratings import parse_ratings
+from certify.statement.paper.contents import NAME
 from certify.trust.revocations import Revocation, Revocations
 from tests.certify.judged import basis_of, statement_of
 from tests.certify.measured import centre_yaml, node_name, of_node, simulated, test_campaign
@@ -105,6 +107,9 @@ def seeds() -> Iterator[tuple[str, str, bytes]]:
         steps = prove([bytes([n]) for n in range(size)], index)
         yield "merkle", f"{index}-of-{size}", bytes([size - 1, index]) + b"".join(steps)
     yield "proof", "one", proof()
+    yield "pdf", "plain", pdf(pikepdf.ObjectStreamMode.disable)
+    yield "pdf", "packed", pdf(pikepdf.ObjectStreamMode.generate)
+    yield "qr", "one", f"PETASEAL1:sha256:{sha('payload')}:gz-test/1:1.799PFLOPS".encode()
 
 
 def measured_records() -> Iterator[tuple[bytes, NodeRecord]]:
@@ -165,6 +170,16 @@ def payloads() -> dict[str, bytes]:
 
 def sealed(payload: bytes, *names: str) -> bytes:
     return seal(payload, PAYLOAD_TYPE, [fixed_key(name) for name in names])
+
+
+def pdf(packing: pikepdf.ObjectStreamMode) -> bytes:
+    """Return the smallest PDF with a statement attached, and a record of what drew it."""
+    made, out = pikepdf.new(), io.BytesIO()
+    made.add_blank_page(page_size=(99, 99))
+    made.attachments[NAME] = pikepdf.AttachedFileSpec(made, b'{"payload":"e30="}', filename=NAME)
+    made.docinfo["/Keywords"] = "petaseal-engine=typst 0.15.2"
+    made.save(out, deterministic_id=True, object_stream_mode=packing)
+    return out.getvalue()
 
 
 def renamed(path: Path) -> bytes:

@@ -37,6 +37,9 @@ from certify.policy.policies import load_policy
 from certify.policy.ratings import decode_ratings, load_ratings
 from certify.samples import table
 from certify.statement import package
+from certify.statement.paper import contents
+from certify.statement.paper.opening import ChildAnswer
+from certify.statement.paper.qr import QrCode
 from certify.statement.records import Chunk, chunks_of, envelopes
 from certify.trust import root as trust_root
 from certify.trust.opening import Verifier
@@ -312,6 +315,27 @@ def merkle_root(leaves: list[bytes]) -> bytes:
     return node_hash(merkle_root(leaves[:split]), merkle_root(leaves[split:]))
 
 
+# Paper
+
+
+def pdf_file(data: bytes) -> None:
+    """What is attached to a PDF is the same whenever it is read, and whatever is no PDF is said to be none.
+
+    The verifier does this in a process of its own; here a fault of the library ends the fuzzer, which then reports it.
+    """
+    said, statement = contents.answer(data)
+    if (fault := said.get("fault")) is not None:
+        raise RefusedError("pdf-encrypted" if fault == "encrypted" else "pdf-invalid", str(said.get("why", fault)))
+    assert contents.answer(data) == (said, statement)
+    assert msgspec.convert(said, ChildAnswer).statements or not statement
+
+
+def qr_code(data: bytes) -> None:
+    """A code has one text."""
+    code = QrCode.parse(data.decode(errors="surrogateescape"))
+    assert ":".join(("PETASEAL1:sha256", *code)).encode() == data
+
+
 TARGETS: dict[str, Target] = {
     "envelope": envelope,
     **{f"payload-{name}": partial(payload, name) for name in DOCUMENTS},
@@ -337,6 +361,8 @@ TARGETS: dict[str, Target] = {
     "time": time_text,
     "merkle": merkle_proof,
     "proof": proof_file,
+    "pdf": pdf_file,
+    "qr": qr_code,
 }
 
 

@@ -8,23 +8,24 @@ python -m tests.perf records 100000
 python -m tests.perf campaign 10000 100000
 python -m tests.perf verify 12600
 python -m tests.perf audit 4
+python -m tests.perf paper 10000
+python -m tests.perf report
 python -m tests.perf registry
 python -m tests.perf heartbeats
 python -m tests.perf.first_gpu --device cuda:0 --out results/local
 python -m tests.perf accelerator --device cuda:0 --seconds 60 --out results/local
-python -m tests.perf plot RECORD SAMPLES --out FILE.svg
 """
 
 from __future__ import annotations
 
 import sys
 
-from tests.perf import accelerator, audit, campaign, commands, harness, hpcc, plot, records, telemetry, verify
+from tests.perf import accelerator, audit, campaign, commands, harness, hpcc, paper, records, report, telemetry, verify
 from tests.perf.rig import Setup, alone
 
 PARTS = (
     *("all", "commands", "harness", "hpcc", "telemetry", "records", "campaign", "verify", "audit"),
-    *("registry", "heartbeats"),
+    *("paper", "report", "registry", "heartbeats"),
 )
 
 
@@ -33,8 +34,6 @@ def main(arguments: list[str]) -> int:
     wanted, rest = (arguments[0], arguments[1:]) if arguments else ("all", [])
     if wanted == "accelerator":
         return accelerator.main(rest)
-    if wanted == "plot":
-        return plot.main(rest)
     if wanted not in PARTS:
         print(__doc__, file=sys.stderr)
         return 2
@@ -53,6 +52,10 @@ def main(arguments: list[str]) -> int:
         verify.measure(int(rest[0]) if rest else verify.NODES, runs=3)
     if wanted in ("all", "audit"):
         audit.measure(int(rest[0]) if rest else 2, runs=3)
+    if wanted in ("all", "paper"):
+        paper.measure(int(rest[0]) if rest else paper.NODES)
+    if wanted in ("all", "report"):
+        report.measure(*map(int, rest))
     if wanted in ("all", "registry"):
         from tests.perf import registry  # needs petaseal[registry], which a machine with an accelerator may lack
 

@@ -38,8 +38,7 @@ from certify.keys.files import load_private, new_key, public_path
 from certify.keys.signers import load_scheme
 from tests.bench.fleet import simulate_node
 from tests.certify.measured import BEGIN_NS, centre_yaml, of_node, seal_record, verify_request
-from tests.perf import plot
-from tests.perf.records import bare_loop
+from tests.perf.records import bare_loop, read_record
 
 DEVICES = 8
 NODES = 10_000
@@ -271,7 +270,7 @@ def measure(sizes: Sequence[int] = (NODES,), rounds: int = ROUNDS) -> None:
             opened = lay_out(root, nodes)
             record = next((opened.folder.root / "records").rglob(f"*{RECORD_SUFFIX}"))
             samples = record.with_name(record.name.replace(RECORD_SUFFIX, SAMPLES_SUFFIX))
-            workloads = ", ".join(str(m.workload) for m in plot.read_record(record).measurements)
+            workloads = ", ".join(str(m.workload) for m in read_record(record).measurements)
             files = f"{record.stat().st_size} bytes, samples of {samples.stat().st_size}, which collect reads too"
             print(
                 f"campaign of {nodes} nodes of {DEVICES} devices in {workloads}: records of {files};"

@@ -13,8 +13,11 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from bench.record import NodeRecord, read_bytes
+from certify.documents.caps import CAPS
+from certify.documents.dsse import parse_envelope
+from certify.documents.kinds import OpenedDocument, parse_payload
 from tests.certify.measured import Measured, measured
-from tests.perf import plot
 
 DEVICES = 8
 MEASURE = """
@@ -33,6 +36,13 @@ own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 print(middle - before, after - middle, own, workers)
 """
+
+
+def read_record(path: Path) -> NodeRecord:
+    """Return a node record; its signature is not checked here."""
+    envelope = parse_envelope(read_bytes(path, CAPS.record_bytes), CAPS.record_bytes, path)
+    opened: OpenedDocument[NodeRecord] = parse_payload("node-record", envelope.payload, path)
+    return opened.predicate
 
 
 def bare_loop(records: Path) -> float:
@@ -61,7 +71,7 @@ def measure(nodes: int, runs: int) -> None:
         folder = Path(name)
         centre: Measured = measured(folder, nodes, DEVICES)
         size = centre.record(0).stat().st_size
-        workloads = ", ".join(str(m.workload) for m in plot.read_record(centre.record(0)).measurements)
+        workloads = ", ".join(str(m.workload) for m in read_record(centre.record(0)).measurements)
         print(f"{nodes} records of {DEVICES} devices in {workloads}: {size} bytes each (limit 16384)")
         for run in range(runs):
             bare = bare_loop(centre.records)

@@ -45,7 +45,13 @@ def _shared(digests: Mapping[str, Mapping[str, str]]) -> dict[tuple[str, ...], l
     return shared
 
 
-def _identity_problems(facts: Mapping[str, NodeFacts], named: Mapping[str, str]) -> list[str]:
+def identity_problems(facts: Mapping[str, NodeFacts], named: Mapping[str, str]) -> list[str]:
+    """Return which nodes report one machine or one device, a sentence each.
+
+    Args:
+        facts: node id -> what it reported.
+        named: node id -> the engine's name of it.
+    """
     problems = []
     for nodes, keys in _shared({node: its.machine_ids for node, its in facts.items()}).items():
         names, what = shortened_list(named.get(n, n) for n in nodes), facts[nodes[0]].machine_ids[keys[0]]
@@ -99,7 +105,7 @@ def fleet_problems(facts: Mapping[str, NodeFacts], roster: Roster) -> list[str]:
     """
     named = {node.node_id: node.name for node in roster.nodes}
     problems = _together({node_id: its.problems for node_id, its in facts.items()}, named)
-    problems += _identity_problems(facts, named)
+    problems += identity_problems(facts, named)
     alike_devices: dict[tuple[str, ...], list[str]] = {}  # a mixed node has other devices than the rest of its pool
     for one in roster.nodes:
         if one.node_id in facts:

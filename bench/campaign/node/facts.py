@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from bench.campaign.room import free_bytes
 from bench.environment import derived_id, machine_identities, missing_machine_id
+from bench.errors import PetasealError
 from bench.host.container import in_container
 from bench.host.device_files import why_forbidden
 from bench.host.mounts import is_fleeting, lxcfs_files
@@ -21,11 +22,13 @@ from bench.node_clock import why_unknown
 from bench.record import NodeClock
 from bench.record.identities import device_keys, unshared_identities
 from bench.record.roster import RosterPool
+from bench.record.sources import tool
 from bench.record.status import NodeFacts, alike_devices
 from bench.units import shortened_list
 
 if TYPE_CHECKING:
     from bench.devices.base import LocalDevice
+    from bench.doctor.gather import ReadFor
 
 
 FLAGGED_CLOCK_NS = 10**9  # R10
@@ -50,8 +53,10 @@ def facts_of_node(
     # pool.
     measured = sound(devices)
     problems = [f"{one.device.device}: {one.what} ({one.code})" for one in devices if isinstance(one, Faulty)]
+    unexamined = []
     if pool.devices_per_node is not None and len(devices) != pool.devices_per_node:
-        problems.append(f"has {len(devices)} devices, {pool.devices_per_node} are expected")
+        unexamined.append(f"has {len(devices)} devices, {pool.devices_per_node} are expected")
+        problems += unexamined
     if clock.uncertainty_ns is None:
         why = f": {why_unknown()}" if clock.source in ("kernel", "chrony") else ""  # of this machine, not scripted
         problems.append(f"its clock is not known to be synchronised: it would count 0 (clock-unknown){why}")
@@ -61,7 +66,8 @@ def facts_of_node(
     if free < needed_bytes:
         problems.append(f"has {free / 1e6:.1f} MB left for its record, {needed_bytes / 1e6:.1f} are needed")
     if (closed := why_forbidden(file_patterns(devices))) is not None:
-        problems.append(f"its device files: {closed}")
+        unexamined.append(f"its device files: {closed}")
+        problems.append(unexamined[-1])
     # On NFS with root_squash the user who launched may write where root on the node may not.
     if not os.access(folder, os.W_OK | os.X_OK):
         problems.append("cannot write into the campaign's folder")
@@ -73,6 +79,8 @@ def facts_of_node(
         clock_uncertainty_ns=clock.uncertainty_ns,
         disk_free_bytes=free,
         problems=tuple(problems),
+        unexamined=tuple(unexamined),
+        tool_sha256=tool().sha256,
         found=alike_devices((one.model, one.device) for one in measured),
     )
 
@@ -135,4 +143,24 @@ def with_key_problems(
         remarks.append(f"signs with a key that is gone with its container, so that none can be enrolled; {fix}")
     if hidden := lxcfs_files(root):
         remarks.append(f"sees {shortened_list(hidden)} through lxcfs, which hides others' load and cores")
-    return replace(facts, problems=tuple(problems), remarks=tuple(remarks))
+    further = tuple(problems[len(facts.problems) :])
+    return replace(facts, problems=tuple(problems), remarks=tuple(remarks), unexamined=(*facts.unexamined, *further))
+
+
+def with_examination(facts: NodeFacts, devices: Sequence[LocalDevice], purpose: ReadFor) -> NodeFacts:
+    """Return a node's facts with what the doctor's checks come to (`bench.doctor`).
+
+    Args:
+        facts: of the node.
+        devices: its devices. Where all are simulated the host is left out: one machine may play many nodes.
+        purpose: what it is looked at for.
+    """
+    from bench.doctor.examine import OF_THE_HOST, examine
+    from bench.doctor.gather import gather
+
+    is_real = any(not one.model.simulated for one in devices)
+    try:
+        view = gather(devices, purpose)
+    except (OSError, ValueError, PetasealError):  # it is advice: the node takes part all the same
+        return facts
+    return replace(facts, examination=examine(view, frozenset() if is_real else OF_THE_HOST))

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from bench.campaign.estimate import room_bytes
-from bench.campaign.node.facts import facts_of_node, with_identities, with_key_problems
+from bench.campaign.node.facts import facts_of_node, with_examination, with_identities, with_key_problems
 from bench.campaign.node.reporter import Reporter
 from bench.campaign.node.start import AgreedStart
 from bench.campaign.node.task import NodeTask
@@ -96,6 +96,7 @@ def _measure(
     place: Reserved | None,
 ) -> Path | None:
     from bench.devices import select_devices
+    from bench.doctor.gather import ReadFor
     from bench.engine.node import NodeRequest, clock_of, measure_node
     from bench.environment import refuse_emulation
 
@@ -104,11 +105,17 @@ def _measure(
     pool = part.roster.pool_of(part.node)
     devices = select_devices(pool.device)
     needed_bytes = room_bytes(part.campaign, part.profile, len(devices))
-    facts = facts_of_node(devices, pool, part.folder.root, clock_of(devices), needed_bytes)
+    node_clock = clock_of(devices)
+    facts = facts_of_node(devices, pool, part.folder.root, node_clock, needed_bytes)
     facts = with_identities(facts, devices, part.campaign.challenge)
     enrolled = next((node.keyid for node in part.campaign.nodes if node.node_id == part.node.node_id), None)
     keyid = hashlib.sha256(base64.b64decode(signer.spki_b64)).hexdigest()
     facts = with_key_problems(facts, devices, keyid, enrolled, state_dir())
+    # A node that is to measure is awaited by all others: it reads what takes no time.
+    refuses_busy, is_quick = part.profile.busy == "refuse", place is not None
+    folder = None if is_quick else part.folder.root
+    purpose = ReadFor(folder, needed_bytes, refuses_busy, node_clock, is_quick=is_quick)
+    facts = with_examination(facts, devices, purpose)
     # The question that stands there is noted first: it may be of a coordinator that is gone, and its answer compares
     # nothing.
     if place is None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 from bench.clock import Clock
 from bench.devices import pci
 from bench.devices.base import Faulty, LocalDevice, UnusableError, check_same, index_of, parse_index
+from bench.devices.libraries.nvidia.repairs import MemoryRepairs, memory_repairs
 from bench.devices.libraries.nvidia.telemetry import NvmlSource
 from bench.devices.libraries.nvml import EXPOSES, Gpu, Nvml, loaded_library, normal_address
 from bench.devices.torch_device import OpenedTorch
@@ -104,6 +105,12 @@ class Nvidia:
         nvml = self._nvml("0")
         assert nvml is not None
         return NvmlWatch(nvml, devices)
+
+    def repairs(self, devices: Sequence[LocalDevice]) -> dict[str, MemoryRepairs]:
+        """Return the spare rows of GPUs by uuid, as far as they report them."""
+        nvml = self._nvml("0")
+        assert nvml is not None
+        return memory_repairs(nvml, (one.device.uuid for one in devices))
 
     def open(self, local: LocalDevice, clock: Clock) -> OpenedNvidia:
         """Make a device the only one that CUDA shows to this process, and return it.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.errors import InputError, PetasealError, RefusedError
-from bench.show import print_json
+from bench.terminal.show import print_json
 from certify.commands.options import Json, checked_digest, group
 from certify.commands.output import report
 from certify.commands.registry import aliases, node, oversight, registry_admin, tokens

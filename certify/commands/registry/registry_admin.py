@@ -15,7 +15,7 @@ import typer
 
 from bench.errors import InputError, RefusedError
 from bench.record import config_path
-from bench.show import is_terminal
+from bench.terminal.show import is_terminal
 from certify.commands.options import Json, RegistryPassphraseFile, checked_fingerprint, utc_now
 from certify.commands.output import report
 from certify.commands.registry.show import libraries

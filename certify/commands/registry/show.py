@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.errors import InputError, MissingLibraryError, PetasealError, one_line
-from bench.show import say
+from bench.terminal.show import say
 from bench.units import rate_text
 from certify.registry.api.cities import Lifecycle
 from certify.registry.api.common import Service, TrustStatus

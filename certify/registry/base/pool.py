@@ -10,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 
 from bench.errors import InputError
+from bench.host.python_start import no_folder_first
 from certify.registry.base.parcels import run_in_parts, unpacked
 from certify.registry.base.verifying import VerificationJob, VerificationOutcome, run
 from certify.workers import end_with_parent
@@ -65,6 +66,7 @@ class VerificationPool:
         with self._lock:
             if self._pool is None:
                 # not fork: the service has threads, and a forked lock that one of them holds is held for ever
+                no_folder_first()
                 spawn = get_context("spawn")
                 self._pool = ProcessPoolExecutor(self._processes, mp_context=spawn, initializer=_begin)
             return self._pool

@@ -12,9 +12,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from bench.units import full_name, truncated
 from certify.registry.api.cities import CityCondition, Gap
 from certify.registry.api.views import PoolCapacity, StatementSummary
-from certify.registry.web import tables, wording
+from certify.registry.web import wording
 from certify.registry.web.overview import in_unit, unit_of, unit_of_components
 from certify.registry.web.wording import Frame, Lang
+from certify.statement.paper import tables
 
 
 @cache

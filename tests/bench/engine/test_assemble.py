@@ -16,6 +16,7 @@ from tests.bench.fleet import CACHE_BYTES, simulate
 CANONICAL_LIMIT = 13_300  # so that the envelope, base64 and signature included, stays within 18 KiB
 
 
+@pytest.mark.long
 def test_a_record_of_eight_devices_and_two_precisions_is_small() -> None:
     noisy = Script(noise_ppm=3_000, temperature_rise_c=1, telemetry_interval_s=0.7)
     fixed = replace(load_profile("certification"), tuned_shapes={})

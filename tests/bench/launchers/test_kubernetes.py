@@ -289,6 +289,7 @@ def test_names_stay_apart(names: list[str]) -> None:
 HOSTS = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,18}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,18}[a-z0-9])?){0,2}", fullmatch=True)
 
 
+@pytest.mark.long
 @settings(deadline=None)
 @given(
     nodes=st.lists(HOSTS.filter(lambda text: len(text) <= 63), unique=True, min_size=1, max_size=30),

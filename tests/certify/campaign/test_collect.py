@@ -480,6 +480,7 @@ def with_faults(nodes: int, faults: list[tuple[str, int, int, int]]) -> World:
     return world
 
 
+@pytest.mark.long
 @FEW
 @given(nodes=st.integers(2, MOST), faults=Faults)
 def test_nothing_is_counted_twice_or_lost(nodes: int, faults: list[tuple[str, int, int, int]]) -> None:

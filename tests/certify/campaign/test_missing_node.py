@@ -24,8 +24,8 @@ from certify.documents.statement import CapacityStatement
 from certify.keys.signers import load_scheme
 from certify.policy.policies import Policy, Threshold, load_policy
 from certify.policy.reasons import effect_of
+from certify.policy.verdict_lines import describe_verdict
 from certify.policy.verdicts import Verdict
-from certify.statement.describe import describe_verdict
 from tests.bad_input.command import petaseal, process, started
 from tests.certify.judged import basis_of, statement_of
 from tests.certify.kinds import at_rates, kind_of
@@ -108,7 +108,7 @@ def test_a_node_that_is_killed_in_the_window_bounds_what_it_could_add(tmp_path: 
     assert launch.returncode == 1, said
     assert process("campaign", "collect", folder.root, env=env).status == 1
     own = ("--centre", centre, "--key", key, "--profile", profile)
-    made = process("certify", folder.root, *own, "--out", out, env=env)
+    made = process("certify", folder.root, *own, "--out", out, "--all", env=env)
     assert made.status == 0, made.err
     (statement,) = opened(out / "statement.dsse.json")
     void = {(one.node_id, one.device) for one in statement.not_counted if "void" in map(effect_of, one.codes)}

@@ -303,6 +303,7 @@ def test_check_says_what_the_devices_of_all_nodes_can_count(place: Path, monkeyp
     assert "    can count at certification as intelligent under guangzhou-2000p\n" in answer.out
 
 
+@pytest.mark.long
 def test_a_model_that_cannot_count_is_a_problem(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plays(place, monkeypatch, **UNKNOWN)
     assert created(place).status == 0

@@ -9,6 +9,8 @@ from importlib import import_module
 import pytest
 import typer
 
+from bench.errors import InputError
+from certify.commands import options
 from certify.commands.root import GROUPS, app
 from tests.bad_input.command import petaseal
 
@@ -21,6 +23,26 @@ def loaded(*words: str) -> set[str]:
     code += "except SystemExit: print('\\n'.join(sys.modules), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stderr.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("2026-11-20", "2026-11-20T00:00:00.000000Z"),
+        ("2026-11-20T08:30:00Z", "2026-11-20T08:30:00.000000Z"),
+        ("2026-11-20T08:30:00.25Z", "2026-11-20T08:30:00.250000Z"),
+        ("2026-11-20T08:30:00.000001Z", "2026-11-20T08:30:00.000001Z"),
+    ],
+)
+def test_a_time_is_typed_without_what_is_zero(typed: str, meant: str) -> None:
+    assert options.checked_time(typed, "--at") == meant
+
+
+@pytest.mark.parametrize("typed", ["", "2026-11-3", "2026-13-01", "2026-11-20T08:30Z", "2026-11-20T08:30:00", "now"])
+def test_what_is_no_time_gets_an_example_of_one(typed: str) -> None:
+    with pytest.raises(InputError, match=r"^--at: .* is no UTC time such as 2026-03-01, ") as caught:
+        options.moment_ns(typed, "--at")
+    assert caught.value.code == "time-invalid"
 
 
 def test_help_lists_the_groups_and_imports_none_of_them() -> None:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from bench.devices.base import LocalDevice, UnusableError
 from bench.errors import InputError, RefusedError
 from bench.record import Device, DeviceModel, NodeRecord
-from bench.show import show_devices
+from bench.terminal.show import show_devices
 from certify.commands.offline.retest import app, run
 from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import parse_payload

@@ -62,6 +62,7 @@ def test_the_bound_is_rounded_down() -> None:
     assert most_mflop_s("fp64", "native", "avx2", 1, 1) == 16  # 16.8
 
 
+@pytest.mark.long
 def test_the_processors_of_this_machine_are_below_and_a_million_times_as_many_launches_above() -> None:
     record, _ = measure_node(NodeRequest(select_devices("cpu"), TINY, TINY.workloads_of("general"), "node-1", "SPKI"))
     assert record.measurements  # a busy machine may finish too few launches of one precision

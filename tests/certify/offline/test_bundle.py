@@ -116,6 +116,7 @@ def looks_in(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 # The archive
+@pytest.mark.long
 def test_wheels_of_every_platform_are_there_once(made: bundle.MadeBundle, unpacked: Path) -> None:
     for machine in bundle.MACHINES:
         of_it = [name.split("-")[0] for name in made.wheels if name.endswith(f"{machine}.whl")]
@@ -433,3 +434,33 @@ def test_required_python(tmp_path: Path) -> None:
         ("three or more", "3.11", True),  # unreadable: one wheel too many does no harm
     ):
         assert runs_on(wheel._replace(requires_python=text), WheelTarget("x86_64", python)) == good, (text, python)
+
+
+# The fonts, which are a distribution of this repository and on no index
+
+
+def test_the_fonts_come_from_here_and_from_no_index(tmp_path: Path, looks_in: pytest.MonkeyPatch) -> None:
+    index, here = tmp_path / "index", tmp_path / "here"
+    index.mkdir()
+    here.mkdir()
+    own = a_wheel(here, "petaseal", "petaseal-fonts>=1.0; extra == 'report'", "pure; extra == 'report'")
+    ours = a_wheel(here, "petaseal_fonts")
+    forged = a_wheel(index, "petaseal_fonts", "pure")
+    a_wheel(index, "pure")
+    looks_in.setenv("PIP_FIND_LINKS", str(index))
+    roots = [WheelRequirement(wheels.FONTS), WheelRequirement("pure")]
+    got = wheels.fetch(own, roots, TARGETS[0], tmp_path, {wheels.FONTS: ours})
+    assert got[wheels.FONTS].path == ours.path != forged.path
+    assert set(got) == {wheels.FONTS, "pure"}
+
+
+def test_their_wheel_is_rebuilt_from_an_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import petaseal_fonts
+
+    monkeypatch.setattr(wheels, "HOME", tmp_path)  # no checkout
+    made = wheels.fonts_wheel(tmp_path)
+    with zipfile.ZipFile(made.path) as content:
+        names = {name: hashlib.sha256(content.read(name)).hexdigest() for name in content.namelist()}
+    for name, digest in petaseal_fonts.SHA256.items():
+        assert names[f"petaseal_fonts/{name}"] == digest
+    assert "petaseal_fonts/OFL.txt" in names

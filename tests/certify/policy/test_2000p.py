@@ -20,9 +20,9 @@ from certify.policy.centre import Centre
 from certify.policy.missing import Lack, missing
 from certify.policy.policies import Policy, load_policy, policy_problem
 from certify.policy.reasons import Reason, reasons
+from certify.policy.verdict_lines import describe_verdict
 from certify.policy.verdicts import Verdict
 from certify.statement.build import build
-from certify.statement.describe import describe_verdict
 from tests.certify.judged import ISSUE, ROOT, basis_of, centre_of
 from tests.certify.measured import BEGIN_NS, node_name, test_campaign
 

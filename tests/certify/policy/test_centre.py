@@ -149,6 +149,7 @@ def test_host_lists_and_names_in_upper_case(tmp_path: Path, nodes: str, ids: lis
     assert msgspec.json.decode(encode(centre), type=Centre) == centre  # what is signed has plain ids
 
 
+@pytest.mark.long
 def test_a_short_file_does_not_stand_for_names_without_end(tmp_path: Path) -> None:
     """Whoever writes a campaign's folder could fill the memory of who collects: a line for each 200,000 names."""
     pools = [f'pool: p{i}, class: edge, nodes: "n{i}x[1-200000]"' for i in range(50_000)]

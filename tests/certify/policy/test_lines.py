@@ -7,8 +7,10 @@ from string import Formatter
 
 import pytest
 
-from certify.policy.lines import LINES, line
+from bench.language import messages_of
+from certify.policy.lines import code_of, line, line_in
 from certify.policy.reasons import effect_of, reasons
+from certify.samples import rebuild
 
 GIVEN: list[tuple[str, dict[str, object]]] = [
     ("key-given", {}),
@@ -43,6 +45,9 @@ GIVEN: list[tuple[str, dict[str, object]]] = [
     ("keys-shared", {"where": "two", "count": 3}),
     ("numbers-missing", {"numbers": "2", "chain": "a-centre"}),
     ("later-unknown", {"chain": "a-centre", "number": 3}),
+    ("page-appended", {"count": 9}),
+    ("page-not-verified", {"why": "no fonts"}),
+    ("qr-unsigned", {}),
 ]
 
 
@@ -50,13 +55,41 @@ GIVEN: list[tuple[str, dict[str, object]]] = [
 def test_a_line_ends_with_its_code(code: str, values: dict[str, object]) -> None:
     printed = line(code, **values)
     assert printed.endswith(f" [{code}]")
-    assert {name for _, name, _, _ in Formatter().parse(LINES[code]) if name} == values.keys()
+    assert {name for _, name, _, _ in Formatter().parse(messages_of("line")[code].en) if name} == values.keys()
     assert all(str(value) in printed for value in values.values())
     assert not re.search(r"[{}]", printed)
 
 
 def test_every_line_is_a_reason_of_its_own_kind() -> None:
-    assert [code for code, _ in GIVEN] == list(LINES)
-    assert all(effect_of(code) == "line" for code in LINES)
-    home = "verification.md#lines-of-a-verification"
-    assert {code for code, entry in reasons().items() if entry.rule == home} == LINES.keys()
+    assert [code for code, _ in GIVEN] == list(messages_of("line"))
+    assert all(effect_of(code) == "line" for code in messages_of("line"))
+    sections = ("lines-of-a-verification", "a-pdf-and-its-page", "the-qr-code")
+    homes = {f"verification.md#{section}" for section in sections}
+    said = {code for code, entry in reasons().items() if entry.effect == "line" and entry.rule in homes}
+    assert said == messages_of("line").keys()
+
+
+@pytest.mark.parametrize(("code", "values"), GIVEN)
+def test_a_line_is_said_in_chinese_with_its_code_and_values(code: str, values: dict[str, object]) -> None:
+    printed = line(code, **values)
+    chinese = line_in("zh", printed)
+    assert chinese.endswith(f" [{code}]")
+    assert chinese == f"{messages_of('line')[code].zh.format(**values)} [{code}]"
+    assert code_of(printed) == code_of(chinese) == code
+    assert line_in("en", printed) == printed
+
+
+def test_a_line_with_a_code_of_the_rules_has_its_chinese_meaning() -> None:
+    said = line_in("zh", "records, rules, sums and verdicts: of another version [expired]")
+    assert reasons()["expired"].zh.rstrip("。") in said
+    assert "of another version" in said
+    assert line_in("zh", "no code at all") == "no code at all"
+
+
+def test_what_samples_do_not_show_is_said_in_chinese() -> None:
+    said = {one.en: one.zh for one in messages_of("samples").values()}
+    assert said.keys() == {rebuild.WITHOUT_SAMPLES, rebuild.SIMULATED, rebuild.NO_SILICON, rebuild.NO_POWER}
+    for english, chinese in said.items():
+        assert line_in("zh", line("samples-partly", what=english, count=3)) == (
+            f"{messages_of('line')['samples-partly'].zh.format(what=chinese, count=3)} [samples-partly]"
+        )

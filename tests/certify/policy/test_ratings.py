@@ -63,7 +63,7 @@ def found(vendor: str, model: str, memory_bytes: int | None = None) -> Rating:
 
 
 def test_every_row_is_there_with_its_sources() -> None:
-    assert len(ROWS) == 90 == len(installed_ratings().units)
+    assert len(ROWS) == 91 == len(installed_ratings().units)
     assert all(r["sources"] and all(isinstance(s, str) and s.strip() for s in r["sources"]) for r in ROWS)
     known = {r["id"]: r["confidence"] for r in ROWS}
     assert {u.accelerator: u.confidence for u in installed_ratings().units} == known
@@ -262,7 +262,7 @@ def test_devices_as_their_drivers_report_them(
 
 def test_every_row_is_matched_by_a_name_or_is_known_to_have_none() -> None:
     matched = {accelerator for *_, accelerator, _ in SEEN}
-    assert matched | WITHOUT_A_NAME | {"petaseal-fake-1"} == {r["id"] for r in ROWS}
+    assert matched | WITHOUT_A_NAME | {"petaseal-fake-1", "petaseal-fake-1700"} == {r["id"] for r in ROWS}
     assert not matched & WITHOUT_A_NAME
     assert {r["id"] for r in ROWS if not r.get("match")} == WITHOUT_A_NAME
     page = (config_path("accelerators.yaml").parent.parent / "docs" / "devices.md").read_text(encoding="utf-8")
@@ -359,6 +359,7 @@ def test_a_unit_and_its_dies_may_bear_one_name(model: str, memory_gib: int | Non
         ("Fake-1", "huawei-ascend-910b3", "huawei-ascend-910b3"),
         ("Fake-1", "metax-c588", "metax-c588"),
         ("Fake-1", "biren-br100", "biren-br100"),  # a row without a name
+        ("Fake-1700", None, "petaseal-fake-1700"),
         ("Fake-1", "no-such-row", None),
         ("Fake-2", None, None),
         ("Fake-2", "petaseal-fake-1", "petaseal-fake-1"),

@@ -113,6 +113,7 @@ ROWS = (
     Row("intel-gaudi2", None, None, "high"),  # rated in BF16
     Row("intel-gaudi3", "459", None, "medium"),
     Row("petaseal-fake-1", "460.06272", "57.50784", "high"),
+    Row("petaseal-fake-1700", "1700", None, "high"),
 )
 # What the silicon does at the highest clock of any board, TFLOPS: the rows that have such a ceiling, and no others.
 CEILINGS = {
@@ -156,6 +157,7 @@ CEILINGS = {
     ("amd-mi300x-192g", "fp64"): 163,
     ("petaseal-fake-1", "fp16"): 471,
     ("petaseal-fake-1", "fp64"): 58,
+    ("petaseal-fake-1700", "fp16"): 1782,
 }
 UNCERTAIN = {  # in FP16
     "nvidia-l20-48g",
@@ -360,8 +362,8 @@ def test_dies_count_where_the_driver_lists_them(vendor: str, name: str, dies: in
     assert dies is None or rating.dies_per_unit == dies
 
 
-def test_the_simulated_row() -> None:
+def test_the_simulated_rows() -> None:
     fake = UNITS["petaseal-fake-1"]
-    assert [name for name, unit in UNITS.items() if unit.simulated] == ["petaseal-fake-1"]
+    assert [name for name, unit in UNITS.items() if unit.simulated] == ["petaseal-fake-1", "petaseal-fake-1700"]
     assert (fake.units, fake.highest_clock_mhz, fake.tdp_mw, fake.dies_per_unit) == (128, 1_800, 700_000, 1)
     assert fake.fits_memory(80 * GIB)

@@ -27,9 +27,9 @@ from certify.policy.policies import (
     Threshold,
     load_policy,
 )
-from certify.policy.thresholds import BaselineMatch, ClassEvidence, PolicyEvidence, Unrecorded
+from certify.policy.thresholds import Absent, BaselineMatch, ClassEvidence, PolicyEvidence, Unrecorded
+from certify.policy.verdict_lines import describe_verdict, missing_lines
 from certify.policy.verdicts import Verdict, evaluate
-from certify.statement.describe import describe_verdict, missing_lines
 
 P = 10**9
 T = 2000 * P
@@ -514,6 +514,8 @@ groups = st.builds(
     on_hold=st.builds(lambda low, extra: Capacity(1, low, low, low + extra, low), st.just(0) | rates, rates),
     untested=st.builds(lambda nominal: Capacity(1, nominal_mflop_s=nominal), rates),
     unrecorded=st.builds(missing, st.none() | rates),
+    # named, since what is not is drawn from the type: a bound below 0 is none
+    absent=st.builds(Absent, st.just(1), st.none() | rates, st.none() | rates),
 )
 
 

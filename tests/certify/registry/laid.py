@@ -26,7 +26,7 @@ from certify.documents.kinds import PAYLOAD_TYPE, Level, Role, Witness, make_doc
 from certify.keys.files import load_private, load_public, new_key, public_path
 from certify.keys.signers import PrivateKey, load_scheme
 from certify.registry.base.registry import FILE
-from certify.statement.issue import IssuedStatement
+from certify.statement.summary import IssuedStatement
 from certify.trust import editing as trust_edit
 from certify.trust.revocations import Revocations, RevokedRecords
 from certify.trust.root import read_root

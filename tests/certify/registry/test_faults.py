@@ -202,6 +202,7 @@ def test_a_crash_between_object_and_row_leaves_an_object_too_many(
     assert whole(place, acknowledged) == set()
 
 
+@pytest.mark.long
 @POSTGRESQL_LONG
 def test_a_hundred_submissions_at_once_are_one(place: Laid, centre: Measured) -> None:
     secret = new_token(place.root)[1]
@@ -275,6 +276,7 @@ def test_a_full_disk(place: Laid, centres: Centres, disk: Path) -> None:
     whole(moved, acknowledged)
 
 
+@pytest.mark.long
 @POSTGRESQL
 def test_the_database_goes_and_comes_back(place: Laid, centres: Centres, postgres: Postgres) -> None:
     secret = new_token(place.root)[1]

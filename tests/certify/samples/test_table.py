@@ -154,6 +154,10 @@ BOUND: dict[str, tuple[bytes, str | None]] = {
     "the window in the warm-up": (packed(TRUE.replace(b",window,", b",warmup,")), "samples-invalid"),
     "the warm-up in the window": (packed(TRUE.replace(b",warmup,", b",window,")), "samples-invalid"),
     "the guard in the window": (packed(TRUE.replace(b",guard,", b",window,")), "samples-invalid"),
+    "a reason of throttling of its own in each row": (
+        packed(HEAD + b"".join(b"fake:0,fp16,window,%d,throttled,r%d\n" % (i, i) for i in range(MAX_NAMES + 1))),
+        "samples-invalid",
+    ),
     "a name of 65 letters": (rows(lambda r: r[1].__setitem__(4, "x" * 65)), "samples-invalid"),
     "another phase": (rows(lambda r: last_reading(r).__setitem__(2, "after")), "samples-invalid"),
     "a number with a sign": (rows(lambda r: first_mark(r).__setitem__(3, f"+{first_mark(r)[3]}")), "samples-invalid"),

@@ -19,7 +19,7 @@ from certify.documents.statement import CapacityStatement
 from certify.policy.policies import Policy, load_policy
 from certify.statement.age import check_age, check_validity
 from certify.statement.campaign import check_campaign
-from certify.statement.issue import IssuedStatement
+from certify.statement.summary import IssuedStatement
 from tests.certify.judged import policy_of
 from tests.certify.measured import Measured, measured
 

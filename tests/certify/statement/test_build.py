@@ -17,12 +17,14 @@ from certify.documents.statement import CapacityStatement
 from certify.judge.ceilings import STEPS, LimitName
 from certify.judge.tally import CeilingKey, CeilingSum, Key, Tally
 from certify.policy.capacity import CapacitySum, NodeMost
+from certify.policy.verdict_lines import describe_verdict
 from certify.policy.verdicts import Verdict
 from certify.statement.attendance import unrecorded_in
-from certify.statement.bounds import LIMITS, STEP_NAMES, STEPS_MEAN
+from certify.statement.bounds import LIMITS, STEP_NAMES, STEPS_MEAN, bounds_text
 from certify.statement.build import build
-from certify.statement.describe import describe_statement, describe_verdict
-from certify.statement.page import render
+from certify.statement.describe import describe_statement
+from certify.statement.paper.page import render
+from certify.statement.paper.view import view_of
 from certify.verify.statement_checks import check_sums
 from tests.certify.judged import ISSUE, ROOT, basis_of, centre_of, policy_of
 from tests.certify.measured import node_name, test_campaign
@@ -261,10 +263,11 @@ def test_what_missing_nodes_could_add_stands_by_the_verdict() -> None:
     said = "2 nodes without a record could add at most 9.600 PFLOPS"
     assert f"  {said} [verdict-missing]" in describe_verdict(scale(found))
     assert f"  {said} [verdict-missing]" in describe_verdict(scale(found, "newly-added"))
-    page = render(found, (policy_of(),), "ab" * 32, "cd" * 32)
-    assert page.count(f"缺失节点至多 {said}") == 2
-    unknown = render(statement(tally(amount(P)), nodes=2), (policy_of(),), "ab" * 32, "cd" * 32)
-    assert "缺失节点无上限 nobody knows what 1 node without a record could add" in unknown
+    page = render(view_of(found, (policy_of(),), "ab" * 32, "cd" * 32))
+    assert page.count("2 个无记录的节点至多增加 9.600 PFLOPS") == 2
+    assert page.count(said) == 2
+    unknown = render(view_of(statement(tally(amount(P)), nodes=2), (policy_of(),), "ab" * 32, "cd" * 32))
+    assert "nobody knows what 1 node without a record could add" in unknown
 
 
 def test_what_rests_on_an_accepted_hold_is_said() -> None:
@@ -409,6 +412,14 @@ def test_sums_stand_by_the_step_that_they_rest_on() -> None:
         "20 figure(s) of Nobody X1, 20 not held or void; bounded by nothing (none)",
     ):
         assert said in text, said
+    # Each figure's clock makes that limit: the lowest is not what holds for all.
+    assert bounds_text("silicon", "observed-clock", 1_462 * P // 1000, 1) == (
+        "bounded by the silicon at the highest observed clock: at most 1.462 PFLOPS (silicon)"
+    )
+    assert bounds_text("silicon", "observed-clock", 1_462 * P // 1000, 1_192) == (
+        "each bounded by the silicon at the highest observed clock,"
+        " the lowest of their limits at 1.462 PFLOPS (silicon)"
+    )
     assert "counts with the witness: +5.000 PFLOPS" in "\n".join(describe_statement(made, witnessed=True))
 
 

@@ -263,6 +263,7 @@ def unlucky(index: int, record: NodeRecord) -> NodeRecord:
     return record
 
 
+@pytest.mark.long
 def test_every_number_of_a_mixed_centre(tmp_path: Path) -> None:
     """Two classes, a figure that is void, a device that failed, a node without a record, devices in no pool."""
     pools = [
@@ -502,6 +503,7 @@ def altered(payload: bytes, key: PrivateKey) -> Iterator[bytes]:
             yield signed.sealed(attacks.canonical(value), key)
 
 
+@pytest.mark.long
 def test_every_field_has_the_same_type_in_both() -> None:
     agree_on(("campaign", content) for content in altered(CAMPAIGN, OPERATOR))
     agree_on(("node-record", content) for content in altered(RECORD, NODE_KEY))
@@ -558,6 +560,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.long
 @fixed
 @given(
     st.lists(st.tuples(JSON, st.booleans(), st.sampled_from([(",", ":"), (", ", ": ")])), min_size=200, max_size=200)

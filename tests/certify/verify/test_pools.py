@@ -282,6 +282,7 @@ def crowded(nodes: int) -> tuple[Centre, Campaign]:
     return centre, replace(base, pools=own, nodes=tuple(placed))
 
 
+@pytest.mark.long
 def test_many_pools_with_many_devices_on_many_nodes_stop_no_verifier() -> None:
     """Each node in pools of its own choice: 4 MB took a verifier more than five minutes, and 200,000 nodes a day."""
     centre, campaign = crowded(2000)

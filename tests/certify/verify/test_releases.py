@@ -109,6 +109,7 @@ def verified(centre: Measured, later: Path, tmp_path_factory: pytest.TempPathFac
     return verify
 
 
+@pytest.mark.long
 def test_a_statement_is_recomputed_with_the_tables_that_it_binds(later: Path, verified: Run) -> None:
     kept = contents(later / "configs" / "released")
     assert release(later) == {"ratings accelerators", "policy guangzhou-2027", "policy wuhan-2025"}

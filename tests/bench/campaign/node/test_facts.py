@@ -9,9 +9,13 @@ from msgspec.structs import replace
 
 from bench.campaign.launch.preflight import fleet_problems, fleet_remarks
 from bench.campaign.node import facts as facts_module
-from bench.campaign.node.facts import with_identities, with_key_problems
+from bench.campaign.node.facts import with_examination, with_identities, with_key_problems
 from bench.devices import load_backend
+from bench.devices.base import LocalDevice
+from bench.doctor.examine import CHECKS, OF_THE_HOST
+from bench.doctor.gather import ReadFor
 from bench.environment import machine_id
+from bench.record import NodeClock
 from bench.record.status import NodeFacts
 from tests.bench.campaigns import campaign_of, node_id, roster_of
 from tests.bench.devices.test_devices import tree
@@ -91,3 +95,32 @@ def test_pods_of_cloned_images_are_found_over_all_nodes(tmp_path: Path, monkeypa
         facts[node_id(index)] = replace(with_identities(FACTS, CPU, "5eed"), device_ids={})
     problems = fleet_problems(facts, roster_of(campaign_of(3)))
     assert problems == ["n0, n2 have one machine id: they are one machine, or copies of one image"]
+
+
+# --- the doctor's checks ---
+
+QUICK = ReadFor(None, 0, True, NodeClock(source="fake", uncertainty_ns=10**6), is_quick=True)
+
+
+@pytest.mark.parametrize(("devices", "without"), [(FAKES, OF_THE_HOST), (CPU, frozenset[str]())])
+def test_a_node_says_what_the_checks_come_to_and_scripted_devices_nothing_of_their_host(
+    devices: list[LocalDevice], without: frozenset[str]
+) -> None:
+    its = with_examination(FACTS, devices, QUICK).examination
+    assert its is not None
+    assert {*(one.check for one in its.findings), *its.fine, *its.unread, *its.absent} == CHECKS.keys() - without
+    # What takes seconds is not read while all others wait for this node.
+    assert {"folder", "disk", "file-clock"} <= set(its.absent)
+    assert "foreign-process" not in its.fine
+
+
+def test_a_node_takes_part_where_nothing_can_be_read_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("bench.doctor.gather.gather", fails)
+    assert with_examination(FACTS, CPU, QUICK) == FACTS
+
+
+def test_what_no_check_is_about_is_kept_apart(tmp_path: Path) -> None:
+    assert told(tmp_path, LASTING, enrolled=OTHER).unexamined == told(tmp_path / "2", LASTING, enrolled=OTHER).problems

@@ -120,6 +120,7 @@ def test_what_is_wrong_with_one_node_keeps_no_other_off(
         assert online(url) == NODES - 3
 
 
+@pytest.mark.long
 @SQLITE
 def test_a_rack_goes_on_when_the_registry_is_back(
     place: Laid, nodes: list[Node], closing: contextlib.ExitStack

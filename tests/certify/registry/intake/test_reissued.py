@@ -17,7 +17,7 @@ from certify.registry.api.common import Decided
 from certify.registry.intake import ingest
 from certify.registry.maintenance.integrity import check
 from certify.registry.storage import tables
-from certify.statement.issue import IssuedStatement
+from certify.statement.summary import IssuedStatement
 from certify.trust.revocations import RevokedRecords
 from tests.certify.attacks import canonical, payload_of
 from tests.certify.measured import Measured

@@ -167,6 +167,7 @@ ALTERED: dict[str, tuple[str, str]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_whatever_is_altered_is_found(filled: Registry) -> None:
     """As somebody would who has the file: the triggers are off meanwhile, and on again afterwards."""

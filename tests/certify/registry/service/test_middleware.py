@@ -242,6 +242,7 @@ def test_a_gzip_bomb_stops_at_the_cap() -> None:
     assert sum(written) <= 2**20
 
 
+@pytest.mark.long
 def test_members_without_content_do_not_burn_time_for_ever() -> None:
     empty = gzip.compress(b"", mtime=0)
     assert take(body([empty * 10], content_encoding="gzip")) == b""

@@ -188,6 +188,7 @@ def test_a_registry_that_is_not_public_asks_for_a_token_in_its_document(tmp_path
     assert {"401", "403"} <= set(feed["responses"])
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="the generator needs Python 3.11")
 def test_a_generated_client_submits_a_statement_with_records_and_reads_the_feed(
     tmp_path: Path, place: Laid, centre: Measured, monkeypatch: pytest.MonkeyPatch

@@ -18,11 +18,12 @@ from certify.documents.dsse import parse_envelope
 from certify.documents.kinds import parse_payload
 from certify.registry.client.client import RegistryClient
 from tests.bad_input.command import petaseal
+from tests.certify.browsing import ARGUMENTS
 from tests.certify.measured import Measured, node_name
 from tests.certify.registry.laid import CENTRE, Laid, lay_registry
 from tests.certify.registry.listening import Served, new_token, served
 from tests.certify.registry.nginx import Front, fronted
-from tests.certify.registry.web.test_browser import ARGUMENTS, LEFT
+from tests.certify.registry.web.test_browser import LEFT
 
 ROOT = "/petaseal"
 
@@ -76,6 +77,7 @@ def statement(tmp_path: Path, centre: Measured, city: City, monkeypatch: pytest.
     return copy
 
 
+@pytest.mark.long
 def test_every_command_works_below_a_path(city: City, statement: Path, centre: Measured, tmp_path: Path) -> None:
     (receipt,) = {file.name for file in statement.glob("receipt.dsse.json")}
     assert receipt

@@ -77,6 +77,7 @@ def api(tmp_path_factory: pytest.TempPathFactory, keys: Any, centre: Measured) -
     registry.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", GenerationMode)
 @pytest.mark.parametrize("examples", EXAMPLES)
 def test_no_request_makes_it_fail(api: Any, mode: GenerationMode, examples: int) -> None:

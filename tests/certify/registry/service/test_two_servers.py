@@ -103,6 +103,7 @@ def pair(place: Laid) -> Iterator[Pair]:
         yield Pair(place, servers, tokens)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_what_one_server_writes_the_other_answers(
     pair: Pair, centre: Measured, other_centre: Measured, tmp_path: Path

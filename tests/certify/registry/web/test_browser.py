@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
-import shutil
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -25,6 +23,7 @@ from certify.keys.signers import pem_text
 from certify.registry.state.feeds.sheets import FORMULAS
 from certify.registry.web import ROOMS as ROOMS_OF_WEB
 from certify.registry.web.downloads import SHEETS
+from tests.certify.browsing import chromium
 from tests.certify.golden.test_documents import folder, trusted
 from tests.certify.golden.test_golden import AT
 from tests.certify.golden.test_golden import HERE as GOLDEN
@@ -34,15 +33,6 @@ from tests.certify.registry.web.crowd import LONGEST, fill_crowd
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 LEFT = "net::ERR_ABORTED"  # the reader went on before it came
 ROOMS = (
     "",
@@ -76,17 +66,8 @@ CROWDED = (  # of 300 centres
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium, as it is installed."""
-    program = shutil.which("chromium")
-    if program is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("chromium is missing (Debian: chromium)")
-        pytest.skip("chromium is missing")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from bench.language import messages
 from bench.units import MFLOP_PER_PFLOP as PFLOPS
 from certify.policy.centre import CLASSES, Bilingual
 from certify.registry.api.common import ENDED, REACHED
 from certify.registry.api.views import CentreDetail
 from certify.registry.web import centre_list, chart, files, language, overview, pages, wording
 from certify.registry.web.wording import Lang
-from certify.statement.page import CLASS_NAMES, GRADES, VERDICTS, WARNINGS_ZH
 from tests.certify.registry.shown import (
     NOW,
     alarm,
@@ -138,13 +138,11 @@ def test_no_code_holds_a_chinese_word(path: Path) -> None:
 
 def test_words_that_the_printed_statement_has_too_are_the_same() -> None:
     table = wording.texts()
-    for prefix, words in (("class", CLASS_NAMES), ("verdict", VERDICTS)):
-        for name, text in words.items():
-            assert (table[f"{prefix}.{name}"].zh, table[f"{prefix}.{name}"].en) == (text["zh"], text["en"])
-    for grade, text in GRADES.items():
-        assert table[f"grade.{grade or 'none'}"].zh == text["zh"]
-    for kind, zh in WARNINGS_ZH.items():
-        assert table[f"warn.{kind}"].zh.startswith(zh)
+    for prefix, area in (("class", "class"), ("verdict", "outcome"), ("grade", "grade")):
+        for name, text in messages()[area].items():
+            assert (table[f"{prefix}.{name}"].zh, table[f"{prefix}.{name}"].en) == (text.zh, text.en)
+    for kind, text in messages()["warning"].items():
+        assert table[f"warn.{kind}"].zh.startswith(text.zh)
 
 
 def test_every_state_class_and_level_has_its_word() -> None:

@@ -1,0 +1,1 @@
+"""The examples under results/, and how they are made: ``make examples``."""
