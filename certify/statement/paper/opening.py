@@ -108,7 +108,7 @@ class StatementPdf:
 
 
 def open_paper(path: Path, caps: Caps = CAPS, *, in_folder: bool = False) -> StatementPdf | None:
-    """Return what a PDF holds; None where the file is none, whatever its name.
+    """Return what a PDF holds; None where the file is none, whatever its name, or is not there.
 
     Args:
         path: the file, or a folder of a statement's files.
@@ -125,6 +125,9 @@ def open_paper(path: Path, caps: Caps = CAPS, *, in_folder: bool = False) -> Sta
         path /= FILE
         if not in_folder or not os.path.lexists(path):
             return None
+    # What else is wrong with the request comes first, and then whoever reads the statement says so.
+    if not path.exists():
+        return None
     content = read_given(path, caps.statement_bytes)
     start = content[:HEAD].find(MAGIC)
     if start < 0:
