@@ -75,7 +75,7 @@ def test_both_processors_count_on_their_rating(tmp_path: Path) -> None:
     done("campaign", "create", *own, "--device", "east=npu:0", "--device", "west=npu:1", "--out", campaign)
     done("campaign", "launch", campaign, "--on", "local", "--lead", 3)
     done("campaign", "collect", campaign)
-    certified = done("certify", campaign, *own, "--out", out)
+    certified = done("certify", campaign, *own, "--out", out, "--all")
     assert "rating" in certified.out
     file = out / "statement.dsse.json"
     content = file.read_bytes()
