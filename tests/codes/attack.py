@@ -227,6 +227,34 @@ def _forked(work: Callable[[], int]) -> int:
         os._exit(status)
 
 
+def _draw_apart() -> None:
+    """Have each PDF drawn in a process of its own: the engine's threads do not live on in a fork, which waits for them.
+
+    Tests draw in a host, which is forked for each of its codes.
+    """
+    from certify.statement.paper import pdf
+
+    compiled = pdf._compiled
+
+    def apart(drawing: Any, inputs: dict[str, str]) -> bytes:
+        reading, writing = os.pipe()
+
+        def work() -> int:
+            with os.fdopen(writing, "wb") as pipe:
+                pipe.write(compiled(drawing, inputs))
+            return 0
+
+        child = _forked(work)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            drawn = pipe.read()
+        _, status = os.waitpid(child, 0)
+        assert status == 0, "the PDF was not drawn"
+        return drawn
+
+    pdf._compiled = apart
+
+
 def outcomes(wanted: Mapping[str, Sequence[str]], processes: int = 2, choose: bool = False) -> Iterator[Outcome]:
     """Run tests under the mutants of their codes, in this process and its children, and yield what became of each.
 
@@ -236,6 +264,7 @@ def outcomes(wanted: Mapping[str, Sequence[str]], processes: int = 2, choose: bo
         choose: look on until a test notices.
     """
     mutants.install(CODES)
+    _draw_apart()
     before = set(ROOT.iterdir())
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "outcomes.jsonl"
