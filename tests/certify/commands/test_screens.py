@@ -119,7 +119,7 @@ def test_standard_output_may_be_closed(stated: Measured) -> None:
 
 def test_an_error_has_the_meaning_of_its_code_in_chinese_below_it(stated: Measured, tmp_path: Path) -> None:
     sentence, meaning = petaseal("verify", tmp_path / "nothing", "--lang", "zh").err.splitlines()
-    assert sentence.endswith("[file-missing]")
+    assert sentence.endswith("[trust-missing]")
     assert CHINESE.search(meaning)
     (alone,) = petaseal("verify", tmp_path / "nothing").err.splitlines()
     assert alone == sentence
