@@ -86,6 +86,7 @@ def test_the_node_with_which_the_value_could_be_reached_makes_the_difference(
     assert (scale_of(found).verdict, scale_of(found).reason) == expected
 
 
+@pytest.mark.long
 def test_a_node_that_is_killed_in_the_window_bounds_what_it_could_add(tmp_path: Path) -> None:
     """A real campaign of three processes of this machine; what the third could add stands in the statement."""
     pools = [{"pool": "main", "class": "intelligent", "nodes": list(NODES), "devices": "all"}]

@@ -76,6 +76,7 @@ def on_this_machine(line: str) -> str:
     return " && ".join(one.format(node) for node in ("n1", "n2"))
 
 
+@pytest.mark.long
 def test_the_way(tmp_path: Path) -> None:
     """From an empty folder to a rehearsed verdict on each of the five conditions, `met` and `not_met` among them."""
     newcomer, way = Newcomer(tmp_path), sections()

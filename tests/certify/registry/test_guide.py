@@ -84,6 +84,7 @@ class Engineer:
                 on.kill()
 
 
+@pytest.mark.long
 def test_the_guide(tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         assert os.environ.get("CI") != "true", "curl is not installed"

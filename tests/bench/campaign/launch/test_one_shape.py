@@ -48,6 +48,7 @@ def joining(folder: Folder, node: str) -> subprocess.Popen[str]:
     return started("campaign", "join", folder.root, "--node", node, env=environment)
 
 
+@pytest.mark.long
 def test_the_smallest_shape_is_run_by_all_and_a_late_node_that_cannot_is_refused_before_t0(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
