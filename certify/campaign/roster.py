@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from bench.record import PoolClass
 from bench.record.roster import EngineNode, LeftOut, RosterNode, RosterPool
 from bench.units import shortened_list
 from certify.policy.centre import Pool, devices_meet
+from certify.policy.hostlists import natural_key
 
 Counted = Mapping[PoolClass, str]
 Members = dict[str, str]  # node id -> the engine's name, of nodes that are left out too
@@ -188,7 +188,7 @@ def _all(pool: Pool, known: Mapping[str, EngineNode] | None, listed: Collection[
         raise InputError("no-nodes", "the engine has no node for it", where=f"pool {pool.pool}", fix=fix)
     return {
         name.lower() if name.lower() in listed else node_id_of(name, salt): name
-        for name in sorted(known, key=lambda name: (_natural(name), name))
+        for name in sorted(known, key=lambda name: (natural_key(name), name))
     }
 
 
@@ -230,10 +230,6 @@ def _check_split(pools: Iterable[Pool], nodes: Iterable[RosterNode], partitions:
 def node_id_of(name: str, salt: str) -> str:
     """Return the id under which a node stands in signed documents: the engine's name does not follow from it."""
     return "node-" + hashlib.sha256(f"petaseal/engine-node/v1\0{salt}\0{name}".encode()).hexdigest()[:16]
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name) if part]
 
 
 def _usual(gres: Iterable[str | None]) -> str | None:

@@ -29,13 +29,14 @@ def pdf(
     from bench.record import followed, read_given, refuse_existing, write_atomic
     from certify.documents.caps import CAPS
     from certify.statement import package
+    from certify.statement.paper.opening import FILE
     from certify.statement.paper.pdf import SignedStatement, printing, statement_pdf
     from certify.verify.evidence import Evidence
     from certify.verify.statement_checks import bound_policies
 
     printing()  # what is not installed is said before anything is read
     given = followed(statement)
-    target = out or (given if given.is_dir() else given.parent) / "statement.pdf"
+    target = out or (given if given.is_dir() else given.parent) / FILE
     refuse_existing(target, "choose another with --out")
     with package.opened(given) as place:
         evidence = Evidence(place, policies=tuple(policy or ())).in_folder(place)

@@ -90,3 +90,9 @@ def _names(part: Part) -> Iterable[str]:
 def _invalid(text: str, what: str, where: object) -> InputError:
     fix = 'write names, or lists of them such as "gpu[001-016,020]"'
     return InputError("host-list-invalid", f"the host list {one_line(text, 80)!r} {what}", where=where, fix=fix)
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Return a key by which names stand as people count: node 2 before node 10."""
+    # Python refuses to read thousands of digits as one number.
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name[:256]) if part]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from bench.errors import RefusedError
-from bench.record import Campaign, DeviceModel, Figure, Grade, NodeRecord, Profile, digest
+from bench.record import Campaign, DeviceModel, Figure, Grade, NodeRecord, Profile, Workload, digest
 from bench.record.node import ReferenceFigure, ReferenceMeasurement
 from bench.record.plan import ITEM_BYTES
 from bench.units import efficiency
@@ -113,7 +113,7 @@ class Judge(msgspec.Struct, frozen=True):
             NotCounted(
                 node_id=record.node_id,
                 device=one.device,
-                workload=one.precision if one.choice == "fixed" else f"{one.precision}-{one.choice}",
+                workload=str(Workload(one.precision, one.choice)),
                 codes=(one.code,),
             )
             for one in record.failures

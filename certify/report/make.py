@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from bench.record.files import refuse_existing, state_dir
 from bench.units import utc_text
 from certify.fleet.findings import Diagnosis
 from certify.fleet.fleet import diagnose
+from certify.policy.hostlists import natural_key
 from certify.report.canvas import check_library
 from certify.report.figures import DrawnRecord
 from certify.report.page import ReportContent, SampleState, frames_of, numbers_of, render_report, timed_nodes
@@ -103,7 +103,8 @@ def make_report(request: ReportRequest, progress: Callable[[int], None] = lambda
         trusted = open_anchor(Anchor(public_key=request.public_key, trust=request.trust, state=state_dir()), at).trusted
     source = find_source(request.folder, request.given, trusted, at)
     read = read_records(source, at, progress)
-    records = sorted(read.records, key=lambda record: natural(source.names.get(record.node_id, record.node_id)))
+    records = sorted(read.records, key=lambda record: natural_key(source.names.get(record.node_id, record.node_id)))
+    present = {record.node_id for record in records}
     compared = [one.reading for record in records for one in record.figures if not one.blocking]
     diagnosis = diagnose(compared, source.groups)
     chosen = chosen_nodes(source, records, diagnosis, request.nodes)
@@ -115,19 +116,12 @@ def make_report(request: ReportRequest, progress: Callable[[int], None] = lambda
         samples=samples,
         plots=_plots(source, records, samples, progress),
         problems=(*source.problems, *read.problems, *problems),
-        absent=tuple(
-            node.node_id for node in source.campaign.nodes if node.node_id not in {one.node_id for one in records}
-        ),
+        absent=tuple(node.node_id for node in source.campaign.nodes if node.node_id not in present),
     )
     text = render_report(content).encode()
     write_atomic(page, text, new=True)
     digest = hashlib.sha256(text).hexdigest()
     return ReportMade(page, digest, len(text), len(records), len(chosen), tuple(content.problems))
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    """Return a key by which names stand as people count: node 2 before node 10."""
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name[:256])]
 
 
 def page_file(out: Path) -> Path:
@@ -149,13 +143,14 @@ def chosen_nodes(
         for name in wanted:
             if name not in by_name:
                 raise InputError("usage", f"has no record of the node {one_line(name, 80)}", where="--node")
-        return [node_id for node_id in known if node_id in {by_name[name] for name in wanted}]
+        asked = {by_name[name] for name in wanted}
+        return [node_id for node_id in known if node_id in asked]
     if len(known) <= MOST_NODES:
         return known
     odd = [one.node_id for one in diagnosis.take_out] + [one.node_id for one in diagnosis.outliers]
     odd += [one.node_id for one in diagnosis.throttling]
-    first = list(dict.fromkeys([*odd, *known]))[:MOST_NODES]
-    return [node_id for node_id in known if node_id in set(first)]
+    first = set(list(dict.fromkeys([*odd, *known]))[:MOST_NODES])
+    return [node_id for node_id in known if node_id in first]
 
 
 def _samples(
@@ -163,7 +158,8 @@ def _samples(
 ) -> tuple[dict[str, SampleState], list[SourceProblem]]:
     """Return what the samples of the chosen nodes show, and what is wrong with them."""
     paths = {path.name: path for path in source.records}
-    drawn = [record for record in records if record.node_id in set(chosen)]
+    wanted_nodes = set(chosen)
+    drawn = [record for record in records if record.node_id in wanted_nodes]
     plots = sum(len({one.kind for one in record.figures}) for record in drawn)
     columns = max(LEAST_COLUMNS, min(COLUMNS, COLUMNS * FINE_PLOTS // max(1, plots)))
     wanted = [SampledRecord.of(record, paths[record.file], columns) for record in drawn]

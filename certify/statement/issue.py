@@ -59,6 +59,7 @@ from certify.statement.campaign import (
     read_closing,
 )
 from certify.statement.claim import makers_of
+from certify.statement.paper.opening import FILE as PDF
 from certify.statement.paper.page import render
 from certify.statement.paper.pdf import SignedStatement, pdf_if_installed
 from certify.statement.paper.view import view_of
@@ -68,7 +69,6 @@ from certify.trust.opening import Verifier
 from certify.trust.trusted_set import TrustedSet
 
 BASELINE = "baseline.dsse.json"  # where the centre has one: whoever recomputes the statement needs it
-PDF = "statement.pdf"  # where the extra `report` is installed
 MOST_WAIT_NS = 120 * 10**9  # for the windows of a run that ended early: longer than those of the profile smoke
 OUTPUTS = ("records.jsonl", "statement.html", PDF, "statement.dsse.json")  # in the order of writing
 

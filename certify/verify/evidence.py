@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from certify.statement.paper.opening import FILE
 from certify.trust.dating import Attestations
 from certify.trust.store import Anchor
 
@@ -56,7 +57,7 @@ class Evidence:
             records=given_or_there(self.records, "records.jsonl"),
             samples=given_or_there(self.samples, "samples"),
             baseline=given_or_there(self.baseline, "baseline.dsse.json"),
-            unread_pdf=os.path.lexists(place / "statement.pdf"),
+            unread_pdf=os.path.lexists(place / FILE),
             attestations=Attestations.around(place, self.attestations.witnesses, self.attestations.receipts),
         )
 

@@ -28,7 +28,7 @@ from certify.documents.kinds import RECORD_SUFFIX
 from certify.fleet.fleet import diagnose
 from certify.report.canvas import AxisRange
 from certify.report.figures import DrawnReference
-from certify.report.make import ReportMade, ReportRequest, chosen_nodes, make_report, natural
+from certify.report.make import ReportMade, ReportRequest, chosen_nodes, make_report
 from certify.report.page import ReportContent, render_report, roof_of
 from certify.report.plots import Roof, per_watt_plot, roofline
 from certify.report.reading import read_records
@@ -267,7 +267,7 @@ def test_a_node_whose_devices_all_failed(tmp_path: Path) -> None:
 
 
 def test_names_stand_as_people_count() -> None:
-    assert sorted(["n10", "n2", "m3", "n2a", ""], key=natural) == ["", "m3", "n2", "n2a", "n10"]
+    assert sorted(["n10", "n2", "m3", "n2a", ""], key=natural_key) == ["", "m3", "n2", "n2a", "n10"]
 
 
 def test_of_many_nodes_those_with_findings_are_drawn(laid: Laid, monkeypatch: pytest.MonkeyPatch) -> None:
