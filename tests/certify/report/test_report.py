@@ -26,6 +26,7 @@ from certify.campaign.candidates import SAMPLES_SUFFIX
 from certify.campaign.collect import collect
 from certify.documents.kinds import RECORD_SUFFIX
 from certify.fleet.fleet import diagnose
+from certify.policy.hostlists import natural_key
 from certify.report.canvas import AxisRange
 from certify.report.figures import DrawnReference
 from certify.report.make import ReportMade, ReportRequest, chosen_nodes, make_report
