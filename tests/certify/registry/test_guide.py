@@ -112,9 +112,12 @@ def test_the_guide(tmp_path: Path) -> None:
     assert (pool["centre_id"], pool["pool"], pool["level"]) == ("demo", "cpu", "recomputed")
     assert pool["state"] == ("schedulable" if pool["certified_mflop_s"] else "managed")
     assert pool["nodes_online"] == 1
-    # the overview has the same state, and the sum of the one pool, which is 0 where this machine was too busy
+    # the overview has a row for each state that the one pool reached; its own has its sums (0 where this machine was
+    # too busy), the rows before it have no pool of their own
     lifecycle = overview.partition('id="lifecycle"')[2]
-    (row,) = re.findall(r'<tr[^>]*><th[^>]*><span class="state .*?</tr>', lifecycle, re.S)
+    rows = re.findall(r'<tr[^>]*><th[^>]*><span class="state .*?</tr>', lifecycle, re.S)
+    row = rows.pop()
+    assert all(re.findall(r'class="n">([^<]*)</td>', before)[:2] == ["0", "0"] for before in rows)
     unit = unit_of([pool["sustained_mflop_s"]])
     figures = [in_unit(pool[f"{name}_mflop_s"], unit, bare=True) for name in ("certified", "sustained")]
     assert f'class="state state-{pool["state"]}"' in row
