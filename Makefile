@@ -49,21 +49,25 @@ certify: $(VENV)/.base  ## measure this machine, sign a statement, verify it
 	@echo "  without petaseal  $(BIN)/python docs/independent_verifier.py $(OUT)/operator.pem.pub \\"
 	@echo "                      $(OUT)/statement.dsse.json $(OUT)/records.jsonl"
 
-# The parts of the tests (tests/conftest.py); $(1) chooses among their marks, and $(2) runs beside the first of them.
-define tests
-	$(2) $(BIN)/python -m pytest -m "$(1)" --part plain --numprocesses 3 --dist loadfile $(3)
-	$(BIN)/python -m pytest -m "$(1)" --part realtime --numprocesses 3 --dist loadfile
-	$(BIN)/python -m pytest -m "$(1)" --part alone
-endef
+# A part of the tests (tests/conftest.py), of those that a mark chooses: one after another, or on several processes.
+# Those of real time wait for most of it: three at once take no more than a core.
+part = $(BIN)/python -m pytest -m "$(1)" --part $(2)
+several = $(call part,$(1),$(2)) --numprocesses $(3) --dist loadfile
 
 check: $(VENV)/.dev lint  ## style, types, and the tests of what a change touches: two minutes
 	$(BIN)/python -m tests.touched
 
 test: $(VENV)/.dev lint  ## style, types and the tests, without the longest
-	$(call tests,not long)
+	$(call several,not long,plain,3)
+	$(call several,not long,realtime,4)
+	$(call part,not long,alone)
 
 test-long: $(VENV)/.dev  ## the longest tests: many kills, fuzzing, large files, all of Slurm
-	$(call tests,long,$(BIN)/python -m pytest -m long --part background & city=$$!;,; plain=$$?; wait $$city && exit $$plain)
+	# The city waits for most of its ten minutes, and leaves the others more of the machine than they leave one another.
+	$(call part,long,background) & city=$$!; \
+	$(call several,long,plain,3) && $(call several,long,realtime,3); others=$$?; \
+	wait $$city && exit $$others
+	$(call part,long,alone)
 
 test-npu: $(VENV)/.npu  ## the real torch_npu over a fake Ascend runtime (x86-64, CPython 3.11); skipped elsewhere
 	$(BIN)/python -m pytest --part npu  # one after another: a campaign among them must be steady

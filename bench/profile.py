@@ -10,9 +10,10 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from bench.errors import DeviceError, InputError
-from bench.record import ITEM_BYTES, MINIMUM_WINDOW_NS, SUBWINDOWS, Precision, Profile, Shape, Workload, read_profile
+from bench.record import ITEM_BYTES, MINIMUM_WINDOW_NS, SUBWINDOWS, Profile, Shape, Workload, read_profile
 from bench.record.campaign import named_workloads
 from bench.record.fields import WorkloadName
+from bench.record.plan import operand_bytes
 from bench.units import SECOND_NS
 from kernels.base import MIN_DIMENSION
 
@@ -77,6 +78,10 @@ def check_profile(profile: Profile, where: object) -> None:
             raise InputError("profile-invalid", f"has no shapes for {workload}", where=where)
         if min(min(s.m, s.n, s.k) for s in shapes) < MIN_DIMENSION:
             raise InputError("profile-invalid", f"has a dimension below {MIN_DIMENSION}", where=where)
+    orders = [(p, s) for p, shapes in (profile.solve_shapes or {}).items() for s in shapes]
+    if any(precision != "fp64" or not s.m == s.n == s.k >= MIN_DIMENSION for precision, s in orders):
+        what = f"has a solve that is not of FP64, not of one order m = n = k, or below {MIN_DIMENSION}"
+        raise InputError("profile-invalid", what, where=where)
 
 
 def chosen_workloads(
@@ -115,17 +120,25 @@ def batch_of(profile: Profile, launch_ns: int) -> int:
     return max(1, longest_launch_ns(profile) // 2 // max(1, launch_ns))
 
 
-def needed_bytes(shape: Shape, precision: Precision, least_bytes: int) -> int:
-    """Return the memory that a shape takes with all its operand sets and products, with a margin, in bytes."""
-    item = ITEM_BYTES[precision]
-    operands = (shape.m * shape.k + shape.k * shape.n) * item
-    sets = operand_sets(shape, precision, least_bytes)
-    return sets * (operands + shape.m * shape.n * item) * MEMORY_MARGIN_PERCENT // 100
+def needed_bytes(shape: Shape, workload: Workload, least_bytes: int) -> int:
+    """Return the memory that a shape takes with all its operand sets and products, with a margin, in bytes.
+
+    All sets of a solve share the place in which a copy of the matrix becomes its factors.
+    """
+    operands, output = operand_bytes(workload, shape.m, shape.n, shape.k), output_bytes(shape, workload)
+    factors = shape.n * shape.n * ITEM_BYTES[workload.precision] if workload.is_solve else 0
+    sets = operand_sets(shape, workload, least_bytes)
+    return (sets * (operands + output) + factors) * MEMORY_MARGIN_PERCENT // 100
 
 
-def operand_sets(shape: Shape, precision: Precision, least_bytes: int) -> int:
+def output_bytes(shape: Shape, workload: Workload) -> int:
+    """Return the bytes of one output: a product, or the solution of a solve."""
+    return shape.m * (1 if workload.is_solve else shape.n) * ITEM_BYTES[workload.precision]
+
+
+def operand_sets(shape: Shape, workload: Workload, least_bytes: int) -> int:
     """Return how many operand sets of a shape R3 asks for."""
-    return max(2, -(-least_bytes // ((shape.m * shape.k + shape.k * shape.n) * ITEM_BYTES[precision])))
+    return max(2, -(-least_bytes // operand_bytes(workload, shape.m, shape.n, shape.k)))
 
 
 def choose_fixed(
@@ -158,7 +171,7 @@ def choose_fixed(
     longest = longest_launch_ns(profile)
     # A launch somewhat over the profile's wish still keeps R4 on the smallest shape, which is better than no figure.
     bearable = longest * profile.launches_per_subwindow // LEAST_LAUNCHES_PER_SUBWINDOW
-    for shapes in _by_sets(fitting, workload.precision, least_bytes, most_sets):
+    for shapes in _by_sets(fitting, workload, least_bytes, most_sets):
         best = _largest_short(shapes, longest, trial)
         if best.launch_ns is not None and best.launch_ns <= bearable:
             return best
@@ -183,10 +196,10 @@ def _largest_short(shapes: Sequence[Shape], longest_ns: int, trial: TryShape) ->
 
 
 def _by_sets(
-    shapes: Sequence[Shape], precision: Precision, least_bytes: int, most_sets: int | None
+    shapes: Sequence[Shape], workload: Workload, least_bytes: int, most_sets: int | None
 ) -> list[Sequence[Shape]]:
     """Return shapes in the order in which to try them: first those that need few operand sets, then those of many."""
-    few = [s for s in shapes if most_sets is None or operand_sets(s, precision, least_bytes) <= most_sets]
+    few = [s for s in shapes if most_sets is None or operand_sets(s, workload, least_bytes) <= most_sets]
     return [group for group in (few, [s for s in shapes if s not in few]) if group]
 
 
@@ -215,7 +228,7 @@ def choose_tuned(
     fitting = _fitting(profile, workload, least_bytes, memory_bytes)
     hopeful = [s for s in fitting if seen.launch_ns * _flop(s) <= 2 * longest * _flop(seen.shape)]
     within: list[Trial] = []
-    for shapes in _by_sets(hopeful, workload.precision, least_bytes, most_sets):
+    for shapes in _by_sets(hopeful, workload, least_bytes, most_sets):
         tried = [Trial(shape, trial(shape)) for shape in sorted(shapes, key=_flop, reverse=True)]
         within = [t for t in tried if t.launch_ns is not None and t.launch_ns <= longest]
         if within:
@@ -239,7 +252,7 @@ def _fitting(
     fitting = [
         shape
         for shape in profile.registered_for(workload, units)
-        if memory_bytes is None or needed_bytes(shape, workload.precision, least_bytes) <= memory_bytes
+        if memory_bytes is None or needed_bytes(shape, workload, least_bytes) <= memory_bytes
     ]
     if not fitting:
         raise DeviceError("no-shape", f"no registered {workload} shape fits into the memory")

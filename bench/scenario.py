@@ -68,6 +68,7 @@ class Script(Document, frozen=True, kw_only=True):
     utc_step_s: float = 0.0
     wrong: Wrong | None = None
     wrong_from_s: float | None = None  # null: from the beginning
+    wrong_sums_from_s: float | None = None  # that it contributes to reductions, after the last opened window
     only: Precision | None = None  # the precision in which hang, fail, die and wrong happen; null: each
     # uuid, serial, die_id, pci_address, parent as the driver would report them
     identity: dict[str, str | None] = field(default_factory=dict)

@@ -14,13 +14,29 @@ MFLOP_PER_PFLOP = 10**9
 SECOND_NS = 10**9
 DAY_NS = 86_400 * SECOND_NS
 MFLOP_PER_UNIT = {"EFLOPS": 10**12, "PFLOPS": 10**9, "TFLOPS": 10**6, "GFLOPS": 10**3, "MFLOPS": 1}
+SOLVES = ("solve", "mixed")  # the choices of a workload that are no products (R15)
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
+def launch_sixths(choice: str, m: int, n: int, k: int) -> int:
+    """Return the exact work of one launch in sixths of a FLOP: that of a solve is no whole number of FLOP (R15).
+
+    Args:
+        choice: of the workload (`bench.record.fields.Choice`): products 2mnk, solves (2/3)n^3 + (3/2)n^2.
+        m, n, k: of the shape; of a solve all three are its order.
+    """
+    return n * n * (4 * n + 9) if choice in SOLVES else 12 * m * n * k
+
+
+def work_mflop(choice: str, m: int, n: int, k: int, launches: int) -> int:
+    """Return the work of `launches` launches of a workload in whole MFLOP, truncated once (docs/formats.md)."""
+    return launches * launch_sixths(choice, m, n, k) // (6 * 10**6)
+
+
 def gemm_mflop(m: int, n: int, k: int, launches: int) -> int:
-    """Return the work of `launches` products of m x k by k x n in whole MFLOP, truncated once (docs/formats.md)."""
-    return launches * 2 * m * n * k // 10**6
+    """Return the work of `launches` products of m x k by k x n in whole MFLOP, truncated once."""
+    return work_mflop("fixed", m, n, k, launches)
 
 
 def truncated(value: int, per: int, decimals: int) -> str:
@@ -46,6 +62,11 @@ def rate_text(rate_mflop_s: int | None) -> str:
         if abs(rate_mflop_s) >= MFLOP_PER_UNIT[unit]:
             return f"{truncated(rate_mflop_s, MFLOP_PER_UNIT[unit], 3)} {unit}"
     return f"{rate_mflop_s} MFLOPS"
+
+
+def bandwidth_text(mb_s: int) -> str:
+    """Return a bandwidth in 10^6 byte/s as a text in GB/s, truncated."""
+    return f"{truncated(mb_s, 1000, 3)} GB/s"
 
 
 def size_text(size_bytes: int) -> str:

@@ -6,13 +6,14 @@ const SECOND = 10n ** 9n, DAY = 86_400n * SECOND, MANY = Infinity, P = 2n ** 255
 const ORDER_8 = 0x05fc536d880238b13933c6d305acdfd5f098eff289f4c345b027b2c28f95e826n; // y of points of order 8
 const NOT_CHECKED = ["trust: the key was given; its role, centre, validity and revocation are yours",
   "centre file, campaign, absent nodes, and what policies, profile and ratings say; witnesses, samples, others' claims",
-  "rules but R8, R9: believed is what does not count, grade, findings, vendors, nominal rates; that devices differ"];
+  "rules but R8, R9: believed is what counts not, grade, findings, vendors, nominal, fabric, evidence; devices differ"];
 const DOCUMENTS = { // largest file in MiB, name of the subject, and the name of its digest if not the predicate's own
   "node-record": [4, (of) => `${of.node_id}.samples.csv.gz`, "sha256"], revocations: [8, () => "revocations.json"],
   "capacity-statement": [128, () => "records.jsonl", "rfc6962-sha256"], "trust-root": [8, () => "trust-root.json"],
   campaign: [32, (of) => `${of.campaign_id}.campaign.json`], baseline: [64, (of) => `${of.centre_id}.baseline.json`],
   witness: [1 / 16, () => "statement.json", "sha256"], receipt: [1 / 16, () => "statement.json", "sha256"],
-  heartbeat: [1 / 16, (of) => `${of.node_id}.heartbeat.json`] };
+  heartbeat: [1 / 16, (of) => `${of.node_id}.heartbeat.json`],
+  evidence: [24, (of) => `${of.kind}.output.txt`, "sha256"] };
 const refuse = (code, why = code.replaceAll("-", " ")) => { throw Object.assign(new Error(why), { refusal: code }); };
 const need = (holds, code, why) => holds || refuse(code, why), distinct = (all) => new Set(all).size === all.length;
 const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -34,8 +35,10 @@ const label = (line) => (line.choice === "fixed" ? line.precision : `${line.prec
 const rowsOf = (parts) => parts.flatMap((m) => [m.device].flat().map((name, i) => [`${name} ${label(m)}`, m, i]));
 const even = (one, columns) => Object.values(columns).every((c) => !Array.isArray(c) || c.length === one.length);
 const ROLES = { "issue-mma": "ceiling", "issue-wgmma": "ceiling", "issue-fma": "ceiling", triad: "bandwidth" };
+const isSolve = ({ choice }) => choice === "solve" || choice === "mixed";
 const WHOLE = { // whether what has the title of a type does not contradict itself
-  Measurement: ({ throttle_reasons: _, device, ...columns }) => even(device, columns),
+  Measurement: ({ throttle_reasons: _, device, ...m }) => even(device, m) && (!isSolve(m) || (m.precision === "fp64"
+    && m.m === m.n && m.n === m.k && m.rms_error_ppm.every((one) => one === null))),
   Closing: ({ shapes: _, node_id: nodes, ...columns }) => even(nodes, columns),
   Companion: ({ kernel, role, precision: _, device, ...columns }) => even(device, columns)
     && role === (ROLES[kernel] ?? "path") && device.every((_one, i) => { // what its role gives, or why there is none
@@ -49,7 +52,7 @@ const WHOLE = { // whether what has the title of a type does not contradict itse
     const beside = companions.flatMap((one) => one.device.map((name) => `${name} ${one.kernel} ${one.precision}`));
     return distinct(names) && distinct(rows) && distinct(beside) && devices.every((one) => one.model < models.length)
       && [...rows, ...beside].every((row) => names.includes(row.split(" ")[0]));
-  } };
+  }, NetworkMeasurement: (m) => even(m.device, m) && (m.run === "compute") === (m.tokens === null) };
 // Canonical JSON: read into a type (a JSON Schema), written again, and compared with what was read.
 const encode = (value) => (value === null || typeof value !== "object" ? JSON.stringify(value)
   : Array.isArray(value) ? `[${value.map(encode)}]`
@@ -143,7 +146,8 @@ async function openPayload(name, { payload, payloadType }, schemas) {
   const [input, header] = parse(payload);
   if (typeof header?._type === "string" && typeof header.predicateType === "string") { // the cause of all that follows
     need(header._type === "https://in-toto.io/Statement/v1", "statement-type-wrong");
-    const old = Object.keys(DOCUMENTS).some((one) => header.predicateType === `urn:petaseal:${one}/v0.1`);
+    const early = Object.keys(DOCUMENTS).filter((one) => one !== "evidence"); // which v0.2 added
+    const old = early.some((one) => header.predicateType === `urn:petaseal:${one}/v0.1`);
     need(!old, "format-withdrawn", "v0.1 is withdrawn: make it anew; for a statement, measure and certify again");
     need(header.predicateType === `urn:petaseal:${name}/v0.2`, "predicate-type-wrong");
   }
@@ -177,6 +181,15 @@ export function bounds(work, times) {
   const within = (upper) => (upper * total - w) ** 2n * den >= upper * upper * num, from = (w + total - 1n) / total;
   const upper = half < total ? Number(least(from, w / (total - half) + 1n, within)) : null;
   return { sustained_mflop_s: Number(w / total), certified_mflop_s: Number(w / (total + half)), upper_mflop_s: upper };
+}
+/** What a figure gives by R8 and R9; null where it states other rates, or is of a solve that is wrong (R15). */
+function ratesOf(m, i) {
+  const times = m.subwindow_over_ns[i].map((over) => BigInt(m.subwindow_min_ns[i]) + BigInt(over));
+  const [launches, rows, n, k] = [m.launches[i], m.m, m.n, m.k].map(BigInt);
+  const work = launches * (isSolve(m) ? n * n * (4n * n + 9n) : 12n * rows * n * k) / 6_000_000n;
+  const rates = bounds(work, times), stated = Object.fromEntries(Object.keys(rates).map((name) => [name, m[name][i]]));
+  const solved = !isSolve(m) || (m.row_error_ppm[i] !== null && m.row_error_ppm[i] < 16_000_000);
+  return solved && encode([stated, Math.min(...m.subwindow_over_ns[i])]) === encode([rates, 0]) ? rates : null;
 }
 async function merkleRoot(leaves) { // RFC 6962, 2.1
   if (leaves.length === 1) return sha256(Uint8Array.of(0, ...leaves[0]));
@@ -237,8 +250,9 @@ async function recompute(s, bytes, publicKey, schemas) {
   const same = (what, stated, computed) => encode(stated) === encode(computed) || wrong.push(what);
   const listed = new Map(s.not_counted.map((one) => [`${one.node_id} ${one.device}`, one.codes]));
   const nodes = new Map(campaign.nodes.map((node) => [node.node_id, node])), none = bounds(0n, Array(30).fill(1n));
+  const zero = { devices: 0, ...none };
   const pools = centre.pools.map((pool, i) => ({ ...pool, nodes: among(pool.nodes), devices: among(pool.devices),
-    line: s.pools[i] ?? s.pools[0], found: 0, present: new Set(), own: { devices: 0, ...none } }));
+    line: s.pools[i] ?? s.pools[0], found: 0, present: new Set(), solves: {}, own: zero }));
   for (let from = 0, end; from < bytes.length; from = end) {
     end = bytes.indexOf(10, from) + 1 || bytes.length;
     const opened = await openDocument("node-record", bytes.subarray(from, end), publicKey, schemas);
@@ -252,14 +266,16 @@ async function recompute(s, bytes, publicKey, schemas) {
       const pool = pools.find((one) => placed.has(one.pool) && one.nodes.has(node_id) && one.devices.has(device));
       const [m, i] = (pool && rows.get(`${device} ${label(pool.line)}`)) ?? [{}], place = `${node_id} ${device}`;
       if (pool) [pool.found, pool.present] = [pool.found + 1, pool.present.add(node_id)];
+      for (const choice of pool ? ["solve", "mixed"] : []) { // wrong ones are void, and not shown
+        const [one, at] = rows.get(`${device} fp64-${choice}`) ?? [{}], rates = one.launches ? ratesOf(one, at) : null;
+        if (rates) pool.solves[choice] = add(pool.solves[choice] ?? zero, { devices: 1, ...rates });
+      }
       if (!m.launches) same(place, listed.get(place) ?? [], [pool ? m.code ?? "untested" : "no-pool"]);
       if (!m.launches || listed.has(place)) continue;
-      const times = m.subwindow_over_ns[i].map((over) => BigInt(m.subwindow_min_ns[i]) + BigInt(over));
-      const work = [m.launches[i], 2, m.m, m.n, m.k].map(BigInt).reduce((a, b) => a * b) / 1_000_000n;
-      const rates = bounds(work, times), stated = Object.keys(rates).map((name) => [name, m[name][i]]);
-      same(`the rates of ${place} (R9)`, [Object.fromEntries(stated), Math.min(...m.subwindow_over_ns[i])], [rates, 0]);
+      const rates = ratesOf(m, i);
+      same(`the figure of ${place} (R9, R15)`, rates !== null, true);
       same(`the key of ${node_id}`, nodes.get(node_id).keyid ?? opened.keyid, opened.keyid);
-      pool.own = add(pool.own, { devices: 1, ...rates });
+      pool.own = add(pool.own, { devices: 1, ...(rates ?? none) });
     }
   }
   const all = (field) => records.map((one) => one[field]), shas = all("leaf").map(hex);
@@ -275,6 +291,10 @@ async function recompute(s, bytes, publicKey, schemas) {
     same(`pool ${pool.pool}`, line, { ...line, precision, choice, nodes_recorded: present.size, devices_found: found,
       counted: { ...line.counted, ...own }, untested: { ...line.untested, devices: found - own.devices } });
   }
+  same("the solves that are shown (R15)", s.shown.filter(isSolve).every(({ pool: name, choice, shown }) => {
+    const most = pools.find((one) => one.pool === name)?.solves[choice] ?? zero;
+    return ["devices", "certified_mflop_s", "sustained_mflop_s"].every((field) => shown[field] <= most[field]);
+  }), true);
   same("the classes", classes, ["intelligent", "supercomputing", "general", "edge"].flatMap((name) => {
     const mine = pools.filter((one) => one.class === name), of = (part) => add(...mine.map((one) => one.line[part]));
     const line = classes.find((one) => one.pool_class === name);

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+SOLVES = ("solve", "mixed")
 CLASSES = ("intelligent", "supercomputing", "general", "edge")
 IN_TOTO = ("application/vnd.in-toto+json", "https://in-toto.io/Statement/v1")
 OF_STATEMENT = ("campaign_sha256", "profile_sha256", "rules", "starts_at")  # which its records have too
@@ -36,7 +37,7 @@ NOT_CHECKED = (
     "form: schemas, rules of text and times, caps; number, validity and age of the statement",
     "centre file, what the campaign says, windows, absent nodes, policies, profile and ratings",
     "run rules but R8 and R9: believed is what does not count, grade, findings, inventory, vendors, limits",
-    "figures that are shown and not counted",
+    "figures that are shown and not counted, but solves: these are no more than the records have good ones",
     "nominal rates, what was there before, what counts with a witness, what rests on accepted holds: only added up",
     "verdicts and their conditions",
     "witnesses, receipts, samples, baseline; other statements over the same devices",
@@ -124,15 +125,31 @@ def check_figures(record):
     for m in record["measurements"]:
         for i, device in enumerate(m["device"]):
             x = [m["subwindow_min_ns"][i] + over for over in m["subwindow_over_ns"][i]]
-            work = m["launches"][i] * 2 * m["m"] * m["n"] * m["k"] // 10**6
+            work = work_of(m, i)
             stated = (m["sustained_mflop_s"][i], m["certified_mflop_s"][i], m["upper_mflop_s"][i])
             if len(x) != 30 or bounds(work, x) != stated:
                 refuse(f"{record['node_id']}/{device} {m['precision']}: R9 does not give {stated}")
             workload = (device, m["precision"], m["choice"])
             if workload in figures:
                 refuse(f"{record['node_id']}/{device} has two figures in {m['precision']}, {m['choice']} shape")
-            figures[workload] = (stated[1], stated[0], stated[2])
+            if m["choice"] not in SOLVES or good_solution(m, i):
+                figures[workload] = (stated[1], stated[0], stated[2])
     return figures
+
+
+def work_of(m, i):
+    """MFLOP of all launches, truncated once: 2mnk each, of a solve (2/3)n^3 + (3/2)n^2, which is no integer."""
+    n = m["n"]
+    sixths = n * n * (4 * n + 9) if m["choice"] in SOLVES else 12 * m["m"] * n * m["k"]
+    return m["launches"][i] * sixths // (6 * 10**6)
+
+
+def good_solution(m, i):
+    """R15: the residual of a solve, in millionths, is there and below 16; a solve is of FP64 and of one order."""
+    if m["precision"] != "fp64" or not m["m"] == m["n"] == m["k"]:
+        refuse("a solve of another precision than fp64, or not of one order")
+    residual = m["row_error_ppm"][i]
+    return residual is not None and residual < 16 * 10**6
 
 
 def added(rows):
@@ -173,6 +190,17 @@ def check_classes(classes, pools):
             refuse(f"{line.get('pool', line['pool_class'])}: the sums by step are not what counts")
 
 
+def check_solves(shown, solved):
+    """What is shown of solves is no more than the good ones of the records."""
+    for line in shown:
+        if line["choice"] in SOLVES:
+            good = solved.get((line["pool"], line["choice"]), [])
+            most = (len(good), sum(f[0] for f in good), sum(f[1] for f in good))
+            stated = tuple(line["shown"][k] for k in ("devices", "certified_mflop_s", "sustained_mflop_s"))
+            if any(a > b for a, b in zip(stated, most, strict=True)):
+                refuse(f"pool {line['pool']}: shows solves of {stated}, and the records have good ones of {most} (R15)")
+
+
 def check_bookkeeping(bookkeeping, classes):
     """The sum over the classes, which mixes precisions, and the share of intelligent compute in it, truncated."""
     counted = {line["pool_class"]: line["counted"] for line in classes}
@@ -197,6 +225,7 @@ def main(key_file, statement_file, records_file):
     placed = {} if campaign["self_issued"] else {n["node_id"]: [n["pool"], *n["also"]] for n in campaign["nodes"]}
     sums = {name: [0, 0, 0, 0] for name in pools}
     found = {name: [] for name in pools}  # the node of each device
+    solved = {}  # the good solves of each pool and choice
     digests = []
     with Path(records_file).open("rb") as lines:
         for line in lines:
@@ -214,8 +243,14 @@ def main(key_file, statement_file, records_file):
                     mine = mine and name in placed.get(record["node_id"], [name])
                     if mine:
                         found[name].append(record["node_id"])
+                        for choice in SOLVES:
+                            if (device, "fp64", choice) in figures:
+                                solved.setdefault((name, choice), []).append(figures[device, "fp64", choice])
                     if mine and (record["node_id"], device) not in excluded:
-                        certified, sustained, upper = figures[device, pools[name]["precision"], pools[name]["choice"]]
+                        counted = (device, pools[name]["precision"], pools[name]["choice"])
+                        if counted not in figures:
+                            refuse(f"{record['node_id']}/{device} counts without a figure, or by a wrong one (R15)")
+                        certified, sustained, upper = figures[counted]
                         for place, value in enumerate((1, certified, sustained, upper or 0)):
                             sums[name][place] += value
     if not digests or digests != sorted(set(digests)) or len(digests) != statement["records"]:
@@ -225,6 +260,7 @@ def main(key_file, statement_file, records_file):
         refuse("the statement is about something else than records.jsonl")
     if root != statement["records_root"] or root != document["subject"][0]["digest"]["rfc6962-sha256"]:
         refuse("the Merkle root differs")
+    check_solves(statement["shown"], solved)
     for name, total in sums.items():
         counted = pools[name]["counted"]
         stated = [counted[k] for k in ("devices", "certified_mflop_s", "sustained_mflop_s", "upper_mflop_s")]

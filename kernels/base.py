@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, Protocol, get_args
 Precision = Literal["fp16", "bf16", "fp32", "fp64"]
 Accumulate = Literal["fp32", "fp64"]
 Method = Literal["native", "upcast"]
+Size = tuple[int, int]  # rows and columns
 Role = Literal["path", "ceiling", "bandwidth"]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -25,6 +26,13 @@ KERNELS: dict[str, str] = {
     "gemm-numpy": "kernels.gemm_numpy:GemmNumpy",
     "gemm-torch": "kernels.gemm_torch:GemmTorch",
     "gemm-cupy": "kernels.gemm_cupy:GemmCupy",
+}
+SOLVERS: dict[str, str] = {  # of solves (R15): what goes with a library's kernel of products, and no choice of its own
+    "lu-numpy": "kernels.lu:LuNumpy",
+    "lu-torch": "kernels.lu:LuTorch",
+    "lu-cupy": "kernels.lu:LuCupy",
+    "mixed-numpy": "kernels.lu_mixed:MixedNumpy",
+    "mixed-torch": "kernels.lu_mixed:MixedTorch",
 }
 REFERENCES: dict[str, str] = {
     "issue-mma": "kernels.issue_rate:IssueMma",
@@ -69,12 +77,47 @@ class GemmProblem:
         """Work of one launch, FLOP, exact: 2mnk."""
         return 2 * self.m * self.n * self.k
 
+    @property
+    def sizes(self) -> tuple[Size, Size, Size]:
+        """Rows and columns of A, B and the output."""
+        return (self.m, self.k), (self.k, self.n), (self.m, self.n)
+
+    @property
+    def set_bytes(self) -> int:
+        """The bytes of A and B of one operand set."""
+        return sum(rows * columns for rows, columns in self.sizes[:2]) * ITEM_BYTES[self.precision]
+
+
+@dataclass(frozen=True)
+class SolveProblem(GemmProblem):
+    """One solution x of A x = b, of order n = m = k, by LU factors of A in partial pivoting (R15), or mixed ones.
+
+    Raises:
+        ValueError: as `GemmProblem`; the precision is not FP64, or the dimensions differ.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.precision != "fp64" or not self.m == self.n == self.k:
+            raise ValueError(f"a solve is of FP64 and one order, not {self.precision} {self.m} x {self.n} x {self.k}")
+
+    @property
+    def flop(self) -> int:
+        """Work of one launch, FLOP: (2/3)n^3 + (3/2)n^2, truncated."""
+        return self.n * self.n * (4 * self.n + 9) // 6
+
+    @property
+    def sizes(self) -> tuple[Size, Size, Size]:
+        """Rows and columns of A, the right side and the solution."""
+        return (self.n, self.n), (self.n, 1), (self.n, 1)
+
 
 class Residual(NamedTuple):
     """How far a product is from the true one (R5), in millionths of R5's unit, rounded up.
 
     The unit is u for fp16 and bf16 and u(sqrt k + sqrt n) for fp32 and fp64, u of the claimed type of the result. None
-    is a product with a NaN or an Inf: poisoned, stale, or overflowed.
+    is a product with a NaN or an Inf: poisoned, stale, or overflowed. The row error of a solve is its residual (R15),
+    in millionths, and it has no other: None.
     """
 
     row_error_ppm: int | None
@@ -194,6 +237,19 @@ def load_kernel(name: str) -> Kernel:
             plugged: Kernel = entry.load()()
             return plugged
     raise ValueError(f"there is no kernel {name!r}; known are {', '.join(kernel_names())}")
+
+
+def load_solver(name: str) -> Kernel:
+    """Return the kernel of solves called `name`; its module is imported now.
+
+    Raises:
+        ValueError: no such kernel: the library that it would belong to computes products alone.
+    """
+    if name not in SOLVERS:
+        raise ValueError(f"there is no kernel {name!r} for solves; known are {', '.join(SOLVERS)}")
+    module, _, attribute = SOLVERS[name].partition(":")
+    kernel: Kernel = getattr(importlib.import_module(module), attribute)()
+    return kernel
 
 
 class PreparedReference(Protocol):

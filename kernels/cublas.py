@@ -89,15 +89,21 @@ def torch_switches() -> dict[str, str]:
 
 def named(name: str, library: Any) -> dict[str, str]:
     """Return {name: file and SHA-256 of the cuBLAS in which a library's GEMM is}; nothing where that is not known."""
-    function = getattr(library, "cublasGemmEx", None)
+    path = file_of(getattr(library, "cublasGemmEx", None))
+    try:
+        return {} if path is None else {name: f"{path.name} sha256 {_sha256(path)}"}
+    except OSError:
+        return {}
+
+
+def file_of(function: Any) -> Path | None:
+    """Return the file of the library that a function of ctypes is in; None where that is not known."""
     info = _Info()
     try:
-        if function is None or not _dladdr()(ctypes.cast(function, ctypes.c_void_p), ctypes.byref(info)):
-            return {}
-        path = Path(os.fsdecode(info.path))
-        return {name: f"{path.name} sha256 {_sha256(path)}"}
+        known = function is not None and _dladdr()(ctypes.cast(function, ctypes.c_void_p), ctypes.byref(info))
+        return Path(os.fsdecode(info.path)) if known else None
     except (OSError, AttributeError, ValueError, TypeError):
-        return {}
+        return None
 
 
 class _Info(ctypes.Structure):

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels import verify
-from kernels.base import ITEM_BYTES, Accumulate, GemmProblem, Method, Precision, Residual
-from kernels.operands import Array, Operands
+from kernels.base import Accumulate, GemmProblem, Method, Precision, Residual, Size
+from kernels.operands import Array, Operands, OperandSet
 
-Size = tuple[int, int]  # rows and columns
 PROBED_ELEMENTS = 1 << 23  # elements of a matrix that are probed at a time: their products stay in a large cache
 
 
@@ -69,7 +68,7 @@ class GemmKernel(ABC):
             ValueError: this kernel does not support the problem there.
         """
         self._refuse_unsupported(problem, target)
-        return self.sets(problem, Operands(problem, challenge, device), target, min_operand_bytes, min_sets)
+        return self.sets(problem, self._operands(problem, challenge, device), target, min_operand_bytes, min_sets)
 
     def prepare_trial(self, problem: GemmProblem, target: str) -> PreparedGemm:
         """Make two operand sets for a trial on `target` (`Kernel.prepare_trial`).
@@ -79,6 +78,9 @@ class GemmKernel(ABC):
         """
         self._refuse_unsupported(problem, target)
         return self.sets(problem, None, target, 0, 2)
+
+    def _operands(self, problem: GemmProblem, challenge: str, device: str) -> Operands:
+        return Operands(problem, challenge, device)
 
     def _refuse_unsupported(self, problem: GemmProblem, target: str) -> None:
         if (reason := self.supports(problem.precision, target)) is not None:
@@ -101,7 +103,7 @@ class PreparedGemm(ABC):
     def __init__(
         self, problem: GemmProblem, operands: Operands | None, target: str, min_operand_bytes: int, min_sets: int
     ) -> None:
-        set_bytes = bytes_of_set(problem)
+        set_bytes = problem.set_bytes
         self._sets: list[tuple[Any, Any, Any]] = []  # A, B and output of each set, contiguous
         self.problem = problem
         self._take(target)
@@ -114,17 +116,21 @@ class PreparedGemm(ABC):
         self._operands = operands
         self._row_norms: list[NDArray[np.float64]] = []
         self._references: dict[int, tuple[int, Array]] = {}
-        size_a, size_b, size_out = sizes_of(problem)
         for set_index in range(self.operand_sets):
-            if operands is None:
-                a, b = self._random(size_a), self._random(size_b)
-            else:
-                made = operands.make(set_index)
-                self._row_norms.append(made.row_norms)
-                self.operand_sha256 |= {f"{set_index}/{name}": value for name, value in made.sha256.items()}
-                a, b = self._on_device(made.a), self._on_device(made.b)
-            self._sets.append((a, b, self._empty(size_out)))
+            a, b = self._random_set() if operands is None else self._placed(operands.make(set_index), set_index)
+            self._sets.append((a, b, self._empty(problem.sizes[2])))
             self.poison(set_index)
+
+    def _placed(self, made: OperandSet, set_index: int) -> tuple[Any, Any]:
+        """Return A and B of one set on the device; what they are checked by stays here."""
+        self._row_norms.append(made.row_norms)
+        self.operand_sha256 |= {f"{set_index}/{name}": value for name, value in made.sha256.items()}
+        return self._on_device(made.a), self._on_device(made.b)
+
+    def _random_set(self) -> tuple[Any, Any]:
+        """Return A and B of a trial."""
+        size_a, size_b, _ = self.problem.sizes
+        return self._random(size_a), self._random(size_b)
 
     @abstractmethod
     def _take(self, target: str) -> None:
@@ -220,14 +226,3 @@ def project_by_products(
             for block, (low, high) in enumerate(pairwise(edges)):
                 out[first : first + step, block, index] = product[:, low:high].sum(1, dtype=out.dtype)
     return out
-
-
-def bytes_of_set(problem: GemmProblem) -> int:
-    """Return the bytes of A and B of one operand set."""
-    return (problem.m * problem.k + problem.k * problem.n) * ITEM_BYTES[problem.precision]
-
-
-def sizes_of(problem: GemmProblem) -> tuple[Size, Size, Size]:
-    """Return rows and columns of A, B and C."""
-    m, n, k = problem.m, problem.n, problem.k
-    return (m, k), (k, n), (m, n)

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernels import cublas, cuda_module
-from kernels.base import MIN_DIMENSION, Precision
-from kernels.gemm import GemmKernel, PreparedGemm, Size, project_by_products, says_missing, trial_value
+from kernels.base import MIN_DIMENSION, Precision, Size
+from kernels.gemm import GemmKernel, PreparedGemm, project_by_products, says_missing, trial_value
 from kernels.operands import DTYPE, Array, decode, random_normals
 
 BF16_NAN = 0x7FC0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.base import Precision
-from kernels.gemm import GemmKernel, PreparedGemm, Size, sizes_of
+from kernels.base import Precision, Size
+from kernels.blas import numpy_blas
+from kernels.gemm import GemmKernel, PreparedGemm
 from kernels.operands import DTYPE, Array, random_normals
 
 
@@ -14,7 +15,7 @@ class NumpyGemm(PreparedGemm):
 
     def _take(self, target: str) -> None:
         self.method = "upcast" if self.problem.precision == "fp16" else "native"
-        sizes = sizes_of(self.problem) if self.method == "upcast" else ()
+        sizes = self.problem.sizes if self.method == "upcast" else ()
         self._wide = [np.empty(size, np.float32) for size in sizes]
 
     def _empty(self, size: Size) -> Array:
@@ -71,5 +72,4 @@ class GemmNumpy(GemmKernel):
 
     def switches(self) -> dict[str, str]:
         """Return which BLAS numpy calls: it has no switches, and its environment is the caller's to judge."""
-        blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-        return {"numpy.blas": f"{blas.get('name', 'unknown')} {blas.get('version', 'unknown')}"}
+        return numpy_blas()

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from kernels import cublas, torch_switches
-from kernels.base import MIN_DIMENSION, Precision
+from kernels.base import MIN_DIMENSION, Precision, Size
 from kernels.cuda_module import first_line
-from kernels.gemm import GemmKernel, PreparedGemm, Size, project_by_products, says_missing, trial_value
+from kernels.gemm import GemmKernel, PreparedGemm, project_by_products, says_missing, trial_value
 from kernels.operands import Array, random_normals
 
 # They say nothing of what a device can compute.

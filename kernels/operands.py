@@ -21,6 +21,12 @@ The exact recipe, for an auditor in another language:
    splits operands into slices with common exponents loses up to 64 bits.
 6. digests: SHA-256 of the operand as it is multiplied (graded), row-major, little-endian; of the grading as signed
    bytes.
+
+A solve A x = b of order n (R15) has streams of its own: the array of step 1 begins with "petaseal/solve/v1", or of a
+mixed one with "petaseal/mixed/v1", and its shape is [n,n,n]. Value i of A (row-major) or of b is (w >> 11) / 2^53 - 1/2
+of the 64-bit word w number i, exactly: uniform in [-1/2, 1/2). A mixed solve adds floor(sqrt n), exactly an integer,
+to each element of A's diagonal, and rounds once: FP16 factors without pivoting are then stable, and the matrix is
+neither symmetric nor diagonally dominant. Digests are those of step 6.
 """
 
 from __future__ import annotations
@@ -32,6 +38,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -151,14 +158,25 @@ def normals(key: bytes, precision: Precision, first: int, count: int) -> Array:
     return np.asarray(value, DTYPE[precision])
 
 
-def _matrix(key: bytes, precision: Precision, first: int, size: tuple[int, int]) -> Array:
-    """Return rows of a stream of standard normals from row `first` on, made on all cores."""
+def uniforms(key: bytes, precision: Precision, first: int, count: int) -> Array:
+    """Return values first..first+count-1 of a stream of FP64 numbers that are uniform in [-1/2, 1/2), exactly."""
+    value: Array = (stream(key, "<u8", first, count) >> np.uint64(11)).astype(np.float64)
+    value *= 0.5**53
+    value -= 0.5
+    return value
+
+
+Values = Callable[[bytes, Precision, int, int], Array]
+
+
+def _matrix(key: bytes, precision: Precision, first: int, size: tuple[int, int], values: Values = normals) -> Array:
+    """Return rows of a stream of numbers from row `first` on, made on all cores."""
     rows, width = size
     out = np.empty(rows * width, DTYPE[precision])
 
     def fill(at: int) -> None:
         count = min(CHUNK, len(out) - at)
-        out[at : at + count] = normals(key, precision, first * width + at, count)
+        out[at : at + count] = values(key, precision, first * width + at, count)
 
     side_by_side(fill, range(0, len(out), CHUNK))
     return out.reshape(size)
@@ -167,6 +185,11 @@ def _matrix(key: bytes, precision: Precision, first: int, size: tuple[int, int])
 def random_normals(precision: Precision, size: tuple[int, int]) -> Array:
     """Return a matrix of standard normals for a trial: from no challenge, without digests or norms."""
     return _matrix(os.urandom(16), precision, 0, size)
+
+
+def random_uniforms(size: tuple[int, int]) -> Array:
+    """Return a matrix that is uniform in [-1/2, 1/2) for a trial of a solve: from no challenge."""
+    return _matrix(os.urandom(16), "fp64", 0, size, uniforms)
 
 
 def decode(array: Array, precision: Precision, dtype: DTypeLike) -> Array:
@@ -245,3 +268,51 @@ class Operands:
             a *= np.ldexp(1.0, exponents.astype(np.int64))
             sha256["grading"] = digest(exponents)
         return OperandSet(a, b, norms, {"a": digest(a), "b": digest(b), **sha256})
+
+
+@dataclass(frozen=True)
+class SolveOperands(Operands):
+    """Where the matrix and the right side of a solve come from (R15): uniform numbers, and no grading.
+
+    Args:
+        mixed: the diagonal is raised for factors in FP16.
+    """
+
+    mixed: bool = False
+
+    def key(self, set_index: int, operand: str) -> bytes:
+        """Return the Philox key of the matrix "a" or of the right side "b" of one set."""
+        p, domain = self.problem, "petaseal/mixed/v1" if self.mixed else "petaseal/solve/v1"
+        return stream_key(domain, self.challenge, self.device, p.precision, [p.m, p.n, p.k], set_index, operand)
+
+    def rows(self, set_index: int, operand: str, first: int, count: int, *, graded: bool = True) -> Array:
+        """Return rows first..first+count-1 of the matrix "a" (n x n) or of the right side "b" (n x 1) of one set."""
+        width = self.problem.n if operand == "a" else 1
+        matrix = _matrix(self.key(set_index, operand), "fp64", first, (count, width), uniforms)
+        if self.mixed and operand == "a":
+            raise_diagonal(matrix, first, width)
+        return matrix
+
+    def make(self, set_index: int) -> OperandSet:
+        """Return the matrix and the right side of one set, with the sums of the rows' absolute values."""
+        n = self.problem.n
+        a, b = self.rows(set_index, "a", 0, n), self.rows(set_index, "b", 0, n)
+        return OperandSet(a, b, absolute_sums(a), {"a": digest(a), "b": digest(b)})
+
+
+def raise_diagonal(matrix: Array, first: int, n: int) -> None:
+    """Add floor(sqrt n) to the diagonal of rows first... of a matrix of order n."""
+    at = np.arange(len(matrix))
+    matrix[at, first + at] += isqrt(n)
+
+
+def absolute_sums(matrix: Array) -> NDArray[np.float64]:
+    """Return the sum of the absolute values of each row of an FP64 matrix, whose largest is its infinity norm."""
+    sums = np.empty(len(matrix))
+    step = max(1, CHUNK // matrix.shape[1])
+
+    def add(at: int) -> None:
+        sums[at : at + step] = np.abs(matrix[at : at + step]).sum(axis=1)
+
+    side_by_side(add, range(0, len(matrix), step))
+    return sums

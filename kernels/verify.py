@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.base import Precision, Residual
-from kernels.operands import Array, Operands, decode, side_by_side, stream, stream_key
+from kernels.operands import Array, Operands, absolute_sums, decode, side_by_side, stream, stream_key
 
 PROBES = 8
 SIGNIFICANT_BITS: dict[Precision, int] = {"fp16": 11, "bf16": 8, "fp32": 24, "fp64": 53}
@@ -100,6 +100,42 @@ def _dots(rows: Array, vectors: Array) -> Array:
         result: Array = np.vecdot(rows[:, None, :], vectors[None, :, :])
         return result
     return np.asarray(np.einsum("ij,vj->iv", rows, vectors))  # without optimize: plain loops
+
+
+def solve_residual(solution: Array, product: Array, right: Array, row_sums: NDArray[np.float64]) -> Residual:
+    """Return ||A x - b|| / (eps (||A|| ||x|| + ||b||) n), eps = 2^-53 (R15), in millionths, rounded up.
+
+    All norms are infinity norms.
+
+    Args:
+        solution: x, length n.
+        product: A x, computed with dot products in FP64, length n.
+        right: b, length n.
+        row_sums: sums of the absolute values of the rows of A, length n.
+    """
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        size = float(row_sums.max()) * float(np.abs(solution).max()) + float(np.abs(right).max())
+        value = float(np.abs(product - right).max()) / (0.5**53 * size * len(right)) if size else math.nan
+    return Residual(min(math.ceil(value * 10**6), MAX_PPM) if math.isfinite(value) else None, None)
+
+
+def check_solutions(operands: Operands, set_index: int, solutions: Array) -> list[Residual]:
+    """Return the residuals of solutions of one set against its matrix and right side, regenerated piece by piece.
+
+    Args:
+        operands: where both come from.
+        set_index: which set was solved.
+        solutions: one a row: count x n, FP64.
+    """
+    n = operands.problem.n
+    products, row_sums = np.empty((n, 1, len(solutions))), np.empty(n)
+    step = max(1, HOST_ROWS_ELEMENTS // n)
+    for first in range(0, n, step):
+        rows = operands.rows(set_index, "a", first, min(step, n - first))
+        project(rows, "fp64", solutions, (0, n), out=products[first : first + step])
+        row_sums[first : first + step] = absolute_sums(rows)
+    right = operands.rows(set_index, "b", 0, n)[:, 0]
+    return [solve_residual(x, products[:, 0, i], right, row_sums) for i, x in enumerate(solutions)]
 
 
 def as_vectors(partial: Array) -> Array:

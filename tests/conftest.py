@@ -33,6 +33,8 @@ PARTS = {
         "bad_input/test_torch_device.py",
         "bench/test_run.py",
         "bench/campaign/launch/test_clocks.py",
+        "bench/engine/test_host.py",
+        "bench/engine/test_node.py",
         "bench/engine/test_reader.py",
         "bench/engine/test_readings.py",
         "bench/launchers/test_kube_campaign.py",
@@ -49,15 +51,20 @@ PARTS = {
         "certify/test_perf_campaign.py",
         "privateuse1",
         "certify/registry/test_guide.py",
+        "network",
         "slurm",
         "test_cli.py",
         "test_wheel.py",
     ),
     "background": ("certify/registry/test_whole_city.py",),  # waits for ten minutes, and runs beside the others
     "npu": ("npu",),  # the real torch_npu, which make test-npu installs
-    "alone": ("bench/engine/test_node.py",),
+    "alone": ("bench/engine/test_node_alone.py",),
 }
 LONGEST = (
+    "codes/test_attacked.py",
+    "certify/test_forger.py",
+    "fuzz/test_fuzz.py",
+    "network/test_campaign.py",
     "slurm/test_campaign.py",
     "slurm/test_campaign_again.py",
     "slurm/test_slurm.py",
@@ -71,6 +78,7 @@ LONGEST = (
     "bad_input/test_torch_device.py",
     "bad_input/test_processes.py",
     "bench/devices/test_nvidia.py",
+    "bench/engine/test_node.py",
     "privateuse1",
     "certify/offline/test_bundle.py",
     "certify/verify/test_javascript.py",

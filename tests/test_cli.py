@@ -82,6 +82,10 @@ def campaigning(folder: Path, centre: Measured) -> dict[str, tuple[object, ...]]
             *("--profile", quick(folder), "--precision", "fp16", "--device", "main=fake:1"),
         ),
         "campaign check": ("campaign", "check", root),
+        "campaign hpl": (
+            *("campaign", "hpl", root, "--binary", "/opt/xhpl", "--ranks-per-node", 2, "--memory", "8GiB"),
+            *("--out", folder / "hpl"),
+        ),
         "campaign status": ("campaign", "status", root),
         "campaign launch": ("campaign", "launch", root, "--lead", 1),
         "campaign join": ("campaign", "join", root, "--node", "n1"),
@@ -254,7 +258,7 @@ def test_json_is_one_object_and_nothing_else(centre: Measured, tmp_path: Path) -
     }
     elsewhere = ["bundle", "campaign spot-check"]  # tests/certify/offline/test_bundle.py, which fetches; below
     elsewhere += ["trust verify", "audit retest", "doctor", "report html"]  # tests/certify: each has its tests
-    elsewhere += [" ".join(path) for path in commands() if path[0] == "registry"]  # tests/certify/registry
+    elsewhere += [" ".join(path) for path in commands() if path[0] in ("registry", "import")]  # tests/certify
     assert sorted([*cases, *elsewhere]) == sorted(" ".join(path) for path in commands())
     for name, arguments in cases.items():
         out = good(*arguments, "--json").out

@@ -39,6 +39,7 @@ ROOMS = (
     "samples",
     "trust",
     "judge",
+    "evidence",
     "documents",
     "policy",
     "keys",

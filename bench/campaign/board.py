@@ -172,7 +172,7 @@ def overview(roster: Roster, campaign: Campaign, progress: CampaignProgress, now
         lines.append(_line(node, known.get(node_id), place, due_ns.get(node_id), slow.get(node_id), few))
     sums = _certified(roster, known, places, counted)
     counts = Counter(places.values())
-    ends = None if starts is None else starts + campaign.closes_ns
+    ends = None if starts is None else starts + campaign.last_closes_ns
     return Overview(
         at=utc_text(now_ns),
         starts_at=published.starts_at if published else None,
@@ -309,6 +309,11 @@ def _phase(
             if since < until_ns:
                 left = (until_ns - since) // SECOND_NS
                 return text_in("en", "campaign_phase", key, workload=window.workload, seconds=left)
+    for run in campaign.network:
+        for key, until_ns in (("joining", run.load_ns), ("reducing", run.closes_ns)):
+            if since < until_ns:
+                left = (until_ns - since) // SECOND_NS
+                return text_in("en", "campaign_phase", key, run=run.run, seconds=left)
     silent = sum(place == "expected" for place in places)
     if silent < len(places) and all(place in OVER or place == "expected" for place in places):
         return text_in("en", "campaign_phase", "over-without", silent=silent, nodes=len(places))

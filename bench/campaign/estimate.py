@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from bench.record import Campaign, Profile, Window
-from bench.record.campaign import BEFORE_THE_NEXT_WINDOW, LEAD_NS
+from bench.record.campaign import BEFORE_THE_NEXT_WINDOW, LEAD_NS, load_ends_ns
 from bench.record.roster import Roster, RosterNode
 from bench.units import SECOND_NS
 
@@ -138,8 +138,13 @@ def estimate_of(
     """Return what a measurement of some pools' nodes will take."""
     prepare_ns = max(_prepare_ns(load, _is_light(load, profile)) for load in loads)
     agree_ns = LEAD_NS if campaign.self_issued else SEEN_NS + lead_ns
-    taken_ns = [prepare_ns + agree_ns + _ends_ns(profile, load.windows) + _conclude_ns(load, profile) for load in loads]
-    under_load_ns = [_load_ns(profile, load.windows) for load in loads]
+    network_ends_ns = load_ends_ns(campaign, profile) if campaign.network else 0  # for all, whatever they measured
+    taken_ns = [
+        prepare_ns + agree_ns + max(network_ends_ns, _ends_ns(profile, load.windows) + _conclude_ns(load, profile))
+        for load in loads
+    ]
+    network_load_ns = sum(window.closes_ns - window.load_ns for window in campaign.network)
+    under_load_ns = [_load_ns(profile, load.windows) + network_load_ns for load in loads]
     devices = device_s = power = energy = None
     if all(load.devices is not None for load in loads):
         devices = sum(load.nodes * (load.devices or 0) for load in loads)
@@ -159,7 +164,7 @@ def estimate_of(
         left_out=left_out,
         duration_ns=max(taken_ns),
         prepare_ns=prepare_ns,
-        load_ns=_load_ns(profile, campaign.windows),
+        load_ns=_load_ns(profile, campaign.windows) + network_load_ns,
         device_s=device_s,
         ramp_ns=campaign.ramp_ns,
         peak_power_mw=power,

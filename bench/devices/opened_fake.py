@@ -93,6 +93,10 @@ class OpenedFake:
         begun = script.wrong_from_s is None or _since(second, script.wrong_from_s)
         return script.wrong if begun and self._applies(precision) else None
 
+    def contributes_wrongly(self) -> bool:
+        """Return whether it contributes wrong numbers to sums at present (`bench.collective`)."""
+        return bool(_since(self._second(self.clock.monotonic_ns()), self.script.wrong_sums_from_s))
+
     def read(self) -> Reading | None:
         """Return the fake's scripted reading at the present time."""
         script, now = self.script, self.clock.monotonic_ns()
@@ -175,17 +179,25 @@ class FakeTimer:
 
 
 class FakeKernel:
-    """A GEMM whose time is scripted and whose products are those of small operands."""
+    """A GEMM, or a solve, whose time is scripted and whose outputs are those of small operands.
 
-    name = "gemm-fake"
+    Args:
+        device: the fake.
+        name: gemm-fake, lu-fake or mixed-fake.
+    """
 
-    def __init__(self, device: OpenedFake) -> None:
+    def __init__(self, device: OpenedFake, name: str = "gemm-fake") -> None:
         self._device = device
+        self.name = name
         self._loaded: set[GemmProblem] = set()
 
     def supports(self, precision: Precision, target: str) -> str | None:
         """Return None where the script has a rate for the precision."""
         return None if precision in self._device.script.rate_gflop_s else f"the script has no rate for {precision}"
+
+    def solver(self, name: str) -> FakeKernel:
+        """Return the kernel of the fake's solves."""
+        return FakeKernel(self._device, name)
 
     def switches(self) -> dict[str, str]:
         """Return the one switch that a fake has."""
@@ -218,9 +230,7 @@ class FakeTrial:
     """Operands on a fake whose products are not checked (`kernels.base.PreparedTrial`)."""
 
     def __init__(self, kernel: FakeKernel, problem: GemmProblem, min_operand_bytes: int, min_sets: int) -> None:
-        from kernels.base import ITEM_BYTES
-
-        set_bytes = (problem.m * problem.k + problem.k * problem.n) * ITEM_BYTES[problem.precision]
+        set_bytes = problem.set_bytes
         limit = kernel.device.script.memory_limit_bytes
         if limit is not None and max(min_sets * set_bytes, min_operand_bytes) > limit:
             raise MemoryError(f"the fake device has room for {limit} bytes")
@@ -255,14 +265,14 @@ class FakePrepared(FakeTrial):
         min_operand_bytes: int,
         min_sets: int,
     ) -> None:
-        from kernels.base import GemmProblem, load_kernel
+        from kernels.base import SOLVERS, load_kernel, load_solver
 
         super().__init__(kernel, problem, min_operand_bytes, min_sets)
         self.method: Method = "native"
-        small = GemmProblem(
-            "gemm-numpy", problem.precision, *(min(INNER, size) for size in (problem.m, problem.n, problem.k))
-        )
-        inner: Any = load_kernel("gemm-numpy").prepare(small, challenge, device, "cpu", 0, self.operand_sets)
+        name, sizes = problem.kernel.replace("fake", "numpy"), (problem.m, problem.n, problem.k)
+        small = type(problem)(name, problem.precision, *(min(INNER, size) for size in sizes))
+        load = load_solver if name in SOLVERS else load_kernel
+        inner: Any = load(name).prepare(small, challenge, device, "cpu", 0, self.operand_sets)
         self.accumulate: Accumulate = inner.accumulate
         self.operand_sha256: dict[str, str] = inner.operand_sha256
         self._inner: Any = inner

@@ -13,6 +13,7 @@ import msgspec
 
 from bench.devices.base import LocalDevice
 from bench.engine.measure import SampleRow
+from bench.engine.network import NetworkResult
 from bench.engine.session import Result, WorkloadFacts
 from bench.environment import derived_id, environment
 from bench.record import (
@@ -73,6 +74,7 @@ class RecordParts(NamedTuple):
     rows: Sequence[SampleRow]
     replace_identities: bool = False
     unset: tuple[str, ...] = ()  # environment variables that the workers did not get
+    network: NetworkResult = NetworkResult()
 
 
 def node_record(facts: RecordParts) -> NodeRecord:
@@ -105,6 +107,8 @@ def node_record(facts: RecordParts) -> NodeRecord:
         companions=tuple(_references(facts.references, [d.device for d in devices])),
         failures=tuple(facts.failures),
         identities_replaced=facts.replace_identities,
+        network=facts.network.measurements,
+        sweep=facts.network.sweep,
     )
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from bench.devices.base import LocalDevice
 from bench.errors import InputError
 from bench.host.cgroup import available_bytes, read_limits
-from bench.profile import needed_bytes
+from bench.profile import needed_bytes, output_bytes
 from bench.record import Profile, Shape, Workload, least_operand_bytes
-from bench.record.plan import ITEM_BYTES
+from bench.record.plan import operand_bytes
 
 # What a worker holds before it has operands: Python and its libraries. A driver's context, where there is one, is most.
 WORKER_BYTES = {"simulated": 100 * 10**6, "cpu": 300 * 10**6, "accelerator": 1500 * 10**6}
@@ -59,17 +59,15 @@ def host_bytes(device: LocalDevice, profile: Profile, workloads: Iterable[Worklo
         return WORKER_BYTES["simulated"]
     least = least_operand_bytes(model)
     if model.kind == "cpu":
-        smallest = [min(needed_bytes(s, w.precision, least) for s in profile.registered(w)) for w in workloads]
+        smallest = [min(needed_bytes(s, w, least) for s in profile.registered(w)) for w in workloads]
         return WORKER_BYTES["cpu"] + sum(smallest)
 
     def fits(shape: Shape, workload: Workload) -> bool:
-        return model.memory_bytes is None or needed_bytes(shape, workload.precision, least) <= model.memory_bytes
+        return model.memory_bytes is None or needed_bytes(shape, workload, least) <= model.memory_bytes
 
     on_host = [_set_bytes(s, w) for w in workloads for s in profile.registered(w) if fits(s, w)]
     return WORKER_BYTES["accelerator"] + max(on_host, default=0)
 
 
 def _set_bytes(shape: Shape, workload: Workload) -> int:
-    operands = shape.m * shape.k + shape.k * shape.n
-    item = ITEM_BYTES[workload.precision]
-    return max(operands * item, shape.m * shape.n * item + CHECKED_BYTES)
+    return max(operand_bytes(workload, shape.m, shape.n, shape.k), output_bytes(shape, workload) + CHECKED_BYTES)

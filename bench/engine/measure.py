@@ -18,7 +18,7 @@ from bench.record.node import WarmupEnd
 from bench.reference.checks import Check, Worst
 from bench.steady import SteadyTest
 from bench.telemetry import Sample, Sampler, summary
-from bench.units import gemm_mflop
+from bench.units import launch_sixths, work_mflop
 
 if TYPE_CHECKING:
     from kernels.base import Prepared
@@ -140,7 +140,7 @@ class _Loop:
         self.boundaries: list[Boundary] = []  # of the window's units so far
         self.checking: list[tuple[int, int]] = []  # end of each check, monotonic ns, and how long it took
         problem = prepared.problem
-        self.unit_flop = 2 * problem.m * problem.n * problem.k * task.batch
+        self.unit_sixths = launch_sixths(task.workload.choice, problem.m, problem.n, problem.k) * task.batch
 
     @property
     def last_set(self) -> int:
@@ -149,19 +149,17 @@ class _Loop:
 
     def rate(self, units: int, elapsed_ns: int) -> int:
         """Return MFLOP/s of so many units in so much time."""
-        return units * self.unit_flop * 1000 // max(1, elapsed_ns)
+        return units * self.unit_sixths * 1000 // (6 * max(1, elapsed_ns))
 
     def so_far(self) -> SoFar:
         """Return what the window has given so far: a few integers are copied, for the device waits meanwhile."""
-        units, problem = len(self.boundaries) - 1, self.prepared.problem
+        units, problem, choice = len(self.boundaries) - 1, self.prepared.problem, self.task.workload.choice
         each = units // SUBWINDOWS or units  # as R9 cuts the whole window; in one piece where that is too little
         cuts = self.boundaries[::each][: SUBWINDOWS + 1] if units > 0 else []
         parts_ns = tuple([b.at_ns - a.at_ns for a, b in pairwise(cuts)])
-        work_mflop = gemm_mflop(problem.m, problem.n, problem.k, each * len(parts_ns) * self.task.batch)
+        work = work_mflop(choice, problem.m, problem.n, problem.k, each * len(parts_ns) * self.task.batch)
         worst = self.worst
-        return SoFar(
-            work_mflop, parts_ns, self.verified, worst.row_error_ppm, worst.rms_error_ppm, self.sampler.latest()
-        )
+        return SoFar(work, parts_ns, self.verified, worst.row_error_ppm, worst.rms_error_ppm, self.sampler.latest())
 
     def unit(self) -> None:
         """Launch one unit and wait for it.
@@ -287,7 +285,8 @@ def _figure(
     times = [b.at_ns - a.at_ns for a, b in pairwise(cuts)]
     problem = loop.prepared.problem
     launches = each * SUBWINDOWS * task.batch
-    bounds = throughput_bounds(gemm_mflop(problem.m, problem.n, problem.k, launches), times)
+    work = work_mflop(task.workload.choice, problem.m, problem.n, problem.k, launches)
+    bounds = throughput_bounds(work, times)
     watch = summary(sampler.samples, sampler.before, task.span.opens_ns, task.span.closes_ns)
     # The time of checks stays in the figure: a stack that checks slowly pays for it, and the duty says how much.
     checking = sum(elapsed for ended, elapsed in loop.checking if ended <= counted.at_ns)

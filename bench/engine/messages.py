@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from bench.collective.orders import NetworkAnswer, NetworkOrder
 from bench.devices.base import StackFacts
 from bench.engine.compute import DeviceRequest
 from bench.engine.measure import SampleRow
@@ -105,8 +106,8 @@ class Ended(msgspec.Struct, tag=True, frozen=True):
     text: str
 
 
-Order = Setup | Settle | Measure | Conclude | MeasureReferences
-Answer = WorkerReady | Progress | WindowDone | Concluded | ReferencesDone | Ended
+Order = Setup | Settle | Measure | Conclude | MeasureReferences | NetworkOrder
+Answer = WorkerReady | Progress | WindowDone | Concluded | ReferencesDone | NetworkAnswer | Ended
 _ORDERS = msgspec.json.Decoder(Order)
 _ANSWERS = msgspec.json.Decoder(Answer)
 

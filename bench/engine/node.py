@@ -21,6 +21,7 @@ from bench.engine.assemble import RecordParts, Shares, node_record, samples_gz
 from bench.engine.compute import DeviceRequest
 from bench.engine.fit import refuse_unfit
 from bench.engine.measure import SampleRow
+from bench.engine.network import NetworkResult, NetworkTask, measure_network
 from bench.engine.readings import NodeReadings
 from bench.engine.schedule import (
     CampaignStart,
@@ -144,6 +145,7 @@ class _Node:
         # Figures first: a reference that takes its process with it afterwards takes none of them.
         self.conclude()
         self.measure_references()
+        network = self.measure_network(campaign, start)  # last of all: nothing that fails there touches a figure
         self.readings.stop()
         self.supervisor.forward_remarks()
         parts = RecordParts(
@@ -166,6 +168,7 @@ class _Node:
             rows=self.rows,
             replace_identities=request.replace_identities,
             unset=request.unset,
+            network=network,
         )
         return node_record(parts), samples_gz(self.rows)
 
@@ -189,8 +192,15 @@ class _Node:
             self.report(Event("preparing", worker.name))
             if worker.share.remark is not None:
                 self.report(Event("remark", worker.name, text=worker.share.remark))
-            threads = worker.share.threads
-            asked = DeviceRequest(worker.detected, request.profile, challenge, request.node_id, request.kernel, threads)
+            asked = DeviceRequest(
+                worker.detected,
+                request.profile,
+                challenge,
+                request.node_id,
+                request.kernel,
+                worker.share.threads,
+                worker.share.parts,
+            )
             worker.send(messages.Setup(asked, self.workloads))
         self.wait_until_ready(supervisor.workers, request.timeouts.prepare_ns, "was not ready in time")
 
@@ -362,6 +372,19 @@ class _Node:
             else:
                 text = "the process that measured it was lost or ended"
                 self.references += [lost_reference(kernel, w.precision, worker.name, text) for kernel, w in wanted]
+
+    def measure_network(self, campaign: Campaign, start: CampaignStart) -> NetworkResult:
+        """Have all devices with a figure take part in the network's runs, where the campaign has such."""
+        request = self.request
+        measured: dict[str, Workload] = {}
+        for workload in self.workloads:
+            if workload.choice in ("fixed", "tuned"):  # the others compute no products
+                for result in self.results:
+                    if result.facts.workload == workload:
+                        measured.setdefault(result.figure.device, workload)
+        devices = with_stack_facts(request.devices, self.stacks)
+        task = NetworkTask(campaign, request.profile, request.node_id, devices, self.starts_ns, start)
+        return measure_network(task, measured, self.supervisor, self.report, self.clock)
 
     def node_clock(self, campaign: Campaign) -> NodeClock:
         """Return how well this node's clock is known against the campaign's, which may be its own."""

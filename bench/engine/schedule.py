@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from bench.collective.orders import Rendezvous
 from bench.errors import InputError, RefusedError
 from bench.record import Campaign, ExpectedNode, ExpectedPool, Profile, Window, Workload, digest
 from bench.record.campaign import LEAD_NS, windows
@@ -41,6 +42,9 @@ class CampaignStart(Protocol):
     def wait_ns(self, devices: int) -> int:
         """Report that so many devices of this node are ready, wait, and return T0, UTC ns."""
 
+    def meet(self, group: str | None, offered: Rendezvous | None) -> Rendezvous | None:
+        """Return where the ranks of a group meet: what this node offers, where none has offered before; or None."""
+
 
 class FixedStart(NamedTuple):
     """A T0 that was agreed before the workers are ready."""
@@ -55,6 +59,9 @@ class FixedStart(NamedTuple):
 
     def wait_ns(self, devices: int) -> int:
         return self.at_ns
+
+    def meet(self, group: str | None, offered: Rendezvous | None) -> Rendezvous | None:
+        return offered  # there is no other node
 
 
 def self_issued(profile: Profile, workloads: Sequence[Workload], node_id: str, challenge: str, now_ns: int) -> Campaign:

@@ -100,8 +100,8 @@ class Session:
         else:
             self._source, self._before = stream, stream.before()
         self.compute = Compute(request, opened)
-        self._fixed_trials: dict[Precision, Trial] = {}
-        self._first_launch_ns: dict[tuple[Precision, Shape], int] = {}
+        self._fixed_trials: dict[Workload, Trial] = {}
+        self._first_launch_ns: dict[tuple[Workload, Shape], int] = {}
         self._memory_shares: dict[Workload, int | None] = {}  # of the device's memory, bytes
         self._ready: dict[Workload, PreparedWorkload] = {}
         self._measured: dict[Workload, WindowResult] = {}
@@ -120,12 +120,11 @@ class Session:
         Raises:
             DeviceError: the device is in use, the precision is not supported, or no shape fits.
         """
-        precision = workload.precision
         if self._profile.busy == "refuse" and self._before is not None and self._before.processes:
             raise DeviceError(
                 "device-busy", f"{self._before.processes} other process(es) have a context on it", where=self._name
             )
-        if (reason := self.compute.unsupported(precision)) is not None:
+        if (reason := self.compute.unsupported(workload)) is not None:
             raise DeviceError("unsupported-precision", reason, where=self._name)
         # All workloads stay on the device until their windows, and each reference takes a part of the memory too.
         names = self._profile.references_of(self._kind, workload)
@@ -161,7 +160,7 @@ class Session:
         """Compute the checks' references, and prepare the reference measurements of the workload."""
         # With the checks' references computed now, a check in the window costs one pass over the output (R5).
         for operand_set in range(prepared.operand_sets):
-            self._first_launch(workload.precision, chosen.shape, timed_launch(prepared, self._clock, operand_set))
+            self._first_launch(workload, chosen.shape, timed_launch(prepared, self._clock, operand_set))
             prepared.check(operand_set, probe_seed(self._challenge, self._place, str(workload), operand_set))
         for operand, digest in prepared.operand_sha256.items():
             self._row(workload, "prepare", f"operand_{operand}_sha256", digest)
@@ -177,8 +176,7 @@ class Session:
         self._ready[workload] = PreparedWorkload(facts, batch_of(self._profile, chosen.launch_ns), prepared)
         names = self._profile.references_of(self._kind, workload)
         self._reference_tasks[workload] = [self._reference_task(name, workload, chosen.shape) for name in names]
-        remark = self.compute.idle_cores_remark()
-        self.remarks += [remark] if remark is not None and remark not in self.remarks else []
+        self.remarks += [remark for remark in self.compute.settle_threads() if remark not in self.remarks]
         return facts
 
     def measure(self, workload: Workload, window: UtcWindow, report: Report = silent) -> None:
@@ -253,9 +251,30 @@ class Session:
             row_error_ppm=worst.row_error_ppm,
             rms_error_ppm=worst.rms_error_ppm,
             threads=self.compute.threads(),
-            first_launch_ns=self._first_launch_ns[facts.precision, Shape(m=facts.m, n=facts.n, k=facts.k)],
+            first_launch_ns=self._first_launch_ns[workload.launched, Shape(m=facts.m, n=facts.n, k=facts.k)],
         )
         return Result(facts, figure, measured.throttle_reasons)
+
+    def products_of(self, workload: Workload) -> tuple[Prepared, int]:
+        """Return a measured workload's operands, and how long one launch took, ns; those of the others are freed.
+
+        For what follows the figures (`bench.collective`), which needs room in the device's memory too.
+        """
+        for other, ready in self._ready.items():
+            if other != workload:
+                ready.prepared.close()
+        figure = self._measured[workload].figure
+        return self._ready[workload].prepared, (figure.counted_until_ns - figure.opened_ns) // figure.launches
+
+    @property
+    def target(self) -> str:
+        """What the device's kernel computes on, such as "cuda:0"."""
+        return self._opened.target
+
+    def contributes_wrongly(self) -> bool:
+        """Return whether the device is scripted to contribute wrong numbers to sums at present."""
+        scripted = getattr(self._opened, "contributes_wrongly", None)
+        return scripted is not None and bool(scripted())
 
     def _choose(self, profile: Profile, workload: Workload, memory_bytes: int | None) -> tuple[Trial, Prepared]:
         """Return the chosen shape with operands in place: as many sets as R3 asks for.
@@ -265,39 +284,39 @@ class Session:
             workload: to choose for.
             memory_bytes: of the device that the operands may take; None where it is not known.
         """
-        precision, least = workload.precision, self.compute.least_operand_bytes
+        least = self.compute.least_operand_bytes
         while True:
             trials = Trials(
-                lambda shape: self.compute.prepare_trial(shape, precision), self._clock, longest_launch_ns(profile)
+                lambda shape: self.compute.prepare_trial(shape, workload), self._clock, longest_launch_ns(profile)
             )
             chosen = self._chosen_by_trial(profile, workload, memory_bytes, trials)
             self._note_trials(workload, trials)
             try:
-                return chosen, self.compute.prepare(chosen.shape, precision)
+                return chosen, self.compute.prepare(chosen.shape, workload)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
             # All its operand sets together did not fit: as if the device had less memory, without this shape.
             self._too_large(workload, chosen.shape)
-            memory_bytes = needed_bytes(chosen.shape, precision, least) - 1
+            memory_bytes = needed_bytes(chosen.shape, workload, least) - 1
 
     def _chosen_by_trial(self, profile: Profile, workload: Workload, memory_bytes: int | None, trials: Trials) -> Trial:
         """Return the shape of a workload; that of a tuned one is sought from the fixed one's on (R4)."""
-        precision, model = workload.precision, self.compute.model
+        model = self.compute.model
         least, most_sets = self.compute.least_operand_bytes, None if model.kind == "cpu" else MOST_SETS
-        fixed = self._fixed_trials.get(precision) if workload.choice == "tuned" else None
+        fixed = self._fixed_trials.get(workload.launched) if workload.choice == "tuned" else None
         if fixed is None:
             fixed = choose_fixed(profile, workload, least, memory_bytes, trials, model.units, most_sets)
         if workload.choice == "tuned":
             return choose_tuned(profile, workload, least, memory_bytes, trials, fixed, trials.longer, most_sets)
-        self._fixed_trials[precision] = fixed
+        self._fixed_trials[workload.launched] = fixed
         return fixed
 
     def _note_trials(self, workload: Workload, trials: Trials) -> None:
         """Put what the trials gave among the samples: an auditor chooses again from it."""
         for shape, first_ns in trials.first_launch_ns.items():
             self._row(workload, "trial", f"first_launch_{shape.m}x{shape.n}x{shape.k}_ns", first_ns)
-            self._first_launch(workload.precision, shape, first_ns)
+            self._first_launch(workload, shape, first_ns)
         for shape, launch_ns in trials.times.items():
             name = f"launch_{shape.m}x{shape.n}x{shape.k}_ns"
             self._row(workload, "trial", name, "out-of-memory" if launch_ns is None else launch_ns)
@@ -319,16 +338,16 @@ class Session:
             kernel = self.compute.kernel_named(name)
             if (reason := kernel.supports(precision, target)) is not None:
                 return ReferenceTask(name, role, precision, None, reason)
-            prepared = self.compute.prepare_cross_check(kernel, shape, precision)
+            prepared = self.compute.prepare_cross_check(kernel, shape, workload)
             try_cross_check(prepared, cross_check_seed(self._challenge, self._name, precision, name))
             return ReferenceTask(name, role, precision, prepared, None)
         except Exception as error:  # what fails here is the reference's trouble; the figure is measured all the same
             return ReferenceTask(name, role, precision, None, failure_of(error)[1])
 
-    def _first_launch(self, precision: Precision, shape: Shape, elapsed_ns: int) -> None:
+    def _first_launch(self, workload: Workload, shape: Shape, elapsed_ns: int) -> None:
         """Take note of the first launch of a shape, or of an operand set of it: the longest is recorded."""
         # Without `units`: a shape that is registered twice, for other numbers of units, loads the same kernel.
-        key = precision, Shape(m=shape.m, n=shape.n, k=shape.k)
+        key = workload.launched, Shape(m=shape.m, n=shape.n, k=shape.k)
         self._first_launch_ns[key] = max(elapsed_ns, self._first_launch_ns.get(key, 0))
 
     def _sampler(self) -> Sampler:

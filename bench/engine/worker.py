@@ -19,6 +19,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from bench.clock import SystemClock
+from bench.collective.orders import NetworkOrder, OpenNetwork
+from bench.collective.part import DeviceOperands, NetworkPart
 from bench.devices import load_backend
 from bench.engine import messages
 from bench.engine.compute import failure_of
@@ -94,6 +96,7 @@ def serve(connection: Connection[Any, Any], stream: ReceivedReadings | None) -> 
             troubles.append(trouble(workload, error))
     connection.send_bytes(messages.encode(ready(session, facts, troubles)))
     measured: list[Workload] = []
+    part: NetworkPart | None = None
     while session is not None:
         order = messages.order(connection.recv_bytes())
         if isinstance(order, messages.Settle):
@@ -103,6 +106,10 @@ def serve(connection: Connection[Any, Any], stream: ReceivedReadings | None) -> 
             connection.send_bytes(messages.encode(measure(session, order, measured, connection)))
         elif isinstance(order, messages.MeasureReferences):
             connection.send_bytes(messages.encode(measure_references(session, measured, clock, connection)))
+        elif isinstance(order, NetworkOrder):
+            part = network_part(session, order, clock) if isinstance(order, OpenNetwork) else part
+            assert part is not None
+            connection.send_bytes(messages.encode(part.answer(order)))
         else:
             connection.send_bytes(messages.encode(conclude(session, measured)))
     connection.recv_bytes()  # nothing to do but to wait for the end
@@ -165,6 +172,14 @@ def measure_references(
         report = progress_reporter(workload, connection)
         session.measure_references(workload, UtcWindow(now, now, now, now), report, AT_THE_END)
     return messages.ReferencesDone(tuple(session.references[done:]))
+
+
+def network_part(session: Session, order: OpenNetwork, clock: SystemClock) -> NetworkPart:
+    """Return this device's part in the network's runs, with the operands of the workload that was measured."""
+    prepared, launch_ns = session.products_of(order.workload)
+    precision = order.workload.precision
+    operands = DeviceOperands(prepared, launch_ns, session.target, precision, session.contributes_wrongly)
+    return NetworkPart(order, operands, clock)
 
 
 def progress_reporter(workload: Workload, connection: Connection[Any, Any]) -> Report:

@@ -47,7 +47,7 @@ class Event(NamedTuple):
     """An event while a node measures, which is printed to the operator."""
 
     # preparing, ready, remark, campaign, start, preheat, warmup, window, a reference's kernel, measured, failed,
-    # concluding
+    # concluding, network
     what: str
     device: str | None = None
     workload: str | None = None
@@ -88,6 +88,7 @@ class WorkerProcess:
         self.alive = True
         self.answer: messages.Answer | None = None
         self.last_words = ""  # of an error that ended it
+        self.trouble: str | None = None  # why it was ended, or is gone
         self.concluded = False  # its figures have been handed over: nothing that happens to it takes them back
         self.ready: dict[Workload, WorkloadFacts] = {}
         node_end, worker_end = socket.socketpair()
@@ -238,6 +239,7 @@ class Supervisor:
 
     def fail(self, worker: WorkerProcess, workloads: Sequence[Workload], code: FailureCode, detail: str) -> None:
         """Record that a device gives no figure; an earlier failure stands, and so does what was handed over."""
+        worker.trouble = detail
         if worker.concluded and not worker.alive:
             self.report(Event("remark", worker.name, text=f"{code}: {detail}"))
             return

@@ -57,6 +57,13 @@ def numa_cpus(node: int, root: Path = Path("/")) -> frozenset[int]:
     return parse_cpus(line(root / f"sys/devices/system/node/node{node}/cpulist"))
 
 
+def numa_nodes(root: Path = Path("/")) -> list[int]:
+    """Return the NUMA nodes that have CPUs; none where the kernel does not say."""
+    folders = (root / "sys/devices/system/node").glob("node*")
+    nodes = [int(text) for one in folders if (text := one.name.removeprefix("node")).isdigit()]
+    return sorted(node for node in nodes if numa_cpus(node, root))
+
+
 def parse_cpus(text: str) -> frozenset[int]:
     """Return the CPUs of a list like "0-3,8,10-11", the form of the kernel's files."""
     cpus: set[int] = set()

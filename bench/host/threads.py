@@ -55,9 +55,10 @@ def set_threads(threads: int) -> None:
 
 def computing_threads(kernel: str) -> int | None:
     """Return how many threads a kernel computes with on the host; None where its library does not say."""
-    if kernel == "gemm-torch":
+    library = kernel.partition("-")[2]
+    if library == "torch":
         return int(sys.modules["torch"].get_num_threads())
-    if kernel != "gemm-numpy":
+    if library != "numpy":
         return None
     from threadpoolctl import threadpool_info
 

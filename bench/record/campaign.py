@@ -27,10 +27,12 @@ from bench.record.fields import (
     Workload,
     WorkloadName,
 )
+from bench.record.network import NetworkRunName, NetworkWindow
 from bench.record.plan import Profile, ReferenceRole
 from bench.units import DAY_NS, utc_ns
 
 LEAD_NS = 500_000_000  # from "all are ready" to the first load, and between the end of one load and the next
+SWEEP_NS = 1_000_000_000  # for the all-reduces of one size without products (docs/network.md)
 BEFORE_THE_NEXT_WINDOW: tuple[ReferenceRole, ...] = ("path",)  # other references run last of all
 Outcome = Literal["submitted", "not-submitted", "aborted"]
 
@@ -65,6 +67,7 @@ class ExpectedNode(Document, frozen=True, kw_only=True):
     pool: Name
     also: tuple[Name, ...] = ()  # other pools with devices on it: a mixed node is split by device
     keyid: Sha256 | None = None  # of the key that is enrolled for it: a record under another one counts 0
+    group: Name | None = None  # within which it reduces (docs/network.md), such as a pod; null: with all nodes
 
     @property
     def pools(self) -> tuple[str, ...]:
@@ -112,6 +115,8 @@ class Campaign(Document, frozen=True, kw_only=True, dict=True):
     left_out: Annotated[tuple[LeftOutNode, ...], Meta(max_length=200_000)]
     series: Name  # the same for every attempt at one measurement
     earlier: Annotated[tuple[Attempt, ...], Meta(max_length=1000)]
+    network: Annotated[tuple[NetworkWindow, ...], Meta(max_length=16)] = ()  # after the counted windows
+    rails: bool = False  # run C joins the devices of one index only: a fabric of rails
 
     def windows_problem(self) -> str | None:
         """Return what is wrong with the windows: each is of another workload, and begins after the one before.
@@ -134,8 +139,24 @@ class Campaign(Document, frozen=True, kw_only=True, dict=True):
             if not before_ns <= window.load_ns <= window.opens_ns < window.closes_ns:
                 return f"the {window.workload} window is reversed, or begins before the window before it ends"
             before_ns = window.closes_ns
-        if before_ns > DAY_NS:  # age and validity count from the last window: no empty one may put them off
+        if (
+            max(before_ns, self.last_closes_ns) > DAY_NS
+        ):  # age and validity count from the last window: none may put them off
             return "the campaign ends more than a day after its start"
+        return self.network_problem()
+
+    def network_problem(self) -> str | None:
+        """Return what is wrong with the network's windows: they follow the counted ones, each after the one before."""
+        runs = [(window.run, window.tokens) for window in self.network]
+        if len(set(runs)) != len(runs):
+            return "the campaign has two windows for one run of the network"
+        before_ns = self.closes_ns
+        for window in self.network:
+            if not before_ns <= window.load_ns <= window.opens_ns < window.closes_ns:
+                return f"the network's {window.run} window is reversed, or begins before the window before it ends"
+            if (window.run == "compute") != (window.tokens is None):
+                return f"the network's {window.run} window has tokens where nothing is reduced, or none where it is"
+            before_ns = window.closes_ns
         return None
 
     def split_problem(self) -> str | None:
@@ -165,8 +186,13 @@ class Campaign(Document, frozen=True, kw_only=True, dict=True):
 
     @property
     def closes_ns(self) -> int:
-        """When its last core window closes, ns after T0."""
+        """When its last counted core window closes, ns after T0: age and validity count from it."""
         return self.windows[-1].closes_ns
+
+    @property
+    def last_closes_ns(self) -> int:
+        """When its last window closes, one of the network's where it has such, ns after T0."""
+        return self.network[-1].closes_ns if self.network else self.closes_ns
 
     def slot_ns(self, node_id: str) -> int:
         """Return a node's ramp slot: how long after a window's load begins its own does, ns."""
@@ -257,3 +283,40 @@ def windows(profile: Profile, workloads: Sequence[Workload], ramp_ns: int = 0) -
         # The next window waits for the cross-checks of this one, which need the device as warm as it was.
         load_ns = closes_ns + profile.guard_ns + profile.references_ns(workload, BEFORE_THE_NEXT_WINDOW) + LEAD_NS
     return tuple(made)
+
+
+def network_windows(profile: Profile, counted: Sequence[Window], ramp_ns: int = 0) -> tuple[NetworkWindow, ...]:
+    """Return the windows of the network's runs, after everything that the counted windows need; none without a plan.
+
+    Args:
+        profile: with the network's plan.
+        counted: the campaign's windows of workloads.
+        ramp_ns: from the first node's load to the last one's.
+    """
+    plan = profile.network
+    if not plan:
+        return ()
+    reducing: tuple[NetworkRunName, ...] = ("node", "fabric")
+    runs: list[tuple[NetworkRunName, int | None]] = [("compute", None)]
+    runs += [(run, tokens) for tokens in plan.tokens for run in reducing]
+    # Last of all: what the figures need has ended by then, and nothing that happens here can touch it.
+    references_ns = sum(profile.references_ns(window.workload) for window in counted)
+    load_ns = counted[-1].closes_ns + profile.guard_ns + references_ns + plan.join_ns
+    made = []
+    for run, tokens in runs:
+        opens_ns = load_ns + ramp_ns + plan.warmup_ns
+        closes_ns = opens_ns + plan.window_ns
+        made.append(NetworkWindow(run=run, tokens=tokens, load_ns=load_ns, opens_ns=opens_ns, closes_ns=closes_ns))
+        load_ns = closes_ns + plan.reduction_ns + LEAD_NS  # a run that hangs has ended by then
+    return tuple(made)
+
+
+def load_ends_ns(campaign: Campaign, profile: Profile) -> int:
+    """Return when a campaign's last load ends at the latest, that of references and of the network too, ns after T0."""
+    references_ns = sum(profile.references_ns(window.workload) for window in campaign.windows)
+    counted_ns = campaign.closes_ns + profile.guard_ns + references_ns
+    plan = profile.network
+    if not plan or not campaign.network:
+        return counted_ns
+    # A size takes its share of time, and the last reduction may hang until it counts as lost.
+    return max(counted_ns, campaign.last_closes_ns + len(plan.sweep_bytes) * SWEEP_NS + 2 * plan.reduction_ns)

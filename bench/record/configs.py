@@ -154,7 +154,7 @@ def read_profile(name_or_file: str) -> Profile:
     """
     written = read_config("profiles", name_or_file, dict[str, Any])
     expanded = dict(written)
-    for field in ("shapes", "tuned_shapes"):
+    for field in ("shapes", "tuned_shapes", "solve_shapes"):
         if isinstance(lists := written.get(field), dict):
             expanded[field] = {precision: _listed(named, name_or_file) for precision, named in lists.items()}
     return as_config(expanded, Profile, name_or_file)

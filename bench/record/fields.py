@@ -12,11 +12,12 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 import msgspec
 from msgspec import Meta
 
-from bench.units import MAX_INTEGER, TIME_FORMAT
+from bench.units import MAX_INTEGER, SOLVES, TIME_FORMAT
 
 S = TypeVar("S", bound=msgspec.Struct)
 Precision = Literal["fp16", "bf16", "fp32", "fp64"]
-Choice = Literal["fixed", "tuned"]  # of the shape (R4)
+# A product in the fixed or the tuned shape (R4), or a solve (R15): in FP64, or with FP16 factors that FP64 refines.
+Choice = Literal["fixed", "tuned", "solve", "mixed"]
 PoolClass = Literal["intelligent", "supercomputing", "general", "edge"]
 Grade = Literal["smoke", "standard", "certification"]
 GRADES: tuple[Grade, ...] = ("smoke", "standard", "certification")  # ascending
@@ -62,7 +63,7 @@ def in_words(error: Exception) -> str:
 
 
 class Workload(NamedTuple):
-    """What is measured in one window: a precision, in the fixed shape or the tuned one. Its text: fp16, fp16-tuned."""
+    """What is measured in one window: products of a precision, or solves in FP64. Its text: fp16-tuned, fp64-solve."""
 
     precision: Precision
     choice: Choice = "fixed"
@@ -70,9 +71,28 @@ class Workload(NamedTuple):
     def __str__(self) -> str:
         return self.precision if self.choice == "fixed" else f"{self.precision}-{self.choice}"
 
+    @property
+    def is_solve(self) -> bool:
+        """Whether a launch is a solve (R15) and no product."""
+        return self.choice in SOLVES
+
+    @property
+    def launched(self) -> Workload:
+        """The workload that has the same launches: a tuned product is one of the fixed choice's in another shape."""
+        return self if self.is_solve else Workload(self.precision)
+
+    @property
+    def computed(self) -> Precision:
+        """The precision of nearly all its arithmetic, whose silicon bounds it (R12)."""
+        return "fp16" if self.choice == "mixed" else self.precision
+
 
 WorkloadName = Annotated[
-    str, Meta(pattern=r"^(fp16|bf16|fp32|fp64)(-tuned)?$(?!\n)", description="text of a workload, such as fp16-tuned")
+    str,
+    Meta(
+        pattern=r"^((fp16|bf16|fp32|fp64)(-tuned)?|fp64-(solve|mixed))$(?!\n)",
+        description="text of a workload, such as fp16-tuned",
+    ),
 ]
 
 

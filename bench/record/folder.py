@@ -87,6 +87,10 @@ class Folder(msgspec.Struct, frozen=True):
         """Return where a node writes its status."""
         return self.root / "nodes" / shard_of(node_id) / f"{node_id}.json"
 
+    def rendezvous_file(self, group: str | None) -> Path:
+        """Return where it stands at which store the ranks of a group meet (docs/network.md)."""
+        return self.root / "network" / f"{'all' if group is None else f'group-{group}'}.json"
+
     def records(self, node_id: str) -> Path:
         """Return the folder of a node's record and samples."""
         return self.root / "records" / shard_of(node_id)

@@ -30,7 +30,9 @@ from bench.record.fields import (
     Workload,
 )
 from bench.record.interval import SUBWINDOWS
+from bench.record.network import NetworkMeasurement, SweepPoint
 from bench.record.plan import UNKNOWN_CACHE_OPERAND_BYTES, ReferenceRole, role_of
+from bench.units import SOLVES
 
 RULES_VERSION = "petaseal-rules/0.2"
 
@@ -167,7 +169,9 @@ class Figure(NamedTuple):
     warmup_end: WarmupEnd
     duty_ppm: int  # duty cycle: the part of the counted time that was not spent on checking products
     verified_launches: int
-    row_error_ppm: int | None  # largest row error in millionths of R5's unit; null: NaN, Inf or a stale product
+    # The largest row error in millionths of R5's unit, and the root mean square; null: NaN, Inf or a stale product. Of
+    # a solve the largest residual in millionths (R15), and null.
+    row_error_ppm: int | None
     rms_error_ppm: int | None
     samples: int  # telemetry
     clock_samples: int  # readings of the clock in the window
@@ -248,11 +252,20 @@ class Measurement(Document, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if len(set(map(len, _columns_of(self)))) != 1:
             raise ValueError("the columns of a measurement differ in length")
+        if self.choice in SOLVES and not (self.precision == "fp64" and self.m == self.n == self.k):
+            raise ValueError("a solve is of FP64 and has one order: m = n = k")
+        if self.choice in SOLVES and self.rms_error_ppm.count(None) != len(self.device):
+            raise ValueError("a solve has a residual, and no root mean square of errors")
 
     @property
     def workload(self) -> Workload:
         """What was measured."""
         return Workload(self.precision, self.choice)
+
+    @property
+    def computed(self) -> Precision:
+        """The precision whose silicon bounds it (`Workload.computed`)."""
+        return self.workload.computed
 
     def figures(self) -> Iterator[Figure]:
         """Return the measurement's rows, one for each device."""
@@ -350,6 +363,8 @@ class NodeRecord(Document, frozen=True, kw_only=True):
     companions: tuple[ReferenceMeasurement, ...]
     failures: tuple[Failure, ...]
     identities_replaced: bool  # a published measurement: uuid, serial and PCI address are made up
+    network: tuple[NetworkMeasurement, ...] = ()  # a run and group of devices each
+    sweep: tuple[SweepPoint, ...] = ()
 
     def __post_init__(self) -> None:
         names = [device.device for device in self.devices]

@@ -22,7 +22,8 @@ from bench.record.fields import (
     WorkloadName,
     workload_of,
 )
-from bench.units import SECOND_NS
+from bench.record.network import NetworkPlan
+from bench.units import SECOND_NS, SOLVES
 
 # Contracts of the run rules that the harness keeps and every verifier checks: each stands here once.
 MINIMUM_WINDOW_NS: dict[Grade, int] = {  # R7, of counted time; descending
@@ -42,6 +43,19 @@ REFERENCE_ROLES: dict[str, ReferenceRole] = {
     "issue-fma": "ceiling",
     "triad": "bandwidth",
 }
+
+
+LU_KERNELS = dict(zip(SOLVES, ("lu", "mixed"), strict=True))
+
+
+def kernel_for(choice: Choice, kernel: str) -> str:
+    """Return the kernel of a workload on a device whose products a kernel computes: solves use the same library."""
+    return kernel if choice not in SOLVES else f"{LU_KERNELS[choice]}-{kernel.partition('-')[2]}"
+
+
+def operand_bytes(workload: Workload, m: int, n: int, k: int) -> int:
+    """Return the bytes of one operand set: A (m x k) and B (k x n); of a solve A and its right side."""
+    return (m * k + k * (1 if workload.is_solve else n)) * ITEM_BYTES[workload.precision]
 
 
 def role_of(kernel: str) -> ReferenceRole:
@@ -101,10 +115,13 @@ class Profile(Document, frozen=True, kw_only=True):
     kernels: dict[Name, Kernels]  # by kind of device, such as cuda; a kind that is absent computes with its own kernel
     shapes: dict[Precision, tuple[Shape, ...]]  # fixed: the largest that fits and whose launch is short enough
     tuned_shapes: dict[Precision, tuple[Shape, ...]]  # tuned: the fastest of these in short trials
+    solve_shapes: dict[Precision, tuple[Shape, ...]] | UnsetType = UNSET  # of solves (R15), n x n x n: chosen as fixed
+    network: NetworkPlan | UnsetType = UNSET
 
     def registered(self, workload: Workload) -> tuple[Shape, ...]:
         """Return the shapes that a workload may have (R4)."""
-        shapes = self.shapes if workload.choice == "fixed" else self.tuned_shapes
+        tuned, solve = self.tuned_shapes, self.solve_shapes or {}
+        shapes = {"fixed": self.shapes, "tuned": tuned, "solve": solve, "mixed": solve}[workload.choice]
         return shapes.get(workload.precision, ())
 
     def workloads_of(self, pool_class: PoolClass) -> tuple[Workload, ...]:

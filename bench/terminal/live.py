@@ -18,7 +18,8 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from bench.errors import one_line
 from bench.language import text
-from bench.record import Precision
+from bench.record import Precision, Workload
+from bench.record.fields import workload_of
 from bench.terminal.columns import painted, surface_of
 from bench.terminal.run_screen import DeviceNow, RunNow, frame
 from bench.terminal.show import say
@@ -42,12 +43,12 @@ class Yardstick(NamedTuple):
 
     Args:
         nominal_mflop_s: by device and precision, as far as they are rated.
-        is_wrong: whether products with the errors so far void a figure of a precision.
+        is_wrong: whether outputs with the errors so far void a figure of a workload.
         taken: what the run will take.
     """
 
     nominal_mflop_s: Mapping[tuple[str, Precision], int]
-    is_wrong: Callable[[Precision, SoFar], bool]
+    is_wrong: Callable[[Workload, SoFar], bool]
     taken: Estimate | None
 
 
@@ -137,10 +138,12 @@ class RunProgress:
 
     def _hold_against(self, device: DeviceNow, yardstick: Yardstick) -> None:
         """Say what a device's figure is a share of, and whether its products are wrong."""
-        precision: Any = device.workload.removesuffix("-tuned")
-        device.nominal_mflop_s = yardstick.nominal_mflop_s.get((device.name, precision))
+        if not device.workload:
+            return  # while operands are prepared
+        workload = workload_of(device.workload)
+        device.nominal_mflop_s = yardstick.nominal_mflop_s.get((device.name, workload.computed))
         if device.so_far is not None:
-            device.is_wrong = yardstick.is_wrong(precision, device.so_far)
+            device.is_wrong = yardstick.is_wrong(workload, device.so_far)
 
     def _say_phase(self, event: Event) -> None:
         """Say a new phase on a terminal whose cursor cannot be moved, a line for each."""

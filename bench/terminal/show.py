@@ -206,7 +206,7 @@ def show_plan(
         return
     lines = [f"devices    {', '.join(names)}, all at once", f"profile    {plan.profile} (grade {plan.grade} at best)"]
     for workload in workloads:
-        rule = "largest that fits and is fast enough" if workload.choice == "fixed" else "fastest in short trials"
+        rule = "fastest in short trials" if workload.choice == "tuned" else "largest that fits and is fast enough"
         lines.append(f"{workload!s:<10} the {rule} of {', '.join(shapes[str(workload)])}")
         if references[str(workload)]:
             each = f"{plan.companion_ns / 1e9:g} s each"

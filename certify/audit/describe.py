@@ -14,7 +14,7 @@ import msgspec
 from bench.errors import one_line
 from bench.record import SUBWINDOWS
 from bench.record.interval import Bounds, WindowSpread, bounds_of, spread_above
-from bench.units import gemm_mflop, percent_text, rate_text
+from bench.units import percent_text, rate_text, work_mflop
 from certify.audit.run import AuditReport
 from certify.documents.statement import PoolLine
 from certify.judge.ceilings import bound_of
@@ -188,7 +188,10 @@ def _decimal(value: Fraction, digits: int = 6) -> str:
 def _steps(one: Chain) -> tuple[int, WindowSpread, Bounds]:
     """Return the work of a figure, MFLOP, the steps of R9, and its bounds."""
     m, f = one.judged.setting.measurement, one.judged.figure
-    work, spread = gemm_mflop(m.m, m.n, m.k, f.launches), spread_above(f.subwindow_min_ns, f.subwindow_over_ns)
+    work, spread = (
+        work_mflop(m.choice, m.m, m.n, m.k, f.launches),
+        spread_above(f.subwindow_min_ns, f.subwindow_over_ns),
+    )
     return work, spread, bounds_of(work, spread)
 
 
@@ -209,7 +212,8 @@ def _chain(one: Chain) -> Iterator[str]:
     work, spread, bounds = _steps(one)
     shown = "" if judged.counted else " (shown, counts nowhere)"
     yield f"{judged.node_id}/{f.device} in {m.workload}, pool {judged.pool}{shown}"
-    yield f"  work       {f.launches:,} launches of {m.m} x {m.n} x {m.k}: W = floor(2mnk x launches / 10^6)"
+    each = "((2/3)n^3 + (3/2)n^2)" if m.workload.is_solve else "2mnk"
+    yield f"  work       {f.launches:,} launches of {m.m} x {m.n} x {m.k}: W = floor({each} x launches / 10^6)"
     yield f"             = {work:,} MFLOP (the number of launches is the record's word)"
     yield f"  R8         S = {spread.total_ns:,} ns over 30 sub-windows; sustained = floor(10^9 W / S)"
     yield f"             = {bounds.sustained_mflop_s:,} MFLOP/s"

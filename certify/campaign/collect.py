@@ -129,7 +129,7 @@ def collect(
         raise RefusedError(
             "window-invalid", f"the published start is not the campaign's: it {problem}", where=folder.root
         )
-    launched, over = folder.launched(), utc_ns(published.starts_at) + campaign.closes_ns
+    launched, over = folder.launched(), utc_ns(published.starts_at) + campaign.last_closes_ns
     # A coordinator that was killed leaves no end: after the last window its word is not waited for.
     if launched is not None and launched.ended_at is None and time.time_ns() < over:
         what = f"is still measuring, until {utc_text(over)}"

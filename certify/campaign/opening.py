@@ -26,11 +26,12 @@ from bench.record import (
     refuse_existing,
     write_atomic,
 )
-from bench.record.campaign import Outcome, windows
+from bench.record.campaign import Outcome, network_windows, windows
 from bench.record.folder import Folder, check_belongs
 from bench.record.roster import EngineNode, Roster
 from bench.units import utc_ns, utc_text
 from certify.campaign.enrolment import enrolled_keys, read_node_keys
+from certify.campaign.groups import groups_asked_for
 from certify.campaign.roster import RosterEntries, compile_roster
 from certify.campaign.workloads import HOUR_NS, CreateOptions, in_order, pools_measured, targets_of, workloads_of
 from certify.documents.dsse import seal
@@ -81,10 +82,12 @@ def open_folder(
     given = read_node_keys(options.node_keys) if options.node_keys else {}
     left_out = {text for node in entries.left_out for text in (node.name, node.node_id)}
     enrolled = enrolled_keys(entries.nodes, given, left_out, policies)
+    groups = groups_asked_for(options, entries)
     now = utc_text(now_ns)
     starts_from = options.starts_from or now
     check_day(centre, starts_from)
     campaign_id = _campaign_id("c", now)
+    counted_windows = windows(options.profile, in_order(pools), options.ramp_ns)
     campaign = Campaign(
         campaign_id=campaign_id,
         self_issued=False,
@@ -100,15 +103,23 @@ def open_folder(
         starts_from=starts_from,
         starts_until=utc_text(max(utc_ns(starts_from), now_ns) + options.within_ns),
         ramp_ns=options.ramp_ns,
-        windows=windows(options.profile, in_order(pools), options.ramp_ns),
+        windows=counted_windows,
         pools=pools,
         nodes=tuple(
-            ExpectedNode(node_id=node.node_id, pool=node.pool, also=node.also, keyid=enrolled.get(node.node_id))
+            ExpectedNode(
+                node_id=node.node_id,
+                pool=node.pool,
+                also=node.also,
+                keyid=enrolled.get(node.node_id),
+                group=groups.get(node.node_id),
+            )
             for node in entries.nodes
         ),
         left_out=tuple(LeftOutNode(node_id=n.node_id, pool=n.pool, reason=n.reason) for n in entries.left_out),
         series=campaign_id,
         earlier=(),
+        network=network_windows(options.profile, counted_windows, options.ramp_ns) if options.network else (),
+        rails=options.rails,
     )
     roster = _roster_of(campaign, entries, salt, policies, options.engine)
     supporting = supporting_files(options.centre, centre, policies)
@@ -231,6 +242,7 @@ def open_spot_check(
         left_out=(),
         series=campaign_id,
         earlier=(),
+        network=(),  # of single nodes the network's share says nothing
     )
     roster = msgspec.structs.replace(
         roster,

@@ -36,6 +36,9 @@ class CreateOptions(NamedTuple):
     engine: str | None = None  # that knows the nodes
     node_keys: Path | None = None  # folder of the nodes' public keys
     previous: Path | None = None  # an earlier campaign's folder: node ids stay the same
+    network: bool = False  # measure the network's share after the counted windows
+    network_groups: str | None = None  # a file of groups, or "partition"; None: all nodes are one
+    rails: bool = False  # run C joins the devices of one index only
 
 
 def workloads_of(policies: Sequence[Policy], centre: Centre) -> dict[PoolClass, str]:

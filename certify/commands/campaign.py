@@ -12,6 +12,7 @@ import typer
 
 from bench.errors import InputError, RefusedError
 from certify.commands import fleet, launch, options
+from certify.commands.evidence import hpl
 from certify.commands.launch import shared_campaign
 from certify.commands.options import Pairs
 from certify.commands.output import RecordCounter, report
@@ -71,6 +72,15 @@ def create(
     node_keys: Annotated[
         Path | None, typer.Option(help='Folder of the nodes\' public keys, NODE.pub each (see "keys node").')
     ] = None,
+    network: Annotated[
+        bool, typer.Option("--network", help="Measure the network's share after the figures (docs/network.md).")
+    ] = False,
+    network_groups: Annotated[
+        str | None, typer.Option(help='File of lines "pod1=gpu[001-016]", or "partition" (default: all are one).')
+    ] = None,
+    rails: Annotated[
+        bool, typer.Option("--rails", help="The fabric is one of rails: devices of one index reduce together.")
+    ] = False,
     passphrase_file: options.KeyPassphraseFile = None,
     signer: options.SignerCommand = None,
     as_json: options.Json = False,
@@ -124,6 +134,9 @@ def create(
         engine=nodes,
         previous=previous,
         node_keys=node_keys,
+        network=network,
+        network_groups=network_groups,
+        rails=rails,
     )
     # Without --nodes the centre file lists them, and no engine is asked.
     known = None if nodes is None else discovered(discover, nodes, declared.pools, roster_options)
@@ -317,4 +330,4 @@ def number(text: str, option: str) -> int:
     return int(text)
 
 
-app = options.group(launch.app, opening_app, fleet.app)
+app = options.group(launch.app, opening_app, fleet.app, hpl.app)

@@ -78,6 +78,9 @@ StatementIfAny = Annotated[
 ]
 Records = Annotated[Path | None, typer.Option(help="records.jsonl, or a folder of record envelopes.")]
 Baseline = Annotated[Path | None, typer.Option(help="The signed baseline that the statement binds.")]
+Evidence = Annotated[
+    Path | None, typer.Option("--evidence", help="Folder with the evidence documents that the statement binds.")
+]
 FurtherPolicies = Annotated[list[str] | None, typer.Option(help="Further policy file to recompute with.")]
 FurtherProfiles = Annotated[list[str] | None, typer.Option(help="Further profile file to judge with.")]
 FurtherRatings = Annotated[list[str] | None, typer.Option(help="Further file of ratings to judge with.")]

@@ -25,6 +25,7 @@ GROUPS = {  # name -> what it is for, and the module of its commands
     "centre": ("Describe a centre and its baseline inventory.", "centre"),
     "policy": ("Show the policies that statements are judged by.", "policy"),
     "campaign": ("Measure a whole centre in one window.", "campaign"),
+    "import": ("Bring what other tools printed (HPL, nccl-tests, hccl_test) as evidence.", "evidence.importing"),
     "trust": ("Say whose keys count: make, change and accept a trust root.", "trust"),
     "audit": (
         "Hold a statement against its raw samples. `petaseal audit DIR` is short for `petaseal audit run DIR`.",

@@ -207,7 +207,7 @@ def yardstick(plan: RunPlan, devices: Sequence[LocalDevice], nominal: Nominal) -
     kinds = Counter(kind_of(one.device.device.partition(":")[0]) for one in devices)
     loads = [Load(1, count, None, campaign.windows, os.cpu_count(), kind) for kind, count in kinds.items()]
     taken = estimate_of(campaign, plan.profile, loads) if loads else None
-    return Yardstick(nominal, lambda precision, so_far: is_wrong(so_far, residual_limits(precision)), taken)
+    return Yardstick(nominal, lambda workload, so_far: is_wrong(so_far, residual_limits(*workload)), taken)
 
 
 def closing_of(
@@ -227,9 +227,11 @@ def closing_of(
         entry = reasons().get(code)
         return "" if entry is None else entry.zh if language() == "zh" else entry.en
 
-    rows = rows_of(record, judged, lambda figure, workload: nominal.get((figure.device, workload.precision)))
+    rows = rows_of(record, judged, lambda figure, workload: nominal.get((figure.device, workload.computed)))
     warnings = [text("warning", "simulated")] if any(model.simulated for model in record.models) else []
     warnings += [text("warning", "smoke")] if grade == "smoke" else []
+    solves = dict.fromkeys(m.workload for m in record.measurements if m.workload.is_solve)
+    warnings += [f"{one}: {text('choice', f'{one.choice}-note')}" for one in solves]
     wrote = text("run", "wrote", record=files.record, samples=files.samples.name)
     return RunSummary(rows, meaning, warnings, wrote, further)
 

@@ -37,6 +37,13 @@ def certify(
     sequence: Annotated[int, typer.Option(min=1, help="Number of this statement for the centre and project.")] = 1,
     previous: Annotated[Path | None, typer.Option(help="The statement before this one, which it supersedes.")] = None,
     valid_days: Annotated[int, typer.Option(min=1, help="Validity after the end of the measurement, days.")] = 366,
+    evidence: Annotated[
+        list[Path] | None,
+        typer.Option(help="Evidence document, or folder of them (petaseal import); DIR/evidence is always taken."),
+    ] = None,
+    witness_key: Annotated[
+        list[Path] | None, typer.Option(help="Public key of a witness who signed evidence; may be repeated.")
+    ] = None,
     rehearse: Annotated[
         bool,
         typer.Option("--rehearse", help="Sign nothing: show the verdicts as if the devices were real. Proves nothing."),
@@ -79,6 +86,8 @@ def certify(
         passphrase_file=passphrase_file,
         signer=signer,
         out=out,
+        evidence=(*(evidence or ()), *((lying,) if (lying := records / "evidence").is_dir() else ())),
+        witness_keys=tuple(witness_key or ()),
     )
     # A path of its own: nothing here may sign.
     if rehearse:
@@ -145,6 +154,7 @@ def verify(
         Path | None, typer.Option("--statement", metavar="STATEMENT", help="The statement, named by an option.")
     ] = None,
     baseline: options.Baseline = None,
+    brought: options.Evidence = None,
     policy: options.FurtherPolicies = None,
     profile: options.FurtherProfiles = None,
     ratings: options.FurtherRatings = None,
@@ -188,6 +198,7 @@ def verify(
         records=followed(records),
         samples=followed(samples),
         baseline=followed(baseline),
+        brought=brought,
         attestations=Attestations(tuple(witness or ()), tuple(receipt or ())),
         policies=tuple(policy or ()),
         profiles=tuple(profile or ()),

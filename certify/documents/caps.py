@@ -26,6 +26,8 @@ class Caps:
     samples_rows: int = 4_000_000  # of one device and workload: ten readings a second for half a day; held as a whole
     proof_bytes: int = 8 * _MIB  # a proof of inclusion: one record in base64, and 32 bytes for each level of the tree
     witness_bytes: int = 64 * _KIB  # a list of checks
+    evidence_bytes: int = 24 * _MIB  # 200,000 names of nodes, and 3,000 runs of some 500 bytes, in base64
+    evidence_output_bytes: int = 16 * _MIB  # of a copy of a tool's output; HPL prints 200 bytes for each run
     trust_bytes: int = 8 * _MIB  # `trust_keys` keys, and as many revocations
     trust_chain_bytes: int = 32 * _MIB  # of all versions in one file: a root of 1,000 keys takes 0.5 MB
     trust_versions: int = 64  # in one file: a registry that was away for a year of weekly versions catches up
@@ -36,8 +38,9 @@ class Caps:
     package_bytes: int = 32 * 1024 * _MIB  # `records_bytes` and as much of samples
 
     records: int = 200_000  # nodes of one centre; ten times the largest centre that is known
-    package_members: int = 200_032  # samples of `records` nodes, and what belongs to the statement
+    package_members: int = 200_096  # samples of `records` nodes, and what belongs to the statement
     package_witnesses: int = 8  # beside one statement; a policy asks for one
+    package_evidence: int = 32  # documents beside one statement; each brings the output of one tool
     package_receipts: int = 8  # of registries beside one statement; a platform has one
     package_ratio: int = 50  # of unpacked to packed: records that are all but copies reach 26, a gzip bomb 1,032
     signatures: int = 8  # on one envelope: operators up to a threshold; each costs a verification before any is trusted

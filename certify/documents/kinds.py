@@ -37,11 +37,12 @@ class DocumentKind:
 
     name: str
     predicate: str  # "module:Class", imported when a document of the kind is first opened
-    role: Role  # the only one whose keys may sign it
+    roles: tuple[Role, ...]  # the only ones whose keys may sign it
     subject: str
     cap: str  # the field of `Caps` that limits its size
     digest: Literal["sha256", "rfc6962-sha256", "predicate"] = "predicate"  # SHA-256 of its own canonical predicate
     centre: str | None = "centre_id"  # where the predicate names the centre that its signer must be bound to
+    signed_as: str | None = None  # where the predicate names which of several roles signs it
 
     @property
     def predicate_type(self) -> str:
@@ -53,7 +54,7 @@ _KINDS = (
     DocumentKind(
         name="node-record",
         predicate="bench.record:NodeRecord",
-        role="node",
+        roles=("node",),
         subject="{0.node_id}.samples.csv.gz",
         digest="sha256",
         cap="record_bytes",
@@ -61,14 +62,14 @@ _KINDS = (
     DocumentKind(
         name="campaign",
         predicate="bench.record:Campaign",
-        role="operator",
+        roles=("operator",),
         subject="{0.campaign_id}.campaign.json",
         cap="campaign_bytes",
     ),
     DocumentKind(
         name="capacity-statement",
         predicate="certify.documents.statement:CapacityStatement",
-        role="operator",
+        roles=("operator",),
         subject="records.jsonl",
         digest="rfc6962-sha256",
         centre="centre.centre_id",
@@ -77,14 +78,14 @@ _KINDS = (
     DocumentKind(
         name="baseline",
         predicate="certify.documents.kinds:Baseline",
-        role="operator",
+        roles=("operator",),
         subject="{0.centre_id}.baseline.json",
         cap="baseline_bytes",
     ),
     DocumentKind(
         name="witness",
         predicate="certify.documents.kinds:Witness",
-        role="witness",
+        roles=("witness",),
         subject="statement.json",
         digest="sha256",
         cap="witness_bytes",
@@ -92,7 +93,7 @@ _KINDS = (
     DocumentKind(
         name="receipt",
         predicate="certify.documents.kinds:Receipt",
-        role="registry",
+        roles=("registry",),
         subject="statement.json",
         digest="sha256",
         cap="witness_bytes",
@@ -100,14 +101,23 @@ _KINDS = (
     DocumentKind(
         name="heartbeat",
         predicate="certify.documents.kinds:Heartbeat",
-        role="node",
+        roles=("node",),
         subject="{0.node_id}.heartbeat.json",
         cap="witness_bytes",
     ),
     DocumentKind(
+        name="evidence",
+        predicate="certify.documents.evidence:ImportedEvidence",
+        roles=("operator", "witness"),
+        subject="{0.kind}.output.txt",
+        digest="sha256",
+        cap="evidence_bytes",
+        signed_as="by",
+    ),
+    DocumentKind(
         name="trust-root",
         predicate="certify.trust.trusted_set:TrustRoot",
-        role="root",
+        roles=("root",),
         subject="trust-root.json",
         centre=None,
         cap="trust_bytes",
@@ -115,7 +125,7 @@ _KINDS = (
     DocumentKind(
         name="revocations",
         predicate="certify.trust.revocations:Revocations",
-        role="root",
+        roles=("root",),
         subject="revocations.json",
         centre=None,
         cap="trust_bytes",
@@ -125,7 +135,7 @@ DOCUMENTS: Mapping[str, DocumentKind] = {kind.name: kind for kind in _KINDS}
 
 
 # Predicate types that no verifier takes any more: v0.1, under which nothing was ever released (docs/formats.md).
-WITHDRAWN = frozenset(f"urn:petaseal:{name}/v0.1" for name in DOCUMENTS)
+WITHDRAWN = frozenset(f"urn:petaseal:{name}/v0.1" for name in DOCUMENTS if name != "evidence")  # which v0.2 added
 
 
 class Subject(Document, frozen=True, kw_only=True):
@@ -231,6 +241,15 @@ def centre_of(name: str, predicate: Any) -> str | None:
     path = DOCUMENTS[name].centre
     centre: str | None = attrgetter(path)(predicate) if path else None
     return centre
+
+
+def role_of_document(name: str, predicate: Any) -> Role:
+    """Return the role whose key must sign a document: the only one of its kind, or the one that it names."""
+    kind = DOCUMENTS[name]
+    if kind.signed_as is None:
+        return kind.roles[0]
+    role: Role = getattr(predicate, kind.signed_as)
+    return role
 
 
 def predicate_type_of(name: str) -> type[Any]:

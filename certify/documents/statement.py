@@ -5,7 +5,7 @@ What a statement says is computed by `certify.statement.build` alone; here stand
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
@@ -21,10 +21,12 @@ from bench.record import (
     Ppm,
     Precision,
     Sha256,
+    Signed,
     Text,
     UtcTime,
 )
 from bench.record.closing import Closing
+from certify.documents.evidence import EvidenceKind
 from certify.policy.centre import Centre
 from certify.policy.pools import Places
 from certify.policy.verdicts import Verdict
@@ -181,6 +183,88 @@ class Bookkeeping(Document, frozen=True, kw_only=True):
     intelligent_share_ppm: Ppm | None
 
 
+class FabricGroup(Document, frozen=True, kw_only=True):
+    """Devices whose reduced vector shows that they reduced together in run C."""
+
+    group: Name | None  # as the campaign names it; null: all nodes were one
+    nodes: Positive
+    devices: Positive
+
+
+class NetworkLine(Document, frozen=True, kw_only=True):
+    """What the network costs: the rates of runs A, B and C over the devices of all whole groups, for one T."""
+
+    tokens: Positive
+    devices: Positive
+    compute_mflop_s: Count  # A
+    node_mflop_s: Count  # B
+    fabric_mflop_s: Count  # C
+    contention_ppm: Signed  # 1 - B / A
+    network_loss_ppm: Signed  # 1 - C / B
+    retained_ppm: Count  # C / A
+
+
+class BandwidthLine(Document, frozen=True, kw_only=True):
+    """All-reduces of one size without products; the slowest group's."""
+
+    size_bytes: Positive
+    ranks: Positive
+    algorithm_mb_s: Count  # 10^6 byte/s
+    bus_mb_s: Count
+
+
+class Fabric(Document, frozen=True, kw_only=True):
+    """What the network's runs show: whether the devices of the statement are connected, and what it costs."""
+
+    state: Literal["connected", "partly", "not-shown"]
+    devices: Count  # in the groups
+    of_devices: Count  # in the records
+    groups: tuple[FabricGroup, ...]  # by size, the largest first
+    codes: tuple[Name, ...]  # why it is not wholly shown
+    losses: tuple[NetworkLine, ...]
+    bandwidths: tuple[BandwidthLine, ...]
+
+
+class BusLine(Document, frozen=True, kw_only=True):
+    """A bus bandwidth that another tool printed, and the one that this harness measured of the same size."""
+
+    collective: Name
+    size_bytes: Positive
+    ranks: Positive | None
+    bus_mb_s: Count  # 10^6 byte/s
+    measured_mb_s: Count | None  # by the sweep of all-reduces; null: of that size there is none
+    difference_ppm: Signed | None  # the tool's over the measured one, less one
+
+
+WITHOUT_RECORD = "evidence-node-without-record"  # of evidence: of a node that it names the statement has none
+
+
+class EvidenceLine(Document, frozen=True, kw_only=True):
+    """Another tool's result that an operator or a witness signed. It is never mixed with the sum of the nodes."""
+
+    evidence_sha256: Sha256  # payload digest of its document
+    kind: EvidenceKind
+    by: Literal["operator", "witness"]
+    tool: Text
+    file_sha256: Sha256
+    pool: Name | None  # whose devices computed; null: of several
+    pool_class: PoolClass | None  # of these pools; null: of several
+    nodes: Positive
+    runs: Count  # that count as evidence
+    failed: Count  # that do not
+    n: Positive | None  # of the fastest run
+    rate_mflop_s: Count | None  # the highest of its runs; of HPL: Rmax
+    native_mflop_s: Count | None  # of HPL: the highest that is surely no emulation; null: none is
+    codes: tuple[Name, ...]  # of the file, and of what counts as evidence
+    failed_codes: tuple[Name, ...]  # of what does not
+    buses: Annotated[tuple[BusLine, ...], Meta(max_length=64)]
+
+    @property
+    def is_rmax(self) -> bool:
+        """Whether its rate is an Rmax of its nodes: HPL's, and held against the record of each of them."""
+        return self.kind == "hpl" and self.rate_mflop_s is not None and WITHOUT_RECORD not in self.codes
+
+
 class CapacityStatement(Document, frozen=True, kw_only=True):
     """The centre's claim: the predicate of the document that the operator signs."""
 
@@ -213,6 +297,8 @@ class CapacityStatement(Document, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
     not_counted: tuple[NotCounted, ...]
     verdicts: Annotated[tuple[Verdict, ...], Meta(min_length=1)]
+    fabric: Fabric | None = None  # null: the campaign has no run of the network
+    evidence: Annotated[tuple[EvidenceLine, ...], Meta(max_length=32)] = ()  # by digest of the document
 
     @property
     def places(self) -> Places:

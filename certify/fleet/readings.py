@@ -90,7 +90,7 @@ class Scopes:
                         entry,
                         precision=workload.precision,
                         choice=workload.choice,
-                        accumulate=ACCUMULATION[workload.precision],
+                        accumulate=ACCUMULATION[workload.computed],
                     )
                     for name, entry in scope.counting.items()
                 },

@@ -11,6 +11,7 @@ from bench.record import (
     GRADES,
     MINIMUM_WINDOW_NS,
     Campaign,
+    Choice,
     DeviceModel,
     Figure,
     Grade,
@@ -23,12 +24,13 @@ from bench.record import (
     Window,
     Workload,
 )
-from bench.units import utc_ns
+from bench.units import SOLVES, utc_ns
 from certify.judge.ceilings import CeilingFacts, Ceilings, ModelLimits, RateLimit, Step
 from certify.judge.parts import RatedModel, Whole
 from certify.policy.rating import plain
 
 SECOND_NS = 10**9
+SOLVE_RESIDUAL_PPM = 16 * 10**6  # R15: a residual is below it
 SELF_ISSUED_CAP: Grade = "standard"  # docs/formats.md
 # The vendor of each kind of device that is one vendor's (`bench.devices`): profiles speak of kinds, ratings of vendors.
 VENDORS = {
@@ -47,12 +49,16 @@ Codes = tuple[str, ...]
 
 
 class ResidualLimits(NamedTuple):
-    """R5's bounds in millionths of its unit: u for 16-bit outputs, u(sqrt k + sqrt n) for FP32 and FP64."""
+    """R5's bounds in millionths of its unit: u for 16-bit outputs, u(sqrt k + sqrt n) for FP32 and FP64.
+
+    A solve has a residual and no root mean square: `has_rms` is False, and the least is that of the residual.
+    """
 
     row_ppm: int
     rms_ppm: int  # above: suspicious
     rms_void_ppm: int  # above: void
     rms_least_ppm: int  # below: no rounding of random products is that small; constants or zeros were multiplied
+    has_rms: bool = True
 
 
 class Setting(NamedTuple):
@@ -173,18 +179,21 @@ class ProductErrors(Protocol):
 
 def is_wrong(f: ProductErrors, limits: ResidualLimits) -> bool:
     """Return whether a product was wrong: NaN, Inf or stale, or an error beyond its bound."""
-    if f.row_error_ppm is None or f.rms_error_ppm is None:
+    if f.row_error_ppm is None or f.row_error_ppm > limits.row_ppm:
         return True
-    return f.row_error_ppm > limits.row_ppm or f.rms_error_ppm > limits.rms_void_ppm
+    return limits.has_rms and (f.rms_error_ppm is None or f.rms_error_ppm > limits.rms_void_ppm)
 
 
 def is_constant(f: Figure | ReferenceFigure, limits: ResidualLimits) -> bool:
     """Return whether the errors are smaller than those of any random product."""
-    return f.rms_error_ppm is not None and f.rms_error_ppm < limits.rms_least_ppm
+    error = f.rms_error_ppm if limits.has_rms else f.row_error_ppm
+    return error is not None and error < limits.rms_least_ppm
 
 
-def residual_limits(precision: Precision) -> ResidualLimits:
-    """Return the bounds of R5, which hold for every shape: derived and simulated in ``docs/residuals.md``."""
+def residual_limits(precision: Precision, choice: Choice = "fixed") -> ResidualLimits:
+    """Return the bounds of R5 or R15, which hold for every shape: derived and simulated in ``docs/residuals.md``."""
+    if choice in SOLVES:  # residuals are rounded up: the largest that is below 16
+        return ResidualLimits(SOLVE_RESIDUAL_PPM - 1, 0, 0, 1, has_rms=False)
     if precision in ("fp16", "bf16"):
         return ResidualLimits(3_500_000, 650_000, 1_100_000, 200_000)
     return ResidualLimits(4_000_000, 1_000_000, 1_000_000, 1)

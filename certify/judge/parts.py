@@ -117,10 +117,10 @@ def wholes_of(
         for workload in dict.fromkeys(w for part in parts for w in measured.get(part.device, ())):
             figures = [(part, f) for part in parts if (f := measured.get(part.device, {}).get(workload)) is not None]
             models = [record.models[part.model] for part, _ in figures]
-            of_unit, highest = [f for _, f in figures], highest_mflop_s[workload.precision]
+            of_unit, highest = [f for _, f in figures], highest_mflop_s[workload.computed]
             # Each part by its own row: one that the table does not know must not take the bounds off the others.
             by_row = {
-                model: _whole(of_unit, models, rows[model].rating, workload.precision, highest)
+                model: _whole(of_unit, models, rows[model].rating, workload.computed, highest)
                 for model in {part.model for part, _ in figures}
             }
             wholes |= {(part.device, workload): by_row[part.model] for part, _ in figures}

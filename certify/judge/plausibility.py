@@ -58,7 +58,7 @@ def ceilings_of(setting: Setting, facts: CeilingFacts, whole: Whole | None = Non
     """Return all limits of R12 that exist for one figure by itself."""
     model, m, row = setting.model, setting.measurement, setting.row
     if model.kind == "cpu":
-        return ceilings.cpu_ceilings(m.precision, m.method, model.instruction_set, model.units, model.max_clock_mhz)
+        return ceilings.cpu_ceilings(m.computed, m.method, model.instruction_set, model.units, model.max_clock_mhz)
     if whole is None:
         return ceilings.figure_limits(facts, setting.limits_of_model)
     return ceilings.ceilings(facts, row.rating, setting.highest_mflop_s, row.share or WHOLE, lone=False)
@@ -68,7 +68,7 @@ def facts_of(setting: Setting, figure: Figure, references: Sequence[Reference] =
     """Return the facts of a device that bound its figure (R12)."""
     issued: list[Issued] = []
     if references:  # what was measured beside the fixed figure bounds the tuned one too
-        fixed = Workload(setting.measurement.precision, "fixed")
+        fixed = Workload(setting.measurement.computed, "fixed")
         wanted = setting.profile.references_of(figure.device.partition(":")[0], fixed)
         issued = [
             Issued(b.rate_mflop_s, b.clock_mean_mhz)
@@ -76,7 +76,7 @@ def facts_of(setting: Setting, figure: Figure, references: Sequence[Reference] =
             if b.exact and b.rate_mflop_s and b.clock_mean_mhz
         ]
     return CeilingFacts(
-        setting.measurement.precision,
+        setting.measurement.computed,
         figure.sustained_mflop_s,
         setting.model.units,
         setting.model.max_clock_mhz,
@@ -120,7 +120,7 @@ def r12_power(case: Case) -> Codes:
     # boards run above their rated power for moments, and none by half for a whole window
     if row.rating.tdp_mw is not None and power * 2 > row.rating.tdp_mw * 3:
         codes += ("power-impossible",)
-    low = ceilings.power_too_low(case.setting.measurement.precision, rate, most, row.rating)
+    low = ceilings.power_too_low(case.setting.measurement.computed, rate, most, row.rating)
     return (*codes, "power-too-low") if low else codes
 
 

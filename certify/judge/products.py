@@ -1,11 +1,10 @@
-"""R1 to R5: native arithmetic by known kernels and libraries with every switch off, and whether its products are right.
+"""R1 to R5: native arithmetic by known kernels and libraries with every switch off, and right products; R15: solves.
 
 Pure functions of values."""
 
 from __future__ import annotations
 
 from bench.record import (
-    ITEM_BYTES,
     REFERENCE_ROLES,
     SUBWINDOWS,
     DeviceModel,
@@ -15,6 +14,7 @@ from bench.record import (
     least_operand_bytes,
 )
 from bench.record.closing import Closing
+from bench.record.plan import kernel_for, operand_bytes
 from certify.judge.case import Case, Codes, MeasurementPlan, is_constant, is_wrong, kind_of, reference_kernels
 
 ACCUMULATION = {"fp16": "fp32", "bf16": "fp32", "fp32": "fp32", "fp64": "fp64"}  # R1
@@ -54,19 +54,25 @@ OUR_KERNELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
 }
+# Solves call the libraries of the products, with their switches.
+OUR_KERNELS |= {f"lu-{library}": OUR_KERNELS[f"gemm-{library}"] for library in ("fake", "numpy", "torch", "cupy")}
+OUR_KERNELS |= {f"mixed-{library}": OUR_KERNELS[f"gemm-{library}"] for library in ("fake", "numpy", "torch")}
 OF_EVERY_KERNEL = ("environment",)
+OF_TORCH = ("gemm-torch", "lu-torch", "mixed-torch")
 OF_TORCH_ON_CUDA = ("cublas.math_mode", "cublas.emulation_strategy")
 # R5: under which name a record has the library that a kernel calls, with its digest or version.
 BLAS = {"gemm-torch": "torch.blas", "gemm-cupy": "cupy.blas", "gemm-numpy": "numpy.blas"}
+
+REFERENCE_BLAS = "reference BLAS"  # with what a record names a library on the host that is fitted to no processor
 
 
 def r1_native_arithmetic(record: NodeRecord, m: Measurement, model: DeviceModel) -> Codes:
     """R1: dense, accumulated as claimed, native; up-casting only on CPUs; no reduced-precision switch left on."""
     codes = []
-    if m.accumulate != ACCUMULATION[m.precision]:
+    if m.accumulate != ACCUMULATION[m.computed]:
         codes.append("accumulation-differs")
     if m.method == "upcast":
-        codes.append("upcast" if model.kind == "cpu" and m.precision in ("fp16", "bf16") else "upcast-not-allowed")
+        codes.append("upcast" if model.kind == "cpu" and m.computed in ("fp16", "bf16") else "upcast-not-allowed")
     switches = record.environment.switches
     left_out = any(name not in switches for name in switches_of(m))
     if left_out or any(state not in SWITCHED_OFF and state != UNREADABLE for state in switches.values()):
@@ -80,7 +86,7 @@ def r1_native_arithmetic(record: NodeRecord, m: Measurement, model: DeviceModel)
 def switches_of(m: Measurement) -> Codes:
     """Return the switches that a measurement's kernel records on its kind of device; a third party's: one alone."""
     _, recorded = OUR_KERNELS.get(m.kernel, ((), ()))
-    on_cuda = m.kernel == "gemm-torch" and any(kind_of(device) == "cuda" for device in m.device)
+    on_cuda = m.kernel in OF_TORCH and any(kind_of(device) == "cuda" for device in m.device)
     return (*OF_EVERY_KERNEL, *recorded, *(OF_TORCH_ON_CUDA if on_cuda else ()))
 
 
@@ -93,6 +99,10 @@ def r1_kernel_exists(case: Case) -> Codes:
     if ours is None:
         return ("kernel-unknown",)
     (kinds, _), kind = ours, kind_of(case.figure.device)
+    m = case.setting.measurement
+    # products and solves have each their own
+    if m.kernel != kernel_for(m.choice, f"gemm-{m.kernel.partition('-')[2]}"):
+        return ("kernel-impossible",)
     impossible = kind not in kinds if kinds else kind == "fake"
     return ("kernel-impossible",) if impossible and not case.setting.model.simulated else ()
 
@@ -119,7 +129,7 @@ LEAST_PATH_PARTS = 4  # R5: a path that ran for less than this part of its time 
 def r3_operands_beyond_cache(m: Measurement, model: DeviceModel) -> Codes:
     """R3: at least two operand sets, as large as their shape says, together at least twice the last-level cache."""
     # bytes that no launch reads would pass for a working set beyond the cache
-    if m.operand_bytes > m.operand_sets * (m.m * m.k + m.k * m.n) * ITEM_BYTES[m.precision]:
+    if m.operand_bytes > m.operand_sets * operand_bytes(m.workload, m.m, m.n, m.k):
         return ("operands-in-cache",)
     least = least_operand_bytes(model)
     return ("operands-in-cache",) if m.operand_sets < 2 or m.operand_bytes < least else ()
@@ -131,7 +141,7 @@ def r4_registered(m: Measurement, plan: MeasurementPlan) -> Codes:
     codes = () if any((m.m, m.n, m.k) == (s.m, s.n, s.k) for s in shapes) else ("shape-not-registered",)
     named = plan.profile.kernels
     kernels = [named.get(kind_of(device)) for device in m.device] if named else ()
-    other = any(kernel is not None and kernel.figure != m.kernel for kernel in kernels)
+    other = any(kernel is not None and kernel_for(m.choice, kernel.figure) != m.kernel for kernel in kernels)
     return (*codes, "kernel-not-registered") if other else codes
 
 
@@ -164,6 +174,13 @@ def r4_every_core(case: Case) -> Codes:
     return ("threads-below-cores",) if fewer else ()
 
 
+def r4_optimised_blas(case: Case) -> Codes:
+    """R4: a processor's figure by a BLAS that is fitted to no processor is that of the library, and low."""
+    m, model = case.setting.measurement, case.setting.model
+    called = case.setting.record.environment.libraries.get(f"{m.kernel.partition('-')[2]}.blas", "")
+    return ("reference-blas",) if model.kind == "cpu" and called.startswith(REFERENCE_BLAS) else ()
+
+
 def r2_operands_random(case: Case) -> Codes:
     """R2: the errors are those of random products; that the operands answer the challenge, an audit shows alone."""
     f, limits = case.figure, case.setting.limits
@@ -173,12 +190,25 @@ def r2_operands_random(case: Case) -> Codes:
 def r5_products_verified(case: Case) -> Codes:
     """R5: every operand set verified while timing, and every error within its bound."""
     f, limits = case.figure, case.setting.limits
+    if not limits.has_rms:
+        return ()  # a solve: R15
     if is_wrong(f, limits):
         return ("wrong-product",)
     if is_constant(f, limits):
         return ()  # errors of no random product show nothing of the other bounds: R2's code alone
     codes = ("products-not-verified",) if f.verified_launches < case.setting.measurement.operand_sets else ()
     return (*codes, "reduced-precision-reduction") if (f.rms_error_ppm or 0) > limits.rms_ppm else codes
+
+
+def r15_solutions_verified(case: Case) -> Codes:
+    """R15: every set's solution verified while timing, and each residual below 16."""
+    f, limits = case.figure, case.setting.limits
+    if limits.has_rms:
+        return ()  # a product: R5
+    if is_wrong(f, limits):
+        return ("solve-residual-exceeded",)
+    unverified = not is_constant(f, limits) and f.verified_launches < case.setting.measurement.operand_sets
+    return ("products-not-verified",) if unverified else ()
 
 
 def r5_paths_agree(case: Case) -> Codes:

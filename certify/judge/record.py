@@ -16,7 +16,9 @@ from bench.record import Device, DeviceModel, Figure, Grade, NodeRecord, PoolCla
 from bench.record.identities import DeviceKeys, device_keys, unshared_identities
 from certify.judge.case import Setting
 from certify.judge.ceilings import NEVER_SCHEDULED, RateLimit, Step, bound_of
+from certify.judge.fabric.rows import add_network
 from certify.judge.identities import identity_codes, r12_kind, record_codes
+from certify.judge.nodes import means_of
 from certify.judge.parts import RatedModel, parenthood
 from certify.judge.products import r4_shape_settled
 from certify.judge.rules import JudgedMeasurement, RecordFigures, figures_of
@@ -82,8 +84,11 @@ def add_record(record: NodeRecord, scope: Scope, tally: Tally, explain: Explain 
     # of every record: what counts 0 was measured in this time as well
     tally.measured_from = min(tally.measured_from, record.started_at)
     tally.measured_until = max(tally.measured_until, record.ended_at)
+    add_network(record, scope, tally.fabric)
     codes = (*scope.key_codes(record), *scope.clock_codes(record), *record_codes(record))
     figures = figures_of(record, scope.ratings, scope.plan)
+    if record.node_id in scope.evidence_nodes:
+        tally.means[record.node_id] = means_of(record, figures.rows)
     judging = _Judging(record, scope, figures, codes, tally, explain, {})
     in_pools: dict[str, NodeMost] = {}
     keys = []
@@ -221,7 +226,7 @@ def _add_capacity(tally: Tally, placed: PlacedDevice, workload: Workload, figure
     key = Key(pool, workload, placed.in_baseline, standing)
     if (total := tally.sums.get(key)) is None:  # not setdefault, which makes a sum for every figure
         total = tally.sums[key] = CapacitySum()
-    nominal = placed.row.nominal_mflop_s(workload.precision)
+    nominal = placed.row.nominal_mflop_s(workload.computed)
     total.add_figure(figure, nominal)
     if workload == placed.counted and standing != "witness":
         vendor = pool, placed.model.vendor

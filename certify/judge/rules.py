@@ -1,9 +1,9 @@
-"""The run rules R1 to R14 in their order: what each fact of a node record is worth (docs/run-rules.md).
+"""The run rules R1 to R15 in their order: what each fact of a node record is worth (docs/run-rules.md).
 
 Each rule is one or more functions of its number, pure functions of values that yield reason codes; they stand by what
-they look at: `products` (R1 to R5), `timing` (R6 to R11), `plausibility` and `identities` (R12), `telemetry` (R13);
-R14 stands here. What a centre, its pools and its policies make of the figures is `certify.judge.tally`'s to add. The
-effect of a code (note, hold, void) stands in ``configs/reasons.yaml``.
+they look at: `products` (R1 to R5, R15), `timing` (R6 to R11), `plausibility` and `identities` (R12), `telemetry`
+(R13); R14 stands here. What a centre, its pools and its policies make of the figures is `certify.judge.tally`'s to add.
+The effect of a code (note, hold, void) stands in ``configs/reasons.yaml``.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ def setting_of(
         row=row,
         highest_mflop_s=highest_mflop_s,
         limits_of_model=model_limits(
-            m.precision, model.units, model.max_clock_mhz, row.rating, highest_mflop_s, row.share or WHOLE
+            m.computed, model.units, model.max_clock_mhz, row.rating, highest_mflop_s, row.share or WHOLE
         ),
         profile=plan.profile,
         self_issued=plan.campaign.self_issued,
         window=window_of(record, plan.campaign, m.workload),
         slot_ns=plan.campaign.slot_ns(record.node_id),
         wanted=capped(plan.profile.grade, plan.campaign.self_issued),
-        limits=residual_limits(m.precision),
+        limits=residual_limits(m.precision, m.choice),
         reference_kernels={
             kind: names for kind in plan.profile.kernels if (names := plan.profile.references_of(kind, m.workload))
         },
@@ -126,6 +126,7 @@ FIGURE_RULES: tuple[Callable[[Case], Codes], ...] = (
     products.r4_short_launches,
     products.r4_largest_shape,
     products.r4_every_core,
+    products.r4_optimised_blas,
     products.r2_operands_random,
     products.r5_products_verified,
     products.r5_paths_agree,
@@ -143,6 +144,7 @@ FIGURE_RULES: tuple[Callable[[Case], Codes], ...] = (
     plausibility.r12_references,
     plausibility.r12_energy,
     telemetry.r13_telemetry,
+    products.r15_solutions_verified,
 )
 
 
@@ -174,7 +176,7 @@ def r14_failures(record: NodeRecord) -> dict[str, dict[Workload, str]]:
 def figures_of(record: NodeRecord, ratings: Ratings, plan: MeasurementPlan) -> RecordFigures:
     """Return a record's figures, each judged with everything that the rules look at."""
     rows = tuple(plausibility.row_of(model, ratings) for model in record.models)
-    highest = {m.precision: ratings.highest_mflop_s(m.precision) for m in record.measurements}
+    highest = {m.computed: ratings.highest_mflop_s(m.computed) for m in record.measurements}
     model_of = {device.device: device.model for device in record.devices}
     timed = timed_kinds(record)
     measured: dict[str, dict[Workload, tuple[Setting, Figure]]] = {name: {} for name in model_of}
@@ -186,7 +188,7 @@ def figures_of(record: NodeRecord, ratings: Ratings, plan: MeasurementPlan) -> R
             index = model_of[figure.device]
             if index not in settings:
                 settings[index] = setting_of(
-                    record, measurement, record.models[index], rows[index], plan, highest[workload.precision], timed
+                    record, measurement, record.models[index], rows[index], plan, highest[workload.computed], timed
                 )
             measured[figure.device].setdefault(workload, (settings[index], figure))
             rates.setdefault((figure.device, workload.choice), {})[workload.precision] = figure.sustained_mflop_s
@@ -211,7 +213,7 @@ def figures_of(record: NodeRecord, ratings: Ratings, plan: MeasurementPlan) -> R
                         setting,
                         figure,
                         rates[device, workload.choice],
-                        references.get((device, workload.precision), ()) if references else (),
+                        references.get((device, workload.computed), ()) if references else (),
                         wholes.get((device, workload)) if wholes else None,
                     ),
                 )

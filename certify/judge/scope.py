@@ -41,6 +41,7 @@ class Scope:
     in_baseline: frozenset[str]  # identities in the baseline inventory, as `identities` gives them
     enrolled_only: bool = False  # a policy demands that every record is signed by its node's enrolled key
     closing: Closing | None = None  # of the campaign; None where nobody coordinated it
+    evidence_nodes: frozenset[str] = frozenset()  # on which other tools ran: their records say what these can hold
 
     @classmethod
     def of(
@@ -136,6 +137,11 @@ class Scope:
     def expected(self) -> dict[str, str]:
         """The campaign's nodes and their pools."""
         return {node.node_id: node.pool for node in self.campaign.nodes}
+
+    @cached_property
+    def groups(self) -> dict[str, str | None]:
+        """The group that each of the campaign's nodes reduces in; None: all nodes are one."""
+        return {node.node_id: node.group for node in self.campaign.nodes}
 
     @cached_property
     def enrolled(self) -> dict[str, str]:

@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 
 from bench.record import Grade, Workload
 from certify.judge.ceilings import LimitName, Step
+from certify.judge.fabric.sums import FabricSums
+from certify.judge.nodes import NodeMeans
 from certify.judge.scope import Scope
 from certify.policy.capacity import Capacity, CapacitySum, NodeMost
 
@@ -89,6 +91,8 @@ class Tally:
     simulated: bool = False
     measured_from: str = "9999-12-31T23:59:59.999999Z"
     measured_until: str = "0001-01-01T00:00:00.000000Z"
+    fabric: FabricSums = field(default_factory=FabricSums)
+    means: dict[str, NodeMeans] = field(default_factory=dict)  # of the nodes of `Scope.evidence_nodes`
 
     def add(self, other: Tally) -> None:
         """Merge another tally into this one."""
@@ -116,6 +120,8 @@ class Tally:
         self.simulated |= other.simulated
         self.measured_from = min(self.measured_from, other.measured_from)
         self.measured_until = max(self.measured_until, other.measured_until)
+        self.fabric.add(other.fabric)
+        self.means |= other.means
 
 
 class PoolSums(NamedTuple):

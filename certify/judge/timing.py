@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.record import GRADES, SUBWINDOWS, Grade, NodeRecord, bounds_above, window_trend
 from bench.record.closing import Closing, bound_ns
-from bench.units import gemm_mflop
+from bench.units import work_mflop
 from certify.judge.case import SECOND_NS, Case, Codes
 
 MIN_COVERAGE_PPM = 990_000  # R10
@@ -67,7 +67,7 @@ def _statistics(case: Case) -> Codes:
     m, f = case.setting.measurement, case.figure
     if 0 not in f.subwindow_over_ns:  # each time is written as what it has over the shortest
         return ("statistics-differ",)
-    bounds = bounds_above(gemm_mflop(m.m, m.n, m.k, f.launches), f.subwindow_min_ns, f.subwindow_over_ns)
+    bounds = bounds_above(work_mflop(m.choice, m.m, m.n, m.k, f.launches), f.subwindow_min_ns, f.subwindow_over_ns)
     if (f.sustained_mflop_s, f.certified_mflop_s, f.upper_mflop_s) != bounds[:3]:
         return ("statistics-differ",)
     codes = ("autocorrelated",) if bounds.autocorrelation_ppm > MAX_AUTOCORRELATION_PPM else ()

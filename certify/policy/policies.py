@@ -64,11 +64,18 @@ class Counting(Document, frozen=True, kw_only=True):
     accumulate: Precision
     choice: Choice  # the fixed shape is comparable between centres, the tuned one is each device's best
     assumption: Bilingual
+    # nodes: the sum over devices; rmax: the highest HPL run that was brought as evidence. Left out: nodes.
+    capacity: Literal["nodes", "rmax"] | UnsetType = UNSET
 
     @property
     def workload(self) -> Workload:
         """What is counted."""
         return Workload(self.precision, self.choice)
+
+    @property
+    def is_by_rmax(self) -> bool:
+        """Whether the capacity of the class is Rmax, and not the sum of its nodes."""
+        return self.capacity == "rmax"
 
 
 class Clause(Document, frozen=True, kw_only=True):
@@ -267,6 +274,12 @@ def policy_problem(policy: Policy) -> tuple[str, str] | None:
     for name in names:
         if names.count(name) > 1:
             return "duplicate-condition", f"there are two conditions named {name}"
+    for name, counting in policy.counting.items():
+        if counting.workload.is_solve and str(counting.workload) != "fp64-solve":
+            what = f"counting has {counting.workload} for {name}: of solves, those that FP64 computes may count alone"
+            return "solve-not-counted", what
+        if counting.is_by_rmax and counting.precision != "fp64":
+            return "rmax-not-fp64", f"{name} counts by Rmax, which is of FP64, and in {counting.precision}"
     for code in policy.accept:
         if effect_of(code) != "hold":
             return "accept-not-a-hold", f"accept names {code}, which is {_effect_text(code)}"
@@ -313,6 +326,7 @@ def describe(policy: Policy, lang: str | None = None) -> list[str]:
     ]
     for name, counting in policy.counting.items():
         counts = f"{counting.precision}, accumulate {counting.accumulate}, {counting.choice} shape"
+        counts += ", capacity by Rmax" if counting.is_by_rmax else ""
         lines.append(f"  counts {name}: {counts}; {in_both(counting.assumption, lang, ' ')}")
     for condition in policy.judged:
         lines.append(f"  {condition.condition} ({condition.clause.ref}): {condition.clause.text}")

@@ -80,6 +80,13 @@ def writable(mflop_s: int) -> int | None:
     return mflop_s if mflop_s <= MAX_INTEGER else None
 
 
+class Rmax(NamedTuple):
+    """The highest passed HPL rate over nodes of a class, MFLOP/s; None: none is shown."""
+
+    native_mflop_s: int | None = None  # that is surely of native FP64
+    shown_mflop_s: int | None = None  # be it of native FP64 or not: at least the former
+
+
 class ClassEvidence(NamedTuple):
     """The devices of one class in its counted precision, in three groups without common members."""
 
@@ -90,6 +97,7 @@ class ClassEvidence(NamedTuple):
     )  # counting 0 (not measured, held, void): only nominal_mflop_s and without_rating matter
     unrecorded: Unrecorded = Unrecorded()
     absent: Absent = Absent()  # over a city: one statement knows of no other centre
+    rmax: Rmax = Rmax()  # of another tool: in no sum of classes, and never mixed with those above
 
     @property
     def counted(self) -> Capacity:
@@ -105,6 +113,30 @@ class ClassEvidence(NamedTuple):
             unrecorded=self.unrecorded.plus(other.unrecorded),
             absent=self.absent.plus(other.absent),
         )
+
+    def by_rmax(self, basis: Basis) -> ClassEvidence:
+        """Return the class as Rmax has it, in place of the sum of its nodes; a rating stays that of the devices.
+
+        Another run could give more, at most the rating of all devices: that room stands in `untested`. What may be
+        emulated stands in `on_hold`, so that nothing is met by it alone.
+        """
+        if basis == "nominal":
+            return self
+        native, shown = self.rmax.native_mflop_s or 0, self.rmax.shown_mflop_s or 0
+        rated = self.counted + self.untested
+        room = max(rated.nominal_mflop_s - max(native, shown), 0)
+        return self._replace(
+            clean=_rate(native),
+            on_hold=_rate(max(shown - native, 0)),
+            untested=Capacity(nominal_mflop_s=room, without_rating=rated.without_rating),
+        )
+
+
+def _rate(mflop_s: int) -> Capacity:
+    """Return a rate of which only itself is known, as a sum."""
+    return Capacity(
+        certified_mflop_s=mflop_s, sustained_mflop_s=mflop_s, upper_mflop_s=mflop_s, nominal_mflop_s=mflop_s
+    )
 
 
 class BaselineMatch(NamedTuple):

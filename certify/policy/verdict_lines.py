@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec import UnsetType
+
 from bench.language import Language, text_in
 from bench.units import percent_text, rate_text
 from certify.policy.verdicts import BasisVerdict, Growth, Verdict
@@ -94,7 +96,11 @@ def demanded_text(verdict: Verdict, lang: Language) -> str | None:
         value = percent_text(verdict.threshold_ppm)
     else:
         return None
-    return text_in(lang, "statement_lines", "demanded", operator=verdict.operator, value=value)
+    what = text_in(lang, "statement_lines", "demanded", operator=verdict.operator, value=value)
+    if isinstance(verdict.by_rmax, UnsetType):
+        return what
+    classes = ", ".join(text_in(lang, "class_code", name) for name in verdict.by_rmax)
+    return text_in(lang, "statement_lines", "by-rmax", what=what, classes=classes)
 
 
 def bases_lines(verdict: Verdict, lang: Language = "en") -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from functools import reduce
 from typing import Literal
 
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from bench.record import GRADES, Count, Document, Name, PoolClass, Ppm, Signed, Text
@@ -91,6 +92,7 @@ class Verdict(Document, frozen=True, kw_only=True):
     nodes_missing: Count | None = None  # that may have devices of what is compared; null where nothing is
     missing_at_most_mflop_s: Count | None = None  # what they could at most add; null: nobody knows
     growth: Growth | None = None
+    by_rmax: tuple[PoolClass, ...] | UnsetType = UNSET  # classes whose capacity is Rmax; left out where none is
 
 
 def evaluate(policy: Policy, evidence: PolicyEvidence) -> tuple[Verdict, ...]:
@@ -227,17 +229,21 @@ def _with_missing(line: Verdict, evidence: ClassEvidence) -> Verdict:
 def _threshold(policy: Policy, condition: Threshold, evidence: PolicyEvidence) -> Verdict:
     # without a baseline the sum of all is shown, and `ineligible` keeps it from being met
     new_only = condition.counted == "newly_added" and evidence.baseline is not None
-    judged = _over(evidence.newly_added if new_only else evidence.classes, condition.classes)
     ineligible = None  # why no device is known to be one that the condition counts
     if not set(condition.requires) <= evidence.declarations:
         ineligible = "not-declared"
     elif condition.counted == "newly_added" and evidence.baseline is None:
         ineligible = "no-baseline"
+    rmax = _by_rmax(policy, condition.classes)
+    sums = evidence.newly_added if new_only else evidence.classes
+    judged = _over(sums, condition.classes, rmax, "certified")
     lines = []
     for basis in _judged(condition.basis):
-        bounds = evidence_bounds(judged, basis)
+        bounds = evidence_bounds(_over(sums, condition.classes, rmax, basis), basis)
         outcome = against_threshold(bounds, condition.operator, condition.value_mflop_s, ineligible)
         lines.append(_basis_line(basis, bounds.observed, None, outcome))
+    if _lacks_rmax(sums, rmax):
+        lines = [_withheld(line, "rmax-not-shown") for line in lines]
     line = _with_missing(_combined(policy, condition, evidence, lines), judged)
     return replace(
         line,
@@ -247,19 +253,24 @@ def _threshold(policy: Policy, condition: Threshold, evidence: PolicyEvidence) -
         on_hold_certified_mflop_s=judged.on_hold.certified_mflop_s,
         untested_nominal_mflop_s=judged.untested.nominal_mflop_s,
         without_rating=judged.counted.without_rating + judged.untested.without_rating,
+        by_rmax=rmax or UNSET,
     )
 
 
 def _share(policy: Policy, condition: Share, evidence: PolicyEvidence) -> Verdict:
     rest_classes = tuple(name for name in condition.of if name not in condition.classes)
-    part, rest = _over(evidence.classes, condition.classes), _over(evidence.classes, rest_classes)
+    rmax = _by_rmax(policy, condition.of)
+    sums = evidence.classes
     lines = []
     for basis in _judged(condition.basis):
+        part, rest = _over(sums, condition.classes, rmax, basis), _over(sums, rest_classes, rmax, basis)
         bounds, of_rest = evidence_bounds(part, basis), evidence_bounds(rest, basis)
         outcome = against_share(bounds, of_rest, condition)
         lines.append(_basis_line(basis, bounds.observed, bounds.observed + of_rest.observed, outcome))
-    line = _with_missing(_combined(policy, condition, evidence, lines), part.plus(rest))
-    return replace(line, threshold_ppm=condition.value_ppm, counted="all")
+    if _lacks_rmax(sums, rmax):
+        lines = [_withheld(line, "rmax-not-shown") for line in lines]
+    line = _with_missing(_combined(policy, condition, evidence, lines), _over(sums, condition.of))
+    return replace(line, threshold_ppm=condition.value_ppm, counted="all", by_rmax=rmax or UNSET)
 
 
 def _combined(
@@ -305,6 +316,22 @@ def _basis_line(basis: Basis, observed: int, whole: int | None, outcome: tuple[O
     )
 
 
-def _over(classes: Mapping[PoolClass, ClassEvidence], names: Iterable[PoolClass]) -> ClassEvidence:
-    """Return the evidence over several classes: a bookkeeping sum."""
-    return reduce(ClassEvidence.plus, (classes.get(name, ClassEvidence()) for name in names), ClassEvidence())
+def _over(
+    classes: Mapping[PoolClass, ClassEvidence],
+    names: Iterable[PoolClass],
+    by_rmax: Iterable[PoolClass] = (),
+    basis: Basis = "certified",
+) -> ClassEvidence:
+    """Return the evidence over several classes, those by Rmax as it has them: a bookkeeping sum."""
+    chosen = ((classes.get(name, ClassEvidence()), name in by_rmax) for name in names)
+    return reduce(ClassEvidence.plus, (one.by_rmax(basis) if by else one for one, by in chosen), ClassEvidence())
+
+
+def _by_rmax(policy: Policy, names: Iterable[PoolClass]) -> tuple[PoolClass, ...]:
+    """Return those of some classes whose capacity the policy takes from Rmax."""
+    return tuple(name for name in names if name in policy.counting and policy.counting[name].is_by_rmax)
+
+
+def _lacks_rmax(classes: Mapping[PoolClass, ClassEvidence], by_rmax: Iterable[PoolClass]) -> bool:
+    """Return whether a class is to be taken from Rmax, and none is shown: the sum of its nodes never stands in."""
+    return any(classes.get(name, ClassEvidence()).rmax.shown_mflop_s is None for name in by_rmax)

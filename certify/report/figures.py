@@ -7,14 +7,15 @@ Pure functions of values.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 import msgspec
 
 from bench.errors import RefusedError
 from bench.record import Campaign, DeviceModel, Figure, Grade, NodeRecord, Profile, Workload, digest
 from bench.record.node import ReferenceFigure, ReferenceMeasurement
-from bench.record.plan import ITEM_BYTES
-from bench.units import efficiency
+from bench.record.plan import ITEM_BYTES, operand_bytes
+from bench.units import efficiency, launch_sixths
 from certify.documents.statement import NotCounted
 from certify.fleet.findings import FleetReading
 from certify.fleet.readings import model_name, reading_of
@@ -172,7 +173,9 @@ class Judge(msgspec.Struct, frozen=True):
         setting, figure = judged.setting, judged.figure
         m, model = setting.measurement, setting.model
         accept = self.scope.accept if self.scope else frozenset()
-        bytes_moved = (m.m * m.k + m.k * m.n + m.m * m.n) * ITEM_BYTES[m.precision]
+        # A solve reads its matrix and writes the factors, as a product of square matrices has an output.
+        bytes_moved = operand_bytes(m.workload, m.m, m.n, m.k) + m.m * m.n * ITEM_BYTES[m.precision]
+        work = Fraction(launch_sixths(m.choice, m.m, m.n, m.k), 6)
         codes = tuple(dict.fromkeys(judged.codes))
         ceiling = ceiling_of(setting, figure)
         return DrawnFigure(
@@ -180,12 +183,12 @@ class Judge(msgspec.Struct, frozen=True):
             figure=figure,
             kernel=m.kernel,
             shape=(m.m, m.n, m.k),
-            work_mflop=2 * m.m * m.n * m.k * figure.launches // 10**6,
-            intensity=2 * m.m * m.n * m.k / bytes_moved,
+            work_mflop=int(work * figure.launches / 10**6),
+            intensity=float(work / bytes_moved),
             exposes=model.exposes,
             source=model.source,
             power_limit_mw=model.power_limit_mw,
-            nominal_mflop_s=setting.row.nominal_mflop_s(m.precision),
+            nominal_mflop_s=setting.row.nominal_mflop_s(m.computed),
             step=judged.step,
             limit=bound_of(judged.limit),
             codes=codes,

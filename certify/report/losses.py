@@ -83,28 +83,28 @@ def ceiling_of(setting: Setting, figure: Figure) -> Ceiling | Lack:
         clock_mhz = model.max_clock_mhz or figure.clock_max_mhz
         if not (model.units and clock_mhz):
             return "clock" if model.units else "units"
-        each = flop_per_clock_per_core(measurement.precision, measurement.method, model.instruction_set)
+        each = flop_per_clock_per_core(measurement.computed, measurement.method, model.instruction_set)
         return Ceiling("cpu" if model.max_clock_mhz else "cpu_observed", each * model.units * clock_mhz, clock_mhz)
     limits, work = setting.limits_of_model.ceilings.limits, setting.limits_of_model.flop_per_clock
     silicon = next((one for one in limits if one.name == "silicon"), None)
     if silicon is not None and work:
         return Ceiling("silicon", silicon.mflop_s, silicon.mflop_s // work)
-    nominal = setting.row.nominal_mflop_s(measurement.precision)
+    nominal = setting.row.nominal_mflop_s(measurement.computed)
     if not nominal:
         return "model"
     rating = setting.row.rating
-    return Ceiling("nominal", nominal, rating.rating_clock_mhz(measurement.precision) if rating else None)
+    return Ceiling("nominal", nominal, rating.rating_clock_mhz(measurement.computed) if rating else None)
 
 
 def clock_use(setting: Setting, figure: Figure) -> ClockUse:
     """Return what a figure's device did in a clock (FLOP/s over clock x units), and what its silicon does."""
     model, measurement, rating = setting.model, setting.measurement, setting.row.rating
     if model.kind == "cpu":
-        most: int | None = flop_per_clock_per_core(measurement.precision, measurement.method, model.instruction_set)
+        most: int | None = flop_per_clock_per_core(measurement.computed, measurement.method, model.instruction_set)
         certain = model.instruction_set is not None
     else:
-        most = rating.flop_per_clock_per_unit(measurement.precision) if rating else None
-        certain = rating is not None and rating.silicon_is_certain(measurement.precision)
+        most = rating.flop_per_clock_per_unit(measurement.computed) if rating else None
+        certain = rating is not None and rating.silicon_is_certain(measurement.computed)
     units = model.units or (rating.units if rating and setting.row.share == WHOLE else None)
     clocks = (figure.clock_mean_mhz or 0) * (units or 0)
     return ClockUse(figure.sustained_mflop_s * 1000 // clocks if clocks else None, most, certain)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.language import both, messages_of
+from bench.record.fields import workload_of
 from bench.units import rate_text
 from certify.fleet.findings import Diagnosis, Spread
 from certify.fleet.plots import NARROW, distribution_svg
@@ -152,6 +153,7 @@ def _kind(content: ReportContent, kind: Kind, index: int) -> dict[str, Any]:
     return {
         "model": kind[0],
         "workload": kind[1],
+        "solve": both("choice", f"{workload_of(kind[1]).choice}-note") if workload_of(kind[1]).is_solve else None,
         "summary": view.summary(figures),
         "bounds": view.bounds_of(figures),
         "distribution": Markup(distribution_svg(spread, rates, outliers, content.names, width=NARROW))  # noqa: S704
@@ -191,7 +193,7 @@ def _usual(spread: Spread | None) -> dict[str, Any] | None:
 def roof_of(content: ReportContent, kind: Kind, figures: Sequence[DrawnFigure], index: int) -> Roof:
     """Return one model in one workload against what bounds it, as medians over its devices."""
     model, workload = kind
-    precision = workload.partition("-")[0]
+    precision = workload_of(workload).computed
     issued: dict[str, list[int]] = defaultdict(list)
     for one in _references(content, model):
         if one.role == "ceiling" and one.precision == precision and one.rate_mflop_s:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from bench.errors import InputError, RefusedError
 from bench.record import Campaign, Figure, Measurement, NodeRecord, Profile, Workload, columns
-from bench.units import gemm_mflop
+from bench.units import work_mflop
 from certify.documents.kinds import OpenedDocument
 from certify.judge.ceilings import WHOLE, most_flop_per_clock
 from certify.judge.plausibility import row_of
@@ -165,15 +165,15 @@ class Inspector:
         if seen is None or length is None or seen.rows.gap() is not None or min(seen.rows.times_ns) <= 0:
             return
         row = row_of(model, self.ratings)
-        work = gemm_mflop(m.m, m.n, m.k, figure.launches)
+        work = work_mflop(m.choice, m.m, m.n, m.k, figure.launches)
         about = About(
             accelerator=model.kind != "cpu",
             length_ns=length,
             first=[w.workload for w in self.campaign.windows_of(record.node_id)[:1]] == [m.workload],
             work_mflop=work,
             sustained_mflop_s=work * 10**9 // sum(seen.rows.times_ns),
-            flop_per_clock=most_flop_per_clock(m.precision, model.units, row.rating, row.share or WHOLE)
-            if row.rating and row.rating.silicon_is_certain(m.precision)
+            flop_per_clock=most_flop_per_clock(m.computed, model.units, row.rating, row.share or WHOLE)
+            if row.rating and row.rating.silicon_is_certain(m.computed)
             else None,
             counter_is_trusted=plain(model.vendor) != "amd",
         )

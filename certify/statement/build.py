@@ -7,7 +7,7 @@ its records if and only if both give the same bytes. Everything but `Issue` foll
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench.record import GRADES, RULES_VERSION, ExpectedNode, PoolClass, Profile, digest
 from bench.units import ratio_ppm
@@ -16,12 +16,15 @@ from certify.documents.statement import (
     Bookkeeping,
     CapacityStatement,
     ClassLine,
+    EvidenceLine,
+    Fabric,
     Finding,
     Inventory,
     Issue,
     NotCounted,
     PolicyRef,
 )
+from certify.judge.fabric import fabric_of
 from certify.judge.scope import Scope
 from certify.judge.tally import Tally
 from certify.policy.capacity import Capacity
@@ -33,6 +36,8 @@ from certify.policy.verdicts import evaluate
 from certify.statement import lines
 from certify.statement.attendance import MISSING, absences_of, unrecorded_in
 from certify.statement.baseline import baseline_facts
+from certify.statement.brought.lines import evidence_lines, rmax_of
+from certify.statement.brought.opening import Brought
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class StatementInputs:
     baseline_sha256: str | None = None
     baseline_devices: int = 0
     absent: Mapping[str, str] = field(default_factory=dict)  # node -> one of `attendance.ABSENCES`
+    brought: tuple[Brought, ...] | None = None  # evidence documents; None: they are not at hand, only what is stated
+    stated: tuple[EvidenceLine, ...] = ()  # what a signed statement says of them
 
     @classmethod
     def of_statement(
@@ -61,7 +68,16 @@ class StatementInputs:
         """
         inventory = baseline.predicate if baseline else None
         scope = Scope.of_statement(statement, policies, profile, ratings, inventory)
-        return cls(scope, policies, *baseline_facts(baseline), absences_of(statement))
+        return cls(scope, policies, *baseline_facts(baseline), absences_of(statement), stated=statement.evidence)
+
+    def bringing(self, brought: tuple[Brought, ...]) -> StatementInputs:
+        """Return the same with evidence documents, of whose nodes the records are then asked."""
+        nodes = frozenset(node for one in brought for node in one.document.nodes)
+        return replace(self, brought=brought, scope=replace(self.scope, evidence_nodes=nodes))
+
+    def evidence(self, tally: Tally, fabric: Fabric | None) -> tuple[EvidenceLine, ...]:
+        """Return what a statement says of the evidence: recomputed where the documents are at hand."""
+        return self.stated if self.brought is None else evidence_lines(self.brought, tally, self.scope, fabric)
 
 
 def build(tally: Tally, records_root: str, basis: StatementInputs, issue: Issue) -> CapacityStatement:
@@ -74,7 +90,9 @@ def build(tally: Tally, records_root: str, basis: StatementInputs, issue: Issue)
     classes = tuple(lines.class_line(name, tally, scope, missing) for name, missing in unrecorded.items())
     # the lowest of all that may ever count by this statement, with a witness or without
     grade = min(tally.grades | tally.with_witness_grades, key=GRADES.index, default=None)
-    evidence = _evidence(tally, basis, unrecorded)
+    fabric = fabric_of(tally.fabric, scope, tally.node_ids)
+    brought = basis.evidence(tally, fabric)
+    evidence = _evidence(tally, basis, unrecorded, brought)
     return CapacityStatement(
         rules=RULES_VERSION,
         issue=issue,
@@ -111,13 +129,17 @@ def build(tally: Tally, records_root: str, basis: StatementInputs, issue: Issue)
         ),
         not_counted=_not_counted(tally, basis, absent, left_out),
         verdicts=tuple(verdict for policy in basis.policies for verdict in evaluate(policy, evidence)),
+        fabric=fabric,
+        evidence=brought,
     )
 
 
 def evidence_of(tally: Tally, basis: StatementInputs) -> PolicyEvidence:
     """Return what the verdicts of a statement are computed from."""
     absent, left_out = _nodes_missing(tally, basis.scope)
-    return _evidence(tally, basis, unrecorded_in(basis.scope.centre, absent + left_out, tally.largest, tally.lacking))
+    unrecorded = unrecorded_in(basis.scope.centre, absent + left_out, tally.largest, tally.lacking)
+    brought = basis.evidence(tally, fabric_of(tally.fabric, basis.scope, tally.node_ids))
+    return _evidence(tally, basis, unrecorded, brought)
 
 
 def _nodes_missing(tally: Tally, scope: Scope) -> tuple[list[ExpectedNode], list[ExpectedNode]]:
@@ -154,11 +176,17 @@ def _bookkeeping(classes: tuple[ClassLine, ...]) -> Bookkeeping:
     )
 
 
-def _evidence(tally: Tally, basis: StatementInputs, unrecorded: Mapping[PoolClass, Unrecorded]) -> PolicyEvidence:
+def _evidence(
+    tally: Tally,
+    basis: StatementInputs,
+    unrecorded: Mapping[PoolClass, Unrecorded],
+    brought: tuple[EvidenceLine, ...],
+) -> PolicyEvidence:
     scope = basis.scope
     devices = sum(tally.devices.values())
+    classes = _class_evidence(tally, scope, unrecorded)
     return PolicyEvidence(
-        classes=_class_evidence(tally, scope, unrecorded),
+        classes={name: one._replace(rmax=rmax_of(brought, name)) for name, one in classes.items()},
         grade=min(tally.grades, key=GRADES.index, default=None),  # no witness is known to the verdicts
         simulated=tally.simulated,
         jurisdiction=scope.centre.jurisdiction,

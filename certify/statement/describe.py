@@ -32,7 +32,9 @@ from certify.policy.ratings import installed_ratings
 from certify.policy.reasons import effect_of
 from certify.policy.verdict_lines import coded, describe_verdict, meaning_lines
 from certify.statement.bounds import bound_text, bounds_text
+from certify.statement.brought.words import evidence_lines_in
 from certify.statement.paper.summary import summary_of
+from certify.statement.paper.verdict_rows import SINGLE_FACILITY, fabric_details, fabric_headline, headline_code
 
 SHOWN = 5  # names of nodes, of thousands
 PROVES_NOTHING = {
@@ -152,20 +154,40 @@ def describe_statement(statement: CapacityStatement, witnessed: bool = False, la
             missing = text_in(lang, "statement_lines", "counted-nothing", devices=devices, nodes=nodes)
             lines.append(coded(f"  {missing}", "counted-nothing"))
     for shown in statement.shown:
-        of_pool = f"{shown.pool} {Workload(shown.precision, shown.choice)}"
+        of_pool = f"{shown.pool} {workload_text(shown.precision, shown.choice, lang)}"
         not_counted = text_in(lang, "statement_lines", "shown", what=of_pool, count=shown.shown.devices)
         lines.append(coded(not_counted, "shown-not-counted"))
         lines += _totals(shown.shown, lang)
+    lines += evidence_lines_in(statement.evidence, lang)
     lines += [coded(_ceiling_text(one, lang), "binding-limit") for one in statement.ceilings]
+    if len(statement.classes) > 1:
+        lines.append(coded(_total_text(statement, lang), "mixed-share"))
     share = percent_text(statement.bookkeeping.intelligent_share_ppm)
     lines.append(coded(text_in(lang, "statement_lines", "share", share=share), "mixed-share"))
     for verdict in statement.verdicts:
         lines += describe_verdict(verdict, lang)
+        if verdict.condition == SINGLE_FACILITY:
+            headline = fabric_headline(statement.fabric, lang)
+            lines.append(coded(f"  {headline}", headline_code(statement.fabric)))
     lines += meaning_lines(statement.verdicts, lang)
+    if (fabric := statement.fabric) is not None:
+        if not any(verdict.condition == SINGLE_FACILITY for verdict in statement.verdicts):
+            lines.append(coded(fabric_headline(fabric, lang), headline_code(fabric)))
+        lines += [coded(what, code) for what, code in fabric_details(fabric, lang, SHOWN)]
     held = [f"{f.code} x {f.devices} ({f.workload})" for f in statement.findings if f.effect in ("hold", "void")]
     if held:
         lines.append(text_in(lang, "statement_lines", "held", codes=", ".join(held)))
     return lines
+
+
+def _total_text(statement: CapacityStatement, lang: Language) -> str:
+    """Return the sum across classes with its parts, which differ in precision."""
+    parts = " + ".join(
+        f"{class_name(line.pool_class, line.precision, line.choice, lang)} {rate_text(line.counted.certified_mflop_s)}"
+        for line in statement.classes
+    )
+    total = rate_text(statement.bookkeeping.certified_mflop_s)
+    return text_in(lang, "statement_lines", "total", count=len(statement.classes), total=total, parts=parts)
 
 
 def title_line(statement: CapacityStatement, lang: Language) -> str:
@@ -193,7 +215,13 @@ def warning_lines(statement: CapacityStatement, lang: Language) -> list[str]:
 
 def class_name(pool_class: PoolClass, precision: Precision, choice: Choice, lang: Language) -> str:
     """Return a class and what counts in it, such as "intelligent fp16"."""
-    return f"{text_in(lang, 'class_code', pool_class)} {Workload(precision, choice)}"
+    return f"{text_in(lang, 'class_code', pool_class)} {workload_text(precision, choice, lang)}"
+
+
+def workload_text(precision: Precision, choice: Choice, lang: Language) -> str:
+    """Return a workload's name, and of a solve what it is: never the HPL of a machine."""
+    workload = Workload(precision, choice)
+    return f"{workload} ({text_in(lang, 'choice', f'{choice}-note')})" if workload.is_solve else str(workload)
 
 
 def absent_nodes(statement: CapacityStatement) -> dict[str, list[str]]:
@@ -284,7 +312,7 @@ def _ceiling_text(line: CeilingLine, lang: Language) -> str:
         lang,
         "statement_lines",
         "ceiling",
-        what=f"{line.pool} {Workload(line.precision, line.choice)}",
+        what=f"{line.pool} {workload_text(line.precision, line.choice, lang)}",
         figures=line.figures,
         model=one_line(full_name(line.vendor, line.model)),
         counted=line.counted,

@@ -38,6 +38,7 @@ from certify.documents.merkle import record_root
 from certify.documents.statement import CapacityStatement, Issue
 from certify.judge.identities import identities_of
 from certify.judge.scope import Scope
+from certify.keys.files import load_public
 from certify.keys.loading import load_signing_key
 from certify.keys.signers import PrivateKey
 from certify.policy.centre import Centre, load_centre
@@ -48,6 +49,7 @@ from certify.policy.released import withdrawn
 from certify.statement.age import check_age, max_age_days, too_old, valid_days
 from certify.statement.attendance import read_absences
 from certify.statement.baseline import baseline_facts, baseline_path, open_baseline
+from certify.statement.brought.opening import Belonging, Brought, documents_in, latest, open_all, package_files
 from certify.statement.build import StatementInputs, build
 from certify.statement.campaign import (
     check_campaign,
@@ -59,6 +61,7 @@ from certify.statement.campaign import (
     read_closing,
 )
 from certify.statement.claim import makers_of
+from certify.statement.package import EVIDENCE
 from certify.statement.paper.opening import FILE as PDF
 from certify.statement.paper.page import render
 from certify.statement.paper.pdf import SignedStatement, pdf_if_installed
@@ -89,6 +92,8 @@ class IssueRequest:
     valid_days: int = 366
     passphrase_file: Path | None = None  # of every key
     signer: str | None = None  # command that signs for every key; the keys are then the public ones
+    evidence: tuple[Path, ...] = ()  # documents of other tools' results, or folders of them
+    witness_keys: tuple[Path, ...] = ()  # public keys of witnesses who signed such documents
 
 
 def next_line(request: IssueRequest, made: IssuedStatement, lang: Language) -> str:
@@ -99,6 +104,7 @@ def next_line(request: IssueRequest, made: IssuedStatement, lang: Language) -> s
     words += ["--records", str(made.out / "records.jsonl")]
     if made.statement.baseline_sha256 is not None:
         words += ["--baseline", str(made.out / BASELINE)]
+    words += ["--evidence", str(made.out / EVIDENCE)] if made.statement.evidence else []
     words += [word for name in request.policies if name not in config_names("policies") for word in ("--policy", name)]
     words += ["--profile", request.profile] if request.profile else []
     words += ["--accept-simulated"] if made.statement.simulated else []
@@ -171,11 +177,12 @@ def compute(
     for table in withdrawn((scope.ratings.digest, scope.profile_sha256, *map(digest, policies))):
         what = f"the {table.kind} {table.name} is withdrawn: {table.withdrawn}"
         raise RefusedError("table-withdrawn", what, where=campaign.campaign_id, fix="install a newer petaseal")
-    examined = examine(Examiner(request.records, scope, Verifier(trust, now)), progress)
+    basis = StatementInputs(scope, policies, *baseline_facts(baseline), read_absences(request.records, scope.campaign))
+    basis = basis.bringing(_evidence(request, keys, scope, now))
+    examined = examine(Examiner(request.records, basis.scope, Verifier(trust, now)), progress)
     check_closing(scope.closing, campaign, scope.campaign_sha256, starts_at, request.records)
     order = sorted(range(len(examined.seen)), key=lambda i: examined.seen[i].payload_sha256)
     root = record_root(examined.seen[i].payload_sha256 for i in order)
-    basis = StatementInputs(scope, policies, *baseline_facts(baseline), read_absences(request.records, scope.campaign))
     statement = build(examined.tally, root, basis, issue)
     earlier = {} if before is None else {before.payload_sha256: before.predicate}
     check_age(statement, earlier.get, policies, campaign.campaign_id)
@@ -195,7 +202,7 @@ def certify(
     Raises:
         InputError, RefusedError: with the code of the first fault; nothing is then written.
     """
-    statement, centre, policies, keys, inventory, examined, order, root, _ = compute(request, progress, wait)
+    statement, centre, policies, keys, inventory, examined, order, root, basis = compute(request, progress, wait)
     payload = make_document("capacity-statement", statement, root)
     keyids = tuple(key.public.keyid for key in keys)
     lacking = missing(centre, policies, statement.verdicts)
@@ -208,11 +215,31 @@ def certify(
     files: dict[str, Iterable[bytes] | None] = {}
     if inventory is not None:
         files[BASELINE] = [read_bytes(inventory, CAPS.baseline_bytes)]
+    files |= package_files(basis.brought or (), request.out)
     # In ascending order of payload digest; each line is what was judged.
     records = (_same_bytes(examined.paths[i], examined.seen[i]) for i in order)
     parts = (records, [render(view).encode()], None if paper is None else [paper], [sealed])
     _write_outputs(request.out, files | dict(zip(OUTPUTS, parts, strict=True)))
     return replace(made, notes=(*notes, *without))
+
+
+def _evidence(request: IssueRequest, keys: list[PrivateKey], scope: Scope, now: str) -> tuple[Brought, ...]:
+    """Return the evidence documents that were given, by keys of the operator or of a witness that was named.
+
+    Raises:
+        InputError, RefusedError: with the code of the first fault.
+    """
+    paths = documents_in(request.evidence)
+    if not paths:
+        return ()
+    witnesses = [load_public(path) for path in request.witness_keys]
+    verifier = Verifier(TrustedSet.named([key.public for key in keys], witnesses), now)
+    brought = open_all(paths, verifier, Belonging(scope.campaign, scope.campaign_sha256, scope.centre, now))
+    for one in brought:
+        if not one.opened.signers:
+            what, fix = "is signed by a witness whose key was not given", "give the public key with --witness-key"
+            raise RefusedError("key-not-trusted", what, where=one.path, fix=fix)
+    return latest(brought)
 
 
 def _signing_keys(request: IssueRequest) -> list[PrivateKey]:

@@ -23,12 +23,19 @@ from bench.record import refuse_existing, replacing
 from certify.documents.caps import CAPS, Caps
 from certify.statement.archive import BLOCK, CHUNK, GZIP_MAGIC, MAX_SIZE, RECORD, ArchiveReader, header
 
-STATEMENT, RECORDS, SAMPLES = "statement.dsse.json", "records.jsonl", "samples"
+STATEMENT, RECORDS, SAMPLES, EVIDENCE = "statement.dsse.json", "records.jsonl", "samples", "evidence"
+FOLDERS = (SAMPLES, EVIDENCE)
+EVIDENCE_SUFFIX, OUTPUT_SUFFIX = ".evidence.dsse.json", ".output.txt"  # of a document, and of the tool's output
+NAME = r"[a-z0-9][a-z0-9._-]{0,62}"  # of a member of a folder, without its suffix
 REQUIRED = (STATEMENT, RECORDS)
 T = TypeVar("T")
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _FLOOR_BYTES = 1 << 20  # below, no ratio is looked at: a tar of little files is mostly zeros
-_SAMPLES = re.compile(SAMPLES + r"/[a-z0-9][a-z0-9._-]{0,62}\.samples\.csv\.gz")
+_SAMPLES = re.compile(rf"{SAMPLES}/{NAME}\.samples\.csv\.gz")
+_EVIDENCE = {  # documents of other tools' results, and copies of these tools' output: the field of `Caps` of each
+    re.compile(f"{EVIDENCE}/{NAME}{re.escape(EVIDENCE_SUFFIX)}"): "evidence_bytes",
+    re.compile(f"{EVIDENCE}/{NAME}{re.escape(OUTPUT_SUFFIX)}"): "evidence_output_bytes",
+}
 _DATING = {  # documents that date the statement, and the field of `Caps` that says how many
     re.compile(r"witness[a-z0-9._-]{0,32}\.dsse\.json"): "package_witnesses",
     re.compile(r"receipt[a-z0-9._-]{0,32}\.dsse\.json"): "package_receipts",
@@ -82,11 +89,13 @@ def members(folder: Path, samples: Path | None = None) -> dict[str, Path]:
         InputError: a folder cannot be read.
         RefusedError: `archive-member-missing`, or `archive-too-many`.
     """
-    place = samples or folder / SAMPLES
+    places = {name: folder / name for name in FOLDERS if (folder / name).is_dir()}
+    if samples is not None:
+        places[SAMPLES] = samples
     try:
         paths = {path.name: path for path in folder.iterdir()}
-        if samples is not None or place.is_dir():
-            paths |= {f"{SAMPLES}/{path.name}": path for path in place.iterdir()}
+        for name, place in places.items():
+            paths |= {f"{name}/{path.name}": path for path in place.iterdir()}
     except OSError as error:
         where = error.filename or folder
         raise InputError("file-unreadable", f"cannot be read ({error.strerror})", where=where) from None
@@ -186,7 +195,7 @@ class _Unpacking:
     def __init__(self, folder: Path, where: object, caps: Caps) -> None:
         self._folder, self._where, self._caps = folder, where, caps
         self._seen: dict[str, str] = {}  # by what a file system that knows neither case nor Unicode forms takes it for
-        self._has_samples = False
+        self._made: set[str] = set()  # folders
         self.unknown: str | None = None  # told last, since a name that collides says more
 
     @property
@@ -208,7 +217,7 @@ class _Unpacking:
             raise RefusedError("archive-too-many", what, where=self._where)
         self._seen[folded] = name
         if is_folder:
-            if name != SAMPLES:
+            if name not in FOLDERS:
                 raise RefusedError("archive-folder", f"has the folder {name!r}", where=self._where)
             return None
         cap = cap_of(name, self._caps)
@@ -217,9 +226,10 @@ class _Unpacking:
             return None
         check_size(name, size, cap, self._where)
         path = self._folder / name
-        if name.startswith(f"{SAMPLES}/") and not self._has_samples:
+        folder, divided, _ = name.partition("/")
+        if divided and folder not in self._made:
             path.parent.mkdir()
-            self._has_samples = True
+            self._made.add(folder)
         return path.open("xb")
 
 
@@ -229,6 +239,8 @@ def cap_of(name: str, caps: Caps = CAPS) -> int | None:
         return min(cast("int", getattr(caps, _CAPS[name])), MAX_SIZE)
     if any(pattern.fullmatch(name) for pattern in _DATING):
         return caps.witness_bytes
+    if (size := next((field for pattern, field in _EVIDENCE.items() if pattern.fullmatch(name)), None)) is not None:
+        return cast("int", getattr(caps, size))
     return min(caps.samples_bytes, MAX_SIZE) if _SAMPLES.fullmatch(name) else None
 
 
@@ -246,7 +258,7 @@ def check_size(name: str, size: int, cap: int, where: object) -> None:
 
 
 def check_whole(names: Collection[str], where: object) -> None:
-    """Refuse a set of members that lacks one, or has too many witnesses or receipts.
+    """Refuse a set of members that lacks one, or has too many witnesses, receipts or evidence documents.
 
     Raises:
         RefusedError: `archive-member-missing` or `archive-too-many`.
@@ -254,7 +266,7 @@ def check_whole(names: Collection[str], where: object) -> None:
     for name in REQUIRED:
         if name not in names:
             raise RefusedError("archive-member-missing", f"has no {name}", where=where)
-    for pattern, cap in _DATING.items():
+    for pattern, cap in {**_DATING, next(iter(_EVIDENCE)): "package_evidence"}.items():
         most = cast("int", getattr(CAPS, cap))
         if sum(pattern.fullmatch(name) is not None for name in names) > most:
             what = f"has more than {most} documents of {cap.removeprefix('package_')}"

@@ -22,8 +22,9 @@ from certify.documents.statement import CapacityStatement, ClassLine, Totals
 from certify.policy.lines import code_of, line_in
 from certify.policy.missing import Lack, lack_text, missing_text
 from certify.policy.thresholds import Outcome
-from certify.policy.verdict_lines import demanded_text, draft_text, observed_text
+from certify.policy.verdict_lines import coded, demanded_text, draft_text, observed_text
 from certify.policy.verdicts import Verdict
+from certify.statement.brought.words import summary_text
 from certify.statement.describe import (
     absent_nodes,
     class_name,
@@ -34,6 +35,7 @@ from certify.statement.describe import (
     warnings_of,
 )
 from certify.statement.paper.summary import summary_of as official_summary
+from certify.statement.paper.verdict_rows import fabric_headline, headline_code
 
 # What an applicant must mend stands before what is good.
 ORDER: tuple[Outcome, ...] = ("not_met", "insufficient_evidence", "met", "declared")
@@ -59,7 +61,9 @@ def statement_parts(statement: CapacityStatement, witnessed: bool, lang: Languag
         Part(((shown,), ())),
         fixed(title_line(statement, lang), grade_line(statement, lang), *warnings),
         figures_part(classes, witnessed, lang),
+        _brought(statement, lang),
         *threshold_parts(statement.verdicts, lang),
+        _fabric(statement, lang),
         _counts_zero(statement, lang),
         _absent(statement, lang),
     ]
@@ -100,6 +104,13 @@ def _table(heads: Sequence[tuple[str, Sequence[str]]], columns: Sequence[dict[st
         padded(name, first) + "".join(padded(value, width, True) for value, width in zip(values, widths, strict=True))
         for name, values in rows
     ]
+
+
+def _brought(statement: CapacityStatement, lang: Language) -> Part:
+    """Return what other tools measured, beside the figures and never among them."""
+    lines = [one_line(summary_text(one, lang), 400) for one in statement.evidence]
+    short = text_in(lang, "evidence", "short", count=len(lines))
+    return listing("", lines, "evidence", lang, (short,))
 
 
 def _column(line: ClassLine, witnessed: bool, lang: Language) -> dict[str, str]:
@@ -169,6 +180,13 @@ def threshold_parts(verdicts: Sequence[Verdict], lang: Language) -> list[Part]:
         )
         parts.append(fixed(text_in(lang, "summary", "conditions", counts=counts)))
     return parts
+
+
+def _fabric(statement: CapacityStatement, lang: Language) -> Part:
+    """Return what the network's runs show; nothing where the campaign had none."""
+    if (fabric := statement.fabric) is None:
+        return Part(((),))
+    return fixed(coded(fabric_headline(fabric, lang), headline_code(fabric)))
 
 
 def _thresholds(verdicts: Sequence[Verdict], word: Outcome, lang: Language) -> Part:

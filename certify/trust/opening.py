@@ -13,7 +13,14 @@ from bench.errors import RefusedError
 from bench.record import NodeRecord
 from certify.documents import dsse
 from certify.documents.caps import CAPS, Caps
-from certify.documents.kinds import DOCUMENTS, PAYLOAD_TYPE, OpenedDocument, centre_of, parse_payload
+from certify.documents.kinds import (
+    DOCUMENTS,
+    PAYLOAD_TYPE,
+    OpenedDocument,
+    centre_of,
+    parse_payload,
+    role_of_document,
+)
 from certify.keys.signers import public_key, spki_bytes
 from certify.trust.trusted_set import TrustedSet
 
@@ -76,7 +83,8 @@ class Verifier:
             RefusedError: with a code of `TrustedSet.check`.
         """
         centre_id = centre_of(kind, opened.predicate)
-        signers = self.trust.check(kind, opened.signers, centre_id, self.at, where, self.attested_before)  # 9, 10
+        role = role_of_document(kind, opened.predicate)
+        signers = self.trust.check(kind, opened.signers, centre_id, self.at, where, self.attested_before, role)  # 9, 10
         return replace(opened, signers=signers)
 
     def record(self, content: bytes, where: object = None) -> OpenedDocument[NodeRecord]:

@@ -196,6 +196,7 @@ class TrustedSet:
         at: str,
         where: object = None,
         attested_before: str | None = None,
+        signed_as: Role | None = None,
     ) -> frozenset[str]:
         """Return the signers that count, if there are enough of them.
 
@@ -207,22 +208,26 @@ class TrustedSet:
             where: what was signed, for the error text.
             attested_before: when a witness or registry had seen the document, if one had: what a key signed before it
                 was revoked stays signed.
+            signed_as: the role that the document names; None where its kind has one role only.
 
         Raises:
-            RefusedError: `key-not-trusted`, `role-not-allowed`, `centre-not-allowed`, `key-revoked`,
+            RefusedError: `key-not-trusted`, `role-not-allowed`, `role-differs`, `centre-not-allowed`, `key-revoked`,
                 `key-not-yet-valid`, `key-expired` or `threshold-not-met`.
         """
-        role = DOCUMENTS[name].role
+        roles = DOCUMENTS[name].roles
+        role = signed_as or roles[0]
         # A signature of an unknown key is no fault: whoever adds one to an envelope must not make it invalid.
         known = {keyid: held for keyid in signers if (held := self.role_of(keyid)) is not None}
         if not known:
             raise RefusedError("key-not-trusted", "is signed by no key that is trusted", where=where)
         # One key of a wrong role refuses, although others suffice: its owner signed what he may not.
         for keyid, held in sorted(known.items()):
+            if held not in roles:
+                what = f"a {name} is signed by a {' or '.join(roles)}; key {keyid[:16]}… is a {held}"
+                raise RefusedError("role-not-allowed", what, where=where)
             if held != role:
-                raise RefusedError(
-                    "role-not-allowed", f"a {name} is signed by a {role}; key {keyid[:16]}… is a {held}", where=where
-                )
+                what = f"says that a {role} signs it; key {keyid[:16]}… is a {held}"
+                raise RefusedError("role-differs", what, where=where)
         delegation = self._delegation(role, centre_id)
         if delegation is None or any(self._holders[keyid] is not delegation for keyid in known):
             raise RefusedError(

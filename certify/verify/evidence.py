@@ -16,9 +16,12 @@ from certify.trust.dating import Attestations
 from certify.trust.store import Anchor
 
 if TYPE_CHECKING:
+    from certify.documents.statement import CapacityStatement
+    from certify.statement.brought.opening import Brought
     from certify.statement.paper.opening import StatementPdf
     from certify.statement.paper.qr import QrCode
     from certify.statement.records import RecordSummary
+    from certify.trust.opening import Verifier
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Evidence:
     records: Path | None = None  # records.jsonl, or a folder of record envelopes
     samples: Path | None = None
     baseline: Path | None = None
+    brought: Path | None = None  # folder with the evidence documents of other tools' results
     attestations: Attestations = field(default_factory=Attestations)
     policies: tuple[str, ...] = ()  # files, beside the installed ones and those of releases
     profiles: tuple[str, ...] = ()
@@ -57,9 +61,23 @@ class Evidence:
             records=given_or_there(self.records, "records.jsonl"),
             samples=given_or_there(self.samples, "samples"),
             baseline=given_or_there(self.baseline, "baseline.dsse.json"),
+            brought=given_or_there(self.brought, "evidence"),
             unread_pdf=os.path.lexists(place / FILE),
             attestations=Attestations.around(place, self.attestations.witnesses, self.attestations.receipts),
         )
+
+    def open_brought(self, statement: CapacityStatement, verifier: Verifier) -> tuple[Brought, ...] | None:
+        """Return the evidence documents that a statement may bind, opened; None where none were given.
+
+        Raises:
+            RefusedError: with the code of the first fault of a document.
+        """
+        if self.brought is None:
+            return None
+        from certify.statement.brought.opening import Belonging, documents_in, open_all
+
+        of = Belonging(statement.campaign, statement.campaign_sha256, statement.centre, statement.issue.issued_at)
+        return open_all(documents_in([self.brought]), verifier, of)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from certify.verify.evidence import VerifyRequest
 from certify.verify.statement_checks import TrustLimit
 
 if TYPE_CHECKING:
+    from certify.statement.brought.opening import Brought
     from certify.statement.build import StatementInputs
     from certify.statement.claim import DeviceIndex
     from certify.statement.paper.opening import PageCheck
@@ -128,6 +129,7 @@ class Verification:
     policies: tuple[Policy, ...]  # 10: the verifier's own, of the digests that the statement binds
     inputs: StatementInputs  # 13
     examined: Examined  # 13 to 15
+    again: CapacityStatement  # 20: as its records give it
 
     def __init__(self, request: VerifyRequest, progress: Callable[[int], None]) -> None:
         self.request = request
@@ -136,6 +138,7 @@ class Verification:
         self.progress = progress  # called with the number of records done so far
         self.at = utc_text(request.at_ns)  # the one moment of the answer; no step reads a clock
         self.report = VerificationReport(at=self.at)
+        self.brought: tuple[Brought, ...] | None = None  # 13 or 21: the evidence documents, where they are given
         self.device_index: DeviceIndex | None = None  # 13: what the records show, where it is to be compared
 
     @property

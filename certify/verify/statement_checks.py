@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bench.errors import RefusedError
 from bench.record import RULES_VERSION, Sha256, digest
+from bench.units import ratio_ppm
 from certify.documents.statement import CapacityStatement, ClassLine, PoolLine, ShownLine, StepLine
 from certify.policy.centre import centre_problem
 from certify.policy.policies import Policy
@@ -117,10 +118,33 @@ def check_sums(statement: CapacityStatement, where: object) -> None:
     """Check what can be of a statement's sums without its records: those by step and limit are of what it counts.
 
     Raises:
-        RefusedError: `statement-differs`.
+        RefusedError: `statement-differs`, `fabric-differs`.
     """
     if (problem := next(_sums_problems(statement), None)) is not None:
         raise RefusedError("statement-differs", problem, where=where)
+    if (problem := fabric_contradiction(statement)) is not None:
+        raise RefusedError("fabric-differs", problem, where=where)  # 20
+
+
+def fabric_contradiction(statement: CapacityStatement) -> str | None:
+    """Return what of a statement's fabric contradicts itself or its campaign; None where nothing does."""
+    fabric = statement.fabric
+    if (fabric is None) != (not statement.campaign.network):
+        return "says what the network's runs show, or not, against its campaign"
+    if fabric is None:
+        return None
+    devices = [group.devices for group in fabric.groups]
+    state = "connected" if devices == [fabric.of_devices] else "partly" if devices else "not-shown"
+    if sum(devices) != fabric.devices or fabric.devices > fabric.of_devices or state != fabric.state:
+        return f"calls the fabric {fabric.state}, and its groups are not so"
+    if devices != sorted(devices, reverse=True) or any(group.nodes > group.devices for group in fabric.groups):
+        return "lists groups of the fabric that are none, or not by size"
+    for line in fabric.losses:
+        a, b, c = line.compute_mflop_s, line.node_mflop_s, line.fabric_mflop_s
+        shares = 10**6 - line.contention_ppm, 10**6 - line.network_loss_ppm, line.retained_ppm
+        if shares != (ratio_ppm(b, a), ratio_ppm(c, b), ratio_ppm(c, a)):
+            return f"gives shares of the network for T = {line.tokens} that are not those of its rates"
+    return None
 
 
 def _sums_problems(statement: CapacityStatement) -> Iterator[str]:

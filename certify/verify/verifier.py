@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import NamedTuple
 
+from msgspec import UnsetType
+
 from bench.errors import InputError, RefusedError
 from bench.record import read_given
 from bench.units import utc_text
@@ -190,6 +192,24 @@ def examine_records(v: Verification) -> None:
         examine_all(v)
 
 
+def check_fabric(v: Verification) -> None:
+    """Step 20: what the network's runs show, from the records; it comes before 16, which would name no cause."""
+    if v.judges_records:
+        from certify.verify.recompute import compare_fabric
+
+        compare_fabric(v)
+    elif v.statement.fabric is not None:
+        v.not_checked("fabric-not-recomputed")
+
+
+def check_evidence(v: Verification) -> None:
+    """Step 21: what is said of evidence that others bring, from its documents; it comes before 16 as well."""
+    if v.statement.evidence or v.evidence.brought is not None:
+        from certify.verify.recompute import compare_evidence
+
+        compare_evidence(v)
+
+
 def recompute(v: Verification) -> None:
     """Step 16: build the statement anew and compare; without its records, see that its sums fit together."""
     if v.judges_records:
@@ -289,8 +309,10 @@ STEPS = (
     Step(11, "The first names no predecessor, each further one does.", check_number),
     Step(12, "Campaign, windows, centre file, policies and witnesses fit together.", check_campaign),
     Step(13, "The records are complete and exact: count, order, Merkle root, seals.", examine_records),
-    Step(14, "Each record is judged by rules R1 to R13 anew.", examine_records),
+    Step(14, "Each record is judged by rules R1 to R13 and R15 anew.", examine_records),
     Step(15, "No device counts twice.", examine_records),
+    Step(20, "The fabric is what the records' reduced vectors show.", check_fabric),
+    Step(21, "Evidence that others bring is signed, of this campaign, and as stated.", check_evidence),
     Step(16, "Totals and verdicts are those that the records give.", recompute),
     Step(17, "The samples give each record's figures and telemetry, and look measured.", check_samples),
     Step(18, "No other statement that was given contradicts it.", compare_statements),
@@ -302,7 +324,8 @@ def _unmet(require: tuple[str, ...], report: VerificationReport) -> Iterator[str
     """Yield what was required and is not so: a level not reached, a condition that is not `met`."""
     assert report.statement is not None
     assert report.level is not None
-    verdicts = {f"{v.policy}/{v.condition}": v.verdict for v in report.statement.verdicts}
+    conditions = {f"{v.policy}/{v.condition}": v for v in report.statement.verdicts}
+    verdicts = {name: one.verdict for name, one in conditions.items()}
     for wanted in require:
         if wanted in LEVELS:
             reached = LEVELS.index(report.level) >= LEVELS.index(wanted)
@@ -314,6 +337,8 @@ def _unmet(require: tuple[str, ...], report: VerificationReport) -> Iterator[str
         elif wanted in verdicts:
             if LEVELS.index(report.level) < LEVELS.index("recomputed"):  # so far it is only what the signer says
                 why = report.limits[0].what if report.limits else "give --records"
+                if not isinstance(conditions[wanted].by_rmax, UnsetType):
+                    why = "give --records, and --evidence, on which it rests"
                 yield f"{wanted} is required to be met, and was not recomputed: {why}"
             elif verdicts[wanted] != "met":
                 yield f"{wanted} is required to be met, and is {verdicts[wanted]}"

@@ -68,7 +68,8 @@ def test_a_colleague_sees_the_status_without_the_private_roster(open_place: Path
     assert f"{root} belongs to root, mode 0700, and this is nobody" in locked.err
 
 
-@pytest.mark.parametrize("how", [pytest.param("full", marks=pytest.mark.long), "read-only"])
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["full", "read-only"])
 def test_an_abort_ends_the_load_whatever_the_folder_allows(place: Path, how: str) -> None:
     prepared(place)
     with small_disk(place / "disk", "16m") as disk:

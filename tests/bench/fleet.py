@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -20,7 +20,8 @@ from bench.engine.schedule import self_issued, utc_window
 from bench.engine.session import Result, Session
 from bench.environment import worst_switches
 from bench.profile import load_profile
-from bench.record import Campaign, Choice, Failure, NodeClock, NodeRecord, Precision, Profile, Workload
+from bench.record import Campaign, Failure, NodeClock, NodeRecord, Profile, Workload
+from bench.record.fields import workload_of
 from bench.record.node import FailureCode
 from bench.reference.measurements import ReferenceResult
 from bench.scenario import Scenario
@@ -45,17 +46,21 @@ class Simulated:
         return samples_gz(self.rows)
 
 
-def workloads_in(profile: Profile, precisions: Sequence[Precision]) -> tuple[Workload, ...]:
-    """Return each precision in the fixed shape and, where the profile has a list of them, in the tuned."""
-    both = (Workload(p, choice) for p in precisions for choice in get_args(Choice))
-    return tuple(workload for workload in both if profile.registered(workload))
+def workloads_in(profile: Profile, precisions: Sequence[str]) -> tuple[Workload, ...]:
+    """Return each precision in the fixed shape and, where the profile has a list of them, in the tuned.
+
+    A solve is named by its text, such as fp64-solve.
+    """
+    named = (workload_of(text) for text in precisions)
+    both = ((one, Workload(one.precision, "tuned")) if one.choice == "fixed" else (one,) for one in named)
+    return tuple(workload for workloads in both for workload in workloads if profile.registered(workload))
 
 
 def simulate_node(
     scenario: Scenario | Mapping[str, Any] | None = None,
     devices: int = 1,
     profile: str | Profile = FIXED,
-    precisions: tuple[Precision, ...] = ("fp16", "fp64"),
+    precisions: tuple[str, ...] = ("fp16", "fp64"),
     node_id: str = NODE,
     campaign: Campaign | None = None,
     *,
@@ -113,7 +118,7 @@ def simulate_node(
         starts_ns=starts_ns,
         started_ns=begin_ns,
         ready_ns=begin_ns,
-        ended_ns=begin_ns + 3600 * 10**9,
+        ended_ns=max(begin_ns + 3600 * 10**9, starts_ns + given.windows[-1].closes_ns + 60 * 10**9),
         clock=node_clock,
         libraries=libraries,
         switches=switches,
@@ -131,7 +136,7 @@ def simulate(
     scenario: Scenario | Mapping[str, Any] | None = None,
     devices: int = 1,
     profile: str | Profile = FIXED,
-    precisions: tuple[Precision, ...] = ("fp16", "fp64"),
+    precisions: tuple[str, ...] = ("fp16", "fp64"),
     node_id: str = NODE,
     campaign: Campaign | None = None,
 ) -> NodeRecord:

@@ -140,13 +140,14 @@ def test_a_device_too_slow_for_few_sets_takes_more_of_them_rather_than_none() ->
     small, large = Shape(m=256, n=256, k=256), Shape(m=2048, n=2048, k=2048)
     profile = replace(SMOKE, shapes={"fp16": (small, large)})
     tried: list[Shape] = []
+    fp16 = Workload("fp16")
 
     def trial(shape: Shape) -> int:
         tried.append(shape)
         return 2 * shape.m**3 // 10  # 10 GFLOP/s
 
-    assert operand_sets(small, "fp16", 2**30) > MOST_SETS >= operand_sets(large, "fp16", 2**30)
-    assert choose_fixed(profile, Workload("fp16"), 2**30, None, trial, most_sets=MOST_SETS).shape == small
+    assert operand_sets(small, fp16, 2**30) > MOST_SETS >= operand_sets(large, fp16, 2**30)
+    assert choose_fixed(profile, fp16, 2**30, None, trial, most_sets=MOST_SETS).shape == small
     assert tried == [large, small]
 
 

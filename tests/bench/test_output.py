@@ -92,7 +92,7 @@ def test_a_run_that_was_killed_blocks_nobody(tmp_path: Path) -> None:
         kept.write(RECORD, SAMPLES)
 
 
-@pytest.mark.parametrize("fault", ["full", "unmounted"])
+@pytest.mark.parametrize("fault", ["full", pytest.param("unmounted", marks=pytest.mark.long)])
 def test_a_disk_that_is_full_or_gone_at_the_end(tmp_path: Path, disk: Path, fault: str) -> None:
     out = disk if fault == "unmounted" else disk / "out"
     process = running(tmp_path, out)

@@ -22,6 +22,7 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # two that wait for each other on a busy machine take forever
 
 
+@pytest.mark.long
 def test_the_run_writes_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--device", "cpu", "--precision", "fp64", "--seconds", "0.5", "--parts", "costs,beside"]
     assert accelerator.main([*options, "--out", str(tmp_path)]) == 0
@@ -61,6 +62,7 @@ def test_a_part_that_fails_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> No
     assert result.troubles == ["costs, fp64: not measured, RuntimeError: no room"]
 
 
+@pytest.mark.long
 def test_overhead_is_a_ratio_for_each_round() -> None:
     found = alone(harness.measure, SETUP, 256, 1)
     assert found.shape == "256 x 256 x 256"

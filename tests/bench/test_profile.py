@@ -114,7 +114,7 @@ def test_what_is_measured_is_what_was_asked_for_in_that_order_else_what_counts_i
         return " ".join(map(str, chosen_workloads(load_profile("standard"), pool_class, wanted.split(), also.split())))
 
     assert chosen("intelligent") == chosen("edge") == "fp16"
-    assert chosen("supercomputing") == "fp64"
+    assert chosen("supercomputing") == "fp64 fp64-solve"
     assert chosen("general") == "fp32"
     assert chosen("intelligent", also="fp64 fp16-tuned fp16") == "fp16 fp64 fp16-tuned"
     assert chosen("intelligent", "fp64-tuned bf16", "fp32") == "fp64-tuned bf16 fp32"
@@ -134,7 +134,8 @@ def test_what_the_installed_policies_count_is_what_the_profiles_measure_first() 
     for policy in map(load_policy, config_names("policies")):
         for pool_class, counting in policy.counting.items():
             for profile in ("certification", "standard"):
-                assert load_profile(profile).workloads_of(pool_class) == (counting.workload,)
+                solve = (Workload("fp64", "solve"),) if pool_class == "supercomputing" else ()  # shown beside it
+                assert load_profile(profile).workloads_of(pool_class) == (counting.workload, *solve)
             assert counting.workload in SMOKE.workloads_of(pool_class)
 
 
@@ -146,8 +147,8 @@ def test_operands_where_the_cache_is_unknown() -> None:
 
 
 def test_memory_of_a_shape_holds_all_sets_and_products() -> None:
-    assert needed_bytes(cube(1024), "fp64", 0) == 2 * 3 * 2**23 * 3 // 2
-    assert needed_bytes(cube(1024), "fp64", 2**30) == 64 * 3 * 2**23 * 3 // 2
+    assert needed_bytes(cube(1024), FP64, 0) == 2 * 3 * 2**23 * 3 // 2
+    assert needed_bytes(cube(1024), FP64, 2**30) == 64 * 3 * 2**23 * 3 // 2
 
 
 def test_batches_fill_half_of_the_longest_launch() -> None:

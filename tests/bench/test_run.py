@@ -114,7 +114,7 @@ def planned(tmp_path: Path, *options: str) -> dict[str, Any]:
     ("options", "workloads"),
     [
         ("--device fake:8", "fp16"),
-        ("--device cpu", "fp64"),
+        ("--device cpu", "fp64 fp64-solve"),
         ("--device cpu --class general", "fp32"),
         ("--device fake:8 --also fp64,fp16-tuned", "fp16 fp64 fp16-tuned"),
         ("--device fake:8 --precision fp64-tuned --also bf16", "fp64-tuned bf16"),

@@ -23,7 +23,7 @@ PROFILES: dict[str, dict[str, Any]] = {
 def named(profile: str) -> list[tuple[str, str, Any]]:
     """Return what a profile's file says of shapes: field, precision and list."""
     written = PROFILES[profile]
-    return [(f, p, of) for f in ("shapes", "tuned_shapes") for p, of in written[f].items()]
+    return [(f, p, of) for f in ("shapes", "tuned_shapes", "solve_shapes") for p, of in written[f].items()]
 
 
 @pytest.mark.parametrize("profile", PROFILES)

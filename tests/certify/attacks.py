@@ -568,6 +568,12 @@ INDEX: dict[str, tuple[str, ...]] = {
         "registry.base.test_trusting:test_a_file_that_is_written_twice_within_one_tick_is_read_twice",
     ),
     "replays and reused nonces": ("attacks:RECORDS", "statement.test_conflicts:CASES"),
+    "devices that did not reduce together, and what makes the network seem to cost little": (
+        "forged_fabric:FORGERIES",
+        "judge.test_fabric:BETTER",
+        "judge.test_fabric:STATED",
+        "verify.test_fabric:test_a_fabric_that_is_left_out_is_seen",
+    ),
     "windows": ("verify.test_verifier:STATED", "statement.test_conflicts:CASES"),
     "ISO-time variants": ("attacks:TIMES",),
     "duplicate devices in every disguise, MIG and parent": (

@@ -20,7 +20,7 @@ import yaml
 from msgspec.structs import replace
 
 from bench.profile import load_profile
-from bench.record import Campaign, ExpectedNode, ExpectedPool, NodeClock, NodeRecord, Precision, Profile, digest, encode
+from bench.record import Campaign, ExpectedNode, ExpectedPool, NodeClock, NodeRecord, Profile, digest, encode
 from bench.record.campaign import windows
 from bench.record.closing import Closing, Exchange, closing_of
 from bench.record.folder import CLOSING
@@ -128,7 +128,7 @@ def node_name(index: int) -> str:
     return f"gpu-{index:05d}"
 
 
-def test_campaign(profile: Profile, precisions: tuple[Precision, ...], nodes: int) -> Campaign:
+def test_campaign(profile: Profile, precisions: tuple[str, ...], nodes: int) -> Campaign:
     """Return a centre's campaign of so many nodes, all in the pool ``main``."""
     measured = workloads_in(profile, precisions)
     return Campaign(
@@ -181,7 +181,7 @@ def placed(campaign: Campaign, centre: Centre) -> Campaign:
 
 
 @cache
-def simulated(devices: int, profile: str, precisions: tuple[Precision, ...]) -> Simulated:
+def simulated(devices: int, profile: str, precisions: tuple[str, ...]) -> Simulated:
     """Return one node's simulation, made once."""
     return simulate_node(
         {}, devices, profile, precisions, node_name(0), test_campaign(load_profile(profile), precisions, 1)
@@ -252,7 +252,7 @@ def measured(
     nodes: int = 2,
     devices: int = 2,
     profile: str = "standard",
-    precisions: tuple[Precision, ...] = ("fp16", "fp64"),
+    precisions: tuple[str, ...] = ("fp16", "fp64"),
     change: Callable[[int, NodeRecord], NodeRecord] = lambda index, record: record,
     campaigned: Callable[[Campaign], Campaign] = lambda campaign: campaign,
     **centre: Any,

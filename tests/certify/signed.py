@@ -29,6 +29,7 @@ from bench.record import (
 from bench.units import gemm_mflop
 from certify.documents import dsse
 from certify.documents import kinds as documents
+from certify.documents.evidence import ImportedEvidence, SolveRun
 from certify.documents.kinds import Heartbeat, Receipt
 from certify.judge import products
 from certify.keys.signers import PrivateKey, load_scheme, spki_text
@@ -232,6 +233,37 @@ def heartbeat(key: PrivateKey, **changes: Any) -> Heartbeat:
         sent_at=NOW,
         devices_sha256=sha("devices"),
         signer_spki=spki_text(key.public),
+    )
+    return msgspec.structs.replace(value, **changes)
+
+
+def evidence(**changes: Any) -> ImportedEvidence:
+    """Return what a centre brings of another tool: one run of HPL on its node."""
+    run = SolveRun(
+        n=60_000,
+        nb=192,
+        p=2,
+        q=2,
+        elapsed_ms=41_500,
+        rate_mflop_s=3_470_100,
+        residual_ppm=2_400,
+        started_at=None,
+        ended_at=None,
+        codes=("solve-times-unknown",),
+    )
+    value = ImportedEvidence(
+        kind="hpl",
+        by="operator",
+        centre_id=CENTRE,
+        campaign_sha256=sha("campaign"),
+        pool=None,
+        nodes=("node-1",),
+        tool="HPLinpack 2.3",
+        file_sha256=sha("output"),
+        file_bytes=4000,
+        imported_at=NOW,
+        importer=Tool(version="0.2.0", sha256=sha("tool")),
+        runs=(run,),
     )
     return msgspec.structs.replace(value, **changes)
 

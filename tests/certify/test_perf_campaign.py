@@ -12,6 +12,7 @@ from tests.perf import campaign
 from tests.perf.records import read_record
 
 
+@pytest.mark.long
 def test_the_part_runs(capsys: pytest.CaptureFixture[str]) -> None:
     campaign.measure([3], rounds=1)
     first, costs, status = capsys.readouterr().out.splitlines()

@@ -23,13 +23,15 @@ from certify.audit.proof import make_proof
 from certify.documents.dsse import seal
 from certify.documents.kinds import PAYLOAD_TYPE, Baseline, BaselineDevice, Witness, make_document
 from certify.documents.merkle import prove, record_root
+from certify.evidence.output import Family
 from certify.keys.signers import pem_text
 from certify.policy.ratings import parse_ratings
 from certify.statement.paper.contents import NAME
 from certify.trust.revocations import Revocation, Revocations
+from tests.certify.evidence import outputs as tools
 from tests.certify.judged import basis_of, statement_of
 from tests.certify.measured import centre_yaml, node_name, of_node, simulated, test_campaign
-from tests.certify.signed import AFTER, BEFORE, CENTRE, NOW, campaign, heartbeat, receipt, record, sha
+from tests.certify.signed import AFTER, BEFORE, CENTRE, NOW, campaign, evidence, heartbeat, receipt, record, sha
 from tests.fuzz.fixed import CORPUS, MESSAGE, SM2_PKCS8, SM2_SIGNATURE, SM2_SPKI, fixed_key, fixed_root, write
 from tests.fuzz.targets import TARGETS
 
@@ -109,7 +111,21 @@ def seeds() -> Iterator[tuple[str, str, bytes]]:
     yield "proof", "one", proof()
     yield "pdf", "plain", pdf(pikepdf.ObjectStreamMode.disable)
     yield "pdf", "packed", pdf(pikepdf.ObjectStreamMode.generate)
+    for family, name, content in outputs():
+        yield f"output-{family}", name, content
     yield "qr", "one", f"PETASEAL1:sha256:{sha('payload')}:gz-test/1:1.799PFLOPS".encode()
+
+
+def outputs() -> Iterator[tuple[Family, str, bytes]]:
+    """Yield family, name and content of an output of each tool."""
+    yield "hpl", "hpl", tools.hpl(tools.Row(), tools.Row(n=9000, seconds=1.25, residual=70.0, verdict="FAILED"))
+    yield "hpl", "nvidia", tools.nvidia(tools.Row(n=90000, seconds=40.25, start=None))
+    yield "hpl", "hpcc", tools.hpcc()
+    yield "hpl", "mxp", tools.mxp()
+    yield "hpl", "hpcg", tools.hpcg()
+    yield "nccl-tests", "table", tools.nccl()
+    yield "nccl-tests", "json", tools.nccl_json()
+    yield "hccl-test", "table", tools.hccl()
 
 
 def measured_records() -> Iterator[tuple[bytes, NodeRecord]]:
@@ -163,6 +179,7 @@ def payloads() -> dict[str, bytes]:
         "witness": make_document("witness", WITNESS, sha("statement")),
         "receipt": make_document("receipt", receipt(), sha("statement")),
         "heartbeat": make_document("heartbeat", heartbeat(fixed_key("node"))),
+        "evidence": make_document("evidence", evidence(), sha("output")),
         "trust-root": make_document("trust-root", fixed_root()),
         "revocations": make_document("revocations", revocations),
     }

@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import msgspec
 
@@ -28,8 +28,11 @@ from certify.audit.proof import Proof, check_proof
 from certify.documents import dsse
 from certify.documents import kinds as documents
 from certify.documents.caps import CAPS
+from certify.documents.evidence import BusRun, SolveRun
 from certify.documents.kinds import DOCUMENTS, PAYLOAD_TYPE, Baseline, make_document, parse_payload
 from certify.documents.merkle import leaf_hash, node_hash, prove, verify_inclusion
+from certify.evidence.output import Family, is_refused
+from certify.evidence.reading import read_output
 from certify.keys import files as keys
 from certify.keys.signers import keyid, pem_text, public_key
 from certify.policy.centre import load_centre
@@ -336,6 +339,23 @@ def qr_code(data: bytes) -> None:
     assert ":".join(("PETASEAL1:sha256", *code)).encode() == data
 
 
+# Other tools' output
+
+
+def tool_output(family: Family, data: bytes) -> None:
+    """An output is read the same with other line ends; what is read fits into a document."""
+    output = read_output(family, data, "output")
+    if family != "nccl-tests":  # whose JSON may have line ends within
+        assert read_output(family, data.replace(b"\n", b"\r\n"), "output") == output
+    for run in (*output.runs, *output.failed):
+        assert msgspec.json.decode(encode(run), type=SolveRun) == run
+        assert is_refused(run.codes) == (run in output.failed)
+    for bus in output.buses:
+        assert msgspec.json.decode(encode(bus), type=BusRun) == bus
+    assert output.runs or output.failed or output.buses
+    assert 0 < len(output.tool) <= 256
+
+
 TARGETS: dict[str, Target] = {
     "envelope": envelope,
     **{f"payload-{name}": partial(payload, name) for name in DOCUMENTS},
@@ -363,6 +383,7 @@ TARGETS: dict[str, Target] = {
     "proof": proof_file,
     "pdf": pdf_file,
     "qr": qr_code,
+    **{f"output-{family}": partial(tool_output, family) for family in get_args(Family)},
 }
 
 

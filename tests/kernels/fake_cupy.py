@@ -146,7 +146,10 @@ class FakeCupy:
         )
         libraries = _module("cupy_backends.cuda.libs", cublas=self.cublas, nvrtc=self.nvrtc)
         backends = _module("cupy_backends.cuda", libs=libraries)
-        modules = (cupy, cuda, _module("cupy_backends", cuda=backends), backends, libraries)
+        linalg = _module("cupyx.scipy.linalg", lu_factor=_lu_factor, lu_solve=_lu_solve)
+        scipy = _module("cupyx.scipy", linalg=linalg)
+        extra = (_module("cupyx", scipy=scipy), scipy, linalg)
+        modules = (cupy, cuda, _module("cupy_backends", cuda=backends), backends, libraries, *extra)
         for module in modules:
             monkeypatch.setitem(sys.modules, module.__name__, module)
         return self
@@ -155,6 +158,17 @@ class FakeCupy:
         if self.driver is not None:
             raise CUDARuntimeError(self.driver)
         return self.count
+
+
+def _lu_factor(a: Any, *, overwrite_a: bool, check_finite: bool) -> tuple[Any, Any]:
+    assert not overwrite_a
+    assert not check_finite
+    return _device(np.array(_plain(a))), _device(np.arange(len(a), dtype=np.int32))  # factorised when it is used
+
+
+def _lu_solve(factors: tuple[Any, Any], b: Any, *, check_finite: bool) -> Any:
+    assert not check_finite
+    return _device(np.linalg.solve(_plain(factors[0]), _plain(b)))
 
 
 def _module(name: str, **content: Any) -> ModuleType:

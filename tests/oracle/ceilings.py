@@ -115,6 +115,8 @@ class _Judge:
     def __init__(self, facts: Facts) -> None:
         self.step = "none"
         self.facts, self.f, self.precision = facts, facts.figure, facts.measurement.precision
+        if facts.measurement.choice == "mixed":
+            self.precision = "fp16"
         parts = [
             Piece(d, facts.record.models[d.model], facts.rows[d.model], facts.figures.get((d.device, self.workload)))
             for d in facts.record.devices
@@ -179,8 +181,8 @@ class _Judge:
     def _cpu(self) -> Fraction:
         m, model = self.facts.measurement, self.piece.model
         each = next(n for n, sets in FP64_FLOP_PER_CLOCK if sets is None or model.instruction_set in sets)
-        flop = each if m.precision == "fp64" else 2 * each
-        if m.precision in ("fp16", "bf16") and m.method == "native":
+        flop = each if self.precision == "fp64" else 2 * each
+        if self.precision in ("fp16", "bf16") and m.method == "native":
             flop = 1024
         cores, clock = min(model.units or 1, CPU_CORES), min(model.max_clock_mhz or CPU_MHZ, CPU_MHZ)
         return 105 * PERCENT * flop * cores * clock

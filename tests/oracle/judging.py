@@ -71,6 +71,8 @@ TOLD: dict[str, dict[str | None, frozenset[str]]] = {
     "fake": {"fake": BOTH},
 }
 
+SOLVES = ("solve", "mixed")
+
 RECOMPUTED: dict[str, tuple[str, ...]] = {  # rule -> the codes that this module may give
     "R1 (software)": (
         "reduced-precision-switch",
@@ -80,13 +82,19 @@ RECOMPUTED: dict[str, tuple[str, ...]] = {  # rule -> the codes that this module
         "emulation-library",
     ),
     "R3": ("operands-in-cache",),
-    "R4 (length of a launch, threads)": ("unequal-subwindows", "launch-too-long", "threads-below-cores"),
+    "R4 (length of a launch, threads)": (
+        "unequal-subwindows",
+        "launch-too-long",
+        "threads-below-cores",
+        "reference-blas",
+    ),
     "R5 (bounds of the errors)": (
         "wrong-product",
         "operands-not-random",
         "products-not-verified",
         "reduced-precision-reduction",
     ),
+    "R15": ("solve-residual-exceeded",),
     "R5 (second path)": (
         "path-missing",
         "path-wrong",
@@ -238,7 +246,8 @@ def grade_of(case: Case) -> Grade | None:
 
 def _operands(case: Case) -> Iterator[str]:
     m = case.measurement
-    whole = m.operand_sets * (m.m * m.k + m.k * m.n) * ITEM_BYTES[m.precision]
+    right = 1 if m.choice in SOLVES else m.n
+    whole = m.operand_sets * (m.m * m.k + m.k * right) * ITEM_BYTES[m.precision]
     least = 2 * case.model.cache_bytes if case.model.cache_bytes else LEAST_OPERANDS[case.model.kind]
     if m.operand_sets < 2 or m.operand_bytes < least or m.operand_bytes > whole:
         yield "operands-in-cache"
@@ -252,6 +261,9 @@ def _launches(case: Case) -> Iterator[str]:
     cores, threads = case.model.units, case.figure.threads
     if case.model.kind == "cpu" and cores is not None and threads is not None and cores > threads:
         yield "threads-below-cores"
+    text = case.record.environment.libraries.get(case.measurement.kernel.split("-", 1)[-1] + ".blas", "")
+    if case.model.kind == "cpu" and text[:14] == "reference BLAS":
+        yield "reference-blas"
 
 
 def _kind(case: Case) -> str:
@@ -260,7 +272,9 @@ def _kind(case: Case) -> str:
 
 def _software(case: Case) -> Iterator[str]:
     """R1: the kernel, its switches and the libraries beside it."""
-    found, kernel = case.record.environment.switches, case.measurement.kernel
+    found, m = case.record.environment.switches, case.measurement
+    begins = {"solve": "lu-", "mixed": "mixed-"}.get(m.choice, "gemm-")
+    kernel = m.kernel.replace(begins, "gemm-")
     runs_on, names = KERNELS.get(kernel, (None, ""))
     cuda = kernel != "gemm-torch" or any(name.startswith("cuda:") for name in case.measurement.device)
     wanted = {"environment", *(name for name in names.split() if cuda or not name.startswith("cublas"))}
@@ -272,7 +286,9 @@ def _software(case: Case) -> Iterator[str]:
         yield "switch-unreadable" if good else "reduced-precision-switch"
     if kernel not in KERNELS:
         yield "kernel-unknown"
-    elif not case.model.simulated and (_kind(case) == "fake" if runs_on is None else _kind(case) != runs_on):
+    elif not m.kernel.startswith(begins) or (
+        not case.model.simulated and (_kind(case) == "fake" if runs_on is None else _kind(case) != runs_on)
+    ):
         yield "kernel-impossible"
     texts = [text.lower() for pair in case.record.environment.libraries.items() for text in pair]
     if any(part in text for part in EMULATION for text in texts):
@@ -317,6 +333,14 @@ def _errors(case: Case) -> Iterator[str]:
         (3_500_000, 1_100_000, 650_000, 200_000) if half else (4_000_000, 1_000_000, 1_000_000, 1)
     )
     row, rms = f.row_error_ppm, f.rms_error_ppm
+    if case.measurement.choice in SOLVES:
+        if row is None or row >= 16_000_000:
+            yield "solve-residual-exceeded"
+        elif row == 0:
+            yield "operands-not-random"
+        elif f.verified_launches < case.measurement.operand_sets:
+            yield "products-not-verified"
+        return
     if row is None or rms is None or row > row_most or rms > rms_most:
         yield "wrong-product"
     elif rms < rms_least:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Iterator
+from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from certify.samples.table import SAMPLES_SUFFIX, bound_samples
 from tests.oracle.bounds import Interval, N, interval
 from tests.oracle.ceilings import Facts, Piece, rows_of
 from tests.oracle.ground import GROUND_CODES, Added, Bounds, Ground, Group, Part
-from tests.oracle.judging import CODES, Case, judge
+from tests.oracle.judging import CODES, SOLVES, Case, judge
 from tests.oracle.observed import Observed, Watched, figures, observe, watched
 
 # Columns of a figure that its samples give whole. The others of its telemetry also rest on a reading before the load.
@@ -170,7 +171,10 @@ class _Node:
         times = f.subwindow_ns if row.seen is None else row.seen.times_ns
         if len(times) != N or min(times) <= 0:
             return None
-        return interval(2 * m.m * m.n * m.k * f.launches // 10**6, times)
+        each = (
+            Fraction(2, 3) * m.n**3 + Fraction(3, 2) * m.n**2 if m.choice in SOLVES else Fraction(2 * m.m * m.n * m.k)
+        )
+        return interval(int(each * f.launches / 10**6), times)
 
     def _device(self, device: Device, place: int, pool: Pool, where: str) -> Bounds:
         part, ground = self.part, self.ground

@@ -163,6 +163,7 @@ LIBRARIES: tuple[dict[str, str], ...] = (
     {"torch.blas": "a", "cupy.blas": "a"},
     {"torch.blas": "a", "cupy.blas": "b"},
     {"x": "libozIMMU.so"},
+    dict.fromkeys(("numpy.blas", "torch.blas"), "reference BLAS (libblas.so.3.12.0), 1 thread"),
 )
 CLOCKS = (
     NodeClock(source="chrony", uncertainty_ns=10**6),
@@ -427,4 +428,5 @@ def test_two_ways_to_one_judgement(part: int) -> None:
 @pytest.mark.long
 def test_every_code_is_reached_by_some_figure() -> None:
     seen = {code for part in range(4) for code in _compared(part)[1]}
-    assert seen >= CODES, CODES - seen
+    # the figures that are drawn are products; of solves see tests/certify/judge/test_solves.py
+    assert seen >= CODES - {"solve-residual-exceeded"}, CODES - seen

@@ -2,6 +2,7 @@
 
 python -m tests.perf commands
 python -m tests.perf harness
+python -m tests.perf network
 python -m tests.perf hpcc
 python -m tests.perf telemetry
 python -m tests.perf records 100000
@@ -20,11 +21,24 @@ from __future__ import annotations
 
 import sys
 
-from tests.perf import accelerator, audit, campaign, commands, harness, hpcc, paper, records, report, telemetry, verify
+from tests.perf import (
+    accelerator,
+    audit,
+    campaign,
+    commands,
+    harness,
+    hpcc,
+    network,
+    paper,
+    records,
+    report,
+    telemetry,
+    verify,
+)
 from tests.perf.rig import Setup, alone
 
 PARTS = (
-    *("all", "commands", "harness", "hpcc", "telemetry", "records", "campaign", "verify", "audit"),
+    *("all", "commands", "harness", "network", "hpcc", "telemetry", "records", "campaign", "verify", "audit"),
     *("paper", "report", "registry", "heartbeats"),
 )
 
@@ -42,6 +56,11 @@ def main(arguments: list[str]) -> int:
     if wanted in ("all", "harness"):
         for n in (1024, 2048):
             print(*alone(harness.measure, Setup("cpu", "fp64", 4.0), n).lines, sep="\n")
+        print(*alone(harness.measure, Setup("cpu", "fp64", 4.0), 2048, harness.ROUNDS, "solve").lines, sep="\n")
+    if wanted in ("all", "network"):
+        for setup, n in ((Setup("cpu", "fp64", 4.0), 512), (Setup("fake:1", "fp16", 4.0), 4096)):
+            print(*alone(network.measure, setup, n).lines, sep="\n")
+        print(network.shown())
     if wanted in ("all", "hpcc"):
         hpcc.measure()
     if wanted in ("all", "telemetry"):
@@ -50,6 +69,7 @@ def main(arguments: list[str]) -> int:
         records.measure(int(rest[0]) if rest else 10_000, runs=3)
     if wanted in ("all", "verify"):
         verify.measure(int(rest[0]) if rest else verify.NODES, runs=3)
+        verify.measure_ranks(runs=3)
     if wanted in ("all", "audit"):
         audit.measure(int(rest[0]) if rest else 2, runs=3)
     if wanted in ("all", "paper"):

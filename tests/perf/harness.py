@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bench.record import SUBWINDOWS, Shape
+from bench.record import SUBWINDOWS, Choice, Shape, Workload
 from kernels.base import GemmProblem
 from tests.perf.rig import CHALLENGE, SECOND_NS, Part, Rig, Setup, alone, bare_product, only, profile_of
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 3
 LIMIT, CPU_LIMIT = 0.995, 0.98
+SOLVE_LIMIT = 0.97  # of FP64 solves against the same call of LAPACK
 
 
 class Overhead(Part, frozen=True, kw_only=True):
@@ -29,22 +30,27 @@ class Overhead(Part, frozen=True, kw_only=True):
     limit: float
 
 
-def measure(setup: Setup, n: int | None = None, rounds: int = ROUNDS) -> Overhead:
+def measure(setup: Setup, n: int | None = None, rounds: int = ROUNDS, choice: Choice = "fixed") -> Overhead:
     """Return the ratio of rates, interleaved.
 
     Args:
         setup: what to measure.
         n: order of the product; None for the shape that the profile ``certification`` chooses.
         rounds: how many.
+        choice: "solve" for solves of order n in place of products.
     """
+    workload = Workload(setup.precision, choice)
     if n is not None:
         # A sub-window holds at least four launches (R4), of which a busy machine makes the first ones slow.
         setup = setup._replace(seconds=max(setup.seconds, 5 * SUBWINDOWS * alone(launch_s, setup, n)))
-    changes: dict[str, int] = (
-        {"verified_launches": 1} if setup.device.startswith("cpu") else {}
-    )  # small shapes come in many sets
+    # small shapes come in many sets
+    changes: dict[str, Any] = {"verified_launches": 1} if setup.device.startswith("cpu") else {}
+    changes |= {"measured": {"intelligent": (str(workload),)}}
     if n is None:
         profile = profile_of(setup, **changes)
+    elif workload.is_solve:
+        changes |= {"solve_shapes": {setup.precision: (Shape(m=n, n=n, k=n),)}}
+        profile = profile_of(setup, warmup_ns=SECOND_NS // 2, **changes)
     else:  # the bare loop has warmed it
         profile = only(setup, Shape(m=n, n=n, k=n), warmup_ns=SECOND_NS // 2, **changes)
     rig = Rig(setup, profile)
@@ -58,11 +64,11 @@ def measure(setup: Setup, n: int | None = None, rounds: int = ROUNDS) -> Overhea
         after = bare_rate(rig.prepared, batch, length_ns)
         ratios.append(rate / ((before + after) / 2))
         drifts.append(abs(before - after) / before)
-    limit = CPU_LIMIT if rig.found.model.kind == "cpu" else LIMIT
+    limit = SOLVE_LIMIT if workload.is_solve else CPU_LIMIT if rig.found.model.kind == "cpu" else LIMIT
     shape = f"{facts.m} x {facts.n} x {facts.k}"
     shown = ", ".join(f"{r:.3f}" for r in ratios)
     line = (
-        f"harness / bare loop, {setup.precision} {shape}: median {median(ratios):.3f} of {shown} (limit {limit});"
+        f"harness / bare loop, {workload} {shape}: median {median(ratios):.3f} of {shown} (limit {limit});"
         f" the bare loop itself drifted by {median(drifts):.1%}"
     )
     return Overhead(

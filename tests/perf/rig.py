@@ -268,4 +268,12 @@ def bare_product(prepared: Prepared) -> Callable[[Any, Any, Any], object]:
         import numpy as np
 
         return lambda a, b, out: np.matmul(a, b, out=out)
+    if kernel == "lu-numpy":
+        import numpy as np
+
+        return lambda a, b, out: np.linalg.solve(a, b)
+    if kernel == "lu-torch":
+        import torch
+
+        return lambda a, b, out: torch.linalg.lu_solve(*torch.linalg.lu_factor(a), b)
     raise ValueError(f"no bare call is known for {prepared.problem.precision} by {kernel}")

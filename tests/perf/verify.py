@@ -1,6 +1,7 @@
 """Verifying a statement with its records, against the plain loop that reads, hashes, parses and checks signatures.
 
-One core and all cores, run by run in turn; then a statement alone, against the interpreter's own start.
+One core and all cores, run by run in turn; then a statement alone, against the interpreter's own start; and one whose
+devices all reduced together, of which the verifier makes every contribution anew.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 from tests.certify.golden.test_golden import HERE
 from tests.certify.measured import Measured, measured
+from tests.certify.networked import TOKENS, lay_network, with_network
 from tests.perf.records import check_bare
 
 NODES, DEVICES = 12_600, 8  # a city's centre of a hundred thousand devices
 LIMIT_S = 5  # of so many nodes, on two cores
 ROUNDS = 15
+RANK_NODES, RANKS_LIMIT_S = 250, 2  # of 8 ranks each: runs B and C, for two T
 VERIFY = """
 import sys, time
 from pathlib import Path
@@ -88,6 +92,27 @@ def measure(nodes: int, runs: int) -> None:
     print(
         f"a statement alone: {1e3 * median(inside):.1f} ms (limit 20) where everything is imported,"
         f" {1e3 * start:.0f} ms with all imports, beside the interpreter's own {1e3 * median(bare_start):.0f} ms"
+    )
+
+
+def measure_ranks(runs: int) -> None:
+    """Print how long it takes to verify a statement with runs A, B and C over 2,000 simulated ranks."""
+    cores = os.sched_getaffinity(0)
+    taken = {}
+    for name in ("with", "without"):
+        with tempfile.TemporaryDirectory() as folder:
+            tokens = TOKENS if name == "with" else ()
+            campaigned = partial(with_network, tokens=tokens)
+            centre = measured(Path(folder), RANK_NODES, DEVICES, "smoke", ("fp16",), campaigned=campaigned)
+            lay_network(centre)
+            centre.certify()
+            # of the processor: what else runs on the machine is no part of it
+            taken[name] = median(
+                timed(VERIFY.replace("perf_counter", "process_time"), folder, {min(cores)}) for _ in range(runs)
+            )
+    print(
+        f"verify of {RANK_NODES * DEVICES} ranks that reduced together: {taken['with']:.2f} s of one core"
+        f" (limit {RANKS_LIMIT_S}), without runs B and C {taken['without']:.2f} s; median of {runs}"
     )
 
 

@@ -31,14 +31,14 @@ NAMESPACES = ("unshare", "--uts", "--pid", "--mount", "--fork", "--mount-proc", 
 READY_S = 30.0
 CONFIGURATION = """\
 ClusterName=petaseal
-SlurmctldHost={host}(127.0.0.1)
+SlurmctldHost={host}({address})
 SlurmctldPort={port}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/socket/munge
 CredType=cred/munge
-CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+CommunicationParameters={listening}
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool/%n
 TmpFS={folder}/tmp/%n
@@ -130,6 +130,9 @@ class Cluster:
         partitions: further ones, each with its nodes.
     """
 
+    listening = "NoInAddrAny,NoCtldInAddrAny"  # at 127.0.0.1 alone
+    namespaces: tuple[str, ...] = NAMESPACES  # of a node
+
     def __init__(
         self,
         folder: Path,
@@ -164,11 +167,11 @@ class Cluster:
             munge = ("--key-file", self.folder / "munge/key", "--seed-file", self.folder / "munge/seed")
             files = ("--pid-file", self.folder / "munge/pid", "--log-file", self.folder / "log/munged.log")
             self._daemon("munged", "munged", "--foreground", "--socket", self.folder / "socket/munge", *munge, *files)
-            _until("munged", (self.folder / "socket/munge").exists)
+            until((self.folder / "socket/munge").exists, what="munged")
             self.start_controller()
             for name in self.names:
                 self._boot(name)
-            _until("every node", lambda: all(self.state(name) == "idle" for name in self.names))
+            until(lambda: all(self.state(name) == "idle" for name in self.names), what="every node")
         except BaseException:
             self.stop()
             raise
@@ -191,7 +194,7 @@ class Cluster:
     def start_node(self, name: str) -> None:
         """Start a node again and wait until Slurm takes it back."""
         self._boot(name)
-        _until(name, lambda: not self.state(name).startswith(("down", "unknown")) and "*" not in self.state(name))
+        until(lambda: not self.state(name).startswith(("down", "unknown")) and "*" not in self.state(name), what=name)
 
     def stop_controller(self, kill: bool = False) -> None:
         """End slurmctld: in order, so that it saves what it knows, or at once."""
@@ -202,7 +205,7 @@ class Cluster:
     def start_controller(self) -> None:
         """Start slurmctld, which goes on with what it knew, and wait until it answers."""
         self._daemon("slurmctld", "slurmctld", "-D")
-        _until("slurmctld", lambda: "is UP" in self.run("scontrol", "ping"))
+        until(lambda: "is UP" in self.run("scontrol", "ping"), what="slurmctld")
 
     def drain(self, name: str, reason: str) -> None:
         """Let a node take no further job."""
@@ -238,6 +241,14 @@ class Cluster:
         env = {**os.environ, **self.env}
         return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60).stdout
 
+    def address(self, name: str | None) -> str:
+        """Return the address of a node, or of the controller."""
+        return "127.0.0.1"
+
+    def before_slurmd(self, name: str) -> Sequence[str]:
+        """Return what a node's shell runs before it starts slurmd."""
+        return ()
+
     def _daemon(self, name: str, program: str, *arguments: str | Path) -> None:
         """Start a child that dies with us."""
         path = _program(program)
@@ -255,11 +266,11 @@ class Cluster:
     def _boot(self, name: str) -> None:
         """Start a node: a shell that is the first process of its namespace, and slurmd in it."""
         quoted = {file: shlex.quote(str(self.folder / file)) for file in ("hosts", f"machine-id/{name}")}
-        lines = [f"mount --bind {quoted['hosts']} /etc/hosts", f"hostname {name}"]
+        lines = [f"mount --bind {quoted['hosts']} /etc/hosts", f"hostname {name}", *self.before_slurmd(name)]
         if Path("/etc/machine-id").exists():
             lines.append(f"mount --bind {quoted[f'machine-id/{name}']} /etc/machine-id")
         lines += [f"{_program('slurmd')} -D -N {name} &", "wait"]
-        self._daemon(name, *NAMESPACES, "bash", "-ec", "\n".join(lines))
+        self._daemon(name, *self.namespaces, "bash", "-ec", "\n".join(lines))
 
     def _lay_out(self) -> None:
         for part in ("state", "spool", "log", "socket", "munge", "environment", "gate", "machine-id", "tmp", "dev"):
@@ -274,7 +285,7 @@ class Cluster:
         key = self.folder / "munge/key"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
-        own = "".join(f"127.0.0.1 {name}\n" for name in self.names)
+        own = "".join(f"{self.address(name)} {name}\n" for name in self.names)
         (self.folder / "hosts").write_text(Path("/etc/hosts").read_text() + own)
         prolog = self.folder / "task-prolog"
         prolog.write_text(PROLOG.format(folder=shlex.quote(str(self.folder))))
@@ -293,11 +304,16 @@ class Cluster:
         host = socket.gethostname().split(".")[0]
         controller, *ports = free_ports(len(self.names) + 1)
         text = CONFIGURATION.format(
-            host=host, port=controller, folder=self.folder, slurmd_timeout_s=self.slurmd_timeout_s
+            host=host,
+            address=self.address(None),
+            listening=self.listening,
+            port=controller,
+            folder=self.folder,
+            slurmd_timeout_s=self.slurmd_timeout_s,
         )
         gres = f" Gres=gpu:{self.gpus}" if self.gpus else ""
         for name, port in zip(self.names, ports, strict=True):
-            where = f"NodeHostname={host} NodeAddr=127.0.0.1 Port={port}"
+            where = f"NodeHostname={host} NodeAddr={self.address(name)} Port={port}"
             text += f"NodeName={name} {where} CPUs=2 RealMemory=4000{gres} State=UNKNOWN\n"
         text += "GresTypes=gpu\n" if self.gpus else ""
         text += "PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n"
@@ -324,18 +340,9 @@ def _program(name: str) -> str | None:
     return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
 
 
-def until(holds: Callable[[], object], limit_s: float = 30) -> None:
+def until(holds: Callable[[], object], limit_s: float = READY_S, what: str = "what was waited for") -> None:
     """Wait until something holds."""
     ends = time.monotonic() + limit_s
     while not holds():
-        assert time.monotonic() < ends, f"did not come true within {limit_s:g} s"
-        time.sleep(0.1)
-
-
-def _until(what: str, holds: object, limit_s: float = READY_S) -> None:
-    """Wait until something holds."""
-    assert callable(holds)
-    ends = time.monotonic() + limit_s
-    while not holds():
-        assert time.monotonic() < ends, f"{what} was not there within {limit_s:g} s"
+        assert time.monotonic() < ends, f"{what} did not come true within {limit_s:g} s"
         time.sleep(0.05)

@@ -87,6 +87,7 @@ def test_a_campaign_that_waits_says_so_everywhere_and_goes_on(cluster: Cluster, 
     assert "waiting" not in over
 
 
+@pytest.mark.long
 def test_status_goes_on_where_the_engine_does_not_answer(cluster: Cluster, trial: Trial) -> None:
     trial.create()
     with busy(cluster):
@@ -210,6 +211,7 @@ def test_an_abort_needs_neither_roster_nor_launch_file(trial: Trial) -> None:
     until(lambda: trial.load() == [], 30)
 
 
+@pytest.mark.long
 def test_an_abort_ends_a_check_that_waits(cluster: Cluster, trial: Trial) -> None:
     trial.create()
     with busy(cluster):

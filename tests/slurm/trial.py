@@ -221,12 +221,13 @@ class Trial:
             *("--centre", root / "centre.yaml", "--profile", self.profile, "--out", root / "statement"),
         )
 
-    def verify(self, name: str = "c1") -> Answer:
+    def verify(self, *more: object, name: str = "c1") -> Answer:
         """Verify a statement with its records, as somebody who has the operator's public key."""
         out = self.root / name / "statement"
         return petaseal(
             *("verify", out / "statement.dsse.json", "--records", out / "records.jsonl", "--accept-simulated"),
             *("--public-key", f"{self.key}.pub", "--profile", self.profile, "--require", "recomputed"),
+            *more,
         )
 
     def stated(self, name: str = "c1", complete: bool = True) -> Stated:
@@ -234,7 +235,7 @@ class Trial:
         root = self.root / name
         collected = petaseal("campaign", "collect", root, "--json")
         assert collected.status == (0 if complete else 1), collected.err
-        for answer in (self.certify(name), self.verify(name)):
+        for answer in (self.certify(name), self.verify(name=name)):
             assert answer.status == 0, answer.err + answer.out
         return Stated(
             json.loads(collected.out),

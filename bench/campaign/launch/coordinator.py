@@ -34,6 +34,7 @@ from bench.clock import Clock
 from bench.errors import InputError, RefusedError
 from bench.launchers.base import Launcher
 from bench.record import exclusive_lock
+from bench.record.campaign import load_ends_ns
 from bench.record.folder import Folder
 from bench.record.shapes import Settled, settle
 from bench.record.status import Published, Status
@@ -180,8 +181,8 @@ class Coordinator:
 
     def deadline_ns(self, published: Published) -> int:
         """Return when every record must be there, UTC ns."""
-        references_ns = sum(self.opened.profile.references_ns(window.workload) for window in self.campaign.windows)
-        return self.closes_ns(published) + self.opened.profile.guard_ns + references_ns + self.plan.finish_ns
+        over_ns = load_ends_ns(self.campaign, self.opened.profile)
+        return utc_ns(published.starts_at) + over_ns + self.plan.finish_ns
 
     def closes_ns(self, published: Published) -> int:
         """Return when the last window closes, UTC ns."""

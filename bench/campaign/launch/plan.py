@@ -11,6 +11,7 @@ from typing import NamedTuple
 from bench.campaign.opening import OpenCampaign
 from bench.errors import InputError
 from bench.launchers.base import Gang
+from bench.record.campaign import load_ends_ns
 from bench.record.status import Launched
 from bench.units import SECOND_NS
 
@@ -62,8 +63,7 @@ def handed_over(launched: Launched | None, engine: str) -> LaunchPlan:
 def gangs(opened: OpenCampaign, plan: LaunchPlan) -> list[Gang]:
     """Return one gang for each pool that has a node, with the engine's limit on its time."""
     campaign, profile = opened.campaign, opened.profile
-    references_ns = sum(profile.references_ns(window.workload) for window in campaign.windows)
-    load_ns = campaign.closes_ns + profile.guard_ns + references_ns
+    load_ns = load_ends_ns(campaign, profile)
     # The limit begins when the gang runs, and may then wait for the last of the other gangs before anything is
     # measured.
     limit_ns = plan.ready_timeout_ns + plan.settle_timeout_ns + plan.lead_ns + load_ns + plan.finish_ns

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from bench.campaign.room import free_bytes
+from bench.collective.address import interface_here
 from bench.environment import derived_id, machine_identities, missing_machine_id
 from bench.errors import PetasealError
 from bench.host.container import in_container
 from bench.host.device_files import why_forbidden
 from bench.host.mounts import is_fleeting, lxcfs_files
 from bench.node_clock import why_unknown
-from bench.record import NodeClock
+from bench.record import Campaign, NodeClock
 from bench.record.identities import device_keys, unshared_identities
 from bench.record.roster import RosterPool
 from bench.record.sources import tool
@@ -145,6 +147,20 @@ def with_key_problems(
         remarks.append(f"sees {shortened_list(hidden)} through lxcfs, which hides others' load and cores")
     further = tuple(problems[len(facts.problems) :])
     return replace(facts, problems=tuple(problems), remarks=tuple(remarks), unexamined=(*facts.unexamined, *further))
+
+
+def with_network_remarks(facts: NodeFacts, campaign: Campaign) -> NodeFacts:
+    """Return a node's facts with what will keep it from reducing with the others, which costs no figure."""
+    if not campaign.network:
+        return facts
+    remarks = []
+    if find_spec("torch") is None:
+        remarks.append("torch is not installed, so that it reduces nothing in the network's runs")
+    try:
+        interface_here()
+    except PetasealError as error:
+        remarks.append(f"reduces nothing in the network's runs: {error}")
+    return replace(facts, remarks=(*facts.remarks, *remarks))
 
 
 def with_examination(facts: NodeFacts, devices: Sequence[LocalDevice], purpose: ReadFor) -> NodeFacts:

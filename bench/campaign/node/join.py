@@ -17,7 +17,13 @@ from pathlib import Path
 from types import FrameType
 
 from bench.campaign.estimate import room_bytes
-from bench.campaign.node.facts import facts_of_node, with_examination, with_identities, with_key_problems
+from bench.campaign.node.facts import (
+    facts_of_node,
+    with_examination,
+    with_identities,
+    with_key_problems,
+    with_network_remarks,
+)
 from bench.campaign.node.reporter import Reporter
 from bench.campaign.node.start import AgreedStart
 from bench.campaign.node.task import NodeTask
@@ -111,6 +117,7 @@ def _measure(
     enrolled = next((node.keyid for node in part.campaign.nodes if node.node_id == part.node.node_id), None)
     keyid = hashlib.sha256(base64.b64decode(signer.spki_b64)).hexdigest()
     facts = with_key_problems(facts, devices, keyid, enrolled, state_dir())
+    facts = with_network_remarks(facts, part.campaign)
     # A node that is to measure is awaited by all others: it reads what takes no time.
     refuses_busy, is_quick = part.profile.busy == "refuse", place is not None
     folder = None if is_quick else part.folder.root

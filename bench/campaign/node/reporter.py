@@ -65,6 +65,8 @@ class Reporter:
             self._change("measuring")
         elif event.what == "concluding":
             self._change("concluding")
+        elif event.what == "network":
+            self.set(phase=event.text)
         elif event.what == "failed":
             self.set(message=f"{event.device} {event.workload}: {event.text}")
         elif event.rate_mflop_s is not None and event.device is not None:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from random import Random
 from typing import TypeVar
 
+import msgspec
+
 from bench.campaign.node.reporter import POLL_NS, Reporter
 from bench.campaign.node.task import NodeTask
 from bench.clock import Clock
+from bench.collective.orders import Rendezvous
 from bench.errors import InputError, RefusedError
+from bench.record.fields import encode
+from bench.record.files import write_atomic
+from bench.record.folder import UNREADABLE
+from bench.record.reading import read_bytes
 from bench.record.shapes import ChosenShape, SettledShape
 from bench.units import SECOND_NS, utc_ns, utc_text
 
+RENDEZVOUS_BYTES = 4096
 PATIENCE_NS = 600 * SECOND_NS  # after the campaign's last possible T0
 
 
@@ -66,6 +75,17 @@ class AgreedStart:
         """
         self._reporter.set(state="ready", ready_at=utc_text(self._clock.utc_ns()), ready_devices=devices)
         return self._published(self.known_ns)
+
+    def meet(self, group: str | None, offered: Rendezvous | None) -> Rendezvous | None:
+        """Return where the ranks of a group meet, as the folder says; what is offered first stands there for ever."""
+        file = self._part.folder.rendezvous_file(group)
+        if offered is not None:
+            with contextlib.suppress(InputError):  # another node was first, or the folder takes nothing just now
+                write_atomic(file, encode(offered) + b"\n", mode=0o600, new=True)
+        try:
+            return msgspec.json.decode(read_bytes(file, RENDEZVOUS_BYTES), type=Rendezvous)
+        except (InputError, OSError, *UNREADABLE):  # it is not there yet, or the folder is away for a while
+            return None
 
     def _published(self, look: Callable[[], T | None]) -> T:
         jitter = Random(self._part.node.node_id)  # noqa: S311 (so that thousands of nodes do not look at one moment)

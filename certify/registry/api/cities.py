@@ -125,6 +125,7 @@ class City(ApiModel, frozen=True, kw_only=True):
     at: UtcTime
     conditions: tuple[CityCondition, ...]
     components: tuple[Component, ...]
+    bookkeeping: Rates | None = None  # the sum of `counted` over the components: it mixes precisions, no rate at all
     missing: tuple[Missing, ...]
     absent: tuple[AbsentCentre, ...] = ()
     trust: TrustStatus | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -24,6 +24,18 @@ class StepSum(ApiModel, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         return f"{self.step}:{self.certified_mflop_s}"
+
+
+class RmaxLine(ApiModel, frozen=True, kw_only=True):
+    """The highest HPL run that was brought as evidence for a pool, as its statement says: in no sum of the registry."""
+
+    rate_mflop_s: Count
+    by: Literal["operator", "witness"]
+    tool: Text
+    n: Count | None
+    nodes: Count
+    codes: tuple[Name, ...]  # such as `emulation-not-excluded`
+    evidence_sha256: Sha256  # of the document, which the registry does not have
 
 
 class ModelLine(ApiModel, frozen=True, kw_only=True):

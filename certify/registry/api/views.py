@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bench.record import Choice, Count, Grade, Name, PoolClass, Precision, Sha256, Text, UtcTime
+from bench.record import Choice, Count, Grade, Name, PoolClass, Precision, Sha256, Signed, Text, UtcTime
 from certify.documents.kinds import Level
-from certify.documents.statement import CeilingLine
+from certify.documents.statement import CeilingLine, EvidenceLine, Fabric
 from certify.policy.centre import Bilingual
 from certify.policy.verdicts import Verdict
 from certify.registry.api.common import ApiModel, State, TrustStatus
-from certify.registry.api.nodes import ModelLine, StepSum
+from certify.registry.api.nodes import ModelLine, RmaxLine, StepSum
 from certify.registry.api.oversight import Acknowledgement
+
+FabricState = Literal["connected", "partly", "not-shown"]
 
 
 class PoolCapacity(ApiModel, frozen=True, kw_only=True):
@@ -63,6 +65,12 @@ class PoolCapacity(ApiModel, frozen=True, kw_only=True):
     devices_without_rating: Count  # of those that count; each line of `models` says it of all that were found
     models: tuple[ModelLine, ...]  # those with the most devices first
     models_left_out: Count  # further ones, of which there are too many to show
+    rmax_mflop_s: Count | None = None  # beside `certified_mflop_s`, of another tool and never added to it
+    rmax_pflops: str | None = None
+    rmax: RmaxLine | None = None  # whose it is
+    fabric: FabricState | None = None  # of the whole statement's devices; null: its campaign had no runs of the network
+    fabric_groups: Count | None = None
+    network_loss_ppm: Signed | None = None  # for the profile's first T, an assumption
 
 
 class CapacityFeed(ApiModel, frozen=True, kw_only=True):
@@ -202,6 +210,8 @@ class StatementDetail(ApiModel, frozen=True, kw_only=True):
     records_root: Sha256 | None = None  # that a revocation of it names
     tools: tuple[RecordTool, ...] = ()  # that made its records, the most first; empty until they were recomputed here
     shared_keys: tuple[SharedKey, ...] = ()  # of its records
+    fabric: Fabric | None = None  # what the network's runs show; null: the campaign had none
+    evidence: tuple[EvidenceLine, ...] = ()  # other tools' results, as stated: registries take no evidence documents
     # envelope, receipt (the first), receipt_first, receipt_highest, page, and where one has the right: records, nodes
     links: dict[str, str]
 

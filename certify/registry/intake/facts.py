@@ -23,7 +23,7 @@ from certify.policy.tools import ToolCount, count_tools
 from certify.registry.base.stored import StoredStatement
 from certify.registry.base.verifying import NodeModels
 from certify.registry.storage import node_tables
-from certify.registry.storage.city_tables import missing_lines, verdict_lines
+from certify.registry.storage.city_tables import fabric_lines, missing_lines, verdict_lines
 from certify.registry.storage.node_tables import key_lines, tool_lines
 
 BATCH = 5_000  # rows of one INSERT
@@ -36,7 +36,7 @@ def insert_batches(connection: Connection, table: Table, rows: Iterator[dict[str
 
 
 def store_statement_facts(connection: Connection, statement: CapacityStatement, sha256: str) -> None:
-    """Store what no figure says: models with their steps of evidence, bounds of missing nodes, and verdicts.
+    """Store what no figure says: models with their steps of evidence, bounds of missing nodes, verdicts and the fabric.
 
     Args:
         connection: the writer's.
@@ -68,11 +68,27 @@ def store_statement_facts(connection: Connection, statement: CapacityStatement, 
         }
         for number, one in enumerate(statement.verdicts)
     )
+    brought = (
+        {"pool": one.pool, "number": number, "content": msgspec.json.encode(one).decode()}
+        for number, one in enumerate(statement.evidence)
+        if one.pool is not None
+    )
+    fabric = (
+        {
+            "state": one.state,
+            "groups": len(one.groups),
+            "network_loss_ppm": one.losses[0].network_loss_ppm if one.losses else None,
+        }
+        for one in (statement.fabric,)
+        if one is not None
+    )
     tables: tuple[tuple[Table, Iterator[dict[str, Any]]], ...] = (
         (node_tables.inventory_lines, models),
         (node_tables.model_step_lines, steps),
+        (node_tables.evidence_lines, brought),
         (missing_lines, missing),
         (verdict_lines, verdicts),
+        (fabric_lines, fabric),
     )
     for table, rows in tables:
         insert_batches(connection, table, ({"statement": sha256, **row} for row in rows))

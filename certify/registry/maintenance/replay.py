@@ -40,8 +40,10 @@ OF_STATEMENT = (
     tables.vendor_lines,
     city_tables.missing_lines,
     city_tables.verdict_lines,
+    city_tables.fabric_lines,
     node_tables.inventory_lines,
     node_tables.model_step_lines,
+    node_tables.evidence_lines,
     tables.verifications,
     tables.external_ids,
 )

@@ -10,7 +10,7 @@ from bench.record import Choice, PoolClass, Precision
 from certify.documents.kinds import Level
 from certify.policy.capacity import Capacity
 from certify.policy.centre import Bilingual, city_code
-from certify.registry.api.nodes import StepSum
+from certify.registry.api.nodes import RmaxLine, StepSum
 from certify.registry.api.views import ClassCapacity, PoolCapacity
 from certify.registry.state.feeds.models import PoolModels
 from certify.registry.state.model import (
@@ -109,6 +109,7 @@ class CentreRows:
     classes: Mapping[str, list[Any]]  # rows of the statement and `CLASS_COLUMNS`
     steps: Mapping[tuple[Any, ...], tuple[StepSum, ...]]  # by statement and pool
     models: Mapping[tuple[str, str], PoolModels]  # likewise
+    rmax: Mapping[tuple[str, str], RmaxLine]  # likewise
     recomputed: set[str]
     witnessed: set[str]
     revoked: Mapping[str, StatementEnd]
@@ -118,6 +119,7 @@ class CentreRows:
     alarms: Mapping[str, list[Contested]]
     rehearsal: bool  # simulated statements add up, and they alone
     missing: Mapping[str, list[Any]]  # rows of the statement, class and what its missing nodes could at most add
+    fabric: Mapping[str, list[Any]]  # rows of `fabric_lines`, one at most
 
 
 def capacity_of_row(devices: Any, certified_mflop_s: Any, sustained_mflop_s: Any, nominal_mflop_s: Any) -> Capacity:
@@ -203,12 +205,27 @@ def _pool(
         devices_without_rating=row.devices_without_rating,
         models=models.lines,
         models_left_out=models.left_out,
+        **_uncounted(row, rows),
     )
     witnessed = row.with_witness if has_witness else Capacity()
     vendors = _vendors(rows, row.statement, row.pool)
     untested = row.untested(witnessed)
     managed = "register" in transitions and "manage" in transitions
     return PoolState(shown, row.counted, witnessed, row.on_accepted_hold_mflop_s, untested, vendors, online, managed)
+
+
+def _uncounted(row: PoolRow, rows: CentreRows) -> dict[str, Any]:
+    """Return what stands beside a pool's capacity and is no part of it: Rmax, and the fabric of its statement."""
+    rmax = rows.rmax.get((row.statement, row.pool))
+    ((_, fabric, groups, network_loss_ppm),) = rows.fabric.get(row.statement) or [(None, None, None, None)]
+    return {
+        "rmax_mflop_s": None if rmax is None else rmax.rate_mflop_s,
+        "rmax_pflops": None if rmax is None else pflops(rmax.rate_mflop_s),
+        "rmax": rmax,
+        "fabric": fabric,
+        "fabric_groups": groups,
+        "network_loss_ppm": network_loss_ppm,
+    }
 
 
 def _vendors(rows: CentreRows, statement: str, pool: str) -> tuple[tuple[str, Capacity], ...]:

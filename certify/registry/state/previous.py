@@ -10,7 +10,7 @@ from sqlalchemy import Column, Connection, and_, select
 
 from certify.registry.state.assembly import CentreRows, PoolRow, latest_statement
 from certify.registry.state.model import LatestStatement, StatementFacts
-from certify.registry.storage.city_tables import missing_lines
+from certify.registry.storage.city_tables import fabric_lines, missing_lines
 from certify.registry.storage.tables import chains, class_lines, pool_lines, revocations, statements
 
 BATCH = 500  # values of one query
@@ -48,6 +48,7 @@ def previous_valid(
         vendors={},
         classes=_grouped(connection, [class_lines.c.statement, *class_columns], chosen),
         missing=_grouped(connection, list(missing_lines.c), chosen),
+        fabric=_grouped(connection, list(fabric_lines.c), chosen),
     )
     found = {chain: latest_statement(one, of_chosen, at) for chain, one in facts.items()}
     return Previous(found, came, moments)

@@ -13,7 +13,7 @@ from bench.record import identifier
 from bench.record.fields import filled
 from certify.documents.caps import CAPS
 from certify.documents.dsse import parse_envelope
-from certify.documents.statement import CeilingLine
+from certify.documents.statement import CeilingLine, EvidenceLine, Fabric
 from certify.policy.tools import release_of
 from certify.policy.verdicts import Verdict
 from certify.registry.api.common import REACHED, Page, WhichReceipt
@@ -119,6 +119,8 @@ def statement_detail(
         shared_keys=tuple(filled(SharedKey, one, note="node-key-shared") for one in connection.execute(_KEYS, it)),
         verdicts=said.verdicts,
         ceilings=said.ceilings,
+        fabric=said.fabric,
+        evidence=said.evidence,
         decisions=tuple(_decision(one, all_of_it) for one in decided),
         links=links,
     )
@@ -134,6 +136,8 @@ class Said(msgspec.Struct):
 
     verdicts: tuple[Verdict, ...]
     ceilings: tuple[CeilingLine, ...]
+    fabric: Fabric | None = None
+    evidence: tuple[EvidenceLine, ...] = ()
 
 
 class _Payload(msgspec.Struct):

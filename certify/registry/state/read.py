@@ -16,15 +16,17 @@ from certify.registry.api.views import ClassCapacity
 from certify.registry.base.rehearsal import is_rehearsal
 from certify.registry.state.assembly import NEVER, CentreRows, OnlineNodes, PoolRow, capacity_of_row, latest_statement
 from certify.registry.state.feeds.models import (
+    EVIDENCE_COLUMNS,
     INVENTORY_COLUMNS,
     MODEL_COLUMNS,
     MODEL_STEP_COLUMNS,
     models_by_pool,
+    rmax_by_pool,
     steps_by_key,
 )
 from certify.registry.state.model import CentreState, Contested, LatestStatement, Revision, StatementEnd, StatementFacts
 from certify.registry.state.previous import previous_valid
-from certify.registry.storage.city_tables import missing_lines
+from certify.registry.storage.city_tables import fabric_lines, missing_lines
 from certify.registry.storage.tables import (
     alarms,
     chains,
@@ -102,6 +104,7 @@ def read_centre_states(
             connection.execute(_of_latest(only, *MODEL_COLUMNS)).all(),
             connection.execute(_of_latest(only, *MODEL_STEP_COLUMNS)).all(),
         ),
+        rmax=rmax_by_pool(connection.execute(_of_latest(only, *EVIDENCE_COLUMNS)).all()),
         witnessed=set(connection.scalars(_of_latest(only, witnesses.c.statement))),
         recomputed=set(connection.scalars(_of_latest(only, verifications.c.statement).where(_RECOMPUTED))),
         revoked=_revoked(connection, only),
@@ -111,6 +114,7 @@ def read_centre_states(
         alarms=contested,
         rehearsal=is_rehearsal(connection),
         missing=_grouped(connection, _of_latest(only, *missing_lines.c)),
+        fabric=_grouped(connection, _of_latest(only, *fabric_lines.c)),
     )
     latest_statements: dict[str, list[LatestStatement]] = {}
     for row in connection.execute(_of_latest(only, *FACTS, key=statements.c.payload_sha256)).all():

@@ -125,6 +125,7 @@ def roll_up(
         at=at,
         conditions=conditions,
         components=tuple(_component(name, counting, counted) for name, counting in counting_of(policy)),
+        bookkeeping=_added([line for line in counted if line.pool.shown.pool_class in policy.counting]),
         missing=_missing(lines),
         absent=tuple(_absent(policy, one) for one in absent),
         tiers=dict(

@@ -23,6 +23,14 @@ verdict_lines = columns.new_table(
     sa.Column("content", sa.Text, nullable=False),  # JSON
 )
 
+fabric_lines = columns.new_table(
+    "fabric_lines",  # what the network's runs show of a statement's devices; none where its campaign had no such runs
+    columns.statement_column(primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("groups", sa.Integer, nullable=False),
+    sa.Column("network_loss_ppm", sa.BigInteger),  # for the first T; null: none was measured
+)
+
 schedulable_samples = columns.new_table(
     "schedulable_samples",  # of now and then: presence has no history, and a trend of it needs one
     columns.serial_column(),
@@ -39,4 +47,4 @@ registry_kinds = columns.new_table(
     columns.time_column("at"),
 )
 
-CITY_APPEND_ONLY = (missing_lines, verdict_lines, schedulable_samples, registry_kinds)
+CITY_APPEND_ONLY = (missing_lines, verdict_lines, fabric_lines, schedulable_samples, registry_kinds)

@@ -23,6 +23,12 @@ model_step_lines = columns.new_table(
     sa.Column("certified_mflop_s", sa.BigInteger, nullable=False),
 )
 
+evidence_lines = columns.new_table(
+    "evidence_lines",  # `certify.documents.statement.EvidenceLine` of one pool: what another tool measured there
+    *columns.numbered_columns(),
+    sa.Column("content", sa.Text, nullable=False),  # JSON, as signed
+)
+
 model_lines = columns.new_table(
     "model_lines",  # what the records show of the devices of a model in a pool: the sum of `node_models`
     *columns.numbered_columns(),
@@ -76,4 +82,13 @@ key_lines = columns.new_table(
     sa.Column("nodes", sa.Integer, nullable=False),
 )
 
-NODE_APPEND_ONLY = (inventory_lines, model_step_lines, model_lines, node_models, node_changes, tool_lines, key_lines)
+NODE_APPEND_ONLY = (
+    inventory_lines,
+    model_step_lines,
+    evidence_lines,
+    model_lines,
+    node_models,
+    node_changes,
+    tool_lines,
+    key_lines,
+)

@@ -29,7 +29,15 @@ from certify.registry.web.overview import groups, trend_charts
 from certify.registry.web.rendering import doubt, render
 from certify.registry.web.wording import Frame
 from certify.statement.bounds import LIMITS, STEPS_MEAN
+from certify.statement.brought.words import evidence_lines_in
 from certify.statement.describe import absent_nodes
+from certify.statement.paper.verdict_rows import (
+    MOST_GROUPS,
+    SINGLE_FACILITY,
+    fabric_details,
+    fabric_headline,
+    headline_code,
+)
 
 _KNOWN_ERRORS = (400, 401, 403, 404, 405, 429, 500, 503)
 _HELPED = (401, 404)
@@ -108,6 +116,9 @@ def statement(
         steps=[step for step in STEPS_MEAN if step in {line.step for line in detail.ceilings}],
         steps_mean=STEPS_MEAN,
         kinds=CLASSES,
+        beside={SINGLE_FACILITY: (fabric_headline(detail.fabric, frame.lang), headline_code(detail.fabric))},
+        evidence=evidence_lines_in(detail.evidence, frame.lang),
+        fabric=[] if detail.fabric is None else fabric_details(detail.fabric, frame.lang, MOST_GROUPS),
     )
 
 

@@ -10,7 +10,8 @@ from bench.units import full_name, percent_text, rate_text
 from certify.statement.bounds import LIMITS, STEP_NAMES
 from certify.statement.describe import SHOWN
 from certify.statement.paper.tables import columns, labelled, lines
-from certify.statement.paper.view import LIMITATIONS, StatementView, moment_text, nominal_text
+from certify.statement.paper.verdict_rows import MOST_GROUPS
+from certify.statement.paper.view import StatementView, limitations_of, moment_text, nominal_text
 from certify.statement.paper.visible import visible_text
 
 LAST_COMMON = "\uffff"  # beyond the Basic Multilingual Plane
@@ -36,8 +37,9 @@ def render(view: StatementView) -> str:
             s=view.statement,
             step_names=STEP_NAMES,
             limit_names=LIMITS,
-            limitations=LIMITATIONS,
+            limitations=limitations_of(view.statement),
             listed=LISTED,
+            groups_listed=MOST_GROUPS,
             attempts=SHOWN,
             **shown,
         )

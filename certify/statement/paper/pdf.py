@@ -222,6 +222,8 @@ def _sheet(view: StatementView, printer: Printing) -> tuple[bytes, Printing]:
     command = f"petaseal verify {ATTACHMENT} --public-key OPERATOR.pub --records records.jsonl"
     if view.statement.baseline_sha256:
         command += " --baseline baseline.dsse.json"
+    if view.statement.evidence:
+        command += " --evidence evidence"
     sheet = sheet_of(view, number, drawn) | {
         "title": f"算力能力声明书 Compute capacity statement {_plain(drawn.text(number))}",
         "payload_short": view.payload_sha256[:16],

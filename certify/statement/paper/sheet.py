@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bench.record import PoolClass
-from bench.units import full_name, percent_text, rate_text, shortened_list
+from bench.language import both
+from bench.record import Choice, PoolClass, Precision
+from bench.units import SOLVES, full_name, percent_text, rate_text, shortened_list
 from certify.documents.statement import CapacityStatement, ClassLine, NotCounted, PoolLine, StepLine, Totals
 from certify.policy.reasons import reasons
 from certify.statement.bounds import LIMITS, STEP_NAMES
 from certify.statement.paper.drawable import MOST_NOTES, DrawnText
-from certify.statement.paper.view import LIMITATIONS, StatementView, moment_text, nominal_text
+from certify.statement.paper.verdict_rows import MOST_GROUPS
+from certify.statement.paper.view import StatementView, limitations_of, moment_text, nominal_text
 
 MOST_LINES = 300  # of the annex: thousands take a gigabyte to set, and nobody reads them on paper
 FIRST_PAGE_POOLS, MOST_POOLS = 4, 40  # rows of pools on the first page, and on the second
@@ -56,6 +58,7 @@ def sheet_of(view: StatementView, number: str, draw: DrawnText) -> dict[str, Any
     sheet |= _tables(view, draw)
     for row in sheet["classes"]:
         row |= {name: draw.narrow(row[name]) for name in ("tested", "total")}
+    sheet["fabric"] = draw.value(_fabric(view))
     sheet["policies"] = draw.value(msgspec.to_builtins(view.policies))
     # Last: by now every text has been drawn, and the notes are complete.
     notes = draw.notes()
@@ -85,8 +88,9 @@ def _texts(view: StatementView, number: str) -> dict[str, Any]:
             "share": percent_text(s.bookkeeping.intelligent_share_ppm),
         },
         "remarks": [*_remarks(view), *view.assumptions],
+        "evidence": view.evidence,
         "steps": view.steps,
-        "limitations": LIMITATIONS,
+        "limitations": limitations_of(view.statement),
         "absent": [] if few_not_counted else view.absent,
         "not_counted": [_absence(one) for one in s.not_counted] if few_not_counted else [],
         "nodes": [f"{one.node_id} ({one.pool})" for one in s.campaign.nodes] if few_nodes else [],
@@ -106,6 +110,9 @@ def _tables(view: StatementView, draw: DrawnText) -> dict[str, Any]:
     ]
     if not few_ceilings:
         lists.append(Listing("ceilings", ceilings, len(ceilings)))
+    if len(groups := _groups(view)) > MOST_GROUPS:
+        rest = [draw.value(group) for group in groups[MOST_GROUPS : MOST_GROUPS + MOST_LINES]]
+        lists.append(Listing("groups", rest, len(groups) - MOST_GROUPS))
     if len(s.not_counted) > FEW_NOT_COUNTED:
         lists.append(Listing("not_counted", _not_counted(s, draw), len(s.not_counted)))
     if len(s.campaign.nodes) > FEW_NODES:
@@ -187,13 +194,30 @@ def _class_row(line: ClassLine, names: ClassNames) -> dict[str, Any]:
     return {
         **names[line.pool_class],
         "precision": line.precision.upper(),
-        "choice": "调优 tuned" if line.choice == "tuned" else "固定 fixed",
+        "choice": _choice_text(line.choice) + _solve_note(line.choice),
         **_figures(line.counted),
         "tested": f"{line.counted.devices:,}",
         "total": f"{line.counted.devices + line.untested.devices:,}",
         "steps": _steps_text(line.steps),
         "missing": line.nodes_missing,
     }
+
+
+def _choice_text(choice: Choice) -> str:
+    names = both("choice", choice)
+    return f"{names['zh']} {names['en']}"
+
+
+def _solve_note(choice: Choice) -> str:
+    if choice not in SOLVES:
+        return ""
+    notes = both("choice", f"{choice}-note")
+    return f"（{notes['zh']} {notes['en']}）"
+
+
+def _workload_text(precision: Precision, choice: Choice) -> str:
+    """Return a precision, and what is computed where that is no product in the fixed shape."""
+    return precision.upper() + ("" if choice == "fixed" else f" {_choice_text(choice)}")
 
 
 def _steps_text(steps: Sequence[StepLine]) -> str:
@@ -229,7 +253,7 @@ def _ceilings(s: CapacityStatement, draw: DrawnText) -> list[list[Any]]:
         [
             draw.narrow(line.pool),
             draw.narrow(full_name(line.vendor, line.model)),
-            line.precision.upper() + (" 调优 tuned" if line.choice == "tuned" else ""),
+            _workload_text(line.precision, line.choice),
             f"{_STEPS.get(line.step, line.step)} {line.step}",
             {"zh": "无", "en": "none"} if line.limit is None else LIMITS[line.limit],  # type: ignore[index]
             rate_text(line.least_mflop_s),
@@ -238,6 +262,20 @@ def _ceilings(s: CapacityStatement, draw: DrawnText) -> list[list[Any]]:
         ]
         for line in s.ceilings
     ]
+
+
+def _groups(view: StatementView) -> list[dict[str, Any]]:
+    """Return the groups of the fabric by size; none where the campaign had no runs of the network."""
+    known: list[dict[str, Any]] = view.fabric["groups"] if view.fabric else []
+    return [{**one, "nodes": f"{one['nodes']:,}", "devices": f"{one['devices']:,}"} for one in known]
+
+
+def _fabric(view: StatementView) -> dict[str, Any] | None:
+    """Return what the network's runs show, as far as it goes into the main part."""
+    if view.fabric is None:
+        return None
+    groups = _groups(view)
+    return {**view.fabric, "groups": groups[:MOST_GROUPS], "groups_left": max(0, len(groups) - MOST_GROUPS)}
 
 
 def _remarks(view: StatementView) -> Iterator[dict[str, str]]:
@@ -264,7 +302,7 @@ def _remarks(view: StatementView) -> Iterator[dict[str, str]]:
             }
     if s.shown:
         shown = [
-            f"{x.pool} {x.precision.upper()}{' 调优 tuned' if x.choice == 'tuned' else ''}"
+            f"{x.pool} {_workload_text(x.precision, x.choice)}{_solve_note(x.choice)}"
             f" {rate_text(x.shown.certified_mflop_s)} ({x.shown.devices:,})"
             for x in s.shown
         ]

@@ -38,7 +38,8 @@ def summary_of(statement: CapacityStatement, policies: Sequence[Policy] = ()) ->
         against += _against(titles.get(name, {"zh": name, "en": name}), verdicts, statement)
     if (more := len(against) - MOST_AGAINST) > 0:
         against[MOST_AGAINST:] = [_filled("more", count=more)]
-    return [*_shown(statement), *against, both("statement", "not_shown")]
+    has_loss = statement.fabric is not None and bool(statement.fabric.losses)
+    return [*_shown(statement), *against, both("statement", "not_shown_beyond_run" if has_loss else "not_shown")]
 
 
 def _shown(statement: CapacityStatement) -> Iterator[Texts]:

@@ -7,24 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from bench.language import both
-from bench.record import PoolClass
-from bench.units import rate_text, shortened_list
+from bench.record import Choice, PoolClass
+from bench.units import SOLVES, rate_text, shortened_list
 from certify.documents.statement import CapacityStatement, Totals
 from certify.policy.centre import CLASSES
 from certify.policy.policies import Policy
 from certify.policy.reasons import homes, reasons
 from certify.statement import describe
 from certify.statement.bounds import STEP_NAMES, STEPS_MEAN
+from certify.statement.brought.words import evidence_rows
 from certify.statement.paper.summary import summary_of
-from certify.statement.paper.verdict_rows import policy_rows
+from certify.statement.paper.verdict_rows import SINGLE_FACILITY, fabric_beside, fabric_rows, policy_rows
 from certify.statement.paper.visible import visible
 
 MOST_SUBSIDIES = 20  # named on the page
-LIMITATIONS = (
-    {"zh": "稀疏算力、模型训练吞吐、网络与存储性能。", "en": "Sparse rates, training throughput, network and storage."},
+_NETWORK_UNKNOWN = {
+    "zh": "稀疏算力、模型训练吞吐、网络与存储性能。",
+    "en": "Sparse rates, training throughput, network and storage.",
+}
+_NETWORK_SHOWN = {
+    "zh": "稀疏算力、模型训练吞吐、存储性能，以及网络在一次测试和固定假设之外的表现。",
+    "en": "Sparse rates, training throughput, storage, and the network beyond one run under a fixed assumption.",
+}
+_LIMITATIONS = (
     {"zh": "窗口以外的长期运行与可用度。", "en": "Long-term operation and availability outside the window."},
     {
         "zh": "其他中心是否也计入了相同设备（未接入登记平台）。",
@@ -37,6 +45,12 @@ LIMITATIONS = (
 )
 
 
+def limitations_of(statement: CapacityStatement) -> tuple[dict[str, str], ...]:
+    """Return what a statement does not show, in both languages."""
+    has_loss = statement.fabric is not None and bool(statement.fabric.losses)
+    return (_NETWORK_SHOWN if has_loss else _NETWORK_UNKNOWN, *_LIMITATIONS)
+
+
 @dataclass(frozen=True, kw_only=True)
 class StatementView:
     """What a statement says, ready to be drawn; a text in two languages is a mapping with ``zh`` and ``en``.
@@ -46,13 +60,17 @@ class StatementView:
         version: of the petaseal that draws it.
         summary: sentences for an official, to stand on top.
         class_names: of the classes of pools.
+        choice_names: of what is computed, beside a precision.
+        choice_notes: of solves, which are no HPL of a machine.
         warnings: why it proves nothing, if so, each with its code.
         centre_rows: what the centre says of itself, label and value; ``parts`` are the texts that make up the value,
             each to be set by itself, so that letters from right to left do not move the others.
         grade: of the statement.
         assumptions: behind what the policies count.
         policies: each with its verdicts (`policy_rows`); the numbers of "newly added" are ``growth`` of its verdict.
+        fabric: what the network's runs show (`fabric_rows`); None where the campaign had none.
         steps: of evidence that figures stand on, the strongest first.
+        evidence: what other tools measured, and who brought it.
         findings: what holds, voids or notes figures.
         absent: nodes without a record, by reason.
         codes: where each code leads.
@@ -64,12 +82,16 @@ class StatementView:
     version: str
     summary: list[dict[str, str]]
     class_names: dict[PoolClass, dict[str, str]]
+    choice_names: dict[Choice, dict[str, str]]
+    choice_notes: dict[str, dict[str, str]]
     warnings: list[dict[str, str]]
     centre_rows: list[dict[str, Any]]
     grade: dict[str, str]
     assumptions: list[dict[str, str]]
     policies: list[dict[str, Any]]
+    fabric: dict[str, Any] | None
     steps: list[dict[str, str]]
+    evidence: list[dict[str, Any]]
     findings: list[dict[str, Any]]
     absent: list[dict[str, Any]]
     codes: list[dict[str, str]]
@@ -91,12 +113,15 @@ def view_of(
     from importlib.metadata import version
 
     statement, policies = visible(statement), visible(policies)
-    judged = [policy_rows(policy, statement.verdicts) for policy in policies]
+    beside = {SINGLE_FACILITY: fabric_beside(statement.fabric)}
+    judged = [policy_rows(policy, statement.verdicts, beside) for policy in policies]
     return StatementView(
         statement=statement,
         version=version("petaseal"),
         summary=summary_of(statement, policies),
         class_names={one: both("class", one) for one in CLASSES},
+        choice_names={one: both("choice", one) for one in get_args(Choice)},
+        choice_notes={one: both("choice", f"{one}-note") for one in SOLVES},
         warnings=[
             {**both("warning", kind), "code": describe.WARNING_CODES[kind]} for kind in describe.warnings_of(statement)
         ],
@@ -104,7 +129,9 @@ def view_of(
         grade=both("grade", statement.grade or "none"),
         assumptions=_assumptions(statement, policies),
         policies=judged,
+        fabric=None if statement.fabric is None else fabric_rows(statement.fabric),
         steps=_steps(statement),
+        evidence=[row._asdict() for row in evidence_rows(statement.evidence)],
         findings=_findings(statement),
         absent=_absent(statement),
         codes=_codes(statement, judged),
@@ -172,6 +199,7 @@ def _codes(statement: CapacityStatement, judged: Sequence[dict[str, Any]]) -> li
         "counted-nothing": True,
         "mixed-share": True,
         "shown-not-counted": bool(statement.shown),
+        "evidence-brought": bool(statement.evidence),
         "evidence-steps": True,
         "never-scheduled": any(line.counted.never_scheduled_mflop_s for line in classes),
         "needs-witness": any(line.with_witness.devices for line in classes),
@@ -182,6 +210,9 @@ def _codes(statement: CapacityStatement, judged: Sequence[dict[str, Any]]) -> li
     ]
     verdicts = [verdict for policy in judged for verdict in policy["verdicts"]]
     named += [code for verdict in verdicts for code in (verdict["kind"], verdict["reason"]) if code]
+    named += [code for one in statement.evidence for code in one.codes]
+    named += [verdict["beside"]["code"] for verdict in verdicts if verdict["beside"]]
+    named += list(statement.fabric.codes) if statement.fabric else []
     named += [finding.code for finding in statement.findings] + list(describe.absent_nodes(statement))
     return [
         {

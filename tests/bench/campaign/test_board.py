@@ -16,10 +16,11 @@ from bench.campaign import show
 from bench.campaign.board import OVER, PLACES, CampaignProgress, Overview, Place, overview, place_of, silent_ns
 from bench.campaign.node.reporter import sums_of
 from bench.record import ExpectedPool
+from bench.record.campaign import network_windows
 from bench.record.judged import Explained
 from bench.record.roster import ThresholdTarget
 from bench.record.status import NodeFacts, Published, ReportedSums, State, Status
-from tests.bench.campaigns import SECOND_NS, at, campaign_of, done, node_id, pool_of, roster_of, told
+from tests.bench.campaigns import PROFILE, SECOND_NS, at, campaign_of, done, node_id, pool_of, roster_of, told
 from tests.bench.fleet import BEGIN_NS
 from tests.certify.measured import simulated
 
@@ -194,6 +195,23 @@ def test_stragglers_that_hold_up_the_others() -> None:
 
 
 # --- phases ---
+
+
+def test_phases_of_the_networks_runs() -> None:
+    campaign = campaign_of(1)
+    campaign = replace(campaign, network=network_windows(PROFILE, campaign.windows))
+    first, last = campaign.network[0], campaign.network[-1]
+
+    def phase(after_ns: int) -> str:
+        progress = CampaignProgress({node_id(0): told(0, "concluding")}, STARTS)
+        return overview(roster_of(campaign), campaign, progress, BEGIN_NS + 100 * SECOND_NS + after_ns).phase
+
+    meeting = 'figures are measured; devices meet for the network\'s run "compute", which begins in'
+    assert phase(campaign.closes_ns + SECOND_NS).startswith(meeting)
+    left = (first.closes_ns - first.opens_ns) // SECOND_NS
+    assert phase(first.opens_ns) == f'the network\'s share is measured, run "compute", {left} s left'
+    assert 'run "fabric"' in phase(last.closes_ns - 1)
+    assert phase(last.closes_ns) == "windows are over; records are being written"
 
 
 def test_phases() -> None:

@@ -18,7 +18,7 @@ from bench.devices import select_devices
 from bench.devices.base import Faulty, LocalDevice
 from bench.profile import load_profile
 from bench.record import ExpectedPool, NodeClock, Profile
-from bench.record.campaign import named_workloads, windows
+from bench.record.campaign import named_workloads, network_windows, windows
 from bench.record.status import NodeFacts, alike_devices
 from tests.bench.campaigns import FP16, SECOND_NS, campaign_of, node_id, pool_of, roster_of
 
@@ -77,6 +77,20 @@ def test_pools_add_up() -> None:
     found = estimate(campaign, load_profile("smoke"), roster_of(campaign, pools))
     assert found.devices == 12
     assert found.peak_power_mw == 3 * HOST_MW + 4 * 700_000 + 8 * 400_000
+
+
+def test_the_networks_runs_take_their_time_and_energy() -> None:
+    before = estimated(4)
+    campaign = campaign_of(4)
+    smoke = load_profile("smoke")
+    networked = replace(campaign, network=network_windows(smoke, campaign.windows))
+    found = estimate(networked, smoke, roster_of(campaign, (pool_of(),)))
+    runs_ns = sum(window.closes_ns - window.load_ns for window in networked.network)
+    assert found.load_ns == before.load_ns + runs_ns
+    assert found.duration_ns > before.duration_ns + networked.network[-1].closes_ns - networked.network[0].load_ns
+    assert found.energy_j is not None
+    assert before.energy_j is not None
+    assert found.energy_j > before.energy_j
 
 
 def test_duration_covers_everything_and_load_is_a_part_of_it() -> None:

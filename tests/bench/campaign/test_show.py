@@ -100,7 +100,15 @@ def test_the_whole_has_every_node_in_trouble(lang: Language) -> None:
 
 
 def test_every_phase_is_said_in_chinese() -> None:
-    values = {"until": "t", "silent": 1, "nodes": 2, "how": "it was aborted", "seconds": 3, "workload": "fp16"}
+    values = {
+        "until": "t",
+        "silent": 1,
+        "nodes": 2,
+        "how": "it was aborted",
+        "seconds": 3,
+        "workload": "fp16",
+        "run": "C",
+    }
     for message in messages_of("campaign_phase").values():
         said = said_phase(message.en.format(**values), "zh")
         assert CHINESE.search(said)

@@ -543,6 +543,7 @@ def test_a_library_that_hangs_in_mid_run_costs_readings_and_its_reader_is_not_ki
     assert readers(tmp_path) == []
 
 
+@pytest.mark.long
 def test_a_library_that_ends_its_process_in_mid_run_costs_readings_only(tmp_path: Path) -> None:
     record, _ = run(tmp_path, gpu(0) + "crash nvmlDeviceGetClockInfo 0 @2 1\n" + gpu(1))
     assert record.failures == ()
@@ -550,6 +551,7 @@ def test_a_library_that_ends_its_process_in_mid_run_costs_readings_only(tmp_path
     assert readers(tmp_path) == []
 
 
+@pytest.mark.long
 def test_a_gpu_that_is_lost_at_the_start_is_recorded_and_its_neighbour_measured(tmp_path: Path) -> None:
     record, _ = run(tmp_path, "cuda_lost 2\n" + LOST_AND_HEALTHY)
     assert [(d.device, d.uuid, record.models[d.model].model) for d in record.devices] == [

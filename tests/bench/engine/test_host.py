@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +17,52 @@ from bench.engine.fit import host_bytes, refuse_unfit
 from bench.engine.node import measure_node
 from bench.engine.workers import Event
 from bench.errors import InputError
-from bench.host.cpus import usable_cores, usable_cpus
-from bench.host.share import Host
+from bench.host.cpus import parse_cpus, usable_cores, usable_cpus
+from bench.host.share import DevicePlace, Host, read_host
 from bench.profile import load_profile
 from bench.record import Shape, Workload
 from tests.bench.devices.test_devices import tree
-from tests.bench.engine.test_node import SHORT, request
+from tests.bench.engine.test_node import SHORT, failed, request
 from tests.bench.host.groups import inside, limited
 from tests.bench.processes import children
 
 WORKLOADS = (Workload("fp16", "fixed"), Workload("fp64", "fixed"))
 
 
-def test_the_launchers_threads_do_not_halve_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_is_measured_by_pinned_threads_on_every_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the launcher set; the node is divided into two, as far as it has the cores for two NUMA nodes."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.setenv(name, "1")
+    true = read_host([DevicePlace(True, None)])
+    firsts = sorted({core: cpu for cpu, core in sorted(true.cores.items(), reverse=True)}.values())
+    half = (len(firsts) + 1) // 2
+    nodes = {number: frozenset(part) for number, part in enumerate((firsts[:half], firsts[half:])) if part}
+    monkeypatch.setattr(node, "read_host", lambda places: true._replace(numa=nodes))
+    masks: list[frozenset[int]] = []
+
+    def watch(event: Event) -> None:
+        if event.what == "window":
+            (worker,) = children()
+            for task in Path(f"/proc/{worker}/task").iterdir():
+                status = (task / "status").read_text()
+                masks.append(parse_cpus(status.partition("Cpus_allowed_list:")[2].splitlines()[0]))
+
     tiny = replace(SHORT, shapes={"fp64": (Shape(m=64, n=64, k=64),)})
-    record, _ = measure_node(request("cpu", "fp64", profile=tiny))
-    ((threads,),) = (measurement.threads for measurement in record.measurements)
+    record, _ = measure_node(request("cpu", "fp64", profile=tiny), watch)
+    assert set(masks) == set(nodes.values())  # each thread on one node, and all nodes have some
+    assert failed(record) == []
+    (measurement,) = record.measurements
+    assert (measurement.kernel, measurement.device, measurement.method) == ("gemm-numpy", ("cpu:0",), "native")
+    assert not record.models[0].simulated
+    (figure,) = measurement.figures()
+    assert figure.row_error_ppm is not None
+    assert figure.launches % 30 == 0
+    (threads,) = measurement.threads
     assert threads == record.models[0].units == usable_cores(usable_cpus())
     assert record.environment.cpus == len(os.sched_getaffinity(0))
+    (blas,) = (text for name, text in record.environment.libraries.items() if name.endswith(".blas"))
+    assert record.environment.libraries["numpy"]
+    assert re.fullmatch(rf"(OpenBLAS|MKL) \d.*, {threads} threads?", blas)
 
 
 class Enough(Exception):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.host.cpus import numa_cpus, numa_node, parse_cpus, usable_cores, usable_cpus
-from bench.host.share import DevicePlace, Host, WorkerShare, divide, read_host
+from bench.host.cpus import numa_cpus, numa_node, numa_nodes, parse_cpus, usable_cores, usable_cpus
+from bench.host.share import DevicePlace, Host, NumaPart, WorkerShare, divide, read_host
 from tests.bench.devices.test_devices import cores, tree
 
 CPU, UNKNOWN = DevicePlace(True, None), DevicePlace(False, None)
@@ -63,7 +63,11 @@ def test_what_a_fake_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert usable_cores(usable_cpus(), root) == 8  # each core has one logical CPU left at least
     assert numa_cpus(1, root) == {4, 5, 6, 7, 12, 13, 14, 15}
     read = read_host([near(1), CPU, UNKNOWN], root)
-    assert (len(read.cores), len(set(read.cores.values())), read.quota, list(read.numa)) == (14, 8, None, [1])
+    assert (len(read.cores), len(set(read.cores.values())), read.quota, list(read.numa)) == (14, 8, None, [0, 1])
+    assert list(read_host([near(1), UNKNOWN], root).numa) == [1]  # those of the devices; processors compute on all
+    (tmp_path / "sys/devices/system/node/node2").mkdir()  # of memory only
+    assert numa_nodes(root) == [0, 1]
+    assert numa_nodes(tmp_path / "a machine that tells nothing") == []
 
 
 def test_eight_workers_on_96_cores_get_12_each() -> None:
@@ -77,11 +81,32 @@ def test_eight_workers_on_96_cores_get_12_each() -> None:
     assert [share.threads for share in divide([near(0)] * 8, host(4))] == [1] * 8
 
 
-def test_processors_use_every_core_and_are_never_bound() -> None:
-    assert divide([CPU], host(96, threads=2)) == [WorkerShare(96, None)]
-    assert divide([CPU], host(96, quota=3)) == [WorkerShare(3, None)]
-    assert divide([CPU, near(1), near(1)], host(8))[0] == WorkerShare(8, None)
+def test_processors_use_every_core_by_threads_that_stay_on_their_numa_node() -> None:
+    (share,) = divide([CPU], host(96, threads=2))
+    assert (share.threads, share.cpus) == (96, tuple(range(96)))  # one logical CPU of each core
+    assert share.parts == (NumaPart(0, tuple(range(48)), 48), NumaPart(1, tuple(range(48, 96)), 48))
     assert [share.threads for share in divide([CPU, near(1), near(1)], host(8))] == [8, 2, 2]
+    assert divide([CPU, near(1), near(1)], host(8))[0] == divide([CPU], host(8))[0]
+
+
+def test_processors_under_a_quota_compute_on_the_fewest_numa_nodes() -> None:
+    (share,) = divide([CPU], host(96, quota=3, threads=2))
+    assert (share.threads, share.parts) == (3, (NumaPart(0, tuple(range(48)), 3),))
+    assert share.cpus == tuple(range(48))
+    (share,) = divide([CPU], host(8, quota=6))
+    assert share.parts == (NumaPart(0, (0, 1, 2, 3), 4), NumaPart(1, (4, 5, 6, 7), 2))
+
+
+def test_processors_of_a_job_compute_on_the_cpus_that_it_was_given() -> None:
+    """The siblings that a job has, of cores in both sockets, and CPUs of which the kernel names no node."""
+    whole = host(8, threads=2)
+    given = {cpu: core for cpu, core in whole.cores.items() if cpu in (2, 3, 4, 10, 13, 14, 15)}
+    (share,) = divide([CPU], whole._replace(cores=given))  # 2 and 10 are one core
+    assert share.parts == (NumaPart(0, (2, 3), 2), NumaPart(1, (4, 13, 14, 15), 4))
+    (share,) = divide([CPU], whole._replace(numa={}))
+    assert share.parts == (NumaPart(None, tuple(range(8)), 8),)
+    (share,) = divide([CPU], whole._replace(cores=given, quota=4))
+    assert share.parts == (NumaPart(1, (4, 13, 14, 15), 4),)  # the node that holds all of them
 
 
 def test_a_node_whose_cpus_may_not_be_used_binds_nobody() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from bench.profile import load_profile
 from bench.record import Campaign, ExpectedNode, ExpectedPool, Workload
-from bench.record.campaign import windows
+from bench.record.campaign import ends_ns, load_ends_ns, network_windows, windows
+from bench.record.network import NetworkWindow
 from tests.bench.campaigns import campaign_of, node_id
 
 SMOKE = load_profile("smoke")
@@ -43,6 +45,55 @@ def test_a_node_takes_part_in_the_windows_of_its_pool() -> None:
 def test_pools_and_windows_that_do_not_fit(pools: tuple[ExpectedPool, ...], problem: str) -> None:
     """A window that no pool has would put off the end of the campaign, and with it its age."""
     assert problem in (mixed(pools=pools).windows_problem() or "")
+
+
+# --- the network's windows ---
+
+
+def networked(**changes: Any) -> Campaign:
+    """Return a campaign of two pools with the network's windows."""
+    campaign = mixed()
+    return replace(campaign, **{"network": network_windows(SMOKE, campaign.windows), **changes})
+
+
+def test_the_network_is_measured_after_all_that_figures_need_and_dates_nothing() -> None:
+    campaign = networked()
+    assert campaign.windows_problem() is None
+    runs = [(window.run, window.tokens) for window in campaign.network]
+    assert runs == [("compute", None), *((run, t) for t in (16384, 4096) for run in ("node", "fabric"))]
+    assert SMOKE.network
+    assert campaign.network[0].load_ns >= campaign.closes_ns + SMOKE.guard_ns + SMOKE.network.join_ns
+    assert campaign.closes_ns == mixed().closes_ns < campaign.last_closes_ns == campaign.network[-1].closes_ns
+    assert ends_ns(campaign, campaign.starts_from) == ends_ns(mixed(), campaign.starts_from)
+    assert load_ends_ns(campaign, SMOKE) > campaign.last_closes_ns
+    assert mixed().closes_ns < load_ends_ns(mixed(), SMOKE) < campaign.network[0].load_ns
+
+
+def test_a_profile_without_a_plan_has_no_windows_of_the_network() -> None:
+    assert network_windows(replace(SMOKE, network=UNSET), mixed().windows) == ()
+
+
+def changed(place: int, **changes: Any) -> tuple[NetworkWindow, ...]:
+    """Return the network's windows, of which one is another."""
+    network = list(networked().network)
+    network[place] = replace(network[place], **changes)
+    return tuple(network)
+
+
+@pytest.mark.parametrize(
+    ("network", "problem"),
+    [
+        (changed(0, load_ns=0), "begins before the window before it ends"),
+        (changed(2, opens_ns=1), "begins before the window before it ends"),
+        (changed(1, closes_ns=networked().network[1].opens_ns), "is reversed"),
+        (changed(3, tokens=16384), "two windows for one run"),
+        (changed(0, tokens=5), "tokens where nothing is reduced"),
+        (changed(1, tokens=None), "or none where it is"),
+        (changed(4, closes_ns=25 * 3600 * 10**9), "more than a day"),
+    ],
+)
+def test_windows_of_the_network_that_do_not_fit(network: tuple[NetworkWindow, ...], problem: str) -> None:
+    assert problem in (networked(network=network).windows_problem() or "")
 
 
 # --- mixed nodes ---

@@ -27,7 +27,7 @@ from bench.engine.node import NodeRequest
 from bench.engine.progress import SoFar
 from bench.engine.workers import Event
 from bench.profile import load_profile
-from bench.record import Precision, Workload
+from bench.record import Workload
 from bench.telemetry import Reading
 from bench.terminal import live
 from bench.terminal.live import ENTER, ERASE, LEAVE, RunProgress, Yardstick
@@ -37,7 +37,7 @@ LOOK = SoFar(10**9, tuple([10**9] * 30), 3, 1, 1, Reading(650_000, 62, 1755))
 REQUEST = NodeRequest(select_devices("fake:2"), load_profile("smoke"), (Workload("fp16"),), "node-1", SPKI)
 
 
-def is_wrong(precision: Precision, so_far: SoFar) -> bool:
+def is_wrong(workload: Workload, so_far: SoFar) -> bool:
     return so_far.row_error_ppm is None
 
 

@@ -310,23 +310,24 @@ def test_a_campaign_has_windows_for_what_counts_in_the_classes_of_its_nodes_and_
 def test_in_a_mixed_centre_each_pool_measures_what_counts_in_it(tmp_path: Path) -> None:
     general = {"pool": "cpu", "class": "general", "nodes": ["n3"]}
     told = measured(tmp_path, general, {**HPC, "nodes": ["n2"]}, {**AI, "nodes": ["n1"]})
-    assert told == ({"ai": "fp16", "hpc": "fp64", "cpu": "fp32"}, "fp16 fp64 fp32")
+    assert told == ({"ai": "fp16", "hpc": "fp64 fp64-solve", "cpu": "fp32"}, "fp16 fp64 fp64-solve fp32")
 
 
 def test_more_is_measured_where_it_is_asked_for(tmp_path: Path) -> None:
     also = (("ai", "fp64"), (None, "fp16-tuned"))
     told = measured(tmp_path, {**AI, "nodes": ["n1"]}, {**HPC, "nodes": ["n2"]}, also=also)
-    assert told == ({"ai": "fp16 fp64 fp16-tuned", "hpc": "fp64 fp16-tuned"}, "fp16 fp64 fp16-tuned")
+    workloads = {"ai": "fp16 fp64 fp16-tuned", "hpc": "fp64 fp64-solve fp16-tuned"}
+    assert told == (workloads, "fp16 fp64 fp16-tuned fp64-solve")
 
 
 def test_a_mixed_node_measures_what_its_pools_do_and_the_campaign_says_which_devices_are_whose(tmp_path: Path) -> None:
     split = {**AI, "nodes": ["n1"], "devices": ["cuda:0"]}, {**HPC, "nodes": ["n1", "n2"], "devices": ["cuda:1"]}
-    assert measured(tmp_path, *split) == ({"ai": "fp16", "hpc": "fp64"}, "fp16 fp64")
+    assert measured(tmp_path, *split) == ({"ai": "fp16", "hpc": "fp64 fp64-solve"}, "fp16 fp64 fp64-solve")
     campaign = read_campaign(Folder(tmp_path / "campaign"))
     assert {one.node_id: one.pools for one in campaign.nodes} == {"n1": ("ai", "hpc"), "n2": ("hpc",)}
     assert {one.pool: one.devices for one in campaign.pools} == {"ai": ("cuda:0",), "hpc": ("cuda:1",)}
     windows_of = {one.node_id: [str(w.workload) for w in campaign.windows_of(one.node_id)] for one in campaign.nodes}
-    assert windows_of == {"n1": ["fp16", "fp64"], "n2": ["fp64"]}
+    assert windows_of == {"n1": ["fp16", "fp64", "fp64-solve"], "n2": ["fp64", "fp64-solve"]}
     devices = ["cuda:0", "cuda:1", "cuda:2"]
     assert [campaign.pool_of("n1", device) for device in devices] == ["ai", "hpc", None]
     roster = Folder(tmp_path / "campaign").roster()

@@ -51,6 +51,7 @@ def three_nodes(place: Path, device: str = "fake:2") -> Folder:
     return Folder(place / "c")
 
 
+@pytest.mark.long
 def test_a_check_and_a_launch_say_that_three_nodes_have_one_serial(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ from tests.certify.signed import (
     NOW,
     Cast,
     campaign,
+    evidence,
     heartbeat,
     new_key,
     receipt,
@@ -65,6 +66,7 @@ MADE: dict[str, tuple[Any, str | None, tuple[str, ...]]] = {  # predicate, subje
         ("root1", "root2"),
     ),
     "node-record": (record(CAST["node"]), sha("samples"), ("node",)),
+    "evidence": (evidence(), sha("output"), ("operator1", "operator2")),
     "receipt": (receipt(), sha("statement"), ("registry",)),
     "heartbeat": (heartbeat(CAST["node"]), None, ("node",)),
 }

@@ -62,7 +62,7 @@ from certify.policy.ratings import installed_ratings
 from certify.policy.reasons import effect_of, reasons
 from certify.policy.sources import SourceRow, exposed_by, source_table
 from kernels import cublas, torch_switches
-from kernels.base import KERNELS, REFERENCES, load_reference
+from kernels.base import KERNELS, REFERENCES, SOLVERS, load_reference
 from tests.bench.fleet import BEGIN_NS, CACHE_BYTES, NODE, simulate, workloads_in
 from tests.certify.judged import basis_of, centre_of, policy_of, statement_of
 from tests.certify.measured import DAY, node_name, test_campaign
@@ -323,6 +323,25 @@ BROKEN = (
         CPU_RATES,
         both(model_is(**CPU), figure_is(threads=64)),
         pool_class="edge",
+    ),
+    Broken(
+        "R4 a CPU whose library is fitted to no processor",
+        ("reference-blas",),
+        CPU_RATES,
+        both(
+            model_is(**CPU),
+            both(
+                measurement_is(kernel="gemm-numpy"),
+                environment_is(libraries={"numpy.blas": "reference BLAS (libblas.so.3.12.0), 1 thread"}),
+            ),
+        ),
+        pool_class="supercomputing",
+        precisions=("fp64",),
+    ),
+    Broken(
+        "R4 an accelerator, beside whose library a reference BLAS makes operands",
+        (),
+        change=environment_is(libraries={"numpy.blas": "reference BLAS, 1 thread"}),
     ),
     Broken("R1 emulation switched on", ("reduced-precision-switch",), change=switches_are(emulation="on")),
     Broken("R1 a switch left out", ("reduced-precision-switch",), change=environment_is(switches={"a": "off"})),
@@ -941,6 +960,7 @@ def test_the_table_yields_every_code_of_the_rules() -> None:
     elsewhere |= {"clock-differs", "clock-not-compared", "shape-differs"}  # test_closing.py
     elsewhere |= {"device-busy", "late", "shape-not-settled"}  # tests/bench
     elsewhere |= {"power-with-parent"}  # test_parts.py
+    elsewhere |= {"solve-residual-exceeded"}  # test_solves.py
     elsewhere.add("before-first-year")  # below
     assert of_rules - yielded == elsewhere
 
@@ -1443,7 +1463,8 @@ def test_a_record_has_every_switch_of_its_kernel_and_stack() -> None:
     assert set(products.switches_of(cuda)) == set(products.switches_of(torch)) | set(cublas.SWITCHES)
     assert set(products.switches_of(replace(torch, kernel="gemm-cupy"))) == {"environment", *cublas.SWITCHES}
     assert products.switches_of(replace(torch, kernel="gemm-own")) == ("environment",)
-    assert products.OUR_KERNELS.keys() == {*KERNELS, "gemm-fake"}
+    assert set(products.switches_of(replace(cuda, kernel="lu-torch"))) == set(products.switches_of(cuda))
+    assert products.OUR_KERNELS.keys() == {*KERNELS, *SOLVERS, "gemm-fake", "lu-fake", "mixed-fake"}
     full = dict.fromkeys(products.switches_of(cuda), "off")
     for name in full:
         less = environment_is(switches={k: v for k, v in full.items() if k != name})(one.record)

@@ -31,6 +31,7 @@ GIVEN: list[tuple[str, dict[str, object]]] = [
     ("self-asserted", {"count": 4}),
     ("table-given", {"name": "the policy ours"}),
     ("samples-not-given", {}),
+    ("fabric-not-recomputed", {}),
     ("samples-blind", {}),
     ("samples-partly", {"what": "power", "count": 2}),
     ("notes-shortened", {"most": 30, "count": 31}),
@@ -48,6 +49,10 @@ GIVEN: list[tuple[str, dict[str, object]]] = [
     ("page-appended", {"count": 9}),
     ("page-not-verified", {"why": "no fonts"}),
     ("qr-unsigned", {}),
+    ("evidence-not-given", {"count": 1}),
+    ("evidence-output-not-given", {"count": 1}),
+    ("evidence-nodes-not-compared", {}),
+    ("evidence-key-not-given", {"count": 1}),
 ]
 
 

@@ -110,7 +110,7 @@ def test_texts_are_whole_sentences_in_both_languages() -> None:
     [
         ("R5", "the codes of R5 are wrong-product,"),
         ("r2", "see docs/run-rules.md#r2"),
-        ("threshold", "is it threshold-not-met or condition-threshold?"),
+        ("threshold", "is it threshold-not-met or hpl-threshold-differs or condition-threshold?"),
         ("not-stedy", "is it not-steady?"),
         ("R99", "see docs/reasons.md"),
         ("", "see docs/reasons.md"),

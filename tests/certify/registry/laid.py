@@ -14,17 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from bench.profile import load_profile
-from bench.record import ExpectedNode, NodeRecord, Tool, digest
+from bench.record import ExpectedNode, NodeRecord, Precision, Tool, digest
 from bench.units import DAY_NS, utc_ns, utc_text
 from certify.documents import dsse
 from certify.documents.kinds import PAYLOAD_TYPE, Level, Role, Witness, make_document
 from certify.keys.files import load_private, load_public, new_key, public_path
 from certify.keys.signers import PrivateKey, load_scheme
+from certify.policy.centre import Centre
 from certify.registry.base.registry import FILE
 from certify.statement.summary import IssuedStatement
 from certify.trust import editing as trust_edit
@@ -37,6 +39,7 @@ from tests.certify.measured import (
     centre_yaml,
     node_name,
     of_node,
+    placed,
     seal_record,
     simulated,
     test_campaign,
@@ -175,6 +178,8 @@ def lay_centre(
     enrolled: bool = True,
     change: Callable[[int, NodeRecord], NodeRecord] = lambda index, record: record,
     signing: PrivateKey | None = None,
+    profile: str = "smoke",
+    precisions: tuple[Precision, ...] = ("fp16",),
     **centre: Any,
 ) -> Measured:
     """Lay out a measured centre as `tests.certify.measured` does, signed by the people of `lay_keys`.
@@ -190,6 +195,8 @@ def lay_centre(
         enrolled: whether the key that signs the records is the one that the trust root lists.
         change: what becomes of each node's record before it is signed.
         signing: signs the records in place of the centre's node key.
+        profile: by name.
+        precisions: that all of its pools measure.
         centre: further values of the centre file, or other ones.
     """
     folder.mkdir()
@@ -199,16 +206,20 @@ def lay_centre(
         copy = folder / name.name.replace(f"{operator}.pem", "operator.pem")
         copy.write_bytes(name.read_bytes())
         copy.chmod(0o600)
-    base = simulated(devices, "smoke", ("fp16",))
+    base = simulated(devices, profile, precisions)
     numbers = range(first, first + nodes)
     campaign = replace(
-        test_campaign(load_profile("smoke"), ("fp16",), nodes),
+        test_campaign(load_profile(profile), precisions, nodes),
         campaign_id=campaign_id,
         series=campaign_id,
         centre_id=centre_id,
         challenge=digest([centre_id, campaign_id])[:32],
         nodes=tuple(ExpectedNode(node_id=node_name(number), pool="main") for number in numbers),
     )
+    told = {"project_id": f"P-{centre_id}", **centre}
+    content = centre_yaml(centre_id=centre_id, **told)
+    if "pools" in centre:
+        campaign = placed(campaign, msgspec.convert(content, Centre))
     signing = signing or (people.key(node) if enrolled else load_scheme("ed25519").generate())
     template, campaign_sha256 = replace(base.record, challenge=campaign.challenge), digest(campaign)
     records = folder / "records"
@@ -222,8 +233,7 @@ def lay_centre(
         (records / f"{record.node_id}.samples.csv.gz").write_bytes(samples)
     sealed = dsse.seal(make_document("campaign", campaign), PAYLOAD_TYPE, [people.key(operator)])
     (folder / "campaign.dsse.json").write_bytes(sealed)
-    told = {"project_id": f"P-{centre_id}", **centre}
-    (folder / "centre.yaml").write_text(yaml.safe_dump(centre_yaml(centre_id=centre_id, **told), allow_unicode=True))
+    (folder / "centre.yaml").write_text(yaml.safe_dump(content, allow_unicode=True))
     found = Measured.at(folder)
     found.close(campaign)
     return found

@@ -355,6 +355,7 @@ def city(policy: str = "guangzhou-2027") -> City:
                 schedulable_mflop_s=1,
             ),
         ),
+        bookkeeping=rates,
         missing=(
             Missing(code="declared-only", statements=2, certified_mflop_s=PFLOPS, examples=("gz-huangpu",)),
             Missing(code="grade-too-low", statements=1, certified_mflop_s=0, examples=()),

@@ -150,7 +150,15 @@ def deaths(count: int, seed: int) -> Iterator[tuple[str, int, bool] | float]:
 
 
 @pytest.mark.timeout(1200)  # of a machine that others keep busy
-@pytest.mark.parametrize("many", [False, pytest.param(True, marks=pytest.mark.long)], ids=["twice", "many times"])
+@pytest.mark.parametrize(
+    ("database", "many"),
+    [
+        pytest.param("sqlite", False, id="sqlite-twice"),
+        pytest.param("sqlite", True, id="sqlite-many times", marks=pytest.mark.long),
+        pytest.param("postgresql", True, id="postgresql-many times", marks=pytest.mark.long),
+    ],
+    indirect=["database"],
+)
 def test_killed_at_any_moment(place: Laid, centres: Centres, tmp_path: Path, database: str, many: bool) -> None:
     secret, kills = new_token(place.root)[1], MANY_KILLS[database.partition("+")[0]] if many else 2
     acknowledged = Acknowledged()

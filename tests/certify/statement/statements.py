@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from bench.record import ExpectedNode, Grade, PoolClass, Workload
 from bench.record.campaign import Attempt
-from certify.documents.statement import CapacityStatement
+from certify.documents.statement import BandwidthLine, CapacityStatement, Fabric, FabricGroup, NetworkLine
 from certify.judge.tally import CeilingKey, CeilingSum, Key, Tally
 from certify.policy.capacity import CapacitySum, NodeMost
 from certify.policy.policies import Policy, load_policy
@@ -161,6 +161,44 @@ def many_nodes(count: int = 10_000) -> Case:
     )
 
 
+def with_fabric(groups: int, codes: tuple[str, ...] = (), name: str = "pod-{:02d}") -> Case:
+    """Return a statement whose network's runs show so many groups, of sizes that fall."""
+    sizes = [6144] if groups == 1 else [8 * (20 - i // 4) for i in range(groups)]
+    shown = tuple(
+        FabricGroup(group=None if groups == 1 else name.format(i), nodes=size // 8, devices=size)
+        for i, size in enumerate(sizes)
+    )
+    rates = {16_384: (1_635_693, 1_521_194), 4_096: (1_539_476, 1_200_791)}  # of B and C, in 10^12 FLOP/s
+    losses = tuple(
+        NetworkLine(
+            tokens=tokens,
+            devices=sum(sizes),
+            compute_mflop_s=1_924_345 * 10**6,
+            node_mflop_s=node * 10**6,
+            fabric_mflop_s=fabric * 10**6,
+            contention_ppm=10**6 - node * 10**6 // 1_924_345,
+            network_loss_ppm=10**6 - fabric * 10**6 // node,
+            retained_ppm=fabric * 10**6 // 1_924_345,
+        )
+        for tokens, (node, fabric) in rates.items()
+    )
+    bandwidths = tuple(
+        BandwidthLine(size_bytes=size, ranks=sizes[-1], algorithm_mb_s=rate, bus_mb_s=rate * 2)
+        for size, rate in ((4096, 12), (2**20, 2_900), (2**28, 42_123))
+    )
+    case = made({"main": WHOLE})
+    fabric = Fabric(
+        state="connected" if groups == 1 else "partly",
+        devices=sum(sizes),
+        of_devices=6144,
+        groups=shown,
+        codes=codes,
+        losses=losses,
+        bandwidths=bandwidths,
+    )
+    return case._replace(statement=replace(case.statement, fabric=fabric))
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "counted": lambda: made({"main": WHOLE}),
     "met": lambda: made({"main": PoolSum(split(10_000_000, 10_100_000, 10_200_000, 12_345_678, 38_400))}, ALL_POLICIES),
@@ -178,6 +216,8 @@ CASES: dict[str, Callable[[], Case]] = {
         {"ai": WHOLE, "hpc": PoolSum(split(41_000, 42_000, 43_000, 50_000), "supercomputing", "fp64")}, ALL_POLICIES
     ),
     "no-rating": lambda: made({"main": PoolSum(CapacitySum(8, 8 * P, 8 * P, 9 * P, 0, 5 * P, 3))}),
+    "one-group": lambda: with_fabric(1),
+    "many-groups": lambda: with_fabric(40, ("fabric-rank-missing", "network-run-missing"), f"{'w' * 50}-{{:02d}}"),
     "hostile": hostile,
     "many-pools": many_pools,
     "many-nodes": many_nodes,

@@ -49,6 +49,9 @@ CASES = {
     "one root of three revoked": Case(
         "revocations", ("root1", "root2", "root3"), None, centre=None, revoked=("root2",), counted=("root1", "root3")
     ),
+    "operators bring evidence": Case("evidence", ("operator1", "operator2"), None),
+    "node brings evidence": Case("evidence", ("node",), "role-not-allowed"),
+    "witness brings what says that an operator does": Case("evidence", ("witness",), "role-differs"),
     "nobody": Case("campaign", (), "key-not-trusted"),
     "somebody unknown": Case("campaign", ("outsider",), "key-not-trusted"),
     "one operator of two": Case("capacity-statement", ("operator1",), "threshold-not-met"),

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
+from certify.documents.statement import EvidenceLine
 from certify.judge.ceilings import STEPS
-from certify.registry.api.nodes import ModelLine, StepSum
-from certify.registry.storage.node_tables import inventory_lines, model_lines, model_step_lines
+from certify.registry.api.nodes import ModelLine, RmaxLine, StepSum
+from certify.registry.storage.node_tables import evidence_lines, inventory_lines, model_lines, model_step_lines
 
 MOST_MODELS = 64  # of one pool: a feed of all centres must not be as long as one of them wishes
 _NAMES = ("vendor", "model", "count_unit")
@@ -19,6 +22,34 @@ MODEL_STEP_COLUMNS = tuple(
 )
 _UNKNOWN: Mapping[str, Any] = dict.fromkeys(_OF_RECORDS)
 _ORDER: dict[str, int] = {name: place for place, name in enumerate(STEPS)}
+
+
+EVIDENCE_COLUMNS = tuple(evidence_lines.c[name] for name in ("statement", "pool", "number", "content"))
+
+
+def rmax_by_pool(rows: Iterable[Any]) -> dict[tuple[str, str], RmaxLine]:
+    """Return the highest HPL run that was brought for each pool, by statement and pool.
+
+    Args:
+        rows: of `EVIDENCE_COLUMNS`.
+    """
+    highest: dict[tuple[str, str], RmaxLine] = {}
+    for statement, pool, _, content in sorted(rows):
+        line = msgspec.json.decode(content, type=EvidenceLine)
+        if not line.is_rmax or line.rate_mflop_s is None:
+            continue
+        before = highest.get((statement, pool))
+        if before is None or line.rate_mflop_s > before.rate_mflop_s:
+            highest[statement, pool] = RmaxLine(
+                rate_mflop_s=line.rate_mflop_s,
+                by=line.by,
+                tool=line.tool,
+                n=line.n,
+                nodes=line.nodes,
+                codes=line.codes,
+                evidence_sha256=line.evidence_sha256,
+            )
+    return highest
 
 
 class PoolModels(NamedTuple):

@@ -9,13 +9,15 @@ from msgspec.structs import replace
 
 from bench.campaign.launch.preflight import fleet_problems, fleet_remarks
 from bench.campaign.node import facts as facts_module
-from bench.campaign.node.facts import with_examination, with_identities, with_key_problems
+from bench.campaign.node.facts import with_examination, with_identities, with_key_problems, with_network_remarks
 from bench.devices import load_backend
 from bench.devices.base import LocalDevice
 from bench.doctor.examine import CHECKS, OF_THE_HOST
 from bench.doctor.gather import ReadFor
 from bench.environment import machine_id
+from bench.profile import load_profile
 from bench.record import NodeClock
+from bench.record.campaign import network_windows
 from bench.record.status import NodeFacts
 from tests.bench.campaigns import campaign_of, node_id, roster_of
 from tests.bench.devices.test_devices import tree
@@ -76,6 +78,18 @@ def test_a_key_that_is_gone_with_the_pod(tmp_path: Path) -> None:
 def test_lxcfs_is_a_remark(tmp_path: Path) -> None:
     facts = told(tmp_path, [*LASTING, mount("/proc/stat", "/proc/stat", "fuse.lxcfs")])
     assert facts.remarks == ("sees /proc/stat through lxcfs, which hides others' load and cores",)
+
+
+def test_what_keeps_a_node_from_reducing_is_a_remark(monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = campaign_of(1)
+    networked = replace(campaign, network=network_windows(load_profile("smoke"), campaign.windows))
+    assert with_network_remarks(FACTS, networked) == FACTS
+    monkeypatch.setattr(facts_module, "find_spec", lambda name: None)
+    monkeypatch.setenv("PETASEAL_NETWORK_INTERFACE", "ib9")
+    without_torch, without_interface = with_network_remarks(FACTS, networked).remarks
+    assert without_torch.startswith("torch is not installed")
+    assert "[network-interface-unknown]" in without_interface
+    assert with_network_remarks(FACTS, campaign) == FACTS
 
 
 def test_remarks_are_no_problems_of_the_fleet(tmp_path: Path) -> None:

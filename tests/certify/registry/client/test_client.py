@@ -208,6 +208,7 @@ def test_a_node_that_is_not_certified(running: Running, centre: Measured) -> Non
         assert refused.value.code == code
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_nodes_and_platforms_go_on_when_the_registry_is_back(
     place: Laid, centre: Measured, other_centre: Measured

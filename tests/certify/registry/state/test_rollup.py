@@ -260,6 +260,16 @@ def test_wuhan_judges_text_and_annex_apart(connection: Connection, store: Store)
         ("general", "fp32", 300 * PFLOPS),
         ("edge", "fp16", 200 * PFLOPS),
     ]
+    whole = 5000 * PFLOPS
+    assert told.bookkeeping == Rates(
+        devices=4 * 8, certified_mflop_s=whole, sustained_mflop_s=whole, nominal_mflop_s=whole
+    )
+    total = condition(told, "total-annex").verdict
+    assert total.classes == ("intelligent", "supercomputing", "general", "edge")
+    assert {line.observed_mflop_s for line in total.bases} == {whole}
+    add_statement(connection, "wh-2", [exactly(PFLOPS)], jurisdiction="CN-440100")  # of another city
+    add_statement(connection, "wh-3", [exactly(PFLOPS, "general")], jurisdiction="CN-420100", grade="smoke")
+    assert city(connection, store, WUHAN).bookkeeping == told.bookkeeping
 
 
 def test_who_and_where(connection: Connection, store: Store) -> None:

@@ -34,6 +34,7 @@ from tests.certify.registry.shown import (
     summary,
     trend,
 )
+from tests.certify.statement.statements import with_fabric
 
 CLOSING = "</main><script>alert(1)</script>"
 WEB = Path(pages.__file__).parent
@@ -365,3 +366,21 @@ def test_the_verifier_that_is_served_is_the_one_that_is_installed() -> None:
     assert {"schemas/capacity-statement.schema.json", "schemas/node-record.schema.json"} <= served.keys()
     assert "签名" in served["reasons.zh.json"].content.decode()
     assert len({asset.etag for asset in served.values()}) == len(served)
+
+
+@pytest.mark.parametrize("lang", LANGS)
+def test_the_fabric_stands_beside_the_condition_of_one_facility(lang: Lang) -> None:
+    fabric = with_fabric(40, ("fabric-rank-missing",)).statement.fabric
+    shown = {
+        "guangzhou": pages.statement(frame(lang), detail(fabric=fabric), None, {}),
+        "unmeasured": pages.statement(frame(lang), detail(), None, {}),
+    }
+    headline = {
+        "zh": "网络互连：部分连通（40 组），网络损失 7.1 %",
+        "en": "fabric: partly (40 groups), network loss 7.1 %",
+    }
+    assert f"{headline[lang]} <code>fabric-rank-missing</code>" in shown["guangzhou"]
+    assert "pod-11" in shown["guangzhou"]
+    assert "pod-12" not in shown["guangzhou"]
+    assert "<code>fabric-not-measured</code>" in shown["unmeasured"]
+    assert "<code>network-loss</code>" not in shown["unmeasured"]

@@ -54,6 +54,7 @@ def _feed() -> None:
         return [*memory, sa.Column("devices_without_rating", sa.Integer())]
 
     names = ("vendor", "model", "count_unit")
+    lines("evidence_lines", *needed(sa.Text(), "content"))
     per_node = ("nodes", "devices", "devices_per_node", "devices_per_node_most")
     lines("inventory_lines", *needed(sa.Text(), *names), *needed(sa.Integer(), "devices"))
     lines(
@@ -175,6 +176,16 @@ def _cities() -> None:
             sa.ForeignKeyConstraint(["statement"], ["statements.payload_sha256"], name=f"fk_{table}_statement"),
         )
         only_grows(table)
+    op.create_table(
+        "fabric_lines",
+        sa.Column("statement", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("groups", sa.Integer(), nullable=False),
+        sa.Column("network_loss_ppm", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("statement", name="pk_fabric_lines"),
+        sa.ForeignKeyConstraint(["statement"], ["statements.payload_sha256"], name="fk_fabric_lines_statement"),
+    )
+    only_grows("fabric_lines")
     op.create_table(
         "schedulable_samples",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),

@@ -1,6 +1,7 @@
 """Makes ``registry.tar.xz``: a registry of the tables' first revision, filled by the release that had it last.
 
-Run with that release's checkout as the working directory, PostgreSQL installed:
+Run with that release's checkout as the working directory, PostgreSQL installed. The formats are drafts until 0.2.0 is
+released: where documents got fields since, that checkout needs them too, with their defaults (`git apply`):
 
     python .../storage/first/make.py OUT
 

@@ -1,0 +1,1 @@
+"""Evidence that others bring: import, certify, verify, page."""
