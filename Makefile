@@ -65,7 +65,7 @@ test: $(VENV)/.dev lint  ## style, types and the tests, without the longest
 test-long: $(VENV)/.dev  ## the longest tests: many kills, fuzzing, large files, all of Slurm
 	# The city waits for most of its ten minutes, and leaves the others more of the machine than they leave one another.
 	$(call part,long,background) & city=$$!; \
-	$(call several,long,plain,3) && $(call several,long,realtime,3); others=$$?; \
+	$(call several,long,plain,3) && $(call several,long,realtime,4); others=$$?; \
 	wait $$city && exit $$others
 	$(call part,long,alone)
 
