@@ -170,7 +170,7 @@ class NetworkPart:
     def run(self, order: orders.MeasureRun) -> orders.RunMeasured:
         """Measure one run in its window."""
         window, clock = order.window, self._clock
-        counted, nonce, digest, reduced = None, None, None, 0
+        nonce, digest, reduced = None, None, 0
         trouble = None if window.run == "compute" else self._trouble
         if trouble is None:
             sleep_until_utc(clock, order.starts_ns + window.load_ns)

@@ -139,9 +139,8 @@ class Campaign(Document, frozen=True, kw_only=True, dict=True):
             if not before_ns <= window.load_ns <= window.opens_ns < window.closes_ns:
                 return f"the {window.workload} window is reversed, or begins before the window before it ends"
             before_ns = window.closes_ns
-        if (
-            max(before_ns, self.last_closes_ns) > DAY_NS
-        ):  # age and validity count from the last window: none may put them off
+        # Age and validity count from the last window: none may put them off.
+        if max(before_ns, self.last_closes_ns) > DAY_NS:
             return "the campaign ends more than a day after its start"
         return self.network_problem()
 

@@ -188,10 +188,8 @@ def _decimal(value: Fraction, digits: int = 6) -> str:
 def _steps(one: Chain) -> tuple[int, WindowSpread, Bounds]:
     """Return the work of a figure, MFLOP, the steps of R9, and its bounds."""
     m, f = one.judged.setting.measurement, one.judged.figure
-    work, spread = (
-        work_mflop(m.choice, m.m, m.n, m.k, f.launches),
-        spread_above(f.subwindow_min_ns, f.subwindow_over_ns),
-    )
+    work = work_mflop(m.choice, m.m, m.n, m.k, f.launches)
+    spread = spread_above(f.subwindow_min_ns, f.subwindow_over_ns)
     return work, spread, bounds_of(work, spread)
 
 
